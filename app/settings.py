@@ -1,0 +1,291 @@
+"""The settings of one stack: where it lives, which ports it takes, which source it captures.
+
+One stack is one home folder. Its settings stand in `settings.toml` there, its generated
+secrets in `secrets.json` (mode 0600). Environment variables override single values:
+`HEADWATER_HOME`, `HEADWATER_PORT_OFFSET`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets as random_secrets
+import string
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import tomli
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET_LENGTH = 32
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class SettingsError(Exception):
+    """A setting is unknown or wrong; the text names the key, the file and what to do."""
+
+
+class Profile(BaseModel):
+    """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
+
+    Addresses are `host:port` or URLs; a DSN is libpq's `postgresql://` form. `None` means the
+    embedded part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source_dsn: SecretStr | None = None
+    capture_dsn: SecretStr | None = None
+    apply: bool = False
+    port_offset: int = Field(default=0, ge=0, le=40_000)
+    ports: dict[str, int] = Field(default_factory=dict)
+    topic_prefix: str = Field(default="hw", pattern=r"^[a-z][a-z0-9_]{0,30}$")
+    topic_partitions: int = Field(default=1, ge=1, le=64)
+    s3_endpoint: str | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    bronze_bucket: str = "bronze"
+    lake_bucket: str = "lake"
+    merge_engine: str = Field(default="auto", pattern=r"^(auto|delta-rs|spark)$")
+    silver_heap_mb: int = Field(default=1024, ge=512)
+    spark_master: str = "local[2]"
+    silver_retention_minutes: int = Field(default=15, ge=1)
+
+
+class Settings:
+    """The resolved settings of the stack at `home`; secrets are generated at first use."""
+
+    def __init__(self, home: Path, profile: Profile, port_offset: int) -> None:
+        self.home = home
+        self.profile = profile
+        self.port_offset = port_offset
+        self._defaults: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"Settings(home={self.home})"
+
+    # -- ports and secrets
+
+    def declare_ports(self, defaults: dict[str, int]) -> None:
+        """Make the service descriptions' default ports known (name → port without offset)."""
+        self._defaults.update(defaults)
+
+    def port(self, name: str) -> int:
+        """The port that service port `name` listens on, on loopback.
+
+        Raises SettingsError where no service declares that name.
+        """
+        if name in self.profile.ports:
+            return self.profile.ports[name]
+        if name not in self._defaults:
+            self.declare_ports(_declared_ports())
+        if name not in self._defaults:
+            raise SettingsError(f"no service declares a port named `{name}`")
+        return self._defaults[name] + self.port_offset
+
+    def secret(self, name: str) -> str:
+        """The secret `name`: 32 alphanumerics, made at first use and kept in `secrets.json`."""
+        given = {
+            "s3_access_key": self.profile.s3_access_key,
+            "s3_secret_key": self.profile.s3_secret_key,
+        }.get(name)
+        if given is not None:
+            return given.get_secret_value()
+        path = self.home / "secrets.json"
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = "".join(random_secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
+            write_private(path, json.dumps(known, indent=1))
+        return known[name]
+
+    # -- what is embedded
+
+    @property
+    def embedded_source(self) -> bool:
+        return self.profile.source_dsn is None
+
+    @property
+    def embedded_s3(self) -> bool:
+        return self.profile.s3_endpoint is None
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether the source may be changed (role, publication): always for the embedded one."""
+        return self.embedded_source or self.profile.apply
+
+    # -- addresses
+
+    @property
+    def source_dsn(self) -> str:
+        """libpq URL of the owner of the source's tables; holds a password: never print it."""
+        if self.profile.source_dsn is not None:
+            return self.profile.source_dsn.get_secret_value()
+        return self._embedded_dsn("headwater", "postgres_password")
+
+    @property
+    def capture_dsn(self) -> str:
+        """libpq URL of the least-privilege role that captures; holds a password."""
+        if self.profile.capture_dsn is not None:
+            return self.profile.capture_dsn.get_secret_value()
+        if self.profile.source_dsn is None:
+            return self._embedded_dsn("headwater_capture", "capture_password")
+        return _with_user(self.source_dsn, "headwater_capture", self.secret("capture_password"))
+
+    def _embedded_dsn(self, user: str, secret: str) -> str:
+        address = f"127.0.0.1:{self.port('postgres')}"
+        return f"postgresql://{user}:{self.secret(secret)}@{address}/store"
+
+    @property
+    def kafka(self) -> str:
+        return f"127.0.0.1:{self.port('kafka')}"
+
+    @property
+    def connect_url(self) -> str:
+        return f"http://127.0.0.1:{self.port('connect')}"
+
+    @property
+    def s3_endpoint(self) -> str:
+        return self.profile.s3_endpoint or f"http://127.0.0.1:{self.port('s3')}"
+
+    @property
+    def trino_url(self) -> str:
+        return f"http://127.0.0.1:{self.port('trino')}"
+
+    @property
+    def topic_prefix(self) -> str:
+        return self.profile.topic_prefix
+
+    @property
+    def bronze_bucket(self) -> str:
+        return self.profile.bronze_bucket
+
+    @property
+    def lake_bucket(self) -> str:
+        return self.profile.lake_bucket
+
+    def flag(self, name: str) -> bool:
+        """The boolean setting that a service's `when` names."""
+        flags = {
+            "embedded_source": self.embedded_source,
+            "embedded_s3": self.embedded_s3,
+            "may_apply": self.may_apply,
+        }
+        if name not in flags:
+            raise SettingsError(f"unknown setting `{name}`\nhint: known are {', '.join(flags)}")
+        return flags[name]
+
+    def value(self, name: str) -> str:
+        """The setting that a template names as `${setting.NAME}`, as text."""
+        if name in Profile.model_fields:
+            found = getattr(self.profile, name)
+            if isinstance(found, (str, int)):
+                return str(found)
+        raise SettingsError(f"unknown setting `{name}` in a template")
+
+    def environment(self) -> dict[str, str]:
+        """The `HEADWATER_*` variables that every service and tool of this stack gets."""
+        return {
+            "HEADWATER_HOME": str(self.home),
+            "HEADWATER_PORT_OFFSET": str(self.port_offset),
+            "HEADWATER_TOPIC_PREFIX": self.topic_prefix,
+            "HEADWATER_TOPIC_PARTITIONS": str(self.profile.topic_partitions),
+            "HEADWATER_SOURCE_DSN": self.source_dsn,
+            "HEADWATER_CAPTURE_DSN": self.capture_dsn,
+            "HEADWATER_APPLY": "1" if self.may_apply else "0",
+            "HEADWATER_KAFKA": self.kafka,
+            "HEADWATER_CONNECT_URL": self.connect_url,
+            "HEADWATER_S3_ENDPOINT": self.s3_endpoint,
+            "HEADWATER_S3_REGION": self.profile.s3_region,
+            "HEADWATER_S3_ACCESS_KEY": self.secret("s3_access_key"),
+            "HEADWATER_S3_SECRET_KEY": self.secret("s3_secret_key"),
+            "HEADWATER_BRONZE_BUCKET": self.bronze_bucket,
+            "HEADWATER_LAKE_BUCKET": self.lake_bucket,
+            "HEADWATER_TRINO_URL": self.trino_url,
+            "HEADWATER_MERGE_ENGINE": self.profile.merge_engine,
+            "HEADWATER_SPARK_MASTER": self.profile.spark_master,
+            "HEADWATER_SILVER_RETENTION_MINUTES": str(self.profile.silver_retention_minutes),
+        }
+
+    def save(self) -> None:
+        """Keep the profile for later commands of this home (mode 0600: it may hold a DSN)."""
+        kept = self.profile.model_dump(exclude_none=True, mode="python")
+        plain = {k: _plain(v) for k, v in kept.items()}
+        plain["port_offset"] = self.port_offset
+        write_private(self.home / "settings.toml", tomli_w.dumps(plain))
+
+
+def load(home: Path | None = None, profile: Path | None = None, **overrides: object) -> Settings:
+    """The settings of a home: defaults, then its `settings.toml`, then `profile`, then overrides.
+
+    Args:
+        home: the state folder; `HEADWATER_HOME` or `<clone>/.stack` when None.
+        profile: a TOML file of Profile's keys.
+        overrides: Profile's keys; None values are passed over.
+    Raises: SettingsError for an unknown key or a wrong value, naming it and its file.
+    """
+    folder = home or Path(os.environ.get("HEADWATER_HOME") or ROOT / ".stack")
+    folder = folder.expanduser().resolve()
+    given: dict[str, object] = {}
+    for path in (folder / "settings.toml", profile):
+        if path is not None and (path.exists() or path is profile):
+            given.update(_read_toml(path))
+    given.update({k: v for k, v in overrides.items() if v is not None})
+    offset = os.environ.get("HEADWATER_PORT_OFFSET")
+    if offset:
+        given["port_offset"] = offset
+    try:
+        checked = Profile.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, profile or folder / "settings.toml")) from None
+    return Settings(folder, checked, checked.port_offset)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` atomically by `text`, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def _declared_ports() -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for path in sorted(ROOT.glob("*/service.toml")):
+        for service in _read_toml(path).get("services", {}).values():
+            ports.update(service.get("ports", {}))
+    return ports
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"no such file: {path}") from None
+    except tomli.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"setting `{key}`: {problem['msg']} (in {path} or its override)")
+    return "\n".join(lines) + f"\nhint: known settings are {', '.join(Profile.model_fields)}"
+
+
+def _with_user(dsn: str, user: str, password: str) -> str:
+    parts = re.match(r"^(postgres(?:ql)?://)(?:[^@/]*@)?(.*)$", dsn)
+    if parts is None:
+        raise SettingsError("the source must be given as postgresql://user:password@host:port/db")
+    return f"{parts.group(1)}{user}:{quote(password)}@{parts.group(2)}"
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
