@@ -21,12 +21,14 @@ import tomli
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from app.errors import HeadwaterError
+
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_LENGTH = 32
 _ALPHABET = string.ascii_letters + string.digits
 
 
-class SettingsError(Exception):
+class SettingsError(HeadwaterError):
     """A setting is unknown or wrong; the text names the key, the file and what to do."""
 
 
