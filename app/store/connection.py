@@ -1,0 +1,86 @@
+"""Engines and COPY: how the store talks to Postgres."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.store.errors import StoreError
+
+CONNECT_TIMEOUT_S = 10
+# A statement that waits for a lock longer than this fails: a workload must never hang.
+LOCK_TIMEOUT_MS = 10_000
+
+
+def source_dsn() -> str:
+    """The DSN of the store's owner: `HEADWATER_SOURCE_DSN`, else the current home's settings.
+
+    It holds a password: never print it.
+    """
+    given = os.environ.get("HEADWATER_SOURCE_DSN")
+    if given:
+        return given
+    from app import settings  # late: reading the settings makes secrets at first use
+
+    return settings.load().source_dsn
+
+
+def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int = 2) -> Engine:
+    """An engine over a libpq URL (`postgresql://user:password@host:port/database`).
+
+    Raises: StoreError where the DSN is no such URL; its text does not hold the DSN.
+    """
+    try:
+        url = make_url(dsn)
+    except ArgumentError:
+        raise StoreError(
+            "the source's DSN is not a URL",
+            hint="write it as postgresql://user:password@host:port/database",
+        ) from None
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise StoreError(
+            "the source's DSN is not one of Postgres",
+            detail=f"its scheme is `{url.drivername}`",
+            hint="write it as postgresql://user:password@host:port/database",
+        )
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        # Rows of a person's database must not stand in error texts.
+        hide_parameters=True,
+        connect_args={
+            "application_name": application,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": f"-c timezone=UTC -c lock_timeout={LOCK_TIMEOUT_MS}",
+        },
+    )
+
+
+def driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
+    """The psycopg connection below `connection`, in the same transaction; for COPY."""
+    return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
+
+
+def copy_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> int:
+    """Stream `rows` (one value a column, in their order) into `table` by COPY, in bounded memory.
+
+    Returns: the number of rows copied.
+    """
+    statement = sql.SQL("copy {} ({}) from stdin").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    copied = 0
+    with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+            copied += 1
+    return copied
