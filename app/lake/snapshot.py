@@ -1,0 +1,108 @@
+"""One instant of the source: a repeatable-read snapshot, and which transactions it holds.
+
+An event in Kafka names its transaction (`source.txId`), and Postgres says exactly which
+transactions a snapshot sees. So "the source at this instant" can be rebuilt from events
+without any guess about times or log positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from app.errors import HeadwaterError
+
+CONNECT_TIMEOUT_S = 10
+_EPOCH = 1 << 32
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Which transactions a snapshot sees: Postgres' `pg_current_snapshot()`.
+
+    `xmin`, `xmax` and `running` are 64-bit transaction ids: all below `xmin` are seen, none
+    from `xmax` on, and those of `running` are not.
+    """
+
+    xmin: int
+    xmax: int
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Visibility:
+        """Read `xmin:xmax:xip,xip`, as Postgres prints a pg_snapshot."""
+        low, high, running = text.split(":")
+        return cls(int(low), int(high), frozenset(int(x) for x in running.split(",") if x))
+
+    def sees(self, xid: int) -> bool:
+        """Whether the transaction with the (32-bit or full) id `xid` is in the snapshot."""
+        full = self.xmax - self.xmax % _EPOCH + xid % _EPOCH
+        # Replication names 32 bits only; the id meant is the one within 2^31 of the snapshot.
+        if full - self.xmax > _EPOCH // 2:
+            full -= _EPOCH
+        elif self.xmax - full > _EPOCH // 2:
+            full += _EPOCH
+        if full < self.xmin:
+            return True
+        return full < self.xmax and full not in self.running
+
+
+@dataclass
+class SourceSnapshot:
+    """An open repeatable-read transaction, with its log position (`lsn`, bytes)."""
+
+    connection: psycopg.Connection[tuple[object, ...]]
+    visibility: Visibility
+    lsn: int
+
+
+@contextmanager
+def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
+    """Hold one instant of the source for reading; nothing is written.
+
+    Raises: HeadwaterError where the source cannot be reached.
+    """
+    with _connect(dsn) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        row = connection.execute(
+            "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+        ).fetchone()
+        assert row is not None
+        visibility = Visibility.parse(str(row[0]))
+        yield SourceSnapshot(connection, visibility, int(str(row[1])))
+        connection.rollback()
+
+
+def write_marker(dsn: str) -> int:
+    """Update the heartbeat row and return the transaction's id (32 bits).
+
+    The connector sends transactions in the order of their commits, so once this one is in
+    Kafka, everything that was committed before it is there too.
+    """
+    with _connect(dsn) as connection:
+        row = connection.execute(
+            "UPDATE headwater.heartbeat SET beat_at = now() RETURNING pg_current_xact_id()::text"
+        ).fetchone()
+        if row is None:
+            raise HeadwaterError(
+                "the source's heartbeat row is missing",
+                detail="headwater.heartbeat is empty",
+                hint="run `./headwater preflight --apply` to mend the capture schema",
+            )
+        return int(str(row[0])) % _EPOCH
+
+
+def _connect(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
+    try:
+        return psycopg.connect(
+            dsn, connect_timeout=CONNECT_TIMEOUT_S, application_name="headwater-verify"
+        )
+    except psycopg.OperationalError as error:
+        raise HeadwaterError(
+            "the source database cannot be reached",
+            detail=str(error).strip().splitlines()[-1],
+            hint="is it up? `./headwater status postgres`",
+        ) from error
