@@ -1,0 +1,152 @@
+"""A real stack for tests, started and stopped by the project's own command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import tomli
+
+from app.lake.hops import connect_trino
+from app.settings import Settings, load
+
+ROOT = Path(__file__).resolve().parents[2]
+UP_TIMEOUT_S = 600
+DOWN_TIMEOUT_S = 180
+
+
+class Stack:
+    """One home with its own ports: runs the command line in it, opens its parts."""
+
+    def __init__(self, home: Path, port_offset: int) -> None:
+        self.home = home
+        self.environment = {
+            **os.environ,
+            "HEADWATER_HOME": str(home),
+            "HEADWATER_PORT_OFFSET": str(port_offset),
+        }
+        self._port_offset = port_offset
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.home, port_offset=self._port_offset)
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start `headwater ARGUMENTS`, as the shim does, with its output captured."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(
+        self, *arguments: str, timeout_s: float = 120, expect: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `headwater ARGUMENTS` to its end; `expect` is the exit code, None for any."""
+        with self.start(*arguments) as process:
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                raise AssertionError(f"headwater {arguments} hung\n{out}\n{err}") from None
+        if expect is not None and process.returncode != expect:
+            raise AssertionError(
+                f"headwater {' '.join(arguments)} ended with {process.returncode}\n{out}\n{err}"
+            )
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def up(self, *arguments: str) -> None:
+        self.run("up", *arguments, timeout_s=UP_TIMEOUT_S)
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Service name → its row of `headwater status`."""
+        rows = json.loads(self.run("status", "--format", "json").stdout)
+        return {row["service"]: row for row in rows}
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Trino's answer, through the Python client."""
+        with closing(connect_trino(self.settings, source="tests")) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    @contextmanager
+    def source(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """The source as its owner, each statement committed at once."""
+        with psycopg.connect(self.settings.source_dsn, autocommit=True) as connection:
+            yield connection
+
+    def verify(self, *tables: str, timeout_s: float = 300) -> list[dict[str, Any]]:
+        """`headwater verify` must be green; its rows."""
+        ended = self.run("verify", *tables, "--format", "json", timeout_s=timeout_s)
+        return list(json.loads(ended.stdout))
+
+
+@contextmanager
+def fresh_stack() -> Iterator[Stack]:
+    """A stack that is not started yet; stopped, checked for leftovers and removed at the end."""
+    # Not pytest's own folder: when root, Postgres' unprivileged user must get through to it.
+    home = Path(tempfile.mkdtemp(prefix="headwater-test-"))
+    home.chmod(0o755)
+    stack = Stack(home, free_port_offset())
+    try:
+        yield stack
+    finally:
+        stack.run("down", "--wipe", timeout_s=DOWN_TIMEOUT_S, expect=None)
+        left = processes_of(home)
+        shutil.rmtree(home, ignore_errors=True)
+        assert left == [], f"left running: {left}"
+
+
+def free_port_offset() -> int:
+    """An offset at which no service's port is taken."""
+    ports: list[int] = []
+    for path in ROOT.glob("*/service.toml"):
+        for service in tomli.loads(path.read_text())["services"].values():
+            ports += service.get("ports", {}).values()
+    start = 1_000 + os.getpid() % 200 * 100
+    for offset in range(start, start + 20_000, 100):
+        if all(_is_free(port + offset) for port in ports):
+            return offset
+    raise AssertionError("no free port offset was found")
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of the processes that work in `home`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            cwd = os.readlink(entry / "cwd")
+        except OSError:
+            continue
+        if str(home) in line or cwd.startswith(str(home)):
+            found.append(f"{entry.name}: {line[:120]}")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
