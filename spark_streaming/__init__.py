@@ -1,0 +1,1 @@
+"""Events into correct tables: contracts, decoding, folding and merging into silver."""

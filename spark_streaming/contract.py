@@ -1,0 +1,112 @@
+"""What a source table promises: its columns with types, its key, its replica identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+
+import pyarrow as pa
+
+from spark_streaming.types import Column, arrow_type
+
+METADATA_FIELDS = (
+    pa.field("_lsn", pa.int64()),
+    pa.field("_committed_at", pa.timestamp("us", "UTC")),
+    pa.field("_merged_at", pa.timestamp("us", "UTC")),
+)
+
+
+class ContractError(ValueError):
+    """A contract file is not one; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One table's contract; hashable and picklable, so that workers can decode with it.
+
+    Args:
+        schema, table: the table in the source.
+        columns: in the source's order.
+        key: the names (in silver) of the columns that identify a row; empty for a bag.
+        replica_identity: default | full | index | nothing.
+        version: counts up whenever the contract of a table changes, from 1.
+    """
+
+    schema: str
+    table: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    replica_identity: str = "default"
+    version: int = 1
+
+    @property
+    def is_bag(self) -> bool:
+        """Whether rows have no key: equal rows may stand there several times."""
+        return not self.key
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the table cannot be kept, with the statement that mends it; None if it can."""
+        quoted = f"{_quoted(self.schema)}.{_quoted(self.table)}"
+        if self.replica_identity == "nothing":
+            return (
+                f"table {self.schema}.{self.table} has replica identity NOTHING: "
+                f"its updates and deletes do not reach the log\n"
+                f"hint: ALTER TABLE {quoted} REPLICA IDENTITY {'FULL' if self.is_bag else 'DEFAULT'}"
+            )
+        if self.is_bag and self.replica_identity != "full":
+            return (
+                f"table {self.schema}.{self.table} has no key and its replica identity is not FULL: "
+                f"an update does not say which row it changed\n"
+                f"hint: ALTER TABLE {quoted} REPLICA IDENTITY FULL, or give it a primary key"
+            )
+        return None
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """The columns by their names in silver."""
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def data_schema(self) -> pa.Schema:
+        """The source's columns as silver holds them, without metadata columns."""
+        return pa.schema([pa.field(column.name, arrow_type(column)) for column in self.columns])
+
+    def silver_schema(self) -> pa.Schema:
+        """The silver table's schema: the contract's columns, then `_lsn` and the two times."""
+        return pa.schema([*self.data_schema, *METADATA_FIELDS])
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with anything but the version."""
+        described = {**asdict(self), "version": 0}
+        text = json.dumps(described, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The contract as a JSON document that `from_json` reads back equal."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Contract:
+        """The contract that `to_json` wrote; raises ContractError for anything else."""
+        try:
+            given = json.loads(text)
+            columns = tuple(Column(**column) for column in given.pop("columns"))
+            key = tuple(given.pop("key"))
+            contract = cls(columns=columns, key=key, **given)
+            _ = contract.data_schema
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ContractError(f"not a contract: {error}") from error
+        return contract
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
