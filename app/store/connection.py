@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, Engine, Table, create_engine, make_url
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError
 
 from app.store.errors import StoreError
@@ -68,19 +70,18 @@ def driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
     return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
 
 
-def copy_rows(
-    connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> int:
-    """Stream `rows` (one value a column, in their order) into `table` by COPY, in bounded memory.
+def copy_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, object]]) -> int:
+    """Stream `rows` (dicts that hold every column of `table`) into it by COPY, in bounded memory.
 
     Returns: the number of rows copied.
     """
+    columns = [(column.name, isinstance(column.type, JSONB)) for column in table.columns]
     statement = sql.SQL("copy {} ({}) from stdin").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+        sql.Identifier(table.name), sql.SQL(", ").join(sql.Identifier(c) for c, _ in columns)
     )
     copied = 0
     with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
-            copy.write_row(row)
+            copy.write_row([Jsonb(row[c]) if is_json else row[c] for c, is_json in columns])
             copied += 1
     return copied
