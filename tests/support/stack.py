@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import tomli
 
-from app.lake.hops import connect_trino
+from app.lake.connection import connect
 from app.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ class Stack:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Trino's answer, through the Python client."""
-        with closing(connect_trino(self.settings, source="tests")) as connection:
+        with closing(connect(self.settings.trino_url)) as connection:
             cursor = connection.cursor()
             cursor.execute(statement)
             return [tuple(row) for row in cursor.fetchall()]
@@ -134,7 +134,7 @@ def processes_of(home: Path) -> list[str]:
             continue
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            cwd = os.readlink(entry / "cwd")
+            cwd = str((entry / "cwd").readlink())
         except OSError:
             continue
         if str(home) in line or cwd.startswith(str(home)):

@@ -1,0 +1,195 @@
+"""The main job on the demo store: what is committed in Postgres is what Trino answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 60.0
+
+
+def test_every_table_of_the_store_is_in_trino_with_the_sources_rows(stack: Stack) -> None:
+    verdicts = {row["table"]: row for row in stack.verify()}
+    assert {"customers", "movies", "genres", "movie_genres", "ratings"} <= set(verdicts)
+    assert {"tags", "orders", "order_lines", "invoices", "payments"} <= set(verdicts)
+    assert all(row["verdict"] == "equal" for row in verdicts.values())
+    assert int(verdicts["movies"]["rows"]) > 100
+
+
+def test_an_update_an_insert_and_a_delete_arrive_in_one_transaction(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE travel (id int PRIMARY KEY, place text NOT NULL)")
+        source.execute("INSERT INTO travel VALUES (1, 'Oslo'), (2, 'Rome'), (3, 'Lima')")
+    wait_for_rows(stack, "travel", "id, place", [(1, "Oslo"), (2, "Rome"), (3, "Lima")])
+    with stack.source() as source, source.transaction():
+        source.execute("UPDATE travel SET place = 'Bergen' WHERE id = 1")
+        source.execute("DELETE FROM travel WHERE id = 2")
+        source.execute("INSERT INTO travel VALUES (4, 'Cairo')")
+    wait_for_rows(stack, "travel", "id, place", [(1, "Bergen"), (3, "Lima"), (4, "Cairo")])
+
+
+def test_a_changed_key_moves_the_row_with_its_large_text(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE moves (id int PRIMARY KEY, n int, story text)")
+        # Random text: it must not compress into the row, so that it is really stored outside.
+        source.execute(
+            "INSERT INTO moves SELECT i, 0, (SELECT string_agg(md5(random()::text || i), '') "
+            "FROM generate_series(1, 300)) FROM generate_series(1, 3) i"
+        )
+        wait_for_rows(stack, "moves", "id, n", [(1, 0), (2, 0), (3, 0)])
+        source.execute("UPDATE moves SET n = n + 1 WHERE id = 1")
+        source.execute("UPDATE moves SET id = 20 WHERE id = 2")
+        source.execute("DELETE FROM moves WHERE id = 3")
+    wait_for_rows(stack, "moves", "id, n", [(1, 1), (20, 0)])
+    stack.verify("moves")
+
+
+def test_a_truncated_table_is_empty_and_fills_again(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE emptied (id int PRIMARY KEY)")
+        source.execute("INSERT INTO emptied VALUES (1), (2)")
+        wait_for_rows(stack, "emptied", "id", [(1,), (2,)])
+        source.execute("TRUNCATE emptied")
+        source.execute("INSERT INTO emptied VALUES (2), (3)")
+    wait_for_rows(stack, "emptied", "id", [(2,), (3,)])
+    stack.verify("emptied")
+
+
+def test_a_new_column_appears_with_its_values(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE widened (id int PRIMARY KEY)")
+        source.execute("INSERT INTO widened VALUES (1)")
+        wait_for_rows(stack, "widened", "id", [(1,)])
+        source.execute("ALTER TABLE widened ADD COLUMN price numeric(8,2), ADD seen int DEFAULT 7")
+        source.execute("INSERT INTO widened VALUES (2, 12.50, 8)")
+    wait_for_rows(stack, "widened", "id, price, seen", [(1, None, 7), (2, Decimal("12.50"), 8)])
+    stack.verify("widened")
+
+
+def test_equal_rows_of_a_table_without_a_key_are_counted(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE keyless (word text, n int)")
+        source.execute("ALTER TABLE keyless REPLICA IDENTITY FULL")
+        source.execute("INSERT INTO keyless VALUES ('a', 1), ('a', 1), ('a', 1), ('b', 2)")
+        wait_for_rows(stack, "keyless", "word, n", [("a", 1)] * 3 + [("b", 2)])
+        source.execute("DELETE FROM keyless WHERE ctid = (SELECT min(ctid) FROM keyless)")
+        source.execute("UPDATE keyless SET n = 3 WHERE word = 'b'")
+    wait_for_rows(stack, "keyless", "word, n", [("a", 1)] * 2 + [("b", 3)])
+    stack.verify("keyless")
+
+
+def test_the_everyday_types_come_back_exactly(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TYPE mood AS ENUM ('calm', 'wild')")
+        source.execute(
+            "CREATE TABLE everyday (id bigint PRIMARY KEY, a smallint, b int, c numeric(38,9), "
+            "d numeric, e real, f double precision, g bool, h varchar(20), i uuid, j bytea, "
+            "k date, l time, m timestamp, n timestamptz, o json, p jsonb, q mood, r text[], "
+            "s int[], t numeric(10,2)[], u char(5), v uuid[], w timestamptz[])"
+        )
+        source.execute(
+            "INSERT INTO everyday VALUES (1, -32768, 2147483647, 12345678901234567890.123456789, "
+            "1e-30, 1.5, 0.1, true, 'Ærø \"x\"', '2b4c6a3e-8f7d-4c2b-9a1e-0d3f5a7c9b1e', "
+            "'\\x00ff10', '2024-02-29', '23:59:59.999999', '1969-12-31 23:59:59.999999', "
+            "'2026-03-29 02:30:00.5+01', '{\"a\": [1, 2]}', '{\"b\": null}', 'wild', "
+            "'{a,NULL,\"b,c\"}', '{1,NULL,3}', '{1.50,2.25}', 'ab', "
+            "'{2b4c6a3e-8f7d-4c2b-9a1e-0d3f5a7c9b1e}', '{2026-01-01 00:00:00+00}'), "
+            "(-9223372036854775808, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
+            "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+        )
+    until(
+        lambda: stack.query("SELECT count(*) FROM everyday"),
+        lambda rows: rows[0][0] == 2,
+        within_s=SOON_S,
+        what="both rows in silver",
+    )
+    stack.verify("everyday")
+    [row] = stack.query(
+        "SELECT a, b, c, d, g, h, i, j, k, cast(l AS varchar), cardinality(r), s[3] "
+        "FROM everyday WHERE id = 1"
+    )
+    assert row[:3] == (-32768, 2147483647, Decimal("12345678901234567890.123456789"))
+    assert (str(row[3]), row[4], row[5]) == ("0.000000000000000000000000000001", True, 'Ærø "x"')
+    assert str(row[6]) == "2b4c6a3e-8f7d-4c2b-9a1e-0d3f5a7c9b1e"
+    assert (bytes(row[7]), str(row[8])) == (b"\x00\xff\x10", "2024-02-29")
+    assert (row[9][:15], row[10], row[11]) == ("23:59:59.999999", 3, 3)
+
+
+def test_a_planted_wrong_row_is_found_and_named(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE planted (id int PRIMARY KEY, v text)")
+        source.execute("INSERT INTO planted VALUES (1, 'right'), (2, 'right')")
+        wait_for_rows(stack, "planted", "id, v", [(1, "right"), (2, "right")])
+        stack.verify("planted")
+        # Made behind the connector's back: the log does not carry it to silver.
+        source.execute("ALTER PUBLICATION headwater DROP TABLE planted")
+        source.execute("UPDATE planted SET v = 'other' WHERE id = 2")
+        source.execute("ALTER PUBLICATION headwater ADD TABLE planted")
+    ended = stack.run("verify", "planted", "--format", "json", expect=1)
+    [verdict] = json.loads(ended.stdout)
+    assert verdict["verdict"] == "differs"
+    assert "id=2" in ended.stderr
+    assert "'other'" in ended.stderr and "'right'" in ended.stderr
+
+
+def test_reports_answer_over_silver(stack: Stack) -> None:
+    reports = {name for (name,) in stack.query("SHOW TABLES FROM reports")}
+    assert {"revenue_by_hour", "top_customers", "rating_distribution"} <= reports
+    for report in sorted(reports):
+        stack.query(f"SELECT * FROM reports.{report} LIMIT 5")
+    [(in_silver,)] = stack.query("SELECT count(*) FROM ratings")
+    with stack.source() as source:
+        in_source = source.execute("SELECT count(*) FROM ratings").fetchone()
+    assert in_source == (in_silver,)
+
+
+def test_sql_prints_tables_csv_and_json(stack: Stack) -> None:
+    statement = "SELECT 1 AS one, 'a,b' AS word"
+    assert "a,b" in stack.run("sql", statement).stdout
+    as_csv = stack.run("sql", statement, "--format", "csv").stdout
+    assert list(csv.DictReader(io.StringIO(as_csv))) == [{"one": "1", "word": "a,b"}]
+    as_json = stack.run("sql", statement, "--format", "json").stdout
+    assert json.loads(as_json) == [{"one": 1, "word": "a,b"}]
+
+
+def test_a_wrong_statement_is_told_without_a_stack_trace(stack: Stack) -> None:
+    ended = stack.run("sql", "SELECT * FROM nowhere", expect=1)
+    assert "nowhere" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_status_and_urls_tell_every_service(stack: Stack) -> None:
+    status = stack.status()
+    assert {"postgres", "kafka", "s3", "connect", "silver", "trino"} <= set(status)
+    assert all(row["state"] in ("ready", "completed") for row in status.values())
+    urls = json.loads(stack.run("urls", "--format", "json").stdout)
+    assert {"postgres", "kafka", "s3", "trino"} <= set(urls)
+
+
+def test_up_again_changes_nothing(stack: Stack) -> None:
+    before = {name: row["pid"] for name, row in stack.status().items()}
+    stack.up()
+    assert {name: row["pid"] for name, row in stack.status().items()} == before
+
+
+def test_freshness_names_every_table(stack: Stack) -> None:
+    rows = stack.query("SELECT table_name FROM ops.freshness")
+    assert {"movies", "orders"} <= {name for (name,) in rows}
+
+
+def wait_for_rows(
+    stack: Stack, table: str, columns: str, expected: list[tuple[object, ...]]
+) -> None:
+    """Until Trino answers `expected`, in the order of the columns."""
+    until(
+        lambda: stack.query(f"SELECT {columns} FROM {table} ORDER BY 1"),
+        lambda rows: rows == expected,
+        within_s=SOON_S,
+        what=f"the rows of {table} in Trino",
+    )
