@@ -1,0 +1,210 @@
+"""Makes groups of artefacts ready for use: fetched, unpacked, compiled, each in a folder.
+
+    artefacts = Artefacts(root)
+    artefacts.prepare(["kafka", "bronze-sink"])
+    artefacts.classpath("kafka")        # its jars
+    artefacts.directory("bronze-sink")  # its folder
+
+A folder is named by a hash of all that goes into it, built beside its place and renamed there:
+what stands under the name is whole, and clones of different versions share one cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable
+from lzma import LZMAError
+from pathlib import Path
+
+from app.launcher.archive import unpack
+from app.launcher.cache import default_cache, exclusive, file_path, make_folder, scratch_folder
+from app.launcher.compile import compile_sources, java, sources_hash
+from app.launcher.download import sha256_of
+from app.launcher.errors import HeadwaterError
+from app.launcher.fetch import Fetcher, missing_files
+from app.launcher.lock import LockedFile, read_lock
+from app.launcher.progress import FetchProgress, Quiet
+from app.launcher.repository import find_repository, local_maven_folder
+from app.launcher.wishes import read_wishes
+
+BUILD_WAIT_S = 900.0
+_FORMAT = 1  # part of each folder's hash: raise it when the same inputs give another folder
+_WAIT_STEP_S = 0.2
+_BROKEN_ARCHIVE = (
+    OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, LZMAError, zlib.error,
+)  # fmt: skip
+
+
+class Artefacts:
+    """The groups of one clone's `artefacts.toml`, in one cache."""
+
+    def __init__(
+        self,
+        root: Path,
+        cache: Path | None = None,
+        *,
+        progress: FetchProgress | None = None,
+        fetcher: Fetcher | None = None,
+    ) -> None:
+        """Read what the clone wants and has locked; HeadwaterError where the two disagree.
+
+        Args:
+            root: the clone.
+            cache: folder shared by all clones; the default is `default_cache()`.
+            progress: told about downloads.
+            fetcher: what fetches, where it is not the user's own repository.
+        """
+        self.root = root
+        self.cache = cache or default_cache()
+        self._progress = progress or Quiet()
+        self._fetcher = fetcher
+        self._wishes = read_wishes(root)
+        self._lock = read_lock(root)
+
+    def groups(self) -> list[str]:
+        return sorted(self._wishes.groups)
+
+    def files(self, group: str) -> tuple[LockedFile, ...]:
+        """The locked files of a group, those of the groups that it uses included."""
+        return self._lock.files(self._wishes, group)
+
+    def missing(self, groups: Iterable[str]) -> list[LockedFile]:
+        """What `prepare` would have to fetch."""
+        needed = [file for name in self._unbuilt(groups) for file in self.files(name)]
+        return missing_files(self.cache, needed)
+
+    def prepare(self, groups: Iterable[str]) -> None:
+        """Fetch and build all that is not there yet of the groups and of what they need.
+
+        Raises HeadwaterError with what to do.
+        """
+        unbuilt = self._unbuilt(groups)
+        if not unbuilt:
+            return
+        self._fetch([file for name in unbuilt for file in self.files(name)])
+        for name in unbuilt:
+            self._build(name)
+
+    def directory(self, group: str) -> Path:
+        """The folder of a prepared group: what was unpacked or compiled, else its files."""
+        folder = self._folder(group)
+        if not folder.is_dir():
+            raise HeadwaterError(
+                f"artefact group `{group}` is not there", hint="run `./headwater up`"
+            )
+        return folder
+
+    def classpath(self, group: str) -> list[Path]:
+        """The jars of a prepared group, sorted by name."""
+        jars = sorted(self.directory(group).glob("*.jar"))
+        if not jars:
+            raise HeadwaterError(f"artefact group `{group}` has no jars at its top level")
+        return jars
+
+    def java(self) -> Path:
+        """The Java launcher of the running environment."""
+        return java()
+
+    def _unbuilt(self, groups: Iterable[str]) -> list[str]:
+        """What is to be built, in order: the groups, and what those of them that are not there need."""
+        wanted = [name for name in groups if not self._folder(name).is_dir()]
+        return [n for n in self._wishes.closure(wanted) if not self._folder(n).is_dir()]
+
+    def _fetch(self, files: list[LockedFile]) -> None:
+        if missing_files(self.cache, files):
+            fetcher = self._fetcher or Fetcher(
+                self.cache, find_repository(), self._progress, local_maven_folder()
+            )
+            fetcher.fetch(files)
+
+    def _folder(self, name: str) -> Path:
+        group = self._wishes.group(name)
+        parts: list[object] = [
+            _FORMAT,
+            [f"{file.coordinate} {file.sha256}" for file in self.files(name)],
+        ]
+        if group.unpack:
+            parts.append(group.unpack.model_dump(mode="json"))
+        if group.compile:
+            parts.append(group.compile.model_dump(mode="json"))
+            parts.append(sources_hash(self.root, group.compile))
+            parts += [
+                self._folder(n).name for n in (*group.compile.against, group.compile.compiler)
+            ]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return self.cache / "dist" / f"{name}-{digest[:16]}"
+
+    def _build(self, name: str) -> None:
+        folder = self._folder(name)
+        give_up = time.monotonic() + BUILD_WAIT_S
+        pause = threading.Event()
+
+        def wait() -> None:
+            pause.wait(_WAIT_STEP_S)
+            if time.monotonic() > give_up:
+                raise HeadwaterError(
+                    f"another process builds artefact group `{name}` and does not finish",
+                    detail=f"waited {BUILD_WAIT_S:.0f} s",
+                    hint="is another `headwater` stuck? end it and start again",
+                )
+
+        with exclusive(self.cache / "dist" / f".{name}.guard", wait):
+            if folder.is_dir():
+                return
+            with scratch_folder(self.cache) as scratch:
+                built = scratch / name
+                built.mkdir(mode=0o755)
+                self._fill(name, built)
+                make_folder(folder.parent)
+                os.replace(built, folder)
+
+    def _fill(self, name: str, built: Path) -> None:
+        group = self._wishes.group(name)
+        if group.unpack:
+            for file in self.files(name):
+                archive = file_path(self.cache, file)
+                try:
+                    unpack(archive, group.unpack, built)
+                except _BROKEN_ARCHIVE as error:
+                    raise self._broken(file, archive, error) from error
+            return
+        for file in self.files(name):
+            link_or_copy(file_path(self.cache, file), built / file.coordinate.filename)
+        if group.compile:
+            against = [jar for need in group.compile.against for jar in self.classpath(need)]
+            compile_sources(
+                self.root,
+                group.compile,
+                compiler=self.classpath(group.compile.compiler),
+                classpath=[*against, *sorted(built.glob("*.jar"))],
+                jar=built / group.compile.jar,
+            )
+
+    def _broken(self, file: LockedFile, archive: Path, error: Exception) -> HeadwaterError:
+        detail = f"{archive}: {type(error).__name__}: {error}"
+        if archive.is_file() and sha256_of(archive) != file.sha256:
+            archive.unlink()
+            return HeadwaterError(
+                f"{file.coordinate} was damaged in the cache",
+                detail=detail,
+                hint="it was removed; start again to fetch it anew",
+            )
+        return HeadwaterError(
+            f"cannot unpack {file.coordinate}", detail=detail, hint="is the disk full?"
+        )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

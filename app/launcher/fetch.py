@@ -1,0 +1,167 @@
+"""Fetches locked files into the cache: only missing ones, a few at a time.
+
+For each file, in order:
+1. hold the file's own guard: another clone that fetches it just now is waited for;
+2. take it from the user's Maven cache where the checksum is right;
+3. else download into `<name>.part`, from where an earlier try ended;
+4. verify size and SHA-256, then rename: a file under its own name is always whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.launcher.cache import exclusive, file_path, make_folder
+from app.launcher.download import Cancelled, Download, sha256_of, size_of
+from app.launcher.errors import HeadwaterError
+from app.launcher.lock import LockedFile
+from app.launcher.progress import FetchProgress, Quiet
+from app.launcher.repository import Repository
+
+DOWNLOADS_AT_ONCE = 4
+OTHER_CLONE_WAIT_S = 3_600.0
+SPARE_BYTES = 500_000_000
+_WAIT_STEP_S = 0.2
+
+
+def missing_files(cache: Path, files: Sequence[LockedFile]) -> list[LockedFile]:
+    """Those of the files that the cache does not hold; each once."""
+    unique = {file.sha256: file for file in files}
+    return [file for file in unique.values() if size_of(file_path(cache, file)) != file.size]
+
+
+@dataclass
+class Fetcher:
+    """Fetches files from a repository into a cache.
+
+    Args:
+        maven_folder: the user's own Maven cache, or None not to look there.
+        backoff_s: pause after the first failed try of a file; it doubles with each further one.
+    """
+
+    cache: Path
+    repository: Repository
+    progress: FetchProgress = field(default_factory=Quiet)
+    maven_folder: Path | None = None
+    backoff_s: float = 1.0
+    _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def fetch(self, files: Sequence[LockedFile]) -> None:
+        """Make sure that all the files are in the cache.
+
+        Raises HeadwaterError for the first file that cannot be had; what was downloaded stays,
+        and the next call goes on from there.
+        """
+        missing = missing_files(self.cache, files)
+        if not missing:
+            return
+        make_folder(self.cache)
+        kept = sum(_kept(self.cache, file) for file in missing)
+        size = sum(file.size for file in missing)
+        _require_space(self.cache, size - kept)
+        self._cancelled.clear()
+        self.progress.start(files=len(missing), size=size, done=kept)
+        try:
+            # The largest first: it decides how long the whole takes.
+            self._fetch_all(sorted(missing, key=lambda file: -file.size))
+        finally:
+            self.progress.finish()
+
+    def _fetch_all(self, files: list[LockedFile]) -> None:
+        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="fetch") as pool:
+            futures = [pool.submit(self._fetch_one, file) for file in files]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                _raise_first(done)
+            except BaseException:  # Ctrl-C too: the threads must end before we do
+                self._cancelled.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _fetch_one(self, file: LockedFile) -> None:
+        target, part = file_path(self.cache, file), _part(self.cache, file)
+        make_folder(target.parent)
+        position = _Position(self.progress, _kept(self.cache, file))
+        give_up = time.monotonic() + OTHER_CLONE_WAIT_S
+
+        def pause() -> None:
+            position.move(min(size_of(part), file.size))
+            if self._cancelled.wait(_WAIT_STEP_S):
+                raise Cancelled
+            if time.monotonic() > give_up:
+                raise HeadwaterError(
+                    f"another process fetches {file.coordinate} and does not finish",
+                    detail=f"waited {OTHER_CLONE_WAIT_S:.0f} s for {part}",
+                    hint="is another `headwater` stuck? end it and start again",
+                )
+
+        with exclusive(part.with_name(".guard"), pause):
+            if size_of(target) != file.size:
+                if not self._take_from_maven(file, part):
+                    self._download(file, part, position)
+                os.replace(part, target)
+        position.move(file.size)
+
+    def _download(self, file: LockedFile, part: Path, position: _Position) -> None:
+        Download(self.repository, file, part, position.move, self._cancelled, self.backoff_s).run()
+
+    def _take_from_maven(self, file: LockedFile, part: Path) -> bool:
+        if self.maven_folder is None:
+            return False
+        own = self.maven_folder / file.coordinate.path
+        if size_of(own) != file.size:
+            return False
+        try:
+            shutil.copyfile(own, part)
+        except OSError:
+            return False  # it is only a short cut: the download will say what is wrong
+        if sha256_of(part) == file.sha256:
+            return True
+        part.unlink()
+        return False
+
+
+class _Position:
+    """Turns the position in one file into bytes that the progress adds up."""
+
+    def __init__(self, progress: FetchProgress, start: int) -> None:
+        self._progress = progress
+        self._bytes = start
+
+    def move(self, position: int) -> None:
+        if position != self._bytes:
+            self._progress.advance(position - self._bytes)
+            self._bytes = position
+
+
+def _raise_first(done: set[Future[None]]) -> None:
+    errors = [error for future in done if (error := future.exception())]
+    # Cancelled is only what followed from another file's trouble.
+    for error in sorted(errors, key=lambda each: isinstance(each, Cancelled)):
+        raise error
+
+
+def _part(cache: Path, file: LockedFile) -> Path:
+    target = file_path(cache, file)
+    return target.with_name(f"{target.name}.part")
+
+
+def _kept(cache: Path, file: LockedFile) -> int:
+    return min(size_of(_part(cache, file)), file.size)
+
+
+def _require_space(cache: Path, size: int) -> None:
+    free = shutil.disk_usage(cache).free
+    if free < size + SPARE_BYTES:
+        raise HeadwaterError(
+            f"too little disk for the downloads: {free / 1e9:.1f} GB free under {cache}",
+            detail=f"{size / 1e9:.1f} GB are to be fetched, {SPARE_BYTES / 1e9:.1f} GB stay free",
+            hint="free some, or put the cache elsewhere with HEADWATER_CACHE=FOLDER",
+        )
