@@ -1,0 +1,90 @@
+"""Trino's catalog `lake` as the registrar changes it: schemas, registered tables, views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import trino.dbapi
+
+from app.lake.connection import CATALOG, connect, explain, is_unreachable
+
+REGISTRAR = "registrar"  # the only user whom Trino's rules let change silver, ops and reports
+
+
+class TrinoUnreachable(Exception):
+    """No Trino answered; the text says what was seen."""
+
+
+class Catalog:
+    """The catalog at one Trino. Keeps no state of its own; each call is one or two queries.
+
+    Every method raises TrinoUnreachable where no Trino answers, and HeadwaterError where Trino
+    refuses the statement.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def make_schemas(self, schemas: Iterable[str]) -> None:
+        """Make those schemas that are not there."""
+        for schema in schemas:
+            self._run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{identifier(schema)}")
+
+    def relations(self, schema: str) -> dict[str, str]:
+        """What `schema` holds: name → `BASE TABLE` or `VIEW`."""
+        rows = self._run(
+            f"SELECT table_name, table_type FROM {CATALOG}.information_schema.tables "
+            f"WHERE table_schema = {literal(schema)}"
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def register(self, schema: str, table: str, location: str) -> None:
+        """Register the Delta table at `location` (s3://…)."""
+        self._run(
+            f"CALL {CATALOG}.system.register_table(schema_name => {literal(schema)}, "
+            f"table_name => {literal(table)}, table_location => {literal(location)})"
+        )
+
+    def unregister(self, schema: str, table: str) -> None:
+        """Forget a table; its files stay."""
+        self._run(
+            f"CALL {CATALOG}.system.unregister_table(schema_name => {literal(schema)}, "
+            f"table_name => {literal(table)})"
+        )
+
+    def forget_cached_logs(self) -> None:
+        """Make Trino read every table's log anew."""
+        self._run(f"CALL {CATALOG}.system.flush_metadata_cache()")
+
+    def run_view(self, create_sql: str) -> None:
+        """Run a CREATE OR REPLACE VIEW."""
+        self._run(create_sql)
+
+    def drop_view(self, schema: str, view: str) -> None:
+        """Drop a view if it is there."""
+        self._run(f"DROP VIEW IF EXISTS {CATALOG}.{identifier(schema)}.{identifier(view)}")
+
+    def _run(self, sql: str) -> list[list[Any]]:
+        connection: trino.dbapi.Connection = connect(self._url, user=REGISTRAR)
+        try:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+        except Exception as error:
+            explained = explain(error, self._url)
+            if is_unreachable(error):
+                raise TrinoUnreachable(explained.detail) from error
+            raise explained from error
+        finally:
+            connection.close()
+
+
+def identifier(name: str) -> str:
+    """`name` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
