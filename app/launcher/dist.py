@@ -104,7 +104,7 @@ class Artefacts:
 
     def classpath(self, group: str) -> list[Path]:
         """The jars of a prepared group, sorted by name."""
-        jars = sorted(self.directory(group).glob("*.jar"))
+        jars = sorted((self.directory(group) / self._wishes.group(group).folder).glob("*.jar"))
         if not jars:
             raise HeadwaterError(f"artefact group `{group}` has no jars at its top level")
         return jars
@@ -131,6 +131,8 @@ class Artefacts:
             _FORMAT,
             [f"{file.coordinate} {file.sha256}" for file in self.files(name)],
         ]
+        if group.folder:
+            parts.append({"folder": group.folder})
         if group.unpack:
             parts.append(group.unpack.model_dump(mode="json"))
         if group.compile:
@@ -168,6 +170,8 @@ class Artefacts:
 
     def _fill(self, name: str, built: Path) -> None:
         group = self._wishes.group(name)
+        built = built / group.folder
+        built.mkdir(exist_ok=True)
         if group.unpack:
             for file in self.files(name):
                 archive = file_path(self.cache, file)

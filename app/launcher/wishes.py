@@ -45,7 +45,7 @@ class Group(BaseModel):
 
     `roots` with `transitive` are resolved to a closure, without what `exclude` names
     (patterns of `group:artifact`) and what only that would bring. `uses` adds the files
-    of other groups.
+    of other groups. `folder` puts the files one level down, as a plugin path wants them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +55,7 @@ class Group(BaseModel):
     transitive: bool = False
     exclude: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    folder: str = ""
     unpack: Unpack | None = None
     compile: Compile | None = None
 
