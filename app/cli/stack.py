@@ -1,0 +1,136 @@
+"""Verbs that start, stop and show the stack."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from app.cli.printing import FORMAT_OPTION, Format, Steps, print_object, print_rows
+
+if TYPE_CHECKING:
+    from app.launcher.control import Stack
+
+FOLLOW_POLL_S = 0.2
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    for verb in (up, down, status, logs, urls):
+        app.command()(verb)
+
+
+def open_stack() -> Stack:
+    """The stack of the current home, with its saved settings."""
+    from app.launcher.control import Stack
+    from app.settings import load
+
+    return Stack(load())
+
+
+def up(
+    more: list[str] = typer.Argument(None, metavar="[SERVICE]...", help="With --only: more names."),
+    source: str = typer.Option(
+        None, "--source", help="Capture this Postgres (postgresql://…) in place of the demo store."
+    ),
+    apply: bool = typer.Option(
+        False, "--apply", help="Run in your database what preflight says is missing."
+    ),
+    profile: Path = typer.Option(None, "--profile", help="A TOML file of settings."),
+    only: list[str] = typer.Option(
+        [], "--only", help="Start these services and what they need: --only kafka s3."
+    ),
+    port_offset: int = typer.Option(
+        None, "--port-offset", help="Add this to every port, to run beside another stack."
+    ),
+) -> None:
+    """Start the stack, or what is missing of it, and wait until it is ready."""
+    from app.launcher.control import Stack
+    from app.launcher.lazy import LazyArtefacts
+    from app.settings import ROOT, load
+
+    names = [name for word in [*only, *(more or [])] for name in word.split(",") if name]
+    if names and not only:
+        raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
+    settings = load(None, profile, source_dsn=source, apply=apply or None, port_offset=port_offset)
+    stack = Stack(settings)
+    selected = stack.select(names)
+    if not settings.embedded_source and not names:
+        from app.source.preflight import ensure_ready
+
+        ensure_ready(settings)
+    with Steps() as steps:
+        stack.up(selected, LazyArtefacts(ROOT, show=True), steps)
+        steps.rest()
+        steps.note(f"ready: {', '.join(selected)}")
+
+
+def down(
+    wipe: bool = typer.Option(
+        False, "--wipe", help="Also remove all data, settings and logs of this stack."
+    ),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask before --wipe."),
+) -> None:
+    """Stop the stack, dependents first."""
+    stack = open_stack()
+    if wipe and not yes and sys.stdin.isatty():
+        typer.confirm(f"Remove all data under {stack.home.path}?", abort=True, err=True)
+    with Steps() as steps:
+        was_running = stack.down(steps)
+        steps.rest()
+        steps.note("stopped" if was_running else "nothing was running")
+        if wipe:
+            stack.wipe()
+            steps.note(f"removed the data under {stack.home.path}")
+
+
+def status(
+    service: list[str] = typer.Argument(None, help="Only these services."),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Show each service: state, pid, port, memory, uptime, restarts, last error."""
+    from app.launcher.control import Row
+
+    rows = open_stack().status(service or [])
+    print_rows([field.name for field in fields(Row)], [astuple(row) for row in rows], fmt)
+
+
+def logs(
+    service: str = typer.Argument(help="A service, or `supervisor`."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Go on as lines come."),
+    lines: int = typer.Option(50, "--lines", "-n", min=0, help="How many lines of each file."),
+) -> None:
+    """Print the last lines of a service's output."""
+    from app.launcher import logs as files
+
+    paths = open_stack().log_files(service)
+    offsets = {path: files.size(path) for path in paths}
+    for path in paths:
+        found = files.tail(path, lines) if lines else []
+        if found and len(paths) > 1:
+            print(f"==> {path.name} <==", file=sys.stderr, flush=True)
+        for line in found:
+            print(line)
+    sys.stdout.flush()
+    while follow:
+        for path in paths:
+            end = files.size(path)
+            if end < offsets[path]:
+                offsets[path] = 0  # it was rotated
+            if end > offsets[path]:
+                sys.stdout.write(files.read(path, offsets[path], end))
+                sys.stdout.flush()
+                offsets[path] = end
+        time.sleep(FOLLOW_POLL_S)
+
+
+def urls(fmt: Format = FORMAT_OPTION) -> None:
+    """Print where to reach each part."""
+    from app.launcher.lazy import LazyArtefacts
+    from app.settings import ROOT
+
+    print_object(open_stack().urls(LazyArtefacts(ROOT)), fmt)

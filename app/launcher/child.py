@@ -1,0 +1,40 @@
+"""Becomes a service: `python -I -S child.py PARENT_PID UID GID COMMAND…`.
+
+Runs between fork and the service's own program, on the standard library only. A program of its
+own instead of code between fork and exec: the supervisor has threads, and locks that they hold
+at a fork are never released in the child.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+NOT_STARTED = 127
+
+
+def main(arguments):  # type: ignore[no-untyped-def]
+    parent, uid, gid = (int(value) for value in arguments[:3])
+    command = arguments[3:]
+    if uid >= 0:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    if parent > 0:
+        # After the change of user, which clears it. The kernel kills us when the supervisor dies.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            return NOT_STARTED  # it died before the line above
+    # Python ignores these, and what is ignored stays so over exec.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.stderr.write(f"cannot start {command[0]}: {error.strerror}\n")
+        return NOT_STARTED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,267 @@
+"""The machine, as supervision sees it: renders, starts, probes, reads logs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.launcher import logs, probe
+from app.launcher.errors import HeadwaterError
+from app.launcher.identity import Shelter, give, unprivileged_identity
+from app.launcher.process import Identity, RealProcess, spawn
+from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
+from app.launcher.service import Ready, Service
+from app.launcher.state import Home
+from app.launcher.supervise import Probe, Process
+from app.settings import Settings
+
+LAST_LINES = 8
+PROBES_AT_ONCE = 8
+BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+HINTS = (
+    (r"error while loading shared libraries: (\S+?):",
+     "install the system package that provides {0}, then run it again"),
+    (r"(?i)address already in use",
+     "something else took the port meanwhile: find it with `ss -ltnp`, or use --port-offset"),
+    (r"(?i)no space left on device", "free some disk space, then run `up` again"),
+    (r"(?i)OutOfMemoryError|Cannot allocate memory|insufficient memory",
+     "free some memory, or stop other programs, then run `up` again"),
+    (r"(?i)permission denied", "see which file it is in the log, and who owns it"),
+)  # fmt: skip
+
+
+@dataclass
+class _Start:
+    """What is remembered of a service's latest start."""
+
+    lookup: Lookup
+    places: Places
+    identity: Identity | None
+    environment: dict[str, str]
+    log_offsets: dict[Path, int] = field(default_factory=dict)
+    asking: Future[Probe] | None = None
+
+
+class RealHost:
+    """Starts services as processes of this machine."""
+
+    def __init__(self, settings: Settings, artefacts: ArtefactPaths, *, root: Path) -> None:
+        self.ports: Mapping[str, int] = {}  # every described port, by name; grows with new services
+        self._settings = settings
+        self._artefacts = artefacts
+        self._root = root
+        self._home = Home(settings.home)
+        self._starts: dict[str, _Start] = {}
+        self._pool = ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe")
+
+    # -- starting
+
+    def launch(self, service: Service, step: int | None) -> Process | None:
+        first = step == 0 or (step is None and not service.prepare)
+        start = self._begin(service) if first else self._starts[service.name]
+        where = f"{service.source} (service `{service.name}`)"
+        if step is None:
+            command = service.command
+        else:
+            prepare = service.prepare[step]
+            command = prepare.command
+            if prepare.creates:
+                made = Path(render(prepare.creates, start.lookup, where=where))
+                if made.exists():
+                    return None
+        rendered = [render(word, start.lookup, where=where) for word in command]
+        start.log_offsets = {path: logs.size(path) for path in self._logs(service)}
+        stdout, stderr = self._logs(service)
+        try:
+            return spawn(
+                rendered,
+                environment=start.environment,
+                folder=start.places.run,
+                stdout=stdout,
+                stderr=stderr,
+                identity=start.identity,
+            )
+        except OSError as error:
+            raise HeadwaterError(
+                f"service `{service.name}` could not be started", detail=str(error)
+            ) from error
+
+    def _begin(self, service: Service) -> _Start:
+        previous = self._starts.get(service.name)
+        if previous is not None and previous.asking is not None:
+            previous.asking.cancel()
+        identity, shelter = None, None
+        if service.unprivileged and os.geteuid() == 0:
+            identity = unprivileged_identity()
+            shelter = Shelter(self._home.path, identity)
+        places = self._places(service.name, shelter)
+        lookup = make_lookup(
+            settings=self._settings,
+            artefacts=self._artefacts,
+            ports=self.ports,
+            places=places,
+            folder=service.folder,
+            root=self._root,
+            python=Path(sys.executable),
+            relocate=shelter.copy if shelter else lambda path: path,
+        )
+        start = _Start(lookup, places, identity, self._environment(service, lookup))
+        self._starts[service.name] = start
+        for name, template in service.files.items():
+            write_rendered(service, name, template, places.run, lookup)
+        if identity is not None:
+            give(places.run, identity)
+        return start
+
+    def _places(self, name: str, shelter: Shelter | None) -> Places:
+        run, data = self._home.run(name), self._home.data(name)
+        if shelter is not None:
+            return Places(shelter.place(run, "run"), shelter.place(data, "data"))
+        for folder in (run, data):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Places(run, data)
+
+    def _environment(self, service: Service, lookup: Lookup) -> dict[str, str]:
+        # Little is passed on from the user's shell: JAVA_TOOL_OPTIONS, PYTHON* or SPARK_* of
+        # another project change what our services do, and nobody would know why.
+        base = {
+            "PATH": os.environ.get("PATH", BASE_PATH),
+            "HOME": str(self._home.run(service.name)),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "PYTHONPATH": str(self._root),
+            "PYTHONUNBUFFERED": "1",
+            "HEADWATER_SERVICE": service.name,
+        }
+        if "HEADWATER_CACHE" in os.environ:
+            base["HEADWATER_CACHE"] = os.environ["HEADWATER_CACHE"]
+        where = f"{service.source} (environment of service `{service.name}`)"
+        own = {k: render(v, lookup, where=where) for k, v in service.environment.items()}
+        return {**base, **self._settings.environment(), **own}
+
+    # -- probing
+
+    def probe(self, service: Service, process: Process) -> Probe | None:
+        start = self._starts[service.name]
+        if start.asking is None:
+            start.asking = self._pool.submit(self._ask, service, start)
+            return None
+        if not start.asking.done():
+            return None
+        answer = start.asking.result()
+        start.asking = None
+        return answer
+
+    def _ask(self, service: Service, start: _Start) -> Probe:
+        ready: Ready | None = service.ready
+        assert ready is not None
+        where = f"{service.source} (ready of service `{service.name}`)"
+        if ready.tcp is not None:
+            return probe.ask_tcp(render(ready.tcp, start.lookup, where=where))
+        if ready.http is not None:
+            return probe.ask_http(render(ready.http, start.lookup, where=where), ready.status)
+        if ready.log is not None:
+            return probe.ask_log(ready.log, start.log_offsets)
+        command = [render(word, start.lookup, where=where) for word in ready.command or []]
+
+        def run(words: Sequence[str]) -> subprocess.Popen[bytes]:
+            user = start.identity
+            return subprocess.Popen(
+                words,
+                env=start.environment,
+                cwd=start.places.run,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=[] if user else None,
+            )
+
+        return probe.ask_command(command, run)
+
+    # -- logs
+
+    def _logs(self, service: Service) -> tuple[Path, Path]:
+        run = self._home.run(service.name)
+        return run / "stdout.log", run / "stderr.log"
+
+    def last_lines(self, service: Service) -> str:
+        """The last lines of stderr since the start; of stdout where stderr is silent."""
+        start = self._starts.get(service.name)
+        if start is None:
+            return ""
+        stdout, stderr = self._logs(service)
+        for path in (stderr, stdout):
+            found = logs.tail(path, LAST_LINES, since=start.log_offsets.get(path, 0))
+            if found:
+                return "\n".join(found)
+        return ""
+
+    def log_path(self, service: Service) -> str:
+        stdout, stderr = self._logs(service)
+        start = self._starts.get(service.name)
+        offset = start.log_offsets.get(stderr, 0) if start else 0
+        return str(stderr if logs.size(stderr) > offset else stdout)
+
+    def hint(self, service: Service, output: str) -> str:
+        for pattern, advice in HINTS:
+            found = re.search(pattern, output)
+            if found:
+                return advice.format(*found.groups())
+        return f"read the log: `./headwater logs {service.name}`"
+
+    def rotate_logs(self, services: Sequence[Service]) -> None:
+        """Bound every log file of these services."""
+        for service in services:
+            for path in self._logs(service):
+                logs.rotate(path)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def write_rendered(service: Service, name: str, template: str, run: Path, lookup: Lookup) -> None:
+    """Render one file of a service into its run folder (mode 0600: it may hold secrets)."""
+    source = service.folder / template
+    text = read_template(service, source)
+    target = run / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(render(text, lookup, where=str(source)))
+
+
+def read_template(service: Service, source: Path) -> str:
+    """The text of a file that `service` renders."""
+    try:
+        return source.read_text()
+    except FileNotFoundError:
+        raise HeadwaterError(
+            f"service `{service.name}` renders `{source.name}`, which is not there",
+            detail=f"looked for {source}",
+        ) from None
+
+
+def check_templates(service: Service, lookup: Lookup) -> None:
+    """Render all templates of a service and throw the result away, to find unknown variables."""
+    where = f"{service.source} (service `{service.name}`)"
+    words = [*service.command, *service.environment.values(), *service.urls.values()]
+    for prepare in service.prepare:
+        words += [*prepare.command, prepare.creates or ""]
+    if service.ready is not None:
+        ready = service.ready
+        words += [ready.tcp or "", ready.http or "", *(ready.command or [])]
+    for word in words:
+        render(word, lookup, where=where)
+    for template in service.files.values():
+        source = service.folder / template
+        render(read_template(service, source), lookup, where=str(source))

@@ -1,0 +1,183 @@
+"""The supervisor process: `python -m app.launcher.supervisor HOME ROOT`, one per home.
+
+SIGHUP: read `wanted.json` and the service descriptions again. SIGTERM, SIGINT: stop everything in
+reverse dependency order and end. Its state is `state.json`, its words are `supervisor.log`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from app.launcher import logs
+from app.launcher.errors import HeadwaterError
+from app.launcher.host import RealHost
+from app.launcher.lazy import LazyArtefacts
+from app.launcher.process import boot_id
+from app.launcher.service import declared_ports, load_services
+from app.launcher.state import Home, Observed, Snapshot
+from app.launcher.supervise import Supervisor, Unit
+from app.launcher.sweep import kill_leftovers
+from app.settings import Settings, SettingsError, load
+
+TICK_BUSY_S = 0.1
+TICK_QUIET_S = 0.5
+ROTATE_EVERY_S = 10.0
+QUIET = {"ready", "completed", "failed", "stopped"}
+
+log = logging.getLogger("supervisor")
+
+
+class Asked:
+    """What signals have asked for; a pipe wakes the loop."""
+
+    def __init__(self) -> None:
+        self.reload = True
+        self.stop = False
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGHUP, self._on_reload)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def _on_reload(self, number: int, frame: FrameType | None) -> None:
+        self.reload = True
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stop = True
+
+    def wait(self, seconds: float) -> None:
+        """Until a signal comes or `seconds` have passed."""
+        if select.select([self._reader], [], [], seconds)[0]:
+            os.read(self._reader, 1024)
+
+
+class Watch:
+    """The loop around the state machine: signals in, state file and log lines out."""
+
+    def __init__(self, settings: Settings, root: Path, asked: Asked) -> None:
+        services = load_services(root)
+        settings.declare_ports(declared_ports(services))
+        self.home = Home(settings.home)
+        self._root = root
+        self._asked = asked
+        self._settings = settings
+        self._host = RealHost(settings, LazyArtefacts(root), root=root)
+        self._host.ports = declared_ports(services)
+        self._supervisor = Supervisor(services, host=self._host, clock=time.monotonic)
+        self._generation = 0
+        self._states: dict[str, str] = {}
+        self._saved: Snapshot | None = None
+
+    def run(self) -> None:
+        """Supervise until everything is stopped and nothing is wanted."""
+        rotate_at = 0.0
+        while True:
+            if self._asked.stop:
+                self._supervisor.want([])
+            elif self._asked.reload:
+                self._asked.reload = False
+                self._reload()
+            self._supervisor.tick()
+            self._note()
+            self._save()
+            if self._supervisor.idle:
+                break
+            if time.monotonic() >= rotate_at:
+                rotate_at = time.monotonic() + ROTATE_EVERY_S
+                self._host.rotate_logs([unit.service for unit in self._units])
+                logs.rotate(self.home.log_file)
+            quiet = all(unit.state in QUIET for unit in self._units)
+            self._asked.wait(TICK_QUIET_S if quiet else TICK_BUSY_S)
+        self._host.close()
+
+    @property
+    def _units(self) -> list[Unit]:
+        return list(self._supervisor.units.values())
+
+    def _reload(self) -> None:
+        wanted = self.home.wanted()
+        try:
+            services = load_services(self._root)
+        except HeadwaterError as error:
+            log.error("the descriptions are not read again: %s", error)
+            services = dict(self._supervisor.services)
+        self._settings.declare_ports(declared_ports(services))
+        self._host.ports = declared_ports(services)
+        known = [name for name in wanted.services if name in services]
+        log.info("wanted: %s", ", ".join(known) or "nothing")
+        self._supervisor.want(known, services)
+        self._generation = wanted.generation
+
+    def _note(self) -> None:
+        for unit in self._units:
+            name = unit.service.name
+            if self._states.get(name) == unit.state:
+                continue
+            self._states[name] = unit.state
+            if unit.state in ("backoff", "failed") and unit.error is not None:
+                log.warning("%s: %s\n%s", name, unit.state, unit.error)
+            else:
+                pid = f" (pid {unit.process.pid})" if unit.process else ""
+                log.info("%s: %s%s", name, unit.state, pid)
+
+    def _save(self) -> None:
+        offset = time.time() - time.monotonic()
+        seen = {unit.service.name: observe(unit, offset) for unit in self._units}
+        snapshot = Snapshot(boot_id(), self._generation, seen)
+        if snapshot != self._saved:
+            self.home.save_snapshot(snapshot)
+            self._saved = snapshot
+
+
+def observe(unit: Unit, epoch_offset_s: float) -> Observed:
+    """A unit as the state file holds it; the clock plus `epoch_offset_s` is the epoch's time."""
+    error = None
+    if unit.error is not None:
+        told = unit.error
+        error = {"message": told.message, "detail": told.detail, "log": told.log, "hint": told.hint}
+    waits_for = unit.waits_for
+    if unit.state == "starting" and unit.service.ready is not None:
+        waits_for = unit.seen
+    return Observed(
+        state=unit.state,
+        since=round(unit.since + epoch_offset_s, 1),
+        pid=unit.process.pid if unit.process else None,
+        start_time=unit.process.start_time if unit.process else 0,
+        restarts=unit.restarts,
+        waits_for=waits_for,
+        error=error,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise a home, with the services that the clone at a root describes."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.Formatter.converter = time.gmtime
+    asked = Asked()
+    try:
+        settings = load(Path(arguments[0]))
+        home = Home(settings.home)
+        with home.supervising():
+            kill_leftovers(home)
+            Watch(settings, Path(arguments[1]), asked).run()
+    except (HeadwaterError, SettingsError) as error:
+        log.error("%s", error)
+        return 1
+    log.info("everything is stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
