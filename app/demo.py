@@ -1,0 +1,171 @@
+"""The demo: the whole chain on the movie store, an edited row shown at every hop, a proof.
+
+1. Start every service and wait until it is ready (what runs already is left alone).
+2. Run the store's workload at a steady rate, seeded.
+3. Edit one row, and show when each hop saw it.
+4. Verify: silver equals the source while the workload goes on.
+5. Show the URLs and what to try; end on Ctrl-C, or at once with `--once`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from app.cli.printing import Steps, print_rows
+from app.errors import HeadwaterError
+from app.lake.hops import Edit, EditObserver, Sighting
+from app.lake.verify import run_verify
+from app.launcher.control import Stack
+from app.launcher.lazy import LazyArtefacts
+from app.settings import ROOT, Settings, load
+from app.store.connection import engine_for
+from app.store.edit import edit_movie
+from app.store.workload import Workload
+
+RATE = 20.0
+SEED = 2026
+WARM_UP_EDITS = 1
+HOPS_DEADLINE_S = 120.0
+IDLE_POLL_S = 1.0
+NAMES = {
+    "kafka": "Kafka: Debezium's event, committed",
+    "bronze": "bronze: the raw event, in the object store",
+    "silver": "silver: the row, committed to Delta",
+    "trino": "Trino: the row, in a SQL answer",
+}
+EXIT_INTERRUPTED = 130
+
+
+def run_demo(once: bool) -> int:
+    """Run the demo; returns the exit code.
+
+    Args:
+        once: end after the proof with everything stopped; 0 only if every hop was seen and
+            verify is green.
+    """
+    settings = load()
+    if not settings.embedded_source:
+        raise HeadwaterError(
+            "the demo edits its own movie store, and this stack captures your database",
+            hint="run it in a home of its own: HEADWATER_HOME=~/demo ./headwater demo",
+        )
+    stack = Stack(settings)
+    was_up = bool(stack.running())
+    started = time.monotonic()
+    with _terminated_like_interrupted(), Steps() as steps:
+        try:
+            stack.up(stack.select([]), LazyArtefacts(ROOT, show=True), steps)
+            steps.rest()
+            steps.note(f"everything is ready after {time.monotonic() - started:.0f} s")
+            return _show(settings, steps, once, started)
+        except KeyboardInterrupt:
+            steps.rest()
+            steps.note("stopping")
+            return EXIT_INTERRUPTED if once else 0
+        finally:
+            if once or not was_up:
+                stack.down(steps)
+                steps.rest()
+                steps.note("stopped; the data is kept, `./headwater down --wipe` removes it")
+            else:
+                steps.note("the stack was up before the demo and stays up")
+
+
+def _show(settings: Settings, steps: Steps, once: bool, started: float) -> int:
+    with _workload(settings):
+        steps.note(f"the store's workload runs: {RATE:g} changes a second, seed {SEED}")
+        for _ in range(WARM_UP_EDITS):
+            # The first query and the first merge pay for class loading; the next are the rule.
+            _edit(settings, steps, quiet=True)
+        steps.note(f"first edited row in Trino {time.monotonic() - started:.0f} s after the start")
+        _edit(settings, steps, quiet=False)
+        steps.rest()
+        verdict = run_verify([], "table")
+        steps.note("verify: silver equals the source" if verdict == 0 else "verify: NOT equal")
+        if once:
+            return verdict
+        _say_what_to_try(settings, steps)
+        while True:
+            time.sleep(IDLE_POLL_S)
+
+
+def _edit(settings: Settings, steps: Steps, *, quiet: bool) -> None:
+    engine = engine_for(settings.source_dsn, application="headwater-demo")
+
+    def seen(sighting: Sighting) -> None:
+        steps.waiting(f"seen at {sighting.hop} after {sighting.milliseconds:.0f} ms")
+
+    try:
+        with EditObserver(settings, "public", "movies") as observer:
+            made = edit_movie(engine)
+            committed_at = made.committed_at.timestamp()
+            edit = Edit("public", made.table, dict(made.key), made.column, made.new, committed_at)
+            sightings = observer.sightings(edit, deadline_s=HOPS_DEADLINE_S, on_seen=seen)
+    finally:
+        engine.dispose()
+    if quiet:
+        return
+    steps.rest()
+    row = ", ".join(f"{name} = {value}" for name, value in edit.key.items())
+    steps.note(f"edited: movies, {row}: {edit.column} = {edit.value!r}")
+    rows = [("Postgres: COMMIT returned", 0.0, f"transaction {made.xid}")]
+    rows += [(NAMES[s.hop], round(s.milliseconds), s.where) for s in sightings]
+    print_rows(["hop", "ms after commit", "where"], rows)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _workload(settings: Settings) -> Iterator[None]:
+    engine = engine_for(settings.source_dsn, application="headwater-workload")
+    stop = threading.Event()
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            Workload(engine, seed=SEED, rate=RATE).run(stop=stop)
+        except Exception as error:  # noqa: BLE001 - told in the main thread
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="workload", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        engine.dispose()
+    if failed:
+        raise failed[0]
+
+
+def _say_what_to_try(settings: Settings, steps: Steps) -> None:
+    urls = Stack(settings).urls(LazyArtefacts(ROOT))
+    print_rows(["service", "url"], sorted(urls.items()))
+    sys.stdout.flush()
+    steps.note("")
+    steps.note("Three things to try, in another terminal:")
+    steps.note("  ./headwater watch                      every change, with the time of each hop")
+    steps.note("  ./headwater sql 'SELECT * FROM reports.best_rated_movies LIMIT 10'")
+    steps.note("  ./headwater verify                     the proof again, whenever you like")
+    steps.note("")
+    steps.note("Ctrl-C stops everything.")
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does, so that nothing is left running."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

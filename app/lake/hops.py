@@ -1,0 +1,220 @@
+"""See one edit arrive at each hop: Kafka, bronze, silver, Trino. Each time is an observation.
+
+The observers are ready before the edit is made, each polls its own hop, and the time told is
+from the client's return of COMMIT to the poll that first saw the edit: an upper bound.
+"""
+
+from __future__ import annotations
+
+import gzip
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow.compute as pc
+import pyarrow.fs as pa_fs
+from deltalake.exceptions import DeltaError
+
+from app.errors import HeadwaterError
+from app.lake import tail
+from app.lake.connection import connect
+from app.lake.lakehouse import Lakehouse
+from app.settings import Settings
+from spark_streaming.naming import silver_table
+
+POLL_S = 0.02
+HOPS = ("kafka", "bronze", "silver", "trino")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One committed change of one row, known by the new `value` of its `column`.
+
+    The value was never there before, so seeing it is seeing the edit. `committed_at` is in Unix
+    seconds by this machine's clock, when the client's COMMIT returned.
+    """
+
+    schema: str
+    table: str
+    key: dict[str, Any]
+    column: str
+    value: str
+    committed_at: float
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An edit was seen at `hop`, `milliseconds` after its commit; `where` says at what place."""
+
+    hop: str
+    milliseconds: float
+    where: str
+
+
+class EditObserver:
+    """Watches all the hops for one edit: `with EditObserver(...)`, edit, then `sightings()`."""
+
+    def __init__(self, settings: Settings, schema: str, table: str) -> None:
+        self._settings = settings
+        self._lake = Lakehouse(settings)
+        self._topic = f"{settings.topic_prefix}.{schema}.{table}"
+        self._silver = silver_table(schema, table)
+        self._seen: queue.Queue[Sighting | Exception] = queue.Queue()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._place: queue.Queue[tuple[int, int]] = queue.Queue()
+
+    def __enter__(self) -> EditObserver:
+        self._consumer = tail.open_consumer(self._settings.kafka)
+        here = tail.partitions(self._consumer, self._topic)
+        if not here:
+            raise HeadwaterError(
+                f"Kafka has no topic {self._topic} yet",
+                hint="has the table any rows? `./headwater status connectors`",
+            )
+        self._consumer.assign(here)
+        self._consumer.seek_to_end(*here)
+        for partition in here:
+            self._consumer.position(partition)  # asks now: what follows is after this moment
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._consumer.close()
+
+    def sightings(
+        self, edit: Edit, *, deadline_s: float, on_seen: Callable[[Sighting], None]
+    ) -> list[Sighting]:
+        """Wait until every hop has shown `edit`, telling each as it happens.
+
+        Raises: HeadwaterError naming the hops that did not show it within `deadline_s`.
+        """
+        watchers = (self._watch_kafka, self._watch_bronze, self._watch_silver, self._watch_trino)
+        for watcher in watchers:
+            thread = threading.Thread(target=self._guard, args=(watcher, edit), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        limit = time.monotonic() + deadline_s
+        found: list[Sighting] = []
+        while len(found) < len(HOPS):
+            try:
+                seen = self._seen.get(timeout=max(0.0, limit - time.monotonic()))
+            except queue.Empty:
+                missing = [hop for hop in HOPS if hop not in {s.hop for s in found}]
+                raise HeadwaterError(
+                    f"the edit was not seen within {deadline_s:.0f} s at: {', '.join(missing)}",
+                    hint="`./headwater status` names the service that is behind",
+                ) from None
+            if isinstance(seen, Exception):
+                raise seen
+            found.append(seen)
+            on_seen(seen)
+        return sorted(found, key=lambda s: HOPS.index(s.hop))
+
+    def _guard(self, watcher: Callable[[Edit], tuple[str, str] | None], edit: Edit) -> None:
+        try:
+            seen = watcher(edit)
+            if seen is not None:
+                elapsed = (time.time() - edit.committed_at) * 1_000
+                self._seen.put(Sighting(seen[0], elapsed, seen[1]))
+        except Exception as error:  # noqa: BLE001 - handed to the waiting thread, not swallowed
+            self._seen.put(error)
+
+    def _watch_kafka(self, edit: Edit) -> tuple[str, str] | None:
+        while not self._stop.is_set():
+            for records in self._consumer.poll(timeout_ms=50).values():
+                for record in records:
+                    if _is_edit(record.value, edit):
+                        self._place.put((record.partition, record.offset))
+                        place = f"{self._topic} partition {record.partition} offset {record.offset}"
+                        return "kafka", place
+        return None
+
+    def _watch_bronze(self, edit: Edit) -> tuple[str, str] | None:
+        place = None
+        while place is None and not self._stop.is_set():
+            try:
+                place = self._place.get(timeout=0.1)
+            except queue.Empty:
+                continue
+        if place is None:
+            return None
+        partition, offset = place
+        files = self._lake.bronze_files()
+        folder = f"{self._topic}/partition={partition}"
+        while not self._stop.is_set():
+            path = _object_of(files, folder, offset)
+            if path is not None and last_offset(files, path) >= offset:
+                return "bronze", f"s3://{self._settings.bronze_bucket}/{path}"
+            self._stop.wait(POLL_S)
+        return None
+
+    def _watch_silver(self, edit: Edit) -> tuple[str, str] | None:
+        wanted = pc.field(edit.column) == edit.value
+        for name, value in edit.key.items():
+            wanted = wanted & (pc.field(name) == value)
+        table = None
+        while not self._stop.is_set():
+            try:
+                if table is None:
+                    table = self._lake.silver(self._silver)
+                else:
+                    table.update_incremental()
+                if (
+                    table.to_pyarrow_dataset()
+                    .to_table(columns=[edit.column], filter=wanted)
+                    .num_rows
+                ):
+                    return "silver", f"silver.{self._silver} version {table.version()}"
+            except (DeltaError, FileNotFoundError):
+                table = None  # not there yet, or its files were just compacted away
+            self._stop.wait(POLL_S)
+        return None
+
+    def _watch_trino(self, edit: Edit) -> tuple[str, str] | None:
+        wanted = {**edit.key, edit.column: edit.value}
+        conditions = " AND ".join(f'"{name}" = {_literal(v)}' for name, v in wanted.items())
+        statement = f'SELECT 1 FROM silver."{self._silver}" WHERE {conditions}'
+        connection = connect(self._settings.trino_url)
+        while not self._stop.is_set():
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            if cursor.fetchall():
+                return "trino", f"query {cursor.query_id}"
+            self._stop.wait(POLL_S)
+        return None
+
+
+def _is_edit(value: bytes | None, edit: Edit) -> bool:
+    if value is None:
+        return False
+    event = orjson.loads(value)
+    row = event.get("after") or {}
+    return bool(row.get(edit.column) == edit.value)
+
+
+def _object_of(files: Any, folder: str, offset: int) -> str | None:
+    """The object whose name is the greatest first offset not above `offset`."""
+    listed = files.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True))
+    names = [info.path for info in listed if info.base_name.split(".")[0].isdigit()]
+    fitting = [p for p in names if int(p.rsplit("/", 1)[1].split(".")[0]) <= offset]
+    return max(fitting, default=None)
+
+
+def last_offset(files: Any, path: str) -> int:
+    """The offset of the last record in a bronze object."""
+    with files.open_input_stream(path, compression=None) as stream:
+        lines = gzip.decompress(stream.read()).splitlines()
+    return int(orjson.loads(lines[-1])["offset"])
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,113 @@
+"""The lake's Delta tables and objects, read directly from the object store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+from pydantic import SecretStr
+
+from app.settings import Settings
+from spark_streaming.lake import LEDGER, Lake
+from spark_streaming.settings import StoreSettings
+
+SCAN_BATCH_ROWS = 16_384
+_LEDGER_TIME = pa.timestamp("us", "UTC")
+_LEDGER_COLUMNS = [
+    "table_name",
+    "batch_id",
+    "delta_version",
+    "offsets",
+    "complete_lsn",
+    "merged_at",
+]
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What silver last said of one table: its Delta version and the events merged into it.
+
+    `offsets` is topic → partition → next offset; `complete_lsn` bytes or None.
+    """
+
+    table: str
+    batch_id: int
+    delta_version: int | None
+    offsets: dict[str, dict[int, int]]
+    complete_lsn: int | None
+    merged_at: datetime
+
+
+class Lakehouse:
+    """Read access to one stack's bronze and lake buckets."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Given by name, each beats the variable of the same name in the environment.
+        self._store = StoreSettings(
+            s3_endpoint=settings.s3_endpoint,
+            s3_region=settings.profile.s3_region,
+            s3_access_key=SecretStr(settings.secret("s3_access_key")),
+            s3_secret_key=SecretStr(settings.secret("s3_secret_key")),
+            lake_bucket=settings.lake_bucket,
+        )
+        self._lake = Lake(self._store)
+        self._bronze = settings.bronze_bucket
+
+    def silver(self, table: str, version: int | None = None) -> DeltaTable:
+        """Silver table `table` (at `version`); raises TableNotFoundError where there is none."""
+        return self._lake.table(self._lake.silver_path(table), version)
+
+    def bronze_files(self) -> Any:
+        """The bronze bucket as a pyarrow file system, rooted at the bucket."""
+        lake_at = replace_bucket(self._store, self._bronze)
+        return Lake(lake_at).filesystem()
+
+    def rows(self, table: str, version: int | None, columns: list[str]) -> Iterator[Any]:
+        """Arrow batches of a silver table's `columns`, in bounded memory, in no order."""
+        dataset = self.silver(table, version).to_pyarrow_dataset()
+        yield from dataset.to_batches(columns=columns, batch_size=SCAN_BATCH_ROWS)
+
+    def ledger(self, since: datetime | None = None) -> dict[str, LedgerEntry]:
+        """The newest ledger entry of each table, merged after `since`; empty before the first."""
+        try:
+            ledger = self._lake.table(LEDGER)
+        except TableNotFoundError:
+            return {}
+        wanted = None if since is None else pc.field("merged_at") > pa.scalar(since, _LEDGER_TIME)
+        found = ledger.to_pyarrow_dataset().to_table(columns=_LEDGER_COLUMNS, filter=wanted)
+        order = [("merged_at", "ascending"), ("batch_id", "ascending")]
+        newest = {row["table_name"]: row for row in found.sort_by(order).to_pylist()}
+        return {name: ledger_entry(row) for name, row in newest.items() if name}
+
+
+def replace_bucket(store: StoreSettings, bucket: str) -> StoreSettings:
+    """The same store with `bucket` in the place of the lake's."""
+    return store.model_copy(update={"lake_bucket": bucket})
+
+
+def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
+    """Read one ledger row, a mapping of its column names."""
+    offsets = {
+        topic: {int(partition): int(offset) for partition, offset in by_partition.items()}
+        for topic, by_partition in json.loads(row["offsets"] or "{}").items()
+    }
+    return LedgerEntry(
+        row["table_name"],
+        row["batch_id"],
+        row["delta_version"],
+        offsets,
+        row["complete_lsn"],
+        row["merged_at"],
+    )
+
+
+def batch_rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """The batch's rows as tuples of Python values, in column order."""
+    return zip(*(column.to_pylist() for column in batch.columns), strict=True)

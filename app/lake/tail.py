@@ -1,0 +1,133 @@
+"""Read a known stretch of Kafka topics, committed records only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from app.errors import HeadwaterError
+from spark_streaming.envelope import RawEvent
+
+POLL_MS = 200
+RECORDS_PER_POLL = 5_000
+
+Offsets = Mapping[int, int]
+
+
+def open_consumer(bootstrap: str) -> Any:
+    """A consumer without a group that sees committed transactions only."""
+    try:
+        return KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            group_id=None,
+            max_poll_records=RECORDS_PER_POLL,
+            fetch_max_wait_ms=50,
+            metrics_enabled=False,
+        )
+    except KafkaError as error:
+        raise HeadwaterError(
+            "Kafka cannot be reached",
+            detail=f"{bootstrap}: {error}",
+            hint="is it up? `./headwater status kafka`",
+        ) from error
+
+
+def partitions(consumer: Any, topic: str) -> list[TopicPartition]:
+    """The topic's partitions; empty where the topic does not exist yet."""
+    return [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+
+
+def end_offsets(consumer: Any, topic: str) -> dict[int, int]:
+    """The next offset of each partition that a committed reader would get."""
+    return {
+        tp.partition: at for tp, at in consumer.end_offsets(partitions(consumer, topic)).items()
+    }
+
+
+def read_between(
+    consumer: Any, topic: str, start: Offsets, end: Offsets, *, deadline_s: float
+) -> Iterator[RawEvent]:
+    """The records of `topic` from `start` up to, without, `end` (offsets by partition).
+
+    A partition that `start` does not name is read from its beginning.
+    Raises: HeadwaterError where Kafka has expired what is asked for, or does not answer.
+    """
+    wanted = {TopicPartition(topic, p): to for p, to in end.items() if to > start.get(p, 0)}
+    if not wanted:
+        return
+    consumer.assign(list(wanted))
+    first = consumer.beginning_offsets(list(wanted))
+    for tp in wanted:
+        begin = start.get(tp.partition, 0)
+        if begin and first[tp] > begin:
+            raise HeadwaterError(
+                f"Kafka has expired records of {topic} that are needed",
+                detail=f"partition {tp.partition}: wanted offset {begin}, oldest is {first[tp]}",
+            )
+        consumer.seek(tp, max(begin, first[tp]))
+    limit = time.monotonic() + deadline_s
+    while any(consumer.position(tp) < to for tp, to in wanted.items()):
+        if time.monotonic() > limit:
+            raise HeadwaterError(
+                f"reading {topic} did not end within {deadline_s:.0f} s",
+                detail=", ".join(f"{tp.partition}: {consumer.position(tp)}" for tp in wanted),
+            )
+        for tp, records in consumer.poll(timeout_ms=POLL_MS).items():
+            yield from (raw_event(r) for r in records if r.offset < wanted[tp])
+
+
+def raw_event(record: Any) -> RawEvent:
+    """A kafka-python record in the form that the decoder takes."""
+    return RawEvent(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        list(record.headers or ()),
+    )
+
+
+def transaction_id(event: RawEvent) -> int | None:
+    """The 32-bit transaction id that a change event names; None for tombstones and snapshots."""
+    if event.value is None:
+        return None
+    try:
+        source = orjson.loads(event.value).get("source") or {}
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+    if source.get("snapshot") not in (None, "false", False):
+        return None
+    xid = source.get("txId")
+    return int(xid) if xid is not None else None
+
+
+def await_transaction(consumer: Any, topic: str, xid: int, *, deadline_s: float) -> None:
+    """Return once an event of transaction `xid` is readable in `topic`.
+
+    Start positions must have been set by the caller (`seek_to_end` before the transaction).
+    Raises: HeadwaterError after `deadline_s` seconds.
+    """
+    limit = time.monotonic() + deadline_s
+    while time.monotonic() < limit:
+        for event in _polled(consumer):
+            if event.topic == topic and transaction_id(event) == xid:
+                return
+    raise HeadwaterError(
+        f"the marker transaction did not arrive in {topic} within {deadline_s:.0f} s",
+        detail=f"transaction {xid} was committed in the source, Kafka does not show it",
+        hint="is the connector running? `./headwater status connect capture`",
+    )
+
+
+def _polled(consumer: Any) -> Iterable[RawEvent]:
+    for records in consumer.poll(timeout_ms=POLL_MS).values():
+        yield from (raw_event(record) for record in records)

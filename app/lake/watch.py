@@ -1,0 +1,254 @@
+"""A live feed of changes, each with the time that every hop took."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import orjson
+import pyarrow.fs as pa_fs
+import trino.exceptions
+
+from app.errors import HeadwaterError
+from app.lake import hops, tail
+from app.lake.connection import connect
+from app.lake.lakehouse import Lakehouse, LedgerEntry, ledger_entry
+from app.settings import Settings, load
+from spark_streaming.naming import parse_topic, silver_table
+
+PENDING_MAX = 2_000
+GIVE_UP_S = 60.0
+TOPICS_EVERY_S = 2.0
+FIELDS = ("time", "table", "op", "key", "lsn", "kafka_ms", "bronze_ms", "silver_ms", "trino_ms")
+_LINE = "{:29} {:16} {:8} {:32} {:11} {:>8} {:>9} {:>9} {:>8}"
+_OPS = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot", "t": "truncate"}
+
+
+@dataclass
+class Change:
+    """One event on its way; `seen` is hop → milliseconds since the source's commit."""
+
+    topic: str
+    partition: int
+    offset: int
+    table: str
+    op: str
+    key: str
+    lsn: int
+    committed_at: float
+    arrived: float
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def mark(self, hop: str) -> None:
+        self.seen.setdefault(hop, round((time.time() - self.committed_at) * 1_000))
+
+    def as_row(self) -> dict[str, Any]:
+        """The row that is printed, with the names of FIELDS; None where a hop was not seen."""
+        moment = datetime.fromtimestamp(self.committed_at, timezone.utc)
+        row: dict[str, Any] = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "table": self.table,
+            "op": _OPS.get(self.op, self.op),
+            "key": self.key,
+            "lsn": f"{self.lsn >> 32:X}/{self.lsn & 0xFFFFFFFF:X}",
+        }
+        return row | {f"{hop}_ms": self.seen.get(hop) for hop in hops.HOPS}
+
+
+def run_watch(tables: Sequence[str], fmt: str) -> int:
+    """Print changes as they arrive, until Ctrl-C; returns the exit code.
+
+    `table` prints aligned lines, `csv` a header and lines, `json` one object a line.
+    """
+    watch = Watch(load(), tables)
+    if fmt == "csv":
+        print(",".join(FIELDS), flush=True)
+    elif fmt == "table":
+        print("watching; milliseconds are from the source's commit; Ctrl-C ends", file=sys.stderr)
+        print(_LINE.format(*FIELDS), flush=True)
+    try:
+        for change in watch.changes(stop=lambda: False):
+            print(_printed(change.as_row(), fmt), flush=True)
+    except KeyboardInterrupt:
+        if watch.passed_over:
+            print(f"{watch.passed_over} changes came too fast to be shown", file=sys.stderr)
+    return 0
+
+
+class Watch:
+    """Follows the topics of one stack from now on."""
+
+    def __init__(self, settings: Settings, tables: Sequence[str]) -> None:
+        self._settings = settings
+        self._only = set(tables)
+        self._lake = Lakehouse(settings)
+        self._pending: OrderedDict[tuple[str, int, int], Change] = OrderedDict()
+        self._landed: dict[str, tuple[str, int]] = {}
+        self._ledger_since = datetime.now(timezone.utc) - timedelta(seconds=5)
+        self._merged: dict[str, LedgerEntry] = {}
+        self.passed_over = 0
+
+    def changes(self, stop: Callable[[], bool]) -> Iterator[Change]:
+        """Each change once all hops have shown it, or after GIVE_UP_S with what was seen."""
+        consumer = tail.open_consumer(self._settings.kafka)
+        connection = connect(self._settings.trino_url)
+        looked = 0.0
+        try:
+            while not stop():
+                if time.monotonic() - looked > TOPICS_EVERY_S:
+                    self._follow_topics(consumer)
+                    looked = time.monotonic()
+                self._read(consumer)
+                if self._pending:
+                    self._observe_bronze()
+                    self._observe_silver()
+                    self._observe_trino(connection)
+                yield from self._finished()
+        finally:
+            consumer.close()
+            connection.close()
+
+    def _follow_topics(self, consumer: Any) -> None:
+        known = set(consumer.assignment())
+        wanted = set(known)
+        for topic in consumer.topics():
+            name = parse_topic(topic, self._settings.topic_prefix)
+            if name is None or name[0] == "headwater":
+                continue
+            if not self._only or silver_table(*name) in self._only:
+                wanted.update(tail.partitions(consumer, topic))
+        if self._only and not wanted:
+            raise HeadwaterError(
+                f"there is no topic for {', '.join(sorted(self._only))}",
+                hint="`./headwater sql 'SHOW TABLES FROM silver'` lists the tables",
+            )
+        if wanted == known:
+            return
+        places = {tp: consumer.position(tp) for tp in known}
+        consumer.assign(list(wanted))
+        for tp in wanted:
+            if tp in places:
+                consumer.seek(tp, places[tp])
+            elif known:
+                consumer.seek_to_beginning(tp)  # a topic made while we watch: all of it is news
+            else:
+                consumer.seek_to_end(tp)
+            consumer.position(tp)
+
+    def _read(self, consumer: Any) -> None:
+        if not consumer.assignment():
+            time.sleep(0.2)
+            return
+        for records in consumer.poll(timeout_ms=100).values():
+            for record in records:
+                change = _change(record, self._settings.topic_prefix)
+                if change is None:
+                    continue
+                if len(self._pending) >= PENDING_MAX:
+                    self.passed_over += 1
+                    continue
+                change.mark("kafka")
+                self._pending[(change.topic, change.partition, change.offset)] = change
+
+    def _observe_bronze(self) -> None:
+        files = self._lake.bronze_files()
+        for topic, partition in {(c.topic, c.partition) for c in self._waiting("bronze")}:
+            folder = f"{topic}/partition={partition}"
+            end = self._landed_end(files, folder)
+            for change in self._waiting("bronze"):
+                if (change.topic, change.partition) == (topic, partition) and change.offset < end:
+                    change.mark("bronze")
+
+    def _landed_end(self, files: Any, folder: str) -> int:
+        listed = files.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True))
+        newest = max((info.path for info in listed), default=None)
+        if newest is None:
+            return 0
+        if self._landed.get(folder, ("", 0))[0] != newest:
+            self._landed[folder] = (newest, hops.last_offset(files, newest) + 1)
+        return self._landed[folder][1]
+
+    def _observe_silver(self) -> None:
+        self._merged.update(self._lake.ledger(self._ledger_since))
+        for change in self._waiting("silver"):
+            if _covers(self._merged.get(change.table), change):
+                change.mark("silver")
+
+    def _observe_trino(self, connection: Any) -> None:
+        waiting = self._waiting("trino")
+        if not waiting:
+            return
+        since = self._ledger_since.strftime("%Y-%m-%d %H:%M:%S.%f")
+        cursor = connection.cursor()
+        try:
+            cursor.execute(
+                "SELECT table_name, batch_id, delta_version, offsets, complete_lsn, merged_at "
+                f"FROM ops.ledger WHERE merged_at > TIMESTAMP '{since} UTC' ORDER BY merged_at"
+            )
+            found = cursor.fetchall()
+        except trino.exceptions.TrinoUserError:
+            return  # the ledger is not registered yet
+        names = [column[0] for column in cursor.description or ()]
+        shown = {row[0]: ledger_entry(dict(zip(names, row, strict=True))) for row in found}
+        for change in waiting:
+            if _covers(shown.get(change.table), change):
+                change.mark("trino")
+
+    def _waiting(self, hop: str) -> list[Change]:
+        return [change for change in self._pending.values() if hop not in change.seen]
+
+    def _finished(self) -> Iterator[Change]:
+        now = time.monotonic()
+        for place, change in list(self._pending.items()):
+            if len(change.seen) == len(hops.HOPS) or now - change.arrived > GIVE_UP_S:
+                del self._pending[place]
+                yield change
+        if not self._pending and self._merged:
+            # Nothing waits: what was merged before a little ago need not be read again.
+            self._ledger_since = datetime.now(timezone.utc) - timedelta(seconds=5)
+
+
+def _printed(row: dict[str, Any], fmt: str) -> str:
+    if fmt == "json":
+        return json.dumps(row, ensure_ascii=False)
+    values = ["" if row[name] is None else str(row[name]) for name in FIELDS]
+    if fmt == "csv":
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(values)
+        return line.getvalue()
+    return _LINE.format(*values)
+
+
+def _covers(entry: LedgerEntry | None, change: Change) -> bool:
+    if entry is None:
+        return False
+    return entry.offsets.get(change.topic, {}).get(change.partition, 0) > change.offset
+
+
+def _change(record: Any, prefix: str) -> Change | None:
+    name = parse_topic(record.topic, prefix)
+    if record.value is None or name is None:
+        return None
+    event = orjson.loads(record.value)
+    source = event.get("source") or {}
+    key = orjson.loads(record.key) if record.key else {}
+    committed_ms = source.get("ts_us", 0) / 1_000 or source.get("ts_ms", 0)
+    return Change(
+        record.topic,
+        record.partition,
+        record.offset,
+        silver_table(*name),
+        str(event.get("op")),
+        json.dumps(key, ensure_ascii=False) if key else "",
+        int(source.get("lsn") or 0),
+        committed_ms / 1_000,
+        time.monotonic(),
+    )
