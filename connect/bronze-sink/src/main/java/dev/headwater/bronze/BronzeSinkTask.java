@@ -1,0 +1,241 @@
+package dev.headwater.bronze;
+
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Predicate;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.connect.errors.ConnectException;
+import org.apache.kafka.connect.errors.RetriableException;
+import org.apache.kafka.connect.sink.SinkRecord;
+import org.apache.kafka.connect.sink.SinkTask;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Carries records into the bucket, each exactly once.
+ *
+ * <ol>
+ *   <li>A partition that is taken over begins after the last object that the bucket holds of it.
+ *   <li>Lines gather until the object is old, long or large enough; then it is sealed.
+ *   <li>A sealed object is put under the name that its first offset fixes, only if that name is
+ *       free; until it is known to be stored, the same bytes are put again and nothing else.
+ *   <li>Where the name was taken by another task, the partition begins again at step 1.
+ *   <li>The group's committed offset follows the bucket; it is only a hint, never the truth.
+ * </ol>
+ */
+public final class BronzeSinkTask extends SinkTask {
+  private static final Logger LOG = LoggerFactory.getLogger(BronzeSinkTask.class);
+  private static final long BACKOFF_MS_MIN = 250;
+
+  private final Map<TopicPartition, PartitionBuffer> open = new HashMap<>();
+  private final Set<TopicPartition> unrecovered = new LinkedHashSet<>();
+  private final LineWriter writer = new LineWriter();
+  private BronzeConfig config;
+  private Bucket bucket;
+  private KafkaLog kafka;
+  private Recovery recovery;
+  private Uploader uploader;
+  private GzipLevel gzip;
+  private long intervalNanos;
+  private long bufferedBytes;
+  private long backoffMs = BACKOFF_MS_MIN;
+  private boolean batchPending;
+
+  @Override
+  public void start(Map<String, String> properties) {
+    config = new BronzeConfig(properties);
+    gzip = new GzipLevel(config.getInt("gzip.level"));
+    intervalNanos = TimeUnit.MILLISECONDS.toNanos(config.getInt("flush.interval.ms"));
+    bucket = new Bucket(config);
+    kafka = new KafkaLog(config, group(properties));
+    recovery = new Recovery(config, bucket, kafka);
+    uploader = new Uploader(bucket, config.getInt("put.threads"));
+  }
+
+  private static String group(Map<String, String> properties) {
+    return properties.getOrDefault(
+        "consumer.override.group.id", "connect-" + properties.get("name"));
+  }
+
+  @Override
+  public void open(Collection<TopicPartition> partitions) {
+    unrecovered.addAll(partitions);
+    try {
+      recover(false);
+    } catch (RetriableException away) {
+      // An exception here would end the task; put() tries again for as long as it takes.
+      LOG.warn("partitions wait for the store: {}", away.getMessage());
+    }
+  }
+
+  @Override
+  public void close(Collection<TopicPartition> partitions) {
+    for (TopicPartition partition : partitions) {
+      drop(partition);
+      unrecovered.remove(partition);
+    }
+  }
+
+  @Override
+  public void put(Collection<SinkRecord> records) {
+    if (!batchPending) {
+      // This batch was read after the consumer went where it was sent.
+      open.values().forEach(buffer -> buffer.rewound = false);
+    }
+    batchPending = true;
+    try {
+      recover(true);
+      flush(buffer -> buffer.sealed != null);
+      take(records);
+      flush(this::isDue);
+    } catch (RetriableException away) {
+      context.timeout(backoffMs);
+      LOG.warn("trying again in {} ms: {}", backoffMs, away.getMessage());
+      backoffMs = Math.min(backoffMs * 2, config.getInt("retry.backoff.ms.max"));
+      throw away;
+    }
+    batchPending = false;
+    backoffMs = BACKOFF_MS_MIN;
+    long now = System.nanoTime();
+    open.forEach((p, buffer) -> advance(p, buffer, now));
+    context.timeout(nextFlushMs());
+  }
+
+  private void take(Collection<SinkRecord> records) {
+    int bytesMax = config.getInt("flush.bytes");
+    int recordsMax = config.getInt("flush.records");
+    int bufferedMax = config.getInt("buffer.bytes.max");
+    long now = System.nanoTime();
+    for (SinkRecord record : records) {
+      var partition =
+          new TopicPartition(record.originalTopic(), record.originalKafkaPartition());
+      PartitionBuffer buffer = open.get(partition);
+      if (buffer == null) {
+        throw new ConnectException("a record of " + partition + ", which this task does not own");
+      }
+      if (buffer.rewound) {
+        continue;
+      }
+      bufferedBytes += buffer.take(record, writer, now);
+      if (buffer.bytes() >= bytesMax || buffer.records() >= recordsMax) {
+        flush(full -> full.bytes() >= bytesMax || full.records() >= recordsMax);
+      } else if (bufferedBytes > bufferedMax) {
+        flush(any -> !any.isEmpty());
+      }
+    }
+  }
+
+  /** Seals what {@code which} chooses and puts it, with whatever was sealed before. */
+  private void flush(Predicate<PartitionBuffer> which) {
+    Map<TopicPartition, PartitionBuffer> chosen = new HashMap<>();
+    open.forEach(
+        (p, buffer) -> {
+          if (buffer.sealed != null || (!buffer.isEmpty() && which.test(buffer))) {
+            chosen.put(p, buffer);
+          }
+        });
+    if (chosen.isEmpty()) {
+      return;
+    }
+    recovery.requireNoGap(chosen);
+    for (PartitionBuffer buffer : chosen.values()) {
+      if (buffer.sealed == null) {
+        bufferedBytes -= buffer.seal(gzip);
+      }
+    }
+    List<TopicPartition> taken = uploader.put(chosen);
+    if (!taken.isEmpty()) {
+      LOG.warn("another task wrote {}: beginning again after its objects", taken);
+      taken.forEach(this::drop);
+      unrecovered.addAll(taken);
+      recover(true);
+    }
+  }
+
+  private boolean isDue(PartitionBuffer buffer) {
+    return buffer.ageNanos(System.nanoTime()) >= intervalNanos;
+  }
+
+  /** Milliseconds until the oldest line is due; the framework calls put() again by then. */
+  private long nextFlushMs() {
+    long now = System.nanoTime();
+    long wait = intervalNanos;
+    for (PartitionBuffer buffer : open.values()) {
+      if (!buffer.isEmpty()) {
+        wait = Math.min(wait, intervalNanos - buffer.ageNanos(now));
+      }
+    }
+    return Math.max(1, TimeUnit.NANOSECONDS.toMillis(wait));
+  }
+
+  /**
+   * Sends each new partition to its place.
+   *
+   * @param midBatch whether records read before that may still be at hand; they are left out
+   */
+  private void recover(boolean midBatch) {
+    if (unrecovered.isEmpty()) {
+      return;
+    }
+    for (var found : recovery.begin(new ArrayList<>(unrecovered)).entrySet()) {
+      TopicPartition partition = found.getKey();
+      found.getValue().rewound = midBatch;
+      open.put(partition, found.getValue());
+      context.offset(partition, found.getValue().stored());
+      PositionInterceptor.forget(partition);
+      unrecovered.remove(partition);
+    }
+  }
+
+  private void drop(TopicPartition partition) {
+    PartitionBuffer buffer = open.remove(partition);
+    if (buffer != null) {
+      bufferedBytes -= buffer.bytes();
+    }
+  }
+
+  private void advance(TopicPartition partition, PartitionBuffer buffer, long now) {
+    if (buffer.rewound) {
+      return;
+    }
+    buffer.advance(PositionInterceptor.position(partition));
+    if (buffer.passesMarkers(now)) {
+      // The framework commits no offset beyond the last record, unless it was sent there. The
+      // consumer stands there already, so nothing is skipped.
+      context.offset(partition, buffer.stored());
+    }
+  }
+
+  @Override
+  public Map<TopicPartition, OffsetAndMetadata> preCommit(
+      Map<TopicPartition, OffsetAndMetadata> ignored) {
+    Map<TopicPartition, OffsetAndMetadata> stored = new HashMap<>();
+    open.forEach((p, buffer) -> stored.put(p, recovery.commit(buffer)));
+    return stored;
+  }
+
+  @Override
+  public void stop() {
+    for (AutoCloseable part : new AutoCloseable[] {uploader, bucket, kafka}) {
+      try {
+        if (part != null) {
+          part.close();
+        }
+      } catch (Exception ignored) {
+        LOG.warn("could not close {}", part, ignored);
+      }
+    }
+  }
+
+  @Override
+  public String version() {
+    return BronzeConfig.VERSION;
+  }
+}

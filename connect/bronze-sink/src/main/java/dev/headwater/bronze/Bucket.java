@@ -1,0 +1,251 @@
+package dev.headwater.bronze;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.zip.GZIPInputStream;
+import org.apache.kafka.connect.errors.ConnectException;
+import org.apache.kafka.connect.errors.RetriableException;
+import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
+import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
+import software.amazon.awssdk.core.checksums.RequestChecksumCalculation;
+import software.amazon.awssdk.core.checksums.ResponseChecksumValidation;
+import software.amazon.awssdk.core.exception.SdkException;
+import software.amazon.awssdk.core.sync.RequestBody;
+import software.amazon.awssdk.http.apache5.Apache5HttpClient;
+import software.amazon.awssdk.regions.Region;
+import software.amazon.awssdk.services.s3.S3Client;
+import software.amazon.awssdk.services.s3.model.ListObjectsV2Response;
+import software.amazon.awssdk.services.s3.model.S3Exception;
+import software.amazon.awssdk.services.s3.model.S3Object;
+
+/**
+ * The bucket: it keeps the events, and with them how far each partition has been kept.
+ *
+ * <p>Every method throws RetriableException where the store is away or busy, and ConnectException
+ * where trying again cannot help.
+ */
+final class Bucket implements AutoCloseable {
+  private static final Pattern OFFSET =
+      Pattern.compile("^\\{\"topic\":\"[^\"]*\",\"partition\":\\d+,\"offset\":(\\d+),");
+  private static final String PROBE = "_headwater/conditional-put";
+  private static final int PAGE = 1000;
+
+  /** The last object of a partition; topicId is empty where the object does not tell it. */
+  record Last(String key, long offset, String topicId) {}
+
+  private record Page(List<Long> firstOffsets, boolean more) {}
+
+  private final String name;
+  private final S3Client s3;
+
+  Bucket(BronzeConfig config) {
+    name = config.getString("bucket");
+    var builder =
+        S3Client.builder()
+            .region(Region.of(config.getString("s3.region")))
+            .forcePathStyle(config.getBoolean("s3.path.style"))
+            .httpClientBuilder(
+                Apache5HttpClient.builder()
+                    .maxConnections(config.getInt("put.threads") + 1)
+                    .connectionTimeout(Duration.ofSeconds(5))
+                    .socketTimeout(Duration.ofSeconds(20)))
+            // Newer default checksums are trailers that many S3 stores do not read; Content-MD5
+            // (see put) does the same job everywhere.
+            .requestChecksumCalculation(RequestChecksumCalculation.WHEN_REQUIRED)
+            .responseChecksumValidation(ResponseChecksumValidation.WHEN_REQUIRED)
+            .overrideConfiguration(
+                o ->
+                    o.apiCallAttemptTimeout(Duration.ofSeconds(20))
+                        .apiCallTimeout(Duration.ofSeconds(30)));
+    if (!config.getString("s3.endpoint").isEmpty()) {
+      builder.endpointOverride(URI.create(config.getString("s3.endpoint")));
+    }
+    String accessKey = config.getPassword("s3.access.key").value();
+    if (!accessKey.isEmpty()) {
+      String secretKey = config.getPassword("s3.secret.key").value();
+      builder.credentialsProvider(
+          StaticCredentialsProvider.create(AwsBasicCredentials.create(accessKey, secretKey)));
+    }
+    s3 = builder.build();
+  }
+
+  /** Makes sure that the store honours `If-None-Match: *`: exactly once rests on it. */
+  void requireConditionalPuts() {
+    if (tryPut(PROBE, new byte[0], Map.of()) && tryPut(PROBE, new byte[0], Map.of())) {
+      throw new ConnectException(
+          "the object store overwrote an object in spite of `If-None-Match: *` (bucket " + name
+              + ")\nhint: use a store that honours it, as AWS S3 and s3proxy do; without it two"
+              + " tasks could overwrite each other's events");
+    }
+  }
+
+  /**
+   * Puts an object that must not be there yet.
+   *
+   * @return false where another task has put an object under that name
+   */
+  boolean put(SealedObject object) {
+    if (tryPut(object.key(), object.body(), object.metadata())) {
+      return true;
+    }
+    // An answer that was lost makes our own object look like a stranger's: the seal tells.
+    return object.seal().equals(metadata(object.key()).get(SealedObject.SEAL));
+  }
+
+  private boolean tryPut(String key, byte[] body, Map<String, String> metadata) {
+    try {
+      s3.putObject(
+          r ->
+              r.bucket(name)
+                  .key(key)
+                  .ifNoneMatch("*")
+                  .contentType("application/gzip")
+                  .contentMD5(Digests.md5(body))
+                  .metadata(metadata),
+          RequestBody.fromBytes(body));
+      return true;
+    } catch (S3Exception refused) {
+      if (refused.statusCode() == 412) {
+        return false;
+      }
+      throw explained("put " + key, refused);
+    } catch (SdkException away) {
+      throw explained("put " + key, away);
+    }
+  }
+
+  /** The last object below {@code prefix}, or null; costs a handful of requests at any length. */
+  Last last(String prefix) {
+    long first = lastFirstOffset(prefix);
+    if (first < 0) {
+      return null;
+    }
+    String key = SealedObject.key(prefix, first);
+    Map<String, String> metadata = metadata(key);
+    String last = metadata.get(SealedObject.LAST_OFFSET);
+    // A tool that copied the bucket may have dropped the metadata; the lines hold it too.
+    long offset = last != null ? Long.parseLong(last) : lastOffsetInside(key);
+    if (offset < first) {
+      throw new ConnectException(
+          "s3://" + name + "/" + key + " says that it ends at offset " + offset
+              + ", before it begins\nhint: restore the object from a copy of the bucket");
+    }
+    return new Last(key, offset, metadata.getOrDefault(SealedObject.TOPIC_ID, ""));
+  }
+
+  /**
+   * Names sort by offset, so the end is found by doubling, then halving, the distance: a listing
+   * of the whole prefix would take a request for each thousand objects.
+   */
+  private long lastFirstOffset(String prefix) {
+    Page page = page(prefix, -1);
+    if (page.firstOffsets().isEmpty()) {
+      return -1;
+    }
+    long low = last(page); // An object begins here.
+    long high = -1; // No object begins above this, once known.
+    long step = low - page.firstOffsets().get(0) + 1;
+    while (page.more()) {
+      boolean near = high >= 0 && high - low <= PAGE;
+      long probe = near ? low : high < 0 ? low + step : low + (high - low) / 2;
+      page = page(prefix, probe);
+      if (!page.firstOffsets().isEmpty()) {
+        low = last(page);
+      } else if (near) {
+        return low;
+      } else {
+        high = probe;
+        page = new Page(List.of(), true);
+      }
+      step = Math.min(step * 2, 1L << 40);
+    }
+    return low;
+  }
+
+  private static long last(Page page) {
+    return page.firstOffsets().get(page.firstOffsets().size() - 1);
+  }
+
+  private Page page(String prefix, long after) {
+    try {
+      ListObjectsV2Response answer =
+          s3.listObjectsV2(
+              r ->
+                  r.bucket(name)
+                      .prefix(prefix)
+                      .maxKeys(PAGE)
+                      .startAfter(after < 0 ? null : SealedObject.key(prefix, after)));
+      List<Long> firsts =
+          answer.contents().stream()
+              .map(S3Object::key)
+              .map(key -> SealedObject.firstOffset(prefix, key))
+              .filter(first -> first >= 0)
+              .toList();
+      if (firsts.isEmpty() && !answer.contents().isEmpty()) {
+        throw new ConnectException(
+            "s3://" + name + "/" + prefix + " holds objects that are not the sink's, such as "
+                + answer.contents().get(0).key() + "\nhint: give bronze a bucket of its own");
+      }
+      return new Page(firsts, Boolean.TRUE.equals(answer.isTruncated()));
+    } catch (SdkException away) {
+      throw explained("list " + prefix, away);
+    }
+  }
+
+  private Map<String, String> metadata(String key) {
+    try {
+      return s3.headObject(r -> r.bucket(name).key(key)).metadata();
+    } catch (SdkException away) {
+      throw explained("read the metadata of " + key, away);
+    }
+  }
+
+  private long lastOffsetInside(String key) {
+    try (var lines =
+        new BufferedReader(
+            new InputStreamReader(
+                new GZIPInputStream(s3.getObject(r -> r.bucket(name).key(key))),
+                StandardCharsets.UTF_8))) {
+      long last = -1;
+      for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        Matcher offset = OFFSET.matcher(line);
+        if (offset.find()) {
+          last = Long.parseLong(offset.group(1));
+        }
+      }
+      if (last >= 0) {
+        return last;
+      }
+      throw new ConnectException("s3://" + name + "/" + key + " holds no line of the sink's form");
+    } catch (SdkException | IOException away) {
+      throw explained("read " + key, away);
+    }
+  }
+
+  private RuntimeException explained(String doing, Exception cause) {
+    int status = cause instanceof S3Exception s ? s.statusCode() : 0;
+    String what = "could not " + doing + " in bucket " + name + ": " + cause.getMessage();
+    // 409: another conditional put of the same name is under way; 408, 429 and 5xx: busy.
+    boolean retry = status < 400 || status == 408 || status == 409 || status == 429 || status >= 500;
+    if (retry) {
+      return new RetriableException(what, cause);
+    }
+    return new ConnectException(
+        what + "\nhint: check that the bucket is there and that s3.endpoint, s3.access.key and"
+            + " s3.secret.key are right",
+        cause);
+  }
+
+  @Override
+  public void close() {
+    s3.close();
+  }
+}
