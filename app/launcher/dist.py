@@ -26,7 +26,7 @@ from pathlib import Path
 
 from app.launcher.archive import unpack
 from app.launcher.cache import default_cache, exclusive, file_path, make_folder, scratch_folder
-from app.launcher.compile import compile_sources, java, sources_hash
+from app.launcher.compile import compile_sources, java, require_java, sources_hash
 from app.launcher.download import sha256_of
 from app.launcher.errors import HeadwaterError
 from app.launcher.fetch import Fetcher, missing_files
@@ -89,6 +89,7 @@ class Artefacts:
         unbuilt = self._unbuilt(groups)
         if not unbuilt:
             return
+        require_java()  # sooner than after a gigabyte of downloads
         self._fetch([file for name in unbuilt for file in self.files(name)])
         for name in unbuilt:
             self._build(name)
@@ -179,16 +180,16 @@ class Artefacts:
                     unpack(archive, group.unpack, built)
                 except _BROKEN_ARCHIVE as error:
                     raise self._broken(file, archive, error) from error
-            return
-        for file in self.files(name):
-            link_or_copy(file_path(self.cache, file), built / file.coordinate.filename)
+        else:
+            for file in self.files(name):
+                link_or_copy(file_path(self.cache, file), built / file.coordinate.filename)
         if group.compile:
             against = [jar for need in group.compile.against for jar in self.classpath(need)]
             compile_sources(
                 self.root,
                 group.compile,
                 compiler=self.classpath(group.compile.compiler),
-                classpath=[*against, *sorted(built.glob("*.jar"))],
+                classpath=[*against, *sorted(built.rglob("*.jar"))],
                 jar=built / group.compile.jar,
             )
 
