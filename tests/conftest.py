@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.support.stack import Stack
 
 # The machines are noisy: how long an example took says nothing about the code.
 settings.register_profile("headwater", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headwater")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """One running stack with the demo store, for all the tests that do not spoil it."""
+    from tests.support.stack import fresh_stack
+
+    with fresh_stack() as fresh:
+        fresh.up()
+        yield fresh
+
+
+@pytest.fixture
+def seed() -> int:
+    """What a random history comes from; a failing test's output shows it."""
+    chosen = int(os.environ.get("HEADWATER_SEED") or random.randrange(1_000_000))
+    print(f"seed: run again with HEADWATER_SEED={chosen}")
+    return chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,9 +39,12 @@ def create(dsn: str, *, branches: int, accounts: int) -> None:
 
 @contextmanager
 def running(
-    dsn: str, *, clients: int, branches: int, accounts: int, seed: int
+    dsn: str, *, clients: int, branches: int, accounts: int, seed: int, reconnect_s: float = 0
 ) -> Iterator[list[int]]:
-    """Run transactions from `clients` threads meanwhile; yields their counts, updated live."""
+    """Run transactions from `clients` threads meanwhile; yields their counts, updated live.
+
+    A lost connection is made again for up to `reconnect_s` seconds.
+    """
     stop = threading.Event()
     counts = [0] * clients
     failures: list[Exception] = []
@@ -48,10 +52,19 @@ def running(
     def client(number: int) -> None:
         rng = random.Random(seed * 1_000 + number)
         try:
-            with psycopg.connect(dsn) as connection:
-                while not stop.is_set():
-                    _transact(connection, rng, branches, accounts)
-                    counts[number] += 1
+            lost_at = None
+            while not stop.is_set():
+                try:
+                    with psycopg.connect(dsn) as connection:
+                        while not stop.is_set():
+                            _transact(connection, rng, branches, accounts)
+                            counts[number] += 1
+                            lost_at = None
+                except psycopg.OperationalError:
+                    lost_at = lost_at or time.monotonic()
+                    if time.monotonic() - lost_at > reconnect_s:
+                        raise
+                    stop.wait(0.2)
         except Exception as error:  # noqa: BLE001 - raised in the test's thread below
             failures.append(error)
 

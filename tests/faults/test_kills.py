@@ -1,0 +1,112 @@
+"""Nothing is lost and silver equals the source, whatever is killed when."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.support import tpcb
+from tests.support.stack import Stack, processes_of
+from tests.support.waiting import until
+
+BRANCHES, ACCOUNTS = 4, 4_000
+RECOVERY_S = 180.0
+SETTLED = ("ready", "completed")
+
+
+@pytest.fixture(scope="module")
+def loaded(stack: Stack) -> Stack:
+    """The shared stack with pgbench's four tables, all of them in silver."""
+    dsn = stack.settings.source_dsn
+    tpcb.create(dsn, branches=BRANCHES, accounts=ACCOUNTS)
+    with stack.source() as source:
+        source.execute("ALTER TABLE pgbench_history REPLICA IDENTITY FULL")
+    until(
+        lambda: stack.query("SELECT count(*) FROM pgbench_accounts"),
+        lambda rows: rows == [(ACCOUNTS,)],
+        within_s=RECOVERY_S,
+        what="the accounts in silver",
+    )
+    return stack
+
+
+@pytest.mark.smoke
+def test_silver_equals_the_source_after_spark_connect_and_kafka_were_killed_under_load(
+    loaded: Stack, seed: int
+) -> None:
+    kill_under_load(loaded, ["silver", "connect", "kafka"], seed)
+
+
+@pytest.mark.parametrize("service", ["silver", "connect", "kafka", "s3", "postgres", "trino"])
+def test_silver_equals_the_source_after_a_service_was_killed_twice(
+    loaded: Stack, seed: int, service: str
+) -> None:
+    kill_under_load(loaded, [service, service], seed)
+
+
+def test_all_processes_end_with_a_killed_supervisor_and_up_goes_on_where_they_were(
+    loaded: Stack, seed: int
+) -> None:
+    supervisor = int((loaded.home / "supervisor.pid").read_text().split()[0])
+    os.kill(supervisor, signal.SIGKILL)
+    until(
+        lambda: processes_of(loaded.home),
+        lambda left: not left,
+        within_s=30,
+        what="the end of every process of the stack",
+    )
+    loaded.up()
+    verify_bench_tables(loaded)
+
+
+def kill_under_load(stack: Stack, services: list[str], seed: int) -> None:
+    """Kill `services` one after another while clients write; then all rows must be equal."""
+    rng = random.Random(seed)
+    dsn = stack.settings.source_dsn
+    load = tpcb.running(
+        dsn, clients=2, branches=BRANCHES, accounts=ACCOUNTS, seed=seed, reconnect_s=60
+    )
+    with load as counts:
+        for service in services:
+            before = sum(counts)
+            wanted = before + rng.randint(20, 200)
+            until(
+                lambda wanted=wanted: sum(counts),  # type: ignore[misc]
+                lambda count, wanted=wanted: count >= wanted,  # type: ignore[misc]
+                within_s=RECOVERY_S,
+                what="transactions before the kill",
+            )
+            kill(stack, service)
+    verify_bench_tables(stack)
+
+
+def kill(stack: Stack, service: str) -> None:
+    """SIGKILL the service's process and wait until the supervisor has it ready again."""
+    pid = stack.status()[service]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    started = time.monotonic()
+    until(
+        lambda: stack.status()[service],
+        lambda row: row["state"] in SETTLED and row["pid"] != pid,
+        within_s=RECOVERY_S,
+        what=f"{service} ready again",
+        every_s=0.5,
+    )
+    print(f"{service} was ready again {time.monotonic() - started:.1f} s after SIGKILL")
+
+
+def verify_bench_tables(stack: Stack) -> None:
+    verdicts = stack.verify(*tpcb.TABLES)
+    assert [row["verdict"] for row in verdicts] == ["equal"] * len(tpcb.TABLES)
+    with stack.source() as source:
+        expected = source.execute("SELECT sum(abalance) FROM pgbench_accounts").fetchone()
+    until(
+        lambda: stack.query("SELECT sum(abalance) FROM pgbench_accounts"),
+        lambda rows: rows == [expected],
+        within_s=RECOVERY_S,
+        what="the sum of balances in Trino",
+    )
