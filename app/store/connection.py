@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, make_url
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError
 
-from app.store.errors import StoreError
+from app.errors import HeadwaterError
 
 CONNECT_TIMEOUT_S = 10
 # A statement that waits for a lock longer than this fails: a workload must never hang.
@@ -36,17 +36,17 @@ def source_dsn() -> str:
 def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int = 2) -> Engine:
     """An engine over a libpq URL (`postgresql://user:password@host:port/database`).
 
-    Raises: StoreError where the DSN is no such URL; its text does not hold the DSN.
+    Raises: HeadwaterError where the DSN is no such URL; its text does not hold the DSN.
     """
     try:
         url = make_url(dsn)
     except ArgumentError:
-        raise StoreError(
+        raise HeadwaterError(
             "the source's DSN is not a URL",
             hint="write it as postgresql://user:password@host:port/database",
         ) from None
     if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise StoreError(
+        raise HeadwaterError(
             "the source's DSN is not one of Postgres",
             detail=f"its scheme is `{url.drivername}`",
             hint="write it as postgresql://user:password@host:port/database",

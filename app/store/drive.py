@@ -11,7 +11,7 @@ from threading import Event
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, TimeoutError
 
-from app.store.errors import StoreError
+from app.errors import HeadwaterError
 from app.store.pace import Pace
 
 # A database that stays away longer than this ends the run.
@@ -93,7 +93,7 @@ def drive(
         changes_max: end after at least so many row changes; None for no such end.
         stop: set it to end the run after the transaction under way.
         watch: called after each transaction.
-    Raises: StoreError where the database stays away, or where nothing but conflicts comes.
+    Raises: HeadwaterError where the database stays away, or where nothing but conflicts comes.
     """
     stop = stop or Event()
     report = Report(rate)
@@ -165,7 +165,7 @@ def _pause_s(away_s: float) -> float:
 
 def _check_away(away_s: float, limit_s: float, error: Exception) -> None:
     if away_s > limit_s:
-        raise StoreError(
+        raise HeadwaterError(
             f"Postgres stayed away for {away_s:.0f} s",
             detail=first_line(error),
             hint="see whether it runs: `./headwater status postgres`",
@@ -174,7 +174,7 @@ def _check_away(away_s: float, limit_s: float, error: Exception) -> None:
 
 def _check_conflicts(conflicts: int, error: Exception) -> None:
     if conflicts >= CONFLICTS_IN_A_ROW_MAX:
-        raise StoreError(
+        raise HeadwaterError(
             f"{conflicts} transactions in a row were in conflict with the store's rows",
             detail=first_line(error),
             hint="another program may hold locks, or have added constraints to the store's tables",

@@ -11,10 +11,10 @@ from random import Random
 
 from sqlalchemy import Connection, Engine, Table, func, select, text
 
+from app.errors import HeadwaterError
 from app.store import make, schema, vocabulary
 from app.store.connection import copy_rows
 from app.store.create import create_within
-from app.store.errors import StoreError
 
 # A fixed time, so that a seed is the same on every day; the workload goes on with today's.
 ANCHOR = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -38,7 +38,7 @@ class Sizes:
     def scaled(cls, scale: float) -> Sizes:
         """The default sizes times `scale` (0.01 to 1,000)."""
         if not 0.01 <= scale <= SCALE_MAX:
-            raise StoreError(
+            raise HeadwaterError(
                 "the scale is out of range",
                 detail=f"observed {scale}",
                 hint=f"take one from 0.01 to {SCALE_MAX}; 1 makes 1,000 movies",

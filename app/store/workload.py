@@ -10,9 +10,9 @@ from threading import Event
 
 from sqlalchemy import Engine, select
 
+from app.errors import HeadwaterError
 from app.store.clerk import Clerk
 from app.store.drive import Report, Transaction, drive
-from app.store.errors import StoreError
 from app.store.operations import OPERATIONS, Operation
 from app.store.schema import TABLE_NAMES, workload_run
 
@@ -38,7 +38,7 @@ class Workload:
         tables: only operations that write no other table; all of them when None.
         mix: weights by operation name in place of the defaults; others are left out.
         now: the time that rows get.
-    Raises: StoreError for an unknown table or operation, or where nothing is left to do.
+    Raises: HeadwaterError for an unknown table or operation, or where nothing is left to do.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Workload:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         if rate < 0:
-            raise StoreError("the rate must not be negative", detail=f"observed {rate}")
+            raise HeadwaterError("the rate must not be negative", detail=f"observed {rate}")
         self.rate = rate
         self._engine = engine
         self._seed = seed
@@ -63,7 +63,7 @@ class Workload:
     def step(self) -> Transaction:
         """Do one business transaction and commit it.
 
-        Raises: StoreError where the store is empty; SQLAlchemy's errors of the database.
+        Raises: HeadwaterError where the store is empty; SQLAlchemy's errors of the database.
         """
         if self._rng is None:
             with self._engine.begin() as connection:
@@ -75,7 +75,7 @@ class Workload:
                 changes = operation.run(Clerk(connection, self._rng, self._now()))
             if changes:
                 return Transaction(operation.name, operation.tables, changes, utc_now())
-        raise StoreError(
+        raise HeadwaterError(
             "the workload found nothing to change",
             detail=f"{DRAWS_MAX} operations in a row found no row to be about",
             hint="fill the store first: python -m app.store seed",
@@ -113,13 +113,13 @@ def choose(
     ):
         unknown = sorted(set(given) - all_of_them)
         if unknown:
-            raise StoreError(
+            raise HeadwaterError(
                 f"unknown {kind} `{unknown[0]}`",
                 hint=f"known are {', '.join(sorted(all_of_them))}",
             )
     weights = {o.name: o.weight for o in OPERATIONS} if mix is None else dict(mix)
     if any(weight < 0 for weight in weights.values()):
-        raise StoreError("a weight of the mix is negative")
+        raise HeadwaterError("a weight of the mix is negative")
     chosen = [
         operation
         for operation in OPERATIONS
@@ -127,7 +127,7 @@ def choose(
         and (tables is None or operation.tables <= frozenset(tables))
     ]
     if not chosen:
-        raise StoreError(
+        raise HeadwaterError(
             "no operation writes only these tables",
             detail=f"tables {', '.join(sorted(tables or TABLE_NAMES))}",
             hint="tables that stand alone: customers, movies, movie_genres, ratings, tags",

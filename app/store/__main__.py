@@ -1,0 +1,222 @@
+"""`python -m app.store`: create, fill, work and edit the demo movie store.
+
+It works on `HEADWATER_SOURCE_DSN`, or on the source of the current home's stack. Data goes to
+stdout as one JSON value, progress and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Optional
+
+import typer
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.errors import HeadwaterError
+from app.settings import SettingsError
+from app.store import connection
+from app.store.bench import BenchWorkload
+from app.store.create import create_store
+from app.store.drive import Report, Transaction, first_line
+from app.store.edit import edit_movie
+from app.store.movielens_load import REJECTS_MAX, as_dicts, load_movielens
+from app.store.seed import Sizes, seed_store
+from app.store.workload import Workload
+
+PROGRESS_PAUSE_S = 5.0
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+Seed = Annotated[int, typer.Option(help="Where every choice comes from.")]
+Rate = Annotated[float, typer.Option(help="Row changes a second; 0: as fast as it goes.")]
+# Optional, not `| None`: typer reads these at run time, on Python 3.10 too.
+Seconds = Annotated[Optional[float], typer.Option(help="How long; without it until Ctrl-C.")]  # noqa: UP045
+
+
+@app.command()
+def create() -> None:
+    """Create the store's tables where they are missing."""
+    with _source() as engine:
+        _print({"created": create_store(engine)})
+
+
+@app.command()
+def seed(
+    seed: Seed = 1,
+    scale: Annotated[float, typer.Option(help="1 makes 1,000 movies and 10,000 ratings.")] = 1.0,
+) -> None:
+    """Create the store where it is missing and fill it where it is empty."""
+    with _source() as engine:
+        copied = seed_store(engine, seed=seed, sizes=Sizes.scaled(scale))
+    if not copied:
+        _log("the store was filled before; nothing to do")
+    _print({"copied": copied})
+
+
+@app.command()
+def workload(
+    seed: Seed = 1,
+    rate: Rate = 50.0,
+    seconds: Seconds = None,
+    table: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Write only this table; may be given several times."),
+    ] = None,
+    mix: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="OPERATION=WEIGHT; may be given several times; others are left out."),
+    ] = None,
+) -> None:
+    """Do business transactions at a set rate."""
+    with _source() as engine:
+        job = Workload(engine, seed, rate, tables=table, mix=_mix(mix))
+        _print(job.run(seconds, _stop_on_signals(), watch=_watch()).as_dict())
+
+
+@app.command()
+def ratings(seed: Seed = 1, rate: Rate = 10.0, seconds: Seconds = None) -> None:
+    """Let customers rate movies in a steady stream; no other table changes."""
+    with _source() as engine:
+        job = Workload(engine, seed, rate, tables=["ratings"])
+        _print(job.run(seconds, _stop_on_signals(), watch=_watch()).as_dict())
+
+
+@app.command()
+def bench(
+    tables: Annotated[int, typer.Option(help="How many of bench_1 … bench_64.")] = 8,
+    rate: Rate = 50.0,
+    rows: Annotated[int, typer.Option(help="Rows to fill each table up to.")] = 1_000,
+    seconds: Seconds = None,
+    seed: Seed = 1,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the tables at the end.")] = False,
+) -> None:
+    """Make single-row changes in simple tables at a set rate."""
+    with _source() as engine:
+        job = BenchWorkload(engine, tables, rate, rows=rows, seed=seed)
+        job.create()
+        report = job.run(seconds, _stop_on_signals(), watch=_watch())
+        if drop:
+            job.drop()
+        _print(report.as_dict())
+
+
+@app.command("load-movielens")
+def load(
+    folder: Annotated[Path, typer.Argument(help="Holds movies.csv, ratings.csv, tags.csv, …")],
+    rejects: Annotated[Path, typer.Option(help="Where malformed lines go.")] = Path(
+        "movielens.rejects.csv"
+    ),
+    max_rejects: Annotated[int, typer.Option(help="Stop at more malformed lines.")] = REJECTS_MAX,
+) -> None:
+    """Load the MovieLens CSV files; an interrupted load is started again with the same command."""
+    with _source() as engine:
+        reports = load_movielens(engine, folder, rejects=rejects, rejects_max=max_rejects)
+    if any(report.rejected for report in reports):
+        _log(f"skipped {sum(r.rejected for r in reports):,} lines, see {rejects}")
+    _print(as_dicts(reports))
+
+
+@app.command()
+def edit(
+    movie: Annotated[Optional[int], typer.Option(help="Which movie; the first one.")] = None,  # noqa: UP045
+) -> None:
+    """Give one movie a new tagline and tell when it was committed."""
+    with _source() as engine:
+        _print(edit_movie(engine, movie_id=movie).as_dict())
+
+
+@contextmanager
+def _source() -> Iterator[Engine]:
+    engine = connection.engine_for(connection.source_dsn())
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _mix(given: list[str] | None) -> dict[str, int] | None:
+    if not given:
+        return None
+    weights = {}
+    for entry in given:
+        name, _, weight = entry.partition("=")
+        if not weight.isdecimal():
+            raise HeadwaterError(
+                f"`{entry}` is not understood", hint="write OPERATION=WEIGHT: rate_movie=3"
+            )
+        weights[name] = int(weight)
+    return weights
+
+
+def _stop_on_signals() -> Event:
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _watch() -> Callable[[Transaction, Report], None]:
+    started = shown = time.monotonic()
+
+    def watch(_: Transaction, report: Report) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= PROGRESS_PAUSE_S:
+            shown = now
+            rate = report.changes / (now - started)
+            _log(f"{report.transactions:,} transactions, {rate:,.1f} changes/s")
+
+    return watch
+
+
+def _print(value: object) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def explain(error: SQLAlchemyError) -> HeadwaterError:
+    """What a person can do about a database's error; without statement, values or DSN."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if state == "42P01":
+        return HeadwaterError(
+            "the store's tables are not there", hint="fill it first: python -m app.store seed"
+        )
+    if isinstance(error, DBAPIError) and (state is None or state.startswith(("08", "28", "3D"))):
+        return HeadwaterError(
+            "cannot reach the source",
+            detail=first_line(error),
+            hint="see whether it runs (`./headwater status postgres`), or set HEADWATER_SOURCE_DSN",
+        )
+    return HeadwaterError("Postgres refused", detail=first_line(error))
+
+
+def main() -> None:
+    """Run the command line; a person's mistake ends in a few lines and exit code 1."""
+    try:
+        app(prog_name="python -m app.store")
+    except (HeadwaterError, SettingsError) as error:
+        _log(str(error))
+    except SQLAlchemyError as error:
+        _log(str(explain(error)))
+    except KeyboardInterrupt:
+        _log("stopped")
+        sys.exit(130)
+    else:
+        return
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
