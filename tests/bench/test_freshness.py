@@ -1,0 +1,84 @@
+"""Freshness: from the commit in Postgres to the row in a Trino answer, under a steady load.
+
+One probe at a time: update a row of its own in one of the loaded tables, commit, and ask Trino
+for that value again and again. The figure includes the query that sees it. Before any figure
+counts, all loaded tables must be equal to the source's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from contextlib import closing
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from app.lake.connection import connect
+from app.store.bench import BenchWorkload
+from tests.support.measure import percentiles, report, watched
+from tests.support.stack import Stack
+
+PROBES = 60
+PROBE_LIMIT_S = 60.0
+ROWS = 2_000
+PROBE_ID = 900_000_001
+POLL_S = 0.02
+
+
+@pytest.mark.parametrize("tables", [1, 8])
+@pytest.mark.parametrize("rate", [5, 50, 500])
+def test_freshness_from_commit_to_a_trino_answer(stack: Stack, tables: int, rate: int) -> None:
+    engine = create_engine(
+        stack.settings.source_dsn.replace("postgresql://", "postgresql+psycopg://")
+    )
+    load = BenchWorkload(engine, tables=tables, rate=rate, rows=ROWS)
+    load.create()
+    names = [table.name for table in load.tables]
+    stack.verify(*names)
+    stop = threading.Event()
+    runner = threading.Thread(target=load.run, kwargs={"stop": stop}, daemon=True)
+    runner.start()
+    seconds: list[float] = []
+    try:
+        with watched(stack) as resources, closing(connect(stack.settings.trino_url)) as trino:
+            began = time.monotonic()
+            for number in range(-5, PROBES):
+                took = probe(engine, trino, names[number % tables])
+                if number >= 0:  # the first ones warm up
+                    seconds.append(took)
+            lasted = time.monotonic() - began
+        stack.verify(*names)
+    finally:
+        stop.set()
+        runner.join(timeout=30)
+        engine.dispose()
+    figures = {"tables": tables, "changes_per_s": rate, "seconds": percentiles(seconds)}
+    report(
+        f"freshness_{tables}x{rate}",
+        figures | {"lasted_s": round(lasted, 1), **resources.as_dict()},
+    )
+
+
+def probe(engine, trino, table: str) -> float:  # type: ignore[no-untyped-def]
+    """Seconds from the commit of one change of `table` until Trino answers with it."""
+    value = uuid.uuid4().hex
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                f"INSERT INTO {table} (id, v, note, updated_at) OVERRIDING SYSTEM VALUE "
+                "VALUES (:id, 0, :note, now()) "
+                "ON CONFLICT (id) DO UPDATE SET note = excluded.note, updated_at = now()"
+            ),
+            {"id": PROBE_ID, "note": value},
+        )
+    committed = time.monotonic()
+    statement = f"SELECT 1 FROM silver.{table} WHERE id = {PROBE_ID} AND note = '{value}'"
+    while time.monotonic() - committed < PROBE_LIMIT_S:
+        cursor = trino.cursor()
+        cursor.execute(statement)
+        if cursor.fetchall():
+            return time.monotonic() - committed
+        time.sleep(POLL_S)
+    raise AssertionError(f"a change of {table} was not in Trino within {PROBE_LIMIT_S} s")

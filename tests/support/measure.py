@@ -1,0 +1,113 @@
+"""What a benchmark observes beside its own figure: memory and CPU of every service."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.support.stack import Stack
+
+SAMPLE_S = 0.5
+MIB = 1 << 20
+
+
+@dataclass
+class Resources:
+    """Per service: the greatest resident memory seen (MiB) and the CPU used meanwhile (s).
+
+    `total_mib` is the greatest sum over all services at one moment.
+    """
+
+    peak_mib: dict[str, int] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    total_mib: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        cpu = {name: round(seconds, 1) for name, seconds in sorted(self.cpu_s.items())}
+        return {"peak_mib": dict(sorted(self.peak_mib.items())), "total_mib": self.total_mib} | {
+            "cpu_s": cpu,
+            "cpu_total_s": round(sum(self.cpu_s.values()), 1),
+        }
+
+
+@contextmanager
+def watched(stack: Stack) -> Iterator[Resources]:
+    """Sample every service of `stack` meanwhile; the result is whole at the end."""
+    pids = {name: int(row["pid"]) for name, row in stack.status().items() if row["pid"]}
+    result = Resources()
+    stop = threading.Event()
+    before = {name: _cpu(pid) for name, pid in pids.items()}
+
+    def sample() -> None:
+        while not stop.is_set():
+            now = {name: _rss(pid) for name, pid in pids.items()}
+            for name, mib in now.items():
+                result.peak_mib[name] = max(mib, result.peak_mib.get(name, 0))
+            result.total_mib = max(sum(now.values()), result.total_mib)
+            stop.wait(SAMPLE_S)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield result
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        result.cpu_s = {name: _cpu(pid) - before[name] for name, pid in pids.items()}
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and the greatest of `values`, in their own unit; n is how many there are."""
+    ranked = sorted(values)
+    at = min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))
+    found = {"p50": statistics.median(ranked), "p95": ranked[at], "max": ranked[-1]}
+    return {name: round(value, 3) for name, value in found.items()} | {"n": len(ranked)}
+
+
+def report(name: str, figures: dict[str, Any]) -> None:
+    """Print a benchmark's figures, and keep them as JSON where HEADWATER_BENCH_OUT says."""
+    text = json.dumps({"bench": name, "cpus": os.cpu_count(), **figures}, indent=1)
+    print(text)
+    folder = os.environ.get("HEADWATER_BENCH_OUT")
+    if folder:
+        (Path(folder) / f"{name}.json").write_text(text + "\n")
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _rss(pid: int) -> int:
+    total = 0
+    for process in _family(pid):
+        try:
+            # Unique plus a fair share of what is shared: Postgres' processes share buffers.
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total // MIB
+
+
+def _cpu(pid: int) -> float:
+    total = 0.0
+    for process in _family(pid):
+        try:
+            used = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += used.user + used.system
+        total += used.children_user + used.children_system
+    return total
