@@ -15,7 +15,7 @@ import string
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import tomli
 import tomli_w
@@ -199,6 +199,8 @@ class Settings:
             "HEADWATER_TOPIC_PARTITIONS": str(self.profile.topic_partitions),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
             "HEADWATER_CAPTURE_DSN": self.capture_dsn,
+            # By itself too: a connector's configuration names it, and never holds it.
+            "HEADWATER_CAPTURE_PASSWORD": unquote(urlsplit(self.capture_dsn).password or ""),
             "HEADWATER_APPLY": "1" if self.may_apply else "0",
             "HEADWATER_KAFKA": self.kafka,
             "HEADWATER_CONNECT_URL": self.connect_url,

@@ -46,7 +46,7 @@ final class BronzeConfig extends AbstractConfig {
               "1 is fastest, 9 is smallest.")
           .define("put.threads", Type.INT, 4, Range.between(1, 64), Importance.LOW,
               "Objects that one task puts at the same time.")
-          .define("retry.backoff.ms.max", Type.INT, 10_000, Range.between(100, 600_000),
+          .define("retry.backoff.ms.max", Type.INT, 5_000, Range.between(100, 600_000),
               Importance.LOW, "The longest wait between tries while the store is away.")
           .define("on.gap", Type.STRING, "fail", ValidString.in("fail", "skip"),
               Importance.MEDIUM, "What to do where Kafka has lost events that bronze lacks.")

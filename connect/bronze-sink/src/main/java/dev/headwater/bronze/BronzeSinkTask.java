@@ -86,8 +86,7 @@ public final class BronzeSinkTask extends SinkTask {
   @Override
   public void put(Collection<SinkRecord> records) {
     if (!batchPending) {
-      // This batch was read after the consumer went where it was sent.
-      open.values().forEach(buffer -> buffer.rewound = false);
+      open.values().forEach(PartitionBuffer::beginBatch);
     }
     batchPending = true;
     try {
@@ -206,10 +205,10 @@ public final class BronzeSinkTask extends SinkTask {
       return;
     }
     buffer.advance(PositionInterceptor.position(partition));
-    if (buffer.passesMarkers(now)) {
-      // The framework commits no offset beyond the last record, unless it was sent there. The
-      // consumer stands there already, so nothing is skipped.
-      context.offset(partition, buffer.stored());
+    long place = buffer.passedMarkers(now);
+    if (place >= 0) {
+      // The framework commits no offset beyond the last record, unless it was sent there.
+      context.offset(partition, place);
     }
   }
 

@@ -34,6 +34,7 @@ final class PartitionBuffer {
   private long takenNanos;
   private long next;
   private long stored;
+  private long sentTo = -1;
   private long jumpFrom = -1;
 
   PartitionBuffer(String prefix, String topicId, long next) {
@@ -72,16 +73,22 @@ final class PartitionBuffer {
   }
 
   /**
-   * Whether the partition is quiet and the consumer stands behind markers that follow the last
-   * record; the restart place has then moved on to the consumer's.
+   * Where to send the consumer of a quiet partition that has passed markers since its last
+   * record, else -1. It stands there already; being sent there lets that place be committed.
    */
-  boolean passesMarkers(long nowNanos) {
+  long passedMarkers(long nowNanos) {
     boolean quiet = records == 0 && sealed == null && nowNanos - takenNanos > QUIET_NANOS;
     if (!quiet || next == stored) {
-      return false;
+      return -1;
     }
-    stored = next;
-    return true;
+    sentTo = next;
+    return sentTo;
+  }
+
+  /** Notes that the batch at hand was read after the consumer went where it was sent. */
+  void beginBatch() {
+    rewound = false;
+    stored = Math.max(stored, sentTo);
   }
 
   /** Compresses what has gathered into the object to be put; returns the bytes given free. */
