@@ -45,7 +45,7 @@ def _unpack_zip(archive: Path, rule: Unpack, target: Path) -> None:
             path = _inside(target, name)
             with content.open(member) as source, open(path, "wb") as sink:
                 shutil.copyfileobj(source, sink, _BUFFER_BYTES)
-            os.chmod(path, 0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
+            path.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
 
 
 def _unpack_tar(archive: Path, rule: Unpack, target: Path) -> None:
@@ -74,7 +74,7 @@ def _unpack_tar(archive: Path, rule: Unpack, target: Path) -> None:
                     os.link(source, path)
             elif member.issym():
                 _refuse_outside(target, path.parent / member.linkname, member.name)
-                os.symlink(member.linkname, path)
+                path.symlink_to(member.linkname)
 
 
 def _linked_from_outside(archive: Path, rule: Unpack) -> dict[str, str]:
@@ -117,12 +117,12 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     assert source is not None
     with source, open(path, "wb") as sink:
         shutil.copyfileobj(source, sink, _BUFFER_BYTES)
-    os.chmod(path, 0o755 if member.mode & 0o100 else 0o644)
+    path.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
 def _kept_name(member: str, rule: Unpack) -> str | None:
     """The member's path below the target folder, None where the rule leaves it out."""
-    parts = PurePosixPath(member.lstrip("./") if member.startswith("./") else member).parts
+    parts = PurePosixPath(member).parts  # which drops a leading `./`
     name = "/".join(parts[rule.strip :])
     if not name:
         return None

@@ -36,7 +36,7 @@ class Coordinate:
 
     def __str__(self) -> str:
         parts = [self.group, self.artifact, self.version, self.extension]
-        return ":".join(parts + [self.classifier] if self.classifier else parts)
+        return ":".join([*parts, self.classifier] if self.classifier else parts)
 
     @property
     def filename(self) -> str:

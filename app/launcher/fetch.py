@@ -14,9 +14,9 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from app.launcher.cache import exclusive, file_path, make_folder
 from app.launcher.download import Cancelled, Download, sha256_of, size_of
@@ -33,8 +33,9 @@ _WAIT_STEP_S = 0.2
 
 def missing_files(cache: Path, files: Sequence[LockedFile]) -> list[LockedFile]:
     """Those of the files that the cache does not hold; each once."""
-    unique = {file.sha256: file for file in files}
-    return [file for file in unique.values() if size_of(file_path(cache, file)) != file.size]
+    # By path, not by content: two names may stand for the same bytes, and both are wanted.
+    unique = {file_path(cache, file): file for file in files}
+    return [file for path, file in unique.items() if size_of(path) != file.size]
 
 
 @dataclass
@@ -51,7 +52,6 @@ class Fetcher:
     progress: FetchProgress = field(default_factory=Quiet)
     maven_folder: Path | None = None
     backoff_s: float = 1.0
-    _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
 
     def fetch(self, files: Sequence[LockedFile]) -> None:
         """Make sure that all the files are in the cache.
@@ -66,7 +66,6 @@ class Fetcher:
         kept = sum(_kept(self.cache, file) for file in missing)
         size = sum(file.size for file in missing)
         _require_space(self.cache, size - kept)
-        self._cancelled.clear()
         self.progress.start(files=len(missing), size=size, done=kept)
         try:
             # The largest first: it decides how long the whole takes.
@@ -75,17 +74,37 @@ class Fetcher:
             self.progress.finish()
 
     def _fetch_all(self, files: list[LockedFile]) -> None:
-        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="fetch") as pool:
-            futures = [pool.submit(self._fetch_one, file) for file in files]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                _raise_first(done)
-            except BaseException:  # Ctrl-C too: the threads must end before we do
-                self._cancelled.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        cancelled = threading.Event()
+        todo, ended = SimpleQueue[LockedFile](), SimpleQueue["BaseException | None"]()
+        for file in files:
+            todo.put(file)
 
-    def _fetch_one(self, file: LockedFile) -> None:
+        def work() -> None:
+            while not cancelled.is_set():
+                try:
+                    self._fetch_one(todo.get_nowait(), cancelled)
+                except Empty:
+                    return
+                except OSError as error:
+                    ended.put(self._unwritable(error))
+                except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                    ended.put(error)
+                else:
+                    ended.put(None)
+
+        # Daemons: at Ctrl-C nobody waits for a server that is silent.
+        for number in range(min(DOWNLOADS_AT_ONCE, len(files))):
+            threading.Thread(target=work, name=f"fetch-{number}", daemon=True).start()
+        try:
+            for _ in files:
+                error = ended.get()
+                if error is not None:
+                    raise error
+        except BaseException:
+            cancelled.set()
+            raise
+
+    def _fetch_one(self, file: LockedFile, cancelled: threading.Event) -> None:
         target, part = file_path(self.cache, file), _part(self.cache, file)
         make_folder(target.parent)
         position = _Position(self.progress, _kept(self.cache, file))
@@ -93,7 +112,7 @@ class Fetcher:
 
         def pause() -> None:
             position.move(min(size_of(part), file.size))
-            if self._cancelled.wait(_WAIT_STEP_S):
+            if cancelled.wait(_WAIT_STEP_S):
                 raise Cancelled
             if time.monotonic() > give_up:
                 raise HeadwaterError(
@@ -105,12 +124,18 @@ class Fetcher:
         with exclusive(part.with_name(".guard"), pause):
             if size_of(target) != file.size:
                 if not self._take_from_maven(file, part):
-                    self._download(file, part, position)
+                    Download(
+                        self.repository, file, part, position.move, cancelled, self.backoff_s
+                    ).run()
                 os.replace(part, target)
         position.move(file.size)
 
-    def _download(self, file: LockedFile, part: Path, position: _Position) -> None:
-        Download(self.repository, file, part, position.move, self._cancelled, self.backoff_s).run()
+    def _unwritable(self, error: OSError) -> HeadwaterError:
+        return HeadwaterError(
+            f"cannot write the cache {self.cache}",
+            detail=str(error),
+            hint="is the disk full? HEADWATER_CACHE=FOLDER puts the cache elsewhere",
+        )
 
     def _take_from_maven(self, file: LockedFile, part: Path) -> bool:
         if self.maven_folder is None:
@@ -139,13 +164,6 @@ class _Position:
         if position != self._bytes:
             self._progress.advance(position - self._bytes)
             self._bytes = position
-
-
-def _raise_first(done: set[Future[None]]) -> None:
-    errors = [error for future in done if (error := future.exception())]
-    # Cancelled is only what followed from another file's trouble.
-    for error in sorted(errors, key=lambda each: isinstance(each, Cancelled)):
-        raise error
 
 
 def _part(cache: Path, file: LockedFile) -> Path:

@@ -13,8 +13,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 from xml.etree import ElementTree
 
-from jgo.constants import MAVEN_CENTRAL_URL, default_maven_repo
-
 from app.launcher.errors import HeadwaterError
 
 MIRROR_VARIABLE = "HEADWATER_MAVEN_MIRROR"
@@ -53,12 +51,18 @@ def find_repository(settings_xml: Path | None = None) -> Repository:
             )
         return Repository(mirror, chosen_by=MIRROR_VARIABLE)
     found = _mirror_of_settings(settings_xml or Path.home() / ".m2" / "settings.xml")
-    return found or Repository(MAVEN_CENTRAL_URL)
+    if found:
+        return found
+    # Here, not above: jgo takes a while to load, and only a fetch needs it.
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    return Repository(MAVEN_CENTRAL_URL)
 
 
 def local_maven_folder() -> Path:
     """The user's own Maven cache; files there are used when their checksum is right."""
-    return default_maven_repo()
+    own = os.environ.get("M2_REPO")
+    return Path(own) if own else Path.home() / ".m2" / "repository"
 
 
 def _mirror_of_settings(path: Path) -> Repository | None:
