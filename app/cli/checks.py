@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from app.cli.printing import FORMAT_OPTION, Format
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 
 LATER_RELEASE = 2
 
@@ -52,11 +52,12 @@ def verify(
 
 def watch(
     table: list[str] = typer.Argument(None, help="Tables; all captured ones when left out."),
+    fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Show changes as they arrive, with the time that each hop took."""
     from app.lake.watch import run_watch
 
-    raise typer.Exit(run_watch(table or []) or 0)
+    raise typer.Exit(run_watch(table or [], fmt.value) or 0)
 
 
 def preflight(

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from app.cli import checks, data, stack
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 
 DEBUG = "--debug"
 
@@ -59,8 +59,9 @@ def show(error: Exception, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
         return
-    told = isinstance(error, HeadwaterError) or type(error).__name__ == "SettingsError"
-    if told:
+    from app.settings import SettingsError
+
+    if isinstance(error, (HeadwaterError, SettingsError)):
         text = str(error).replace("\nhint:", "\n  hint:")
     else:
         text = (

@@ -9,13 +9,16 @@ import csv
 import datetime as dt
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from types import TracebackType
 from typing import Any, TextIO
 
 import typer
+
+WAITING_LINE_EVERY_S = 15.0
 
 
 class Format(str, Enum):
@@ -128,12 +131,18 @@ def _text(value: Any) -> str:
 
 
 class Steps:
-    """Progress of a long command on stderr: a line for each event, and on a terminal one line
-    that says what is waited for now. Use it as a context manager.
+    """Progress of a long command on stderr: a line for each event, and what is waited for now.
+
+    On a terminal that is one line that changes; elsewhere a line now and then. Use it as a
+    context manager.
     """
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(
+        self, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._out = out or sys.stderr
+        self._clock = clock
+        self._said = clock()
         self._status: Any = None
         self._console: Any = None
 
@@ -158,10 +167,13 @@ class Steps:
             self._console.print(text, markup=False)
         else:
             print(text, file=self._out, flush=True)
+        self._said = self._clock()
 
     def waiting(self, text: str) -> None:
-        """Show what is waited for, in place of the last such text; terminals only."""
+        """Show what is waited for, in place of the last such text."""
         if self._console is None:
+            if self._clock() - self._said >= WAITING_LINE_EVERY_S:
+                self.note(text)
             return
         from rich.markup import escape
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -93,10 +93,32 @@ def status(
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Show each service: state, pid, port, memory, uptime, restarts, last error."""
-    from app.launcher.control import Row
+    from app.launcher.status import Row
 
-    rows = open_stack().status(service or [])
-    print_rows([field.name for field in fields(Row)], [astuple(row) for row in rows], fmt)
+    stack = open_stack()
+    rows = stack.status(service or [])
+    columns = [field.name for field in fields(Row)]
+    found = [astuple(row) for row in rows]
+    if fmt is Format.table:
+        columns[columns.index("uptime_s")] = "uptime"
+        found = [astuple(replace(row, uptime_s=duration(row.uptime_s))) for row in rows]
+        found = [tuple("" if value is None else value for value in row) for row in found]
+    print_rows(columns, found, fmt)
+    if stack.home.wanted().services and not stack.home.is_supervised():
+        print("the supervisor has ended without stopping the stack: `up` repairs", file=sys.stderr)
+
+
+def duration(seconds: int | None) -> Any:
+    """Seconds as people read them: 42s, 5m 10s, 3h 4m, 2d 5h."""
+    if seconds is None:
+        return None
+    units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
+    first = next((i for i, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    parts = []
+    for name, size in units[first : first + 2]:
+        count, seconds = divmod(seconds, size)
+        parts.append(f"{count}{name}")
+    return " ".join(parts)
 
 
 def logs(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 from app.launcher.service import Service
 
 DISK_FREE_MIN_BYTES = 1_000_000_000
@@ -60,7 +60,7 @@ def holder(port: int) -> str:
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections(kind="tcp"):
             listens = connection.status == psutil.CONN_LISTEN
-            if listens and connection.laddr.port == port and connection.pid:
+            if listens and getattr(connection.laddr, "port", 0) == port and connection.pid:
                 process = psutil.Process(connection.pid)
                 return f"{process.name()} (pid {connection.pid}, user {process.username()})"
     return "another user's process, or one that is just ending"

@@ -14,7 +14,7 @@ PR_SET_PDEATHSIG = 1
 NOT_STARTED = 127
 
 
-def main(arguments):  # type: ignore[no-untyped-def]
+def main(arguments: list[str]) -> int:
     parent, uid, gid = (int(value) for value in arguments[:3])
     command = arguments[3:]
     if uid >= 0:

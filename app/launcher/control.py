@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
+from urllib.parse import urlsplit
 
-import psutil
-
+from app.errors import HeadwaterError
 from app.launcher import checks, logs
-from app.launcher.errors import HeadwaterError
 from app.launcher.host import check_templates
 from app.launcher.identity import Shelter, unprivileged_identity
 from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
 from app.launcher.service import Service, declared_ports, load_services, with_dependencies
 from app.launcher.state import Home, Observed, Wanted
-from app.launcher.sweep import kill_leftovers, leftovers
+from app.launcher.status import Row, status_rows
+from app.launcher.sweep import kill_leftovers
 from app.settings import ROOT, Settings, load
 
 POLL_S = 0.1
@@ -49,20 +51,6 @@ class Preparer(ArtefactPaths, Protocol):
     def prepare(self, groups: Sequence[str]) -> None: ...
 
 
-@dataclass
-class Row:
-    """One service in `status`. `memory_mb` is resident, children included."""
-
-    service: str
-    state: str
-    pid: int | None
-    port: str
-    memory_mb: int | None
-    uptime_s: int | None
-    restarts: int
-    last_error: str
-
-
 class Stack:
     """One home, its settings, and the services that its settings leave in."""
 
@@ -70,6 +58,7 @@ class Stack:
         self.settings = settings
         self.home = Home(settings.home)
         self.root = root
+        self._started: subprocess.Popen[bytes] | None = None
         self.described = load_services(root)
         self.ports = declared_ports(self.described)
         settings.declare_ports(self.ports)
@@ -142,6 +131,7 @@ class Stack:
         self.settings.environment()  # makes every secret now, not by several services at once
         with self.home.exclusively(COMMAND_WAIT_S):
             self._refuse_other_settings()
+            self._refuse_other_source()
             if not self.home.is_supervised():
                 for pid, name in kill_leftovers(self.home).items():
                     progress.note(f"ended a leftover process of {name} (pid {pid})")
@@ -151,11 +141,13 @@ class Stack:
             self.settings.save()
             generation = self._ask([*before, *new])
         try:
-            self._wait_ready(names, generation, progress)
+            with terminated_like_interrupted():
+                self._wait_ready(names, generation, progress)
         except (HeadwaterError, KeyboardInterrupt) as failure:
             what = "stopping" if isinstance(failure, KeyboardInterrupt) else "failed; stopping"
             progress.note(f"{what} what was started")
-            self._take_back(new, progress)
+            if new:
+                self._take_back(new, progress)
             raise
 
     def _refuse_other_settings(self) -> None:
@@ -169,15 +161,34 @@ class Stack:
                 hint="stop it first: ./headwater down",
             )
 
+    def _refuse_other_source(self) -> None:
+        """A lake holds one source: rows of two would be mixed under the same names."""
+        if not (self.home.path / "data").is_dir():
+            return
+        before = source_address(load(self.home.path, port_offset=self.settings.port_offset))
+        now = source_address(self.settings)
+        if before != now:
+            raise HeadwaterError(
+                "this stack's data comes from another source",
+                detail=f"it holds {before}, and is to capture {now}",
+                hint="use another home (HEADWATER_HOME=FOLDER), or remove the data: "
+                "./headwater down --wipe",
+            )
+
     def _ask(self, names: Iterable[str]) -> int:
         """Tell the supervisor (a new one where none lives) what is wanted now."""
         wanted = Wanted(self.home.wanted().generation + 1, list(names))
         self.home.save_wanted(wanted)
-        pid = self.home.supervisor()
-        if pid is not None:
-            os.kill(pid, signal.SIGHUP)
-        elif not self.home.is_supervised():
-            start_supervisor(self.home, self.root)
+        deadline = time.monotonic() + ANSWER_LIMIT_S
+        while self.home.is_supervised():
+            pid = self.home.supervisor()
+            if pid is not None:
+                os.kill(pid, signal.SIGHUP)
+                return wanted.generation
+            if time.monotonic() > deadline:
+                raise self._supervisor_died()
+            time.sleep(POLL_S)  # it is just starting, or just ending
+        self._started = start_supervisor(self.home, self.root)
         return wanted.generation
 
     def _wait_ready(self, names: Sequence[str], generation: int, progress: Progress) -> None:
@@ -210,7 +221,8 @@ class Stack:
 
     def _check_supervisor(self, started: float) -> None:
         late = time.monotonic() > started + ANSWER_LIMIT_S
-        if late or (time.monotonic() > started + 5 and not self.home.is_supervised()):
+        ended = self._started is not None and self._started.poll() is not None
+        if late or ended:
             raise self._supervisor_died()
 
     def _supervisor_died(self) -> HeadwaterError:
@@ -286,31 +298,13 @@ class Stack:
     # -- what is
 
     def status(self, names: Sequence[str] = ()) -> list[Row]:
-        """One row per service in dependency order; without a supervisor nothing counts as run."""
+        """One row per service in dependency order; see `status_rows`."""
         for name in names:
             if name not in self.described:
                 known = ", ".join(self.described)
                 raise HeadwaterError(f"there is no service `{name}`", hint=f"known are {known}")
-        supervised = self.home.is_supervised()
-        snapshot = self.home.snapshot()
-        orphans = {} if supervised else {name: pid for pid, name in leftovers(self.home).items()}
-        rows = []
-        for name, service in self.services.items():
-            if names and name not in names:
-                continue
-            seen = snapshot.services.get(name, Observed())
-            if not supervised:
-                state = "orphaned" if name in orphans else "stopped"
-                seen = Observed(state=state, pid=orphans.get(name), error=seen.error)
-            ports = ",".join(str(self.settings.port(port)) for port in service.ports)
-            memory, uptime = resources(seen.pid)
-            error = (seen.error or {}).get("message", "")
-            if seen.state in ("waiting", "starting") and seen.waits_for:
-                error = f"waits for {seen.waits_for}"
-            rows.append(
-                Row(name, seen.state, seen.pid, ports, memory, uptime, seen.restarts, error)
-            )
-        return rows
+        chosen = [s for s in self.services.values() if not names or s.name in names]
+        return status_rows(chosen, self.home, self.settings.port)
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:
         """Name → address, of every service that this stack's settings leave in."""
@@ -354,37 +348,42 @@ def tell(
     progress.waiting(f"waiting for {'; '.join(active)}" if active else "waiting")
 
 
-def start_supervisor(home: Home, root: Path) -> None:
+def source_address(settings: Settings) -> str:
+    """Which database a stack captures, without user and password."""
+    if settings.embedded_source:
+        return "the embedded store"
+    parts = urlsplit(settings.source_dsn)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+
+
+@contextlib.contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does (in the main thread; else no change)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def start_supervisor(home: Home, root: Path) -> subprocess.Popen[bytes]:
     """Start the supervisor of `home` in a session of its own; it outlives this process."""
-    environment = {**os.environ, "HEADWATER_HOME": str(home.path), "PYTHONPATH": str(root)}
+    environment = {**os.environ, "HEADWATER_HOME": str(home.path), "PYTHONPATH": str(ROOT)}
     environment.pop("HEADWATER_SERVICE", None)
     with open(home.log_file, "ab") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "app.launcher.supervisor", str(home.path), str(root)],
-            cwd=root,
+            cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-
-
-def resources(pid: int | None) -> tuple[int | None, int | None]:
-    """Resident megabytes of a process and its children, and the seconds since its start."""
-    if pid is None:
-        return None, None
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        memory = sum(_rss(one) for one in family) // 1_000_000
-        return memory, int(time.time() - process.create_time())
-    except psutil.Error:
-        return None, None
-
-
-def _rss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0

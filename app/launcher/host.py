@@ -11,15 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.errors import HeadwaterError
 from app.launcher import logs, probe
-from app.launcher.errors import HeadwaterError
 from app.launcher.identity import Shelter, give, unprivileged_identity
-from app.launcher.process import Identity, RealProcess, spawn
+from app.launcher.process import Identity, spawn
 from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
 from app.launcher.service import Ready, Service
 from app.launcher.state import Home
 from app.launcher.supervise import Probe, Process
-from app.settings import Settings
+from app.launcher.sweep import remove_stale_pid_file
+from app.settings import Settings, SettingsError
 
 LAST_LINES = 8
 PROBES_AT_ONCE = 8
@@ -64,6 +65,14 @@ class RealHost:
     # -- starting
 
     def launch(self, service: Service, step: int | None) -> Process | None:
+        try:
+            return self._launch(service, step)
+        except (OSError, SettingsError) as error:
+            raise HeadwaterError(
+                f"service `{service.name}` could not be started", detail=str(error)
+            ) from error
+
+    def _launch(self, service: Service, step: int | None) -> Process | None:
         first = step == 0 or (step is None and not service.prepare)
         start = self._begin(service) if first else self._starts[service.name]
         where = f"{service.source} (service `{service.name}`)"
@@ -79,19 +88,14 @@ class RealHost:
         rendered = [render(word, start.lookup, where=where) for word in command]
         start.log_offsets = {path: logs.size(path) for path in self._logs(service)}
         stdout, stderr = self._logs(service)
-        try:
-            return spawn(
-                rendered,
-                environment=start.environment,
-                folder=start.places.run,
-                stdout=stdout,
-                stderr=stderr,
-                identity=start.identity,
-            )
-        except OSError as error:
-            raise HeadwaterError(
-                f"service `{service.name}` could not be started", detail=str(error)
-            ) from error
+        return spawn(
+            rendered,
+            environment=start.environment,
+            folder=start.places.run,
+            stdout=stdout,
+            stderr=stderr,
+            identity=start.identity,
+        )
 
     def _begin(self, service: Service) -> _Start:
         previous = self._starts.get(service.name)
@@ -112,12 +116,15 @@ class RealHost:
             python=Path(sys.executable),
             relocate=shelter.copy if shelter else lambda path: path,
         )
-        start = _Start(lookup, places, identity, self._environment(service, lookup))
+        start = _Start(lookup, places, identity, self._environment(service, places, lookup))
         self._starts[service.name] = start
         for name, template in service.files.items():
             write_rendered(service, name, template, places.run, lookup)
         if identity is not None:
             give(places.run, identity)
+        where = f"{service.source} (pid_files of service `{service.name}`)"
+        for pid_file in service.pid_files:
+            remove_stale_pid_file(Path(render(pid_file, lookup, where=where)))
         return start
 
     def _places(self, name: str, shelter: Shelter | None) -> Places:
@@ -128,12 +135,12 @@ class RealHost:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Places(run, data)
 
-    def _environment(self, service: Service, lookup: Lookup) -> dict[str, str]:
+    def _environment(self, service: Service, places: Places, lookup: Lookup) -> dict[str, str]:
         # Little is passed on from the user's shell: JAVA_TOOL_OPTIONS, PYTHON* or SPARK_* of
         # another project change what our services do, and nobody would know why.
         base = {
             "PATH": os.environ.get("PATH", BASE_PATH),
-            "HOME": str(self._home.run(service.name)),
+            "HOME": str(places.run),
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "PYTHONPATH": str(self._root),

@@ -9,7 +9,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 from app.launcher.process import Identity
 
 CANDIDATES = ("postgres", "nobody")

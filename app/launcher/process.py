@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -53,13 +54,15 @@ class RealProcess:
     def signal(self, number: int) -> None:
         """Send `number` to the leader: it knows how to end its own children."""
         if self._code is None:
-            self._popen.send_signal(number)
+            # Not Popen.send_signal: it may reap, and the number would be free for another process.
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL the whole group and collect the leader's exit code."""
         if self._code is None:
             self._signal_group(signal.SIGKILL)
-            self._code = self._popen.wait(KILL_WAIT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._code = self._popen.wait(KILL_WAIT_S)
 
     def _signal_group(self, number: int) -> None:
         try:
@@ -122,14 +125,18 @@ def is_running(pid: int, started: int, boot: str) -> bool:
 def session_members(leader: int) -> list[int]:
     """The processes of the session that `leader` opened, it included while it lives."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.getsid(int(entry.name)) == leader:
-                    found.append(int(entry.name))
-            except (ProcessLookupError, PermissionError):
-                continue
+    for pid in all_pids():
+        try:
+            if os.getsid(pid) == leader:
+                found.append(pid)
+        except (ProcessLookupError, PermissionError):
+            continue
     return found
+
+
+def all_pids() -> list[int]:
+    """The processes of this machine, as far as we see them."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def environment_of(pid: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 from app.settings import SettingsError
 
 VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}\n]*)\}")

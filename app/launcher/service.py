@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 
 DESCRIPTION_FILE = "service.toml"
 ONESHOT_RESTARTS_MAX = 2  # a one-shot that fails three times has something to tell its user
@@ -100,6 +100,7 @@ class Service(_Closed):
     ports: dict[str, PortNumber] = Field(default_factory=dict)
     urls: dict[str, str] = Field(default_factory=dict)
     unprivileged: bool = False
+    pid_files: list[str] = Field(default_factory=list)  # the server's own; see `sweep`
     memory_mb: int = Field(default=0, ge=0)
     timeout_s: float = Field(default=300, gt=0, le=86_400)
     prepare: list[Prepare] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 from app.launcher.process import boot_id, start_time
 from app.settings import write_private
 
@@ -62,6 +62,17 @@ class Home:
         self.log_file = path / "supervisor.log"
         self._lock_file = path / "supervisor.lock"
 
+    def make(self) -> None:
+        """Make the folder; when root, services of other users must get through to theirs."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        except OSError as error:
+            raise HeadwaterError(
+                f"cannot make the home {self.path}",
+                detail=str(error),
+                hint="put the stack elsewhere with HEADWATER_HOME=FOLDER",
+            ) from error
+
     def run(self, service: str) -> Path:
         return self.path / "run" / service
 
@@ -96,7 +107,7 @@ class Home:
     @contextlib.contextmanager
     def supervising(self) -> Iterator[None]:
         """Be this home's supervisor; HeadwaterError where another process is."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make()
         with open(self._lock_file, "w") as lock:
             # Waits a moment: `is_supervised` holds the lock for an instant.
             if not _try_lock(lock, wait_s=1.0):
@@ -131,7 +142,7 @@ class Home:
     @contextlib.contextmanager
     def exclusively(self, wait_s: float) -> Iterator[None]:
         """Hold this home for one `up` or `down`; HeadwaterError after `wait_s`."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make()
         with open(self.path / "command.lock", "w") as lock:
             if not _try_lock(lock, wait_s=wait_s):
                 raise HeadwaterError(

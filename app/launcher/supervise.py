@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from app.launcher.errors import HeadwaterError
+from app.errors import HeadwaterError
 from app.launcher.service import Condition, Service, Services
 
 State = Literal[

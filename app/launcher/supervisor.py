@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from app.errors import HeadwaterError
 from app.launcher import logs
-from app.launcher.errors import HeadwaterError
 from app.launcher.host import RealHost
 from app.launcher.lazy import LazyArtefacts
 from app.launcher.process import boot_id
@@ -94,8 +94,7 @@ class Watch:
                 break
             if time.monotonic() >= rotate_at:
                 rotate_at = time.monotonic() + ROTATE_EVERY_S
-                self._host.rotate_logs([unit.service for unit in self._units])
-                logs.rotate(self.home.log_file)
+                self._rotate()
             quiet = all(unit.state in QUIET for unit in self._units)
             self._asked.wait(TICK_QUIET_S if quiet else TICK_BUSY_S)
         self._host.close()
@@ -135,8 +134,19 @@ class Watch:
         seen = {unit.service.name: observe(unit, offset) for unit in self._units}
         snapshot = Snapshot(boot_id(), self._generation, seen)
         if snapshot != self._saved:
-            self.home.save_snapshot(snapshot)
-            self._saved = snapshot
+            try:
+                self.home.save_snapshot(snapshot)
+                self._saved = snapshot
+            except OSError as error:
+                # A full disk is the services' trouble already; it must not end their supervisor.
+                log.error("the state is not written: %s", error)
+
+    def _rotate(self) -> None:
+        try:
+            self._host.rotate_logs([unit.service for unit in self._units])
+            logs.rotate(self.home.log_file)
+        except OSError as error:
+            log.error("logs are not rotated: %s", error)
 
 
 def observe(unit: Unit, epoch_offset_s: float) -> Observed:

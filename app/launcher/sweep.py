@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
-from app.launcher.errors import HeadwaterError
-from app.launcher.process import boot_id, environment_of, is_running, session_members, start_time
+import psutil
+
+from app.errors import HeadwaterError
+from app.launcher.process import (
+    all_pids,
+    boot_id,
+    environment_of,
+    is_running,
+    session_members,
+    start_time,
+)
 from app.launcher.state import Home, Snapshot
 
 TERM_WAIT_S = 10.0
 KILL_WAIT_S = 10.0
+CLOCK_SLACK_S = 5.0  # boot time plus ticks is that far from the file system's clock at most
 
 
 def leftovers(home: Home) -> dict[int, str]:
@@ -27,20 +38,38 @@ def leftovers(home: Home) -> dict[int, str]:
         for name, seen in snapshot.services.items():
             if seen.pid is None:
                 continue
-            alive = is_running(seen.pid, seen.start_time, snapshot.boot_id)
-            leader_gone = start_time(seen.pid) is None
-            if alive or leader_gone:
-                # The kernel gives no new process a number that is still a session's.
+            if is_running(seen.pid, seen.start_time, snapshot.boot_id):
                 found.update(dict.fromkeys(session_members(seen.pid), name))
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) not in found:
-            environment = environment_of(int(entry))
-            if environment.get("HEADWATER_HOME") == str(home.path) and (
-                service := environment.get("HEADWATER_SERVICE")
-            ):
-                found[int(entry)] = service
+    for pid in all_pids():
+        environment = {} if pid in found else environment_of(pid)
+        service = environment.get("HEADWATER_SERVICE")
+        if service and environment.get("HEADWATER_HOME") == str(home.path):
+            found[pid] = service
     found.pop(os.getpid(), None)
     return found
+
+
+def remove_stale_pid_file(path: Path) -> bool:
+    """Remove a service's own pid file when the number in it is another process's by now.
+
+    After a reboot the number of the dead server may belong to anything, and a server that sees
+    it alive refuses to start. Stale is only what names a living process that started after the
+    file was last written: a dead number is left to the server, which has better checks.
+    Returns: whether it was removed.
+    """
+    try:
+        pid = int(path.read_text().split()[0])
+        written = path.stat().st_mtime
+    except (OSError, ValueError, IndexError):
+        return False
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.Error:
+        return False
+    if started <= written + CLOCK_SLACK_S:
+        return False
+    path.unlink(missing_ok=True)
+    return True
 
 
 def kill_leftovers(home: Home) -> dict[int, str]:
