@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from spark_streaming.bag import fold_bag
 from spark_streaming.contract import Contract
-from spark_streaming.envelope import Changes, Reject
+from spark_streaming.events import Change, Changes, RawKey, Reject
+from spark_streaming.rows import Cell, InSilver, SilverKey, build_rows, in_stream_order, truncation
 
-Key = tuple[Any, ...]
-Moved = Callable[[list[Key]], Mapping[Key, Mapping[str, Any]]]
-Present = Callable[[list[Key]], Collection[Key]]
+Moved = Callable[[list[SilverKey]], Mapping[SilverKey, Mapping[str, Any]]]
+Present = Callable[[list[SilverKey]], Collection[SilverKey]]
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,12 @@ class Folded:
     Args:
         rows: the contract's columns (silver names), then
             `_lsn` long, `_committed_at` timestamp (UTC) of the change that made the row;
-            `_op` text: keyed tables `u` (upsert) or `d` (delete), at most one row per key;
-            bags `i` (one more copy) or `d` (one copy less), netted inside the batch;
+            `_op` text: keyed tables `u` (upsert) or `d` (delete, key columns only), at most one
+            row per key; bags `i` (one more copy) or `d` (one copy less), netted in the batch;
             `_guard_lsn` long: a keyed row changes an existing one only where
             `_guard_lsn >= target._lsn`;
-            `_keep_<column>` bool, for each column that some row leaves as it is in silver.
+            `_keep_<column>` bool, for each column that some row leaves as it is in silver. Such
+            a row must not be inserted where silver has no row of its key.
         truncate_lsn: silver rows with a lower `_lsn` go, in the same commit; None: none.
         resnapshot_lsn: the same, because a snapshot of a whole bag began there.
         rejects: changes that could not be folded, with their reasons.
@@ -45,10 +47,102 @@ class Folded:
 
 
 def fold(
-    changes: Changes | Sequence[Changes],
-    contract: Contract,
-    moved: Moved,
-    present: Present | None = None,
+    changes: Changes, contract: Contract, moved: Moved, present: Present | None = None
 ) -> Folded:
-    """Fold one table's changes."""
-    raise NotImplementedError
+    """Fold one table's changes into what one merge applies.
+
+    Args:
+        changes: of `decode`, all of one batch.
+        contract: the one that they were decoded with.
+        moved: reads silver as it was before this batch: for keys (tuples of Python values in
+            the contract's key order) the rows found, as column -> value. Asked only for rows
+            whose key changed while a large value did not.
+        present: which of these keys silver has. Asked only for rows with a `_keep_` flag; those
+            without a row in silver are rejected. None: the caller looks after them.
+    """
+    if contract.is_bag:
+        rows, truncate_lsn, resnapshot_lsn = fold_bag(changes, contract)
+        return Folded(rows, truncate_lsn, resnapshot_lsn)
+    truncate = truncation(changes.changes)
+    state = _Rows(changes)
+    for change in in_stream_order(changes.changes):
+        if truncate is None or not truncate.removes(change):
+            state.apply(change)
+    rejects = list(state.rejects)
+    rows = build_rows(changes, contract, state.latest, state.cells, moved, present, rejects)
+    return Folded(rows, truncate.lsn if truncate else None, None, rejects)
+
+
+class _Rows:
+    """The rows that a batch touches, as far as its changes tell."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._gaps = changes.gaps
+        self.latest: dict[RawKey, Change] = {}
+        # For rows with values that their last event left out: column number -> where it is.
+        self.cells: dict[RawKey, dict[int, Cell]] = {}
+        self._graves: dict[RawKey, tuple[int, dict[int, Cell]]] = {}
+        self._last_delete: Change | None = None
+        self.rejects: list[Reject] = []
+
+    def apply(self, change: Change) -> None:
+        """Take the next change in stream order."""
+        if change.op == "t":
+            return
+        key = change.key
+        current = self.latest.get(key)
+        # A streamed change always replaces a snapshot row: see `Change.guard`.
+        if (
+            current is not None
+            and change.lsn < current.lsn
+            and not (current.op == "r" and change.op != "r")
+        ):
+            return
+        if change.op == "d":
+            self._bury(key)
+            self._last_delete = change
+        elif change.op == "u" and change.old_key is not None:
+            self._bury(change.old_key)
+            self.latest[change.old_key] = change._replace(
+                op="d", key=change.old_key, after=change.old_image, old_key=None
+            )
+        gaps = self._gaps.get(change.after)
+        if gaps is not None:
+            cells = self._resolve(change, gaps)
+            if cells is None:
+                return
+            self.cells[key] = cells
+        elif self.cells:
+            self.cells.pop(key, None)
+        self.latest[key] = change
+
+    def _bury(self, key: RawKey) -> None:
+        """Remember what a row held, for the row that its key change makes of it."""
+        current = self.latest.get(key)
+        if current is not None and current.op != "d":
+            self._graves[key] = (current.after, self.cells.get(key, {}))
+
+    def _resolve(self, change: Change, gaps: tuple[int, ...]) -> dict[int, Cell] | None:
+        """Where the values are that the event left out; None where nothing can tell."""
+        base, image = change.key, change.after
+        if change.old_key is not None:
+            base, image = change.old_key, change.old_image
+        elif change.op == "c":
+            deleted = self._last_delete
+            if deleted is None or deleted.lsn != change.lsn:
+                reason = (
+                    "a new row came without the value of a large column and without its old key"
+                )
+                self.rejects.append(Reject(change.event, "unavailable-value", reason))
+                return None
+            base, image = deleted.key, deleted.after
+        return {number: self._cell(base, image, number) for number in gaps}
+
+    def _cell(self, key: RawKey, image: int, number: int) -> Cell:
+        current = self.latest.get(key)
+        if current is not None and current.op != "d":
+            return self.cells.get(key, {}).get(number, current.after)
+        if current is not None and key in self._graves:
+            row, cells = self._graves[key]
+            return cells.get(number, row)
+        return InSilver(key, image)

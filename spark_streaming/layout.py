@@ -1,0 +1,89 @@
+"""What decoding needs of a contract, computed once."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any
+
+from spark_streaming.contract import Contract
+from spark_streaming.events import RawKey
+from spark_streaming.pgtext import raw_value
+from spark_streaming.types import Column
+
+PLACEHOLDER = "__debezium_unavailable_value"
+_PLACEHOLDER_BASE64 = base64.b64encode(PLACEHOLDER.encode()).decode()
+
+Row = tuple[Any, ...]
+
+
+class Layout:
+    """The order and the names of a contract's columns, as functions on events."""
+
+    def __init__(self, contract: Contract) -> None:
+        columns = contract.columns
+        numbers = {column.name: number for number, column in enumerate(columns)}
+        self.names = [column.source_name for column in columns]
+        self.width = len(columns)
+        self.key_numbers = [numbers[name] for name in contract.key]
+        self.key_names = [self.names[number] for number in self.key_numbers]
+        self.key_of: Callable[[Any], RawKey] = (
+            itemgetter(*self.key_numbers) if self.key_numbers else lambda row: None
+        )
+        self.row_of = _row_getter(self.names)
+        self._known = frozenset(self.names)
+        self._missing = [_missing(column) for column in columns]
+        self._toastable = [n for n, column in enumerate(columns) if column.toastable]
+        self._markers = [PLACEHOLDER.encode()]
+        if any(columns[number].kind == "bytes" for number in self._toastable):
+            self._markers.append(_PLACEHOLDER_BASE64.encode())
+
+    def aligned(self, image: dict[str, Any]) -> tuple[Row, set[str], set[str]]:
+        """An image whose columns are not the contract's: (row, unknown names, absent names).
+
+        An absent column has what rows older than the column have: its default, else NULL.
+        """
+        row = tuple(
+            image.get(name, default)
+            for name, default in zip(self.names, self._missing, strict=True)
+        )
+        return row, set(image.keys() - self._known), set(self._known - image.keys())
+
+    def may_have_gaps(self, value: bytes) -> bool:
+        """Whether an event could leave out an unchanged value; never wrongly False."""
+        return bool(self._toastable) and any(marker in value for marker in self._markers)
+
+    def gaps(self, row: Row) -> list[int]:
+        """The numbers of the columns whose value the event left out.
+
+        Only what Postgres may store out of line is looked at: elsewhere the words are a value.
+        """
+        return [number for number in self._toastable if is_placeholder(row[number])]
+
+
+@lru_cache(maxsize=256)
+def layout_of(contract: Contract) -> Layout:
+    """The layout of a contract, shared by all batches."""
+    return Layout(contract)
+
+
+def is_placeholder(value: Any) -> bool:
+    """Whether a value only says that the column did not change."""
+    return value in (PLACEHOLDER, _PLACEHOLDER_BASE64) or value == [PLACEHOLDER]
+
+
+def _row_getter(names: list[str]) -> Callable[[dict[str, Any]], Row]:
+    if len(names) == 1:
+        [name] = names
+        return lambda image: (image[name],)
+    if not names:
+        return lambda image: ()
+    return itemgetter(*names)
+
+
+def _missing(column: Column) -> Any:
+    if column.missing_value is None:
+        return None
+    return raw_value(column.kind, column.missing_value)

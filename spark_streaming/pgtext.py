@@ -1,0 +1,89 @@
+"""Postgres's own text forms: array literals, and what a column's default looks like."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+_ZONE_END = re.compile(r"([+-]\d\d)(?::?(\d\d))?$")
+
+
+def raw_value(kind: str, text: str) -> Any:
+    """The value that an event carries where Postgres prints `text`.
+
+    Args:
+        kind: a contract column's kind; arrays stay literals, as they are in events.
+        text: the type's output under `TimeZone=UTC`, `DateStyle=ISO`, `bytea_output=hex`.
+    Raises: ValueError for text that is not the type's.
+    """
+    if kind in ("int16", "int32", "int64"):
+        return int(text)
+    if kind in ("float32", "float64"):
+        return float(text)
+    if kind == "bool":
+        return text in ("t", "true")
+    if kind == "bytes":
+        return base64.b64encode(bytes.fromhex(text.removeprefix("\\x"))).decode()
+    if kind == "timestamp":
+        return text.replace(" ", "T")
+    if kind == "timestamptz":
+        return _ZONE_END.sub(lambda z: f"{z[1]}:{z[2] or '00'}", text.replace(" ", "T"))
+    return text
+
+
+def array_items(literal: str) -> list[str | None]:
+    """The items of an array literal such as `{1,NULL,"a,b"}`, as text.
+
+    Raises: ValueError for several dimensions and for bounds that do not start at 1, which a
+        list cannot hold, and for text that is no array literal.
+    """
+    if not (literal.startswith("{") and literal.endswith("}")):
+        if literal.startswith("["):
+            raise ValueError("an array whose bounds do not start at 1")
+        raise ValueError("not an array literal")
+    inside = literal[1:-1]
+    if '"' not in inside and "{" not in inside:
+        if not inside:
+            return []
+        return [None if item == "NULL" else item for item in inside.split(",")]
+    items: list[str | None] = []
+    position = 1
+    while position < len(literal) - 1:
+        item, position = _array_item(literal, position)
+        items.append(item)
+        position += 1  # the comma
+    return items
+
+
+def _array_item(text: str, position: int) -> tuple[str | None, int]:
+    if text[position] == "{":
+        raise ValueError("an array of more than one dimension")
+    if text[position] != '"':
+        stop = text.find(",", position)
+        stop = len(text) - 1 if stop < 0 else stop
+        word = text[position:stop]
+        return (None if word == "NULL" else word), stop
+    letters = []
+    position += 1
+    while text[position : position + 1] != '"':
+        if text[position : position + 1] == "\\":
+            position += 1
+        if position >= len(text):
+            raise ValueError("an array literal with an open quote")
+        letters.append(text[position])
+        position += 1
+    return "".join(letters), position + 1
+
+
+def array_literal(items: list[str | None]) -> str:
+    """The literal that Postgres prints for these items; the inverse of `array_items`."""
+    return "{" + ",".join(_quoted_item(item) for item in items) + "}"
+
+
+def _quoted_item(item: str | None) -> str:
+    if item is None:
+        return "NULL"
+    if item == "" or item.upper() == "NULL" or re.search(r'[{},"\\\s]', item):
+        return '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return item
