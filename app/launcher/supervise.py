@@ -115,8 +115,9 @@ class Supervisor:
         """
         if services is not None:
             self.services = services
-        self.wanted = set(names)
-        for name in self.wanted:
+        asked = list(dict.fromkeys(names))
+        self.wanted = set(asked)
+        for name in asked:
             unit = self.units.setdefault(name, Unit(self.services[name]))
             if unit.state == "failed":
                 unit.failures.clear()
