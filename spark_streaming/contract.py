@@ -32,6 +32,8 @@ class Contract:
         key: the names (in silver) of the columns that identify a row; empty for a bag.
         replica_identity: default | full | index | nothing.
         version: counts up whenever the contract of a table changes, from 1.
+        left_out: the source's columns that silver does not carry (generated ones: Postgres
+            does not stream them), by their names in the source.
     """
 
     schema: str
@@ -40,6 +42,7 @@ class Contract:
     key: tuple[str, ...]
     replica_identity: str = "default"
     version: int = 1
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_bag(self) -> bool:
@@ -95,7 +98,8 @@ class Contract:
             given = json.loads(text)
             columns = tuple(Column(**column) for column in given.pop("columns"))
             key = tuple(given.pop("key"))
-            contract = cls(columns=columns, key=key, **given)
+            left_out = tuple(given.pop("left_out", ()))
+            contract = cls(columns=columns, key=key, left_out=left_out, **given)
             _ = contract.data_schema
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ContractError(f"not a contract: {error}") from error

@@ -34,6 +34,7 @@ class Layout:
         )
         self.row_of = _row_getter(self.names)
         self._known = frozenset(self.names)
+        self._left_out = frozenset(contract.left_out)
         self._missing = [_missing(column) for column in columns]
         self._toastable = [n for n, column in enumerate(columns) if column.toastable]
         self._markers = [PLACEHOLDER.encode()]
@@ -49,7 +50,8 @@ class Layout:
             image.get(name, default)
             for name, default in zip(self.names, self._missing, strict=True)
         )
-        return row, set(image.keys() - self._known), set(self._known - image.keys())
+        unknown = image.keys() - self._known - self._left_out
+        return row, set(unknown), set(self._known - image.keys())
 
     def may_have_gaps(self, value: bytes) -> bool:
         """Whether an event could leave out an unchanged value; never wrongly False."""

@@ -1,0 +1,167 @@
+"""Contracts from the source's catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from spark_streaming.contract import Contract
+from spark_streaming.naming import silver_columns, topic_of
+from spark_streaming.types import Column, kind_of
+
+# The schema of the heartbeat and signal tables: captured, never merged.
+INTERNAL_SCHEMA = "headwater"
+
+_IDENTITIES = {"d": "default", "f": "full", "i": "index", "n": "nothing"}
+
+# Defaults are read as text, so the forms must not depend on the role's or database's settings.
+_TEXT_FORMS = """
+select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
+       set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true),
+       set_config('extra_float_digits', '1', true)
+"""
+
+_TABLES = """
+select n.nspname, c.relname
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
+  and n.nspname not in ('information_schema', %(internal)s) and n.nspname !~ '^pg_'
+order by 1, 2
+"""
+
+_TABLE = """
+select c.oid, c.relreplident::text as identity
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %(schema)s and c.relname = %(table)s and c.relkind in ('r', 'p')
+"""
+
+# Below a domain stands its base type; the innermost modifier that is set counts.
+_COLUMNS = """
+with recursive base (attnum, type, modifier) as (
+    select attnum, atttypid, atttypmod from pg_attribute
+    where attrelid = %(oid)s and attnum > 0 and not attisdropped
+  union all
+    select b.attnum, t.typbasetype,
+           case when b.modifier >= 0 then b.modifier else t.typtypmod end
+    from base b join pg_type t on t.oid = b.type where t.typtype = 'd'
+)
+select a.attname as name, format_type(a.atttypid, a.atttypmod) as pg_type,
+       not a.attnotnull as nullable, a.attgenerated <> '' as generated,
+       a.attstorage <> 'p' as toastable, a.attndims as dimensions, b.modifier,
+       case when a.atthasmissing then (a.attmissingval::text::text[])[1] end as missing_value,
+       t.typname::text as type, t.typtype::text as type_kind,
+       t.typcategory = 'A' and t.typlen = -1 and t.typelem <> 0 as is_array,
+       e.typname::text as element, e.typtype::text as element_kind
+from pg_attribute a
+join base b on b.attnum = a.attnum
+join pg_type t on t.oid = b.type and t.typtype <> 'd'
+left join pg_type e on e.oid = t.typelem
+where a.attrelid = %(oid)s
+order by a.attnum
+"""
+
+# A deferrable index cannot identify rows: while it is deferred they are not unique.
+_KEY = """
+select a.attname
+from pg_index i
+cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, place)
+join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+where i.indrelid = %(oid)s and k.place <= i.indnkeyatts and i.indisvalid and i.indimmediate
+  and case when %(identity)s = 'i' then i.indisreplident else i.indisprimary end
+order by k.place
+"""
+
+
+def list_tables(conn: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """The source's ordinary and partitioned tables as (schema, table), sorted.
+
+    Left out: partitions (their parent stands for them), temporary, unlogged and foreign tables,
+    system schemas, and INTERNAL_SCHEMA.
+    """
+    with conn.transaction(), conn.cursor() as cursor:
+        cursor.execute(_TABLES, {"internal": INTERNAL_SCHEMA})
+        return [(str(row[0]), str(row[1])) for row in _plain(cursor)]
+
+
+def read_contract(
+    conn: psycopg.Connection[Any], schema: str, table: str, version: int = 1
+) -> Contract | None:
+    """The contract of a table as the source's catalog describes it now, or None without it.
+
+    Args:
+        schema, table: as in the source, or as a topic's name has them (see `naming.topic_of`).
+    Raises: psycopg.Error when the catalog cannot be read.
+    """
+    with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_TEXT_FORMS)
+        found = cursor.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
+        if found is None:
+            named = _named_in_topic(conn, schema, table)
+            if named is None:
+                return None
+            schema, table = named
+            found = cursor.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
+        if found is None:
+            return None
+        described = cursor.execute(_COLUMNS, {"oid": found["oid"]}).fetchall()
+        key = cursor.execute(_KEY, {"oid": found["oid"], "identity": found["identity"]}).fetchall()
+    left_out = tuple(row["name"] for row in described if row["generated"])
+    carried = [row for row in described if not row["generated"]]
+    names = silver_columns(row["name"] for row in carried)
+    columns = tuple(_column(row, name) for row, name in zip(carried, names, strict=True))
+    in_silver = {column.source_name: column.name for column in columns}
+    return Contract(
+        schema=schema,
+        table=table,
+        columns=columns,
+        key=tuple(in_silver[row["attname"]] for row in key),
+        replica_identity=_IDENTITIES[found["identity"]],
+        version=version,
+        left_out=left_out,
+    )
+
+
+def _named_in_topic(
+    conn: psycopg.Connection[Any], schema: str, table: str
+) -> tuple[str, str] | None:
+    """The table whose topic has this name, if there is exactly one."""
+    topic = topic_of("x", schema, table)
+    found = [names for names in list_tables(conn) if topic_of("x", *names) == topic]
+    return found[0] if len(found) == 1 else None
+
+
+def _column(row: dict[str, Any], name: str) -> Column:
+    element: str | None = None
+    base_type = row["type"]
+    if row["is_array"]:
+        element, precision, scale = kind_of(row["element"], row["element_kind"], row["modifier"])
+        base_type = row["element"]
+        # A list holds one dimension, and only elements that have a kind of their own.
+        kind = "array"
+        if (
+            element == "text_as_is"
+            or row["element_kind"] not in ("b", "e")
+            or row["dimensions"] > 1
+        ):
+            kind, element, precision, scale = "text_as_is", None, None, None
+    else:
+        kind, precision, scale = kind_of(row["type"], row["type_kind"], row["modifier"])
+    return Column(
+        name=name,
+        pg_type=row["pg_type"],
+        kind=kind,
+        nullable=row["nullable"],
+        precision=precision,
+        scale=scale,
+        element=element,
+        toastable=row["toastable"],
+        missing_value=row["missing_value"],
+        source=row["name"] if row["name"] != name else None,
+        base_type=base_type,
+    )
+
+
+def _plain(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) if isinstance(row, dict) else row for row in cursor]
