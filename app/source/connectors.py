@@ -1,0 +1,145 @@
+"""Registers Debezium and the bronze sink with Kafka Connect: `python -m app.source.connectors`.
+
+1. Make sure that the source can be captured (mend it where that is allowed).
+2. Complete both configurations; let the worker validate them.
+3. Register them; nothing restarts where they are registered as they are.
+4. Wait until every task runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.errors import HeadwaterError
+from app.settings import ROOT, Settings, load
+from app.source.database import address_of, connect
+from app.source.preflight import ensure_ready
+from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
+from app.source.worker import Task, Worker, WorkerBusy, patiently
+
+SOURCE, BRONZE = "source", "bronze"
+FILES = {SOURCE: ROOT / "debezium" / "connector.json", BRONZE: ROOT / "connect" / "bronze.json"}
+WORKER_WAIT_S = 90
+RUNNING_WAIT_S = 120
+_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+def source_config(
+    template: Mapping[str, str], capture_dsn: str, tables: list[SourceTable]
+) -> dict[str, str]:
+    """Debezium's configuration: the template, the source's address, and what is snapshotted first.
+
+    The password stays out of it: the worker reads it from its environment.
+
+    Args:
+        tables: those in the publication.
+    """
+    address = address_of(capture_dsn)
+    names = [f"{OWN_SCHEMA}.{name}" for name in OWN_TABLES] + [str(table) for table in tables]
+    return {
+        **template,
+        "database.hostname": address.host,
+        "database.port": str(address.port),
+        "database.dbname": address.database,
+        "database.user": address.user,
+        "database.sslmode": address.sslmode if address.sslmode in _TLS_MODES else "prefer",
+        "slot.name": SLOT,
+        "publication.name": PUBLICATION,
+        # Debezium would snapshot every table of the database, whatever is published.
+        "snapshot.include.collection.list": ",".join(_pattern(name) for name in names),
+    }
+
+
+def register_all(settings: Settings, worker: Worker) -> None:
+    """Bring both connectors into the worker and wait until they run.
+
+    Raises: HeadwaterError with the worker's own words where it refuses one, or one fails.
+    """
+    role = address_of(settings.capture_dsn).user
+    with connect(settings.source_dsn, application="headwater connectors") as connection:
+        tables = [table for table in source_tables(connection, role) if table.published]
+    configs = {name: _read(path) for name, path in FILES.items()}
+    registered = patiently(
+        lambda: worker.config(SOURCE), within_s=WORKER_WAIT_S, what="asking Kafka Connect"
+    )
+    configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, tables)
+    if registered:
+        # What was snapshotted first is history; a new list would only restart the connector.
+        kept = "snapshot.include.collection.list"
+        configs[SOURCE][kept] = registered.get(kept, configs[SOURCE][kept])
+    for name, config in configs.items():
+        _validate(worker, name, config)
+    for name, config in configs.items():
+        patiently(
+            lambda name=name, config=config: worker.register(name, config),  # type: ignore[misc]
+            within_s=WORKER_WAIT_S,
+            what=f"registering connector `{name}`",
+        )
+    for name in configs:
+        patiently(
+            lambda name=name: _all_running(worker, name),  # type: ignore[misc]
+            within_s=RUNNING_WAIT_S,
+            what=f"waiting for connector `{name}` to run",
+        )
+        print(f"connector `{name}` runs", file=sys.stderr)
+
+
+def main() -> int:
+    """Register both connectors; the exit code is 0 once every task runs."""
+    settings = load()
+    try:
+        ensure_ready(settings)
+        register_all(settings, Worker(settings.connect_url))
+    except HeadwaterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _validate(worker: Worker, name: str, config: Mapping[str, str]) -> None:
+    errors: list[str] = patiently(
+        lambda: worker.errors_of(config, name),
+        within_s=WORKER_WAIT_S,
+        what=f"validating connector `{name}`",
+    )
+    if errors:
+        raise HeadwaterError(
+            f"Kafka Connect refuses the configuration of connector `{name}`",
+            detail="\n".join(errors),
+            hint=f"its template is {FILES[name].relative_to(ROOT)}; "
+            "exactly-once support is the worker's `exactly.once.source.support`",
+        )
+
+
+def _all_running(worker: Worker, name: str) -> list[Task]:
+    tasks = worker.tasks(name)
+    failed = [task for task in tasks if task.state == "FAILED"]
+    if failed:
+        raise HeadwaterError(
+            f"connector `{name}` failed",
+            detail="\n".join(f"{task}: {task.why}" for task in failed),
+            hint="see `headwater logs connect`",
+        )
+    # The connector alone is no task: it has none until the worker has planned them.
+    if len(tasks) < 2 or any(task.state != "RUNNING" for task in tasks):
+        seen = ", ".join(f"{task} {task.state}" for task in tasks) or "not known yet"
+        raise WorkerBusy(f"connector `{name}`: {seen}")
+    return tasks
+
+
+def _read(path: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(path.read_text())
+    return found
+
+
+def _pattern(name: str) -> str:
+    """A regular expression that matches exactly this name; a comma would end it."""
+    return re.escape(name).replace(",", r"\x2c")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""What a source database is like, as far as capturing it is concerned; read in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import psycopg
+
+from app.errors import HeadwaterError
+from app.source.database import Address, Connection, address_of, connect
+from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
+
+
+@dataclass(frozen=True)
+class Role:
+    """The capture role: what it may do, and whether a session as it can be opened."""
+
+    name: str
+    exists: bool = False
+    may_log_in: bool = False
+    may_replicate: bool = False
+    superuser: bool = False
+    bypasses_row_security: bool = False
+    login_error: str = ""
+    replication_error: str = ""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The publication, where there is one."""
+
+    all_tables: bool
+    publishes_all: bool
+    via_root: bool
+    narrowed: tuple[str, ...] = ()  # tables of which only some columns or rows are published
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The replication slot, where there is one."""
+
+    plugin: str
+    database: str
+    wal_status: str
+    active: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A source database. Sizes as the server prints them; counts are of slots and processes."""
+
+    address: Address
+    version: int
+    in_recovery: bool
+    wal_level: str
+    slots_max: int
+    slots_used: int
+    senders_max: int
+    senders_used: int
+    slot_wal_keep: str
+    managed_replication_role: bool
+    role: Role
+    own_tables: frozenset[str]
+    own_tables_writable: bool
+    publication: Publication | None
+    slot: Slot | None
+    tables: tuple[SourceTable, ...]
+    # Table → its columns whose type travels as text, each with that type.
+    as_text: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def read_facts(connection: Connection, source_dsn: str, capture_dsn: str) -> Facts:
+    """Look at everything that capturing needs; changes nothing.
+
+    Args:
+        connection: as the owner of the tables.
+        capture_dsn: tried for a session and for a replication session.
+    """
+    role = address_of(capture_dsn).user
+    own = _own_tables(connection, role)
+    return Facts(
+        address=address_of(source_dsn),
+        version=connection.info.server_version,
+        in_recovery=bool(_one(connection, "SELECT pg_is_in_recovery()")),
+        wal_level=str(_one(connection, "SELECT current_setting('wal_level')")),
+        slots_max=int(_one(connection, "SELECT current_setting('max_replication_slots')")),
+        slots_used=int(_one(connection, "SELECT count(*) FROM pg_replication_slots")),
+        senders_max=int(_one(connection, "SELECT current_setting('max_wal_senders')")),
+        senders_used=int(_one(connection, "SELECT count(*) FROM pg_stat_replication")),
+        slot_wal_keep=str(_one(connection, "SELECT current_setting('max_slot_wal_keep_size')")),
+        managed_replication_role=bool(
+            _one(connection, "SELECT count(*) FROM pg_roles WHERE rolname = 'rds_replication'")
+        ),
+        role=_role(connection, role, capture_dsn),
+        own_tables=frozenset(own),
+        own_tables_writable=bool(own) and all(own.values()),
+        publication=_publication(connection),
+        slot=_slot(connection),
+        tables=tuple(source_tables(connection, role)),
+        as_text=_carried_as_text(connection),
+    )
+
+
+def _one(connection: Connection, query: str) -> str | int:
+    row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+    assert row is not None  # each of these queries always gives one row
+    found: str | int = row[0]
+    return found
+
+
+def _own_tables(connection: Connection, role: str) -> dict[str, bool]:
+    rows = connection.execute(
+        """
+        SELECT c.relname, coalesce((SELECT bool_and(has_table_privilege(r.oid, c.oid, p))
+                                    AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+                          FROM pg_roles r, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p
+                          WHERE r.rolname = %s GROUP BY r.oid), false)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = %s AND c.relname = ANY(%s)
+        """,
+        [role, OWN_SCHEMA, list(OWN_TABLES)],
+    )
+    return {name: bool(writable) for name, writable in rows}
+
+
+def _role(connection: Connection, name: str, capture_dsn: str) -> Role:
+    row = connection.execute(
+        """
+        SELECT rolcanlogin, rolsuper, rolbypassrls,
+               rolreplication OR rolsuper OR EXISTS (
+                   SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                   WHERE m.member = r.oid AND g.rolname = 'rds_replication')
+        FROM pg_roles r WHERE rolname = %s
+        """,
+        [name],
+    ).fetchone()
+    if row is None:
+        return Role(name)
+    log_in, superuser, bypass, replicate = row
+    login_error = _session_error(capture_dsn, replication=False) if log_in else ""
+    replication_error = ""
+    if log_in and replicate and not login_error:
+        replication_error = _session_error(capture_dsn, replication=True)
+    return Role(
+        name=name,
+        exists=True,
+        may_log_in=log_in,
+        may_replicate=replicate,
+        superuser=superuser,
+        bypasses_row_security=bypass or superuser,
+        login_error=login_error,
+        replication_error=replication_error,
+    )
+
+
+def _session_error(dsn: str, *, replication: bool) -> str:
+    try:
+        with connect(dsn, application="headwater preflight", replication=replication) as session:
+            session.execute("IDENTIFY_SYSTEM" if replication else "SELECT 1")
+    except HeadwaterError as error:
+        return error.detail or error.message
+    except psycopg.Error as error:
+        return str(error)
+    return ""
+
+
+def _publication(connection: Connection) -> Publication | None:
+    row = connection.execute(
+        """
+        SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot
+        FROM pg_publication WHERE pubname = %s
+        """,
+        [PUBLICATION],
+    ).fetchone()
+    if row is None:
+        return None
+    narrowed: tuple[str, ...] = ()
+    if connection.info.server_version >= 150_000:
+        rows = connection.execute(
+            """
+            SELECT pr.prrelid::regclass::text
+            FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
+            WHERE p.pubname = %s AND (pr.prattrs IS NOT NULL OR pr.prqual IS NOT NULL)
+            """,
+            [PUBLICATION],
+        )
+        narrowed = tuple(name for (name,) in rows)
+    return Publication(*row, narrowed=narrowed)
+
+
+def _slot(connection: Connection) -> Slot | None:
+    row = connection.execute(
+        """
+        SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(wal_status, ''), active
+        FROM pg_replication_slots WHERE slot_name = %s
+        """,
+        [SLOT],
+    ).fetchone()
+    return None if row is None else Slot(*row)
+
+
+def _carried_as_text(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """For each table, its columns whose type has no form of its own in the lake, with the type."""
+    from spark_streaming.types import kind_of
+
+    # A domain is followed to its base type (domains of domains included), an array to its element.
+    rows = connection.execute(
+        """
+        WITH RECURSIVE base AS (
+            SELECT t.oid AS root, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typname, t.typelem,
+                   t.typcategory
+            FROM pg_type t
+            UNION ALL
+            SELECT b.root, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typname, t.typelem,
+                   t.typcategory
+            FROM base b JOIN pg_type t
+              ON t.oid = CASE WHEN b.typtype = 'd' THEN b.typbasetype
+                              WHEN b.typcategory = 'A' AND b.typelem <> 0 THEN b.typelem END)
+        SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+               b.typname::text, b.typtype::text, a.atttypmod
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN base b ON b.root = a.atttypid AND b.typtype <> 'd'
+             AND NOT (b.typcategory = 'A' AND b.typelem <> 0)
+        WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+          AND a.attnum > 0 AND NOT a.attisdropped
+          AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s)
+        ORDER BY n.nspname, c.relname, a.attnum
+        """,
+        [OWN_SCHEMA],
+    )
+    found: dict[str, list[str]] = {}
+    for table, column, shown, typname, typtype, typmod in rows:
+        if kind_of(typname, typtype, typmod)[0] == "text_as_is":
+            found.setdefault(table, []).append(f"{column} ({shown})")
+    return {table: tuple(columns) for table, columns in found.items()}

@@ -1,0 +1,235 @@
+"""What the facts of a source database mean for capturing it: pure, one finding a thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from app.source.facts import Facts
+from app.source.findings import (
+    LEFT_OUT,
+    MISSING,
+    NOTE,
+    OK,
+    Finding,
+    Mend,
+    by_hand,
+    from_file,
+    runnable,
+)
+from app.source.tables import OWN_TABLES, PUBLICATION, SLOT, SourceTable
+from spark_streaming.naming import collisions
+
+VERSION_MIN, VERSION_MAX = 13, 18
+GENERATED_IN_LOG_FROM = 180_000
+
+
+def judge(facts: Facts, verifier: str) -> list[Finding]:
+    """Every finding about a source, server first, then role, publication, slot and tables.
+
+    Args:
+        verifier: the capture role's password as it may be put into SQL (a SCRAM verifier).
+    """
+    return [
+        *_server(facts),
+        _slot(facts),
+        *_role(facts, verifier),
+        _own_schema(facts),
+        *_publication(facts),
+        *_tables(facts),
+    ]
+
+
+def _server(facts: Facts) -> Iterator[Finding]:
+    major = facts.version // 10_000
+    status = OK if VERSION_MIN <= major <= VERSION_MAX else NOTE if major > VERSION_MAX else MISSING
+    yield Finding(
+        "version", status, f"PostgreSQL {major}; {VERSION_MIN} to {VERSION_MAX} are supported"
+    )
+    if facts.in_recovery:
+        yield Finding(
+            "primary", MISSING, "a standby: heartbeats need a server that takes writes",
+            (Mend("-- give the primary's address"),),
+        )  # fmt: skip
+    if facts.wal_level == "logical":
+        yield Finding("wal_level", OK, "logical")
+    else:
+        mend = by_hand("ALTER SYSTEM SET wal_level = 'logical'")
+        yield Finding("wal_level", MISSING, facts.wal_level, (mend, _RESTART))
+    yield _room("max_replication_slots", facts.slots_used, facts.slots_max, facts.slot is not None)
+    # A slot that is in use has a sender already.
+    active = facts.slot is not None and facts.slot.active
+    yield _room("max_wal_senders", facts.senders_used, facts.senders_max, active)
+    if facts.slot_wal_keep == "-1":
+        mends = (
+            by_hand("ALTER SYSTEM SET max_slot_wal_keep_size = '20GB'"),
+            by_hand("SELECT pg_reload_conf()"),
+        )
+        observed = "no limit: a slot that nobody reads would keep WAL until the disk is full"
+        yield Finding("max_slot_wal_keep_size", NOTE, observed, mends)
+    else:
+        yield Finding("max_slot_wal_keep_size", OK, facts.slot_wal_keep)
+
+
+_RESTART = Mend("-- then restart the server: it takes effect only there")
+
+
+def _room(setting: str, used: int, limit: int, ours: bool) -> Finding:
+    observed = f"{used} of {limit} used"
+    if ours or used < limit:
+        return Finding(setting, OK, observed)
+    mend = by_hand(f"ALTER SYSTEM SET {setting} = {limit + 4}")
+    return Finding(setting, MISSING, f"{observed}: none is free", (mend, _RESTART))
+
+
+def _slot(facts: Facts) -> Finding:
+    slot = facts.slot
+    check = f"slot {SLOT}"
+    if slot is None:
+        return Finding(check, OK, "not there yet; the connector makes it")
+    drop = by_hand(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    if slot.plugin != "pgoutput" or slot.database != facts.address.database:
+        observed = f"plugin {slot.plugin}, database {slot.database}: somebody else's"
+        return Finding(check, MISSING, observed, (drop,))
+    if slot.wal_status == "lost":
+        observed = (
+            "lost: it was not read for so long that the server removed the WAL it needs; "
+            "after dropping it, start with an empty lake (down --wipe)"
+        )
+        return Finding(check, MISSING, observed, (drop,))
+    state = "in use" if slot.active else "not in use"
+    return Finding(check, OK, f"{state}, WAL {slot.wal_status}")
+
+
+def _role(facts: Facts, verifier: str) -> Iterator[Finding]:
+    role = facts.role
+    name = sql.Identifier(role.name)
+    check = f"role {role.name}"
+    if not role.exists:
+        file = "role_managed" if facts.managed_replication_role else "role"
+        create = from_file(file, role=name, password=sql.Literal(verifier))
+        yield Finding(check, MISSING, "not there", tuple(create))
+        return
+    mends: list[Mend] = []
+    problems: list[str] = []
+    if not role.may_log_in:
+        problems.append("may not log in")
+        mends.append(runnable(sql.SQL("ALTER ROLE {} LOGIN").format(name)))
+    if not role.may_replicate:
+        problems.append("may not replicate")
+        grant = "GRANT rds_replication TO {}" if facts.managed_replication_role else (
+            "ALTER ROLE {} REPLICATION"
+        )  # fmt: skip
+        mends.append(runnable(sql.SQL(grant).format(name)))
+    if "password" in role.login_error:
+        problems.append("another password than this stack's")
+        mends += from_file("role_password", role=name, password=sql.Literal(verifier))
+    elif role.login_error or role.replication_error:
+        problems.append(role.login_error or f"no replication: {role.replication_error}")
+    if problems:
+        yield Finding(check, MISSING, "; ".join(problems), tuple(mends))
+    elif role.superuser:
+        yield Finding(check, NOTE, "a superuser, which is more than capturing needs")
+    else:
+        yield Finding(check, OK, "may log in and replicate, no superuser")
+
+
+def _own_schema(facts: Facts) -> Finding:
+    check = "schema headwater"
+    absent = [name for name in OWN_TABLES if name not in facts.own_tables]
+    grants = from_file("schema_grants", role=sql.Identifier(facts.role.name))
+    if absent:
+        observed = f"not there: {', '.join(absent)}"
+        return Finding(check, MISSING, observed, (*from_file("schema"), *grants))
+    if not facts.own_tables_writable:
+        return Finding(check, MISSING, "the capture role may not write into it", tuple(grants))
+    return Finding(check, OK, "heartbeat and signal, writable by the capture role")
+
+
+def _publication(facts: Facts) -> Iterator[Finding]:
+    found = facts.publication
+    check = f"publication {PUBLICATION}"
+    if found is None:
+        yield Finding(check, MISSING, "not there", tuple(from_file("publication")))
+        return
+    name = sql.Identifier(PUBLICATION)
+    if found.all_tables:
+        again = (
+            by_hand(f"DROP PUBLICATION {PUBLICATION}"),
+            *(Mend(mend.shown) for mend in from_file("publication")),
+        )
+        observed = "FOR ALL TABLES: tables without a key would refuse UPDATE and DELETE"
+        yield Finding(check, MISSING, observed, again)
+        return
+    if not (found.publishes_all and found.via_root):
+        mend = sql.SQL(
+            "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate', "
+            "publish_via_partition_root = true)"
+        ).format(name)
+        observed = "does not publish every operation, or parts in place of partitioned tables"
+        yield Finding(check, MISSING, observed, (runnable(mend),))
+        return
+    for table in found.narrowed:
+        again = (
+            by_hand(f"ALTER PUBLICATION {PUBLICATION} DROP TABLE {table}"),
+            by_hand(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE {table}"),
+        )
+        yield Finding(check, MISSING, f"publishes only some columns or rows of {table}", again)
+    count = sum(table.published for table in facts.tables)
+    yield Finding(check, OK, f"names {count} of {len(facts.tables)} tables")
+
+
+def _tables(facts: Facts) -> Iterator[Finding]:
+    shared = {later: earlier for later, earlier in collisions(
+        (table.schema, table.name) for table in facts.tables if not table.uncapturable()
+    )}  # fmt: skip
+    for table in facts.tables:
+        earlier = shared.get((table.schema, table.name))
+        if earlier is not None:
+            reason = f"would share its silver table with {'.'.join(earlier)}: rename one of them"
+            yield Finding(f"table {table}", LEFT_OUT, reason)
+        else:
+            yield _table(facts, table)
+
+
+def _table(facts: Facts, table: SourceTable) -> Finding:
+    check = f"table {table}"
+    never = table.uncapturable()
+    if never:
+        return Finding(check, LEFT_OUT, never)
+    mends: list[Mend] = []
+    problem = table.identity_problem()
+    if problem:
+        mends.append(runnable(table.identity_fix()))
+    if table.row_security and not facts.role.bypasses_row_security:
+        problem = problem or "row-level security would hide rows from the capture role's snapshot"
+        role = sql.Identifier(facts.role.name)
+        mends.append(runnable(sql.SQL("ALTER ROLE {} BYPASSRLS").format(role)))
+    if not table.readable:
+        mends += [runnable(statement) for statement in table.grant(facts.role.name)]
+    if not table.published:
+        mends.append(runnable(table.publish()))
+    if problem:
+        # Published as it is, it would stop the connector or the application: that must be mended.
+        return Finding(check, MISSING if table.published else LEFT_OUT, problem, tuple(mends))
+    if table.published and not table.readable:
+        return Finding(
+            check, MISSING, "published, but the capture role may not read it", tuple(mends)
+        )
+    if not table.published:
+        return Finding(check, LEFT_OUT, "not in the publication", tuple(mends))
+    return _carried(facts, table)
+
+
+def _carried(facts: Facts, table: SourceTable) -> Finding:
+    remarks = []
+    if table.generated and facts.version < GENERATED_IN_LOG_FROM:
+        names = ", ".join(table.generated)
+        remarks.append(f"left out, for generated columns are not in the log: {names}")
+    as_text = facts.as_text.get(str(table), ())
+    if as_text:
+        remarks.append(f"carried as text: {', '.join(as_text)}")
+    if not table.has_key:
+        remarks.append("no key: kept as a bag of rows")
+    return Finding(f"table {table}", NOTE if remarks else OK, "; ".join(remarks) or "captured")

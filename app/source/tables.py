@@ -1,0 +1,138 @@
+"""The source's tables, as far as capturing them is concerned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from app.source.database import Connection
+
+PUBLICATION = "headwater"
+SLOT = "headwater"
+OWN_SCHEMA = "headwater"
+OWN_TABLES = ("heartbeat", "signal")
+
+# One row for each table that a person may mean to capture, in all schemas but the server's and
+# the pipeline's own. Members of extensions and the parts of partitioned tables are left out: the
+# former belong to the extension, the latter travel under their root's name.
+_TABLES = """
+SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
+               AND i.indisreplident),
+       EXISTS (SELECT FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
+               WHERE pr.prrelid = c.oid AND p.pubname = %(publication)s),
+       coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT')
+                        AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+                 FROM pg_roles r WHERE r.rolname = %(role)s), false),
+       c.relrowsecurity,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+             AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
+             ORDER BY a.attnum)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(own_schema)s)
+  AND n.nspname NOT LIKE 'pg\\_toast%%' AND c.relpersistence <> 't'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """One table of the source.
+
+    Args:
+        kind: r (plain), p (partitioned), f (foreign).
+        persistence: p (permanent), u (unlogged).
+        identity: replica identity: d (default), f (full), i (index), n (nothing).
+        has_key: whether it has a primary key.
+        identity_is_key: whether an identity by index is by the primary key's.
+        published: whether the publication names it.
+        readable: whether the capture role may read it.
+        row_security: whether row-level security is on.
+        generated: its stored generated columns.
+    """
+
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    identity: str
+    has_key: bool
+    identity_is_key: bool
+    published: bool
+    readable: bool
+    row_security: bool
+    generated: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is captured, or would be if it could be captured at all."""
+        return self.published and self.readable
+
+    def uncapturable(self) -> str | None:
+        """Why no setting makes this table capturable; None where it can be."""
+        if self.kind == "f":
+            return "a foreign table: its changes are not in this server's log"
+        if self.persistence == "u":
+            return "an unlogged table: its changes are not in the log"
+        return None
+
+    def identity_problem(self) -> str | None:
+        """Why updates and deletes would not say which row they change; None if they do."""
+        if self.identity == "n":
+            return "replica identity NOTHING: updates and deletes do not say which row they change"
+        if self.identity == "i" and not self.identity_is_key:
+            return (
+                "replica identity by an index that is not the primary key's: "
+                "deletes do not carry the row's key"
+            )
+        if self.identity == "d" and not self.has_key:
+            return (
+                "no primary key, and its replica identity is not FULL: once published, "
+                "the application's own UPDATE and DELETE would fail"
+            )
+        return None
+
+    def identity_fix(self) -> sql.Composed:
+        """The statement that mends `identity_problem`."""
+        identity = sql.SQL("DEFAULT" if self.has_key else "FULL")
+        return sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(self.identifier, identity)
+
+    def publish(self) -> sql.Composed:
+        """The statement that puts it into the publication."""
+        # ONLY: the children of an inheritance tree are tables of their own.
+        return sql.SQL("ALTER PUBLICATION {} ADD TABLE {} {}").format(
+            sql.Identifier(PUBLICATION),
+            sql.SQL("ONLY" if self.kind == "r" else ""),
+            self.identifier,
+        )
+
+    def grant(self, role: str) -> list[sql.Composed]:
+        """The statements that let the capture role read it."""
+        name = sql.Identifier(role)
+        return [
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(self.schema), name),
+            sql.SQL("GRANT SELECT ON TABLE {} TO {}").format(self.identifier, name),
+        ]
+
+
+def source_tables(connection: Connection, role: str) -> list[SourceTable]:
+    """All tables that may be meant to be captured, by schema and name.
+
+    Args:
+        role: the capture role, for `readable`.
+    """
+    values = {"publication": PUBLICATION, "role": role, "own_schema": OWN_SCHEMA}
+    rows = connection.execute(_TABLES, values).fetchall()
+    return [SourceTable(*row[:-1], generated=tuple(row[-1])) for row in rows]

@@ -1,0 +1,3 @@
+-- Where the provider keeps the REPLICATION attribute to itself and lends it by a role.
+CREATE ROLE {role} LOGIN PASSWORD {password};
+GRANT rds_replication TO {role};
