@@ -11,12 +11,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.launcher.errors import HeadwaterError
 from app.launcher.lock import LockedFile
+
+SCRATCH_KEPT_S = 86_400.0
 
 
 def default_cache() -> Path:
@@ -35,9 +38,16 @@ def file_path(cache: Path, file: LockedFile) -> Path:
 
 @contextmanager
 def scratch_folder(cache: Path) -> Iterator[Path]:
-    """A new empty folder on the cache's file system, removed at the end."""
+    """A new empty folder on the cache's file system, removed at the end.
+
+    Those that a killed process left are removed a day later.
+    """
     folder = cache / "scratch"
     make_folder(folder)
+    for left in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process may be as tidy
+            if time.time() - left.stat().st_mtime > SCRATCH_KEPT_S:
+                shutil.rmtree(left, ignore_errors=True)
     path = Path(tempfile.mkdtemp(dir=folder))
     try:
         yield path

@@ -117,7 +117,7 @@ class Artefacts:
     def _unbuilt(self, groups: Iterable[str]) -> list[str]:
         """What is to be built, in order: the groups, and what those of them that are not there need."""
         wanted = [name for name in groups if not self._folder(name).is_dir()]
-        return [n for n in self._wishes.closure(wanted) if not self._folder(n).is_dir()]
+        return [n for n in self._wishes.build_order(wanted) if not self._folder(n).is_dir()]
 
     def _fetch(self, files: list[LockedFile]) -> None:
         if missing_files(self.cache, files):

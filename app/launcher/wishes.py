@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -85,26 +86,29 @@ class Wishes(BaseModel):
             )
         return self.groups[name]
 
-    def closure(self, names: list[str]) -> list[str]:
-        """The named groups and all that they need, each once, needs before needers."""
+    def build_order(self, names: Iterable[str]) -> list[str]:
+        """The named groups and those that they are compiled with, each once, needs first.
+
+        Raises HeadwaterError where a group is unknown or groups need each other in a circle.
+        """
         ordered: list[str] = []
 
-        def add(name: str, path: tuple[str, ...]) -> None:
+        def add(name: str, path: tuple[str, ...], built: bool) -> None:
             if name in path:
                 raise HeadwaterError(
                     f"artefact groups need each other in a circle: {' -> '.join((*path, name))}"
                 )
             group = self.group(name)
-            needs = list(group.uses)
+            for used in group.uses:  # only their files are
+                add(used, (*path, name), False)
             if group.compile:
-                needs += [*group.compile.against, group.compile.compiler]
-            for need in needs:
-                add(need, (*path, name))
-            if name not in ordered:
+                for need in (*group.compile.against, group.compile.compiler):
+                    add(need, (*path, name), built)
+            if built and name not in ordered:
                 ordered.append(name)
 
         for name in names:
-            add(name, ())
+            add(name, (), True)
         return ordered
 
 
@@ -112,7 +116,9 @@ def read_wishes(root: Path) -> Wishes:
     """Read `artefacts.toml` in the root of the clone; HeadwaterError names a key it cannot take."""
     path = root / WISHES_FILE
     try:
-        return Wishes.model_validate(tomli.loads(path.read_text(encoding="utf-8")))
+        wishes = Wishes.model_validate(tomli.loads(path.read_text(encoding="utf-8")))
+        wishes.build_order(wishes.groups)
+        return wishes
     except (OSError, tomli.TOMLDecodeError) as error:
         raise HeadwaterError(f"cannot read {path}", detail=str(error)) from error
     except ValidationError as error:

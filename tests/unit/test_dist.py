@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -253,3 +254,14 @@ def test_prepare_has_the_files_of_used_groups_without_building_those_twice(clone
     clone.artefacts().prepare(["both"])
     assert tree(clone.artefacts().directory("both")) == {"a-1.jar": b"a", "b-1.jar": b"b"}
     assert len(clone.registry.asked) == 2
+
+
+def test_what_a_killed_build_left_is_removed_a_day_later(clone: Clone) -> None:
+    clone.write({"a": (clone.registry.add("g:a:1", b"a"),)}, a={})
+    old, young = clone.cache / "scratch" / "old", clone.cache / "scratch" / "young"
+    for folder in (old, young):
+        (folder / "part").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    clone.artefacts().prepare(["a"])
+    assert not old.exists()
+    assert young.exists()

@@ -118,17 +118,17 @@ def test_an_unknown_key_in_the_wishes_is_named(tmp_path: Path) -> None:
     assert "groups.a.root: Extra inputs are not permitted" in caught.value.detail
 
 
-def test_groups_that_need_each_other_are_refused() -> None:
-    wishes = Wishes.model_validate(
-        {
-            "groups": {
-                "a": {"description": "", "uses": ["b"]},
-                "b": {"description": "", "uses": ["a"]},
-            }
-        }
+def test_groups_that_need_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / WISHES_FILE).write_text(
+        '[groups.a]\ndescription = ""\nuses = ["b"]\n[groups.b]\ndescription = ""\nuses = ["a"]\n'
     )
     with pytest.raises(HeadwaterError, match="in a circle: a -> b -> a"):
-        wishes.closure(["a"])
+        read_wishes(tmp_path)
+
+
+def test_what_a_group_is_compiled_with_is_built_before_it_and_what_it_uses_is_not() -> None:
+    order = WISHES.build_order(["bronze-sink", "kafka"])
+    assert order == ["connect", "ecj", "bronze-sink", "kafka"]
 
 
 def test_an_unknown_group_is_told_with_the_known_ones() -> None:
