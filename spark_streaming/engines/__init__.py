@@ -1,0 +1,1 @@
+"""Merge engines: delta-rs and Spark's MERGE, with one meaning."""

@@ -1,0 +1,122 @@
+"""Tables without a key: how copies of equal rows are added and removed in one MERGE.
+
+A MERGE can delete all rows that equal a value, never one of three. So all copies of a touched
+value go, and those that stay are put back beside the new ones, in the same commit.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_streaming.engines.protocol import OP, MergeError, silver_columns, stamped
+from spark_streaming.table import SilverTable
+
+_FILTERABLE = (pa.types.is_integer, pa.types.is_string, pa.types.is_decimal, pa.types.is_date)
+
+
+@dataclass(frozen=True)
+class BagPlan:
+    """One bag merge.
+
+    `source` has silver's columns and `_op`: 'd' once for each distinct value whose copies all go,
+    'i' for each copy to write. `added` and `removed` count copies by the source's changes,
+    `put_back` the copies that went and came back. `missing` counts removals of copies that
+    silver does not have.
+    """
+
+    source: pa.Table
+    added: int
+    removed: int
+    put_back: int
+    missing: int
+
+    @property
+    def removes_rows(self) -> bool:
+        return self.removed + self.put_back > 0
+
+    def check(self, *, inserted: int, floor: int | None) -> None:
+        """Raise MergeError where the merge's own counts contradict the plan."""
+        if inserted != self.added + self.put_back:
+            raise MergeError(
+                f"a merge without a key wrote {inserted} copies instead of "
+                f"{self.added + self.put_back} (floor LSN {floor})"
+            )
+
+
+def plan_bag(table: SilverTable, rows: pa.Table, floor: int | None) -> BagPlan:
+    """Work out which copies go and which are written.
+
+    Args:
+        rows: folded rows of a table without a key: its columns, `_lsn`, `_committed_at`, `_op`
+            ('i' | 'd'), one row per copy.
+        floor: copies in silver with a lower `_lsn` go anyway and are not put back.
+    """
+    added = rows.filter(pc.equal(rows[OP], "i"))
+    removed = rows.filter(pc.equal(rows[OP], "d"))
+    fresh = stamped(added)
+    if not len(removed):
+        return BagPlan(fresh, len(added), 0, 0, 0)
+    names = [c.name for c in table.contract.columns]
+    wanted: dict[Hashable, int] = defaultdict(int)
+    first: dict[Hashable, int] = {}
+    for index, row in enumerate(_values(removed, names)):
+        wanted[row] += 1
+        first.setdefault(row, index)
+    copies = _copies(table, removed, names, floor)
+    put_back: list[int] = []
+    missing = gone = 0
+    positions: dict[Hashable, list[int]] = defaultdict(list)
+    for index, row in enumerate(_values(copies, names)):
+        if row in wanted:
+            positions[row].append(index)
+    for row, count in wanted.items():
+        held = positions[row]
+        missing += max(0, count - len(held))
+        gone += min(count, len(held))
+        put_back += held[count:]
+    columns = silver_columns(table.contract)
+    schema = table.contract.silver_schema()
+    parts = [
+        _with_op(stamped(removed.take(sorted(first.values()))).select(columns).cast(schema), "d"),
+        _with_op(copies.take(put_back).select(columns).cast(schema), "i"),
+        _with_op(fresh.select(columns).cast(schema), "i"),
+    ]
+    return BagPlan(pa.concat_tables(parts), len(added), gone, len(put_back), missing)
+
+
+def _with_op(rows: pa.Table, op: str) -> pa.Table:
+    return rows.append_column(OP, pa.array([op] * len(rows), pa.string()))
+
+
+def _copies(table: SilverTable, removed: pa.Table, names: list[str], floor: int | None) -> pa.Table:
+    """Rows of silver that may equal a removed one, narrowed by the columns that can be."""
+    dataset = table.handle().to_pyarrow_dataset()
+    condition = None if floor is None else pc.field("_lsn") >= floor
+    for name in names:
+        values = removed[name]
+        if values.null_count or not any(is_kind(values.type) for is_kind in _FILTERABLE):
+            continue
+        term = pc.field(name).isin(values.combine_chunks().unique())
+        condition = term if condition is None else condition & term
+    return dataset.to_table(filter=condition)
+
+
+def _values(rows: pa.Table, names: list[str]) -> list[Hashable]:
+    columns = [[_hashable(v) for v in rows[name].to_pylist()] for name in names]
+    return list(zip(*columns, strict=True))
+
+
+def _hashable(value: Any) -> Hashable:
+    # By bits, so that NaN equals itself and -0.0 is not 0.0, as in both engines' null-safe `=`.
+    if isinstance(value, float):
+        return struct.pack(">d", value)
+    if isinstance(value, list):
+        return tuple(_hashable(v) for v in value)
+    return value if isinstance(value, Hashable) else repr(value)

@@ -1,0 +1,223 @@
+"""Merging with Spark's MERGE: for large batches, first loads and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from spark_streaming.contract import Contract
+from spark_streaming.engines.bag import plan_bag
+from spark_streaming.engines.protocol import (
+    GUARD,
+    KEEP,
+    OP,
+    Commit,
+    MergeResult,
+    floor_lsn,
+    kept_columns,
+    silver_columns,
+    stamped,
+)
+from spark_streaming.fold import Folded
+from spark_streaming.table import SilverTable
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class SparkEngine:
+    """Merges as Spark jobs; each merge in a session of its own.
+
+    The transaction id is a setting of the session and threads share sessions, so tables that
+    merge in parallel must not share one.
+    """
+
+    name = "spark"
+
+    def __init__(self, session: SparkSession) -> None:
+        self._session = session
+
+    def merge(self, table: SilverTable, folded: Folded, commit: Commit) -> MergeResult:
+        """Merge one folded batch; see engines.protocol for its meaning."""
+        if table.has_commit(commit):
+            return MergeResult(table.version(), 0, 0, skipped=True)
+        floor = floor_lsn(folded)
+        with self._session_for(commit) as session:
+            if table.contract.key:
+                rows = stamped(folded.rows) if len(folded.rows) else folded.rows
+                frame = session.createDataFrame(rows) if len(rows) else None
+                return self._finish(
+                    table, commit, lambda: merge_frame(session, table, frame, floor)
+                )
+            return self._finish(table, commit, lambda: _merge_bag(session, table, folded, floor))
+
+    def merge_rows(
+        self,
+        table: SilverTable,
+        rows: Callable[[SparkSession], DataFrame],
+        floor: int | None,
+        commit: Commit,
+        *,
+        append: bool,
+    ) -> MergeResult:
+        """Merge a folded data frame that never was in the driver.
+
+        Args:
+            rows: makes the frame in the given session; columns as Folded.rows with `_merged_at`.
+            append: the table is known to be empty and the frame holds upserts and deletes of
+                keys that are nowhere else: its upserts are written without looking.
+        """
+        if table.has_commit(commit):
+            return MergeResult(table.version(), 0, 0, skipped=True)
+        with self._session_for(commit) as session:
+            frame = rows(session)
+            if append:
+                return self._finish(
+                    table, commit, lambda: append_frame(session, table, frame, commit)
+                )
+            return self._finish(table, commit, lambda: merge_frame(session, table, frame, floor))
+
+    def _finish(
+        self, table: SilverTable, commit: Commit, run: Callable[[], tuple[int, int]]
+    ) -> MergeResult:
+        try:
+            upserted, deleted = run()
+        finally:
+            # The handle of delta-rs does not know what Spark committed.
+            table.forget()
+        table.committed(commit)
+        return MergeResult(table.version(), upserted, deleted)
+
+    @contextmanager
+    def _session_for(self, commit: Commit) -> Iterator[SparkSession]:
+        session = self._session.newSession()
+        session.conf.set("spark.databricks.delta.write.txnAppId", commit.app_id)
+        session.conf.set("spark.databricks.delta.write.txnVersion", str(commit.version))
+        yield session
+
+
+def merge_frame(
+    session: SparkSession, table: SilverTable, rows: DataFrame | None, floor: int | None
+) -> tuple[int, int]:
+    """Run the MERGE of a keyed table. Returns rows upserted and rows deleted."""
+    from delta.tables import DeltaTable
+
+    target = DeltaTable.forPath(session, table.lake.spark_url(table.path))
+    if rows is None:
+        return _delete_below(target, floor)
+    contract = table.contract
+    on = " AND ".join(f"target.{quoted(k)} = source.{quoted(k)}" for k in contract.key)
+    newer = f"source.{GUARD} >= target._lsn"
+    kept = kept_columns(rows)
+    insertable = " AND ".join(
+        [f"source.{OP} = 'u'", *(f"NOT source.{quoted(KEEP + c)}" for c in kept)]
+    )
+    merger = (
+        target.alias("target")
+        .merge(rows.alias("source"), on)
+        .whenMatchedUpdate(f"source.{OP} = 'u' AND {newer}", _assignments(contract, kept))
+        .whenMatchedDelete(f"source.{OP} = 'd' AND {newer}")
+        .whenNotMatchedInsert(
+            insertable, {quoted(c): f"source.{quoted(c)}" for c in silver_columns(contract)}
+        )
+    )
+    if floor is not None:
+        merger = merger.whenNotMatchedBySourceDelete(f"target._lsn < {floor}")
+    merger.execute()
+    return _counts(target)
+
+
+def append_frame(
+    session: SparkSession, table: SilverTable, rows: DataFrame, commit: Commit
+) -> tuple[int, int]:
+    """Append the upserts of a frame to a table that holds none of their keys."""
+    from delta.tables import DeltaTable
+
+    (
+        rows.where(f"{OP} = 'u' OR {OP} = 'i'")
+        .select(*[quoted(c) for c in silver_columns(table.contract)])
+        .write.format("delta")
+        .mode("append")
+        .option("txnAppId", commit.app_id)
+        .option("txnVersion", str(commit.version))
+        .save(table.lake.spark_url(table.path))
+    )
+    target = DeltaTable.forPath(session, table.lake.spark_url(table.path))
+    metrics = _last_metrics(target)
+    return int(metrics.get("numOutputRows", 0)), 0
+
+
+def _merge_bag(
+    session: SparkSession, table: SilverTable, folded: Folded, floor: int | None
+) -> tuple[int, int]:
+    from delta.tables import DeltaTable
+
+    target = DeltaTable.forPath(session, table.lake.spark_url(table.path))
+    if not len(folded.rows):
+        return _delete_below(target, floor)
+    plan = plan_bag(table, folded.rows, floor)
+    columns = silver_columns(table.contract)
+    source = session.createDataFrame(_with_op(plan.source))
+    same = " AND ".join(
+        f"target.{quoted(c.name)} <=> source.{quoted(c.name)}" for c in table.contract.columns
+    )
+    merger = (
+        target.alias("target")
+        .merge(source.alias("source"), f"{same} AND source.{OP} = 'd'")
+        .whenMatchedDelete()
+        .whenNotMatchedInsert(
+            f"source.{OP} = 'i'", {quoted(c): f"source.{quoted(c)}" for c in columns}
+        )
+    )
+    if floor is not None:
+        merger = merger.whenNotMatchedBySourceDelete(f"target._lsn < {floor}")
+    merger.execute()
+    inserted, _ = _counts(target)
+    plan.check(inserted=inserted, floor=floor)
+    return plan.added, plan.removed
+
+
+def _with_op(source: pa.Table) -> pa.Table:
+    if OP in source.column_names:
+        return source
+    return source.append_column(OP, pa.array(["i"] * len(source), pa.string()))
+
+
+def _delete_below(target: Any, floor: int | None) -> tuple[int, int]:
+    if floor is None:
+        return 0, 0
+    target.delete(f"_lsn < {floor}")
+    return 0, int(_last_metrics(target).get("numDeletedRows", 0))
+
+
+def _counts(target: Any) -> tuple[int, int]:
+    metrics = _last_metrics(target)
+    inserted = int(metrics.get("numTargetRowsInserted", 0))
+    updated = int(metrics.get("numTargetRowsUpdated", 0))
+    return inserted + updated, int(metrics.get("numTargetRowsDeleted", 0))
+
+
+def _last_metrics(target: Any) -> dict[str, str]:
+    [last] = target.history(1).select("operationMetrics").collect()
+    return dict(last.operationMetrics or {})
+
+
+def _assignments(contract: Contract, kept: list[str]) -> dict[str, str]:
+    flagged = set(kept)
+    return {
+        quoted(c): (
+            f"CASE WHEN source.{quoted(KEEP + c)} THEN target.{quoted(c)} "
+            f"ELSE source.{quoted(c)} END"
+            if c in flagged
+            else f"source.{quoted(c)}"
+        )
+        for c in silver_columns(contract)
+    }
+
+
+def quoted(name: str) -> str:
+    """`name` as Spark SQL writes an identifier."""
+    return "`" + name.replace("`", "``") + "`"

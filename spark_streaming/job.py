@@ -1,0 +1,187 @@
+"""`python -m spark_streaming.job`: the service `silver`, one streaming query over all tables."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from spark_streaming.batch import BatchRunner
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.engines.choice import engine_chooser
+from spark_streaming.kafka_source import collect_events, kafka_options
+from spark_streaming.lake import Lake
+from spark_streaming.ledger import Ledger
+from spark_streaming.maintenance import Maintenance
+from spark_streaming.metrics import Metrics
+from spark_streaming.offsets import OffsetLog
+from spark_streaming.quarantine import Quarantine
+from spark_streaming.session import start_session
+from spark_streaming.settings import SettingsError, SilverSettings, load_settings
+from spark_streaming.table import TableOptions
+from spark_streaming.topics import Topics
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger("spark_streaming")
+QUERY_NAME = "silver"
+
+
+class Silver:
+    """The running job: one query, its state, and a graceful end."""
+
+    def __init__(self, settings: SilverSettings, session: SparkSession) -> None:
+        self._settings = settings
+        self._session = session
+        self._lake = Lake(settings)
+        self._options = TableOptions(settings.silver_retention_minutes)
+        self._offset_log = OffsetLog(settings.checkpoint_url, session)
+        self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
+        self._runner: BatchRunner | None = None
+        self._maintenance: Maintenance | None = None
+        self._stopping = threading.Event()
+        # Held while a batch or its maintenance runs: who stops the query takes it first, so
+        # that no merge is cut in the middle.
+        self._busy = threading.Lock()
+        self.metrics = Metrics()
+
+    def start(self) -> Any:
+        """Start the streaming query and return it."""
+        frame = (
+            self._session.readStream.format("kafka")
+            .options(**kafka_options(self._settings))
+            .option("subscribePattern", topic_pattern(self._settings.topic_prefix))
+            .option("startingOffsets", "earliest")
+            .option("failOnDataLoss", "true")
+            .option("maxOffsetsPerTrigger", str(self._settings.batch_offsets_max))
+            .load()
+        )
+        return (
+            frame.writeStream.queryName(QUERY_NAME)
+            .option("checkpointLocation", self._settings.checkpoint_url)
+            .foreachBatch(self._on_batch)
+            .start()
+        )
+
+    def stop(self, query: Any, timeout_s: float) -> None:
+        """Let the batch that runs finish (at most `timeout_s`), then end the query."""
+        self._stopping.set()
+        self._busy.acquire(timeout=timeout_s)
+        query.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _on_batch(self, frame: DataFrame, batch_id: int) -> None:
+        with self._busy:
+            if self._stopping.is_set():
+                raise InterruptedError("the job is stopping: this batch runs after the next start")
+            started = time.monotonic()
+            runner = self._runner or self._first_batch()
+            span = self._offset_log.span(batch_id)
+            events = collect_events(frame)
+            rows = runner.run(
+                batch_id,
+                events,
+                span,
+                saw_all=span.size < self._settings.batch_offsets_max,
+                started=started,
+            )
+            self.metrics.batch_done(rows)
+            if self._maintenance is not None:
+                self._maintenance.after_batch(rows)
+
+    def _first_batch(self) -> BatchRunner:
+        """Restore what the lake knows; done inside the first batch, when the query has its id."""
+        settings, lake, options = self._settings, self._lake, self._options
+        query_id = self._offset_log.query_id()
+        ledger = Ledger(lake, query_id, options.properties())
+        quarantine = Quarantine(lake, query_id, options.properties())
+        quarantine.ensure()
+        contracts = ContractStore(lake, settings.capture_dsn.get_secret_value())
+        topics = Topics(lake, contracts, settings.topic_prefix, options, ledger.restore())
+        self._runner = BatchRunner(
+            query_id=query_id,
+            topics=topics,
+            ledger=ledger,
+            quarantine=quarantine,
+            choose=engine_chooser(settings, self._session),
+            pool=self._pool,
+        )
+        self._maintenance = Maintenance(topics, ledger, quarantine, options)
+        return self._runner
+
+
+def topic_pattern(prefix: str) -> str:
+    """The topics of tables: `<prefix>.<schema>.<table>`."""
+    return rf"{re.escape(prefix)}\.[^.]+\.[^.]+"
+
+
+def main() -> int:
+    """Run until SIGTERM (0) or until the query fails (1)."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("py4j").setLevel(logging.ERROR)
+    try:
+        settings = load_settings()
+        session = start_session(settings)
+    except SettingsError as error:
+        log.error("%s", error)
+        return 2
+    asked_to_stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked_to_stop.set())
+    silver = Silver(settings, session)
+    query = silver.start()
+    return _watch(silver, query, settings, asked_to_stop)
+
+
+def _watch(
+    silver: Silver, query: Any, settings: SilverSettings, asked_to_stop: threading.Event
+) -> int:
+    serving = False
+    while not asked_to_stop.wait(0.25):
+        if not query.isActive:
+            return _failed(query)
+        if not serving and _is_ready(query):
+            silver.metrics.serve(settings.metrics_port)
+            serving = True
+            log.info("silver is ready: %s", query.status["message"])
+    silver.stop(query, timeout_s=14)
+    log.info("silver has stopped")
+    return 0
+
+
+def _is_ready(query: Any) -> bool:
+    """The query has ended a batch, or has looked at Kafka and found nothing to do."""
+    return query.lastProgress is not None or "Waiting for data" in query.status["message"]
+
+
+def _failed(query: Any) -> int:
+    error = query.exception()
+    text = str(error) if error is not None else "the query ended by itself"
+    log.error("the query failed\n  detail: %s", _readable(text))
+    return 1
+
+
+def _readable(text: str) -> str:
+    """The message of a query's failure without the JVM's stack, with a hint where one is known."""
+    lines = [line for line in text.splitlines() if not line.startswith(("\tat ", "JVM stack"))]
+    message = "\n".join(lines)[:4000]
+    if "data loss" in message.lower() or "failOnDataLoss" in message:
+        message += (
+            "\n  hint: Kafka has dropped events that silver had not merged; they are in bronze. "
+            "Rebuild the tables from there, then start again with a new checkpoint"
+        )
+    return message
+
+
+if __name__ == "__main__":
+    sys.exit(main())

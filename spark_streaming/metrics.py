@@ -1,0 +1,87 @@
+"""The job's Prometheus metrics, on loopback; the endpoint opens when the query is running."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
+
+_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """Counters of one job; `serve` makes them readable over HTTP."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._batch = Histogram(
+            "headwater_silver_batch_seconds",
+            "Time of a micro-batch in foreachBatch",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._rows = Counter(
+            "headwater_silver_rows",
+            "Events by what became of them",
+            ["table", "outcome"],
+            registry=self.registry,
+        )
+        self._merge = Histogram(
+            "headwater_silver_merge_seconds",
+            "Time of a table's merge",
+            ["table", "engine"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._lag = Gauge(
+            "headwater_silver_lag_seconds",
+            "Source commit to silver commit of the newest row merged",
+            ["table"],
+            registry=self.registry,
+        )
+        self._complete = Gauge(
+            "headwater_silver_complete_lsn",
+            "Silver is complete to this LSN",
+            registry=self.registry,
+        )
+        self._refused = Gauge(
+            "headwater_silver_refused",
+            "1: the table is not merged",
+            ["table"],
+            registry=self.registry,
+        )
+        self._last = Gauge(
+            "headwater_silver_last_batch_timestamp_seconds",
+            "When the newest batch ended",
+            registry=self.registry,
+        )
+
+    def serve(self, port: int) -> None:
+        """Answer GET /metrics on 127.0.0.1:`port`, from a thread of its own."""
+        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+    def batch_done(self, rows: list[LedgerRow]) -> None:
+        """Count one batch by the rows that it left in the ledger."""
+        self._last.set(time.time())
+        for row in rows:
+            if row.table_name == WHOLE_BATCH:
+                self._batch.observe(row.duration_ms / 1000)
+                if row.complete_lsn is not None:
+                    self._complete.set(row.complete_lsn)
+                continue
+            self._refused.labels(row.table_name).set(1 if row.refusal else 0)
+            outcomes = {
+                "upserted": row.rows_upserted,
+                "deleted": row.rows_deleted,
+                "quarantined": row.rows_quarantined,
+                "skipped": row.rows_skipped,
+            }
+            for outcome, count in outcomes.items():
+                self._rows.labels(row.table_name, outcome).inc(count)
+            if row.engine is not None:
+                self._merge.labels(row.table_name, row.engine).observe(row.duration_ms / 1000)
+            if row.source_time is not None:
+                lag = (row.merged_at - row.source_time).total_seconds()
+                self._lag.labels(row.table_name).set(lag)

