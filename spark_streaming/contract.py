@@ -52,18 +52,18 @@ class Contract:
     @property
     def refusal(self) -> str | None:
         """Why the table cannot be kept, with the statement that mends it; None if it can."""
-        quoted = f"{_quoted(self.schema)}.{_quoted(self.table)}"
+        table = f"{quoted(self.schema)}.{quoted(self.table)}"
         if self.replica_identity == "nothing":
             return (
                 f"table {self.schema}.{self.table} has replica identity NOTHING: "
                 f"its updates and deletes do not reach the log\n"
-                f"hint: ALTER TABLE {quoted} REPLICA IDENTITY {'FULL' if self.is_bag else 'DEFAULT'}"
+                f"hint: ALTER TABLE {table} REPLICA IDENTITY {'FULL' if self.is_bag else 'DEFAULT'}"
             )
         if self.is_bag and self.replica_identity != "full":
             return (
                 f"table {self.schema}.{self.table} has no key and its replica identity is not FULL: "
                 f"an update does not say which row it changed\n"
-                f"hint: ALTER TABLE {quoted} REPLICA IDENTITY FULL, or give it a primary key"
+                f"hint: ALTER TABLE {table} REPLICA IDENTITY FULL, or give it a primary key"
             )
         return None
 
@@ -112,5 +112,6 @@ class Contract:
         self.__dict__.update(state)
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

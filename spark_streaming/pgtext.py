@@ -6,6 +6,7 @@ import base64
 import re
 from typing import Any
 
+_NEEDS_QUOTES = re.compile(r'[{},"\\ \t\n\r\v\f]')
 _ZONE_END = re.compile(r"([+-]\d\d)(?::?(\d\d))?$")
 
 
@@ -84,6 +85,6 @@ def array_literal(items: list[str | None]) -> str:
 def _quoted_item(item: str | None) -> str:
     if item is None:
         return "NULL"
-    if item == "" or item.upper() == "NULL" or re.search(r'[{},"\\\s]', item):
+    if item == "" or item.upper() == "NULL" or _NEEDS_QUOTES.search(item):
         return '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return item

@@ -1,0 +1,147 @@
+"""One comparable text per value, of a source row and of a silver row, apart from the decoder.
+
+The texts are Postgres's own output under SESSION_SETTINGS, with these differences: `bytea` is
+plain hex, `money` a number, and a float the hex of its eight bytes (Postgres does not always
+print the shortest digits, so its text is no other program's).
+"""
+
+from __future__ import annotations
+
+import datetime
+import struct
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from spark_streaming.contract import Contract, quoted
+from spark_streaming.pgtext import array_literal
+from spark_streaming.types import Column
+
+SESSION_SETTINGS = (
+    "set TimeZone = 'UTC'",
+    "set DateStyle = 'ISO, YMD'",
+    "set IntervalStyle = 'postgres'",
+    "set bytea_output = 'hex'",
+    "set extra_float_digits = 1",
+)
+
+# What may differ from the source after all, and why. Base type -> what to tell a user.
+LOSSY = {
+    "date": "1582-10-05 to 1582-10-14 read by a snapshot are ten days off (the JDBC driver)",
+    "money": "carried as a number without its currency",
+}
+# Types that nobody has sent through the real chain yet (extensions mostly).
+UNVERIFIED = frozenset({"geometry", "geography", "vector", "halfvec", "sparsevec", "isbn"})
+
+
+def source_select(contract: Contract) -> str:
+    """The SQL that selects a table's rows as canonical texts, in the contract's column order.
+
+    Run it under SESSION_SETTINGS; NULL stays NULL. Rows come in no order.
+    """
+    columns = ", ".join(_source_text(column) for column in contract.columns)
+    return f"select {columns} from {quoted(contract.schema)}.{quoted(contract.table)}"
+
+
+def canonical_row(contract: Contract, values: Sequence[Any]) -> tuple[str | None, ...]:
+    """The canonical texts of a silver row.
+
+    Args:
+        values: the row's Python values as Arrow gives them, in the contract's column order.
+    Raises: ValueError where `values` has another length than the contract has columns.
+    """
+    return tuple(
+        None if value is None else text(value)
+        for text, value in zip(silver_texts(contract), values, strict=True)
+    )
+
+
+_TEXTS: dict[Contract, tuple[Callable[[Any], str], ...]] = {}
+
+
+def silver_texts(contract: Contract) -> tuple[Callable[[Any], str], ...]:
+    """For each column of a contract the function from a silver value to its canonical text."""
+    if contract not in _TEXTS:
+        _TEXTS[contract] = tuple(_silver_text(column) for column in contract.columns)
+    return _TEXTS[contract]
+
+
+def _source_text(column: Column) -> str:
+    name = quoted(column.source_name)
+    if column.kind == "bytes":
+        return f"encode({name}, 'hex')"
+    if column.kind in ("float32", "float64"):
+        return _float_bytes(name)
+    if column.kind == "array" and column.element in ("float32", "float64"):
+        items = f"select {_float_bytes('item')} from unnest({name}) with ordinality as u(item, n)"
+        return f"case when {name} is not null then array({items} order by n)::text end"
+    if column.base_type == "money" and not column.pg_type.endswith("[]"):
+        return f"{name}::numeric::text"
+    if column.base_type == "bpchar" and column.kind == "text":
+        # A cast to text would strip the padding, which is in the events and in silver.
+        return f"case when {name} is not null then concat({name}) end"
+    return f"{name}::text"
+
+
+def _float_bytes(name: str) -> str:
+    # There are many NaNs, and none of them is another value.
+    return f"case when {name} = 'NaN' then 'NaN' else encode(float8send({name}), 'hex') end"
+
+
+def _silver_text(column: Column) -> Callable[[Any], str]:
+    if column.kind != "array":
+        return _TEXT_OF_KIND[column.kind]
+    item_text = _item_text(column.element or "text")
+    return lambda items: array_literal(
+        [None if item is None else item_text(item) for item in items]
+    )
+
+
+def _item_text(kind: str) -> Callable[[Any], str]:
+    if kind == "bool":
+        return lambda value: "t" if value else "f"
+    if kind == "bytes":
+        return lambda value: "\\x" + bytes(value).hex()
+    return _TEXT_OF_KIND[kind]
+
+
+def _same(value: Any) -> str:
+    return str(value)
+
+
+def _decimal(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def _float(value: float) -> str:
+    return "NaN" if value != value else struct.pack(">d", value).hex()
+
+
+def _timestamp(value: datetime.datetime) -> str:
+    text = value.replace(tzinfo=None).isoformat(sep=" ")
+    return text.rstrip("0") if value.microsecond else text
+
+
+def _timestamptz(value: datetime.datetime) -> str:
+    return _timestamp(value.astimezone(datetime.timezone.utc)) + "+00"
+
+
+_TEXT_OF_KIND: dict[str, Callable[[Any], str]] = {
+    "int16": _same,
+    "int32": _same,
+    "int64": _same,
+    "decimal": _decimal,
+    "float32": _float,
+    "float64": _float,
+    "bool": lambda value: "true" if value else "false",
+    "text": _same,
+    "uuid": _same,
+    "bytes": lambda value: bytes(value).hex(),
+    "date": lambda value: value.isoformat(),
+    "time": _same,
+    "timestamp": _timestamp,
+    "timestamptz": _timestamptz,
+    "json": _same,
+    "enum": _same,
+    "text_as_is": _same,
+}
