@@ -1,8 +1,8 @@
 """A Trino answer as text: a table for people, CSV or JSON for programs; exact for every type.
 
-Values arrive in Trino's own JSON form: decimals, times and unusual floats as text, varbinary as
-base64. They leave in it too, but for: a decimal in JSON is a number with all its digits; a JSON
-column in JSON is that JSON; a time stamp in UTC ends in `+00:00` (every language parses that).
+Values arrive in Trino's own JSON form: decimals, times and unusual floats as text (so that no
+reader loses a digit), varbinary as base64. They leave in it too, but for: a JSON column in JSON is
+that JSON; a time stamp in UTC ends in `+00:00` (every language parses that).
 """
 
 from __future__ import annotations
@@ -91,7 +91,13 @@ def json_lines(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
-    """Aligned lines for people: long cells are cut (…), NULL is spelled out."""
+    """Aligned lines for people: long cells are cut (…), NULL is spelled out.
+
+    A lone text of several lines (EXPLAIN, SHOW CREATE) is given as it is.
+    """
+    if len(columns) == 1 and len(rows) == 1 and "\n" in str(rows[0][0]):
+        yield from str(rows[0][0]).splitlines()
+        return
     names = [_table_cell(column.name) for column in columns]
     cells = [
         [
@@ -128,7 +134,7 @@ def json_text(value: Any, of: Type) -> str:
     """One value as JSON text."""
     if value is None:
         return "null"
-    if of.name == "decimal" or of.name == "json":
+    if of.name == "json":
         return str(value)
     if of.name == "array":
         return "[" + ", ".join(json_text(item, of.parts[0]) for item in value) + "]"

@@ -72,14 +72,13 @@ def _print_answer(cursor: trino.dbapi.Cursor, sql: str, fmt: str) -> None:
     query = cursor._query
     done = cursor.update_type
     if done is not None or query is None or query.columns is None:
-        count = f", {cursor.rowcount} rows" if cursor.rowcount >= 0 else ""
+        count = f": {_rows(cursor.rowcount)}" if cursor.rowcount >= 0 else ""
         print(f"{done or 'done'}{count}", file=sys.stderr)
         return
     rows = _Counted(iter(cursor.fetchone, None))
     write(read_columns(query.columns), rows, fmt, sys.stdout)
     took_s = time.monotonic() - started
-    noun = "row" if rows.count == 1 else "rows"
-    print(f"{rows.count} {noun} in {took_s:.2f} s", file=sys.stderr)
+    print(f"{_rows(rows.count)} in {took_s:.2f} s", file=sys.stderr)
 
 
 def write(columns: list[Column], rows: Iterable[Row], fmt: str, out: TextIO) -> None:
@@ -100,6 +99,10 @@ def write(columns: list[Column], rows: Iterable[Row], fmt: str, out: TextIO) -> 
     if len(held) > TABLE_ROWS_MAX:
         print(f"only the first {TABLE_ROWS_MAX} rows are shown", file=sys.stderr)
         print("hint: `--format csv` and `--format json` print them all", file=sys.stderr)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 class _Counted:

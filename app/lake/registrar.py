@@ -99,7 +99,7 @@ class Registrar:
             self._reconcile_at = now + RECONCILE_INTERVAL_S
         listed = self._tables.listed(TABLE_SCHEMAS)
         for name in sorted(registered - set(listed)):
-            self._unregister(name, registered)
+            self._unregister(name, registered, "it is not in the lake any more")
         check_all = now >= self._check_at
         if check_all:
             self._check_at = now + CHECK_INTERVAL_S
@@ -136,11 +136,11 @@ class Registrar:
             identity = self._tables.identity(path)
             if identity is None:
                 if name in registered:
-                    self._unregister(name, registered)
+                    self._unregister(name, registered, "it is not in the lake any more")
                 return
             before = self._known.get(name)
             if name in registered and before and before.table_id != identity.table_id:
-                self._unregister(name, registered)
+                self._unregister(name, registered, "another table took its place")
                 self._catalog.forget_cached_logs()
             if name not in registered:
                 self._catalog.register(*_parts(name), self._tables.location(path))
@@ -151,11 +151,11 @@ class Registrar:
         except (HeadwaterError, DeltaError) as error:
             self._trouble(name, error)
 
-    def _unregister(self, name: str, registered: set[str]) -> None:
+    def _unregister(self, name: str, registered: set[str], why: str) -> None:
         self._catalog.unregister(*_parts(name))
         registered.discard(name)
         self._known.pop(name, None)
-        log.info("unregistered %s: it is not in the lake any more", name)
+        log.info("unregistered %s: %s", name, why)
 
     def _keep_views(self) -> None:
         there: dict[str, object] = dict(self._known)

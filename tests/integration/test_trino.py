@@ -1,0 +1,330 @@
+"""Trino, its registrar and `headwater sql` over real Delta tables in the object store."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from spark_streaming.lake import Lake
+from spark_streaming.settings import StoreSettings
+from tests.support.stack import Stack, fresh_stack
+from tests.support.store_lake import arrow, expected_reports, store_rows
+from tests.support.waiting import until
+
+REGISTERED_S = 90  # generous: machines are noisy, and Trino may be starting
+
+
+class Server:
+    """A stack of the object store, Trino and the registrar, and tables written into its lake."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        settings = stack.settings
+        self.lake = Lake(
+            StoreSettings(
+                s3_endpoint=settings.s3_endpoint,
+                s3_access_key=settings.secret("s3_access_key"),
+                s3_secret_key=settings.secret("s3_secret_key"),
+            )
+        )
+
+    def write(self, path: str, table: pa.Table, mode: Any = "overwrite", **options: Any) -> None:
+        write_deltalake(
+            self.lake.url(path),
+            table,
+            mode=mode,
+            storage_options=self.lake.storage_options(),
+            **options,
+        )
+
+    def remove(self, path: str) -> None:
+        self.lake.filesystem().delete_dir(path)
+
+    def table(self, path: str) -> DeltaTable:
+        return self.lake.table(path)
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.stack.query(statement)
+
+    def relations(self, schema: str) -> set[str]:
+        return {name for (name,) in self.query(f"SHOW TABLES FROM {schema}")}
+
+    def until_there(self, schema: str, *names: str) -> None:
+        until(
+            lambda: self.relations(schema),
+            lambda found: set(names) <= found,
+            within_s=REGISTERED_S,
+            what=f"{names} in {schema}",
+        )
+
+    def until_gone(self, schema: str, name: str) -> None:
+        until(
+            lambda: self.relations(schema),
+            lambda found: name not in found,
+            within_s=REGISTERED_S,
+            what=f"{schema}.{name} gone",
+        )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with fresh_stack() as stack:
+        stack.up("--only", "tables")
+        yield Server(stack)
+
+
+def _ids(*ids: int) -> pa.Table:
+    return pa.table({"id": list(ids)})
+
+
+def test_the_registrar_makes_the_promised_schemas_before_any_table_is_there(
+    server: Server,
+) -> None:
+    schemas = {name for (name,) in server.query("SHOW SCHEMAS FROM lake")}
+    assert {"silver", "reports", "ops"} <= schemas
+
+
+def test_every_report_gives_the_answer_computed_without_sql(server: Server, seed: int) -> None:
+    rows = store_rows(seed)
+    for name, table in arrow(rows).items():
+        server.write(f"silver/{name}", table)
+    expected = expected_reports(rows)
+    server.until_there("reports", *expected)
+    answers = {
+        report: [
+            tuple(_as_utc(value) for value in row)
+            for row in server.query(f"SELECT * FROM reports.{report} ORDER BY 1")
+        ]
+        for report in expected
+    }
+    assert answers == expected
+
+
+def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: Server) -> None:
+    def at(second: int) -> dt.datetime:
+        return dt.datetime(2026, 11, 21, 10, 0, second, tzinfo=dt.timezone.utc)
+
+    ledger = [
+        # (batch, table, merged, Delta version, complete LSN, source time)
+        (1, "movies", at(10), 7, 0x1_0000_0010, at(9)),
+        (1, "", at(10), None, 0x1_0000_0010, at(9)),
+        (2, "ratings", at(20), 3, 0x1_0000_00AB, at(19)),
+        (2, "", at(20), None, 0x1_0000_00AB, at(19)),
+        (3, "ratings", at(30), 4, None, None),
+    ]
+    names = ["batch_id", "table_name", "merged_at", "delta_version", "complete_lsn", "source_time"]
+    time = pa.timestamp("us", "UTC")
+    types = [pa.int64(), pa.string(), time, pa.int64(), pa.int64(), time]
+    columns = [
+        pa.array(list(values), kind)
+        for values, kind in zip(zip(*ledger, strict=True), types, strict=True)
+    ]
+    server.write("ops/ledger", pa.table(dict(zip(names, columns, strict=True))))
+    server.until_there("ops", "ledger", "freshness")
+    found = server.query(
+        "SELECT table_name, complete_lsn, complete_pg_lsn, source_time, last_merged_at, "
+        "last_delta_version FROM ops.freshness ORDER BY table_name"
+    )
+    newest = (0x1_0000_00AB, "1/AB", at(19))
+    assert [tuple(_as_utc(value) for value in row) for row in found] == [
+        ("movies", *newest, at(10), 7),
+        ("ratings", *newest, at(30), 4),
+    ]
+    assert all(
+        seconds > 0 for (seconds,) in server.query("SELECT seconds_behind FROM ops.freshness")
+    )
+
+
+def test_the_next_query_sees_every_commit_through_checkpoints_and_clean_up(
+    server: Server,
+) -> None:
+    server.write("silver/stream", _ids(0))
+    server.until_there("silver", "stream")
+    for number in range(1, 31):
+        server.write("silver/stream", _ids(number), mode="append")
+        if number % 10 == 0:
+            table = server.table("silver/stream")
+            table.optimize.compact()
+            table.create_checkpoint()
+            table.cleanup_metadata()
+            table.vacuum(0, enforce_retention_duration=False, dry_run=False)
+        found = server.query("SELECT id FROM silver.stream ORDER BY id")
+        assert found == [(n,) for n in range(number + 1)]
+
+
+def test_a_new_column_is_seen_by_the_next_query(server: Server) -> None:
+    server.write("silver/growing", _ids(1))
+    server.until_there("silver", "growing")
+    both = pa.table({"id": [2], "note": ["new"]})
+    server.write("silver/growing", both, mode="append", schema_mode="merge")
+    found = server.query("SELECT id, note FROM silver.growing ORDER BY id")
+    assert found == [(1, None), (2, "new")]
+
+
+def test_a_table_made_again_is_served_again(server: Server) -> None:
+    for number in range(4):
+        server.write("silver/again", _ids(number), mode="append")
+    server.until_there("silver", "again")
+    assert server.query("SELECT count(*) FROM silver.again") == [(4,)]
+    server.remove("silver/again")
+    server.write("silver/again", pa.table({"word": ["another"]}))
+    until(
+        lambda: server.query("SELECT * FROM silver.again"),
+        lambda found: found == [("another",)],
+        within_s=REGISTERED_S,
+        what="the rows of the table that took its place",
+    )
+
+
+def test_a_table_that_goes_is_unregistered_and_its_views_with_it(server: Server) -> None:
+    rows = arrow(store_rows(seed=7))
+    server.write("silver/payments", rows["payments"])
+    server.until_there("reports", "revenue_by_hour")
+    server.remove("silver/payments")
+    server.until_gone("silver", "payments")
+    server.until_gone("reports", "revenue_by_hour")
+    server.write("silver/payments", rows["payments"])
+    server.until_there("reports", "revenue_by_hour")
+
+
+def test_a_table_that_a_view_does_not_fit_stops_no_other(server: Server) -> None:
+    # A user's own database may have a table of the demo store's name and other columns.
+    server.write("silver/ratings", _ids(1), schema_mode="overwrite")
+    server.write("silver/after_ratings", _ids(1))
+    server.until_there("silver", "after_ratings")
+
+
+def test_names_with_blanks_and_capitals_are_registered_in_lower_case(server: Server) -> None:
+    path = server.lake.silver_path("Order Lines")
+    server.write(path, _ids(5))
+    server.until_there("silver", "order lines")
+    assert server.query('SELECT id FROM silver."Order Lines"') == [(5,)]
+
+
+def test_silver_is_read_only_and_own_schemas_are_not(server: Server) -> None:
+    server.write("silver/kept", _ids(1))
+    server.until_there("silver", "kept")
+    for statement in (
+        "DELETE FROM silver.kept",
+        "INSERT INTO silver.kept VALUES 2",
+        "DROP TABLE silver.kept",
+        "CREATE TABLE silver.mine AS SELECT 1 AS a",
+        "CREATE VIEW reports.mine AS SELECT 1 AS a",
+        "CALL lake.system.unregister_table('silver', 'kept')",
+        "CALL lake.system.vacuum('silver', 'kept', '7d')",
+    ):
+        ended = server.stack.run("sql", statement, expect=1)
+        assert "PERMISSION_DENIED" in ended.stderr, statement
+    assert server.query("SELECT * FROM silver.kept") == [(1,)]
+    for statement in (
+        "CREATE SCHEMA lake.mine",
+        "CREATE TABLE lake.mine.kept AS SELECT id FROM silver.kept",
+        "UPDATE lake.mine.kept SET id = 2",
+    ):
+        server.stack.run("sql", statement)
+    assert server.query("SELECT id FROM lake.mine.kept") == [(2,)]
+
+
+def test_sql_prints_every_type_exactly_as_json(server: Server) -> None:
+    statement = (
+        "SELECT DECIMAL '12345678901234567890.0123456789' AS d, nan() AS f, 0.1e0 AS g, "
+        "9223372036854775807 AS big, X'00ff' AS bytes, "
+        "TIMESTAMP '0001-01-01 00:00:00.123456 UTC' AS at, TIME '23:59:59.123456' AS hour, "
+        "DATE '9999-12-31' AS day, ARRAY[1, NULL] AS list, MAP(ARRAY['k'], ARRAY[1.50]) AS pairs, "
+        "CAST(ROW(true, '') AS row(yes boolean, word varchar)) AS part, "
+        "JSON '{\"a\": [1.10]}' AS doc, CAST(NULL AS varchar) AS nothing; -- all"
+    )
+    ended = server.stack.run("sql", statement, "--format", "json")
+    assert json.loads(ended.stdout, parse_float=Decimal) == [
+        {
+            "d": "12345678901234567890.0123456789",
+            "f": "NaN",
+            "g": Decimal("0.1"),
+            "big": 9223372036854775807,
+            "bytes": "AP8=",
+            "at": "0001-01-01 00:00:00.123456+00:00",
+            "hour": "23:59:59.123456",
+            "day": "9999-12-31",
+            "list": [1, None],
+            "pairs": {"k": "1.50"},
+            "part": {"yes": True, "word": ""},
+            "doc": {"a": [Decimal("1.10")]},
+            "nothing": None,
+        }
+    ]
+
+
+def test_interrupting_sql_cancels_the_query_in_trino(server: Server) -> None:
+    # Minutes of work, and a text by which it is found.
+    statement = (
+        "SELECT count(*) AS to_be_interrupted FROM UNNEST(sequence(1, 10000)) AS a(x) "
+        "CROSS JOIN UNNEST(sequence(1, 10000)) AS b(y) CROSS JOIN UNNEST(sequence(1, 1000)) AS c(z)"
+    )
+    seen = (
+        "SELECT state, error_code FROM system.runtime.queries "
+        "WHERE query LIKE 'SELECT count(*) AS to_be_interrupted%'"
+    )
+    process = server.stack.start("sql", statement)
+    try:
+        until(
+            lambda: server.query(seen),
+            lambda found: [state for state, _ in found] == ["RUNNING"],
+            within_s=REGISTERED_S,
+            what="the query runs",
+        )
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert server.query(seen) == [("FAILED", "USER_CANCELED")]
+
+
+def test_a_query_that_needs_more_memory_than_it_may_have_spills_and_finishes(
+    server: Server,
+) -> None:
+    from app.lake.connection import connect
+
+    connection = connect(server.stack.settings.trino_url)
+    cursor = connection.cursor()
+    cursor.execute("SET SESSION query_max_memory_per_node = '40MB'")
+    cursor.fetchall()
+    cursor.execute(
+        "SELECT count(*), sum(n) FROM (SELECT x, y, count(*) AS n "
+        "FROM UNNEST(sequence(1, 1000)) AS a(x) CROSS JOIN UNNEST(sequence(1, 1000)) AS b(y) "
+        "GROUP BY x, y)"
+    )
+    assert cursor.fetchall() == [[1_000_000, 1_000_000]]
+    assert cursor.stats["spilledBytes"] > 0
+
+
+def test_a_killed_trino_comes_back_with_its_tables_and_the_registrar_goes_on(
+    server: Server,
+) -> None:
+    server.write("silver/before", _ids(1))
+    server.until_there("silver", "before")
+    pid = int(server.stack.status()["trino"]["pid"])
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(pid), within_s=30, what="Trino is gone")
+    server.write("silver/after", _ids(2))
+    until(
+        lambda: server.query("SELECT a.id, b.id FROM silver.before AS a, silver.after AS b"),
+        lambda found: found == [(1, 2)],
+        within_s=300,
+        what="both tables after the restart",
+    )
+
+
+def _as_utc(value: Any) -> Any:
+    return value.astimezone(dt.timezone.utc) if isinstance(value, dt.datetime) else value
