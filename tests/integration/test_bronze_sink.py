@@ -1,0 +1,326 @@
+"""The bronze sink against a real worker, broker and object store."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from tests.support.bronze import bronze, committed, objects, store
+from tests.support.connectors import Connectors
+from tests.support.stack import ROOT, Stack
+from tests.support.waiting import until
+
+BUCKET = "bronze"
+ALL_BYTES = bytes(range(256))
+LOOKS_ENCODED = b'{"b64":"AAAA"}'
+
+
+def sink_config(prefix: str, **changes: str) -> dict[str, str]:
+    """The shipped configuration, for the topics of one test."""
+    shipped: dict[str, str] = json.loads((ROOT / "connect/bronze.json").read_text())
+    return {**shipped, "topics.regex": rf"{prefix}\..+", **changes}
+
+
+@pytest.fixture
+def connectors(carriers: Stack) -> Connectors:
+    return Connectors(carriers.settings.connect_url)
+
+
+@contextmanager
+def admin(carriers: Stack) -> Iterator[KafkaAdminClient]:
+    client = KafkaAdminClient(bootstrap_servers=carriers.settings.kafka)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def make_topics(carriers: Stack, *names: str, partitions: int = 1) -> None:
+    with admin(carriers) as client:
+        client.create_topics([NewTopic(name, partitions, 1) for name in names])
+
+
+@contextmanager
+def producer(carriers: Stack, transactional_id: str) -> Iterator[KafkaProducer]:
+    client = KafkaProducer(
+        bootstrap_servers=carriers.settings.kafka, transactional_id=transactional_id, linger_ms=2
+    )
+    client.init_transactions()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def send(carriers: Stack, topic: str, values: list[bytes | None]) -> None:
+    """Commit one transaction of `values`."""
+    with producer(carriers, f"{topic}-sender") as client:
+        client.begin_transaction()
+        for value in values:
+            client.send(topic, key=b"k", value=value, partition=0)
+        client.commit_transaction()
+
+
+def await_bronze_equals_kafka(carriers: Stack, prefix: str, within_s: float = 120) -> int:
+    """Wait until bronze holds what Kafka holds, each record once; returns how many."""
+    wanted = committed(carriers.settings, f"{prefix}.")
+
+    def kept() -> int:
+        return len(bronze(carriers.settings, BUCKET, f"{prefix}."))
+
+    until(kept, lambda n: n >= len(wanted), within_s=within_s, what="bronze is complete")
+    records = bronze(carriers.settings, BUCKET, f"{prefix}.")
+    assert len(records) == len({place for place, _ in records})
+    assert dict(records) == wanted
+    return len(wanted)
+
+
+def await_kept(carriers: Stack, prefix: str, count: int, within_s: float = 60) -> None:
+    until(
+        lambda: len(bronze(carriers.settings, BUCKET, f"{prefix}.")),
+        lambda n: n == count,
+        within_s=within_s,
+        what=f"{count} records of {prefix} in bronze",
+    )
+
+
+def kill(carriers: Stack, service: str) -> None:
+    """SIGKILL a service's process; its supervisor starts it again."""
+    pid = carriers.status()[service]["pid"]
+    os.kill(int(pid), signal.SIGKILL)
+    until(
+        lambda: carriers.status()[service],
+        lambda row: row["state"] == "ready" and row["pid"] != pid,
+        within_s=180,
+        what=f"{service} is back",
+        every_s=0.5,
+    )
+
+
+class Writer(threading.Thread):
+    """Commits and aborts small transactions over all topics until it is told to stop."""
+
+    def __init__(self, carriers: Stack, topics: list[str], partitions: int, seed: int) -> None:
+        super().__init__()
+        self._carriers, self._topics, self._partitions = carriers, topics, partitions
+        self._random = random.Random(seed)
+        self._stop_asked = threading.Event()
+        self.committed = 0
+
+    def run(self) -> None:
+        with producer(self._carriers, self._topics[0]) as client:
+            while not self._stop_asked.wait(0.01):
+                self._transaction(client)
+
+    def _transaction(self, client: KafkaProducer) -> None:
+        count = self._random.randint(1, 20)
+        client.begin_transaction()
+        for _ in range(count):
+            value = self._value()
+            client.send(
+                self._random.choice(self._topics),
+                # The client sends no record that is null on both sides.
+                key=self._random.choice([b"", b'{"id":1}', ALL_BYTES, None if value else b"k"]),
+                value=value,
+                headers=self._random.choice([[], [("h", ALL_BYTES), ("h", b"\x00text")]]),
+                partition=self._random.randrange(self._partitions),
+            )
+        if self._random.random() < 0.1:
+            client.flush()
+            client.abort_transaction()
+        else:
+            client.commit_transaction()
+            self.committed += count
+
+    def _value(self) -> bytes | None:
+        text = json.dumps({"n": self._random.random(), "s": 'é"\\\u2028\x01' * 10}).encode()
+        size = self._random.randrange(100)
+        return self._random.choice(
+            [None, b"", LOOKS_ENCODED, self._random.randbytes(size), text, text, text]
+        )
+
+    def stop(self) -> None:
+        self._stop_asked.set()
+        self.join(timeout=60)
+        assert not self.is_alive()
+
+
+def test_every_record_is_kept_exactly_once_through_kills_of_worker_and_store(
+    carriers: Stack, connectors: Connectors, seed: int
+) -> None:
+    topics = ["kills.a", "kills.b", "kills.c"]
+    make_topics(carriers, *topics, partitions=2)
+    connectors.put("kills", sink_config("kills", **{"flush.interval.ms": "300"}))
+    writer = Writer(carriers, topics, 2, seed)
+    writer.start()
+    try:
+        for service in ("connect", "s3", "connect"):
+            enough = writer.committed + 500
+            until(
+                lambda at=enough: writer.committed >= at,  # type: ignore[misc]
+                within_s=120,
+                what="the writer goes on",
+            )
+            kill(carriers, service)
+    finally:
+        writer.stop()
+    assert await_bronze_equals_kafka(carriers, "kills") == writer.committed
+    connectors.delete("kills")
+
+
+def test_two_tasks_that_write_the_same_partitions_repeat_nothing(
+    carriers: Stack, connectors: Connectors, seed: int
+) -> None:
+    make_topics(carriers, "rivals.a", partitions=2)
+    for name in ("rivals-one", "rivals-two"):
+        connectors.put(name, sink_config("rivals", **{"flush.interval.ms": "100"}))
+    writer = Writer(carriers, ["rivals.a"], 2, seed)
+    writer.start()
+    try:
+        until(lambda: writer.committed >= 2000, within_s=120, what="the writer goes on")
+    finally:
+        writer.stop()
+    assert await_bronze_equals_kafka(carriers, "rivals") == writer.committed
+    for name in ("rivals-one", "rivals-two"):
+        connectors.await_state(name, "RUNNING")
+        connectors.delete(name)
+
+
+def test_a_single_record_on_a_quiet_topic_is_kept_without_another_behind_it(
+    carriers: Stack, connectors: Connectors
+) -> None:
+    make_topics(carriers, "quiet.a")
+    connectors.put("quiet", sink_config("quiet"))
+    send(carriers, "quiet.a", [b"alone"])
+    assert await_bronze_equals_kafka(carriers, "quiet") == 1
+    [path] = objects(carriers.settings, BUCKET, "quiet.")
+    assert path == "bronze/quiet.a/partition=0/00000000000000000000.jsonl.gz"
+    connectors.delete("quiet")
+
+
+def test_events_that_kafka_dropped_before_they_were_kept_stop_the_sink_loudly(
+    carriers: Stack, connectors: Connectors
+) -> None:
+    make_topics(carriers, "gap.a")
+    connectors.put("gap", sink_config("gap"))
+    send(carriers, "gap.a", [b"0"])
+    await_kept(carriers, "gap", 1)
+    connectors.stop("gap")
+    send(carriers, "gap.a", [b"2", b"3"])
+    with admin(carriers) as client:
+        client.delete_records({TopicPartition("gap.a", 0): 3})
+    connectors.resume("gap")
+    failed = connectors.await_state("gap", "FAILED")
+    assert "Kafka no longer holds offsets 1 to 2 of gap.a-0" in failed["trace"]
+    assert "hint: the sink was behind for longer than Kafka's retention" in failed["trace"]
+
+    connectors.put("gap", sink_config("gap", **{"on.gap": "skip"}))
+    await_kept(carriers, "gap", 2)
+    assert [kept.value for _, kept in bronze(carriers.settings, BUCKET, "gap.")] == [b"0", b"3"]
+    connectors.delete("gap")
+
+
+def test_markers_that_expired_behind_the_last_record_are_not_taken_for_lost_events(
+    carriers: Stack, connectors: Connectors
+) -> None:
+    make_topics(carriers, "markers.a")
+    connectors.put("markers", sink_config("markers"))
+    send(carriers, "markers.a", [b"0", b"1"])  # The commit marker stands at offset 2.
+    await_kept(carriers, "markers", 2)
+    until(
+        lambda: connectors.committed("markers", "markers.a"),
+        lambda offset: offset == 3,
+        within_s=60,
+        what="the place behind the marker is committed",
+    )
+    connectors.stop("markers")
+    with admin(carriers) as client:
+        client.delete_records({TopicPartition("markers.a", 0): 3})
+    connectors.resume("markers")
+    send(carriers, "markers.a", [b"3"])
+    await_kept(carriers, "markers", 3)
+    connectors.delete("markers")
+
+
+def test_a_topic_that_was_made_again_is_refused_rather_than_mixed_with_the_old_one(
+    carriers: Stack, connectors: Connectors
+) -> None:
+    make_topics(carriers, "again.a")
+    connectors.put("again", sink_config("again"))
+    send(carriers, "again.a", [b"old"])
+    await_kept(carriers, "again", 1)
+    connectors.stop("again")
+    with admin(carriers) as client:
+        client.delete_topics(["again.a"])
+        until(lambda: "again.a" not in client.list_topics(), within_s=30, what="topic is gone")
+    make_topics(carriers, "again.a")
+    send(carriers, "again.a", [b"new", b"new"])
+    connectors.resume("again")
+    failed = connectors.await_state("again", "FAILED")
+    assert "the topic again.a is not the one that bronze holds" in failed["trace"]
+    connectors.delete("again")
+
+
+@pytest.mark.parametrize("count", [1, 999, 2500])
+def test_the_last_of_many_objects_is_found_also_without_its_metadata(
+    carriers: Stack, connectors: Connectors, count: int, tmp_path: Path
+) -> None:
+    prefix = f"many{count}"
+    topic = f"{prefix}.a"
+    make_topics(carriers, topic)
+    send(carriers, topic, [b"x"] * (count + 3))
+    files = store(carriers.settings)
+    for offset in range(count):  # As a copying tool leaves them: names and bodies only.
+        line = {"topic": topic, "partition": 0, "offset": offset}
+        line |= {"timestamp": 1, "headers": [], "key": None, "value": "x"}
+        body = gzip.compress(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        path = f"{BUCKET}/{topic}/partition=0/{offset:020d}.jsonl.gz"
+        with files.open_output_stream(path, compression=None) as stream:
+            stream.write(body)
+    connectors.put(prefix, sink_config(prefix))
+    await_kept(carriers, prefix, count + 3, within_s=120)
+    last = objects(carriers.settings, BUCKET, f"{prefix}.")[-1]
+    assert last.endswith(f"/{count:020d}.jsonl.gz")
+    connectors.delete(prefix)
+
+
+def test_the_rest_interface_never_shows_the_stores_secrets(
+    carriers: Stack, connectors: Connectors
+) -> None:
+    make_topics(carriers, "hidden.a")
+    connectors.put("hidden", sink_config("hidden"))
+    connectors.await_state("hidden", "RUNNING")
+    shown = connectors.shown("hidden")
+    assert "${env:HEADWATER_S3_SECRET_KEY}" in shown
+    assert carriers.settings.secret("s3_secret_key") not in shown
+    assert carriers.settings.secret("s3_access_key") not in shown
+    connectors.delete("hidden")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"flush.intervall.ms": "5"}, "unknown setting `flush.intervall.ms`"),
+        ({"consumer.override.isolation.level": "read_uncommitted"}, "must be read_committed"),
+        ({"consumer.override.interceptor.classes": ""}, "must name dev.headwater.bronze"),
+        ({"s3.secret.key": ""}, "must be given together"),
+        ({"gzip.level": "11"}, "Value must be no more than 9"),
+        ({"on.gap": "shrug"}, "String must be one of: fail, skip"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_starts(
+    connectors: Connectors, changes: dict[str, str], problem: str
+) -> None:
+    errors = connectors.errors(sink_config("checked", **changes))
+    assert any(problem in error for error in errors), errors

@@ -1,0 +1,209 @@
+"""Creating and seeding the movie store in a real Postgres."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, inspect, text
+
+from app.errors import HeadwaterError
+from app.store.connection import engine_for
+from app.store.create import create_store
+from app.store.edit import edit_movie
+from app.store.schema import TABLE_NAMES, TABLES, movies
+from app.store.seed import Sizes, seed_store
+from tests.support.postgres import fresh_database, fresh_engine, rows_of
+from tests.support.stack import ROOT, Stack
+
+SMALL = Sizes.scaled(0.1)
+KEYS = {
+    "customers": ["customer_id"],
+    "genres": ["genre_id"],
+    "invoices": ["invoice_number"],
+    "movie_genres": ["movie_id", "genre_id"],
+    "movies": ["movie_id"],
+    "order_lines": ["order_id", "line_no"],
+    "orders": ["order_id"],
+    "payments": ["payment_id"],
+    "ratings": ["customer_id", "movie_id"],
+    "tags": ["tag_id"],
+}
+
+
+@pytest.fixture
+def engine(source_server: Stack) -> Iterator[Engine]:
+    with fresh_engine(source_server.settings.source_dsn) as fresh:
+        yield fresh
+
+
+def count(engine: Engine, query: str) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text(query)).scalar_one())
+
+
+def test_every_table_has_its_key(engine: Engine) -> None:
+    assert create_store(engine) == sorted(TABLE_NAMES)
+    catalog = inspect(engine)
+    keys = {t: catalog.get_pk_constraint(t)["constrained_columns"] for t in TABLE_NAMES}
+    assert keys == KEYS
+
+
+def test_creating_again_changes_nothing(engine: Engine) -> None:
+    create_store(engine)
+    assert create_store(engine) == []
+
+
+def test_a_missing_table_is_created_beside_the_others(engine: Engine) -> None:
+    create_store(engine)
+    with engine.begin() as connection:
+        connection.execute(text("drop table tags"))
+    assert create_store(engine) == ["tags"]
+
+
+def test_the_same_seed_makes_the_same_rows(source_server: Stack, engine: Engine) -> None:
+    copied = seed_store(engine, seed=5, sizes=SMALL)
+    with fresh_engine(source_server.settings.source_dsn) as other:
+        assert seed_store(other, seed=5, sizes=SMALL) == copied
+        for table in TABLES:
+            rows = rows_of(engine, table)
+            assert len(rows) == copied[table.name] > 0
+            assert rows == rows_of(other, table), table.name
+
+
+def test_a_filled_store_is_left_as_it_is(engine: Engine) -> None:
+    seed_store(engine, seed=5, sizes=SMALL)
+    before = rows_of(engine, movies)
+    assert seed_store(engine, seed=6, sizes=SMALL) == {}
+    assert rows_of(engine, movies) == before
+
+
+def test_a_seed_that_fails_leaves_nothing_and_can_be_repeated(engine: Engine) -> None:
+    create_store(engine)
+    with engine.begin() as connection:
+        connection.execute(text("alter table payments add constraint never check (amount < 0)"))
+    with pytest.raises(Exception, match="never"):
+        seed_store(engine, sizes=SMALL)
+    assert count(engine, "select count(*) from movies") == 0
+    with engine.begin() as connection:
+        connection.execute(text("alter table payments drop constraint never"))
+    assert seed_store(engine, sizes=SMALL)["movies"] == SMALL.movies
+
+
+def test_new_rows_go_on_after_the_seeded_keys(engine: Engine) -> None:
+    seed_store(engine, sizes=SMALL)
+    new = "insert into movies (sku, title, price) values ('x', 'X', 1) returning movie_id"
+    with engine.begin() as connection:
+        assert connection.execute(text(new)).scalar_one() == SMALL.movies + 1
+
+
+def test_seeded_orders_add_up(engine: Engine) -> None:
+    seed_store(engine, sizes=SMALL)
+    wrong_totals = """
+        select count(*) from orders o where total <>
+            (select sum(quantity * unit_price) from order_lines l where l.order_id = o.order_id)
+    """
+    wrong_payments = """
+        select count(*) from invoices i join orders o using (order_id)
+        left join payments p using (invoice_number)
+        where i.net <> o.total or p.amount <> i.gross or (p.amount is null) <> (status = 'pending')
+    """
+    assert count(engine, wrong_totals) == 0
+    assert count(engine, wrong_payments) == 0
+    assert count(engine, "select count(distinct status) from orders") == 5
+
+
+@pytest.mark.parametrize("table", ["movies", "ratings"])
+def test_long_texts_are_stored_out_of_line(engine: Engine, table: str) -> None:
+    seed_store(engine, sizes=SMALL)
+    toasted = f"select pg_relation_size(reltoastrelid) from pg_class where relname = '{table}'"
+    assert count(engine, toasted) > 0
+
+
+def test_an_edit_tells_its_transaction_and_a_position_behind_its_commit(engine: Engine) -> None:
+    seed_store(engine, sizes=SMALL)
+    edit = edit_movie(engine, movie_id=7)
+    assert (edit.table, edit.key, edit.column) == ("movies", {"movie_id": 7}, "tagline")
+    with engine.connect() as connection:
+        row = connection.execute(
+            text("select tagline, xmin::text::bigint as xid from movies where movie_id = 7")
+        ).one()
+        behind = connection.execute(
+            text("select pg_current_wal_lsn() >= cast(:lsn as pg_lsn)"), {"lsn": edit.wal_lsn}
+        ).scalar_one()
+    assert (row.tagline, row.xid) == (edit.new, edit.xid)
+    assert behind
+    assert edit.began_at < edit.committed_at
+    assert edit_movie(engine, movie_id=7).old == edit.new
+
+
+def test_an_edit_without_a_movie_says_so(engine: Engine) -> None:
+    with pytest.raises(HeadwaterError, match="there is no movie to edit"):
+        edit_movie(engine)
+    create_store(engine)
+    with pytest.raises(HeadwaterError, match="there is no movie 3"):
+        edit_movie(engine, movie_id=3)
+
+
+def run(dsn: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.store", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "HEADWATER_SOURCE_DSN": dsn},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_commands_print_one_json_value_each(source_server: Stack) -> None:
+    with fresh_database(source_server.settings.source_dsn) as dsn:
+        assert json.loads(run(dsn, "create").stdout)["created"] == sorted(TABLE_NAMES)
+        seeded = run(dsn, "seed", "--scale", "0.1")
+        assert json.loads(seeded.stdout)["copied"]["movies"] == 100
+        again = run(dsn, "seed")
+        assert (json.loads(again.stdout), again.returncode) == ({"copied": {}}, 0)
+        assert "filled before" in again.stderr
+        worked = json.loads(run(dsn, "workload", "--rate", "0", "--seconds", "0.2").stdout)
+        assert worked["changes"] > 0
+        assert json.loads(run(dsn, "edit", "--movie", "3").stdout)["key"] == {"movie_id": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("workload", "--table", "film"), "unknown table `film`"),
+        (("workload", "--mix", "sell"), "write OPERATION=WEIGHT"),
+        (("workload", "--seconds", "1"), "the store's tables are not there"),
+        (("load-movielens", "nowhere"), "nowhere is not a folder"),
+    ],
+)
+def test_a_mistake_ends_in_a_hint_and_not_in_a_trace(
+    source_server: Stack, arguments: tuple[str, ...], message: str
+) -> None:
+    with fresh_database(source_server.settings.source_dsn) as dsn:
+        ended = run(dsn, *arguments)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert "hint:" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_refused_password_is_not_shown(source_server: Stack) -> None:
+    with fresh_database(source_server.settings.source_dsn) as dsn:
+        ended = run(dsn.replace(":" + dsn.split(":")[2].split("@")[0], ":hunter2"), "edit")
+    assert ended.returncode == 1
+    assert "cannot reach the source" in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
+def test_an_engine_works_in_utc(source_server: Stack) -> None:
+    engine = engine_for(source_server.settings.source_dsn)
+    with engine.connect() as connection:
+        assert connection.execute(text("show timezone")).scalar_one() == "UTC"
+    engine.dispose()
