@@ -29,15 +29,15 @@ def demo(
 
 
 def sql(
-    statement: str = typer.Argument(help="One SQL statement; `-` reads it from stdin."),
+    statement: str = typer.Argument(None, help="One SQL statement; `-` reads it from stdin."),
+    file: str = typer.Option(None, "--file", "-f", help="Read the statement from this file."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Run SQL in Trino on the lake."""
-    import sys
-
     from app.lake.query import run_sql
+    from app.lake.statement import read_statement
 
-    raise typer.Exit(run_sql(sys.stdin.read() if statement == "-" else statement, fmt.value) or 0)
+    raise typer.Exit(run_sql(read_statement(statement, file), fmt.value))
 
 
 def verify(

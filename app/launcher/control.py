@@ -97,12 +97,19 @@ class Stack:
         """The services that a living supervisor has been asked to run."""
         return self.home.wanted().services if self.home.is_supervised() else []
 
-    def check(self, names: Sequence[str]) -> None:
-        """Ports, memory and disk for the named services; HeadwaterError where one is missing."""
-        services = [self.services[name] for name in names]
+    def _check(self, names: Sequence[str]) -> list[str]:
+        """Look for what would make the start fail; HeadwaterError where something does.
+
+        Returns: those of `names` that do not run yet.
+        """
+        self._refuse_other_settings()
+        self._refuse_other_source()
+        new = [name for name in names if name not in self.running()]
+        services = [self.services[name] for name in new]
         checks.check_disk(self.home.path)
         checks.check_ports(services, self.settings.port)
         checks.check_memory(services)
+        return new
 
     def check_templates(self, names: Sequence[str], artefacts: ArtefactPaths) -> None:
         """Find unknown variables before anything is started."""
@@ -126,18 +133,17 @@ class Stack:
         What runs already is left alone. On any failure, Ctrl-C among them, what this call has
         started is stopped again. Raises: HeadwaterError telling the first failure.
         """
+        with self.home.exclusively(COMMAND_WAIT_S):
+            if not self.home.is_supervised():
+                for pid, name in kill_leftovers(self.home).items():
+                    progress.note(f"ended a leftover process of {name} (pid {pid})")
+            self._check(names)  # before a long download, and again after it
         artefacts.prepare(sorted({g for name in names for g in self.services[name].artefacts}))
         self.check_templates(names, artefacts)
         self.settings.environment()  # makes every secret now, not by several services at once
         with self.home.exclusively(COMMAND_WAIT_S):
-            self._refuse_other_settings()
-            self._refuse_other_source()
-            if not self.home.is_supervised():
-                for pid, name in kill_leftovers(self.home).items():
-                    progress.note(f"ended a leftover process of {name} (pid {pid})")
             before = self.running()
-            new = [name for name in names if name not in before]
-            self.check(new)
+            new = self._check(names)
             self.settings.save()
             generation = self._ask([*before, *new])
         try:

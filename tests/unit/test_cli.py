@@ -1,0 +1,216 @@
+"""The command line: documented, quick to start, one shape of error, data on stdout."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import typer
+
+from app.cli.checks import tier_arguments
+from app.cli.main import app
+from app.cli.printing import Format, Steps, print_object, print_rows
+from app.cli.stack import duration
+from app.errors import HeadwaterError
+from app.settings import ROOT
+
+DOCUMENT = ROOT / "app" / "README.md"
+
+
+def run(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "HEADWATER_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def commands() -> dict[str, list[str]]:
+    """Full command name → its options' long names."""
+    found: dict[str, list[str]] = {}
+
+    def visit(command: typer.main.TyperGroup, prefix: str) -> None:
+        for name, child in command.commands.items():
+            if hasattr(child, "commands"):
+                visit(child, f"{prefix}{name} ")  # type: ignore[arg-type]
+                continue
+            options = [word for p in child.params for word in p.opts if word.startswith("--")]
+            found[f"{prefix}{name}"] = [word for word in options if word != "--help"]
+
+    visit(typer.main.get_command(app), "")  # type: ignore[arg-type]
+    return found
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = DOCUMENT.read_text()
+    missing = [
+        f"{command} {option}".strip()
+        for command, options in commands().items()
+        for option in ["", *options]
+        if not re.search(rf"^\| `{re.escape(command)}\b.*{re.escape(option)}", text, re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_no_command_is_documented_that_is_not_there() -> None:
+    known = commands()
+    told = re.findall(r"^\| `([a-z]+(?: (?:list|replay))?)", DOCUMENT.read_text(), re.MULTILINE)
+    assert [name for name in told if name not in known] == []
+
+
+def test_starting_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys; import app.cli.main; print(' '.join(sys.modules))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    loaded = set(ended.stdout.split())
+    heavy = {"requests", "psutil", "pyspark", "pyarrow", "kafka", "psycopg", "sqlalchemy"}
+    assert loaded & heavy == set()
+
+
+def test_a_mistake_is_told_without_a_stack_trace(tmp_path: Path) -> None:
+    ended = run("status", "nonsense", home=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("there is no service `nonsense`\n  hint: known are ")
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_wrong_setting_is_told_without_a_stack_trace(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("colour = 1\n")
+    ended = run("status", home=tmp_path)
+    assert ended.returncode == 1
+    assert "colour" in ended.stderr
+    assert "  hint: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_debug_shows_the_stack_trace_wherever_it_stands(tmp_path: Path) -> None:
+    for words in (["--debug", "status", "nonsense"], ["status", "nonsense", "--debug"]):
+        assert "Traceback" in run(*words, home=tmp_path).stderr
+
+
+def test_a_defect_asks_for_a_report_instead_of_printing_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+    ended = run("status", home=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("unexpected IsADirectoryError")
+    assert "--debug" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["trace", "a/1"], ["rebuild", "a"], ["quarantine", "list"], ["quarantine", "replay"]]
+)
+def test_a_verb_of_a_later_release_says_so(tmp_path: Path, words: list[str]) -> None:
+    ended = run(*words, home=tmp_path)
+    assert ended.returncode == 2
+    assert "comes with a later release" in ended.stderr
+
+
+def test_status_and_urls_speak_json(tmp_path: Path) -> None:
+    rows = json.loads(run("status", "--format", "json", home=tmp_path).stdout)
+    assert {"service", "state", "pid", "port", "memory_mb", "uptime_s", "restarts",
+            "last_error"} == set(rows[0])  # fmt: skip
+    assert {row["state"] for row in rows} == {"stopped"}
+    urls = json.loads(run("urls", "--format", "json", home=tmp_path).stdout)
+    assert all(isinstance(value, str) for value in urls.values())
+    assert {"kafka", "s3", "trino", "postgres"} <= set(urls)
+
+
+def test_a_port_offset_moves_every_address(tmp_path: Path) -> None:
+    plain = json.loads(run("urls", "--format", "json", home=tmp_path).stdout)
+    ended = run("urls", "--format", "json", home=tmp_path, HEADWATER_PORT_OFFSET="1000")
+    moved = json.loads(ended.stdout)
+    assert moved["kafka"] == plain["kafka"].replace(":19092", ":20092")
+
+
+def test_down_and_wipe_of_nothing_are_quiet_and_fine(tmp_path: Path) -> None:
+    ended = run("down", "--wipe", home=tmp_path)
+    assert ended.returncode == 0
+    assert "nothing was running" in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_services_without_only_are_refused(tmp_path: Path) -> None:
+    ended = run("up", "kafka", home=tmp_path)
+    assert ended.returncode == 2
+    assert "up --only kafka" in ended.stderr
+
+
+def test_the_default_tiers_take_only_the_smoke_of_the_faults() -> None:
+    assert tier_arguments([])[:2] == ["-m", "smoke or not faults"]
+    assert tier_arguments(["unit"]) == [str(ROOT / "tests" / "unit")]
+    with pytest.raises(HeadwaterError, match="no test tier `uint`"):
+        tier_arguments(["uint"])
+
+
+ROW = [None, True, Decimal("1.50"), dt.datetime(2026, 11, 21, 1, 2, 3), b"\x01\xff", 'a,"b"', [1]]
+COLUMNS = ["none", "flag", "price", "at", "raw", "text", "list"]
+
+
+def printed(fmt: str) -> str:
+    out = io.StringIO()
+    print_rows(COLUMNS, [ROW], fmt, out=out)
+    return out.getvalue()
+
+
+def test_json_keeps_types_and_digits() -> None:
+    assert json.loads(printed("json")) == [
+        {
+            "none": None, "flag": True, "price": "1.50", "at": "2026-11-21 01:02:03",
+            "raw": "01ff", "text": 'a,"b"', "list": [1],
+        }
+    ]  # fmt: skip
+
+
+def test_csv_can_be_read_back() -> None:
+    header, row = csv.reader(io.StringIO(printed("csv")))
+    assert header == COLUMNS
+    assert row == ["", "true", "1.50", "2026-11-21 01:02:03", "01ff", 'a,"b"', "[1]"]
+
+
+def test_a_table_in_a_pipe_is_not_cut() -> None:
+    out = io.StringIO()
+    print_rows(["text", "number"], [["x" * 500, 1], [None, 20]], out=out)
+    lines = out.getvalue().splitlines()
+    assert "x" * 500 in lines[1]
+    assert lines[2].startswith("NULL")
+    assert lines[1].rstrip().endswith(" 1")
+    assert lines[2].rstrip().endswith("20")
+
+
+def test_an_object_is_flat_json() -> None:
+    out = io.StringIO()
+    print_object({"a": 1, "b": None}, Format.json, out=out)
+    assert json.loads(out.getvalue()) == {"a": 1, "b": None}
+
+
+def test_a_pipe_is_told_now_and_then_what_is_waited_for() -> None:
+    out, now = io.StringIO(), [0.0]
+    with Steps(out, clock=lambda: now[0]) as steps:
+        steps.note("begun")
+        for second in range(0, 40, 5):
+            now[0] = float(second)
+            steps.waiting(f"waiting {second}")
+    assert out.getvalue().splitlines() == ["begun", "waiting 15", "waiting 30"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, None), (0, "0s"), (59, "59s"), (310, "5m 10s"), (11_099, "3h 4m"), (190_900, "2d 5h")],
+)
+def test_uptimes_read_well(seconds: int | None, text: str | None) -> None:
+    assert duration(seconds) == text
