@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import requests
@@ -91,4 +92,8 @@ def is_unreachable(error: Exception) -> bool:
 
 def _short(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
+    # The HTTP client wraps what the operating system said in several layers of its own names.
+    reason = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
+    if reason:
+        return reason.group(1)
     return text.splitlines()[0][:300]

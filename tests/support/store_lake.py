@@ -166,7 +166,7 @@ def _rated(rows: dict[str, Rows]) -> tuple[list[tuple[Any, ...]], list[tuple[Any
     for rating in rows["ratings"]:
         stars[rating["movie_id"]].append(rating["stars"])
     about = {movie["movie_id"]: movie for movie in rows["movies"]}
-    mean = {movie: _round(sum(of) / len(of)) for movie, of in stars.items()}
+    mean = {movie: _round(sum(of, Decimal(0)) / len(of)) for movie, of in stars.items()}
 
     def line(rank: int, movie: int) -> tuple[Any, ...]:
         return (rank, movie, about[movie]["title"], about[movie]["release_year"])
