@@ -381,7 +381,8 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 def start_supervisor(home: Home, root: Path) -> subprocess.Popen[bytes]:
     """Start the supervisor of `home` in a session of its own; it outlives this process."""
-    environment = {**os.environ, "HEADWATER_HOME": str(home.path), "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "HEADWATER_HOME": str(home.path), "PYTHONPATH": path}
     environment.pop("HEADWATER_SERVICE", None)
     with open(home.log_file, "ab") as log:
         return subprocess.Popen(
