@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -97,15 +98,22 @@ class BatchRunner:
         # Whatever a position of an earlier batch tells to be committed was visible before this
         # batch was planned, in every topic: it is merged when this batch is.
         seen_before = self._topics.greatest_commit_lsn()
+        clock = [started, time.monotonic()]
         parts = self._all(lambda item: self._prepare(*item), sorted(events.items()))
+        clock.append(time.monotonic())
         rejects = {p.topic.silver_name: p.rejects for p in parts if p.rejects}
         if rejects:
             self._quarantine.put(rejects, batch_id)
         self._all(lambda part: self._merge(part, batch_id), parts)
+        clock.append(time.monotonic())
         if saw_all and seen_before is not None:
             self._complete_lsn = max(self._complete_lsn or 0, seen_before)
         rows = self._rows(batch_id, parts, span, started)
         self._ledger.append(rows, batch_id)
+        clock.append(time.monotonic())
+        log.debug(
+            "batch %d of %d events in %d tables: %s", batch_id, span.size, len(parts), _steps(clock)
+        )
         for part in parts:
             part.topic.high_water = part.high_water
         return rows
@@ -225,3 +233,10 @@ def _nothing_in(folded: Folded) -> bool:
 
 def _newest(rows: pa.Table) -> datetime | None:
     return pc.max(rows["_committed_at"]).as_py() if len(rows) else None
+
+
+def _steps(clock: list[float]) -> str:
+    """Milliseconds of a batch's steps, from the moments between them."""
+    names = ("read", "fold", "merge", "ledger")
+    times = [int((end - begin) * 1000) for begin, end in pairwise(clock)]
+    return ", ".join(f"{name} {ms} ms" for name, ms in zip(names, times, strict=True))

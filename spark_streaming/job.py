@@ -75,6 +75,8 @@ class Silver:
         self._busy.acquire(timeout=timeout_s)
         query.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._maintenance is not None:
+            self._maintenance.stop()
 
     def _on_batch(self, frame: DataFrame, batch_id: int) -> None:
         with self._busy:
@@ -112,7 +114,7 @@ class Silver:
             choose=engine_chooser(settings, self._session),
             pool=self._pool,
         )
-        self._maintenance = Maintenance(topics, ledger, quarantine, options)
+        self._maintenance = Maintenance(topics, ledger, options)
         return self._runner
 
 
@@ -131,6 +133,7 @@ def main() -> int:
     logging.getLogger("py4j").setLevel(logging.ERROR)
     try:
         settings = load_settings()
+        log.setLevel(settings.log_level)
         session = start_session(settings)
     except SettingsError as error:
         log.error("%s", error)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
-from spark_streaming.engines.protocol import TIMESTAMP, Commit
+from spark_streaming.engines.protocol import TIMESTAMP
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.position import HighWater
 
@@ -82,6 +85,7 @@ class Ledger:
         self._properties = properties
         self._handle: DeltaTable | None = None
         self._last_version: int | None = None
+        self.lock = threading.Lock()
 
     def handle(self) -> DeltaTable:
         """The open table; made where there is none."""
@@ -113,23 +117,24 @@ class Ledger:
 
     def append(self, rows: Sequence[LedgerRow], batch_id: int) -> None:
         """Write a batch's rows in one commit; a batch that is there already is left alone."""
-        if self._recorded() >= batch_id:
-            return
-        commit = Commit(self._app_id, batch_id)
-        try:
-            write_delta(
-                self.handle(),
+        with self.lock:
+            if self._recorded() >= batch_id:
+                return
+            self._write(
                 pa.Table.from_pylist([row.as_dict() for row in rows], schema=SCHEMA),
                 mode="append",
                 commit_properties=CommitProperties(
-                    app_transactions=[Transaction(commit.app_id, commit.version)]
+                    app_transactions=[Transaction(self._app_id, batch_id)]
                 ),
-                post_commithook_properties=_HOOKS,
             )
+            self._last_version = batch_id
+
+    def _write(self, rows: pa.Table, **options: Any) -> None:
+        try:
+            write_delta(self.handle(), rows, post_commithook_properties=_HOOKS, **options)
         except Exception:
             self.forget()
             raise
-        self._last_version = batch_id
 
     def _recorded(self) -> int:
         if self._last_version is None:
@@ -139,24 +144,15 @@ class Ledger:
 
     def compact(self, keep_since: datetime) -> None:
         """Keep the rows since `keep_since` and the newest row of each table, in one file."""
-        rows = self.handle().to_pyarrow_dataset().to_table()
-        newest = rows.group_by("table_name").aggregate([("batch_id", "max")])
-        latest = set(
-            zip(*(newest[c].to_pylist() for c in ("table_name", "batch_id_max")), strict=True)
-        )
-        kept = [
-            moment >= keep_since or (name, batch) in latest
-            for moment, name, batch in zip(
-                *(rows[c].to_pylist() for c in ("merged_at", "table_name", "batch_id")), strict=True
+        with self.lock:
+            rows = self.handle().to_pyarrow_dataset().to_table().cast(SCHEMA)
+            newest = rows.group_by("table_name").aggregate([("merged_at", "max")])
+            latest = newest.rename_columns(["table_name", "merged_at"]).append_column(
+                "newest", pa.array([True] * len(newest), pa.bool_())
             )
-        ]
-        try:
-            write_delta(
-                self.handle(),
-                rows.filter(pa.array(kept, pa.bool_())).cast(SCHEMA),
-                mode="overwrite",
-                post_commithook_properties=_HOOKS,
+            marked = rows.join(latest, ["table_name", "merged_at"])
+            kept = pc.or_kleene(
+                pc.greater_equal(marked["merged_at"], pa.scalar(keep_since, TIMESTAMP)),
+                pc.fill_null(marked["newest"], False),
             )
-        except Exception:
-            self.forget()
-            raise
+            self._write(marked.filter(kept).select(SCHEMA.names), mode="overwrite")

@@ -28,6 +28,8 @@ def _as_in_events(column: Column, text: str) -> Any:
     """The catalog's text in the form that the change events carry the type in."""
     if column.kind in ("int16", "int32", "int64"):
         return int(text)
+    if column.kind in ("float32", "float64"):
+        return float(text)
     if column.kind == "bool":
         return text in ("t", "true")
     if column.kind == "bytes":

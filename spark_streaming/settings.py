@@ -51,6 +51,11 @@ class SilverSettings(StoreSettings):
     topic_prefix: str = "hw"
     capture_dsn: SecretStr
 
+    # DEBUG: one line a batch with the time of each step.
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(
+        default="INFO", validation_alias="HEADWATER_SILVER_LOG_LEVEL"
+    )
+
     merge_engine: EngineChoice = "auto"
     # From this many folded rows on Spark's MERGE is used under `auto`; below, its fixed cost of
     # seconds of CPU is larger than what delta-rs needs in all.
