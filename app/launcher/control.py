@@ -359,7 +359,8 @@ def source_address(settings: Settings) -> str:
     if settings.embedded_source:
         return "the embedded store"
     parts = urlsplit(settings.source_dsn)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    address = parts.netloc.rpartition("@")[2] or "localhost"
+    return f"{address if ':' in address else f'{address}:5432'}{parts.path}"
 
 
 @contextlib.contextmanager
