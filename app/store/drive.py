@@ -166,7 +166,7 @@ def _pause_s(away_s: float) -> float:
 def _check_away(away_s: float, limit_s: float, error: Exception) -> None:
     if away_s > limit_s:
         raise HeadwaterError(
-            f"Postgres stayed away for {away_s:.0f} s",
+            f"Postgres stayed away for more than {limit_s:.0f} s",
             detail=first_line(error),
             hint="see whether it runs: `./headwater status postgres`",
         ) from error

@@ -1,0 +1,45 @@
+"""A database of a test's own on a running server, and whole-row comparison of two databases."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Engine, Table, select
+
+from app.store.connection import engine_for
+
+
+@contextmanager
+def fresh_database(server_dsn: str) -> Iterator[str]:
+    """Create a database beside the server's own one; yields its DSN; dropped at the end."""
+    name = f"test_{secrets.token_hex(4)}"
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    try:
+        yield server_dsn.rpartition("/")[0] + f"/{name}"
+    finally:
+        with psycopg.connect(server_dsn, autocommit=True) as connection:
+            dropped = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
+            connection.execute(dropped)
+
+
+@contextmanager
+def fresh_engine(server_dsn: str) -> Iterator[Engine]:
+    """An engine over a fresh database."""
+    with fresh_database(server_dsn) as dsn:
+        engine = engine_for(dsn)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+def rows_of(engine: Engine, table: Table) -> list[tuple[object, ...]]:
+    """Every row of `table`, whole, in the order of its key."""
+    ordered = select(table).order_by(*table.primary_key.columns)
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(ordered)]
