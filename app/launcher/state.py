@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.errors import HeadwaterError
-from app.launcher.process import boot_id, start_time
+from app.launcher.process import start_time
 from app.settings import write_private
 
 
@@ -112,8 +112,8 @@ class Home:
             # Waits a moment: `is_supervised` holds the lock for an instant.
             if not _try_lock(lock, wait_s=1.0):
                 raise HeadwaterError(f"{self.path} has a supervisor already")
-            mine = {"pid": os.getpid(), "start_time": start_time(os.getpid()), "boot": boot_id()}
-            write_private(self.pid_file, json.dumps(mine))
+            mine = os.getpid()
+            write_private(self.pid_file, f"{mine}\n{start_time(mine)}\n")
             try:
                 yield
             finally:
@@ -123,10 +123,11 @@ class Home:
         """The pid of the living supervisor that listens for signals, or None."""
         if not self.is_supervised():
             return None
-        found = _read(self.pid_file)
-        if not found or start_time(found["pid"]) != found["start_time"]:
+        try:
+            pid, started = map(int, self.pid_file.read_text().split())
+        except (FileNotFoundError, ValueError):
             return None  # it starts, or ends: its signal handlers are not to be relied on
-        return int(found["pid"])
+        return pid if start_time(pid) == started else None
 
     def is_supervised(self) -> bool:
         """Whether a supervisor lives (it may still be starting)."""
