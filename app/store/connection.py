@@ -51,6 +51,8 @@ def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int
             detail=f"its scheme is `{url.drivername}`",
             hint="write it as postgresql://user:password@host:port/database",
         )
+    given = url.query.get("options", "")
+    options = given if isinstance(given, str) else " ".join(given)
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -60,7 +62,7 @@ def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int
         connect_args={
             "application_name": application,
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "options": f"-c timezone=UTC -c lock_timeout={LOCK_TIMEOUT_MS}",
+            "options": f"{options} -c timezone=UTC -c lock_timeout={LOCK_TIMEOUT_MS}".strip(),
         },
     )
 

@@ -202,8 +202,9 @@ def test_a_refused_password_is_not_shown(source_server: Stack) -> None:
     assert "hunter2" not in ended.stderr
 
 
-def test_an_engine_works_in_utc(source_server: Stack) -> None:
-    engine = engine_for(source_server.settings.source_dsn)
+def test_an_engine_works_in_utc_and_keeps_the_options_of_the_dsn(source_server: Stack) -> None:
+    engine = engine_for(source_server.settings.source_dsn + "?options=-c%20work_mem%3D3MB")
     with engine.connect() as connection:
         assert connection.execute(text("show timezone")).scalar_one() == "UTC"
+        assert connection.execute(text("show work_mem")).scalar_one() == "3MB"
     engine.dispose()
