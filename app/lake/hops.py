@@ -27,6 +27,7 @@ from app.settings import Settings
 from spark_streaming.naming import silver_table
 
 POLL_S = 0.02
+BLOCK_OFFSETS = 10_000  # of the bronze layout, see connect/README.md
 HOPS = ("kafka", "bronze", "silver", "trino")
 
 
@@ -149,7 +150,7 @@ class EditObserver:
         files = self._lake.bronze_files()
         folder = f"{self._topic}/partition={partition}"
         while not self._stop.is_set():
-            path = _object_of(files, folder, offset)
+            path = last_object(files, folder, offset)
             if path is not None and last_offset(files, path) >= offset:
                 return "bronze", f"s3://{self._settings.bronze_bucket}/{path}"
             self._stop.wait(POLL_S)
@@ -199,12 +200,25 @@ def _is_edit(value: bytes | None, edit: Edit) -> bool:
     return bool(row.get(edit.column) == edit.value)
 
 
-def _object_of(files: Any, folder: str, offset: int) -> str | None:
-    """The object whose name is the greatest first offset not above `offset`."""
-    listed = files.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True))
-    names = [info.path for info in listed if info.base_name.split(".")[0].isdigit()]
-    fitting = [p for p in names if int(p.rsplit("/", 1)[1].split(".")[0]) <= offset]
-    return max(fitting, default=None)
+def last_object(files: Any, partition: str, offset: int | None = None) -> str | None:
+    """The last object of a bronze partition's folder, or the last that begins by `offset`.
+
+    Objects stand in a folder for each 10,000 offsets; only the folders that matter are listed.
+    """
+    below = {"allow_not_found": True}
+    blocks = [info.path for info in files.get_file_info(pa_fs.FileSelector(partition, **below))]
+    for block in sorted(blocks, reverse=True):
+        if offset is not None and int(block.rsplit("=", 1)[1]) > offset // BLOCK_OFFSETS:
+            continue
+        names = [info.path for info in files.get_file_info(pa_fs.FileSelector(block, **below))]
+        fitting = [path for path in names if offset is None or _first_offset(path) <= offset]
+        if fitting:
+            return max(fitting)
+    return None
+
+
+def _first_offset(path: str) -> int:
+    return int(path.rsplit("/", 1)[1].split(".")[0])
 
 
 def last_offset(files: Any, path: str) -> int:

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import orjson
-import pyarrow.fs as pa_fs
 import trino.exceptions
 
 from app.errors import HeadwaterError
@@ -168,8 +167,7 @@ class Watch:
                     change.mark("bronze")
 
     def _landed_end(self, files: Any, folder: str) -> int:
-        listed = files.get_file_info(pa_fs.FileSelector(folder, allow_not_found=True))
-        newest = max((info.path for info in listed), default=None)
+        newest = hops.last_object(files, folder)
         if newest is None:
             return 0
         if self._landed.get(folder, ("", 0))[0] != newest:

@@ -6,8 +6,10 @@ import java.io.InputStreamReader;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
@@ -36,12 +38,9 @@ final class Bucket implements AutoCloseable {
   private static final Pattern OFFSET =
       Pattern.compile("^\\{\"topic\":\"[^\"]*\",\"partition\":\\d+,\"offset\":(\\d+),");
   private static final String PROBE = "_headwater/conditional-put";
-  private static final int PAGE = 1000;
 
   /** The last object of a partition; topicId is empty where the object does not tell it. */
   record Last(String key, long offset, String topicId) {}
-
-  private record Page(List<Long> firstOffsets, boolean more) {}
 
   private final String name;
   private final S3Client s3;
@@ -122,82 +121,57 @@ final class Bucket implements AutoCloseable {
     }
   }
 
-  /** The last object below {@code prefix}, or null; costs a handful of requests at any length. */
+  /** The last object below {@code prefix}, or null; lists its blocks, then one of them. */
   Last last(String prefix) {
-    long first = lastFirstOffset(prefix);
-    if (first < 0) {
-      return null;
+    List<String> blocks = new ArrayList<>();
+    list(prefix, "/", page -> page.commonPrefixes().forEach(block -> blocks.add(block.prefix())));
+    for (int i = blocks.size() - 1; i >= 0; i--) {
+      String key = lastKey(blocks.get(i));
+      if (key != null) {
+        return described(key);
+      }
     }
-    String key = SealedObject.key(prefix, first);
+    return null;
+  }
+
+  private String lastKey(String block) {
+    String[] last = new String[1];
+    list(
+        block,
+        null,
+        page -> {
+          for (S3Object object : page.contents()) {
+            if (SealedObject.firstOffset(object.key()) < 0) {
+              throw new ConnectException(
+                  "s3://" + name + "/" + object.key() + " is not an object of the sink's"
+                      + "\nhint: give bronze a bucket of its own");
+            }
+            last[0] = object.key();
+          }
+        });
+    return last[0];
+  }
+
+  private void list(String prefix, String delimiter, Consumer<ListObjectsV2Response> each) {
+    try {
+      s3.listObjectsV2Paginator(r -> r.bucket(name).prefix(prefix).delimiter(delimiter))
+          .forEach(each);
+    } catch (SdkException away) {
+      throw explained("list " + prefix, away);
+    }
+  }
+
+  private Last described(String key) {
     Map<String, String> metadata = metadata(key);
     String last = metadata.get(SealedObject.LAST_OFFSET);
     // A tool that copied the bucket may have dropped the metadata; the lines hold it too.
     long offset = last != null ? Long.parseLong(last) : lastOffsetInside(key);
-    if (offset < first) {
+    if (offset < SealedObject.firstOffset(key)) {
       throw new ConnectException(
           "s3://" + name + "/" + key + " says that it ends at offset " + offset
               + ", before it begins\nhint: restore the object from a copy of the bucket");
     }
     return new Last(key, offset, metadata.getOrDefault(SealedObject.TOPIC_ID, ""));
-  }
-
-  /**
-   * Names sort by offset, so the end is found by doubling, then halving, the distance: a listing
-   * of the whole prefix would take a request for each thousand objects.
-   */
-  private long lastFirstOffset(String prefix) {
-    Page page = page(prefix, -1);
-    if (page.firstOffsets().isEmpty()) {
-      return -1;
-    }
-    long low = last(page); // An object begins here.
-    long high = -1; // No object begins above this, once known.
-    long step = low - page.firstOffsets().get(0) + 1;
-    while (page.more()) {
-      boolean near = high >= 0 && high - low <= PAGE;
-      long probe = near ? low : high < 0 ? low + step : low + (high - low) / 2;
-      page = page(prefix, probe);
-      if (!page.firstOffsets().isEmpty()) {
-        low = last(page);
-      } else if (near) {
-        return low;
-      } else {
-        high = probe;
-        page = new Page(List.of(), true);
-      }
-      step = Math.min(step * 2, 1L << 40);
-    }
-    return low;
-  }
-
-  private static long last(Page page) {
-    return page.firstOffsets().get(page.firstOffsets().size() - 1);
-  }
-
-  private Page page(String prefix, long after) {
-    try {
-      ListObjectsV2Response answer =
-          s3.listObjectsV2(
-              r ->
-                  r.bucket(name)
-                      .prefix(prefix)
-                      .maxKeys(PAGE)
-                      .startAfter(after < 0 ? null : SealedObject.key(prefix, after)));
-      List<Long> firsts =
-          answer.contents().stream()
-              .map(S3Object::key)
-              .map(key -> SealedObject.firstOffset(prefix, key))
-              .filter(first -> first >= 0)
-              .toList();
-      if (firsts.isEmpty() && !answer.contents().isEmpty()) {
-        throw new ConnectException(
-            "s3://" + name + "/" + prefix + " holds objects that are not the sink's, such as "
-                + answer.contents().get(0).key() + "\nhint: give bronze a bucket of its own");
-      }
-      return new Page(firsts, Boolean.TRUE.equals(answer.isTruncated()));
-    } catch (SdkException away) {
-      throw explained("list " + prefix, away);
-    }
   }
 
   private Map<String, String> metadata(String key) {

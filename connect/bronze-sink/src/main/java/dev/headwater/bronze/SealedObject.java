@@ -2,6 +2,8 @@ package dev.headwater.bronze;
 
 import java.util.Map;
 import java.util.UUID;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * One object ready to be put: compressed, with a name that its first offset fixes.
@@ -14,6 +16,9 @@ import java.util.UUID;
  */
 record SealedObject(
     String key, byte[] body, long first, long last, String seal, Map<String, String> metadata) {
+
+  static final long BLOCK = 10_000;
+  private static final Pattern NAME = Pattern.compile("/block=[0-9]{16}/([0-9]{20})\\.jsonl\\.gz$");
 
   static final String LAST_OFFSET = "last-offset";
   static final String SEAL = "seal";
@@ -33,17 +38,17 @@ record SealedObject(
     return new SealedObject(key(prefix, first), body, first, last, seal, metadata);
   }
 
-  /** Twenty digits, so that names sort as offsets do. */
+  /**
+   * Twenty digits, so that names sort as offsets do, below a folder for each 10,000 offsets: some
+   * stores read a whole folder to list a part of it.
+   */
   static String key(String prefix, long first) {
-    return prefix + String.format("%020d", first) + ".jsonl.gz";
+    return String.format("%sblock=%016d/%020d.jsonl.gz", prefix, first / BLOCK, first);
   }
 
   /** The first offset that a name tells, or -1 where the name is not one of the sink's. */
-  static long firstOffset(String prefix, String key) {
-    if (!key.startsWith(prefix) || !key.endsWith(".jsonl.gz")) {
-      return -1;
-    }
-    String digits = key.substring(prefix.length(), key.length() - ".jsonl.gz".length());
-    return digits.matches("[0-9]{20}") ? Long.parseLong(digits) : -1;
+  static long firstOffset(String key) {
+    Matcher name = NAME.matcher(key);
+    return name.find() ? Long.parseLong(name.group(1)) : -1;
   }
 }
