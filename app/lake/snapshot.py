@@ -68,7 +68,7 @@ def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
     with _connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         row = connection.execute(
-            "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+            "SELECT txid_current_snapshot()::text, pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
         ).fetchone()
         assert row is not None
         visibility = Visibility.parse(str(row[0]))
@@ -84,14 +84,12 @@ def write_marker(dsn: str) -> int:
     """
     with _connect(dsn) as connection:
         row = connection.execute(
-            "UPDATE headwater.heartbeat SET beat_at = now() RETURNING pg_current_xact_id()::text"
+            "INSERT INTO headwater.heartbeat (id, beat, beaten_at) "
+            "VALUES (1, 1, clock_timestamp()) ON CONFLICT (id) DO UPDATE "
+            "SET beat = headwater.heartbeat.beat + 1, beaten_at = clock_timestamp() "
+            "RETURNING txid_current()::text"
         ).fetchone()
-        if row is None:
-            raise HeadwaterError(
-                "the source's heartbeat row is missing",
-                detail="headwater.heartbeat is empty",
-                hint="run `./headwater preflight --apply` to mend the capture schema",
-            )
+        assert row is not None
         return int(str(row[0])) % _EPOCH
 
 
