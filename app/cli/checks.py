@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test(
     if python:
         print(sys.executable)
         return
-    run_pytest(tier_arguments(tier or []), pytest_options.split())
+    run_pytest(tier_arguments(tier or []), shlex.split(pytest_options))
 
 
 def bench(

@@ -141,19 +141,21 @@ class Stack:
         artefacts.prepare(sorted({g for name in names for g in self.services[name].artefacts}))
         self.check_templates(names, artefacts)
         self.settings.environment()  # makes every secret now, not by several services at once
-        with self.home.exclusively(COMMAND_WAIT_S):
-            before = self.running()
-            new = self._check(names)
-            self.settings.save()
-            generation = self._ask([*before, *new])
+        started: list[str] = []
         try:
             with terminated_like_interrupted():
+                with self.home.exclusively(COMMAND_WAIT_S):
+                    before = self.running()
+                    new = self._check(names)
+                    self.settings.save()
+                    started = new
+                    generation = self._ask([*before, *new])
                 self._wait_ready(names, generation, progress)
         except (HeadwaterError, KeyboardInterrupt) as failure:
-            what = "stopping" if isinstance(failure, KeyboardInterrupt) else "failed; stopping"
-            progress.note(f"{what} what was started")
-            if new:
-                self._take_back(new, progress)
+            if started:
+                what = "stopping" if isinstance(failure, KeyboardInterrupt) else "failed; stopping"
+                progress.note(f"{what} what was started")
+                self._take_back(started, progress)
             raise
 
     def _refuse_other_settings(self) -> None:

@@ -72,6 +72,11 @@ class Home:
                 detail=str(error),
                 hint="put the stack elsewhere with HEADWATER_HOME=FOLDER",
             ) from error
+        if not os.access(self.path, os.W_OK):
+            raise HeadwaterError(
+                f"the home {self.path} belongs to another user",
+                hint="run the command as that user, or use a home of your own: HEADWATER_HOME=FOLDER",
+            )
 
     def run(self, service: str) -> Path:
         return self.path / "run" / service

@@ -74,6 +74,7 @@ class Watch:
         self._host = RealHost(settings, LazyArtefacts(root), root=root)
         self._host.ports = declared_ports(services)
         self._supervisor = Supervisor(services, host=self._host, clock=time.monotonic)
+        self._epoch_s = time.time() - time.monotonic()
         self._generation = 0
         self._states: dict[str, str] = {}
         self._saved: Snapshot | None = None
@@ -130,8 +131,7 @@ class Watch:
                 log.info("%s: %s%s", name, unit.state, pid)
 
     def _save(self) -> None:
-        offset = time.time() - time.monotonic()
-        seen = {unit.service.name: observe(unit, offset) for unit in self._units}
+        seen = {unit.service.name: observe(unit, self._epoch_s) for unit in self._units}
         snapshot = Snapshot(boot_id(), self._generation, seen)
         if snapshot != self._saved:
             try:

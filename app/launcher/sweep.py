@@ -85,6 +85,11 @@ def kill_leftovers(home: Home) -> dict[int, str]:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue
+            except PermissionError:
+                raise HeadwaterError(
+                    f"process {pid} of `{found[pid]}` belongs to another user",
+                    hint="run the command as the user who started this stack",
+                ) from None
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             if not any(start_time(pid) is not None for pid in left):
