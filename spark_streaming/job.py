@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spark_streaming.batch import BatchRunner
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.choice import engine_chooser
-from spark_streaming.kafka_source import collect_events, kafka_options
+from spark_streaming.kafka_source import DirectReader, kafka_options, read_events
 from spark_streaming.lake import Lake
 from spark_streaming.ledger import Ledger
 from spark_streaming.maintenance import Maintenance
@@ -43,6 +43,7 @@ class Silver:
         self._options = TableOptions(settings.silver_retention_minutes)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
+        self._reader = DirectReader(settings.kafka)
         self._runner: BatchRunner | None = None
         self._maintenance: Maintenance | None = None
         self._stopping = threading.Event()
@@ -85,7 +86,7 @@ class Silver:
             started = time.monotonic()
             runner = self._runner or self._first_batch()
             span = self._offset_log.span(batch_id)
-            events = collect_events(frame)
+            events = read_events(frame, span, self._reader)
             rows = runner.run(
                 batch_id,
                 events,

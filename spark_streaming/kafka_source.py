@@ -1,20 +1,41 @@
-"""Reading change events from Kafka through Spark."""
+"""Reading a batch's change events from Kafka: directly for small batches, through Spark else.
+
+Spark plans each batch and keeps its offsets. Reading ten topics of a small batch as a Spark job
+costs 0.65 CPU-seconds (a task a partition); the same offsets read by one consumer in the driver
+0.01. So small batches are read directly, between exactly the offsets that Spark planned.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import time
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from spark_streaming.events import RawEvent
+from spark_streaming.offsets import BatchSpan
 from spark_streaming.settings import SilverSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+log = logging.getLogger(__name__)
+Events = dict[str, list[RawEvent]]
+# pure Python reads about 30,000 records a second: from here on Spark is faster.
+DIRECT_OFFSETS_MAX = 10_000
+DIRECT_TIMEOUT_S = 20.0
+_POLL_MS = 100
+
+
+class DirectReadError(Exception):
+    """The events of a batch could not be read directly; Spark is asked then."""
+
 
 def kafka_options(settings: SilverSettings) -> dict[str, str]:
-    """Options that every read of change events shares."""
+    """Options that every read of change events through Spark shares."""
     return {
         "kafka.bootstrap.servers": settings.kafka,
         "includeHeaders": "true",
@@ -25,9 +46,99 @@ def kafka_options(settings: SilverSettings) -> dict[str, str]:
     }
 
 
-def collect_events(frame: DataFrame) -> dict[str, list[RawEvent]]:
+class DirectReader:
+    """One consumer of the driver's own; it has no group and commits nothing."""
+
+    def __init__(self, kafka: str) -> None:
+        self._kafka = kafka
+        self._consumer: Any = None
+
+    def read(self, span: BatchSpan) -> Events:
+        """All committed events of a span, by topic.
+
+        Raises: DirectReadError where the broker does not give all of it in time.
+        """
+        try:
+            return self._read(span)
+        except KafkaError as error:
+            self.close()
+            raise DirectReadError(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Drop the connection; the next read opens a new one."""
+        if self._consumer is not None:
+            self._consumer.close(autocommit=False)
+        self._consumer = None
+
+    def _read(self, span: BatchSpan) -> Events:
+        consumer = self._open()
+        ends = {
+            TopicPartition(topic, partition): end
+            for topic in span.sizes()
+            for partition, end in span.end[topic].items()
+            if end > span.start.get(topic, {}).get(partition, 0)
+        }
+        consumer.assign(list(ends))
+        fresh = [tp for tp in ends if tp.partition not in span.start.get(tp.topic, {})]
+        starts = consumer.beginning_offsets(fresh) if fresh else {}
+        for tp in ends:
+            consumer.seek(tp, starts[tp] if tp in starts else span.start[tp.topic][tp.partition])
+        events: Events = {}
+        deadline = time.monotonic() + DIRECT_TIMEOUT_S
+        waiting = set(ends)
+        while waiting:
+            for tp, records in consumer.poll(timeout_ms=_POLL_MS).items():
+                kept = [_event(record) for record in records if record.offset < ends[tp]]
+                events.setdefault(tp.topic, []).extend(kept)
+            # Transaction markers are offsets without a record: the position tells the end.
+            done = {tp for tp in waiting if consumer.position(tp) >= ends[tp]}
+            waiting -= done
+            consumer.pause(*done)
+            if waiting and time.monotonic() > deadline:
+                raise DirectReadError(f"{len(waiting)} partitions not read in {DIRECT_TIMEOUT_S} s")
+        return {topic: found for topic, found in events.items() if found}
+
+    def _open(self) -> Any:
+        if self._consumer is None:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=self._kafka,
+                group_id=None,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                # An offset that Kafka does not have any more is lost data, not a new start.
+                auto_offset_reset="none",
+                fetch_max_wait_ms=10,
+                fetch_min_bytes=1,
+                max_poll_records=DIRECT_OFFSETS_MAX,
+                check_crcs=False,
+            )
+        return self._consumer
+
+
+def _event(record: Any) -> RawEvent:
+    return RawEvent(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        list(record.headers),
+    )
+
+
+def read_events(frame: DataFrame, span: BatchSpan, reader: DirectReader) -> Events:
+    """The events of a batch: directly where it is small and that works, through Spark else."""
+    if span.size <= DIRECT_OFFSETS_MAX:
+        try:
+            return reader.read(span)
+        except DirectReadError as error:
+            log.warning("batch is read through Spark: %s", error)
+    return collect_events(frame)
+
+
+def collect_events(frame: DataFrame) -> Events:
     """Bring all events of a frame into the driver, by topic, in no particular order."""
-    columns = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
     table = frame.selectExpr(
         "topic",
         "partition",
@@ -37,12 +148,12 @@ def collect_events(frame: DataFrame) -> dict[str, list[RawEvent]]:
         "value",
         "headers",
     ).toArrow()
-    return events_of(table.select(list(columns)))
+    return events_of(table)
 
 
-def events_of(table: pa.Table) -> dict[str, list[RawEvent]]:
+def events_of(table: pa.Table) -> Events:
     """Arrow rows (topic, partition, offset, timestamp in ms, key, value, headers) by topic."""
-    events: dict[str, list[RawEvent]] = {}
+    events: Events = {}
     lists = [column.to_pylist() for column in table.columns]
     for topic, partition, offset, timestamp, key, value, headers in zip(*lists, strict=True):
         found = [(h["key"], h["value"]) for h in headers] if headers else []

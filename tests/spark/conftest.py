@@ -1,0 +1,80 @@
+"""Real Spark and real delta-rs on the real object store; nothing else runs."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spark_streaming.contract import Contract
+from spark_streaming.engines.delta_rs import DeltaRsEngine
+from spark_streaming.engines.protocol import MergeEngine
+from spark_streaming.engines.spark_merge import SparkEngine
+from spark_streaming.lake import Lake
+from spark_streaming.session import start_session
+from spark_streaming.settings import SilverSettings, load_settings
+from spark_streaming.table import SilverTable, TableOptions
+from tests.support.stack import ROOT, fresh_stack
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MakeTable = Callable[[Contract], SilverTable]
+
+
+@pytest.fixture(scope="session")
+def silver_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SilverSettings]:
+    """The job's settings for an object store that runs for these tests."""
+    from app.launcher.dist import Artefacts
+
+    with fresh_stack() as stack:
+        stack.up("--only", "s3")
+        artefacts = Artefacts(ROOT)
+        artefacts.prepare(["spark"])
+        jars = ":".join(str(jar) for jar in artefacts.classpath("spark"))
+        os.environ.update(stack.settings.environment())
+        os.environ["HEADWATER_SPARK_CLASSPATH"] = jars
+        os.environ["HEADWATER_SILVER_DATA"] = str(_folder(tmp_path_factory))
+        os.environ["HEADWATER_SPARK_UI_PORT"] = "0"
+        yield load_settings()
+
+
+def _folder(factory: pytest.TempPathFactory) -> Path:
+    return factory.mktemp("silver")
+
+
+@pytest.fixture(scope="session")
+def lake(silver_settings: SilverSettings) -> Lake:
+    return Lake(silver_settings)
+
+
+@pytest.fixture(scope="session")
+def spark(silver_settings: SilverSettings) -> Iterator[SparkSession]:
+    session = start_session(silver_settings, "tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture(params=["delta-rs", "spark"])
+def engine(request: pytest.FixtureRequest) -> MergeEngine:
+    """Each test that takes this runs with both engines."""
+    if request.param == "delta-rs":
+        return DeltaRsEngine()
+    return SparkEngine(request.getfixturevalue("spark"))
+
+
+@pytest.fixture
+def make_table(lake: Lake) -> MakeTable:
+    """Makes an empty silver table of a contract, under a name of its own."""
+
+    def make(contract: Contract) -> SilverTable:
+        name = f"{contract.table}_{uuid.uuid4().hex[:8]}"
+        table = SilverTable(lake, name, contract, TableOptions())
+        assert table.ensure()
+        return table
+
+    return make

@@ -1,0 +1,219 @@
+"""Both merge engines do the same to a table, whatever the batch holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timezone
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from spark_streaming.contract import Contract
+from spark_streaming.engines.protocol import Commit, MergeEngine
+from spark_streaming.fold import Folded, fold
+from spark_streaming.envelope import HighWater, decode
+from spark_streaming.lookup import present_keys, values_of
+from spark_streaming.table import SilverTable
+from spark_streaming.types import Column
+from tests.spark.conftest import MakeTable
+from tests.unit.model import BAG, KEYED, Source, split_apart
+
+LSN_MAX = 2**63 - 1
+AT = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
+
+
+def rows(contract: Contract, *given: dict[str, Any], keeps: tuple[str, ...] = ()) -> pa.Table:
+    """Folded rows; what is not given is NULL, `_op` u, `_lsn` 100, a guard that always wins."""
+    schema = pa.schema(
+        [
+            *contract.data_schema,
+            ("_lsn", pa.int64()),
+            ("_committed_at", pa.timestamp("us", "UTC")),
+            ("_op", pa.string()),
+            ("_guard_lsn", pa.int64()),
+            *((f"_keep_{name}", pa.bool_()) for name in keeps),
+        ]
+    )
+    flags = {f"_keep_{name}": False for name in keeps}
+    usual = {"_lsn": 100, "_committed_at": AT, "_op": "u", "_guard_lsn": LSN_MAX, **flags}
+    return pa.Table.from_pylist([{**usual, **row} for row in given], schema=schema)
+
+
+def content(table: SilverTable) -> Counter[tuple[Any, ...]]:
+    """The table's rows in the store, without metadata, counted."""
+    names = [column.name for column in table.contract.columns]
+    found = table.lake.table(table.path).to_pyarrow_dataset().to_table(columns=names)
+    return Counter(tuple(row.values()) for row in found.to_pylist())
+
+
+def film(number: int, note: str | None = None, big: str | None = None) -> dict[str, Any]:
+    return {"id": number, "note": note, "big": big}
+
+
+def test_upserts_and_deletes_meet_their_rows(engine: MergeEngine, make_table: MakeTable) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(1, "a"), film(2, "b"))), Commit("t", 1))
+    change = rows(KEYED, film(1, "A"), {**film(2), "_op": "d"}, film(3, "c"), {**film(9), "_op": "d"})
+    result = engine.merge(table, Folded(change), Commit("t", 2))
+    assert content(table) == Counter([(1, "A", None), (3, "c", None)])
+    assert (result.upserted, result.deleted, result.skipped) == (2, 1, False)
+    assert result.delta_version == table.lake.table(table.path).version()
+
+
+def test_repeated_batch_changes_nothing(engine: MergeEngine, make_table: MakeTable) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(1, "a"))), Commit("t", 7))
+    table.forget()
+    again = engine.merge(table, Folded(rows(KEYED, film(1, "other"))), Commit("t", 7))
+    assert again.skipped
+    assert content(table) == Counter([(1, "a", None)])
+
+
+def test_other_query_is_not_mistaken_for_a_repeat(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(1, "a"))), Commit("first", 7))
+    engine.merge(table, Folded(rows(KEYED, film(1, "b"))), Commit("second", 1))
+    assert content(table) == Counter([(1, "b", None)])
+
+
+def test_row_that_is_newer_in_silver_stays(engine: MergeEngine, make_table: MakeTable) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, {**film(1, "streamed"), "_lsn": 200})), Commit("t", 1))
+    snapshot = {**film(1, "snapshot"), "_lsn": 150, "_guard_lsn": 150}
+    engine.merge(table, Folded(rows(KEYED, snapshot)), Commit("t", 2))
+    assert content(table) == Counter([(1, "streamed", None)])
+
+
+def test_kept_column_stays_and_others_change(engine: MergeEngine, make_table: MakeTable) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(1, "a", "BIG"), film(2, "b", "B2"))), Commit("t", 1))
+    change = rows(
+        KEYED,
+        {**film(1, "a2"), "_keep_big": True},
+        film(2, "b2", "new"),
+        {**film(3, "no row of this key"), "_keep_big": True},
+        keeps=("big",),
+    )
+    engine.merge(table, Folded(change), Commit("t", 2))
+    assert content(table) == Counter([(1, "a2", "BIG"), (2, "b2", "new")])
+
+
+def test_truncate_and_what_follows_it_are_one_commit(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(1, "old"), film(2, "old"))), Commit("t", 1))
+    before = table.lake.table(table.path).version()
+    after = rows(KEYED, {**film(2, "new"), "_lsn": 300}, {**film(3, "new"), "_lsn": 300})
+    engine.merge(table, Folded(after, truncate_lsn=200), Commit("t", 2))
+    assert content(table) == Counter([(2, "new", None), (3, "new", None)])
+    assert table.lake.table(table.path).version() == before + 1
+
+
+def test_truncate_alone_empties_the_table(engine: MergeEngine, make_table: MakeTable) -> None:
+    for contract in (KEYED, BAG):
+        table = make_table(contract)
+        engine.merge(table, Folded(rows(contract, _first(contract))), Commit("t", 1))
+        engine.merge(table, Folded(rows(contract), truncate_lsn=200), Commit("t", 2))
+        assert content(table) == Counter()
+        assert engine.merge(table, Folded(rows(contract), truncate_lsn=200), Commit("t", 2)).skipped
+
+
+def _first(contract: Contract) -> dict[str, Any]:
+    return {**film(1, "a"), "_op": "i" if contract.is_bag else "u"}
+
+
+def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTable) -> None:
+    table = make_table(BAG)
+    copy = {**film(1, None, "x"), "_op": "i"}
+    engine.merge(table, Folded(rows(BAG, copy, copy, copy, {**film(2), "_op": "i"})), Commit("t", 1))
+    change = rows(BAG, {**copy, "_op": "d"}, {**film(4), "_op": "i"})
+    result = engine.merge(table, Folded(change), Commit("t", 2))
+    expected = Counter({(1, None, "x"): 2, (2, None, None): 1, (4, None, None): 1})
+    assert content(table) == expected
+    assert (result.upserted, result.deleted) == (1, 1)
+
+
+def test_snapshot_of_a_bag_replaces_what_was_there(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(BAG)
+    old = {**film(1, "old"), "_op": "i"}
+    engine.merge(table, Folded(rows(BAG, old, old)), Commit("t", 1))
+    new = [{**film(1, note), "_op": "i", "_lsn": 500} for note in ("old", "new")]
+    engine.merge(table, Folded(rows(BAG, *new), resnapshot_lsn=500), Commit("t", 2))
+    assert content(table) == Counter([(1, "old", None), (1, "new", None)])
+
+
+ODD_NAMES = Contract(
+    "public",
+    "odd",
+    (
+        Column("Id", "integer", "int32", nullable=False),
+        Column("order by", "text", "text"),
+        Column("naïve-$", "text", "text"),
+    ),
+    key=("Id",),
+)
+
+
+def test_keys_and_columns_may_have_any_name(engine: MergeEngine, make_table: MakeTable) -> None:
+    contract = ODD_NAMES
+    columns = tuple(c for c in contract.columns if " " not in c.name)
+    contract = Contract("public", "odd", columns, key=("Id",))
+    table = make_table(contract)
+    for version, value in enumerate(["it's", 'a "quoted" \\ one']):
+        row = {"Id": 1, "naïve-$": value}
+        engine.merge(table, Folded(rows(contract, row)), Commit("t", version))
+        assert content(table) == Counter([(1, value)])
+
+
+def test_text_keys_of_any_content_meet_their_rows(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    columns = (Column("a", "text", "text", nullable=False), Column("b", "date", "date"))
+    contract = Contract("public", "keys", (*columns, Column("v", "int", "int32")), key=("a", "b"))
+    table = make_table(contract)
+    keys = ["", "'", "ÿ", "z" * 200, "\\", "日本", "\U0001f600"]
+    for version, value in enumerate([1, 2]):
+        given = [{"a": key, "b": AT.date(), "v": value} for key in keys]
+        engine.merge(table, Folded(rows(contract, *given)), Commit("t", version))
+    assert content(table) == Counter([(key, AT.date(), 2) for key in keys])
+
+
+@pytest.mark.parametrize("contract", [KEYED, BAG], ids=["keyed", "bag"])
+def test_random_history_ends_in_the_sources_rows(
+    engine: MergeEngine, make_table: MakeTable, contract: Contract, seed: int
+) -> None:
+    random = Random(seed)
+    source = Source(random, contract, partitions=2)
+    for _ in range(30):
+        source.step()
+    source.waiting.clear()
+    source.snapshot()
+    for _ in range(60):
+        source.step()
+        if random.random() < 0.3:
+            source.send()
+        if random.random() < 0.1 and not contract.is_bag:
+            source.replay()
+    events = source.finish()
+    batches = split_apart(events, random) if not contract.is_bag else [events[:9], events[9:]]
+    table, high_water = make_table(contract), HighWater()
+    for version, batch in enumerate(batches):
+        decoded = decode(batch, contract, high_water)
+        folded = fold(
+            decoded.changes,
+            contract,
+            lambda keys: values_of(table, keys),
+            lambda keys: present_keys(table, keys),
+        )
+        assert [r.reason for r in [*decoded.rejects, *folded.rejects]] == []
+        if len(folded.rows) or folded.truncate_lsn or folded.resnapshot_lsn:
+            engine.merge(table, folded, Commit("t", version))
+        high_water = high_water.merge(decoded.high_water)
+    assert content(table) == source.content()
