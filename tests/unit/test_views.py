@@ -86,3 +86,11 @@ def test_every_view_of_the_repository_has_a_header_and_a_line_in_the_readme() ->
     } <= {view.name for view in views}
     undocumented = [view.name for view in views if f"`{view.name}`" not in readme]
     assert undocumented == []
+
+
+def test_the_reports_are_tested_on_columns_that_the_demo_store_has() -> None:
+    from app.store.schema import metadata
+    from tests.support.store_lake import SCHEMAS
+
+    for table, schema in SCHEMAS.items():
+        assert set(schema.names) <= set(metadata.tables[table].columns.keys()), table
