@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from spark_streaming.contract import Contract
-from spark_streaming.convert import convert
 from spark_streaming.events import Change, Changes, Decoded, RawEvent, RawKey, Reject
-from spark_streaming.layout import PLACEHOLDER, Row, is_placeholder, layout_of
-from spark_streaming.position import START, HighWater, Position, parse_sequence
+from spark_streaming.images import Document, Images, Refused
+from spark_streaming.position import (
+    START,
+    HighWater,
+    Position,
+    parse_sequence,
+    truncate_place,
+)
 
 __all__ = ["Changes", "Decoded", "HighWater", "Position", "RawEvent", "Reject", "decode"]
 
 LSN_MAX = 2**63 - 1
-_OLD_KEY_HEADER = "__debezium.oldkey"
+_NEW_KEY_HEADER = "__debezium.newkey"
 # Of a table's snapshot rows the first is marked so; of a table with one row, only the last.
 _SNAPSHOT_BORDERS = frozenset(
     {"first", "first_in_data_collection", "last", "last_in_data_collection"}
 )
 _ROW_OPERATIONS = frozenset("cudr")
-
-Document = dict[str, Any]
-
-
-class _Refused(Exception):
-    """An event that goes to quarantine: (rule, reason)."""
 
 
 def decode(events: Iterable[RawEvent], contract: Contract, high_water: HighWater) -> Decoded:
@@ -42,27 +39,28 @@ def decode(events: Iterable[RawEvent], contract: Contract, high_water: HighWater
         high_water: as the last batch left it; other topics' marks are dropped.
     An event that breaks the contract is rejected with its reason; none is dropped silently.
     """
-    reader = _Reader(contract, high_water)
     ordered = sorted(events, key=itemgetter(1, 2))  # partition, offset
+    topic = ordered[0].topic if ordered else ""
+    reader = _Reader(contract, high_water, topic)
     for event in ordered:
         reader.read(event)
-    return reader.finish(ordered[0].topic if ordered else "")
+    return reader.finish()
 
 
 class _Reader:
     """Reads events in order and gathers what `Decoded` holds."""
 
-    def __init__(self, contract: Contract, high_water: HighWater) -> None:
+    def __init__(self, contract: Contract, high_water: HighWater, topic: str) -> None:
         self.contract = contract
-        self.layout = layout_of(contract)
-        self.marks = dict(high_water.positions)
+        self.images = Images(contract)
+        self.marks = dict(high_water.of_topic(topic).positions)
+        self.topic = topic
+        # Of earlier batches only: `fold` looks after this one's.
+        self.truncated = high_water.truncated(topic)
+        self.last_ends = frozenset(self.marks.values())
         self.changes: list[Change] = []
-        self.rows: list[Row] = []
-        self.gaps: dict[int, tuple[int, ...]] = {}
         self.rejects: list[Reject] = []
         self.skipped = self.ignored = 0
-        self.unknown_columns: set[str] = set()
-        self.stale_columns: set[str] = set()
         self.last_lsn = self.last_committed_us = 0
 
     def read(self, event: RawEvent) -> None:
@@ -74,7 +72,7 @@ class _Reader:
             self._read(event, orjson.loads(event.value))
         except orjson.JSONDecodeError as error:
             self.rejects.append(Reject(event, "not-json", f"the event is not JSON: {error}"))
-        except _Refused as refused:
+        except Refused as refused:
             self.rejects.append(Reject(event, *refused.args))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"not a change event: {type(error).__name__} {error}"
@@ -88,7 +86,7 @@ class _Reader:
         source = document["source"]
         lsn = source["lsn"]
         if type(lsn) is not int:
-            raise _Refused("not-an-envelope", f"source.lsn is {lsn!r}, not a number")
+            raise Refused("not-an-envelope", f"source.lsn is {lsn!r}, not a number")
         committed = source.get("ts_us") or (source.get("ts_ms") or 0) * 1000
         if lsn > self.last_lsn:
             self.last_lsn = lsn
@@ -96,16 +94,34 @@ class _Reader:
             self.last_committed_us = committed
         place = (event.topic, event.partition)
         guard = lsn if op == "r" else self._advance(place, source, lsn, document)
-        if guard is None:
+        order = self.marks.get(place, START)
+        if guard is None or self._is_truncated(op, lsn, order):
             self.skipped += 1
             return
-        key, after, before, old_key, old_image = self._images(op, event, document)
+        if op == "t":
+            self.marks[truncate_place(self.topic)] = max(
+                order, self.marks.get(truncate_place(self.topic), START)
+            )
+        key, after, before, old_key, old_image = self._rows_of(op, event, document)
+        resumes = old_key is not None and _delete_of(order) in self.last_ends
         border = op == "r" and source.get("snapshot") in _SNAPSHOT_BORDERS
-        order = self.marks.get(place, START)
-        change = Change(
-            op, lsn, guard, committed, key, after, before, order, old_key, old_image, border, event
+        self.changes.append(
+            Change(
+                op,
+                lsn,
+                guard,
+                committed,
+                key,
+                after,
+                before,
+                order,
+                old_key,
+                old_image,
+                resumes,
+                border,
+                event,
+            )
         )
-        self.changes.append(change)
 
     def _advance(
         self, place: tuple[str, int], source: Document, lsn: int, document: Document
@@ -125,160 +141,108 @@ class _Reader:
         if position > mark:
             self.marks[place] = position
             return LSN_MAX
-        # Rows of one COPY share an LSN. A keyed row may safely come twice, a bag's may not.
-        if position[:2] == mark[:2] and (not self.contract.is_bag or not order):
-            return lsn
-        return None
+        # Rows of one COPY share an LSN: without their order in it, none counts as a replay.
+        return lsn if not order and position[:2] == mark[:2] else None
 
-    def _images(
+    def _is_truncated(self, op: str, lsn: int, order: Position) -> bool:
+        """Whether a TRUNCATE that an earlier batch merged removed what this event made."""
+        if lsn >= self.truncated.lsn:
+            return False
+        return op != "r" or order < self.truncated
+
+    def _rows_of(
         self, op: str, event: RawEvent, document: Document
     ) -> tuple[RawKey | None, int, int, RawKey | None, int]:
         """Store the event's images: (key, after, before, old key, old key's image)."""
         if op == "t":
             return None, -1, -1, None, -1
         if op not in _ROW_OPERATIONS:
-            raise _Refused("unknown-operation", f"operation {str(op)[:40]!r} is not known")
+            raise Refused("unknown-operation", f"operation {str(op)[:40]!r} is not known")
         if self.contract.is_bag:
-            return None, *self._bag_images(op, event, document), None, -1
+            return None, *self._bag_rows(op, event, document), None, -1
+        images = self.images
         if op == "d":
-            key, after = self._key_image(event.key, document)
+            key, after = images.key_row(event.key, document)
             return key, after, -1, None, -1
-        after = self._store(event, document, "after")
-        key = _checked(self.layout.key_of(self.rows[after]))
+        after = images.store(event, document, "after")
+        key = images.key_of(after)
         old_key, old_image = None, -1
         if op == "c" and event.headers:
-            old_key, old_image = self._old_key(event)
+            old_key, old_image = images.old_key(event)
         elif op == "u" and self.contract.replica_identity == "index" and document.get("before"):
             # Debezium splits an update where the primary key changes, and knows no other key.
-            old_key, old_image = self._key_image(None, document)
+            old_key, old_image = images.key_row(None, document)
             if old_key == key:
                 old_key, old_image = None, -1
         return key, after, -1, old_key, old_image
 
-    def _bag_images(self, op: str, event: RawEvent, document: Document) -> tuple[int, int]:
+    def _bag_rows(self, op: str, event: RawEvent, document: Document) -> tuple[int, int]:
         if op == "r" and document["source"].get("snapshot") == "incremental":
             reason = "an incremental snapshot cannot tell the rows of a table without a key"
-            raise _Refused("snapshot-without-key", reason)
-        before = self._store(event, document, "before") if op in "ud" else -1
-        after = self._store(event, document, "after") if op != "d" else -1
+            raise Refused("snapshot-without-key", reason)
+        before = self.images.store(event, document, "before") if op in "ud" else -1
+        after = self.images.store(event, document, "after") if op != "d" else -1
         return after, before
 
-    def _store(self, event: RawEvent, document: Document, which: str) -> int:
-        image = document[which]
-        if not isinstance(image, dict):
-            needs = "; the table's replica identity must be FULL" if which == "before" else ""
-            raise _Refused(f"no-{which}", f"the event has no `{which}` row{needs}")
-        layout = self.layout
-        if len(image) == layout.width:
-            try:
-                row = layout.row_of(image)
-            except KeyError:
-                row = self._aligned(image)
-        else:
-            row = self._aligned(image)
-        if layout.may_have_gaps(event.value or b""):
-            row = self._without_placeholders(row, document, which)
-        self.rows.append(row)
-        return len(self.rows) - 1
+    def _defer_deletes(self) -> None:
+        """Leave out a delete that ends the events so far and is half of a key change.
 
-    def _aligned(self, image: Document) -> Row:
-        row, unknown, absent = self.layout.aligned(image)
-        self.unknown_columns |= unknown
-        self.stale_columns |= absent
-        return row
+        The other half, in the next batch, may need the old row's large values: they are in
+        silver only as long as the row is. It removes the row: see `Change.resumes_move`.
+        """
+        # In a partition that is ahead the other half may have come already.
+        end = max(
+            (mark for place, mark in self.marks.items() if place != truncate_place(self.topic)),
+            default=START,
+        )
+        if any(c.old_key is not None and _delete_of(c.order) == end for c in self.changes):
+            return
+        self.changes = [
+            change
+            for change in self.changes
+            if not (
+                change.op == "d"
+                and change.order == end
+                and any(name == _NEW_KEY_HEADER for name, _ in change.event.headers)
+            )
+        ]
 
-    def _without_placeholders(self, row: Row, document: Document, which: str) -> Row:
-        gaps = self.layout.gaps(row)
-        if not gaps:
-            return row
-        values = list(row)
-        old = (document.get("before") or {}) if which == "after" else {}
-        left = []
-        for number in gaps:
-            # Only identity FULL makes `before` hold the row; else it holds made-up values.
-            known = old.get(self.layout.names[number], PLACEHOLDER)
-            if self.contract.replica_identity == "full" and not is_placeholder(known):
-                values[number] = known
-            else:
-                values[number] = None
-                left.append(number)
-        if left and self.contract.is_bag:
-            names = ", ".join(self.contract.columns[number].name for number in left)
-            raise _Refused("unavailable-value", f"the event does not hold the value of {names}")
-        if left:
-            self.gaps[len(self.rows)] = tuple(left)
-        return tuple(values)
-
-    def _key_image(self, message_key: bytes | None, document: Document) -> tuple[RawKey, int]:
-        """Store an image that holds a key only, from the message key if it has the columns."""
-        layout = self.layout
-        names = set(layout.key_names)
-        found = orjson.loads(message_key) if message_key else None
-        if not isinstance(found, dict) or not found.keys() >= names:
-            # Under the default identity `before` holds made-up values beside the key.
-            real = self.contract.replica_identity in ("full", "index")
-            found = document.get("before") if real else None
-        if not isinstance(found, dict) or not found.keys() >= names:
-            wanted = ", ".join(layout.key_names)
-            raise _Refused("no-key", f"the event does not hold the row's key ({wanted})")
-        values: list[Any] = [None] * layout.width
-        for name, number in zip(layout.key_names, layout.key_numbers, strict=True):
-            values[number] = found[name]
-        self.rows.append(tuple(values))
-        return _checked(layout.key_of(values)), len(self.rows) - 1
-
-    def _old_key(self, event: RawEvent) -> tuple[RawKey | None, int]:
-        for name, value in event.headers:
-            if name == _OLD_KEY_HEADER and value:
-                try:
-                    return self._key_image(value, {})
-                except (_Refused, orjson.JSONDecodeError):
-                    break  # `fold` then takes the delete that came just before
-        return None, -1
-
-    def finish(self, topic: str) -> Decoded:
+    def finish(self) -> Decoded:
         """Convert the images; changes whose images break the contract become rejects."""
-        columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * self.layout.width
-        arrays = []
-        bad: dict[int, tuple[str, str]] = {}
-        for column, values in zip(self.contract.columns, columns, strict=True):
-            array, found = convert(column, values)
-            arrays.append(array)
-            for number, (rule, reason) in found.items():
-                bad.setdefault(number, (rule, reason))
-                if rule == "wrong-type":
-                    self.stale_columns.add(column.source_name)
+        if self.images.layout.has_large_values and not self.contract.is_bag:
+            self._defer_deletes()
+        images, bad = self.images.convert()
         if bad:
-            self._reject_images(bad)
-        images = pa.Table.from_arrays(arrays, schema=self.contract.data_schema)
+            self._reject_rows(bad)
         return Decoded(
-            changes=Changes(self.changes, images, self.gaps),
+            changes=Changes(self.changes, images, self.images.gaps),
             rejects=self.rejects,
             skipped=self.skipped,
             ignored=self.ignored,
-            high_water=HighWater({k: v for k, v in self.marks.items() if k[0] == topic}),
-            unknown_columns=self.unknown_columns,
-            stale_columns=self.stale_columns,
+            high_water=HighWater(self.marks),
+            unknown_columns=self.images.unknown_columns,
+            stale_columns=self.images.stale_columns,
             last_lsn=self.last_lsn,
             last_committed_us=self.last_committed_us,
         )
 
-    def _reject_images(self, bad: dict[int, tuple[str, str]]) -> None:
+    def _reject_rows(self, bad: dict[int, tuple[str, str]]) -> None:
         kept = []
         for change in self.changes:
             found = bad.get(change.after) or bad.get(change.before)
             if found is None:
                 kept.append(change)
-            else:
-                self.rejects.append(Reject(change.event, *found))
+                continue
+            self.rejects.append(Reject(change.event, *found))
+            if change.old_key is not None:  # the old row goes all the same
+                kept.append(
+                    change._replace(
+                        op="d", key=change.old_key, after=change.old_image, old_key=None
+                    )
+                )
         self.changes = kept
 
 
-def _checked(key: RawKey) -> RawKey:
-    if key is None or (type(key) is tuple and None in key):
-        raise _Refused("null-key", "a key column is NULL")
-    try:
-        hash(key)
-    except TypeError:
-        return orjson.dumps(key).decode()
-    return key
+def _delete_of(create: Position) -> Position:
+    """Where the delete stands that comes with the create of a key change."""
+    return create._replace(total_order=max(create.total_order - 1, 0))

@@ -60,6 +60,8 @@ class Change(NamedTuple):
         order: the place in the stream, to merge partitions.
         old_key: for the second half of a key change, the key that the row had; else None.
         old_image: an image row number that holds the old key's columns; -1 without one.
+        resumes_move: whether the last batch ended between the halves of this key change; then
+            it left the old row in silver, and this change takes its values and removes it.
         starts_snapshot: whether a snapshot of the whole table begins (or ends) here.
         event: where it came from.
     """
@@ -74,6 +76,7 @@ class Change(NamedTuple):
     order: Position
     old_key: RawKey | None
     old_image: int
+    resumes_move: bool
     starts_snapshot: bool
     event: RawEvent
 

@@ -101,20 +101,29 @@ class _Rows:
         if change.op == "d":
             self._bury(key)
             self._last_delete = change
-        elif change.op == "u" and change.old_key is not None:
-            self._bury(change.old_key)
-            self.latest[change.old_key] = change._replace(
-                op="d", key=change.old_key, after=change.old_image, old_key=None
-            )
         gaps = self._gaps.get(change.after)
-        if gaps is not None:
-            cells = self._resolve(change, gaps)
-            if cells is None:
-                return
+        cells = self._resolve(change, gaps) if gaps is not None else {}
+        if change.old_key is not None:
+            self._remove_old(change, change.old_key)
+        if cells is None:
+            return
+        if cells:
             self.cells[key] = cells
         elif self.cells:
             self.cells.pop(key, None)
         self.latest[key] = change
+
+    def _remove_old(self, change: Change, old_key: RawKey) -> None:
+        """Remove the row under its old key, where its own delete is not in this batch."""
+        current = self.latest.get(old_key)
+        if current is not None and current.lsn >= change.lsn and current.op != "r":
+            return
+        self._bury(old_key)
+        guard = change.guard if change.resumes_move or change.op == "u" else change.lsn
+        self.latest[old_key] = change._replace(
+            op="d", key=old_key, after=change.old_image, old_key=None, guard=guard
+        )
+        self.cells.pop(old_key, None)
 
     def _bury(self, key: RawKey) -> None:
         """Remember what a row held, for the row that its key change makes of it."""
@@ -127,15 +136,18 @@ class _Rows:
         base, image = change.key, change.after
         if change.old_key is not None:
             base, image = change.old_key, change.old_image
-        elif change.op == "c":
+        if change.op == "c":
             deleted = self._last_delete
-            if deleted is None or deleted.lsn != change.lsn:
+            if deleted is not None and deleted.lsn == change.lsn:
+                base, image = deleted.key, deleted.after
+            elif change.old_key is None or not change.resumes_move:
+                # Silver may hold the old row, but perhaps not as it was when its key changed.
                 reason = (
-                    "a new row came without the value of a large column and without its old key"
+                    "the event leaves out an unchanged large value, and the delete of the row's "
+                    "old key did not come with it"
                 )
                 self.rejects.append(Reject(change.event, "unavailable-value", reason))
                 return None
-            base, image = deleted.key, deleted.after
         return {number: self._cell(base, image, number) for number in gaps}
 
     def _cell(self, key: RawKey, image: int, number: int) -> Cell:

@@ -53,6 +53,11 @@ class Layout:
         unknown = image.keys() - self._known - self._left_out
         return row, set(unknown), set(self._known - image.keys())
 
+    @property
+    def has_large_values(self) -> bool:
+        """Whether an event may leave out a value that did not change."""
+        return bool(self._toastable)
+
     def may_have_gaps(self, value: bytes) -> bool:
         """Whether an event could leave out an unchanged value; never wrongly False."""
         return bool(self._toastable) and any(marker in value for marker in self._markers)

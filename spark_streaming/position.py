@@ -21,17 +21,27 @@ class Position(NamedTuple):
 
 
 START = Position(0, 0, 0)
+# Where a topic's marks keep its last TRUNCATE: Kafka numbers partitions from 0.
+_TRUNCATE = -1
 
 
 @dataclass(frozen=True)
 class HighWater:
-    """The greatest position already merged, for each (topic, partition)."""
+    """The greatest position already merged, for each (topic, partition).
+
+    Beside them stands the last TRUNCATE of each topic: what was before it may still come, from
+    another partition.
+    """
 
     positions: Mapping[tuple[str, int], Position] = field(default_factory=dict)
 
     def get(self, topic: str, partition: int) -> Position:
         """The position merged so far; START where nothing was."""
         return self.positions.get((topic, partition), START)
+
+    def truncated(self, topic: str) -> Position:
+        """The position of the topic's last TRUNCATE; START without one."""
+        return self.get(topic, _TRUNCATE)
 
     def merge(self, other: HighWater) -> HighWater:
         """The greater of both, for each partition that either knows."""
@@ -64,6 +74,11 @@ class HighWater:
             )
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a high-water mark: {error}") from error
+
+
+def truncate_place(topic: str) -> tuple[str, int]:
+    """The key of `HighWater.positions` that holds a topic's last TRUNCATE."""
+    return topic, _TRUNCATE
 
 
 def parse_sequence(sequence: str) -> tuple[int | None, int | None]:

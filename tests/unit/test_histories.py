@@ -1,0 +1,100 @@
+"""Random histories, split into random batches, end in the source's rows."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_streaming.contract import Contract
+from spark_streaming.events import RawEvent
+from tests.unit.model import BAG, KEYED, Source, fold_batches, split, split_apart
+
+# Seeds instead of drawn choices: ten times the histories in the same time. The number of steps
+# is drawn, so that a failing history shrinks.
+SEEDS = st.integers(0, 2**32)
+STEPS = st.integers(0, 60)
+PARTITIONS = st.sampled_from([1, 2, 3])
+
+
+def _history(
+    random: Random,
+    contract: Contract,
+    partitions: int,
+    steps: tuple[int, int],
+    replays: bool,
+    toast: bool = True,
+) -> Source:
+    """Some steps, the first snapshot among open transactions, more steps."""
+    source = Source(random, contract, partitions, toast)
+    for _ in range(steps[0]):
+        source.step()
+    source.snapshot(first=True)
+    for _ in range(steps[1]):
+        source.step()
+        if random.random() < 0.3:
+            source.send()
+        if replays and random.random() < 0.1:
+            source.replay()
+    return source
+
+
+def _check(source: Source, contract: Contract, batches: list[list[RawEvent]]) -> None:
+    silver, rejects = fold_batches(batches, contract)
+    assert [reject.reason for reject in rejects] == []
+    assert silver.content() == source.content()
+
+
+@settings(max_examples=120)
+@given(SEEDS, PARTITIONS, st.tuples(STEPS, STEPS), st.booleans())
+def test_keyed_history_in_any_batches_ends_in_the_sources_rows(
+    seed: int, partitions: int, steps: tuple[int, int], replays: bool
+) -> None:
+    random = Random(seed)
+    source = _history(random, KEYED, partitions, steps, replays)
+    _check(source, KEYED, split(source.finish(), random))
+
+
+@settings(max_examples=120)
+@given(SEEDS, PARTITIONS, st.tuples(STEPS, STEPS), st.booleans())
+def test_keyed_history_with_partitions_apart_ends_in_the_sources_rows(
+    seed: int, partitions: int, steps: tuple[int, int], replays: bool
+) -> None:
+    random = Random(seed)
+    source = _history(random, KEYED, partitions, steps, replays, toast=False)
+    _check(source, KEYED, split_apart(source.finish(), random))
+
+
+@settings(max_examples=120)
+@given(SEEDS, st.tuples(STEPS, STEPS), st.booleans())
+def test_bag_history_in_any_batches_ends_in_the_sources_rows(
+    seed: int, steps: tuple[int, int], replays: bool
+) -> None:
+    random = Random(seed)
+    source = _history(random, BAG, 1, steps, replays)
+    _check(source, BAG, split(source.finish(), random))
+
+
+@settings(max_examples=60)
+@given(SEEDS, st.tuples(STEPS, STEPS), STEPS)
+def test_keyed_table_that_is_snapshotted_again_ends_in_the_sources_rows(
+    seed: int, steps: tuple[int, int], later: int
+) -> None:
+    random = Random(seed)
+    source = _history(random, KEYED, 1, steps, replays=False, toast=False)
+    source.snapshot()  # while transactions are open, and others wait to be streamed
+    for _ in range(later):
+        source.step()
+    _check(source, KEYED, split(source.finish(), random))
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.tuples(STEPS, STEPS))
+def test_one_batch_and_a_batch_an_event_give_the_same_rows(
+    seed: int, steps: tuple[int, int]
+) -> None:
+    events = _history(Random(seed), KEYED, 1, steps, replays=True).finish()
+    whole, _ = fold_batches([events], KEYED)
+    single, _ = fold_batches([[event] for event in events], KEYED)
+    assert whole.content() == single.content()
