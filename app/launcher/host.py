@@ -24,6 +24,7 @@ from app.settings import Settings, SettingsError
 
 LAST_LINES = 8
 PROBES_AT_ONCE = 8
+OVERLOAD_PER_CPU = 2.0
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 HINTS = (
@@ -217,6 +218,10 @@ class RealHost:
         start = self._starts.get(service.name)
         offset = start.log_offsets.get(stderr, 0) if start else 0
         return str(stderr if logs.size(stderr) > offset else stdout)
+
+    def overloaded(self) -> bool:
+        """Whether more than twice as many threads want to run as there are processors."""
+        return os.getloadavg()[0] > OVERLOAD_PER_CPU * (os.cpu_count() or 1)
 
     def hint(self, service: Service, output: str) -> str:
         for pattern, advice in HINTS:

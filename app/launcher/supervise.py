@@ -24,6 +24,9 @@ State = Literal[
 PROBE_EVERY_S = 0.2
 # A service that has never been ready is tried twice only: its user waits in front of `up`.
 FIRST_START_TRIES = 2
+# On a machine busy with other work a limit is granted so many times more before it counts:
+# killing what is slow but alive, only to start it again, makes such a machine busier.
+EXTENSIONS_MAX = 2
 
 
 class Process(Protocol):
@@ -67,6 +70,9 @@ class Host(Protocol):
     def log_path(self, service: Service) -> str:
         """The file in which to read on."""
 
+    def overloaded(self) -> bool:
+        """Whether the machine has much more to do than it can."""
+
     def hint(self, service: Service, output: str) -> str:
         """What to do about an end with this output; may be empty."""
 
@@ -81,6 +87,8 @@ class Unit:
     process: Process | None = None
     step: int = 0
     deadline: float = 0.0
+    limit_s: float = 0.0
+    extensions: int = 0
     retry_at: float = 0.0
     probe_at: float = 0.0
     probes: int = 0
@@ -223,13 +231,12 @@ class Supervisor:
             return
         now = self._clock()
         if preparing:
-            unit.deadline = now + service.prepare[unit.step].timeout_s
+            self._limit(unit, service.prepare[unit.step].timeout_s)
             self._to(unit, "preparing")
             if unit.process is None:
                 self._next_step(unit)
             return
-        limit_s = service.ready.timeout_s if service.ready else service.timeout_s
-        unit.deadline = now + limit_s
+        self._limit(unit, service.ready.timeout_s if service.ready else service.timeout_s)
         unit.probe_at, unit.probes, unit.seen = now, 0, "not asked yet"
         self._to(unit, "starting")
 
@@ -243,9 +250,8 @@ class Supervisor:
         elif code is not None:
             unit.process = None
             self._failed(unit, self._error(unit, f"service `{name}` could not be prepared", code))
-        elif self._clock() >= unit.deadline:
-            limit_s = unit.service.prepare[unit.step].timeout_s
-            self._give_up(unit, f"preparing service `{name}` took more than {limit_s:g} s")
+        elif self._too_late(unit):
+            self._give_up(unit, f"preparing service `{name}` took more than {unit.limit_s:g} s")
 
     def _starting(self, unit: Unit) -> None:
         assert unit.process is not None
@@ -254,13 +260,13 @@ class Supervisor:
         if code is not None:
             self._ended(unit, code)
         elif service.kind == "oneshot":
-            if self._clock() >= unit.deadline:
-                self._give_up(unit, f"`{service.name}` took more than {service.timeout_s:g} s")
+            if self._too_late(unit):
+                self._give_up(unit, f"`{service.name}` took more than {unit.limit_s:g} s")
         elif service.ready is None:
             self._ready(unit)
-        elif self._clock() >= unit.deadline:
-            limit_s = service.ready.timeout_s
-            self._give_up(unit, f"service `{service.name}` was not ready within {limit_s:g} s")
+        elif self._too_late(unit):
+            name, limit_s = service.name, unit.limit_s
+            self._give_up(unit, f"service `{name}` was not ready within {limit_s:g} s")
         elif self._clock() >= unit.probe_at:
             answer = self._host.probe(service, unit.process)
             if answer is None:
@@ -270,6 +276,22 @@ class Supervisor:
             unit.seen = answer.seen
             if answer.ready:
                 self._ready(unit)
+
+    def _limit(self, unit: Unit, seconds: float) -> None:
+        unit.limit_s, unit.extensions = seconds, 0
+        unit.deadline = self._clock() + seconds
+
+    def _too_late(self, unit: Unit) -> bool:
+        """Whether the limit has passed for good; it is put off while the machine is overloaded."""
+        if self._clock() < unit.deadline:
+            return False
+        if unit.extensions == EXTENSIONS_MAX or not self._host.overloaded():
+            return True
+        step_s = unit.limit_s / (1 + unit.extensions)
+        unit.extensions += 1
+        unit.limit_s += step_s
+        unit.deadline += step_s
+        return False
 
     def _ready(self, unit: Unit) -> None:
         unit.ever_ready = True

@@ -42,6 +42,7 @@ class FakeHost:
         self.ready: set[str] = set()
         self.skipped: set[tuple[str, int]] = set()
         self.refused: dict[str, HeadwaterError] = {}
+        self.busy = False
 
     def launch(self, service: Service, step: int | None) -> FakeProcess | None:
         if service.name in self.refused:
@@ -60,6 +61,9 @@ class FakeHost:
 
     def log_path(self, service: Service) -> str:
         return f"run/{service.name}/stderr.log"
+
+    def overloaded(self) -> bool:
+        return self.busy
 
     def hint(self, service: Service, output: str) -> str:
         return "look there"
@@ -246,6 +250,21 @@ def test_a_service_that_is_not_ready_in_time_is_killed_and_told() -> None:
     assert error.message == "service `connect` was not ready within 60 s"
     assert error.detail.startswith("asked connect, ")
     assert "process is running" in error.detail
+
+
+def test_an_overloaded_machine_gets_more_time_but_not_without_end() -> None:
+    world = World(service("connect"))
+    world.host.busy = True
+    world.want("connect")
+    for _ in range(179):
+        world.after(1)
+    assert world.started == ["connect"]
+    assert not world.host.processes["connect"].killed
+    world.after(1)
+    assert world.host.processes["connect"].killed
+    error = world.supervisor.units["connect"].error
+    assert error is not None
+    assert error.message == "service `connect` was not ready within 180 s"
 
 
 def test_a_wrong_template_is_not_tried_again() -> None:
