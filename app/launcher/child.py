@@ -18,9 +18,13 @@ def main(arguments: list[str]) -> int:
     parent, uid, gid = (int(value) for value in arguments[:3])
     command = arguments[3:]
     if uid >= 0:
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+        except OSError as error:
+            sys.stderr.write(f"cannot become user {uid}: {error.strerror}\n")
+            return NOT_STARTED
     if parent > 0:
         # After the change of user, which clears it. The kernel kills us when the supervisor dies.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

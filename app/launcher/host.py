@@ -35,6 +35,8 @@ HINTS = (
     (r"(?i)no space left on device", "free some disk space, then run `up` again"),
     (r"(?i)OutOfMemoryError|Cannot allocate memory|insufficient memory",
      "free some memory, or stop other programs, then run `up` again"),
+    (r"cannot become user",
+     "this root may not change users (a container without the right?): run as an ordinary user"),
     (r"(?i)permission denied", "see which file it is in the log, and who owns it"),
 )  # fmt: skip
 

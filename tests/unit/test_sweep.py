@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from app.launcher import logs
 from app.launcher.host import RealHost
 from app.launcher.identity import Shelter, can_enter
 from app.launcher.lazy import LazyArtefacts
-from app.launcher.process import Identity
+from app.launcher.process import CHILD, Identity
 from app.launcher.service import Service
 from app.launcher.sweep import remove_stale_pid_file
 from app.settings import load
@@ -135,3 +137,27 @@ def test_a_death_gets_the_hint_that_fits_its_last_words(
     lamp = Service(name="lamp", folder=tmp_path, description="", command=["lamp"])
     assert hint in host.hint(lamp, output)
     host.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may become anybody")
+def test_a_process_that_may_not_change_its_user_says_so(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", str(CHILD), "0", "0", "0", "true"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 127
+    assert ended.stderr.startswith("cannot become user 0: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_process_runs_as_the_unprivileged_user_without_roots_groups(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", str(CHILD), "0", "65534", "65534", "id"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.stdout.startswith("uid=65534")
+    assert "(root)" not in ended.stdout
