@@ -78,7 +78,7 @@ def await_bronze_equals_kafka(carriers: Stack, prefix: str, within_s: float = 12
     def kept() -> int:
         return len(bronze(carriers.settings, BUCKET, f"{prefix}."))
 
-    until(kept, lambda n: n >= len(wanted), within_s=within_s, what="bronze is complete")
+    until(kept, lambda n: n >= len(wanted), within_s=within_s, what="bronze is complete", every_s=1)
     records = bronze(carriers.settings, BUCKET, f"{prefix}.")
     assert len(records) == len({place for place, _ in records})
     assert dict(records) == wanted
@@ -160,12 +160,12 @@ def test_every_record_is_kept_exactly_once_through_kills_of_worker_and_store(
 ) -> None:
     topics = ["kills.a", "kills.b", "kills.c"]
     make_topics(carriers, *topics, partitions=2)
-    connectors.put("kills", sink_config("kills", **{"flush.interval.ms": "300"}))
+    connectors.put("kills", sink_config("kills"))
     writer = Writer(carriers, topics, 2, seed)
     writer.start()
     try:
         for service in ("connect", "s3", "connect"):
-            enough = writer.committed + 500
+            enough = writer.committed + 300
             until(
                 lambda at=enough: writer.committed >= at,  # type: ignore[misc]
                 within_s=120,
@@ -187,7 +187,7 @@ def test_two_tasks_that_write_the_same_partitions_repeat_nothing(
     writer = Writer(carriers, ["rivals.a"], 2, seed)
     writer.start()
     try:
-        until(lambda: writer.committed >= 2000, within_s=120, what="the writer goes on")
+        until(lambda: writer.committed >= 1000, within_s=120, what="the writer goes on")
     finally:
         writer.stop()
     assert await_bronze_equals_kafka(carriers, "rivals") == writer.committed

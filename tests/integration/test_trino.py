@@ -114,35 +114,43 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
     def at(second: int) -> dt.datetime:
         return dt.datetime(2026, 11, 21, 10, 0, second, tzinfo=dt.timezone.utc)
 
+    why = "no key, and its replica identity is not FULL"
     ledger = [
-        # (batch, table, merged, Delta version, complete LSN, source time)
-        (1, "movies", at(10), 7, 0x1_0000_0010, at(9)),
-        (1, "", at(10), None, 0x1_0000_0010, at(9)),
-        (2, "ratings", at(20), 3, 0x1_0000_00AB, at(19)),
-        (2, "", at(20), None, 0x1_0000_00AB, at(19)),
-        (3, "ratings", at(30), 4, None, None),
+        # (batch, table, merged, Delta version, complete LSN, source time, refusal)
+        (1, "movies", at(10), 7, 0x1_0000_0010, at(9), None),
+        (1, "", at(10), None, 0x1_0000_0010, at(9), None),
+        (2, "ratings", at(20), 3, 0x1_0000_00AB, at(19), "refused, and mended since"),
+        (2, "keyless", at(20), None, None, None, why),
+        (2, "", at(20), None, 0x1_0000_00AB, at(19), None),
+        (3, "ratings", at(30), 4, None, None, None),
+        (4, "", at(30), None, 0x1_0000_00AB, None, None),
     ]
-    names = ["batch_id", "table_name", "merged_at", "delta_version", "complete_lsn", "source_time"]
-    time = pa.timestamp("us", "UTC")
-    types = [pa.int64(), pa.string(), time, pa.int64(), pa.int64(), time]
-    columns = [
-        pa.array(list(values), kind)
-        for values, kind in zip(zip(*ledger, strict=True), types, strict=True)
-    ]
-    server.write("ops/ledger", pa.table(dict(zip(names, columns, strict=True))))
+    time, text = pa.timestamp("us", "UTC"), pa.string()
+    types = {
+        "batch_id": pa.int64(),
+        "table_name": text,
+        "merged_at": time,
+        "delta_version": pa.int64(),
+        "complete_lsn": pa.int64(),
+        "source_time": time,
+        "refusal": text,
+    }
+    columns = zip(types.items(), zip(*ledger, strict=True), strict=True)
+    table = {name: pa.array(list(values), kind) for (name, kind), values in columns}
+    server.write("ops/ledger", pa.table(table))
     server.until_there("ops", "ledger", "freshness")
     found = server.query(
         "SELECT table_name, complete_lsn, complete_pg_lsn, source_time, last_merged_at, "
-        "last_delta_version FROM ops.freshness ORDER BY table_name"
+        "last_delta_version, refusal FROM ops.freshness ORDER BY table_name"
     )
     newest = (0x1_0000_00AB, "1/AB", at(19))
     assert [tuple(_as_utc(value) for value in row) for row in found] == [
-        ("movies", *newest, at(10), 7),
-        ("ratings", *newest, at(30), 4),
+        ("keyless", None, None, None, at(20), None, why),
+        ("movies", *newest, at(10), 7, None),
+        ("ratings", *newest, at(30), 4, None),
     ]
-    assert all(
-        seconds > 0 for (seconds,) in server.query("SELECT seconds_behind FROM ops.freshness")
-    )
+    behind = "SELECT count_if(seconds_behind > 0), count(*) FROM ops.freshness"
+    assert server.query(behind) == [(2, 3)]
 
 
 def test_the_next_query_sees_every_commit_through_checkpoints_and_clean_up(

@@ -33,15 +33,26 @@ final class Recovery {
       bucket.requireConditionalPuts();
       probed = true;
     }
-    Map<TopicPartition, KafkaLog.Extent> extents = kafka.extents(partitions);
-    Map<TopicPartition, PartitionBuffer> begun = new HashMap<>();
+    // The bucket first: what another task still writes meanwhile must not seem to lie beyond
+    // Kafka's end. Its objects make the next put find the name taken, and begin again.
+    Map<TopicPartition, Bucket.Last> lasts = new HashMap<>();
     for (TopicPartition partition : partitions) {
-      String prefix = partition.topic() + "/partition=" + partition.partition() + "/";
-      KafkaLog.Extent extent = extents.get(partition);
-      long next = next(partition, bucket.last(prefix), extent);
-      begun.put(partition, new PartitionBuffer(prefix, extent.topicId(), next));
+      lasts.put(partition, bucket.last(prefix(partition)));
     }
+    Map<TopicPartition, PartitionBuffer> begun = new HashMap<>();
+    kafka
+        .extents(partitions)
+        .forEach(
+            (partition, extent) -> {
+              long next = next(partition, lasts.get(partition), extent);
+              begun.put(
+                  partition, new PartitionBuffer(prefix(partition), extent.topicId(), next));
+            });
     return begun;
+  }
+
+  private static String prefix(TopicPartition partition) {
+    return partition.topic() + "/partition=" + partition.partition() + "/";
   }
 
   private long next(TopicPartition partition, Bucket.Last last, KafkaLog.Extent extent) {
