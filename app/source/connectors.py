@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from app.errors import HeadwaterError
 from app.settings import ROOT, Settings, load
 from app.source.database import address_of, connect
 from app.source.preflight import ensure_ready
+from app.source.record import DONE, forget_all, pattern, record
 from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
 from app.source.worker import Task, Worker, WorkerBusy, patiently
 
@@ -50,7 +50,7 @@ def source_config(
         "slot.name": SLOT,
         "publication.name": PUBLICATION,
         # Debezium would snapshot every table of the database, whatever is published.
-        "snapshot.include.collection.list": ",".join(_pattern(name) for name in names),
+        "snapshot.include.collection.list": ",".join(pattern(name) for name in names),
     }
 
 
@@ -60,12 +60,17 @@ def register_all(settings: Settings, worker: Worker) -> None:
     Raises: HeadwaterError with the worker's own words where it refuses one, or one fails.
     """
     role = address_of(settings.capture_dsn).user
-    with connect(settings.source_dsn, application="headwater connectors") as connection:
-        tables = [table for table in source_tables(connection, role) if table.published]
     configs = {name: _read(path) for name, path in FILES.items()}
     registered = patiently(
         lambda: worker.config(SOURCE), within_s=WORKER_WAIT_S, what="asking Kafka Connect"
     )
+    with connect(settings.source_dsn, application="headwater connectors") as connection:
+        tables = [table for table in source_tables(connection, role) if table.published]
+        if not registered:
+            # The initial snapshot covers all that is published now.
+            with connection.transaction():
+                forget_all(connection)
+                record(connection, tables, DONE)
     configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, tables)
     if registered:
         # What was snapshotted first is history; a new list would only restart the connector.
@@ -81,7 +86,7 @@ def register_all(settings: Settings, worker: Worker) -> None:
         )
     for name in configs:
         patiently(
-            lambda name=name: _all_running(worker, name),  # type: ignore[misc]
+            lambda name=name: running(worker, name),  # type: ignore[misc]
             within_s=RUNNING_WAIT_S,
             what=f"waiting for connector `{name}` to run",
         )
@@ -115,7 +120,11 @@ def _validate(worker: Worker, name: str, config: Mapping[str, str]) -> None:
         )
 
 
-def _all_running(worker: Worker, name: str) -> list[Task]:
+def running(worker: Worker, name: str) -> list[Task]:
+    """The connector and its tasks, all of them running.
+
+    Raises: WorkerBusy while they are not yet, HeadwaterError where one failed.
+    """
     tasks = worker.tasks(name)
     failed = [task for task in tasks if task.state == "FAILED"]
     if failed:
@@ -134,11 +143,6 @@ def _all_running(worker: Worker, name: str) -> list[Task]:
 def _read(path: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads(path.read_text())
     return found
-
-
-def _pattern(name: str) -> str:
-    """A regular expression that matches exactly this name; a comma would end it."""
-    return re.escape(name).replace(",", r"\x2c")
 
 
 if __name__ == "__main__":

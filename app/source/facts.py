@@ -102,7 +102,7 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str) -> Fac
 
 
 def _one(connection: Connection, query: str) -> str | int:
-    row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+    row = connection.execute(query).fetchone()
     assert row is not None  # each of these queries always gives one row
     found: str | int = row[0]
     return found
@@ -185,7 +185,7 @@ def _publication(connection: Connection) -> Publication | None:
             [PUBLICATION],
         )
         narrowed = tuple(name for (name,) in rows)
-    return Publication(*row, narrowed=narrowed)
+    return Publication(bool(row[0]), bool(row[1]), bool(row[2]), narrowed)
 
 
 def _slot(connection: Connection) -> Slot | None:

@@ -75,4 +75,4 @@ def _statements(text: str) -> Iterable[str]:
 
 def _filled(statement: str, parts: dict[str, sql.Composable]) -> sql.Composed:
     # The text is this repository's own file, not anybody's input.
-    return sql.SQL(statement).format(**parts)  # type: ignore[arg-type]
+    return sql.SQL(statement).format(**parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from psycopg import sql
 
@@ -181,16 +181,21 @@ def _publication(facts: Facts) -> Iterator[Finding]:
 
 
 def _tables(facts: Facts) -> Iterator[Finding]:
-    shared = {later: earlier for later, earlier in collisions(
-        (table.schema, table.name) for table in facts.tables if not table.uncapturable()
-    )}  # fmt: skip
+    refused = refused_names(facts.tables)
     for table in facts.tables:
-        earlier = shared.get((table.schema, table.name))
-        if earlier is not None:
-            reason = f"would share its silver table with {'.'.join(earlier)}: rename one of them"
-            yield Finding(f"table {table}", LEFT_OUT, reason)
+        if table in refused:
+            yield Finding(f"table {table}", LEFT_OUT, refused[table])
         else:
             yield _table(facts, table)
+
+
+def refused_names(tables: Sequence[SourceTable]) -> dict[SourceTable, str]:
+    """The tables whose silver table would be an earlier one's, each with the reason."""
+    by_name = {(t.schema, t.name): t for t in tables if not t.uncapturable()}
+    return {
+        by_name[later]: f"would share its silver table with {'.'.join(earlier)}: rename one of them"
+        for later, earlier in collisions(by_name)
+    }
 
 
 def _table(facts: Facts, table: SourceTable) -> Finding:
@@ -208,8 +213,11 @@ def _table(facts: Facts, table: SourceTable) -> Finding:
         mends.append(runnable(sql.SQL("ALTER ROLE {} BYPASSRLS").format(role)))
     if not table.readable:
         mends += [runnable(statement) for statement in table.grant(facts.role.name)]
-    if not table.published:
+    if not table.published and facts.slot is None:
         mends.append(runnable(table.publish()))
+    elif not table.published:
+        # Its earlier rows must be snapshotted too, which the running stack sees to (capture.py).
+        mends.append(Mend("-- the running stack takes it in, where it was started with --apply"))
     if problem:
         # Published as it is, it would stop the connector or the application: that must be mended.
         return Finding(check, MISSING if table.published else LEFT_OUT, problem, tuple(mends))

@@ -114,22 +114,23 @@ def apply_mends(connection: Connection, findings: Sequence[Finding]) -> int:
 
 
 def _apply(connection: Connection, finding: Finding) -> int:
-    statements = [(mend.shown, mend.run) for mend in finding.mends if mend.run is not None]
+    mends = [mend for mend in finding.mends if mend.run is not None]
     shown = ""
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
-            for shown, statement in statements:
-                connection.execute(statement)
+            for mend in mends:
+                shown = mend.shown
+                connection.execute(mend.run or "")
     except psycopg.Error as error:
         raise HeadwaterError(
             f"{finding.check}: the source refused a change",
             detail=f"{shown}\n{str(error).strip()}",
             hint=_hint_for(error),
         ) from None
-    for shown, _ in statements:
-        print(f"applied: {shown}", file=sys.stderr)
-    return len(statements)
+    for mend in mends:
+        print(f"applied: {mend.shown}", file=sys.stderr)
+    return len(mends)
 
 
 def _findings(connection: Connection, source: Source) -> list[Finding]:

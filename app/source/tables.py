@@ -17,8 +17,10 @@ OWN_TABLES = ("heartbeat", "signal")
 # the pipeline's own. Members of extensions and the parts of partitioned tables are left out: the
 # former belong to the extension, the latter travel under their root's name.
 _TABLES = """
-SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relreplident::text,
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+       -- A deferrable key does not identify rows: the server takes it for no key here.
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
+               AND i.indimmediate),
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
                AND i.indisreplident),
        EXISTS (SELECT FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
@@ -45,6 +47,7 @@ class SourceTable:
     """One table of the source.
 
     Args:
+        oid: tells a table from an earlier one of the same name.
         kind: r (plain), p (partitioned), f (foreign).
         persistence: p (permanent), u (unlogged).
         identity: replica identity: d (default), f (full), i (index), n (nothing).
@@ -56,6 +59,7 @@ class SourceTable:
         generated: its stored generated columns.
     """
 
+    oid: int
     schema: str
     name: str
     kind: str
@@ -66,7 +70,7 @@ class SourceTable:
     published: bool
     readable: bool
     row_security: bool
-    generated: tuple[str, ...] = ()
+    generated: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -74,11 +78,6 @@ class SourceTable:
     @property
     def identifier(self) -> sql.Identifier:
         return sql.Identifier(self.schema, self.name)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is captured, or would be if it could be captured at all."""
-        return self.published and self.readable
 
     def uncapturable(self) -> str | None:
         """Why no setting makes this table capturable; None where it can be."""
@@ -135,4 +134,4 @@ def source_tables(connection: Connection, role: str) -> list[SourceTable]:
     """
     values = {"publication": PUBLICATION, "role": role, "own_schema": OWN_SCHEMA}
     rows = connection.execute(_TABLES, values).fetchall()
-    return [SourceTable(*row[:-1], generated=tuple(row[-1])) for row in rows]
+    return [SourceTable(*(*row[:-1], tuple(row[-1]))) for row in rows]

@@ -1,0 +1,134 @@
+"""Takes tables that appeared after the start into the capture, with the rows they already have.
+
+A table with a key:
+1. in one transaction, with writers held off for that moment: grant, publish, note as pending.
+   Whatever is written later is streamed;
+2. the connector task is restarted once, for Debezium knows only the tables that it saw at its
+   start or in the stream;
+3. an incremental snapshot is signalled, and signalled again until it succeeds. It runs beside the
+   stream and survives restarts.
+
+A table without a key (kept as a bag of rows) has nothing by which a snapshot and the stream could
+be told apart. So writers are held off from before its blocking snapshot until it is published.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from app.source.database import Connection
+from app.source.notices import Notices
+from app.source.record import DONE, PENDING, ask_for_snapshot, record
+from app.source.tables import SourceTable
+
+# Writers of a table wait while its lock is waited for, and while it is held.
+LOCK_WAIT_MS = 2_000
+BAG_SNAPSHOT_S_MAX = 60.0
+_POLL_MS = 100
+
+
+def publish_keyed(connection: Connection, tables: Sequence[SourceTable], role: str) -> bool:
+    """Step 1 for tables with a key; returns whether any of them has rows to be snapshotted.
+
+    A table that is busy with a long transaction is left for the next pass.
+    """
+    pending = False
+    for table in tables:
+        try:
+            _grant(connection, table, role)
+            with _held(connection, table):
+                has_rows = _has_rows(connection, table)
+                connection.execute(table.publish())
+                record(connection, [table], PENDING if has_rows else DONE)
+        except psycopg.Error as error:
+            _tell_refused(table, error)
+        else:
+            pending = pending or has_rows
+            _tell(f"{table}: taken into the capture" + (", snapshot to come" if has_rows else ""))
+    return pending
+
+
+def publish_bag(
+    connection: Connection,
+    signalling: Connection,
+    table: SourceTable,
+    role: str,
+    notices: Notices,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Take in a table without a key; returns whether it is done.
+
+    Args:
+        connection: as the owner; holds the lock.
+        signalling: another session, which commits at once.
+    """
+    try:
+        _grant(connection, table, role)
+        with _held(connection, table):
+            if _has_rows(connection, table):
+                mark = f"bag-{table.oid}-{time.time_ns()}"
+                ask_for_snapshot(signalling, [table], kind="blocking", mark=mark)
+                _await_scan(table, notices, clock() + BAG_SNAPSHOT_S_MAX, clock)
+            connection.execute(table.publish())
+            record(connection, [table], DONE)
+    except (psycopg.Error, TimeoutError) as error:
+        _tell_refused(table, error)
+        return False
+    _tell(f"{table}: taken into the capture, as a bag of rows")
+    return True
+
+
+def signal_incremental(connection: Connection, tables: Sequence[SourceTable]) -> None:
+    """Step 3: ask for the rows that the tables had before they were published."""
+    mark = f"rows-{time.time_ns()}"
+    ask_for_snapshot(connection, tables, kind="incremental", mark=mark)
+    _tell(f"snapshot signalled: {', '.join(map(str, tables))}")
+
+
+def _grant(connection: Connection, table: SourceTable, role: str) -> None:
+    if not table.readable:
+        for statement in table.grant(role):
+            connection.execute(statement)
+
+
+@contextmanager
+def _held(connection: Connection, table: SourceTable) -> Iterator[None]:
+    """A transaction that writers of the table wait for, and that waited for them."""
+    with connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        lock = sql.SQL("LOCK TABLE {} IN SHARE MODE").format(table.identifier)
+        connection.execute(lock)
+        yield
+
+
+def _has_rows(connection: Connection, table: SourceTable) -> bool:
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table.identifier)
+    row = connection.execute(query).fetchone()
+    return bool(row and row[0])
+
+
+def _await_scan(
+    table: SourceTable, notices: Notices, limit: float, clock: Callable[[], float]
+) -> None:
+    while clock() < limit:
+        for scan in notices.scans(_POLL_MS):
+            if scan.table == str(table):
+                if scan.succeeded:
+                    return
+                raise TimeoutError(f"its snapshot ended with {scan.status}")
+    raise TimeoutError(f"its snapshot did not end within {BAG_SNAPSHOT_S_MAX:.0f} s")
+
+
+def _tell_refused(table: SourceTable, error: Exception) -> None:
+    _tell(f"{table}: not taken in yet: {str(error).strip()}")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

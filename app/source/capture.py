@@ -1,0 +1,225 @@
+"""Guards the capture while the stack runs: `python -m app.source.capture`.
+
+Every few seconds:
+1. connector tasks that failed are started again, with back-off and a limit;
+2. tables that are not captured are taken in where that is allowed, and told where it is not;
+3. tables whose earlier rows are still to be snapshotted are seen through.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+from kafka.errors import KafkaError
+
+from app.errors import HeadwaterError
+from app.settings import Settings, load
+from app.source.adoption import publish_bag, publish_keyed, signal_incremental
+from app.source.connectors import BRONZE, RUNNING_WAIT_S, SOURCE, running
+from app.source.database import Connection, address_of, connect
+from app.source.judge import refused_names
+from app.source.notices import Notices
+from app.source.record import DONE, PENDING, record, states
+from app.source.repair import Repair
+from app.source.tables import SourceTable, source_tables
+from app.source.worker import Worker, WorkerBusy, patiently
+
+PASS_S = 5.0
+# An incremental snapshot that says nothing for so long is signalled again: repeating one changes
+# nothing but the work, and a large table takes its time.
+SIGNAL_AGAIN_S = 600.0
+APPLICATION = "headwater capture"
+
+
+class Capture:
+    """One guard of one source; `step` is one pass."""
+
+    def __init__(
+        self, settings: Settings, worker: Worker, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._clock = clock
+        self._role = address_of(settings.capture_dsn).user
+        self._repair = Repair(clock)
+        self._connection: Connection | None = None
+        self._notices: Notices | None = None
+        self._told: dict[str, str] = {}
+        self._since: str | None = None  # by the source's clock
+        self._signalled_at: dict[int, float] = {}
+
+    def step(self) -> None:
+        """One pass; what cannot be reached now is told once and tried again in the next.
+
+        Raises: HeadwaterError where a connector keeps failing.
+        """
+        try:
+            self._restart_failed()
+        except WorkerBusy as error:
+            self._tell("connect", f"Kafka Connect does not answer: {error}")
+        else:
+            self._untell("connect")
+        try:
+            self._take_in(self._source())
+        except (HeadwaterError, psycopg.Error, KafkaError, WorkerBusy) as error:
+            self._tell("source", str(error))
+            self._disconnect()
+        else:
+            self._untell("source")
+
+    def _restart_failed(self) -> None:
+        tasks = [task for name in (SOURCE, BRONZE) for task in self._worker.tasks(name)]
+        for task in self._repair.due(tasks):
+            print(f"connector {task} failed, restarting it: {task.why}", file=sys.stderr)
+            self._worker.restart(task)
+
+    def _take_in(self, connection: Connection) -> None:
+        tables = source_tables(connection, self._role)
+        names = refused_names(tables)
+        absent = [table for table in tables if not table.published and not table.uncapturable()]
+        wanted = []
+        for table in absent:
+            reason = names.get(table) or table.identity_problem()
+            if reason or not self._settings.may_apply:
+                reason = reason or "it is not in the publication"
+                fix = table.identity_fix() if table.identity_problem() else table.publish()
+                hint = f"\n  hint: {fix.as_string(None)};" if table not in names else ""
+                self._tell(str(table), f"{table} is not captured: {reason}{hint}")
+            else:
+                wanted.append(table)
+        if not self._streams(connection):
+            return
+        keyed = [table for table in wanted if table.has_key]
+        if publish_keyed(connection, keyed, self._role):
+            self._restart_source()
+        for table in wanted:
+            if not table.has_key:
+                self._take_in_bag(connection, table)
+        if self._streams(connection):
+            self._see_through(connection)
+
+    def _take_in_bag(self, connection: Connection, table: SourceTable) -> None:
+        notices = self._open_notices()
+        with connect(self._settings.capture_dsn, application=APPLICATION) as signalling:
+            publish_bag(connection, signalling, table, self._role, notices, self._clock)
+
+    def _see_through(self, connection: Connection) -> None:
+        """Signal what is pending, and note what has ended."""
+        known = states(connection)
+        tables = [t for t in source_tables(connection, self._role) if t.published and t.readable]
+        unknown = [table for table in tables if table.oid not in known]
+        if unknown:
+            self._take_over(connection, unknown)
+        pending = {str(t): t for t in tables if known.get(t.oid) == PENDING}
+        if not pending:
+            return
+        for scan in self._open_notices().scans(wait_ms=0):
+            table = pending.get(scan.table)
+            if table is not None and scan.succeeded:
+                record(connection, [table], DONE)
+                del pending[scan.table]
+                print(f"{table}: its earlier rows are snapshotted", file=sys.stderr)
+            elif table is not None:
+                print(f"{table}: its snapshot ended with {scan.status}", file=sys.stderr)
+                self._signalled_at.pop(table.oid, None)
+        self._signal(connection, list(pending.values()))
+
+    def _streams(self, connection: Connection) -> bool:
+        """Whether the connector is past its initial snapshot since this guard last looked away.
+
+        A restart would begin that snapshot again, and a blocking one would wait behind it; the
+        heartbeat beats only in the stream.
+        """
+        if self._since is None:
+            row = connection.execute("SELECT clock_timestamp()::text").fetchone()
+            self._since = str(row[0]) if row else None
+        row = connection.execute(
+            "SELECT EXISTS (SELECT FROM headwater.heartbeat WHERE beaten_at > %s::timestamptz)",
+            [self._since],
+        ).fetchone()
+        return bool(row and row[0])
+
+    def _signal(self, connection: Connection, pending: Sequence[SourceTable]) -> None:
+        now = self._clock()
+        due = [t for t in pending if now >= self._signalled_at.get(t.oid, now - 1) + SIGNAL_AGAIN_S
+               or t.oid not in self._signalled_at]  # fmt: skip
+        if due:
+            signal_incremental(connection, due)
+            self._signalled_at.update({table.oid: now for table in due})
+
+    def _take_over(self, connection: Connection, tables: Sequence[SourceTable]) -> None:
+        """Tables that somebody else put into the publication while the stack ran."""
+        record(connection, [table for table in tables if table.has_key], PENDING)
+        record(connection, [table for table in tables if not table.has_key], DONE)
+        for table in tables:
+            if not table.has_key:
+                print(
+                    f"{table}: published by hand and without a key: the rows that it had before "
+                    f"are not in the lake\n  hint: ALTER PUBLICATION headwater DROP TABLE {table}; "
+                    "and start with --apply",
+                    file=sys.stderr,
+                )
+        self._restart_source()
+
+    def _restart_source(self) -> None:
+        """Let Debezium read the definitions of all tables anew."""
+        self._open_notices()  # before anything is signalled, or its end could be missed
+        for task in self._worker.tasks(SOURCE):
+            if task.task is not None:
+                self._worker.restart(task)
+        patiently(
+            lambda: running(self._worker, SOURCE),
+            within_s=RUNNING_WAIT_S,
+            what=f"waiting for connector `{SOURCE}` to run again",
+        )
+        self._since = None
+
+    def _source(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._settings.source_dsn, application=APPLICATION)
+        return self._connection
+
+    def _open_notices(self) -> Notices:
+        if self._notices is None:
+            self._notices = Notices(self._settings.kafka, self._settings.topic_prefix)
+        return self._notices
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._notices is not None:
+            self._notices.close()
+        self._connection = self._notices = self._since = None
+        # What ended meanwhile went unseen: signal again.
+        self._signalled_at.clear()
+
+    def _tell(self, topic: str, text: str) -> None:
+        """Say it once, and again when it changes."""
+        if self._told.get(topic) != text:
+            self._told[topic] = text
+            print(text, file=sys.stderr, flush=True)
+
+    def _untell(self, topic: str) -> None:
+        if self._told.pop(topic, None) is not None:
+            print(f"{topic}: reachable again", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Guard until stopped; the exit code is 1 where a connector keeps failing."""
+    settings = load()
+    capture = Capture(settings, Worker(settings.connect_url))
+    print("watching the source", file=sys.stderr, flush=True)
+    while True:
+        try:
+            capture.step()
+        except HeadwaterError as error:
+            print(error, file=sys.stderr)
+            return 1
+        time.sleep(PASS_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Which tables the capture has taken in, kept in the source: rows of `headwater.signal`.
+
+A row `taken-<oid>` stands for one table. Its type is `log` while the table's earlier rows are
+still to be snapshotted (Debezium writes such a signal into its log, no more), then `done`. The
+object identifier tells a table from an earlier one of the same name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from app.source.database import Connection
+from app.source.tables import SourceTable
+
+_PREFIX = "taken-"
+PENDING, DONE = "log", "done"
+
+
+def record(connection: Connection, tables: Iterable[SourceTable], state: str) -> None:
+    """Note that these tables are taken in; `state` is PENDING or DONE."""
+    for table in tables:
+        message = json.dumps({"message": f"taken into the capture: {table}"})
+        connection.execute(
+            "INSERT INTO headwater.signal (id, type, data) VALUES (%s, %s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET type = excluded.type, data = excluded.data",
+            [f"{_PREFIX}{table.oid}", state, message],
+        )
+
+
+def forget_all(connection: Connection) -> None:
+    """Begin anew: the next snapshot is an initial one of everything."""
+    connection.execute("DELETE FROM headwater.signal")
+
+
+def states(connection: Connection) -> dict[int, str]:
+    """Table's object identifier → PENDING or DONE, for each table taken in."""
+    rows = connection.execute(
+        "SELECT id, type FROM headwater.signal WHERE starts_with(id, %s)", [_PREFIX]
+    )
+    return {int(key[len(_PREFIX) :]): state for key, state in rows}
+
+
+def ask_for_snapshot(
+    connection: Connection, tables: Sequence[SourceTable], *, kind: str, mark: str
+) -> None:
+    """Signal Debezium to snapshot these tables.
+
+    Args:
+        kind: `incremental` (beside the stream, by key) or `blocking` (the stream waits).
+        mark: tells this signal from others; at most 64 characters.
+    """
+    data = {"type": kind, "data-collections": [pattern(str(table)) for table in tables]}
+    connection.execute(
+        "INSERT INTO headwater.signal (id, type, data) VALUES (%s, 'execute-snapshot', %s)",
+        [mark, json.dumps(data)],
+    )
+
+
+def pattern(name: str) -> str:
+    """The regular expression, as Debezium takes it in lists, that matches exactly this name."""
+    # A comma would end it; letters, digits and _ mean themselves.
+    return "".join(c if c.isalnum() or c == "_" else f"\\x{{{ord(c):x}}}" for c in name)

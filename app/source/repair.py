@@ -1,0 +1,58 @@
+"""Which failed connector tasks to start again, and when: Connect itself never does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from app.errors import HeadwaterError
+from app.source.worker import Task
+
+RESTARTS_MAX = 10
+BACKOFF_S = 2.0
+BACKOFF_MAX_S = 60.0
+# A task that ran this long after a restart has recovered: its count begins anew.
+RECOVERED_AFTER_S = 300.0
+
+
+@dataclass
+class _History:
+    restarts: int = 0
+    due_at: float = 0.0
+
+
+class Repair:
+    """Remembers restarts; `due` turns what was observed into what is to be restarted now."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._histories: dict[tuple[str, int | None], _History] = {}
+
+    def due(self, tasks: Iterable[Task]) -> list[Task]:
+        """The failed ones whose back-off is over.
+
+        Raises: HeadwaterError, with why it failed, once one was restarted RESTARTS_MAX times and
+            never recovered.
+        """
+        now = self._clock()
+        chosen = []
+        for task in tasks:
+            place = (task.connector, task.task)
+            history = self._histories.get(place)
+            if task.state == "RUNNING" and history and now > history.due_at + RECOVERED_AFTER_S:
+                del self._histories[place]
+            if task.state != "FAILED":
+                continue
+            history = self._histories.setdefault(place, _History(due_at=now))
+            if now < history.due_at:
+                continue
+            if history.restarts >= RESTARTS_MAX:
+                raise HeadwaterError(
+                    f"connector {task} fails again and again: {history.restarts} restarts in a row",
+                    detail=task.why,
+                    hint="see `headwater logs connect`; what it waits for must be mended first",
+                )
+            history.restarts += 1
+            history.due_at = now + min(BACKOFF_MAX_S, BACKOFF_S * 2 ** (history.restarts - 1))
+            chosen.append(task)
+        return chosen
