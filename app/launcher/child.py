@@ -7,6 +7,7 @@ at a fork are never released in the child.
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 
@@ -17,6 +18,9 @@ NOT_STARTED = 127
 def main(arguments: list[str]) -> int:
     parent, uid, gid = (int(value) for value in arguments[:3])
     command = arguments[3:]
+    # Looked up, and everything imported, before the change of user: the new one may be unable to
+    # read this Python's own files (an interpreter under /root).
+    program = shutil.which(command[0]) or command[0]
     if uid >= 0:
         try:
             os.setgroups([])
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)
+        os.execv(program, command)
     except OSError as error:
         sys.stderr.write(f"cannot start {command[0]}: {error.strerror}\n")
         return NOT_STARTED
