@@ -14,7 +14,9 @@ from spark_streaming.pgtext import raw_value
 from spark_streaming.types import Column
 
 PLACEHOLDER = "__debezium_unavailable_value"
-_PLACEHOLDER_BASE64 = base64.b64encode(PLACEHOLDER.encode()).decode()
+_MARKER = PLACEHOLDER.encode()
+_MARKER_BASE64 = base64.b64encode(_MARKER)
+_PLACEHOLDER_BASE64 = _MARKER_BASE64.decode()
 
 Row = tuple[Any, ...]
 
@@ -37,9 +39,7 @@ class Layout:
         self._left_out = frozenset(contract.left_out)
         self._missing = [_missing(column) for column in columns]
         self._toastable = [n for n, column in enumerate(columns) if column.toastable]
-        self._markers = [PLACEHOLDER.encode()]
-        if any(columns[number].kind == "bytes" for number in self._toastable):
-            self._markers.append(_PLACEHOLDER_BASE64.encode())
+        self._has_bytes = any(columns[number].kind == "bytes" for number in self._toastable)
 
     def aligned(self, image: dict[str, Any]) -> tuple[Row, set[str], set[str]]:
         """An image whose columns are not the contract's: (row, unknown names, absent names).
@@ -60,7 +60,9 @@ class Layout:
 
     def may_have_gaps(self, value: bytes) -> bool:
         """Whether an event could leave out an unchanged value; never wrongly False."""
-        return bool(self._toastable) and any(marker in value for marker in self._markers)
+        if not self._toastable:
+            return False
+        return _MARKER in value or (self._has_bytes and _MARKER_BASE64 in value)
 
     def gaps(self, row: Row) -> list[int]:
         """The numbers of the columns whose value the event left out.

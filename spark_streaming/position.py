@@ -21,8 +21,8 @@ class Position(NamedTuple):
 
 
 START = Position(0, 0, 0)
-# Where a topic's marks keep its last TRUNCATE: Kafka numbers partitions from 0.
-_TRUNCATE = -1
+# The partition under which a topic's marks keep its last TRUNCATE: Kafka's begin at 0.
+TRUNCATE = -1
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class HighWater:
 
     def truncated(self, topic: str) -> Position:
         """The position of the topic's last TRUNCATE; START without one."""
-        return self.get(topic, _TRUNCATE)
+        return self.get(topic, TRUNCATE)
 
     def merge(self, other: HighWater) -> HighWater:
         """The greater of both, for each partition that either knows."""
@@ -52,7 +52,11 @@ class HighWater:
 
     def of_topic(self, topic: str) -> HighWater:
         """The part that concerns one topic."""
-        return HighWater({k: v for k, v in self.positions.items() if k[0] == topic})
+        return HighWater({place: m for place, m in self.positions.items() if place[0] == topic})
+
+    def marks(self, topic: str) -> dict[int, Position]:
+        """One topic's marks by partition, with its last TRUNCATE under TRUNCATE."""
+        return {place[1]: mark for place, mark in self.positions.items() if place[0] == topic}
 
     def to_json(self) -> str:
         """`{topic: {partition: [last commit LSN, LSN, total order]}}`."""
@@ -74,11 +78,6 @@ class HighWater:
             )
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a high-water mark: {error}") from error
-
-
-def truncate_place(topic: str) -> tuple[str, int]:
-    """The key of `HighWater.positions` that holds a topic's last TRUNCATE."""
-    return topic, _TRUNCATE
 
 
 def parse_sequence(sequence: str) -> tuple[int | None, int | None]:
