@@ -42,7 +42,7 @@ final class BronzeConfig extends AbstractConfig {
               Importance.MEDIUM, "An object of this many bytes before compression is put at once.")
           .define("buffer.bytes.max", Type.INT, 32 << 20, Range.between(64 << 10, 1 << 30),
               Importance.MEDIUM, "All open partitions together hold at most this, uncompressed.")
-          .define("gzip.level", Type.INT, 6, Range.between(1, 9), Importance.LOW,
+          .define("gzip.level", Type.INT, 3, Range.between(1, 9), Importance.LOW,
               "1 is fastest, 9 is smallest.")
           .define("put.threads", Type.INT, 4, Range.between(1, 64), Importance.LOW,
               "Objects that one task puts at the same time.")

@@ -1,0 +1,96 @@
+"""The configuration under connect/ agrees with itself, with the settings and with its docs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from app.lake import hops
+from app.settings import load
+
+ROOT = Path(__file__).resolve().parents[2]
+CONNECT = ROOT / "connect"
+SINK = CONNECT / "bronze-sink/src/main/java/dev/headwater/bronze"
+DEFINED = re.compile(r'\.define\(\s*"([^"]+)"')
+FRAMEWORK = ("connector.class", "tasks.max", "topics.regex", "errors.tolerance")
+
+
+def properties(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    pairs = [line.split("=", 1) for line in lines]
+    assert len({key for key, _ in pairs}) == len(pairs), "a key stands twice"
+    return dict(pairs)
+
+
+def bronze() -> dict[str, str]:
+    config: dict[str, str] = json.loads((CONNECT / "bronze.json").read_text())
+    return config
+
+
+def sink_settings() -> list[str]:
+    return DEFINED.findall((SINK / "BronzeConfig.java").read_text())
+
+
+def test_every_variable_that_a_connector_names_is_one_that_the_worker_gets(tmp_path: Path) -> None:
+    given = load(tmp_path).environment()
+    for path in (CONNECT / "bronze.json", ROOT / "debezium/connector.json"):
+        named = re.findall(r"\$\{env:([^}]*)}", path.read_text())
+        assert named
+        assert [name for name in named if name not in given] == []
+
+
+def test_the_sinks_configuration_holds_no_address_and_no_secret_of_its_own() -> None:
+    for key, value in bronze().items():
+        if key.startswith(("s3.", "kafka.", "bucket")):
+            assert re.fullmatch(r"\$\{env:HEADWATER_[A-Z0-9_]+}", value), key
+
+
+def test_the_sinks_configuration_names_only_settings_that_exist() -> None:
+    known = (*sink_settings(), *FRAMEWORK)
+    extra = [
+        key
+        for key in bronze()
+        if key not in known and not key.startswith(("consumer.override.", "kafka."))
+        if not key.endswith(".converter")
+    ]
+    assert extra == []
+
+
+def test_every_setting_of_the_sink_is_documented() -> None:
+    readme = (CONNECT / "README.md").read_text()
+    assert [name for name in sink_settings() if f"`{name}`" not in readme] == []
+
+
+def test_the_largest_message_is_the_same_for_broker_worker_and_source() -> None:
+    broker = properties(CONNECT / "kafka/server.properties")["message.max.bytes"]
+    worker = properties(CONNECT / "worker/worker.properties")["producer.max.request.size"]
+    source = json.loads((ROOT / "debezium/connector.json").read_text())
+    assert broker == worker == source["producer.override.max.request.size"]
+
+
+@pytest.mark.parametrize("name", ["kafka/server.properties", "worker/worker.properties"])
+def test_a_server_listens_on_loopback_only(name: str) -> None:
+    listeners = properties(CONNECT / name)["listeners"].split(",")
+    assert all(re.search(r"://127\.0\.0\.1:", listener) for listener in listeners)
+
+
+def test_the_object_store_listens_on_loopback_and_asks_for_the_generated_keys() -> None:
+    store = properties(CONNECT / "s3/s3proxy.properties")
+    assert store["s3proxy.endpoint"].startswith("http://127.0.0.1:")
+    assert store["s3proxy.authorization"] == "aws-v2-or-v4"
+    assert store["s3proxy.credential"] == "${secret.s3_secret_key}"
+
+
+def test_the_worker_writes_exactly_once_and_hides_secrets() -> None:
+    worker = properties(CONNECT / "worker/worker.properties")
+    assert worker["exactly.once.source.support"] == "enabled"
+    assert worker["config.providers"] == "env"
+    assert worker["config.providers.env.param.allowlist.pattern"] == "HEADWATER_.*"
+
+
+def test_readers_and_the_sink_divide_a_partition_into_the_same_blocks() -> None:
+    [block] = re.findall(r"BLOCK = ([0-9_]+);", (SINK / "SealedObject.java").read_text())
+    assert int(block) == hops.BLOCK_OFFSETS
