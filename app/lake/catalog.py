@@ -28,16 +28,18 @@ class Catalog:
 
     def make_schemas(self, schemas: Iterable[str]) -> None:
         """Make those schemas that are not there."""
+        there = {row[0] for row in self._run(f"SHOW SCHEMAS FROM {CATALOG}")}
         for schema in schemas:
-            self._run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{identifier(schema)}")
+            if schema not in there:
+                self._run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{identifier(schema)}")
 
-    def relations(self, schema: str) -> dict[str, str]:
-        """What `schema` holds: name → `BASE TABLE` or `VIEW`."""
+    def relations(self, schemas: Iterable[str]) -> dict[str, str]:
+        """What the schemas hold: `schema.name` → `BASE TABLE` or `VIEW`."""
         rows = self._run(
-            f"SELECT table_name, table_type FROM {CATALOG}.information_schema.tables "
-            f"WHERE table_schema = {literal(schema)}"
+            f"SELECT table_schema, table_name, table_type FROM {CATALOG}.information_schema.tables "
+            f"WHERE table_schema IN ({', '.join(map(literal, schemas))})"
         )
-        return {row[0]: row[1] for row in rows}
+        return {f"{schema}.{table}": kind for schema, table, kind in rows}
 
     def register(self, schema: str, table: str, location: str) -> None:
         """Register the Delta table at `location` (s3://…)."""

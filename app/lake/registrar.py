@@ -113,15 +113,12 @@ class Registrar:
     def _reconcile(self) -> set[str]:
         """Ask Trino what it has; forget what it may have cached of tables made again since."""
         self._catalog.make_schemas(SCHEMAS)
+        found = self._catalog.relations(SCHEMAS)
         if self._registered is None:
-            self._catalog.forget_cached_logs()
+            if found:
+                self._catalog.forget_cached_logs()
             self._known.clear()
             self._made.clear()
-        found = {
-            f"{schema}.{table}": kind
-            for schema in SCHEMAS
-            for table, kind in self._catalog.relations(schema).items()
-        }
         registered = {name for name, kind in found.items() if kind != "VIEW"}
         self._views_there = set(found) - registered
         self._registered = registered
