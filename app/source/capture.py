@@ -17,7 +17,7 @@ from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
 from app.settings import Settings, load
-from app.source.adoption import publish_bag, publish_keyed, signal_incremental
+from app.source.adoption import publish_bag, publish_keyed, signal_snapshots
 from app.source.connectors import BRONZE, RUNNING_WAIT_S, SOURCE, running
 from app.source.database import Connection, address_of, connect
 from app.source.judge import refused_names
@@ -116,14 +116,16 @@ class Capture:
         pending = {str(t): t for t in tables if known.get(t.oid) == PENDING}
         if not pending:
             return
-        for scan in self._open_notices().scans(wait_ms=0):
-            table = pending.get(scan.table)
-            if table is not None and scan.succeeded:
+        notices = self._open_notices()
+        notices.read(wait_ms=0)
+        for name, table in list(pending.items()):
+            scan = notices.take(name)
+            if scan is not None and scan.succeeded:
                 record(connection, [table], DONE)
-                del pending[scan.table]
+                del pending[name]
                 print(f"{table}: its earlier rows are snapshotted", file=sys.stderr)
-            elif table is not None:
-                print(f"{table}: its snapshot ended with {scan.status}", file=sys.stderr)
+            elif scan is not None:
+                self._tell(name, f"{table}: its snapshot ended with {scan.status}")
                 self._signalled_at.pop(table.oid, None)
         self._signal(connection, list(pending.values()))
 
@@ -147,7 +149,7 @@ class Capture:
         due = [t for t in pending if now >= self._signalled_at.get(t.oid, now - 1) + SIGNAL_AGAIN_S
                or t.oid not in self._signalled_at]  # fmt: skip
         if due:
-            signal_incremental(connection, due)
+            signal_snapshots(connection, due)
             self._signalled_at.update({table.oid: now for table in due})
 
     def _take_over(self, connection: Connection, tables: Sequence[SourceTable]) -> None:

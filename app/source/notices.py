@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kafka import KafkaConsumer, TopicPartition
@@ -36,18 +35,24 @@ class Notices:
             isolation_level="read_committed",
             fetch_max_bytes=1 << 20,
         )
+        self._scans: dict[str, Scan] = {}
         self._consumer.assign([self._partition])
         self._consumer.seek_to_end(self._partition)
         self._consumer.position(self._partition)  # now, not at the first poll
 
-    def scans(self, wait_ms: int) -> Iterator[Scan]:
-        """The tables whose snapshot ended since the last call; waits up to `wait_ms` for one."""
+    def read(self, wait_ms: int) -> None:
+        """Take in what was said since the last call; waits up to `wait_ms` for something."""
         found = self._consumer.poll(timeout_ms=wait_ms, max_records=_POLL_RECORDS_MAX)
         for record in found.get(self._partition, []):
             notice = json.loads(record.value)
             details = notice.get("additional_data") or {}
             if notice.get("type") == "TABLE_SCAN_COMPLETED":
-                yield Scan(str(details.get("scanned_collection")), str(details.get("status")))
+                table = str(details.get("scanned_collection"))
+                self._scans[table] = Scan(table, str(details.get("status")))
+
+    def take(self, table: str) -> Scan | None:
+        """The newest end of this table's snapshot, once; None where none was said."""
+        return self._scans.pop(table, None)
 
     def close(self) -> None:
         self._consumer.close()
