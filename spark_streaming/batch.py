@@ -125,7 +125,7 @@ class BatchRunner:
             part.skipped = len(events)
             return part
         decoded = decode(events, topic.contract, topic.high_water)
-        if (decoded.unknown_columns or decoded.stale_columns) and self._topics.refresh(topic):
+        if self._topics.follow(topic, decoded.unknown_columns, decoded.stale_columns):
             decoded = decode(events, topic.contract, topic.high_water)
         part.high_water, part.skipped = decoded.high_water, decoded.skipped
         silver = topic.silver

@@ -86,7 +86,7 @@ class Silver:
             started = time.monotonic()
             runner = self._runner or self._first_batch()
             span = self._offset_log.span(batch_id)
-            events = read_events(frame, span, self._reader)
+            events = read_events(frame, span, self._reader, self._settings.small_batch_offsets_max)
             rows = runner.run(
                 batch_id,
                 events,

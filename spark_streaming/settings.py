@@ -60,10 +60,11 @@ class SilverSettings(StoreSettings):
     # From this many folded rows on Spark's MERGE is used under `auto`; below, its fixed cost of
     # seconds of CPU is larger than what delta-rs needs in all.
     spark_merge_rows_min: int = Field(default=250_000, ge=1)
-    # Up to this many offsets a batch is collected into the driver once and folded there.
+    # Up to this many offsets a batch is read by a consumer in the driver, not by a Spark job.
     small_batch_offsets_max: int = Field(default=50_000, ge=1)
-    # A limit on memory and on the time of one batch, not on throughput.
-    batch_offsets_max: int = Field(default=500_000, ge=1)
+    # A limit on memory (a batch is folded in the driver) and on the time of one batch, not on
+    # throughput. Rows of many kilobytes want less.
+    batch_offsets_max: int = Field(default=50_000, ge=1)
     merge_threads: int = Field(default=8, ge=1, le=64)
 
     spark_master: str = "local[2]"
@@ -71,8 +72,9 @@ class SilverSettings(StoreSettings):
     spark_ui_port: int = Field(default=14040, ge=0)
     metrics_port: int = Field(default=14041, ge=0)
     # How long an idle query waits before it asks Kafka for new offsets: half of it is added to
-    # the median freshness, and each question costs about 4 ms of CPU.
-    polling_delay_ms: int = Field(default=40, ge=1)
+    # the median freshness of a quiet source (a busy one never waits), and each question costs
+    # about 5 ms of CPU.
+    polling_delay_ms: int = Field(default=100, ge=1)
 
     # Each small merge rewrites a file, so old versions are the larger part of a busy table:
     # kept as long as the longest reader needs its snapshot, not for time travel.

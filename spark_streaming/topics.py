@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from spark_streaming.contract import Contract
-from spark_streaming.contract_store import ContractStore
+from spark_streaming.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.events import RawEvent
 from spark_streaming.lake import Lake
 from spark_streaming.naming import parse_topic, silver_table
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 INTERNAL_SCHEMA = "headwater"
 # A refused table's catalog entry is looked at again at most this often.
 REFUSAL_CHECK_S = 15.0
+# Events from before an ALTER TABLE stay unlike the catalog: the same difference is not asked
+# about with every batch.
+DIFFERENCE_CHECK_S = 30.0
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Topic:
     silver: SilverTable | None = None
     refusal: str | None = None
     checked_at: float = 0.0
+    differences: frozenset[str] = frozenset()
     high_water: HighWater = field(default_factory=HighWater)
 
     @property
@@ -91,6 +95,27 @@ class Topics:
         elif topic.refusal and time.monotonic() - topic.checked_at > REFUSAL_CHECK_S:
             self.refresh(topic)
         return topic
+
+    def follow(self, topic: Topic, unknown: set[str], stale: set[str]) -> bool:
+        """Look at the catalog where events have other columns than the contract.
+
+        Returns: the contract changed, decode again.
+        Raises: CatalogUnreachableError where events carry a column that nobody can name; what
+            is only missing or of another type can be judged by the contract that is kept.
+        """
+        found = frozenset(unknown | stale)
+        known = found <= topic.differences
+        if not found or (known and time.monotonic() - topic.checked_at < DIFFERENCE_CHECK_S):
+            return False
+        try:
+            changed = self.refresh(topic)
+        except CatalogUnreachableError as error:
+            if unknown:
+                raise
+            log.warning("%s", error)
+            return False
+        topic.differences = frozenset() if changed else topic.differences | found
+        return changed
 
     def refresh(self, topic: Topic) -> bool:
         """Look at the source's catalog again and let silver follow. Returns: it changed."""

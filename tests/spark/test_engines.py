@@ -12,8 +12,8 @@ import pytest
 
 from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import Commit, MergeEngine
-from spark_streaming.fold import Folded, fold
 from spark_streaming.envelope import HighWater, decode
+from spark_streaming.fold import Folded, fold
 from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.table import SilverTable
 from spark_streaming.types import Column
@@ -55,7 +55,9 @@ def film(number: int, note: str | None = None, big: str | None = None) -> dict[s
 def test_upserts_and_deletes_meet_their_rows(engine: MergeEngine, make_table: MakeTable) -> None:
     table = make_table(KEYED)
     engine.merge(table, Folded(rows(KEYED, film(1, "a"), film(2, "b"))), Commit("t", 1))
-    change = rows(KEYED, film(1, "A"), {**film(2), "_op": "d"}, film(3, "c"), {**film(9), "_op": "d"})
+    change = rows(
+        KEYED, film(1, "A"), {**film(2), "_op": "d"}, film(3, "c"), {**film(9), "_op": "d"}
+    )
     result = engine.merge(table, Folded(change), Commit("t", 2))
     assert content(table) == Counter([(1, "A", None), (3, "c", None)])
     assert (result.upserted, result.deleted, result.skipped) == (2, 1, False)
@@ -90,7 +92,9 @@ def test_row_that_is_newer_in_silver_stays(engine: MergeEngine, make_table: Make
 
 def test_kept_column_stays_and_others_change(engine: MergeEngine, make_table: MakeTable) -> None:
     table = make_table(KEYED)
-    engine.merge(table, Folded(rows(KEYED, film(1, "a", "BIG"), film(2, "b", "B2"))), Commit("t", 1))
+    engine.merge(
+        table, Folded(rows(KEYED, film(1, "a", "BIG"), film(2, "b", "B2"))), Commit("t", 1)
+    )
     change = rows(
         KEYED,
         {**film(1, "a2"), "_keep_big": True},
@@ -130,7 +134,9 @@ def _first(contract: Contract) -> dict[str, Any]:
 def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTable) -> None:
     table = make_table(BAG)
     copy = {**film(1, None, "x"), "_op": "i"}
-    engine.merge(table, Folded(rows(BAG, copy, copy, copy, {**film(2), "_op": "i"})), Commit("t", 1))
+    engine.merge(
+        table, Folded(rows(BAG, copy, copy, copy, {**film(2), "_op": "i"})), Commit("t", 1)
+    )
     change = rows(BAG, {**copy, "_op": "d"}, {**film(4), "_op": "i"})
     result = engine.merge(table, Folded(change), Commit("t", 2))
     expected = Counter({(1, None, "x"): 2, (2, None, None): 1, (4, None, None): 1})

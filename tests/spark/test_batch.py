@@ -1,0 +1,206 @@
+"""A batch's steps are safe to repeat from its start, wherever it was cut."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from spark_streaming.batch import BatchFailedError, BatchRunner
+from spark_streaming.contract import Contract
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.engines.delta_rs import DeltaRsEngine
+from spark_streaming.events import RawEvent
+from spark_streaming.lake import Lake
+from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow
+from spark_streaming.offsets import BatchSpan
+from spark_streaming.position import HighWater
+from spark_streaming.quarantine import Quarantine
+from spark_streaming.table import TableOptions
+from spark_streaming.topics import Topics
+from spark_streaming.types import Column
+
+NO_SOURCE = "postgresql://nobody@127.0.0.1:1/none"
+OPTIONS = TableOptions()
+Make = Callable[..., "Job"]
+
+
+class Job:
+    """One process's state over the lake; a new one is a restart."""
+
+    def __init__(self, lake: Lake, query_id: str, engine: Any = None) -> None:
+        self.ledger = Ledger(lake, query_id, OPTIONS.properties())
+        self.topics = Topics(
+            lake, ContractStore(lake, NO_SOURCE), "hw", OPTIONS, self.ledger.restore()
+        )
+        self.quarantine = Quarantine(lake, query_id, OPTIONS.properties())
+        self.runner = BatchRunner(
+            query_id=query_id,
+            topics=self.topics,
+            ledger=self.ledger,
+            quarantine=self.quarantine,
+            choose=lambda folded: engine or DeltaRsEngine(),
+            pool=ThreadPoolExecutor(4),
+        )
+
+    def run(self, batch_id: int, *events: RawEvent, saw_all: bool = True) -> list[LedgerRow]:
+        by_topic: dict[str, list[RawEvent]] = {}
+        for event in events:
+            by_topic.setdefault(event.topic, []).append(event)
+        end = {topic: {0: max(e.offset for e in some) + 1} for topic, some in by_topic.items()}
+        started = time.monotonic()
+        span = BatchSpan({}, end)
+        return self.runner.run(batch_id, by_topic, span, saw_all=saw_all, started=started)
+
+
+class Source:
+    """Two captured tables of a schema of their own, with kept contracts, and their events."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.schema = f"s{uuid.uuid4().hex[:8]}"
+        self.query_id = uuid.uuid4().hex
+        self.offset = 0
+        columns = (Column("id", "int", "int32", nullable=False), Column("v", "int", "int32"))
+        store = ContractStore(lake, NO_SOURCE)
+        for table in ("one", "two"):
+            store.keep(Contract(self.schema, table, columns, key=("id",)))
+
+    def job(self, engine: Any = None) -> Job:
+        return Job(self.lake, self.query_id, engine)
+
+    def event(self, table: str, op: str, lsn: int, key: int, value: object = None) -> RawEvent:
+        row = {"id": key, "v": value}
+        document = {
+            "op": op,
+            "before": row if op == "d" else None,
+            "after": None if op == "d" else row,
+            "source": {
+                "schema": self.schema,
+                "table": table,
+                "lsn": lsn,
+                "sequence": json.dumps([str(lsn - 1), str(lsn)], separators=(",", ":")),
+                "ts_us": lsn,
+                "snapshot": "false",
+            },
+            "transaction": {"total_order": 1},
+        }
+        self.offset += 1
+        topic = f"hw.{self.schema}.{table}"
+        key_json = json.dumps({"id": key}).encode()
+        return RawEvent(topic, 0, self.offset, 0, key_json, json.dumps(document).encode(), [])
+
+    def rows(self, table: str) -> Counter[tuple[Any, ...]]:
+        found = self.lake.table(f"silver/{self.schema}__{table}").to_pyarrow_table(
+            columns=["id", "v"]
+        )
+        return Counter(tuple(row.values()) for row in found.to_pylist())
+
+    def ledger(self) -> list[dict[str, Any]]:
+        rows = self.lake.table("ops/ledger").to_pyarrow_table().to_pylist()
+        return [row for row in rows if row["query_id"] == self.query_id]
+
+
+@pytest.fixture
+def source(lake: Lake) -> Source:
+    return Source(lake)
+
+
+class Cut(Exception):
+    """The process died here."""
+
+
+def test_batch_cut_before_the_ledger_runs_again_without_effect(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [source.event("one", "c", 10, 1, 1), source.event("two", "c", 11, 1, 1)]
+    job = source.job()
+    monkeypatch.setattr(job.ledger, "append", _raise_cut)
+    with pytest.raises(Cut):
+        job.run(0, *events)
+    assert source.ledger() == []
+    rows = source.job().run(0, *events)
+    assert source.rows("one") == source.rows("two") == Counter([(1, 1)])
+    assert [r.rows_upserted for r in rows] == [0, 0, 0]
+    assert source.lake.table(f"silver/{source.schema}__one").version() == 1
+
+
+def _raise_cut(*_: object) -> None:
+    raise Cut
+
+
+class OneTableFails(DeltaRsEngine):
+    def merge(self, table: Any, folded: Any, commit: Any) -> Any:
+        if table.name.endswith("__one"):
+            raise OSError("the store is away")
+        return super().merge(table, folded, commit)
+
+
+def test_failing_table_fails_the_batch_after_the_others_are_merged(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_streaming.batch.RETRY_PAUSES_S", (0.0,))
+    events = [source.event("one", "c", 10, 1, 1), source.event("two", "c", 11, 1, 1)]
+    with pytest.raises(BatchFailedError, match="1 of 2 tables failed"):
+        source.job(OneTableFails()).run(0, *events)
+    assert source.rows("two") == Counter([(1, 1)])
+    source.job().run(0, *events)
+    assert source.rows("one") == source.rows("two") == Counter([(1, 1)])
+
+
+def test_restarted_job_skips_events_that_come_again_at_new_offsets(source: Source) -> None:
+    insert, delete = source.event("one", "c", 10, 1, 1), source.event("one", "d", 20, 1)
+    source.job().run(0, insert, delete)
+    [row, _] = source.job().run(1, insert._replace(offset=900), source.event("one", "c", 30, 2, 2))
+    assert row.rows_skipped == 1
+    assert source.rows("one") == Counter([(2, 2)])
+
+
+def test_bad_value_goes_to_quarantine_once_and_others_go_on(source: Source) -> None:
+    events = [source.event("one", "c", 10, 1, "not a number"), source.event("one", "c", 11, 2, 2)]
+    # Its contract may be stale: the source is asked, and is away; so the value is judged by
+    # the contract that is kept.
+    job = source.job()
+    for _ in range(2):
+        job.run(0, *events)
+        job = source.job()
+    assert source.rows("one") == Counter([(2, 2)])
+    held = source.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
+    mine = [row for row in held if row["table_name"] == f"{source.schema}__one"]
+    assert [(row["offset"], row["raw_value"]) for row in mine] == [(1, events[0].value)]
+    assert "v" in mine[0]["reason"]
+
+
+def test_tables_are_complete_to_what_earlier_batches_saw(source: Source) -> None:
+    job = source.job()
+    job.run(0, source.event("one", "c", 10, 1, 1))
+    job.run(1, source.event("two", "c", 50, 1, 1))
+    job.run(2, source.event("one", "c", 60, 2, 2), saw_all=False)
+    job.run(3, source.event("one", "c", 70, 3, 3))
+    whole = sorted(
+        (r["batch_id"], r["complete_lsn"])
+        for r in source.ledger()
+        if r["table_name"] == WHOLE_BATCH
+    )
+    seen_before = whole[0][1] or 0  # other tests share the lake
+    assert whole[1][1] == max(seen_before, 9)
+    assert whole[2][1] == whole[1][1], "a batch that was cut proves nothing"
+    assert whole[3][1] == max(seen_before, 59)
+
+
+def test_ledger_keeps_what_a_restart_needs_when_it_is_shortened(source: Source) -> None:
+    job = source.job()
+    job.run(0, source.event("one", "c", 10, 1, 1))
+    job.run(1, source.event("two", "c", 20, 1, 1))
+    before: HighWater = source.job().ledger.restore()
+    job.ledger.compact(job.run(2, source.event("two", "c", 30, 2, 2))[0].merged_at)
+    after = source.job().ledger.restore()
+    topic = f"hw.{source.schema}.one"
+    assert after.of_topic(topic) == before.of_topic(topic)
+    assert len([r for r in source.ledger() if r["table_name"].endswith("__two")]) == 1
