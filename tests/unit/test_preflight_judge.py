@@ -1,0 +1,225 @@
+"""What preflight concludes from the facts of a source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.source.database import Address
+from app.source.facts import Facts, Publication, Role, Slot
+from app.source.findings import LEFT_OUT, MISSING, NOTE, OK, Finding
+from app.source.judge import judge
+from app.source.tables import SourceTable
+
+SECRET = "SCRAM-SHA-256$4096:verifier"
+ORDERS = SourceTable(
+    oid=1, schema="public", name="orders", kind="r", persistence="p", identity="d", has_key=True,
+    identity_is_key=False, published=True, readable=True, row_security=False, generated=(),
+)  # fmt: skip
+READY = Facts(
+    address=Address("db.example", 5432, "shop", "owner", "prefer"),
+    version=150018,
+    in_recovery=False,
+    wal_level="logical",
+    slots_max=8,
+    slots_used=1,
+    senders_max=8,
+    senders_used=1,
+    slot_wal_keep="4GB",
+    managed_replication_role=False,
+    role=Role("headwater_capture", exists=True, may_log_in=True, may_replicate=True),
+    own_tables=frozenset({"heartbeat", "signal"}),
+    own_tables_writable=True,
+    publication=Publication(all_tables=False, publishes_all=True, via_root=True),
+    slot=None,
+    tables=(ORDERS,),
+)
+
+
+def standing(facts: Facts) -> dict[str, Finding]:
+    """The findings that are not `ok`, by what was checked."""
+    return {finding.check: finding for finding in judge(facts, SECRET) if finding.status != OK}
+
+
+def test_a_source_with_everything_in_place_has_nothing_standing() -> None:
+    assert standing(READY) == {}
+
+
+def test_an_empty_source_is_told_every_statement_that_it_needs_and_no_password() -> None:
+    bare = replace(
+        READY, role=Role("headwater_capture"), own_tables=frozenset(), own_tables_writable=False,
+        publication=None, tables=(replace(ORDERS, published=False, readable=False),),
+    )  # fmt: skip
+    found = standing(bare)
+    assert {check: f.status for check, f in found.items()} == {
+        "role headwater_capture": MISSING,
+        "schema headwater": MISSING,
+        "publication headwater": MISSING,
+        "table public.orders": LEFT_OUT,
+    }
+    shown = "\n".join(finding.remedy for finding in found.values())
+    for statement in (
+        'CREATE ROLE "headwater_capture" LOGIN REPLICATION PASSWORD',
+        "CREATE SCHEMA IF NOT EXISTS headwater;",
+        "CREATE PUBLICATION headwater FOR TABLE headwater.heartbeat, headwater.signal",
+        'GRANT SELECT ON TABLE "public"."orders" TO "headwater_capture";',
+        'ALTER PUBLICATION "headwater" ADD TABLE ONLY "public"."orders";',
+    ):
+        assert statement in shown
+    assert SECRET not in shown
+
+
+def test_what_is_run_for_the_role_carries_the_verifier() -> None:
+    [finding] = [
+        f for f in judge(replace(READY, role=Role("cap")), SECRET) if f.check == "role cap"
+    ]
+    run = finding.mends[0].run
+    assert run is not None
+    assert f"PASSWORD '{SECRET}'" in run.as_string(None)
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "remedy"),
+    [
+        ({"wal_level": "replica"}, "wal_level", "ALTER SYSTEM SET wal_level = 'logical';"),
+        ({"version": 120010}, "version", ""),
+        ({"in_recovery": True}, "primary", "-- give the primary's address"),
+        ({"slots_used": 8}, "max_replication_slots", "max_replication_slots = 12"),
+        ({"senders_used": 8}, "max_wal_senders", "max_wal_senders = 12"),
+        ({"own_tables_writable": False}, "schema headwater", "GRANT SELECT, INSERT"),
+        (
+            {"slot": Slot("pgoutput", "shop", "lost", False)},
+            "slot headwater",
+            "pg_drop_replication_slot('headwater')",
+        ),
+        (
+            {"slot": Slot("wal2json", "shop", "reserved", True)},
+            "slot headwater",
+            "pg_drop_replication_slot('headwater')",
+        ),
+        (
+            {"publication": Publication(True, True, True)},
+            "publication headwater",
+            "DROP PUBLICATION headwater;",
+        ),
+        (
+            {"publication": Publication(False, False, True)},
+            "publication headwater",
+            "publish = 'insert, update, delete, truncate'",
+        ),
+    ],
+)
+def test_what_stops_every_capture_is_missing_with_its_remedy(
+    change: dict[str, object], check: str, remedy: str
+) -> None:
+    [finding] = standing(replace(READY, **change)).values()  # type: ignore[arg-type]
+    assert (finding.check, finding.status) == (check, MISSING)
+    assert remedy in finding.remedy
+
+
+def test_what_needs_a_restart_or_a_persons_decision_is_never_run() -> None:
+    facts = replace(READY, wal_level="replica", publication=Publication(True, True, True))
+    assert [m.run for f in standing(facts).values() for m in f.mends] == [None] * 4
+
+
+def test_a_full_server_is_no_problem_where_the_slot_is_already_this_stacks() -> None:
+    slot = Slot("pgoutput", "shop", "reserved", True)
+    assert standing(replace(READY, slots_used=8, senders_used=8, slot=slot)) == {}
+
+
+def test_unlimited_wal_for_slots_is_noted_and_stops_nothing() -> None:
+    [finding] = standing(replace(READY, slot_wal_keep="-1")).values()
+    assert finding.status == NOTE
+    assert "until the disk is full" in finding.observed
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "observed", "remedy"),
+    [
+        (
+            {"has_key": False, "published": False},
+            LEFT_OUT,
+            "no primary key, and its replica identity is not FULL",
+            'ALTER TABLE "public"."orders" REPLICA IDENTITY FULL;',
+        ),
+        (
+            {"has_key": False},
+            MISSING,
+            "the application's own UPDATE and DELETE would fail",
+            'ALTER TABLE "public"."orders" REPLICA IDENTITY FULL;',
+        ),
+        (
+            {"identity": "n"},
+            MISSING,
+            "replica identity NOTHING",
+            'ALTER TABLE "public"."orders" REPLICA IDENTITY DEFAULT;',
+        ),
+        (
+            {"identity": "i"},
+            MISSING,
+            "by an index that is not the primary key's",
+            'ALTER TABLE "public"."orders" REPLICA IDENTITY DEFAULT;',
+        ),
+        ({"has_key": False, "identity": "f"}, NOTE, "no key: kept as a bag of rows", ""),
+        ({"persistence": "u", "published": False}, LEFT_OUT, "an unlogged table", ""),
+        ({"kind": "f", "published": False}, LEFT_OUT, "a foreign table", ""),
+        ({"readable": False}, MISSING, "the capture role may not read it", "GRANT SELECT"),
+        ({"row_security": True}, MISSING, "row-level security", "BYPASSRLS"),
+        ({"generated": ("total",)}, NOTE, "generated columns are not in the log: total", ""),
+        ({"published": False}, LEFT_OUT, "not in the publication", "ADD TABLE ONLY"),
+        ({"published": False, "kind": "p"}, LEFT_OUT, "not in the publication", "ADD TABLE"),
+    ],
+)
+def test_each_state_of_a_table_is_told_with_its_one_line_fix(
+    change: dict[str, object], status: str, observed: str, remedy: str
+) -> None:
+    facts = replace(READY, tables=(replace(ORDERS, **change),))  # type: ignore[arg-type]
+    [finding] = standing(facts).values()
+    assert (finding.check, finding.status) == ("table public.orders", status)
+    assert observed in finding.observed
+    assert remedy in finding.remedy
+
+
+def test_columns_that_travel_as_text_are_named_with_their_types() -> None:
+    facts = replace(READY, as_text={"public.orders": ("stay (interval)", "area (box)")})
+    [finding] = standing(facts).values()
+    assert (finding.status, finding.observed) == (
+        NOTE,
+        "carried as text: stay (interval), area (box)",
+    )
+
+
+def test_two_tables_of_one_silver_name_leave_the_later_one_out() -> None:
+    other = replace(ORDERS, oid=2, name="Orders")
+    found = standing(replace(READY, tables=(other, ORDERS)))
+    assert {check: f.status for check, f in found.items()} == {"table public.orders": LEFT_OUT}
+    assert "public.Orders" in found["table public.orders"].observed
+
+
+def test_while_a_slot_is_there_publishing_is_left_to_the_running_stack() -> None:
+    slot = Slot("pgoutput", "shop", "reserved", True)
+    facts = replace(READY, slot=slot, tables=(replace(ORDERS, published=False),))
+    [finding] = standing(facts).values()
+    assert [mend.run for mend in finding.mends] == [None]
+    assert "the running stack takes it in" in finding.remedy
+
+
+def test_a_role_that_lacks_rights_is_altered_not_created() -> None:
+    role = Role("cap", exists=True, login_error="password authentication failed for user")
+    [finding] = standing(replace(READY, role=role)).values()
+    assert finding.observed == (
+        "may not log in; may not replicate; another password than this stack's"
+    )
+    assert finding.remedy.splitlines() == [
+        'ALTER ROLE "cap" LOGIN;',
+        'ALTER ROLE "cap" REPLICATION;',
+        "ALTER ROLE \"cap\" PASSWORD '<capture_password of secrets.json>';",
+    ]
+
+
+def test_a_provider_that_lends_replication_by_a_role_gets_that_role_granted() -> None:
+    facts = replace(READY, role=Role("cap"), managed_replication_role=True)
+    [finding] = standing(facts).values()
+    assert "GRANT rds_replication TO" in finding.remedy
+    assert "REPLICATION PASSWORD" not in finding.remedy
