@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +26,7 @@ from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.envelope import HighWater, decode
 from spark_streaming.events import RawEvent, Reject
 from spark_streaming.fold import Folded, fold
-from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow
+from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
 from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.quarantine import Quarantine
@@ -35,6 +35,7 @@ from spark_streaming.topics import Topic, Topics
 log = logging.getLogger(__name__)
 # A store that answers badly for a moment is waited for; a longer trouble ends the batch.
 RETRY_PAUSES_S = (0.2, 1.0, 3.0)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class BatchFailedError(Exception):
@@ -51,6 +52,7 @@ class Part:
     rejects: list[Reject] = field(default_factory=list)
     skipped: int = 0
     high_water: HighWater = field(default_factory=HighWater)
+    seen_time: datetime | None = None
     result: MergeResult | None = None
     engine: str | None = None
     source_time: datetime | None = None
@@ -69,6 +71,7 @@ class BatchRunner:
         quarantine: Quarantine,
         choose: Callable[[Folded], MergeEngine],
         pool: ThreadPoolExecutor,
+        restored: Restored,
     ) -> None:
         self._query_id = query_id
         self._topics = topics
@@ -76,7 +79,9 @@ class BatchRunner:
         self._quarantine = quarantine
         self._choose = choose
         self._pool = pool
-        self._complete_lsn: int | None = None
+        self._complete_lsn = restored.complete_lsn
+        self._complete_time: datetime | None = None
+        self._seen_time = restored.seen_time
 
     def run(
         self,
@@ -108,6 +113,7 @@ class BatchRunner:
         clock.append(time.monotonic())
         if saw_all and seen_before is not None:
             self._complete_lsn = max(self._complete_lsn or 0, seen_before)
+            self._complete_time = self._seen_time
         rows = self._rows(batch_id, parts, span, started)
         self._ledger.append(rows, batch_id)
         clock.append(time.monotonic())
@@ -116,6 +122,10 @@ class BatchRunner:
         )
         for part in parts:
             part.topic.high_water = part.high_water
+        times = [part.seen_time for part in parts if part.seen_time is not None]
+        self._seen_time = max(
+            [*times, *([self._seen_time] if self._seen_time else [])], default=None
+        )
         return rows
 
     def _prepare(self, name: str, events: list[RawEvent]) -> Part:
@@ -128,6 +138,8 @@ class BatchRunner:
         if self._topics.follow(topic, decoded.unknown_columns, decoded.stale_columns):
             decoded = decode(events, topic.contract, topic.high_water)
         part.high_water, part.skipped = decoded.high_water, decoded.skipped
+        if decoded.last_committed_us:
+            part.seen_time = _EPOCH + timedelta(microseconds=decoded.last_committed_us)
         silver = topic.silver
         if silver is None:
             return part
@@ -186,7 +198,6 @@ class BatchRunner:
             if part.topic.internal
             for where, position in part.high_water.positions.items()
         }
-        times = [row.source_time for row in rows if row.source_time is not None]
         whole = LedgerRow(
             self._query_id,
             batch_id,
@@ -199,7 +210,7 @@ class BatchRunner:
             offsets=span.of(set(span.sizes())).end,
             high_water=HighWater(internal),
             complete_lsn=self._complete_lsn,
-            source_time=max(times, default=None),
+            source_time=self._complete_time,
             duration_ms=int((time.monotonic() - started) * 1000),
         )
         return [*rows, whole]

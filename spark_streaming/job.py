@@ -106,7 +106,8 @@ class Silver:
         quarantine = Quarantine(lake, query_id, options.properties())
         quarantine.ensure()
         contracts = ContractStore(lake, settings.capture_dsn.get_secret_value())
-        topics = Topics(lake, contracts, settings.topic_prefix, options, ledger.restore())
+        restored = ledger.restore()
+        topics = Topics(lake, contracts, settings.topic_prefix, options, restored.high_water)
         self._runner = BatchRunner(
             query_id=query_id,
             topics=topics,
@@ -114,6 +115,7 @@ class Silver:
             quarantine=quarantine,
             choose=engine_chooser(settings, self._session),
             pool=self._pool,
+            restored=restored,
         )
         self._maintenance = Maintenance(topics, ledger, options)
         return self._runner

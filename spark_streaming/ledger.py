@@ -48,7 +48,11 @@ _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One table's part of one batch, or the whole batch (`table_name` empty)."""
+    """One table's part of one batch, or the whole batch (`table_name` empty).
+
+    `source_time`: a table's row has the commit time of its newest row in the batch; the whole
+    batch has the time in the source that all tables are complete to, as `complete_lsn`.
+    """
 
     query_id: str
     batch_id: int
@@ -74,6 +78,16 @@ class LedgerRow:
         row["offsets"] = json.dumps(self.offsets)
         row["high_water"] = self.high_water.to_json()
         return row
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the ledger knows: the positions merged over all topics, what silver is complete to,
+    and the newest commit time of the source that was merged."""
+
+    high_water: HighWater = field(default_factory=HighWater)
+    complete_lsn: int | None = None
+    seen_time: datetime | None = None
 
 
 class Ledger:
@@ -107,13 +121,17 @@ class Ledger:
         self._handle = None
         self._last_version = None
 
-    def restore(self) -> HighWater:
-        """The greatest positions merged, over all topics: each table's newest row holds its own."""
-        rows = self.handle().to_pyarrow_dataset().to_table(columns=["high_water"])
+    def restore(self) -> Restored:
+        """What a new process has to know of the batches before it."""
+        columns = ["table_name", "high_water", "complete_lsn", "source_time"]
+        rows = self.handle().to_pyarrow_dataset().to_table(columns=columns)
         merged = HighWater()
         for text in rows["high_water"].to_pylist():
             merged = merged.merge(HighWater.from_json(text))
-        return merged
+        whole = rows.filter(pc.equal(rows["table_name"], WHOLE_BATCH))
+        return Restored(
+            merged, pc.max(whole["complete_lsn"]).as_py(), pc.max(rows["source_time"]).as_py()
+        )
 
     def append(self, rows: Sequence[LedgerRow], batch_id: int) -> None:
         """Write a batch's rows in one commit; a batch that is there already is left alone."""

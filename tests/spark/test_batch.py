@@ -36,9 +36,9 @@ class Job:
 
     def __init__(self, lake: Lake, query_id: str, engine: Any = None) -> None:
         self.ledger = Ledger(lake, query_id, OPTIONS.properties())
-        self.topics = Topics(
-            lake, ContractStore(lake, NO_SOURCE), "hw", OPTIONS, self.ledger.restore()
-        )
+        restored = self.ledger.restore()
+        contracts = ContractStore(lake, NO_SOURCE)
+        self.topics = Topics(lake, contracts, "hw", OPTIONS, restored.high_water)
         self.quarantine = Quarantine(lake, query_id, OPTIONS.properties())
         self.runner = BatchRunner(
             query_id=query_id,
@@ -47,6 +47,7 @@ class Job:
             quarantine=self.quarantine,
             choose=lambda folded: engine or DeltaRsEngine(),
             pool=ThreadPoolExecutor(4),
+            restored=restored,
         )
 
     def run(self, batch_id: int, *events: RawEvent, saw_all: bool = True) -> list[LedgerRow]:
@@ -198,9 +199,9 @@ def test_ledger_keeps_what_a_restart_needs_when_it_is_shortened(source: Source) 
     job = source.job()
     job.run(0, source.event("one", "c", 10, 1, 1))
     job.run(1, source.event("two", "c", 20, 1, 1))
-    before: HighWater = source.job().ledger.restore()
+    before: HighWater = source.job().ledger.restore().high_water
     job.ledger.compact(job.run(2, source.event("two", "c", 30, 2, 2))[0].merged_at)
-    after = source.job().ledger.restore()
+    after = source.job().ledger.restore().high_water
     topic = f"hw.{source.schema}.one"
     assert after.of_topic(topic) == before.of_topic(topic)
     assert len([r for r in source.ledger() if r["table_name"].endswith("__two")]) == 1
