@@ -1,0 +1,62 @@
+"""Events as the connector writes them, for tests."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from spark_streaming.events import RawEvent
+
+TOPIC = "hw.public.films"
+MS = 1_700_000_000_000
+
+
+def event(
+    op: str,
+    *,
+    lsn: int = 100,
+    key: dict[str, Any] | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    commit: int | None = 50,
+    order: int | None = 1,
+    offset: int | None = None,
+    partition: int = 0,
+    snapshot: str | None = None,
+    headers: dict[str, Any] | None = None,
+    **source: Any,
+) -> RawEvent:
+    """One event; its offset is its LSN where none is given, its commit time `MS` + LSN ms."""
+    sequence = json.dumps([None if commit is None else str(commit), str(lsn)])
+    document = {
+        "op": op,
+        "before": before,
+        "after": after,
+        "source": {
+            "lsn": lsn,
+            "sequence": sequence.replace(" ", ""),
+            "ts_us": (MS + lsn) * 1000,
+            "snapshot": snapshot,
+            **source,
+        },
+        "transaction": None if order is None else {"total_order": order},
+    }
+    return raw(
+        json.dumps(document).encode(),
+        offset=lsn if offset is None else offset,
+        partition=partition,
+        key=None if key is None else json.dumps(key).encode(),
+        headers=[(f"__debezium.{k}", json.dumps(v).encode()) for k, v in (headers or {}).items()],
+    )
+
+
+def raw(
+    value: bytes | None,
+    *,
+    offset: int = 0,
+    partition: int = 0,
+    key: bytes | None = None,
+    headers: list[tuple[str, bytes]] | None = None,
+) -> RawEvent:
+    """A record with this value, whatever it is."""
+    return RawEvent(TOPIC, partition, offset, MS, key, value, headers or [])
