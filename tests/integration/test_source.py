@@ -1,0 +1,265 @@
+"""The embedded source captured by the real Debezium, Connect and Kafka: what reaches the topics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from tests.support.stack import Stack, fresh_stack
+from tests.support.waiting import until
+
+SERVICES = ("postgres", "kafka", "s3", "connect", "store", "connectors", "capture")
+WITHIN_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with fresh_stack() as stack:
+        stack.up("--only", *SERVICES)
+        yield stack
+
+
+@pytest.fixture
+def source(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    with stack.source() as connection:
+        yield connection
+
+
+def events(stack: Stack, table: str) -> list[dict[str, Any]]:
+    """All committed events of a table's topic: op, before, after, source; tombstones left out."""
+    topic = f"{stack.settings.topic_prefix}.{table}"
+    consumer = KafkaConsumer(
+        bootstrap_servers=stack.settings.kafka,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    try:
+        if topic not in consumer.topics():
+            return []
+        place = TopicPartition(topic, 0)
+        consumer.assign([place])
+        consumer.seek_to_beginning(place)
+        end = consumer.end_offsets([place])[place]
+        found: list[dict[str, Any]] = []
+        while consumer.position(place) < end:
+            for record in consumer.poll(timeout_ms=1000).get(place, []):
+                if record.value is not None:
+                    found.append(json.loads(record.value))
+        return found
+    finally:
+        consumer.close()
+
+
+def confirmed(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    """The position up to which the slot has let go of the WAL, in bytes."""
+    row = connection.execute(
+        "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_the_capture_role_is_no_superuser_and_may_write_only_the_pipelines_own_tables(
+    stack: Stack,
+) -> None:
+    with psycopg.connect(stack.settings.capture_dsn, autocommit=True) as role:
+        rights = role.execute(
+            "SELECT rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication"
+            " FROM pg_roles WHERE rolname = current_user"
+        ).fetchone()
+        assert rights == (False, False, False, False, True)
+        assert role.execute("SELECT count(*) > 0 FROM movies").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            role.execute("DELETE FROM movies")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            role.execute("CREATE TABLE mine (id int)")
+
+
+def test_the_publication_names_its_tables(
+    source: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    assert source.execute("SELECT puballtables FROM pg_publication").fetchall() == [(False,)]
+
+
+def test_an_edit_and_its_delete_reach_the_topic(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    source.execute("INSERT INTO genres VALUES (9999, 'Test Pattern')")
+    source.execute("DELETE FROM genres WHERE name = 'Test Pattern'")
+
+    def operations() -> list[str]:
+        found = events(stack, "public.genres")
+        keys = [
+            e["after"]["genre_id"]
+            for e in found
+            if (e["after"] or {}).get("name") == "Test Pattern"
+        ]
+        return [e["op"] for e in found if (e["after"] or e["before"])["genre_id"] in keys]
+
+    until(operations, lambda seen: seen == ["c", "d"], within_s=WITHIN_S, what="the genre's events")
+
+
+def test_the_slot_moves_on_while_only_other_tables_are_written(
+    source: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    source.execute("CREATE UNLOGGED TABLE IF NOT EXISTS elsewhere (note text)")
+    source.execute("CREATE TEMPORARY TABLE written (note text)")
+    row = source.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
+    assert row is not None
+    # Writes into the log that no captured table has part in.
+    source.execute("SELECT pg_logical_emit_message(false, 'noise', repeat('x', 1000000))")
+    until(
+        lambda: confirmed(source),
+        lambda position: position > int(row[0]) + 1_000_000,
+        within_s=WITHIN_S,
+        what="the slot's confirmed position past the noise",
+    )
+
+
+def test_every_odd_type_arrives_as_the_server_prints_it(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    values = {
+        "an_interval interval": "1 year 2 mons -3 days 04:05:06.789",
+        "a_time time": "24:00:00",
+        "a_timetz timetz": "12:34:56.123456+02",
+        "a_date date": "0044-03-15 BC",
+        "an_endless_date date": "infinity",
+        "some_bits bit(8)": "10101010",
+        "more_bits varbit": "101",
+        "a_point point": "(1.5,-2e+20)",
+        "a_path path": "((0,0),(1,1e-07))",
+        "a_range tstzrange": '["2026-01-01 00:00:00+00",)',
+        "a_multirange int4multirange": "{[1,3),[5,7)}",
+        "a_query tsquery": "'fat' & 'cat'",
+        "a_pair pair": '(1,"two, three")',
+        "a_lsn pg_lsn": "16/B374D848",
+        "numbers int[]": "{1,NULL,3}",
+        "grid int[]": "{{1,2},{3,4}}",
+        "amounts numeric[]": "{1.50,NaN,NULL}",
+        "moods mood[]": "{sad,NULL}",
+        "times time[]": "{12:34:56.123456}",
+        "stays interval[]": '{"1 day 02:03:04"}',
+        "moments timestamptz[]": '{"2026-11-21 10:34:56.123456+00"}',
+        "blobs bytea[]": r'{"\\x00ff",NULL}',
+        "texts text[]": '{a,NULL,"b,c","q\\"uote"}',
+    }
+    names = [column.split()[0] for column in values]
+    source.execute("CREATE TYPE mood AS ENUM ('sad', 'happy')")
+    source.execute("CREATE TYPE pair AS (number int, word text)")
+    row = "(%s, " + ", ".join(["%s"] * len(values)) + ")"
+    statement = f"INSERT INTO oddities VALUES {row}"
+    with source.transaction():  # at once with its first row: that one comes by a snapshot
+        source.execute(f"CREATE TABLE oddities (id int PRIMARY KEY, {', '.join(values)})")
+        source.execute(statement, [1, *values.values()])
+    until(
+        lambda: source.execute(
+            "SELECT FROM pg_publication_tables WHERE tablename = 'oddities'"
+        ).fetchall(),
+        within_s=WITHIN_S,
+        what="the new table in the publication",
+    )
+    source.execute(statement, [2, *values.values()])
+
+    def rows() -> dict[int, dict[str, Any]]:
+        return {e["after"]["id"]: e["after"] for e in events(stack, "public.oddities")}
+
+    seen = until(rows, lambda found: set(found) == {1, 2}, within_s=WITHIN_S, what="both odd rows")
+    expected = dict(zip(names, values.values(), strict=True))
+    for number in (1, 2):
+        assert {name: seen[number][name] for name in names} == expected
+
+
+def test_a_null_is_never_replaced_by_the_columns_default(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    source.execute(
+        "CREATE TABLE defaults (id int PRIMARY KEY, n int DEFAULT 5, t time DEFAULT '1:00')"
+    )
+    source.execute("INSERT INTO defaults VALUES (1, NULL, NULL), (2, 5, '1:00')")
+    rows = until(
+        lambda: {e["after"]["id"]: e["after"] for e in events(stack, "public.defaults")},
+        lambda found: len(found) == 2,
+        within_s=WITHIN_S,
+        what="the rows of the new table",
+    )
+    assert rows == {1: {"id": 1, "n": None, "t": None}, 2: {"id": 2, "n": 5, "t": "01:00:00"}}
+
+
+def test_a_new_table_without_a_key_arrives_whole_once_its_identity_is_full(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    source.execute("CREATE TABLE bag (colour text)")
+    source.execute("INSERT INTO bag VALUES ('red'), ('red'), ('blue')")
+    until(
+        lambda: stack.run("logs", "capture").stdout + stack.run("logs", "capture").stderr,
+        lambda text: 'ALTER TABLE "public"."bag" REPLICA IDENTITY FULL;' in text,
+        within_s=WITHIN_S,
+        what="the guard's word about the table without a key",
+    )
+    source.execute("ALTER TABLE bag REPLICA IDENTITY FULL")
+    until(
+        lambda: source.execute(
+            "SELECT FROM pg_publication_tables WHERE tablename = 'bag'"
+        ).fetchall(),
+        within_s=WITHIN_S,
+        what="the table in the publication",
+    )
+    source.execute("UPDATE bag SET colour = 'green' WHERE colour = 'blue'")
+    found = until(
+        lambda: [(e["op"], e["before"], e["after"]) for e in events(stack, "public.bag")],
+        lambda seen: len(seen) == 4,
+        within_s=WITHIN_S,
+        what="the bag's events",
+    )
+    red, blue, green = ({"colour": colour} for colour in ("red", "blue", "green"))
+    assert sorted(found[:3], key=str) == [
+        ("r", None, blue), ("r", None, red), ("r", None, red),
+    ]  # fmt: skip
+    assert found[3] == ("u", blue, green)
+
+
+def test_preflight_finds_nothing_missing_in_the_captured_source(stack: Stack) -> None:
+    rows = json.loads(stack.run("preflight", "--format", "json", expect=None).stdout)
+    assert [row for row in rows if row["status"] == "missing"] == []
+    by_check = {row["check"]: row for row in rows}
+    assert by_check["table public.movies"]["status"] in ("ok", "note")
+    assert by_check["slot headwater"]["observed"].startswith("in use")
+
+
+def test_registering_again_changes_nothing(stack: Stack) -> None:
+    with psycopg.connect(stack.settings.source_dsn, autocommit=True) as connection:
+        before = connection.execute("SELECT active_pid FROM pg_replication_slots").fetchall()
+        stack.up("--only", *SERVICES)
+        assert (
+            connection.execute("SELECT active_pid FROM pg_replication_slots").fetchall() == before
+        )
+
+
+def test_preflight_of_another_database_changes_nothing_without_apply(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE DATABASE shop")
+    dsn = stack.settings.source_dsn.rsplit("/", 1)[0] + "/shop"
+    with psycopg.connect(dsn, autocommit=True) as shop:
+        shop.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+        shop.execute("CREATE TABLE notes (note text)")
+        told = stack.run("preflight", "--source", dsn, "--format", "json", expect=1)
+        rows = {row["check"]: row for row in json.loads(told.stdout)}
+        assert rows["publication headwater"]["status"] == "missing"
+        assert rows["slot headwater"]["status"] == "missing"  # it is the other database's
+        assert rows["table public.notes"]["mend"].startswith(
+            'ALTER TABLE "public"."notes" REPLICA IDENTITY FULL;'
+        )
+        assert shop.execute("SELECT count(*) FROM pg_publication").fetchone() == (0,)
+        assert shop.execute("SELECT to_regnamespace('headwater')").fetchone() == (None,)
+        stack.run("preflight", "--source", dsn, "--apply", expect=None)
+        assert shop.execute("SELECT count(*) FROM pg_publication").fetchone() == (1,)
+        assert shop.execute(
+            "SELECT relreplident::text FROM pg_class WHERE relname = 'notes'"
+        ).fetchone() == ("f",)
+        assert stack.settings.secret("capture_password") not in told.stdout + told.stderr
