@@ -55,7 +55,7 @@ class Maintenance:
         merged = {row.table_name for row in rows if row.delta_version is not None}
         for table in self._topics.tables():
             if table.name in merged:
-                self._note(table.name, partial(_keep_table, table))
+                self._note(table.name, partial(keep_table, table))
         self._note("", partial(_keep_ledger, self._ledger))
 
     def stop(self) -> None:
@@ -80,7 +80,8 @@ def _guarded(name: str, work: Callable[[int, bool], None], commits: int, vacuum:
         log.warning("upkeep of %s failed: %s: %s", name or "ledger", type(error).__name__, error)
 
 
-def _keep_table(table: SilverTable, commits: int, vacuum: bool) -> None:
+def keep_table(table: SilverTable, commits: int, vacuum: bool) -> None:
+    """Do what is due for a table after its `commits`-th commit of this process."""
     if commits % COMPACT_LOOK_COMMITS == 0:
         with table.lock:
             _compact(table.name, table.handle())

@@ -1,0 +1,85 @@
+"""A silver table follows its source's columns and is kept in shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from spark_streaming.engines.delta_rs import DeltaRsEngine
+from spark_streaming.engines.protocol import Commit, MergeEngine
+from spark_streaming.fold import Folded
+from spark_streaming.maintenance import COMPACT_FILES_MIN, keep_table
+from spark_streaming.table import SilverTable, TableEvolutionError
+from spark_streaming.types import Column
+from tests.spark.conftest import MakeTable
+from tests.spark.test_engines import content, film, rows
+from tests.unit.model import BAG, KEYED
+
+
+def test_new_columns_hold_the_sources_default_in_older_rows(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(1, "a"))), Commit("t", 1))
+    price = Column("price", "numeric(8,2)", "decimal", precision=8, scale=2, missing_value="9.50")
+    wider = replace(
+        KEYED, columns=(*KEYED.columns, price, Column("more", "text", "text")), version=2
+    )
+    assert table.adopt(wider) == ["price", "more"]
+    assert table.adopt(wider) == []
+    new = {**film(2, "b"), "price": Decimal("1.00"), "more": "m"}
+    engine.merge(table, Folded(rows(wider, new)), Commit("t", 2))
+    assert content(table) == Counter(
+        [(1, "a", None, Decimal("9.50"), None), (2, "b", None, Decimal("1.00"), "m")]
+    )
+    table.forget()
+    assert engine.merge(table, Folded(rows(wider, new)), Commit("t", 1)).skipped
+
+
+def test_new_column_of_a_table_without_key_is_appended_by_name(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(BAG)
+    wider = replace(BAG, columns=(*BAG.columns, Column("size", "int", "int32")), version=2)
+    table.adopt(wider)
+    engine.merge(
+        table, Folded(rows(wider, {**film(1, "a"), "size": 3, "_op": "i"})), Commit("t", 1)
+    )
+    assert content(table) == Counter([(1, "a", None, 3)])
+
+
+def test_wider_type_keeps_the_values(engine: MergeEngine, make_table: MakeTable) -> None:
+    table = make_table(KEYED)
+    engine.merge(table, Folded(rows(KEYED, film(7, "a"))), Commit("t", 1))
+    big = replace(KEYED.columns[0], pg_type="bigint", kind="int64")
+    wider = replace(KEYED, columns=(big, *KEYED.columns[1:]), version=2)
+    table.adopt(wider)
+    engine.merge(table, Folded(rows(wider, film(2**40, "b"))), Commit("t", 2))
+    assert content(table) == Counter([(7, "a", None), (2**40, "b", None)])
+
+
+def test_type_that_cannot_hold_the_values_is_refused(make_table: MakeTable) -> None:
+    table = make_table(KEYED)
+    DeltaRsEngine().merge(table, Folded(rows(KEYED, film(7, "not a number"))), Commit("t", 1))
+    note = replace(KEYED.columns[1], pg_type="integer", kind="int32")
+    with pytest.raises(TableEvolutionError, match="note"):
+        table.adopt(replace(KEYED, columns=(KEYED.columns[0], note, KEYED.columns[2]), version=2))
+    assert content(table) == Counter([(7, "not a number", None)])
+
+
+def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -> None:
+    table: SilverTable = make_table(KEYED)
+    count = COMPACT_FILES_MIN + 8
+    for number in range(count):
+        DeltaRsEngine().merge(table, Folded(rows(KEYED, film(number))), Commit("t", number))
+    assert len(table.handle().file_uris()) == count
+    keep_table(table, 100, vacuum=True)
+    assert len(table.handle().file_uris()) == 1
+    DeltaRsEngine().merge(table, Folded(rows(KEYED, film(0, "again"))), Commit("t", count))
+    expected = [(0, "again", None), *((n, None, None) for n in range(1, count))]
+    assert content(table) == Counter(expected)
+    table.forget()
+    assert table.has_commit(Commit("t", count))
