@@ -15,6 +15,7 @@ from deltalake.exceptions import TableNotFoundError
 from pydantic import SecretStr
 
 from app.settings import Settings
+from spark_streaming.envelope import HighWater
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.settings import StoreSettings
 
@@ -27,6 +28,7 @@ _LEDGER_COLUMNS = [
     "offsets",
     "complete_lsn",
     "merged_at",
+    "high_water",
 ]
 
 
@@ -34,7 +36,8 @@ _LEDGER_COLUMNS = [
 class LedgerEntry:
     """What silver last said of one table: its Delta version and the events merged into it.
 
-    `offsets` is topic → partition → next offset; `complete_lsn` bytes or None.
+    `offsets` is topic → partition → next offset, `high_water` the last position merged of each
+    partition, `complete_lsn` in bytes or None.
     """
 
     table: str
@@ -43,6 +46,7 @@ class LedgerEntry:
     offsets: dict[str, dict[int, int]]
     complete_lsn: int | None
     merged_at: datetime
+    high_water: HighWater
 
 
 class Lakehouse:
@@ -64,6 +68,13 @@ class Lakehouse:
         """Silver table `table` (at `version`); raises TableNotFoundError where there is none."""
         return self._lake.table(self._lake.silver_path(table), version)
 
+    def newest_version(self, table: str) -> int | None:
+        """The version that silver table `table` is at; None where there is none yet."""
+        try:
+            return int(self.silver(table).version())
+        except TableNotFoundError:
+            return None
+
     def bronze_files(self) -> Any:
         """The bronze bucket as a pyarrow file system, rooted at the bucket."""
         lake_at = replace_bucket(self._store, self._bronze)
@@ -83,7 +94,12 @@ class Lakehouse:
         wanted = None if since is None else pc.field("merged_at") > pa.scalar(since, _LEDGER_TIME)
         found = ledger.to_pyarrow_dataset().to_table(columns=_LEDGER_COLUMNS, filter=wanted)
         order = [("merged_at", "ascending"), ("batch_id", "ascending")]
-        newest = {row["table_name"]: row for row in found.sort_by(order).to_pylist()}
+        newest: dict[str, dict[str, Any]] = {}
+        for row in found.sort_by(order).to_pylist():
+            # A batch that found nothing new for a table moves its offsets on, not its version.
+            if row["delta_version"] is None and row["table_name"] in newest:
+                row["delta_version"] = newest[row["table_name"]]["delta_version"]
+            newest[row["table_name"]] = row
         return {name: ledger_entry(row) for name, row in newest.items() if name}
 
 
@@ -105,6 +121,7 @@ def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
         offsets,
         row["complete_lsn"],
         row["merged_at"],
+        HighWater.from_json(row.get("high_water") or "{}"),
     )
 
 

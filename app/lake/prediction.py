@@ -21,20 +21,23 @@ class Prediction:
         contract: the table's contract.
         scan: gives the pinned version's rows with the columns asked for, as mappings.
         events: the events after the pinned offsets that the instant sees.
+        high_water: the positions merged into the pinned version, so that a replay is skipped.
     """
 
-    def __init__(self, contract: Contract, scan: Scan, events: list[RawEvent]) -> None:
+    def __init__(
+        self, contract: Contract, scan: Scan, events: list[RawEvent], high_water: HighWater
+    ) -> None:
         self._contract = contract
         self._scan = scan
         self._columns = [column.name for column in contract.columns]
-        self._folded = self._fold(events)
+        self._folded = self._fold(events, high_water)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Each row that silver must hold: the contract's columns, typed as in silver."""
         return self._keyed() if self._contract.key else self._bag()
 
-    def _fold(self, events: list[RawEvent]) -> Folded:
-        decoded = decode(events, self._contract, HighWater())
+    def _fold(self, events: list[RawEvent], high_water: HighWater) -> Folded:
+        decoded = decode(events, self._contract, high_water)
         if decoded.rejects:
             first = decoded.rejects[0]
             raise HeadwaterError(

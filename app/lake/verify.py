@@ -36,6 +36,7 @@ from app.settings import Settings, load
 from spark_streaming.canonical import SESSION_SETTINGS, canonical_row, source_select
 from spark_streaming.catalog import read_contract
 from spark_streaming.contract import Contract
+from spark_streaming.envelope import HighWater
 from spark_streaming.naming import silver_table
 
 ROUNDS = 3
@@ -199,7 +200,11 @@ class Verifier:
             if (xid := tail.transaction_id(event)) is None or snapshot.visibility.sees(xid)
         ]
         version = pinned.delta_version if pinned else None
-        prediction = Prediction(contract, self._scan(verdict.table, version), events)
+        if pinned and version is None:
+            # Its newest batches found nothing to merge: what is there now is what was there.
+            version = self._lake.newest_version(verdict.table)
+        high_water = pinned.high_water if pinned else HighWater()
+        prediction = Prediction(contract, self._scan(verdict.table, version), events, high_water)
         verdict.lsn, verdict.version = snapshot.lsn, version
         verdict.comparison = _compared(contract, snapshot, prediction)
 
