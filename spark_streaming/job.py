@@ -134,6 +134,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("py4j").setLevel(logging.ERROR)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
     try:
         settings = load_settings()
         log.setLevel(settings.log_level)

@@ -95,7 +95,6 @@ class DirectReader:
             # Transaction markers are offsets without a record: the position tells the end.
             done = {tp for tp in waiting if consumer.position(tp) >= ends[tp]}
             waiting -= done
-            consumer.pause(*done)
             if polled or done:
                 stalled_since = time.monotonic()
             elif time.monotonic() - stalled_since > DIRECT_STALL_S:
