@@ -30,6 +30,7 @@ from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
 from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.quarantine import Quarantine
+from spark_streaming.table import SilverTable
 from spark_streaming.topics import Topic, Topics
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class BatchRunner:
         # batch was planned, in every topic: it is merged when this batch is.
         seen_before = self._topics.greatest_commit_lsn()
         clock = [started, time.monotonic()]
-        parts = self._all(lambda item: self._prepare(*item), sorted(events.items()))
+        parts = self._all(lambda item: self._prepare(batch_id, *item), sorted(events.items()))
         clock.append(time.monotonic())
         rejects = {p.topic.silver_name: p.rejects for p in parts if p.rejects}
         if rejects:
@@ -128,7 +129,7 @@ class BatchRunner:
         )
         return rows
 
-    def _prepare(self, name: str, events: list[RawEvent]) -> Part:
+    def _prepare(self, batch_id: int, name: str, events: list[RawEvent]) -> Part:
         topic = self._topics.resolve(name, events)
         part = Part(topic, len(events), high_water=topic.high_water)
         if topic.contract is None or (topic.refusal and not topic.internal):
@@ -140,10 +141,15 @@ class BatchRunner:
         part.high_water, part.skipped = decoded.high_water, decoded.skipped
         if decoded.last_committed_us:
             part.seen_time = _EPOCH + timedelta(microseconds=decoded.last_committed_us)
+        part.rejects = list(decoded.rejects)
         silver = topic.silver
         if silver is None:
             return part
         with silver.lock:
+            if silver.has_commit(self._commit(silver, batch_id)):
+                # Folding again would look up rows as this very batch left them.
+                part.result = MergeResult(silver.version(), 0, 0, skipped=True)
+                return part
             folded = fold(
                 decoded.changes,
                 topic.contract,
@@ -151,15 +157,18 @@ class BatchRunner:
                 lambda keys: present_keys(silver, keys),
             )
         part.folded = folded
-        part.rejects = [*decoded.rejects, *folded.rejects]
+        part.rejects += folded.rejects
         part.source_time = _newest(folded.rows)
         return part
+
+    def _commit(self, silver: SilverTable, batch_id: int) -> Commit:
+        return Commit(f"headwater:{self._query_id}:{silver.name}", batch_id)
 
     def _merge(self, part: Part, batch_id: int) -> None:
         folded, silver = part.folded, part.topic.silver
         if folded is None or silver is None or _nothing_in(folded):
             return
-        commit = Commit(f"headwater:{self._query_id}:{silver.name}", batch_id)
+        commit = self._commit(silver, batch_id)
         engine = self._choose(folded)
         began = time.monotonic()
         for pause in (*RETRY_PAUSES_S, None):
