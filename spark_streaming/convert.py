@@ -134,12 +134,20 @@ def _text(values: Values, target: pa.DataType) -> pa.Array:
 
 
 def _cast(values: Values, target: pa.DataType) -> pa.Array:
-    return _text(values, pa.string()).cast(target)
+    return _after_christ(_text(values, pa.string())).cast(target)
 
 
 def _cast_without_zone(values: Values, target: pa.DataType) -> pa.Array:
     # Debezium ends timestamps without zone (and dates and times) with a `Z` that means nothing.
-    return pc.utf8_rtrim(_text(values, pa.string()), characters="Z").cast(target)
+    texts = pc.utf8_rtrim(_text(values, pa.string()), characters="Z")
+    return texts if target == pa.string() else _after_christ(texts).cast(target)
+
+
+def _after_christ(texts: pa.Array) -> pa.Array:
+    # ISO's year 0 is 1 BC: Arrow takes it, and neither Python nor Spark can read it back.
+    if pc.any(pc.starts_with(texts, "0000")).as_py():
+        raise ValueError("years begin at 1")
+    return texts
 
 
 def _bytes(values: Values, target: pa.DataType) -> pa.Array:

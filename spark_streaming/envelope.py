@@ -100,9 +100,11 @@ class _Reader:
             return
         source = document["source"]
         lsn = source["lsn"]
-        if type(lsn) is not int:
-            raise Refused("not-an-envelope", f"source.lsn is {lsn!r}, not a number")
+        if type(lsn) is not int or not 0 <= lsn < LSN_MAX:
+            raise Refused("not-an-envelope", f"source.lsn is {lsn!r}, not an LSN")
         committed = source.get("ts_us") or (source.get("ts_ms") or 0) * 1000
+        if type(committed) is not int:
+            raise Refused("not-an-envelope", f"the commit time is {committed!r}, not a number")
         if lsn > self.last_lsn:
             self.last_lsn = lsn
         if committed > self.last_committed_us:
@@ -150,6 +152,8 @@ class _Reader:
         mark = self.marks.get(partition, START)
         if commit is None and mark.last_commit_lsn > 0:
             return lsn  # its order is not known: neither skip it nor trust it
+        if type(order) is not int:
+            raise Refused("not-an-envelope", f"transaction.total_order is {order!r}, not a number")
         position = Position(commit or 0, lsn, order)
         if position > mark:
             self.marks[partition] = position

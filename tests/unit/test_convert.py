@@ -6,9 +6,22 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spark_streaming.convert import convert
-from spark_streaming.types import Column
+from spark_streaming.types import KINDS, Column
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.sampled_from(["NaN", "NAN", "0000-01-01", "99999-01-01", "2026-01-01T00:00:00Z", "{1}"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def _convert(kind: str, *values: Any, **column: Any) -> list[Any]:
@@ -143,6 +156,9 @@ def test_value_of_another_type_is_refused_and_never_bent(kind: str, value: Any) 
         ("date", "99999-12-31"),
         ("timestamp", "+292278994-08-16T23:00:00Z"),
         ("timestamp", "-0043-03-15T12:00:00Z"),
+        ("timestamp", "0000-03-15T12:00:00Z"),
+        ("date", "0000-03-15"),
+        ("timestamptz", "0000-03-15T12:00:00Z"),
         ("timestamptz", "-infinity"),
         ("bytes", "!"),
         ("array", "{{1,2}}"),
@@ -168,3 +184,13 @@ def test_bad_values_are_found_among_good_ones() -> None:
     assert sorted(bad) == [17, 900]
     assert array.null_count == 2
     assert array[999].as_py() == 999
+
+
+@given(st.sampled_from(sorted(KINDS)), st.sampled_from(sorted(KINDS - {"array"})), st.lists(JSON))
+def test_no_value_whatever_stops_the_others(kind: str, element: str, values: list[Any]) -> None:
+    column = Column("c", "pg", kind, precision=5, scale=2, element=element)
+    array, bad = convert(column, values)
+    read_back = array.to_pylist()
+    assert len(read_back) == len(values)
+    for number, value in enumerate(values):
+        assert (read_back[number] is None) == (value is None or number in bad)

@@ -3,16 +3,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spark_streaming.contract import Contract
 from spark_streaming.envelope import LSN_MAX, decode
 from spark_streaming.events import Decoded, RawEvent
+from spark_streaming.fold import fold
 from spark_streaming.position import HighWater, Position
 from tests.unit.debezium_events import TOPIC, event, raw
 from tests.unit.model import BAG, KEYED
 
 START = HighWater()
+
+
+ANYTHING = st.none() | st.integers(0, 9) | st.text(max_size=3) | st.just([1]) | st.just({"id": 1})
 
 
 def _row(number: int, **values: Any) -> dict[str, Any]:
@@ -308,3 +315,35 @@ def test_truncate_is_remembered_against_rows_that_come_late_from_another_partiti
     first = _decode(truncate)
     second = _decode(late, after, mark=first.high_water)
     assert (_ops(second), second.skipped) == ([("c", 110)], 1)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "op": st.sampled_from("cudrtmx") | ANYTHING,
+            "before": ANYTHING,
+            "after": ANYTHING | st.fixed_dictionaries({"id": ANYTHING, "note": ANYTHING}),
+            "transaction": ANYTHING | st.fixed_dictionaries({"total_order": ANYTHING}),
+            "source": ANYTHING
+            | st.fixed_dictionaries(
+                {"lsn": ANYTHING},
+                optional={
+                    "sequence": ANYTHING | st.just('["1","2"]'),
+                    "ts_us": ANYTHING,
+                    "ts_ms": ANYTHING,
+                    "snapshot": ANYTHING,
+                },
+            ),
+        },
+    ),
+    st.none() | ANYTHING,
+    st.booleans(),
+)
+def test_no_event_whatever_stops_the_others(document: Any, key: Any, bag: bool) -> None:
+    odd = raw(orjson.dumps(document), offset=1, key=orjson.dumps(key))
+    contract = BAG if bag else KEYED
+    good = event("c", lsn=100, commit=90, offset=2, after=_row(5))
+    decoded = decode([odd, good], contract, START)
+    fold(decoded.changes, contract, lambda keys: {}, lambda keys: set())
+    assert 100 in [change.lsn for change in decoded.changes.changes]
