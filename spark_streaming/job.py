@@ -134,7 +134,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("py4j").setLevel(logging.ERROR)
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    logging.getLogger("kafka").setLevel(logging.ERROR)
     try:
         settings = load_settings()
         log.setLevel(settings.log_level)
@@ -142,6 +142,12 @@ def main() -> int:
     except SettingsError as error:
         log.error("%s", error)
         return 2
+    except Exception as error:  # noqa: BLE001
+        log.error(
+            "Spark did not start\n  detail: %s\n  hint: is the port of its UI taken, or memory short?",
+            _readable(f"{type(error).__name__}: {error}"),
+        )
+        return 1
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
