@@ -53,7 +53,10 @@ def make_topics(carriers: Stack, *names: str, partitions: int = 1) -> None:
 @contextmanager
 def producer(carriers: Stack, transactional_id: str) -> Iterator[KafkaProducer]:
     client = KafkaProducer(
-        bootstrap_servers=carriers.settings.kafka, transactional_id=transactional_id, linger_ms=2
+        bootstrap_servers=carriers.settings.kafka,
+        transactional_id=transactional_id,
+        linger_ms=2,
+        max_request_size=16 << 20,
     )
     client.init_transactions()
     try:
@@ -206,6 +209,18 @@ def test_a_single_record_on_a_quiet_topic_is_kept_without_another_behind_it(
     [path] = objects(carriers.settings, BUCKET, "quiet.")
     assert path == "bronze/quiet.a/partition=0/block=0000000000000000/00000000000000000000.jsonl.gz"
     connectors.delete("quiet")
+
+
+def test_records_larger_than_the_sinks_whole_buffer_are_kept(
+    carriers: Stack, connectors: Connectors, seed: int
+) -> None:
+    make_topics(carriers, "large.a")
+    chosen = random.Random(seed)
+    send(carriers, "large.a", [chosen.randbytes(5 << 20).hex().encode(), b"small"] * 5)
+    limits = {"buffer.bytes.max": "1048576", "flush.bytes": "524288"}
+    connectors.put("large", sink_config("large", **limits))
+    assert await_bronze_equals_kafka(carriers, "large") == 10
+    connectors.delete("large")
 
 
 def test_events_that_kafka_dropped_before_they_were_kept_stop_the_sink_loudly(

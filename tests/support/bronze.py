@@ -83,8 +83,10 @@ def committed(settings: Settings, prefix: str) -> dict[Place, Kept]:
         consumer.seek_to_beginning()
         found: dict[Place, Kept] = {}
         while any(consumer.position(p) < ends[p] for p in partitions):
-            for records in consumer.poll(timeout_ms=200).values():
+            for partition, records in consumer.poll(timeout_ms=200).items():
                 for r in records:
+                    if r.offset >= ends[partition]:
+                        continue  # came after the question
                     headers = tuple((name, value) for name, value in r.headers)
                     place = Place(r.topic, r.partition, r.offset)
                     found[place] = Kept(r.timestamp, headers, r.key, r.value)
