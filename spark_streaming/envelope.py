@@ -100,6 +100,9 @@ class _Reader:
             return
         source = document["source"]
         lsn = source["lsn"]
+        if lsn is None and op == "r":
+            # An incremental snapshot's rows carry the stream's position, and no LSN of their own.
+            lsn = parse_sequence(source["sequence"])[1]
         if type(lsn) is not int or not 0 <= lsn < LSN_MAX:
             raise Refused("not-an-envelope", f"source.lsn is {lsn!r}, not an LSN")
         committed = source.get("ts_us") or (source.get("ts_ms") or 0) * 1000

@@ -188,6 +188,15 @@ def test_borders_of_a_snapshot_are_marked(mark: str, starts: bool) -> None:
     assert decoded.changes.changes[0].starts_snapshot is starts
 
 
+def test_row_of_an_incremental_snapshot_stands_where_the_stream_was() -> None:
+    sent = event("r", lsn=100, commit=90, after=_row(1), snapshot="incremental", order=None)
+    document = orjson.loads(sent.value or b"")
+    document["source"]["lsn"] = None  # as Debezium sends it
+    decoded = _decode(sent._replace(value=orjson.dumps(document)))
+    assert _ops(decoded) == [("r", 100)]
+    assert decoded.changes.changes[0].guard == 100
+
+
 def test_incremental_snapshot_of_a_bag_is_rejected() -> None:
     decoded = _decode(event("r", after=_row(1), snapshot="incremental"), contract=BAG)
     assert _rules(decoded) == ["snapshot-without-key"]
