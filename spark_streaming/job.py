@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import sys
 import threading
@@ -14,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from spark_streaming.batch import BatchRunner
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.choice import engine_chooser
-from spark_streaming.kafka_source import DirectReader, kafka_options, read_events
+from spark_streaming.kafka_source import (
+    DirectReader,
+    kafka_options,
+    read_events,
+    starting_offsets,
+    topic_pattern,
+)
 from spark_streaming.lake import Lake
 from spark_streaming.ledger import Ledger
 from spark_streaming.maintenance import Maintenance
@@ -58,7 +63,7 @@ class Silver:
             self._session.readStream.format("kafka")
             .options(**kafka_options(self._settings))
             .option("subscribePattern", topic_pattern(self._settings.topic_prefix))
-            .option("startingOffsets", "earliest")
+            .option("startingOffsets", self._begin())
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(self._settings.batch_offsets_max))
             .load()
@@ -69,6 +74,12 @@ class Silver:
             .foreachBatch(self._on_batch)
             .start()
         )
+
+    def _begin(self) -> str:
+        if self._offset_log.exists():
+            return "earliest"  # the checkpoint counts
+        ledger = Ledger(self._lake, "", self._options.properties())
+        return starting_offsets(self._settings, ledger.restore().offsets)
 
     def stop(self, query: Any, timeout_s: float) -> None:
         """Let the batch that runs finish (at most `timeout_s`), then end the query."""
@@ -119,11 +130,6 @@ class Silver:
         )
         self._maintenance = Maintenance(topics, ledger, options)
         return self._runner
-
-
-def topic_pattern(prefix: str) -> str:
-    """The topics of tables: `<prefix>.<schema>.<table>`."""
-    return rf"{re.escape(prefix)}\.[^.]+\.[^.]+"
 
 
 def main() -> int:

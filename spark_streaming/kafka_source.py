@@ -8,7 +8,9 @@ offsets that Spark planned, and what they hold never passes through the JVM's he
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from spark_streaming.events import RawEvent
-from spark_streaming.offsets import BatchSpan
+from spark_streaming.offsets import BatchSpan, Offsets
 from spark_streaming.settings import SilverSettings
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ Events = dict[str, list[RawEvent]]
 # Without any progress for so long the read is given up.
 DIRECT_STALL_S = 20.0
 _POLL_MS = 100
+_EARLIEST = -2
 _POLL_RECORDS_MAX = 10_000
 
 
@@ -116,6 +119,35 @@ class DirectReader:
                 check_crcs=False,
             )
         return self._consumer
+
+
+def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
+    """Where a query without a checkpoint begins: after what the ledger says is merged.
+
+    Reading from the start instead would bring back rows that were deleted since: a snapshot's
+    rows say nothing of what came after them. Spark wants every partition named.
+    """
+    if not merged:
+        return "earliest"
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka, group_id=None)
+    try:
+        pattern = re.compile(topic_pattern(settings.topic_prefix))
+        topics = {name for name in consumer.topics() if pattern.fullmatch(name)}
+        found = {
+            topic: {
+                str(partition): merged.get(topic, {}).get(partition, _EARLIEST)
+                for partition in sorted(consumer.partitions_for_topic(topic) or ())
+            }
+            for topic in sorted(topics)
+        }
+    finally:
+        consumer.close(autocommit=False)
+    return json.dumps(found)
+
+
+def topic_pattern(prefix: str) -> str:
+    """The topics of tables: `<prefix>.<schema>.<table>`."""
+    return rf"{re.escape(prefix)}\.[^.]+\.[^.]+"
 
 
 def _event(record: Any) -> RawEvent:

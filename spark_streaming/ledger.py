@@ -82,9 +82,10 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Restored:
-    """What the ledger knows: the positions merged over all topics, what silver is complete to,
-    and the newest commit time of the source that was merged."""
+    """What the ledger knows: how far each partition was merged, by position and by offset, what
+    silver is complete to, and the newest commit time of the source that was merged."""
 
+    offsets: Offsets = field(default_factory=dict)
     high_water: HighWater = field(default_factory=HighWater)
     complete_lsn: int | None = None
     seen_time: datetime | None = None
@@ -123,14 +124,22 @@ class Ledger:
 
     def restore(self) -> Restored:
         """What a new process has to know of the batches before it."""
-        columns = ["table_name", "high_water", "complete_lsn", "source_time"]
+        columns = ["table_name", "offsets", "high_water", "complete_lsn", "source_time"]
         rows = self.handle().to_pyarrow_dataset().to_table(columns=columns)
-        merged = HighWater()
+        merged, offsets = HighWater(), Offsets()
         for text in rows["high_water"].to_pylist():
             merged = merged.merge(HighWater.from_json(text))
+        for text in rows["offsets"].to_pylist():
+            for topic, partitions in json.loads(text).items():
+                known = offsets.setdefault(topic, {})
+                for number, offset in partitions.items():
+                    known[int(number)] = max(offset, known.get(int(number), 0))
         whole = rows.filter(pc.equal(rows["table_name"], WHOLE_BATCH))
         return Restored(
-            merged, pc.max(whole["complete_lsn"]).as_py(), pc.max(rows["source_time"]).as_py()
+            offsets,
+            merged,
+            pc.max(whole["complete_lsn"]).as_py(),
+            pc.max(rows["source_time"]).as_py(),
         )
 
     def append(self, rows: Sequence[LedgerRow], batch_id: int) -> None:

@@ -51,6 +51,17 @@ class OffsetLog:
         self._url = checkpoint_url.rstrip("/")
         self._session = session
 
+    def exists(self) -> bool:
+        """Whether the query has a checkpoint."""
+        try:
+            return bool(self._read("metadata"))
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            if "FileNotFoundException" in str(error):
+                return False
+            raise
+
     def query_id(self) -> str:
         """The query's id: the same over restarts, a new one with a new checkpoint."""
         return str(json.loads(self._read("metadata"))["id"])
@@ -58,8 +69,13 @@ class OffsetLog:
     def span(self, batch_id: int) -> BatchSpan:
         """The span of a batch that is planned or done; kept for the newest 20 batches."""
         end = self._offsets(batch_id)
-        start = self._offsets(batch_id - 1) if batch_id > 0 else {}
+        start = self._offsets(batch_id - 1) if batch_id > 0 else self._beginning()
         return BatchSpan(start, end)
+
+    def _beginning(self) -> Offsets:
+        """Where the query began, which its source wrote down before the first batch."""
+        text = self._read("sources/0/0").lstrip("\0")
+        return _parse_offsets(text.partition("\n")[2])
 
     def _offsets(self, batch_id: int) -> Offsets:
         return parse_offset_log(self._read(f"offsets/{batch_id}"))
@@ -83,7 +99,11 @@ def parse_offset_log(text: str) -> Offsets:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines or not lines[0].startswith("v") or len(lines) != 3:
         raise ValueError(f"not an offset log of one source: {text[:80]!r}")
-    found: dict[str, dict[str, int]] = json.loads(lines[2])
+    return _parse_offsets(lines[2])
+
+
+def _parse_offsets(text: str) -> Offsets:
+    found: dict[str, dict[str, int]] = json.loads(text)
     return {
         topic: {int(partition): offset for partition, offset in partitions.items()}
         for topic, partitions in found.items()
