@@ -48,6 +48,7 @@ class Capture:
         self._connection: Connection | None = None
         self._notices: Notices | None = None
         self._told: dict[str, str] = {}
+        self._looked_back = False
         self._since: str | None = None  # by the source's clock
         self._signalled_at: dict[int, float] = {}
 
@@ -100,11 +101,34 @@ class Capture:
                 self._take_in_bag(connection, table)
         if self._streams(connection):
             self._see_through(connection)
+            self._look_back()
 
     def _take_in_bag(self, connection: Connection, table: SourceTable) -> None:
         notices = self._open_notices()
         with connect(self._settings.capture_dsn, application=APPLICATION) as signalling:
             publish_bag(connection, signalling, table, self._role, notices, self._clock)
+
+    def _look_back(self) -> None:
+        """Say so, once, if the initial snapshot was interrupted."""
+        if self._looked_back:
+            return
+        history = Notices(self._settings.kafka, self._settings.topic_prefix, from_start=True)
+        try:
+            history.read_all()
+        finally:
+            history.close()
+        self._looked_back = True
+        if history.initial_starts > 1:
+            # Debezium streams from the position of the last attempt, while rows of an earlier
+            # one are in the topics already, and its slot was made before both.
+            print(
+                f"the initial snapshot was interrupted: it began {history.initial_starts} times. "
+                "Rows deleted between its attempts, or committed at the moment of the last, may be "
+                "wrong in the lake\n  hint: `headwater verify` tells; a start with an empty lake "
+                "(down --wipe) mends",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _see_through(self, connection: Connection) -> None:
         """Signal what is pending, and note what has ended."""
