@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -87,17 +87,29 @@ def publish_bag(
     return True
 
 
-def signal_snapshots(connection: Connection, tables: Sequence[SourceTable]) -> None:
-    """Step 3: ask for the rows that the tables had before they were published."""
+def signal_snapshots(
+    connection: Connection, tables: Sequence[SourceTable], skipped: Container[int]
+) -> None:
+    """Step 3: ask for the rows that the tables had before they were published.
+
+    Args:
+        skipped: object identifiers of tables whose incremental snapshot did not succeed.
+    """
+    beside = [t for t in tables if _can_be_incremental(t) and t.oid not in skipped]
     for kind, chosen in (
-        ("incremental", [table for table in tables if _PLAIN_NAME.fullmatch(str(table))]),
-        # Debezium cannot parse other names in an incremental snapshot, and skips them in silence.
-        ("blocking", [table for table in tables if not _PLAIN_NAME.fullmatch(str(table))]),
+        ("incremental", beside),
+        ("blocking", [table for table in tables if table not in beside]),
     ):
         if chosen:
             mark = f"rows-{kind}-{time.time_ns()}"
             ask_for_snapshot(connection, chosen, kind=kind, mark=mark)
             _tell(f"{kind} snapshot signalled: {', '.join(map(str, chosen))}")
+
+
+def _can_be_incremental(table: SourceTable) -> bool:
+    # Debezium cannot parse other names there, and skips them in silence; and it reads all columns,
+    # but knows only those of the stream, where generated ones are absent.
+    return _PLAIN_NAME.fullmatch(str(table)) is not None and not table.generated
 
 
 def _grant(connection: Connection, table: SourceTable, role: str) -> None:

@@ -8,6 +8,7 @@ Every few seconds:
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ PASS_S = 5.0
 # An incremental snapshot that says nothing for so long is signalled again: repeating one changes
 # nothing but the work, and a large table takes its time.
 SIGNAL_AGAIN_S = 600.0
+FAILED_AGAIN_S = 30.0
 APPLICATION = "headwater capture"
 
 
@@ -51,6 +53,7 @@ class Capture:
         self._looked_back = False
         self._since: str | None = None  # by the source's clock
         self._signalled_at: dict[int, float] = {}
+        self._skipped: set[int] = set()  # tables whose incremental snapshot did not succeed
 
     def step(self) -> None:
         """One pass; what cannot be reached now is told once and tried again in the next.
@@ -119,12 +122,11 @@ class Capture:
             history.close()
         self._looked_back = True
         if history.initial_starts > 1:
-            # Debezium streams from the position of the last attempt, while rows of an earlier
-            # one are in the topics already, and its slot was made before both.
+            # The stream begins where the last attempt did; the topics hold rows of each.
             print(
                 f"the initial snapshot was interrupted: it began {history.initial_starts} times. "
-                "Rows deleted between its attempts, or committed at the moment of the last, may be "
-                "wrong in the lake\n  hint: `headwater verify` tells; a start with an empty lake "
+                "Rows deleted between its attempts stay in the lake, and tables without a key may "
+                "hold rows twice\n  hint: `headwater verify` tells; a start with an empty lake "
                 "(down --wipe) mends",
                 file=sys.stderr,
                 flush=True,
@@ -150,7 +152,8 @@ class Capture:
                 print(f"{table}: its earlier rows are snapshotted", file=sys.stderr)
             elif scan is not None:
                 self._tell(name, f"{table}: its snapshot ended with {scan.status}")
-                self._signalled_at.pop(table.oid, None)
+                self._skipped.add(table.oid)
+                self._signalled_at[table.oid] = self._clock() - SIGNAL_AGAIN_S + FAILED_AGAIN_S
         self._signal(connection, list(pending.values()))
 
     def _streams(self, connection: Connection) -> bool:
@@ -170,10 +173,13 @@ class Capture:
 
     def _signal(self, connection: Connection, pending: Sequence[SourceTable]) -> None:
         now = self._clock()
-        due = [t for t in pending if now >= self._signalled_at.get(t.oid, now - 1) + SIGNAL_AGAIN_S
-               or t.oid not in self._signalled_at]  # fmt: skip
+        due = [
+            table
+            for table in pending
+            if now >= self._signalled_at.get(table.oid, -math.inf) + SIGNAL_AGAIN_S
+        ]
         if due:
-            signal_snapshots(connection, due)
+            signal_snapshots(connection, due, self._skipped)
             self._signalled_at.update({table.oid: now for table in due})
 
     def _take_over(self, connection: Connection, tables: Sequence[SourceTable]) -> None:
