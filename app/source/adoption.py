@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -32,10 +33,13 @@ from app.source.tables import SourceTable
 LOCK_WAIT_MS = 2_000
 BAG_SNAPSHOT_S_MAX = 60.0
 _POLL_MS = 100
+Tell: TypeAlias = Callable[[str, str], None]  # what about, and the words: said when they change
 _PLAIN_NAME = re.compile(r"\w+\.\w+")
 
 
-def publish_keyed(connection: Connection, tables: Sequence[SourceTable], role: str) -> bool:
+def publish_keyed(
+    connection: Connection, tables: Sequence[SourceTable], role: str, tell: Tell
+) -> bool:
     """Step 1 for tables with a key; returns whether any of them has rows to be snapshotted.
 
     A table that is busy with a long transaction is left for the next pass.
@@ -49,7 +53,7 @@ def publish_keyed(connection: Connection, tables: Sequence[SourceTable], role: s
                 connection.execute(table.publish())
                 record(connection, [table], PENDING if has_rows else DONE)
         except psycopg.Error as error:
-            _tell_refused(table, error)
+            tell(str(table), f"{table}: not taken in yet: {str(error).strip()}")
         else:
             pending = pending or has_rows
             _tell(f"{table}: taken into the capture" + (", snapshot to come" if has_rows else ""))
@@ -62,6 +66,7 @@ def publish_bag(
     table: SourceTable,
     role: str,
     notices: Notices,
+    tell: Tell,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Take in a table without a key; returns whether it is done.
@@ -81,7 +86,7 @@ def publish_bag(
             connection.execute(table.publish())
             record(connection, [table], DONE)
     except (psycopg.Error, TimeoutError) as error:
-        _tell_refused(table, error)
+        tell(str(table), f"{table}: not taken in yet: {str(error).strip()}")
         return False
     _tell(f"{table}: taken into the capture, as a bag of rows")
     return True
@@ -146,10 +151,6 @@ def _await_scan(
         if scan is not None:
             raise TimeoutError(f"its snapshot ended with {scan.status}")
     raise TimeoutError(f"its snapshot did not end within {BAG_SNAPSHOT_S_MAX:.0f} s")
-
-
-def _tell_refused(table: SourceTable, error: Exception) -> None:
-    _tell(f"{table}: not taken in yet: {str(error).strip()}")
 
 
 def _tell(text: str) -> None:

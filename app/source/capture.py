@@ -25,7 +25,7 @@ from app.source.judge import refused_names
 from app.source.notices import Notices
 from app.source.record import DONE, PENDING, record, states
 from app.source.repair import Repair
-from app.source.tables import SourceTable, source_tables
+from app.source.tables import PUBLICATION, SourceTable, source_tables
 from app.source.worker import Worker, WorkerBusy, patiently
 
 PASS_S = 5.0
@@ -81,6 +81,13 @@ class Capture:
             self._worker.restart(task)
 
     def _take_in(self, connection: Connection) -> None:
+        found = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [PUBLICATION])
+        if not found.fetchall():
+            raise HeadwaterError(
+                f"the publication `{PUBLICATION}` is gone from the source",
+                hint="what was committed without it cannot be read any more: start again with an "
+                "empty lake (down --wipe, then up)",
+            )
         tables = source_tables(connection, self._role)
         names = refused_names(tables)
         absent = [table for table in tables if not table.published and not table.uncapturable()]
@@ -97,7 +104,7 @@ class Capture:
         if not self._streams(connection):
             return
         keyed = [table for table in wanted if table.has_key]
-        if publish_keyed(connection, keyed, self._role):
+        if publish_keyed(connection, keyed, self._role, self._tell):
             self._restart_source()
         for table in wanted:
             if not table.has_key:
@@ -109,7 +116,7 @@ class Capture:
     def _take_in_bag(self, connection: Connection, table: SourceTable) -> None:
         notices = self._open_notices()
         with connect(self._settings.capture_dsn, application=APPLICATION) as signalling:
-            publish_bag(connection, signalling, table, self._role, notices, self._clock)
+            publish_bag(connection, signalling, table, self._role, notices, self._tell, self._clock)
 
     def _look_back(self) -> None:
         """Say so, once, if the initial snapshot was interrupted."""
