@@ -20,6 +20,7 @@ from app.errors import HeadwaterError
 from app.launcher import checks, logs
 from app.launcher.host import check_templates
 from app.launcher.identity import Shelter, unprivileged_identity
+from app.launcher.process import start_time
 from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
 from app.launcher.service import Service, declared_ports, load_services, with_dependencies
 from app.launcher.state import Home, Observed, Wanted
@@ -269,12 +270,12 @@ class Stack:
         self.home.save_wanted(Wanted(self.home.wanted().generation + 1, []))
         was_supervised = self.home.is_supervised()
         deadline = time.monotonic() + self._stop_limit_s(list(self.described))
-        asked = False
+        asked: tuple[int, int] | None = None  # the supervisor's pid and start time
         while self.home.is_supervised() and time.monotonic() < deadline:
             pid = self.home.supervisor()
-            if pid is not None and not asked:
+            if pid is not None and asked is None:
+                asked = pid, start_time(pid) or 0
                 os.kill(pid, signal.SIGTERM)
-                asked = True
             seen = self.home.snapshot().services
             alive = [name for name, one in seen.items() if one.pid is not None]
             progress.waiting(f"waiting for the end of {', '.join(alive) or 'the supervisor'}")
@@ -283,6 +284,10 @@ class Stack:
         if pid is not None:
             progress.note("the supervisor does not end: killing it")
             os.kill(pid, signal.SIGKILL)
+        # It lets its lock go a moment before it ends: `down` leaves nothing running.
+        end_by = time.monotonic() + STOP_GRACE_S
+        while asked and start_time(asked[0]) == asked[1] and time.monotonic() < end_by:
+            time.sleep(POLL_S)
         left = kill_leftovers(self.home)
         for orphan, name in left.items():
             progress.note(f"ended a leftover process of {name} (pid {orphan})")
