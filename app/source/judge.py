@@ -46,6 +46,11 @@ def _server(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "version", status, f"PostgreSQL {major}; {VERSION_MIN} to {VERSION_MAX} are supported"
     )
+    if facts.address.host.startswith("/"):
+        yield Finding(
+            "address", MISSING, "a socket file, which the connector cannot use",
+            (Mend("-- give a host and a port: postgresql://user:password@127.0.0.1:5432/database"),),
+        )  # fmt: skip
     if facts.in_recovery:
         yield Finding(
             "primary", MISSING, "a standby: heartbeats need a server that takes writes",

@@ -85,6 +85,11 @@ def test_what_is_run_for_the_role_carries_the_verifier() -> None:
         ({"wal_level": "replica"}, "wal_level", "ALTER SYSTEM SET wal_level = 'logical';"),
         ({"version": 120010}, "version", ""),
         ({"in_recovery": True}, "primary", "-- give the primary's address"),
+        (
+            {"address": Address("/var/run/postgresql", 5432, "shop", "owner", "prefer")},
+            "address",
+            "-- give a host and a port",
+        ),
         ({"slots_used": 8}, "max_replication_slots", "max_replication_slots = 12"),
         ({"senders_used": 8}, "max_wal_senders", "max_wal_senders = 12"),
         ({"own_tables_writable": False}, "schema headwater", "GRANT SELECT, INSERT"),
