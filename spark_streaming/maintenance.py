@@ -117,7 +117,9 @@ def _compact(name: str, table: DeltaTable) -> None:
 def _drop_old(name: str, table: DeltaTable) -> None:
     """Delete files and log entries that no version within the retention needs."""
     began = time.monotonic()
+    # `full` looks at the files themselves: a checkpoint of the log forgets what was removed
+    # before the retention, and what it has forgotten would stay for ever.
+    files = table.vacuum(dry_run=False, enforce_retention_duration=False, full=True)
     table.create_checkpoint()
-    files = table.vacuum(dry_run=False, enforce_retention_duration=False)
     table.cleanup_metadata()
     log.debug("vacuumed %d files of %s in %.2f s", len(files), name, time.monotonic() - began)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 
+import pyarrow.fs as pa_fs
 import pytest
 
 from spark_streaming.engines.delta_rs import DeltaRsEngine
 from spark_streaming.engines.protocol import Commit, MergeEngine
 from spark_streaming.fold import Folded
+from spark_streaming.lake import Lake
 from spark_streaming.maintenance import COMPACT_FILES_MIN, keep_table
-from spark_streaming.table import SilverTable, TableEvolutionError
+from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions
 from spark_streaming.types import Column
 from tests.spark.conftest import MakeTable
 from tests.spark.test_engines import content, film, rows
@@ -83,3 +86,20 @@ def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -
     assert content(table) == Counter(expected)
     table.forget()
     assert table.has_commit(Commit("t", count))
+
+
+def test_replaced_files_go_when_their_retention_is_over(lake: Lake) -> None:
+    table = SilverTable(lake, f"short_{uuid.uuid4().hex[:8]}", KEYED, TableOptions(0))
+    table.ensure()
+    for number in range(4):
+        DeltaRsEngine().merge(
+            table, Folded(rows(KEYED, film(1, f"v{number}"))), Commit("t", number)
+        )
+    keep_table(table, 25, vacuum=False)
+    keep_table(table, 26, vacuum=True)
+    selector = pa_fs.FileSelector(table.path)
+    found = [
+        i.path for i in lake.filesystem().get_file_info(selector) if i.path.endswith("parquet")
+    ]
+    assert len(found) == 1
+    assert content(table) == Counter([(1, "v3", None)])
