@@ -36,8 +36,10 @@ log = logging.getLogger("registrar")
 TABLE_SCHEMAS = ("silver", "ops")
 SCHEMAS = ("silver", "ops", "reports")
 PASS_INTERVAL_S = 1.0
-# Opening a table's log costs some 10 ms: new tables are looked at in each pass, known ones less.
-CHECK_INTERVAL_S = 10.0
+# Opening a table's log costs some 10 ms: new tables are looked at in each pass, the others take
+# turns, so that each is seen every ten passes, and a thousand tables cost no more than fifty.
+PASSES_PER_ROUND = 10
+CHECKS_PER_PASS_MAX = 5
 RECONCILE_INTERVAL_S = 300.0
 BACKOFF_MAX_S = 5.0
 
@@ -72,7 +74,7 @@ class Registrar:
         self._made: dict[str, object] = {}  # view → what this process made it from
         self._refused: dict[str, object] = {}  # view → what Trino refused to make it from
         self._troubles: dict[str, str] = {}  # table or view → what is wrong with it
-        self._check_at = 0.0
+        self._turns: list[str] = []  # tables that are yet to be looked at in this round
         self._reconcile_at = 0.0
 
     @property
@@ -100,15 +102,21 @@ class Registrar:
         listed = self._tables.listed(TABLE_SCHEMAS)
         for name in sorted(registered - set(listed)):
             self._unregister(name, registered, "it is not in the lake any more")
-        check_all = now >= self._check_at
-        if check_all:
-            self._check_at = now + CHECK_INTERVAL_S
-            self._refused.clear()
+        turn = self._next_turn(listed)
         for name, path in listed.items():
-            troubled = name in self._troubles and not check_all
-            if not troubled and (check_all or name not in self._known):
+            is_new = name not in self._known and name not in self._troubles
+            if is_new or name in turn:
                 self._keep_table(name, path, registered)
         self._keep_views()
+
+    def _next_turn(self, listed: dict[str, str]) -> set[str]:
+        """The tables to look at in this pass though they are known, or were refused before."""
+        if not self._turns:
+            self._turns = sorted(listed)
+            self._refused.clear()
+        count = min(-(-len(listed) // PASSES_PER_ROUND), CHECKS_PER_PASS_MAX)
+        turn, self._turns = set(self._turns[:count]), self._turns[count:]
+        return turn
 
     def _reconcile(self) -> set[str]:
         """Ask Trino what it has; forget what it may have cached of tables made again since."""
