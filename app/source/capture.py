@@ -23,7 +23,7 @@ from app.source.connectors import BRONZE, RUNNING_WAIT_S, SOURCE, running
 from app.source.database import Connection, address_of, connect
 from app.source.judge import refused_names
 from app.source.notices import Notices
-from app.source.record import DONE, PENDING, record, states
+from app.source.record import DONE, PENDING, forget, record, states
 from app.source.repair import Repair
 from app.source.tables import PUBLICATION, SourceTable, source_tables
 from app.source.worker import Worker, WorkerBusy, patiently
@@ -111,15 +111,15 @@ class Capture:
                 self._take_in_bag(connection, table)
         if self._streams(connection):
             self._see_through(connection)
-            self._look_back()
+            self._look_back(connection)
 
     def _take_in_bag(self, connection: Connection, table: SourceTable) -> None:
         notices = self._open_notices()
         with connect(self._settings.capture_dsn, application=APPLICATION) as signalling:
             publish_bag(connection, signalling, table, self._role, notices, self._tell, self._clock)
 
-    def _look_back(self) -> None:
-        """Say so, once, if the initial snapshot was interrupted."""
+    def _look_back(self, connection: Connection) -> None:
+        """Mend, once, what an interrupted initial snapshot left; say what cannot be mended."""
         if self._looked_back:
             return
         history = Notices(self._settings.kafka, self._settings.topic_prefix, from_start=True)
@@ -128,16 +128,24 @@ class Capture:
         finally:
             history.close()
         self._looked_back = True
-        if history.initial_starts > 1:
-            # The stream begins where the last attempt did; the topics hold rows of each.
-            print(
-                f"the initial snapshot was interrupted: it began {history.initial_starts} times. "
-                "Rows deleted between its attempts stay in the lake, and tables without a key may "
-                "hold rows twice\n  hint: `headwater verify` tells; a start with an empty lake "
-                "(down --wipe) mends",
-                file=sys.stderr,
-                flush=True,
-            )
+        if history.initial_starts <= 1:
+            return
+        # The stream begins where the last attempt did, and that attempt read each table later: a
+        # key makes one row of what came twice, a bag would count it twice.
+        tables = source_tables(connection, self._role)
+        bags = [table for table in tables if table.published and not table.has_key]
+        self._tell(
+            "initial snapshot",
+            f"the initial snapshot was interrupted: it began {history.initial_starts} times. Rows "
+            "that were deleted between its attempts stay in the lake\n  hint: `headwater verify` "
+            "tells; a start with an empty lake (down --wipe) mends",
+        )
+        if bags and self._settings.may_apply and forget(connection, bags, "initial-interrupted"):
+            names = ", ".join(map(str, bags))
+            print(f"taken in again, for their rows may have come twice: {names}", file=sys.stderr)
+        elif bags and not self._settings.may_apply:
+            names = ", ".join(map(str, bags))
+            print(f"without a key, so rows may have come twice: {names}", file=sys.stderr)
 
     def _see_through(self, connection: Connection) -> None:
         """Signal what is pending, and note what has ended."""

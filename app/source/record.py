@@ -28,6 +28,25 @@ def record(connection: Connection, tables: Iterable[SourceTable], state: str) ->
         )
 
 
+def forget(connection: Connection, tables: Iterable[SourceTable], reason: str) -> bool:
+    """Take tables out of the publication and of the record, for them to be taken in again.
+
+    Done once for each `reason`, all together; returns whether it was done now.
+    """
+    with connection.transaction():
+        noted = connection.execute(
+            "INSERT INTO headwater.signal (id, type) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            [reason, DONE],
+        )
+        if noted.rowcount == 0:
+            return False
+        for table in tables:
+            connection.execute(table.unpublish())
+            key = f"{_PREFIX}{table.oid}"
+            connection.execute("DELETE FROM headwater.signal WHERE id = %s", [key])
+    return True
+
+
 def forget_all(connection: Connection) -> None:
     """Begin anew: the next snapshot is an initial one of everything."""
     connection.execute("DELETE FROM headwater.signal")

@@ -117,6 +117,14 @@ class SourceTable:
             self.identifier,
         )
 
+    def unpublish(self) -> sql.Composed:
+        """The statement that takes it out of the publication."""
+        return sql.SQL("ALTER PUBLICATION {} DROP TABLE {} {}").format(
+            sql.Identifier(PUBLICATION),
+            sql.SQL("ONLY" if self.kind == "r" else ""),
+            self.identifier,
+        )
+
     def grant(self, role: str) -> list[sql.Composed]:
         """The statements that let the capture role read it."""
         name = sql.Identifier(role)
