@@ -35,6 +35,20 @@ def _rows(table: SilverTable, keys: list[Key], columns: list[str]) -> pa.Table:
     # Each key column by itself: rows that mix two keys come too and are left by the caller.
     for position, name in enumerate(table.contract.key):
         values = pa.array({key[position] for key in keys}, schema.field(name).type)
-        term = pc.field(name).isin(values)
+        term = one_of(name, values)
         condition = term if condition is None else condition & term
     return table.handle().to_pyarrow_dataset().to_table(columns=columns, filter=condition)
+
+
+def one_of(name: str, values: pa.Array) -> pc.Expression:
+    """A filter of a silver table's dataset: column `name` holds one of `values`.
+
+    The merges of delta-rs write text and bytes as Arrow's view types, pyarrow takes the file's
+    statistics in those types, and then has no function to compare them with the column's own:
+    `Function 'equal' has no kernel matching input types (string, string_view)`. A cast keeps the
+    statistics of such columns out of the comparison.
+    """
+    column = pc.field(name)
+    if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+        column = column.cast(values.type)
+    return column.isin(values)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import pyarrow.compute as pc
+import pyarrow as pa
 import pyarrow.fs as pa_fs
 from deltalake.exceptions import DeltaError
 
@@ -24,6 +24,7 @@ from app.lake import tail
 from app.lake.connection import connect
 from app.lake.lakehouse import Lakehouse
 from app.settings import Settings
+from spark_streaming.lookup import one_of
 from spark_streaming.naming import silver_table
 
 POLL_S = 0.02
@@ -157,9 +158,9 @@ class EditObserver:
         return None
 
     def _watch_silver(self, edit: Edit) -> tuple[str, str] | None:
-        wanted = pc.field(edit.column) == edit.value
+        wanted = one_of(edit.column, pa.array([edit.value]))
         for name, value in edit.key.items():
-            wanted = wanted & (pc.field(name) == value)
+            wanted = wanted & one_of(name, pa.array([value]))
         table = None
         while not self._stop.is_set():
             try:

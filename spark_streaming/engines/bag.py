@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_streaming.engines.protocol import OP, MergeError, silver_columns, stamped
+from spark_streaming.lookup import one_of
 from spark_streaming.table import SilverTable
 
 _FILTERABLE = (pa.types.is_integer, pa.types.is_string, pa.types.is_decimal, pa.types.is_date)
@@ -103,7 +104,7 @@ def _copies(table: SilverTable, removed: pa.Table, names: list[str], floor: int 
         values = removed[name]
         if values.null_count or not any(is_kind(values.type) for is_kind in _FILTERABLE):
             continue
-        term = pc.field(name).isin(values.combine_chunks().unique())
+        term = one_of(name, values.combine_chunks().unique())
         condition = term if condition is None else condition & term
     return dataset.to_table(filter=condition)
 

@@ -144,6 +144,29 @@ def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTab
     assert (result.upserted, result.deleted) == (1, 1)
 
 
+def test_copies_of_text_go_from_files_that_a_merge_has_written(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(BAG)
+    copies = [{**film(1, "a"), "_op": "i"}] * 3 + [{**film(2, "b"), "_op": "i"}]
+    # A snapshot comes by a merge, whose files hold text in another physical type than appends.
+    engine.merge(table, Folded(rows(BAG, *copies), resnapshot_lsn=50), Commit("t", 1))
+    for version in (2, 3):
+        change = rows(BAG, {**film(1, "a"), "_op": "d"})
+        engine.merge(table, Folded(change), Commit("t", version))
+    assert content(table) == Counter({(1, "a", None): 1, (2, "b", None): 1})
+
+
+def test_rows_with_text_keys_are_found_in_files_that_a_merge_has_written(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    contract = Contract("public", "named", (Column("name", "text", "text", False),), ("name",))
+    table = make_table(contract)
+    for version, name in enumerate(("a", "b"), 1):
+        engine.merge(table, Folded(rows(contract, {"name": name})), Commit("t", version))
+    assert present_keys(table, [("a",), ("c",)]) == {("a",)}
+
+
 def test_snapshot_of_a_bag_replaces_what_was_there(
     engine: MergeEngine, make_table: MakeTable
 ) -> None:
