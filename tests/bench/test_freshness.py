@@ -36,6 +36,7 @@ def test_freshness_from_commit_to_a_trino_answer(stack: Stack, tables: int, rate
     load = BenchWorkload(engine, tables=tables, rate=rate, rows=ROWS)
     load.create()
     names = [table.name for table in load.tables]
+    stack.await_tables(*names)
     stack.verify(*names)
     stop = threading.Event()
     runner = threading.Thread(target=load.run, kwargs={"stop": stop}, daemon=True)

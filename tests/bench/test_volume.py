@@ -72,6 +72,7 @@ def test_a_burst_of_two_hundred_thousand_mixed_changes(stack: Stack) -> None:
     load = BenchWorkload(engine, tables=BURST_TABLES, rate=0, rows=20_000)
     load.create()
     names = [table.name for table in load.tables]
+    stack.await_tables(*names)
     stack.verify(*names)
     before = sum(bronze_bytes(stack, f"hw.public.{name}") for name in names)
     began = time.monotonic()

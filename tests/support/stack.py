@@ -19,6 +19,7 @@ import tomli
 
 from app.lake.connection import connect
 from app.settings import Settings, load
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_TIMEOUT_S = 600
@@ -90,6 +91,16 @@ class Stack:
         """The source as its owner, each statement committed at once."""
         with psycopg.connect(self.settings.source_dsn, autocommit=True) as connection:
             yield connection
+
+    def await_tables(self, *tables: str, within_s: float = 180) -> None:
+        """Until each table, made in the source a moment ago, has rows in Trino."""
+        for table in tables:
+            until(
+                lambda table=table: self.query(f"SELECT 1 FROM silver.{table} LIMIT 1"),  # type: ignore[misc]
+                within_s=within_s,
+                what=f"rows of {table} in Trino",
+                every_s=0.5,
+            )
 
     def verify(self, *tables: str, timeout_s: float = 300) -> list[dict[str, Any]]:
         """`headwater verify` must be green; its rows."""

@@ -139,10 +139,12 @@ def test_a_killed_service_comes_back_and_its_restart_is_counted(clone: Clone) ->
     before = clone.seen("first")
     assert before.pid is not None
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(
-        lambda: clone.seen("first").state == "ready" and clone.seen("first").pid != before.pid,
-        "first is ready again",
-    )
+
+    def ready_again() -> bool:
+        seen = clone.seen("first")  # once: between two looks the state may change
+        return seen.state == "ready" and seen.pid != before.pid
+
+    wait_until(ready_again, "first is ready again")
     [row] = clone.stack().status(["first"])
     assert row.restarts == 1
     assert row.last_error == "service `first` ended"
