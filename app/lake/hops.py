@@ -212,7 +212,9 @@ def last_object(files: Any, partition: str, offset: int | None = None) -> str | 
         if offset is not None and int(block.rsplit("=", 1)[1]) > offset // BLOCK_OFFSETS:
             continue
         names = [info.path for info in files.get_file_info(pa_fs.FileSelector(block, **below))]
-        fitting = [path for path in names if offset is None or _first_offset(path) <= offset]
+        # The store shows a put that is under way by its name with a UUID behind it.
+        whole = [path for path in names if path.endswith(".jsonl.gz")]
+        fitting = [path for path in whole if offset is None or _first_offset(path) <= offset]
         if fitting:
             return max(fitting)
     return None

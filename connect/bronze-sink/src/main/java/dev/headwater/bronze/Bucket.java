@@ -141,6 +141,9 @@ final class Bucket implements AutoCloseable {
         null,
         page -> {
           for (S3Object object : page.contents()) {
+            if (SealedObject.isUnfinished(object.key())) {
+              continue;
+            }
             if (SealedObject.firstOffset(object.key()) < 0) {
               throw new ConnectException(
                   "s3://" + name + "/" + object.key() + " is not an object of the sink's"

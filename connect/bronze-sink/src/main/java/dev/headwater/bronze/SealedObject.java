@@ -19,6 +19,16 @@ record SealedObject(
 
   static final long BLOCK = 10_000;
   private static final Pattern NAME = Pattern.compile("/block=[0-9]{16}/([0-9]{20})\\.jsonl\\.gz$");
+  private static final Pattern UNFINISHED =
+      Pattern.compile("/block=[0-9]{16}/[0-9]{20}\\.jsonl\\.gz-[0-9a-f-]{36}$");
+
+  /**
+   * Whether {@code key} is what the embedded store shows of a put that is under way, or that its
+   * death cut off: the object's name with a UUID behind it. It is no object, and never becomes one.
+   */
+  static boolean isUnfinished(String key) {
+    return UNFINISHED.matcher(key).find();
+  }
 
   static final String LAST_OFFSET = "last-offset";
   static final String SEAL = "seal";
