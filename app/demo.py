@@ -9,19 +9,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from app.cli.printing import Steps, print_rows
 from app.errors import HeadwaterError
 from app.lake.hops import Edit, EditObserver, Sighting
 from app.lake.verify import run_verify
-from app.launcher.control import Stack
+from app.launcher.control import Stack, terminated_like_interrupted
 from app.launcher.lazy import LazyArtefacts
 from app.settings import ROOT, Settings, load
 from app.store.connection import engine_for
@@ -58,7 +56,7 @@ def run_demo(once: bool) -> int:
     stack = Stack(settings)
     was_up = bool(stack.running())
     started = time.monotonic()
-    with _terminated_like_interrupted(), Steps() as steps:
+    with terminated_like_interrupted(), Steps() as steps:
         try:
             stack.up(stack.select([]), LazyArtefacts(ROOT, show=True), steps)
             steps.rest()
@@ -155,17 +153,3 @@ def _say_what_to_try(settings: Settings, steps: Steps) -> None:
     steps.note("  ./headwater verify                     the proof again, whenever you like")
     steps.note("")
     steps.note("Ctrl-C stops everything.")
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does, so that nothing is left running."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

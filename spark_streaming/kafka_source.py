@@ -93,7 +93,7 @@ class DirectReader:
         while waiting:
             polled = consumer.poll(timeout_ms=_POLL_MS)
             for tp, records in polled.items():
-                kept = [_event(record) for record in records if record.offset < ends[tp]]
+                kept = [raw_event(record) for record in records if record.offset < ends[tp]]
                 events.setdefault(tp.topic, []).extend(kept)
             # Transaction markers are offsets without a record: the position tells the end.
             done = {tp for tp in waiting if consumer.position(tp) >= ends[tp]}
@@ -150,7 +150,8 @@ def topic_pattern(prefix: str) -> str:
     return rf"{re.escape(prefix)}\.[^.]+\.[^.]+"
 
 
-def _event(record: Any) -> RawEvent:
+def raw_event(record: Any) -> RawEvent:
+    """A kafka-python record in the form that the decoder takes."""
     return RawEvent(
         record.topic,
         record.partition,
@@ -158,7 +159,7 @@ def _event(record: Any) -> RawEvent:
         record.timestamp,
         record.key,
         record.value,
-        list(record.headers),
+        list(record.headers or ()),
     )
 
 

@@ -12,6 +12,7 @@ from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
 from spark_streaming.envelope import RawEvent
+from spark_streaming.kafka_source import raw_event
 
 POLL_MS = 200
 RECORDS_PER_POLL = 5_000
@@ -81,19 +82,6 @@ def read_between(
             )
         for tp, records in consumer.poll(timeout_ms=POLL_MS).items():
             yield from (raw_event(r) for r in records if r.offset < wanted[tp])
-
-
-def raw_event(record: Any) -> RawEvent:
-    """A kafka-python record in the form that the decoder takes."""
-    return RawEvent(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        list(record.headers or ()),
-    )
 
 
 def transaction_id(event: RawEvent) -> int | None:
