@@ -225,7 +225,7 @@ class Settings:
 
 
 def load(home: Path | None = None, profile: Path | None = None, **overrides: object) -> Settings:
-    """The settings of a home: defaults, then its `settings.toml`, then `profile`, then overrides.
+    """The settings of a home: defaults, its `settings.toml`, `profile`, environment, overrides.
 
     Args:
         home: the state folder; `HEADWATER_HOME` or `<clone>/.stack` when None.
@@ -239,10 +239,10 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     for path in (folder / "settings.toml", profile):
         if path is not None and (path.exists() or path is profile):
             given.update(_read_toml(path))
-    given.update({k: v for k, v in overrides.items() if v is not None})
     offset = os.environ.get("HEADWATER_PORT_OFFSET")
     if offset:
         given["port_offset"] = offset
+    given.update({k: v for k, v in overrides.items() if v is not None})
     try:
         checked = Profile.model_validate(given)
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,35 +26,53 @@ if TYPE_CHECKING:
 MakeTable = Callable[[Contract], SilverTable]
 
 
-@pytest.fixture(scope="session")
-def silver_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SilverSettings]:
-    """The job's settings for an object store that runs for these tests."""
+@pytest.fixture(scope="package")
+def silver_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The job's environment variables, for an object store that runs for these tests."""
     from app.launcher.dist import Artefacts
 
     with fresh_stack() as stack:
         stack.up("--only", "s3")
         artefacts = Artefacts(ROOT)
         artefacts.prepare(["spark"])
-        jars = ":".join(str(jar) for jar in artefacts.classpath("spark"))
-        os.environ.update(stack.settings.environment())
-        os.environ["HEADWATER_SPARK_CLASSPATH"] = jars
-        os.environ["HEADWATER_SILVER_DATA"] = str(_folder(tmp_path_factory))
-        os.environ["HEADWATER_SPARK_UI_PORT"] = "0"
-        yield load_settings()
+        yield {
+            **stack.settings.environment(),
+            "HEADWATER_SPARK_CLASSPATH": ":".join(map(str, artefacts.classpath("spark"))),
+            "HEADWATER_SILVER_DATA": str(tmp_path_factory.mktemp("silver")),
+            "HEADWATER_SPARK_UI_PORT": "0",
+        }
 
 
-def _folder(factory: pytest.TempPathFactory) -> Path:
-    return factory.mktemp("silver")
+@pytest.fixture(scope="package")
+def silver_settings(silver_variables: dict[str, str]) -> SilverSettings:
+    """The job's settings."""
+    with _environment(silver_variables):
+        return load_settings()
 
 
-@pytest.fixture(scope="session")
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables for a while: the stacks of later tests inherit this process's own."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="package")
 def lake(silver_settings: SilverSettings) -> Lake:
     return Lake(silver_settings)
 
 
-@pytest.fixture(scope="session")
-def spark(silver_settings: SilverSettings) -> Iterator[SparkSession]:
-    session = start_session(silver_settings, "tests")
+@pytest.fixture(scope="package")
+def spark(
+    silver_settings: SilverSettings, silver_variables: dict[str, str]
+) -> Iterator[SparkSession]:
+    with _environment(silver_variables):
+        session = start_session(silver_settings, "tests")
     yield session
     session.stop()
 
