@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -123,6 +124,8 @@ class RealHost:
         self._starts[service.name] = start
         for name, template in service.files.items():
             write_rendered(service, name, template, places.run, lookup)
+        shutil.rmtree(places.tmp, ignore_errors=True)
+        places.tmp.mkdir(mode=0o700)
         if identity is not None:
             give(places.run, identity)
         where = f"{service.source} (pid_files of service `{service.name}`)"
@@ -144,6 +147,7 @@ class RealHost:
         base = {
             "PATH": os.environ.get("PATH", BASE_PATH),
             "HOME": str(places.run),
+            "TMPDIR": str(places.tmp),
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "PYTHONPATH": str(self._root),

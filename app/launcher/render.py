@@ -54,6 +54,11 @@ class Places:
     run: Path
     data: Path
 
+    @property
+    def tmp(self) -> Path:
+        """For temporary files; emptied at each start, so that a killed process leaves none."""
+        return self.run / "tmp"
+
 
 def render(text: str, lookup: Lookup, *, where: str) -> str:
     """Replace every variable of `text`.
@@ -105,6 +110,7 @@ def make_lookup(
         "home": lambda: settings.home,
         "run": lambda: places.run,
         "data": lambda: places.data,
+        "tmp": lambda: places.tmp,
         "folder": lambda: folder,
         "root": lambda: root,
         "python": lambda: python,

@@ -44,6 +44,7 @@ def rendered(tmp_path: Path):  # type: ignore[no-untyped-def]
     ("text", "value"),
     [
         ("${run} ${data} ${folder} ${root}", "/run/lamp /data/lamp /clone/lamp /clone"),
+        ("${tmp}", "/run/lamp/tmp"),
         ("${java} ${python}", "/jre/bin/java /venv/bin/python"),
         ("127.0.0.1:${port.lamp}", "127.0.0.1:5000"),
         ("${classpath.lamp}", "/jars/lamp/a.jar:/jars/lamp/b.jar"),

@@ -296,6 +296,15 @@ def test_a_service_gets_its_files_and_a_closed_environment(
     assert (clone.home / "run" / "first" / "lamp.conf").stat().st_mode & 0o777 == 0o600
 
 
+def test_temporary_files_of_a_killed_service_are_gone_with_its_next_start(clone: Clone) -> None:
+    leaves_one = "import tempfile\ntempfile.mkstemp()\n" + SERVER
+    clone.describe("first", leaves_one, ready=READY_LOG, restart="{ backoff_s = 0.1 }")
+    clone.up()
+    [left] = (clone.home / "run" / "first" / "tmp").iterdir()
+    os.kill(clone.seen("first").pid or 0, signal.SIGKILL)
+    wait_until(lambda: not left.exists(), "the next start has emptied the folder")
+
+
 def test_an_unknown_variable_is_told_before_anything_starts(clone: Clone) -> None:
     clone.describe("first", files='{ "lamp.conf" = "lamp.conf" }')
     (clone.root / "tiny" / "lamp.conf").write_text("${port.torch}")
