@@ -45,6 +45,23 @@ def partitions(consumer: Any, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
+def await_partitions(consumer: Any, topic: str, *, deadline_s: float) -> list[TopicPartition]:
+    """The partitions of a topic that must exist; a broker that just started names them late.
+
+    Raises: HeadwaterError after `deadline_s` seconds.
+    """
+    limit = time.monotonic() + deadline_s
+    while not (found := partitions(consumer, topic)):
+        if time.monotonic() > limit:
+            raise HeadwaterError(
+                f"Kafka has no topic {topic}",
+                detail=f"asked for {deadline_s:.0f} s",
+                hint="is the connector running? `./headwater status kafka connect connectors`",
+            )
+        time.sleep(POLL_MS / 1_000)
+    return found
+
+
 def end_offsets(consumer: Any, topic: str) -> dict[int, int]:
     """The next offset of each partition that a committed reader would get."""
     return {

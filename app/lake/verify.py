@@ -151,7 +151,7 @@ class Verifier:
         try:
             pinned = self._lake.ledger()
             heartbeat = f"{settings.topic_prefix}.headwater.heartbeat"
-            places = tail.partitions(consumer, heartbeat)
+            places = tail.await_partitions(consumer, heartbeat, deadline_s=MARKER_WAIT_S)
             consumer.assign(places)
             consumer.seek_to_end(*places)
             for place in places:
