@@ -15,6 +15,7 @@ from spark_streaming.envelope import RawEvent
 from spark_streaming.kafka_source import raw_event
 
 POLL_MS = 200
+LOOK_EVERY_S = 2.0
 RECORDS_PER_POLL = 5_000
 
 Offsets = Mapping[int, int]
@@ -45,19 +46,50 @@ def partitions(consumer: Any, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
-def await_partitions(consumer: Any, topic: str, *, deadline_s: float) -> list[TopicPartition]:
-    """The partitions of a topic that must exist; a broker that just started names them late.
+class Arrivals:
+    """Tells whether capture still brings events: who waits for one gives up when it does not."""
 
-    Raises: HeadwaterError after `deadline_s` seconds.
-    """
-    limit = time.monotonic() + deadline_s
-    while not (found := partitions(consumer, topic)):
-        if time.monotonic() > limit:
+    def __init__(self, consumer: Any, prefix: str, *, patience_s: float) -> None:
+        self._consumer = consumer
+        self._prefix = f"{prefix}."
+        self._patience_s = patience_s
+        self._count = -1
+        self._grew = self._looked = time.monotonic()
+
+    def check(self, waiting_for: str) -> None:
+        """Return while events arrive; counts them at most once in LOOK_EVERY_S.
+
+        Raises: HeadwaterError where none arrived for the patience's time.
+        """
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = now
+        count = self._offsets()
+        if count > self._count:
+            self._count, self._grew = count, now
+        elif now - self._grew > self._patience_s:
             raise HeadwaterError(
-                f"Kafka has no topic {topic}",
-                detail=f"asked for {deadline_s:.0f} s",
-                hint="is the connector running? `./headwater status kafka connect connectors`",
+                f"{waiting_for} did not arrive in Kafka, nor has anything else "
+                f"for {now - self._grew:.0f} s",
+                detail=f"{count} offsets in the topics {self._prefix}*",
+                hint="is the connector running? `./headwater status kafka connect capture`",
             )
+
+    def _offsets(self) -> int:
+        topics = [topic for topic in self._consumer.topics() if topic.startswith(self._prefix)]
+        places = [tp for topic in topics for tp in partitions(self._consumer, topic)]
+        return sum(self._consumer.end_offsets(places).values()) if places else 0
+
+
+def await_partitions(consumer: Any, topic: str, arrivals: Arrivals) -> list[TopicPartition]:
+    """The partitions of a topic that must come to exist.
+
+    Capture makes it when the first snapshot has ended, and a broker that just started names its
+    topics late. Raises: HeadwaterError where nothing arrives any more.
+    """
+    while not (found := partitions(consumer, topic)):
+        arrivals.check(f"the first event of {topic}")
         time.sleep(POLL_MS / 1_000)
     return found
 
@@ -115,22 +147,17 @@ def transaction_id(event: RawEvent) -> int | None:
     return int(xid) if xid is not None else None
 
 
-def await_transaction(consumer: Any, topic: str, xid: int, *, deadline_s: float) -> None:
+def await_transaction(consumer: Any, topic: str, xid: int, arrivals: Arrivals) -> None:
     """Return once an event of transaction `xid` is readable in `topic`.
 
     Start positions must have been set by the caller (`seek_to_end` before the transaction).
-    Raises: HeadwaterError after `deadline_s` seconds.
+    Raises: HeadwaterError where nothing arrives any more, and it has not.
     """
-    limit = time.monotonic() + deadline_s
-    while time.monotonic() < limit:
+    while True:
         for event in _polled(consumer):
             if event.topic == topic and transaction_id(event) == xid:
                 return
-    raise HeadwaterError(
-        f"the marker transaction did not arrive in {topic} within {deadline_s:.0f} s",
-        detail=f"transaction {xid} was committed in the source, Kafka does not show it",
-        hint="is the connector running? `./headwater status connect capture`",
-    )
+        arrivals.check(f"the marker transaction {xid}")
 
 
 def _polled(consumer: Any) -> Iterable[RawEvent]:

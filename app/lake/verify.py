@@ -151,14 +151,17 @@ class Verifier:
         try:
             pinned = self._lake.ledger()
             heartbeat = f"{settings.topic_prefix}.headwater.heartbeat"
-            places = tail.await_partitions(consumer, heartbeat, deadline_s=MARKER_WAIT_S)
+            arrivals = tail.Arrivals(consumer, settings.topic_prefix, patience_s=MARKER_WAIT_S)
+            if not tail.partitions(consumer, heartbeat):
+                self._note("verify waits for the end of the first snapshot")
+            places = tail.await_partitions(consumer, heartbeat, arrivals)
             consumer.assign(places)
             consumer.seek_to_end(*places)
             for place in places:
                 consumer.position(place)
             with open_snapshot(settings.capture_dsn) as snapshot:
                 marker = write_marker(settings.capture_dsn)
-                tail.await_transaction(consumer, heartbeat, marker, deadline_s=MARKER_WAIT_S)
+                tail.await_transaction(consumer, heartbeat, marker, arrivals)
                 ends = {v.table: self._ends(consumer, v.table) for v in verdicts}
                 for verdict in verdicts:
                     self._note(f"verify {verdict.table}" + (f", round {number}" * (number > 1)))

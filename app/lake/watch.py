@@ -16,16 +16,19 @@ from typing import Any
 import orjson
 import trino.exceptions
 
-from app.errors import HeadwaterError
 from app.lake import hops, tail
 from app.lake.connection import connect
 from app.lake.lakehouse import Lakehouse, LedgerEntry, ledger_entry
 from app.settings import Settings, load
 from spark_streaming.naming import parse_topic, silver_table
 
+# More than an eye can follow is sampled, so that what is shown is never long behind.
+SHOWN_PER_S = 50
 PENDING_MAX = 2_000
 GIVE_UP_S = 60.0
 TOPICS_EVERY_S = 2.0
+# So long without a line, the feed says what it waits for.
+SILENCE_S = 5.0
 FIELDS = ("time", "table", "op", "key", "lsn", "kafka_ms", "bronze_ms", "silver_ms", "trino_ms")
 _LINE = "{:29} {:16} {:8} {:32} {:11} {:>8} {:>9} {:>9} {:>8}"
 _OPS = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot", "t": "truncate"}
@@ -67,26 +70,36 @@ def run_watch(tables: Sequence[str], fmt: str) -> int:
 
     `table` prints aligned lines, `csv` a header and lines, `json` one object a line.
     """
-    watch = Watch(load(), tables)
+    watch = Watch(load(), tables, note=lambda text: print(text, file=sys.stderr, flush=True))
     if fmt == "csv":
         print(",".join(FIELDS), flush=True)
     elif fmt == "table":
-        print("watching; milliseconds are from the source's commit; Ctrl-C ends", file=sys.stderr)
         print(_LINE.format(*FIELDS), flush=True)
     try:
         for change in watch.changes(stop=lambda: False):
             print(_printed(change.as_row(), fmt), flush=True)
     except KeyboardInterrupt:
         if watch.passed_over:
-            print(f"{watch.passed_over} changes came too fast to be shown", file=sys.stderr)
+            print(
+                f"{watch.passed_over} changes more were not shown: of a fast stream "
+                f"{SHOWN_PER_S} a second are",
+                file=sys.stderr,
+            )
     return 0
 
 
 class Watch:
-    """Follows the topics of one stack from now on."""
+    """Follows the topics of one stack from now on. `note` takes lines for people."""
 
-    def __init__(self, settings: Settings, tables: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, tables: Sequence[str], note: Callable[[str], None]
+    ) -> None:
         self._settings = settings
+        self._note = note
+        self._missing: set[str] = set()
+        self._second = 0
+        self._taken = 0
+        self._spoke = time.monotonic()
         self._only = set(tables)
         self._lake = Lakehouse(settings)
         self._pending: OrderedDict[tuple[str, int, int], Change] = OrderedDict()
@@ -101,6 +114,8 @@ class Watch:
         connection = connect(self._settings.trino_url)
         looked = 0.0
         try:
+            self._follow_topics(consumer)
+            self._note("watching; milliseconds are from the source's commit; Ctrl-C ends")
             while not stop():
                 if time.monotonic() - looked > TOPICS_EVERY_S:
                     self._follow_topics(consumer)
@@ -110,7 +125,10 @@ class Watch:
                     self._observe_bronze()
                     self._observe_silver()
                     self._observe_trino(connection)
-                yield from self._finished()
+                for change in self._finished():
+                    self._spoke = time.monotonic()
+                    yield change
+                self._break_silence()
         finally:
             consumer.close()
             connection.close()
@@ -124,11 +142,13 @@ class Watch:
                 continue
             if not self._only or silver_table(*name) in self._only:
                 wanted.update(tail.partitions(consumer, topic))
-        if self._only and not wanted:
-            raise HeadwaterError(
-                f"there is no topic for {', '.join(sorted(self._only))}",
-                hint="`./headwater sql 'SHOW TABLES FROM silver'` lists the tables",
-            )
+        self._tell_missing(
+            {
+                silver_table(*name)
+                for topic in consumer.topics()
+                if (name := parse_topic(topic, self._settings.topic_prefix))
+            }
+        )
         if wanted == known:
             return
         places = {tp: consumer.position(tp) for tp in known}
@@ -142,6 +162,36 @@ class Watch:
                 consumer.seek_to_end(tp)
             consumer.position(tp)
 
+    def _tell_missing(self, there: set[str]) -> None:
+        missing = self._only - there
+        if missing != self._missing and missing:
+            self._note(
+                f"nothing of {', '.join(sorted(missing))} has been captured yet; waiting for it "
+                "(`./headwater sql 'SHOW TABLES FROM silver'` lists what there is)"
+            )
+        self._missing = missing
+
+    def _break_silence(self) -> None:
+        """Say what the feed waits for, where nothing has been shown for a while."""
+        if not self._pending or time.monotonic() - self._spoke < SILENCE_S:
+            return
+        self._spoke = time.monotonic()
+        oldest = next(iter(self._pending.values()))
+        waits = next(hop for hop in hops.HOPS if hop not in oldest.seen)
+        behind = time.time() - oldest.committed_at
+        self._note(
+            f"{len(self._pending)} changes are on their way; the oldest, of {oldest.table}, was "
+            f"committed {behind:.0f} s ago and waits for {waits}"
+        )
+
+    def _takes(self) -> bool:
+        """Whether one more change can be followed in this second."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._taken = second, 0
+        self._taken += 1
+        return self._taken <= SHOWN_PER_S and len(self._pending) < PENDING_MAX
+
     def _read(self, consumer: Any) -> None:
         if not consumer.assignment():
             time.sleep(0.2)
@@ -151,7 +201,7 @@ class Watch:
                 change = _change(record, self._settings.topic_prefix)
                 if change is None:
                     continue
-                if len(self._pending) >= PENDING_MAX:
+                if not self._takes():
                     self.passed_over += 1
                     continue
                 change.mark("kafka")

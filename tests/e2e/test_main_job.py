@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 from tests.support.stack import Stack
@@ -70,6 +72,32 @@ def test_a_new_column_appears_with_its_values(stack: Stack) -> None:
         source.execute("INSERT INTO widened VALUES (2, 12.50, 8)")
     wait_for_rows(stack, "widened", "id, price, seen", [(1, None, 7), (2, Decimal("12.50"), 8)])
     stack.verify("widened")
+
+
+def test_watch_shows_a_change_with_the_time_that_each_hop_took(stack: Stack) -> None:
+    with stack.source() as source, stack.start("watch", "movies", "--format", "json") as watch:
+        assert watch.stdout is not None
+        first_line = ThreadPoolExecutor(1).submit(watch.stdout.readline)
+
+        def changed_and_shown() -> bool:  # it may not follow the topics yet
+            source.execute("UPDATE movies SET popularity = popularity + 1 WHERE movie_id = 1")
+            return first_line.done()
+
+        try:
+            until(changed_and_shown, within_s=SOON_S, what="a line of watch", every_s=0.5)
+            row = json.loads(first_line.result())
+        finally:
+            watch.send_signal(signal.SIGINT)
+        _, notes = watch.communicate(timeout=SOON_S)
+        assert watch.returncode == 0, notes
+    assert (row["table"], row["op"], json.loads(row["key"])) == (
+        "movies",
+        "update",
+        {"movie_id": 1},
+    )
+    hops = [row[f"{hop}_ms"] for hop in ("kafka", "silver", "trino")]
+    assert hops == sorted(hops)
+    assert hops[0] > 0 < row["bronze_ms"]
 
 
 def test_equal_rows_of_a_table_without_a_key_are_counted(stack: Stack) -> None:
