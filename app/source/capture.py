@@ -26,6 +26,7 @@ from app.source.notices import Notices
 from app.source.record import DONE, PENDING, forget, record, states
 from app.source.repair import Repair
 from app.source.tables import PUBLICATION, SourceTable, source_tables
+from app.source.topics import ensure_single, too_many
 from app.source.worker import Worker, WorkerBusy, patiently
 
 PASS_S = 5.0
@@ -53,6 +54,7 @@ class Capture:
         self._looked_back = False
         self._since: str | None = None  # by the source's clock
         self._signalled_at: dict[int, float] = {}
+        self._single: set[int] = set()  # tables without a key whose topic was looked at
         self._skipped: set[int] = set()  # tables whose incremental snapshot did not succeed
 
     def step(self) -> None:
@@ -101,6 +103,7 @@ class Capture:
                 self._tell(str(table), f"{table} is not captured: {reason}{hint}")
             else:
                 wanted.append(table)
+        self._make_topics([*wanted, *(table for table in tables if table.published)])
         if not self._streams(connection):
             return
         keyed = [table for table in wanted if table.has_key]
@@ -112,6 +115,14 @@ class Capture:
         if self._streams(connection):
             self._see_through(connection)
             self._look_back(connection)
+
+    def _make_topics(self, tables: Sequence[SourceTable]) -> None:
+        """See that tables without a key have a topic of one partition; each is looked at once."""
+        new = [t for t in tables if not t.has_key and t.oid not in self._single]
+        settings = self._settings
+        for table, count in ensure_single(settings.kafka, settings.topic_prefix, new).items():
+            self._tell(f"topic of {table}", too_many(table, count))
+        self._single.update(table.oid for table in new)
 
     def _take_in_bag(self, connection: Connection, table: SourceTable) -> None:
         notices = self._open_notices()

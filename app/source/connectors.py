@@ -1,9 +1,10 @@
 """Registers Debezium and the bronze sink with Kafka Connect: `python -m app.source.connectors`.
 
 1. Make sure that the source can be captured (mend it where that is allowed).
-2. Complete both configurations; let the worker validate them.
-3. Register them; nothing restarts where they are registered as they are.
-4. Wait until every task runs.
+2. Make the topics of tables without a key, one partition each.
+3. Complete both configurations; let the worker validate them.
+4. Register them; nothing restarts where they are registered as they are.
+5. Wait until every task runs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from kafka.errors import KafkaError
+
 from app.errors import HeadwaterError
 from app.settings import ROOT, Settings, load
 from app.source.database import address_of, connect
 from app.source.preflight import ensure_ready
 from app.source.record import DONE, forget_all, pattern, record
 from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
+from app.source.topics import ensure_single, too_many
 from app.source.worker import Task, Worker, WorkerBusy, patiently
 
 SOURCE, BRONZE = "source", "bronze"
@@ -71,6 +75,7 @@ def register_all(settings: Settings, worker: Worker) -> None:
             with connection.transaction():
                 forget_all(connection)
                 record(connection, tables, DONE)
+    _make_topics(settings, tables)
     configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, tables)
     if registered:
         # What was snapshotted first is history; a new list would only restart the connector.
@@ -91,6 +96,20 @@ def register_all(settings: Settings, worker: Worker) -> None:
             what=f"waiting for connector `{name}` to run",
         )
         print(f"connector `{name}` runs", file=sys.stderr)
+
+
+def _make_topics(settings: Settings, tables: list[SourceTable]) -> None:
+    """Topics of tables without a key come first, or the connector would give them several parts."""
+    try:
+        several = ensure_single(settings.kafka, settings.topic_prefix, tables)
+    except KafkaError as error:
+        raise HeadwaterError(
+            "the topics of tables without a key cannot be made",
+            detail=str(error),
+            hint="see `headwater status kafka` and `headwater logs kafka`",
+        ) from error
+    for table, count in several.items():
+        print(too_many(table, count), file=sys.stderr)
 
 
 def main() -> int:

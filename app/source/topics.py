@@ -1,0 +1,75 @@
+"""Topics of tables without a key: one partition each, made before Debezium would make more.
+
+Equal rows have no key that keeps them in one partition: with several, the removal of a copy could
+be read before the copy itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from kafka import KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
+
+from app.source.tables import SourceTable
+from spark_streaming.naming import topic_of
+
+_TIMEOUT_MS = 30_000
+# As connector.json asks for the others.
+_CONFIG = {"compression.type": "producer"}
+
+
+def ensure_single(kafka: str, prefix: str, tables: Iterable[SourceTable]) -> dict[SourceTable, int]:
+    """Make the topic of each table without a key, with one partition, where there is none yet.
+
+    Args:
+        kafka: the broker, host:port.
+        prefix: the connector's topic prefix.
+        tables: any; those with a key are passed over.
+    Returns: tables whose topic is there already with several partitions, and how many.
+    Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
+    """
+    bags = {topic_of(prefix, t.schema, t.name): t for t in tables if not t.has_key}
+    if not bags:
+        return {}
+    with _admin(kafka) as admin:
+        found = _partitions(admin, bags)
+        absent = sorted(bags.keys() - found.keys())
+        wanted = {topic: {"num_partitions": 1, "configs": _CONFIG} for topic in absent}
+        if wanted:
+            with suppress(TopicAlreadyExistsError):  # the connector was quicker with one of them
+                admin.create_topics(wanted, timeout_ms=_TIMEOUT_MS, wait_for_metadata=True)
+            found = _partitions(admin, bags)
+    return {bags[topic]: count for topic, count in found.items() if count > 1}
+
+
+def too_many(table: SourceTable, partitions: int) -> str:
+    """What is said of a table without a key whose topic has several partitions."""
+    return (
+        f"{table} has no key and its topic {partitions} partitions, from when it had one: the "
+        "count of its equal rows can be wrong in the lake\n  hint: give it a key again, or start "
+        "with an empty lake (down --wipe, then up)"
+    )
+
+
+@contextmanager
+def _admin(kafka: str) -> Iterator[KafkaAdminClient]:
+    client = KafkaAdminClient(
+        bootstrap_servers=kafka,
+        client_id="headwater-capture",
+        request_timeout_ms=_TIMEOUT_MS,
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _partitions(admin: KafkaAdminClient, topics: Container[str]) -> dict[str, int]:
+    """Topic → how many partitions it has, for those of `topics` that there are."""
+    return {
+        entry["name"]: len(entry["partitions"])
+        for entry in admin.describe_topics()
+        if entry["name"] in topics
+    }

@@ -1,0 +1,193 @@
+"""Several partitions a topic: order is per key, and tables without a key stay in one partition."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from psycopg import sql
+
+from tests.support.stack import Stack, fresh_stack
+from tests.support.waiting import until
+
+PARTITIONS = 3
+WITHIN_S = 180.0
+KEYS = 40
+TRANSACTIONS_MIN = 300
+KEYED, EMPTIED, BAG, LATE_BAG = "keyed", "emptied", "early_bag", "late_bag"
+TABLES = (KEYED, EMPTIED, BAG, LATE_BAG)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    profile = tmp_path_factory.mktemp("partitions") / "profile.toml"
+    profile.write_text(f"topic_partitions = {PARTITIONS}\n")
+    with fresh_stack() as stack:
+        stack.up("--profile", str(profile), "--only", "postgres")
+        with stack.source() as source:
+            for table in (KEYED, EMPTIED):
+                source.execute(
+                    f"CREATE TABLE {table} (id int, branch text, n int, note text, "
+                    "PRIMARY KEY (id, branch))"
+                )
+                source.execute(
+                    f"INSERT INTO {table} SELECT i, 'old', 0, 'before' "
+                    f"FROM generate_series(1, {KEYS}) i"
+                )
+            source.execute(f"CREATE TABLE {BAG} (word text, n int)")
+            source.execute(f"ALTER TABLE {BAG} REPLICA IDENTITY FULL")
+            source.execute(f"INSERT INTO {BAG} SELECT 'seed', 0 FROM generate_series(1, 5)")
+        stack.up("--only", "capture", "silver")
+        yield stack
+
+
+def test_silver_equals_the_source_over_several_partitions_whatever_is_written(
+    stack: Stack, seed: int
+) -> None:
+    with stack.source() as source:
+        source.execute(f"CREATE TABLE {LATE_BAG} (word text, n int)")
+        source.execute(f"ALTER TABLE {LATE_BAG} REPLICA IDENTITY FULL")
+        source.execute(f"INSERT INTO {LATE_BAG} VALUES ('first', 1), ('first', 1)")
+        until(
+            lambda: published(source),
+            lambda names: set(TABLES) <= names,
+            within_s=WITHIN_S,
+            what="every table in the publication",
+        )
+    with writing(stack.settings.source_dsn, seed) as done:
+        until(lambda: len(done), lambda n: n > 50, within_s=WITHIN_S, what="some transactions")
+        killed = stack.status()["silver"]["pid"]
+        os.kill(killed, signal.SIGKILL)
+        until(
+            lambda: stack.status()["silver"],
+            lambda row: row["state"] == "ready" and row["pid"] != killed,
+            within_s=WITHIN_S,
+            what="silver after SIGKILL",
+        )
+        until(
+            lambda: len(done),
+            lambda n: n > TRANSACTIONS_MIN,
+            within_s=WITHIN_S,
+            what="more transactions",
+        )
+    verdicts = {row["table"]: row["verdict"] for row in stack.verify(*TABLES)}
+    assert verdicts == dict.fromkeys(TABLES, "equal")
+
+
+def test_tables_with_a_key_are_spread_and_tables_without_one_are_not(stack: Stack) -> None:
+    counts = {table: events_of_partitions(stack, table) for table in TABLES}
+    assert {table: len(found) for table, found in counts.items()} == {
+        KEYED: PARTITIONS, EMPTIED: PARTITIONS, BAG: 1, LATE_BAG: 1,
+    }  # fmt: skip
+    assert all(count > 0 for count in counts[KEYED])
+
+
+def test_a_table_that_loses_its_key_is_told_of(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute(f"ALTER TABLE {EMPTIED} REPLICA IDENTITY FULL")
+        source.execute(f"ALTER TABLE {EMPTIED} DROP CONSTRAINT {EMPTIED}_pkey")
+    until(
+        lambda: stack.run("logs", "capture").stdout + stack.run("logs", "capture").stderr,
+        lambda text: f"public.{EMPTIED} has no key and its topic 3 partitions" in text,
+        within_s=WITHIN_S,
+        what="the guard's word about the lost key",
+    )
+
+
+def published(source: psycopg.Connection[tuple[Any, ...]]) -> set[str]:
+    return {name for (name,) in source.execute("SELECT tablename FROM pg_publication_tables")}
+
+
+def events_of_partitions(stack: Stack, table: str) -> list[int]:
+    """How many offsets each partition of the table's topic has."""
+    consumer = KafkaConsumer(bootstrap_servers=stack.settings.kafka)
+    try:
+        topic = f"{stack.settings.topic_prefix}.public.{table}"
+        places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        return list(consumer.end_offsets(places).values())
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def writing(dsn: str, seed: int) -> Iterator[list[int]]:
+    """Run random transactions meanwhile; yields a list that grows with each."""
+    stop, done = threading.Event(), list[int]()
+    failures: list[Exception] = []
+
+    def write() -> None:
+        rng = random.Random(seed)
+        try:
+            with psycopg.connect(dsn) as connection:
+                while not stop.is_set():
+                    with connection.transaction():
+                        for _ in range(rng.randint(1, 4)):
+                            change(connection, rng)
+                    done.append(1)
+                    stop.wait(0.01)
+        except Exception as error:  # noqa: BLE001 - raised in the test's thread below
+            failures.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+    if failures:
+        raise failures[0]
+
+
+def change(connection: psycopg.Connection[tuple[Any, ...]], rng: random.Random) -> None:
+    """One random statement; a key that is taken, or a row that is not there, changes nothing."""
+    choice = rng.random()
+    row = {
+        "id": rng.randint(1, KEYS),
+        "other": rng.randint(1, KEYS),
+        "n": rng.randint(0, 9),
+        "branch": rng.choice("abc"),
+        "word": rng.choice(["x", "y", "seed"]),
+    }
+    table = sql.Identifier(rng.choice([KEYED, EMPTIED]))
+    bag = sql.Identifier(rng.choice([BAG, LATE_BAG]))
+
+    def run(statement: str) -> None:
+        connection.execute(sql.SQL(statement).format(table=table, bag=bag), row)
+
+    if choice < 0.02:
+        connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(EMPTIED)))
+    elif choice < 0.04:
+        run("TRUNCATE {bag}")
+    elif choice < 0.30:
+        run(
+            "INSERT INTO {table} VALUES (%(id)s, %(branch)s, %(n)s, repeat(%(word)s, %(n)s)) "
+            "ON CONFLICT (id, branch) DO UPDATE SET n = excluded.n, note = excluded.note"
+        )
+    elif choice < 0.45:
+        run("UPDATE {table} SET n = n + 1 WHERE id = %(id)s")
+    elif choice < 0.60:  # a new key, in another partition perhaps
+        run(
+            "UPDATE {table} t SET id = %(other)s, branch = %(branch)s WHERE ctid = "
+            "(SELECT min(ctid) FROM {table} WHERE id = %(id)s) AND NOT EXISTS "
+            "(SELECT FROM {table} WHERE id = %(other)s AND branch = %(branch)s)"
+        )
+    elif choice < 0.72:
+        run("DELETE FROM {table} WHERE id = %(id)s")
+    elif choice < 0.88:
+        run("INSERT INTO {bag} SELECT %(word)s, %(n)s FROM generate_series(1, 2)")
+    elif choice < 0.94:
+        run(
+            "UPDATE {bag} SET n = %(n)s WHERE ctid = "
+            "(SELECT min(ctid) FROM {bag} WHERE word = %(word)s)"
+        )
+    else:
+        run("DELETE FROM {bag} WHERE ctid = (SELECT min(ctid) FROM {bag} WHERE word = %(word)s)")
