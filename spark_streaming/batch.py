@@ -4,6 +4,7 @@ The protocol, in order; a crash between any two steps is repaired by running the
 1. Decode and fold every table's events, in parallel. Nothing is written.
 2. Put the rejects into quarantine, in one commit with the batch's transaction id.
 3. Merge every touched table, in parallel, each in one commit with the batch's transaction id.
+   Stopped tables that are due go on beside them (resume.py); a table that failed is stopped.
 4. Append the ledger's rows, in one commit. Only now the positions count as merged.
 5. Spark commits the offsets.
 """
@@ -13,8 +14,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
@@ -24,17 +25,30 @@ import pyarrow.compute as pc
 
 from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.envelope import HighWater, decode
-from spark_streaming.events import RawEvent, Reject
+from spark_streaming.events import RawEvent
 from spark_streaming.fold import Folded, fold
 from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
 from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.offsets import BatchSpan
+from spark_streaming.part import Part
 from spark_streaming.quarantine import Quarantine
-from spark_streaming.table import SilverTable
-from spark_streaming.topics import Topic, Topics
+from spark_streaming.resume import Read, Resumption, stopped_row
+from spark_streaming.stopped import (
+    FAILING,
+    REFUSED,
+    RUNNING,
+    Failure,
+    Slice,
+    Stop,
+    batch_must_fail,
+    first_offsets,
+    reason_of,
+)
+from spark_streaming.topics import Topics
 
 log = logging.getLogger(__name__)
-# A store that answers badly for a moment is waited for; a longer trouble ends the batch.
+# A store that answers badly for a moment is waited for; a longer trouble stops the table, or ends
+# the batch where it is everybody's.
 RETRY_PAUSES_S = (0.2, 1.0, 3.0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -43,25 +57,12 @@ class BatchFailedError(Exception):
     """One or more tables could not be merged; the batch will be run again from its start."""
 
 
-@dataclass
-class Part:
-    """One table's part of a batch, between the steps."""
-
-    topic: Topic
-    rows_in: int
-    folded: Folded | None = None
-    rejects: list[Reject] = field(default_factory=list)
-    skipped: int = 0
-    high_water: HighWater = field(default_factory=HighWater)
-    seen_time: datetime | None = None
-    result: MergeResult | None = None
-    engine: str | None = None
-    source_time: datetime | None = None
-    seconds: float = 0.0
-
-
 class BatchRunner:
-    """Runs batches of one query. `choose` picks the merge engine of one folded batch."""
+    """Runs batches of one query.
+
+    `choose` picks the merge engine of one folded batch; `read` gives the events of any span, for
+    stopped tables; `requested` the silver tables that an operator asked to go on with.
+    """
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class BatchRunner:
         choose: Callable[[Folded], MergeEngine],
         pool: ThreadPoolExecutor,
         restored: Restored,
+        read: Read,
+        requested: Callable[[], set[str]] = set,
     ) -> None:
         self._query_id = query_id
         self._topics = topics
@@ -81,8 +84,18 @@ class BatchRunner:
         self._choose = choose
         self._pool = pool
         self._complete_lsn = restored.complete_lsn
-        self._complete_time: datetime | None = None
-        self._seen_time = restored.seen_time
+        self._complete_time = self._seen_time = restored.complete_time
+        self._failures = restored.failures
+        self._stopped = Resumption(
+            query_id=query_id,
+            topics=topics,
+            ledger=ledger,
+            quarantine=quarantine,
+            steps=self,
+            read=read,
+            stops=restored.stops,
+            requested=requested,
+        )
 
     def run(
         self,
@@ -101,16 +114,22 @@ class BatchRunner:
             started: `time.monotonic()` at the batch's start, for the ledger.
         Returns: the ledger's rows. Raises: BatchFailedError.
         """
+        if self._ledger.has(batch_id):
+            log.info("batch %d is in the ledger already", batch_id)
+            return []
         # Whatever a position of an earlier batch tells to be committed was visible before this
         # batch was planned, in every topic: it is merged when this batch is.
         seen_before = self._topics.greatest_commit_lsn()
         clock = [started, time.monotonic()]
-        parts = self._all(lambda item: self._prepare(batch_id, *item), sorted(events.items()))
+        live = sorted(item for item in events.items() if not self._stopped.holds(item[0]))
+        parts = self._all(lambda item: self._prepared(batch_id, *item), live)
         clock.append(time.monotonic())
         rejects = {p.topic.silver_name: p.rejects for p in parts if p.rejects}
         if rejects:
             self._quarantine.put(rejects, batch_id)
-        self._all(lambda part: self._merge(part, batch_id), parts)
+        self._all(lambda part: self._merged(part, batch_id), parts)
+        parts += self._resumed(batch_id, span)
+        self._stop_failed(parts, batch_id, events, span)
         clock.append(time.monotonic())
         if saw_all and seen_before is not None:
             self._complete_lsn = max(self._complete_lsn or 0, seen_before)
@@ -121,15 +140,28 @@ class BatchRunner:
         log.debug(
             "batch %d of %d events in %d tables: %s", batch_id, span.size, len(parts), _steps(clock)
         )
-        for part in parts:
+        going = [part for part in parts if part.stop is None]
+        for part in going:
             part.topic.high_water = part.high_water
-        times = [part.seen_time for part in parts if part.seen_time is not None]
+        times = [part.seen_time for part in going if part.seen_time is not None]
         self._seen_time = max(
             [*times, *([self._seen_time] if self._seen_time else [])], default=None
         )
         return rows
 
-    def _prepare(self, batch_id: int, name: str, events: list[RawEvent]) -> Part:
+    def _prepared(self, batch_id: int, name: str, events: list[RawEvent]) -> Part:
+        """A table's part, with its failure if it has one."""
+        topic = self._topics.named(name, events)
+        try:
+            return self.prepare(name, events, self._commit(topic.silver_name, batch_id))
+        except Exception as error:  # noqa: BLE001 - kept; `_stop_failed` decides
+            return Part(topic, len(events), failure=error)
+
+    def prepare(self, name: str, events: list[RawEvent], commit: Commit) -> Part:
+        """Decode and fold some events of one topic; nothing is written.
+
+        A rule that stops the table (`stopped.stop_table`) is to be asked in here.
+        """
         topic = self._topics.resolve(name, events)
         part = Part(topic, len(events), high_water=topic.high_water)
         if topic.contract is None or (topic.refusal and not topic.internal):
@@ -146,7 +178,7 @@ class BatchRunner:
         if silver is None:
             return part
         with silver.lock:
-            if silver.has_commit(self._commit(silver, batch_id)):
+            if silver.has_commit(commit):
                 # Folding again would look up rows as this very batch left them.
                 part.result = MergeResult(silver.version(), 0, 0, skipped=True)
                 return part
@@ -161,17 +193,25 @@ class BatchRunner:
         part.source_time = _newest(folded.rows)
         return part
 
-    def _commit(self, silver: SilverTable, batch_id: int) -> Commit:
-        return Commit(f"headwater:{self._query_id}:{silver.name}", batch_id)
+    def _commit(self, silver_name: str, batch_id: int) -> Commit:
+        return Commit(f"headwater:{self._query_id}:{silver_name}", batch_id)
 
-    def _merge(self, part: Part, batch_id: int) -> None:
+    def _merged(self, part: Part, batch_id: int) -> None:
+        if part.failure is not None:
+            return
+        try:
+            self.merge(part, self._commit(part.topic.silver_name, batch_id), RETRY_PAUSES_S)
+        except Exception as error:  # noqa: BLE001 - kept; `_stop_failed` decides
+            part.failure = error
+
+    def merge(self, part: Part, commit: Commit, pauses: tuple[float, ...]) -> None:
+        """Merge a prepared part in one commit, trying again after each of the pauses (s)."""
         folded, silver = part.folded, part.topic.silver
         if folded is None or silver is None or _nothing_in(folded):
             return
-        commit = self._commit(silver, batch_id)
         engine = self._choose(folded)
         began = time.monotonic()
-        for pause in (*RETRY_PAUSES_S, None):
+        for pause in (*pauses, None):
             try:
                 with silver.lock:
                     part.result = engine.merge(silver, folded, commit)
@@ -184,17 +224,85 @@ class BatchRunner:
         part.engine = engine.name
         part.seconds = time.monotonic() - began
 
+    def _resumed(self, batch_id: int, span: BatchSpan) -> list[Part]:
+        """Let the stopped tables that are due go on, side by side."""
+        due = self._stopped.due(span)
+        return self._all(lambda stop: self._stopped.go_on(stop, batch_id, span), due)
+
+    def _stop_failed(
+        self,
+        parts: list[Part],
+        batch_id: int,
+        events: Mapping[str, list[RawEvent]],
+        span: BatchSpan,
+    ) -> None:
+        """Stop the tables that failed in this batch. Raises: BatchFailedError instead, where it
+        is not these tables' trouble but everybody's."""
+        failed = [(part, part.failure) for part in parts if part.failure is not None]
+        if not failed:
+            return
+        attempts = {}
+        for part, error in failed:
+            name = part.topic.silver_name
+            earlier = self._failures.get((self._query_id, batch_id, name), 0)
+            attempts[name] = Failure(error, earlier)
+            part.stop = self._first_stop(part, error, batch_id, events, span)
+        worked = sum(1 for p in parts if p.failure is None and p.stop is None and p.topic.silver)
+        internal = any(part.topic.internal for part, _ in failed)
+        if internal or batch_must_fail(list(attempts.values()), worked):
+            self._note_failing(failed, attempts, batch_id)
+            raise BatchFailedError(
+                f"{len(failed)} of {len(parts)} tables failed; the others are merged\n"
+                f"  detail: {failed[0][1]}"
+            ) from failed[0][1]
+        for part, error in failed:
+            assert part.stop is not None
+            part.stop = self._stopped.stop(part.stop, error)
+
+    def _first_stop(
+        self,
+        part: Part,
+        error: Exception,
+        batch_id: int,
+        events: Mapping[str, list[RawEvent]],
+        span: BatchSpan,
+    ) -> Stop:
+        topic = part.topic
+        seen = [(event.partition, event.offset) for event in events.get(topic.name, [])]
+        start = first_offsets(span, topic.name, seen)
+        return Stop(
+            topic.name,
+            topic.silver_name,
+            reason_of(error),
+            datetime.now(timezone.utc),
+            start,
+            # The last try may have gone through unseen: the same events under the same name.
+            Slice(start, span.end[topic.name], self._commit(topic.silver_name, batch_id)),
+            complete_lsn=self._complete_lsn,
+            complete_time=self._complete_time,
+        )
+
+    def _note_failing(
+        self, failed: list[tuple[Part, Exception]], attempts: dict[str, Failure], batch_id: int
+    ) -> None:
+        """Count the failures for the process that repeats the batch."""
+        rows = []
+        for part, _ in failed:
+            if part.stop is not None and not part.topic.internal:
+                row = stopped_row(self._query_id, batch_id, part.stop, Part(part.topic, 0))
+                tries = attempts[row.table_name].earlier + 1
+                rows.append(replace(row, state=FAILING, tries=tries, planned=None))
+        try:
+            self._ledger.note(rows)
+        except Exception as error:  # noqa: BLE001 - the store's own trouble, then
+            log.warning("the ledger cannot be written: %s: %s", type(error).__name__, error)
+
     def _all(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """Run `work` on every item in parallel; all of them end before a failure is raised."""
         if len(items) == 1:
             return [work(items[0])]
         futures: list[Future[Any]] = [self._pool.submit(work, item) for item in items]
-        failures = [f.exception() for f in futures]
-        real = [failure for failure in failures if failure is not None]
-        if real:
-            raise BatchFailedError(
-                f"{len(real)} of {len(items)} tables failed; the others are merged\n  detail: {real[0]}"
-            ) from real[0]
+        wait(futures)
         return [future.result() for future in futures]
 
     def _rows(
@@ -226,6 +334,8 @@ class BatchRunner:
 
     def _row(self, batch_id: int, part: Part, span: BatchSpan) -> LedgerRow:
         topic, result = part.topic, part.result
+        if part.stop is not None:
+            return stopped_row(self._query_id, batch_id, part.stop, part)
         refused = topic.silver is None
         return LedgerRow(
             self._query_id,
@@ -244,6 +354,7 @@ class BatchRunner:
             source_time=part.source_time,
             duration_ms=int(part.seconds * 1000),
             refusal=topic.refusal,
+            state=REFUSED if topic.refusal else RUNNING,
         )
 
 

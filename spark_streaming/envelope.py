@@ -110,7 +110,8 @@ class _Reader:
             raise Refused("not-an-envelope", f"the commit time is {committed!r}, not a number")
         if lsn > self.last_lsn:
             self.last_lsn = lsn
-        if committed > self.last_committed_us:
+        # An incremental snapshot's rows carry the time they were read, ahead of the stream.
+        if op != "r" and committed > self.last_committed_us:
             self.last_committed_us = committed
         partition = event.partition
         guard = lsn if op == "r" else self._advance(partition, source, lsn, document)

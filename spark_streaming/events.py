@@ -115,7 +115,8 @@ class Decoded:
             than the contract says: a refresh may mend it. Events from before an ALTER TABLE
             keep lacking columns, so refresh once, not until it is empty.
         last_lsn: the greatest LSN seen; 0 without events.
-        last_committed_us: the greatest commit time seen, microseconds since 1970; 0 without.
+        last_committed_us: the greatest commit time of a streamed event, microseconds since 1970;
+            0 without.
     """
 
     changes: Changes

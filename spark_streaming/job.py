@@ -26,6 +26,8 @@ from spark_streaming.maintenance import Maintenance
 from spark_streaming.metrics import Metrics
 from spark_streaming.offsets import OffsetLog
 from spark_streaming.quarantine import Quarantine
+from spark_streaming.resume import read_once
+from spark_streaming.resume_requests import take_requests
 from spark_streaming.session import start_session
 from spark_streaming.settings import SettingsError, SilverSettings, load_settings
 from spark_streaming.table import TableOptions
@@ -127,6 +129,8 @@ class Silver:
             choose=engine_chooser(settings, self._session),
             pool=self._pool,
             restored=restored,
+            read=read_once(settings.kafka),
+            requested=lambda: take_requests(lake),
         )
         self._maintenance = Maintenance(topics, ledger, options)
         return self._runner

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from spark_streaming.events import RawEvent
 from spark_streaming.offsets import BatchSpan, Offsets
@@ -36,6 +36,10 @@ _POLL_RECORDS_MAX = 10_000
 
 class DirectReadError(Exception):
     """The events of a batch could not be read directly; Spark is asked then."""
+
+
+class ExpiredError(DirectReadError):
+    """Kafka does not have the events any more; the text says from where on it has them."""
 
 
 def kafka_options(settings: SilverSettings) -> dict[str, str]:
@@ -60,10 +64,15 @@ class DirectReader:
     def read(self, span: BatchSpan) -> Events:
         """All committed events of a span, by topic.
 
-        Raises: DirectReadError where the broker does not give all of it in time.
+        Raises: DirectReadError where the broker does not give all of it in time, ExpiredError
+            where it does not have it any more.
         """
         try:
             return self._read(span)
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+            missing = self._missing(span)
+            self.close()
+            raise ExpiredError(missing) from error
         except KafkaError as error:
             self.close()
             raise DirectReadError(f"{type(error).__name__}: {error}") from error
@@ -103,6 +112,20 @@ class DirectReader:
             elif time.monotonic() - stalled_since > DIRECT_STALL_S:
                 raise DirectReadError(f"{len(waiting)} partitions give nothing more")
         return {topic: found for topic, found in events.items() if found}
+
+    def _missing(self, span: BatchSpan) -> str:
+        places = [TopicPartition(t, p) for t, starts in span.start.items() for p in starts]
+        begins = self._open().beginning_offsets(places)
+        gone = [
+            f"{tp.topic}, partition {tp.partition}: offsets from {span.start[tp.topic][tp.partition]}"
+            f" on are wanted, there are those from {begin} on"
+            for tp, begin in begins.items()
+            if begin > span.start[tp.topic][tp.partition]
+        ]
+        return (
+            f"Kafka has dropped events that silver has not merged ({'; '.join(gone)})\n"
+            "  hint: bronze has them: rebuild the table from there"
+        )
 
     def _open(self) -> Any:
         if self._consumer is None:

@@ -6,18 +6,25 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+)
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.engines.protocol import TIMESTAMP
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.position import HighWater
+from spark_streaming.stopped import FAILING, RESUMING, RUNNING, STOPPED, Slice, Stop
 
 Offsets = dict[str, dict[int, int]]
 WHOLE_BATCH = ""  # `table_name` of the row that stands for the batch
@@ -41,8 +48,29 @@ SCHEMA = pa.schema(
         ("source_time", TIMESTAMP),
         ("duration_ms", pa.int64()),
         ("refusal", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("stopped_at", TIMESTAMP),
+        ("tries", pa.int64()),
+        ("planned", pa.string()),
     ]
 )
+_RESTORED = [
+    "query_id",
+    "batch_id",
+    "table_name",
+    "merged_at",
+    "offsets",
+    "high_water",
+    "complete_lsn",
+    "source_time",
+    "state",
+    "reason",
+    "stopped_at",
+    "tries",
+    "planned",
+]
+_TICK = timedelta(microseconds=1)
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
@@ -52,6 +80,10 @@ class LedgerRow:
 
     `source_time`: a table's row has the commit time of its newest row in the batch; the whole
     batch has the time in the source that all tables are complete to, as `complete_lsn`.
+    `state`: running, refused, stopped, resuming (a stopped table that is catching up) or failing
+    (its batch failed and is repeated). In the last three `reason`, `stopped_at` and `tries` say
+    more; `offsets` are those from which the table goes on; `complete_lsn` and `source_time` are
+    what it is complete to, and stay; `planned` is the merge that was begun last (`Slice`).
     """
 
     query_id: str
@@ -70,6 +102,11 @@ class LedgerRow:
     source_time: datetime | None = None
     duration_ms: int = 0
     refusal: str | None = None
+    state: str = RUNNING
+    reason: str | None = None
+    stopped_at: datetime | None = None
+    tries: int = 0
+    planned: Slice | None = None
     merged_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def as_dict(self) -> dict[str, object]:
@@ -77,18 +114,22 @@ class LedgerRow:
         row = {name: getattr(self, name) for name in SCHEMA.names}
         row["offsets"] = json.dumps(self.offsets)
         row["high_water"] = self.high_water.to_json()
+        row["planned"] = self.planned.to_json() if self.planned else None
         return row
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What the ledger knows: how far each partition was merged, by position and by offset, what
-    silver is complete to, and the newest commit time of the source that was merged."""
+    """What the ledger knows: how far each partition was read, by position and by offset, the LSN
+    and the source's time that silver is complete to, the tables that are stopped, and how often
+    tables have failed in a batch that failed with them, by (query, batch, silver table)."""
 
     offsets: Offsets = field(default_factory=dict)
     high_water: HighWater = field(default_factory=HighWater)
     complete_lsn: int | None = None
-    seen_time: datetime | None = None
+    complete_time: datetime | None = None
+    stops: list[Stop] = field(default_factory=list)
+    failures: dict[tuple[str, int, str], int] = field(default_factory=dict)
 
 
 class Ledger:
@@ -100,6 +141,7 @@ class Ledger:
         self._properties = properties
         self._handle: DeltaTable | None = None
         self._last_version: int | None = None
+        self._newest: datetime | None = None
         self.lock = threading.Lock()
 
     def handle(self) -> DeltaTable:
@@ -115,6 +157,11 @@ class Ledger:
                     configuration=self._properties,
                     storage_options=self._lake.storage_options(),
                 )
+            have = set(self._handle.schema().to_arrow().names)
+            missing = [field for field in SCHEMA if field.name not in have]
+            if missing:  # made by an earlier release
+                new = Schema.from_arrow(pa.schema(missing))
+                self._handle.alter.add_columns(list(new.fields))
         return self._handle
 
     def forget(self) -> None:
@@ -124,23 +171,49 @@ class Ledger:
 
     def restore(self) -> Restored:
         """What a new process has to know of the batches before it."""
-        columns = ["table_name", "offsets", "high_water", "complete_lsn", "source_time"]
-        rows = self.handle().to_pyarrow_dataset().to_table(columns=columns)
+        rows = self.handle().to_pyarrow_dataset().to_table(columns=_RESTORED)
+        self._newest = pc.max(rows["merged_at"]).as_py()
         merged, offsets = HighWater(), Offsets()
         for text in rows["high_water"].to_pylist():
             merged = merged.merge(HighWater.from_json(text))
         for text in rows["offsets"].to_pylist():
-            for topic, partitions in json.loads(text).items():
+            for topic, partitions in _offsets(text).items():
                 known = offsets.setdefault(topic, {})
                 for number, offset in partitions.items():
-                    known[int(number)] = max(offset, known.get(int(number), 0))
+                    known[number] = max(offset, known.get(number, 0))
         whole = rows.filter(pc.equal(rows["table_name"], WHOLE_BATCH))
+        latest = {row["table_name"]: row for row in rows.sort_by("merged_at").to_pylist()}
         return Restored(
             offsets,
             merged,
             pc.max(whole["complete_lsn"]).as_py(),
-            pc.max(rows["source_time"]).as_py(),
+            pc.max(whole["source_time"]).as_py(),
+            [_stop(row) for row in latest.values() if row["state"] in (STOPPED, RESUMING)],
+            {
+                (row["query_id"], row["batch_id"], row["table_name"]): row["tries"]
+                for row in latest.values()
+                if row["state"] == FAILING
+            },
         )
+
+    def has(self, batch_id: int) -> bool:
+        """Whether this batch of the query, or a later one, is in the ledger."""
+        with self.lock:
+            return self._recorded() >= batch_id
+
+    def note(self, rows: Sequence[LedgerRow]) -> None:
+        """Write rows in one commit that does not count as the end of their batch."""
+        with self.lock:
+            self._write(self._stamped(rows), mode="append")
+
+    def _stamped(self, rows: Sequence[LedgerRow]) -> pa.Table:
+        """The rows as the table has them, each later than all before: the newest row of a table
+        is what counts, also where the clock was set back."""
+        found = [row.as_dict() for row in rows]
+        for row, given in zip(found, rows, strict=True):
+            earliest = self._newest + _TICK if self._newest else given.merged_at
+            row["merged_at"] = self._newest = max(given.merged_at, earliest)
+        return pa.Table.from_pylist(found, schema=SCHEMA)
 
     def append(self, rows: Sequence[LedgerRow], batch_id: int) -> None:
         """Write a batch's rows in one commit; a batch that is there already is left alone."""
@@ -148,7 +221,7 @@ class Ledger:
             if self._recorded() >= batch_id:
                 return
             self._write(
-                pa.Table.from_pylist([row.as_dict() for row in rows], schema=SCHEMA),
+                self._stamped(rows),
                 mode="append",
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(self._app_id, batch_id)]
@@ -172,7 +245,7 @@ class Ledger:
     def compact(self, keep_since: datetime) -> None:
         """Keep the rows since `keep_since` and the newest row of each table, in one file."""
         with self.lock:
-            rows = self.handle().to_pyarrow_dataset().to_table().cast(SCHEMA)
+            rows = self.handle().to_pyarrow_dataset().to_table(columns=SCHEMA.names).cast(SCHEMA)
             newest = rows.group_by("table_name").aggregate([("merged_at", "max")])
             latest = newest.rename_columns(["table_name", "merged_at"]).append_column(
                 "newest", pa.array([True] * len(newest), pa.bool_())
@@ -183,3 +256,25 @@ class Ledger:
                 pc.fill_null(marked["newest"], False),
             )
             self._write(marked.filter(kept).select(SCHEMA.names), mode="overwrite")
+
+
+def _offsets(text: str) -> Offsets:
+    return {
+        topic: {int(partition): offset for partition, offset in partitions.items()}
+        for topic, partitions in json.loads(text).items()
+    }
+
+
+def _stop(row: dict[str, Any]) -> Stop:
+    [(topic, offsets)] = _offsets(row["offsets"]).items()
+    return Stop(
+        topic,
+        row["table_name"],
+        row["reason"] or "",
+        row["stopped_at"],
+        offsets,
+        Slice.from_json(row["planned"]) if row["planned"] else None,
+        row["tries"] or 0,
+        row["complete_lsn"],
+        row["source_time"],
+    )

@@ -7,6 +7,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
+from spark_streaming.stopped import RESUMING, RUNNING, STOPPED
 
 _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120)
 
@@ -52,6 +53,12 @@ class Metrics:
             ["table"],
             registry=self.registry,
         )
+        self._stopped = Gauge(
+            "headwater_silver_stopped",
+            "1: the table is stopped after a failure, or is catching up; the others go on",
+            ["table"],
+            registry=self.registry,
+        )
         self._last = Gauge(
             "headwater_silver_last_batch_timestamp_seconds",
             "When the newest batch ended",
@@ -72,6 +79,7 @@ class Metrics:
                     self._complete.set(row.complete_lsn)
                 continue
             self._refused.labels(row.table_name).set(1 if row.refusal else 0)
+            self._stopped.labels(row.table_name).set(row.state in (STOPPED, RESUMING))
             outcomes = {
                 "upserted": row.rows_upserted,
                 "deleted": row.rows_deleted,
@@ -82,6 +90,6 @@ class Metrics:
                 self._rows.labels(row.table_name, outcome).inc(count)
             if row.engine is not None:
                 self._merge.labels(row.table_name, row.engine).observe(row.duration_ms / 1000)
-            if row.source_time is not None:
+            if row.source_time is not None and row.state == RUNNING:
                 lag = (row.merged_at - row.source_time).total_seconds()
                 self._lag.labels(row.table_name).set(lag)

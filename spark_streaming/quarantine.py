@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
@@ -61,17 +62,42 @@ class Quarantine:
         recorded = table.transaction_version(self._app_id)
         if recorded is not None and recorded >= version:
             return
-        now = datetime.now(timezone.utc)
-        rows = [_row(name, reject, now) for name, some in rejects.items() for reject in some]
-        write_delta(
-            table,
-            pa.Table.from_pylist(rows, schema=SCHEMA),
-            mode="append",
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(self._app_id, version)]
-            ),
-            post_commithook_properties=_HOOKS,
+        _append(
+            table, rejects, CommitProperties(app_transactions=[Transaction(self._app_id, version)])
         )
+
+    def put_missing(self, table_name: str, rejects: Sequence[Reject]) -> None:
+        """Write those of one table's rejects whose events are not there yet, in one commit."""
+        table = self.ensure()
+        offsets = [reject.event.offset for reject in rejects]
+        held = table.to_pyarrow_dataset().to_table(
+            columns=["topic", "partition", "offset"],
+            filter=(pc.field("table_name") == table_name)
+            & (pc.field("offset") >= min(offsets))
+            & (pc.field("offset") <= max(offsets)),
+        )
+        there = set(zip(*(column.to_pylist() for column in held.columns), strict=True))
+        new = [
+            r for r in rejects if (r.event.topic, r.event.partition, r.event.offset) not in there
+        ]
+        if new:
+            _append(table, {table_name: new}, None)
+
+
+def _append(
+    table: DeltaTable,
+    rejects: Mapping[str, Sequence[Reject]],
+    properties: CommitProperties | None,
+) -> None:
+    now = datetime.now(timezone.utc)
+    rows = [_row(name, reject, now) for name, some in rejects.items() for reject in some]
+    write_delta(
+        table,
+        pa.Table.from_pylist(rows, schema=SCHEMA),
+        mode="append",
+        commit_properties=properties,
+        post_commithook_properties=_HOOKS,
+    )
 
 
 def _row(table: str, reject: Reject, now: datetime) -> dict[str, object]:

@@ -96,6 +96,31 @@ class Topics:
             self.refresh(topic)
         return topic
 
+    def named(self, name: str, events: list[RawEvent]) -> Topic:
+        """The topic as far as it is known, also where `resolve` fails; not kept if it is new."""
+        with self._lock:
+            topic = self._topics.get(name)
+        if topic is None:
+            schema, table = _source_of(name, self._prefix, events)
+            topic = Topic(name, schema, table, high_water=self._merged.of_topic(name))
+        return topic
+
+    def contract_of(self, name: str, *, refresh: bool = False) -> str:
+        """The fingerprint of a topic's contract, empty where it has none yet.
+
+        refresh: look at the source's catalog before; what fails there changes nothing.
+        """
+        with self._lock:
+            topic = self._topics.get(name)
+        if topic is None or topic.contract is None:
+            return ""
+        if refresh:
+            try:
+                self.refresh(topic)
+            except Exception as error:  # noqa: BLE001 - the next try of the table tells
+                log.debug("contract of %s: %s", name, error)
+        return topic.contract.fingerprint()
+
     def follow(self, topic: Topic, unknown: set[str], stale: set[str]) -> bool:
         """Look at the catalog where events have other columns than the contract.
 

@@ -12,7 +12,7 @@ LATER_RELEASE = 2
 
 def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (demo, sql, verify, watch, preflight, trace, rebuild):
+    for verb in (demo, sql, verify, watch, preflight, resume, trace, rebuild):
         app.command()(verb)
     app.add_typer(quarantine_app)
 
@@ -71,6 +71,13 @@ def preflight(
 
     settings = load(source_dsn=source)
     raise typer.Exit(run(settings.source_dsn, apply, fmt.value) or 0)
+
+
+def resume(table: str = typer.Argument(help="A silver table that is stopped.")) -> None:
+    """Try a stopped table again at once, and say what became of it."""
+    from app.lake.resume import run_resume
+
+    run_resume(table)
 
 
 def trace(key: str = typer.Argument(help="TABLE/KEY of a row.")) -> None:

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from app.settings import Settings
 from spark_streaming.envelope import HighWater
 from spark_streaming.lake import LEDGER, Lake
+from spark_streaming.resume_requests import request_resume
 from spark_streaming.settings import StoreSettings
 
 SCAN_BATCH_ROWS = 16_384
@@ -29,6 +30,9 @@ _LEDGER_COLUMNS = [
     "complete_lsn",
     "merged_at",
     "high_water",
+    "state",
+    "reason",
+    "tries",
 ]
 
 
@@ -37,7 +41,8 @@ class LedgerEntry:
     """What silver last said of one table: its Delta version and the events merged into it.
 
     `offsets` is topic → partition → next offset, `high_water` the last position merged of each
-    partition, `complete_lsn` in bytes or None.
+    partition, `complete_lsn` in bytes or None, `state` running, refused, stopped, resuming or
+    failing, `reason` why it is not running, `tries` its failures in a row.
     """
 
     table: str
@@ -47,6 +52,9 @@ class LedgerEntry:
     complete_lsn: int | None
     merged_at: datetime
     high_water: HighWater
+    state: str = "running"
+    reason: str | None = None
+    tries: int = 0
 
 
 class Lakehouse:
@@ -85,6 +93,10 @@ class Lakehouse:
         dataset = self.silver(table, version).to_pyarrow_dataset()
         yield from dataset.to_batches(columns=columns, batch_size=SCAN_BATCH_ROWS)
 
+    def request_resume(self, table: str) -> None:
+        """Ask the streaming job to go on with stopped silver table `table` at once."""
+        request_resume(self._lake, table)
+
     def ledger(self, since: datetime | None = None) -> dict[str, LedgerEntry]:
         """The newest ledger entry of each table, merged after `since`; empty before the first."""
         try:
@@ -92,7 +104,10 @@ class Lakehouse:
         except TableNotFoundError:
             return {}
         wanted = None if since is None else pc.field("merged_at") > pa.scalar(since, _LEDGER_TIME)
-        found = ledger.to_pyarrow_dataset().to_table(columns=_LEDGER_COLUMNS, filter=wanted)
+        dataset = ledger.to_pyarrow_dataset()
+        # A ledger of an earlier release gets its new columns with silver's next batch.
+        columns = [name for name in _LEDGER_COLUMNS if name in dataset.schema.names]
+        found = dataset.to_table(columns=columns, filter=wanted)
         order = [("merged_at", "ascending"), ("batch_id", "ascending")]
         newest: dict[str, dict[str, Any]] = {}
         for row in found.sort_by(order).to_pylist():
@@ -122,6 +137,9 @@ def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
         row["complete_lsn"],
         row["merged_at"],
         HighWater.from_json(row.get("high_water") or "{}"),
+        row.get("state") or "running",
+        row.get("reason"),
+        row.get("tries") or 0,
     )
 
 

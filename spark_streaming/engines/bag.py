@@ -86,7 +86,8 @@ def plan_bag(table: SilverTable, rows: pa.Table, floor: int | None) -> BagPlan:
     schema = table.contract.silver_schema()
     parts = [
         _with_op(stamped(removed.take(sorted(first.values()))).select(columns).cast(schema), "d"),
-        _with_op(copies.take(put_back).select(columns).cast(schema), "i"),
+        # Arrow cannot take by an empty list: it has no type.
+        _with_op(copies.take(pa.array(put_back, pa.int64())).select(columns).cast(schema), "i"),
         _with_op(fresh.select(columns).cast(schema), "i"),
     ]
     return BagPlan(pa.concat_tables(parts), len(added), gone, len(put_back), missing)

@@ -9,7 +9,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from spark_streaming.kafka_source import DirectReader
+from spark_streaming.kafka_source import DirectReader, ExpiredError
 from spark_streaming.offsets import BatchSpan
 from tests.support.stack import fresh_stack
 
@@ -67,6 +67,23 @@ def test_aborted_events_are_left_out_and_markers_do_not_stall(broker: str, topic
     assert sorted(e.value or b"" for e in whole) == [b"a", b"b", b"c", b"d"]
     assert {tuple(e.headers) for e in whole} == {(("h", b"x"),)}
     reader.close()
+
+
+def test_events_that_kafka_has_dropped_are_an_error_that_says_what_there_is(
+    broker: str, topic: str
+) -> None:
+    _send(broker, topic, [b"a", b"b", b"c", b"d"], commit=True)
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.delete_records({TopicPartition(topic, 0): 2})
+    admin.close()
+    reader = DirectReader(broker)
+    span = BatchSpan({topic: {0: 1, 1: 0}}, {topic: _ends(broker, topic)})
+    with pytest.raises(
+        ExpiredError, match=rf"{topic}, partition 0: offsets from 1 on.* from 2 on"
+    ) as raised:
+        reader.read(span)
+    reader.close()
+    assert "hint: bronze has them" in str(raised.value)
 
 
 def test_events_beyond_the_planned_end_are_left_for_the_next_batch(broker: str, topic: str) -> None:

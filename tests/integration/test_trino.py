@@ -117,14 +117,17 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
 
     why = "no key, and its replica identity is not FULL"
     ledger = [
-        # (batch, table, merged, Delta version, complete LSN, source time, refusal)
-        (1, "movies", at(10), 7, 0x1_0000_0010, at(9), None),
-        (1, "", at(10), None, 0x1_0000_0010, at(9), None),
-        (2, "ratings", at(20), 3, 0x1_0000_00AB, at(19), "refused, and mended since"),
-        (2, "keyless", at(20), None, None, None, why),
-        (2, "", at(20), None, 0x1_0000_00AB, at(19), None),
-        (3, "ratings", at(30), 4, None, None, None),
-        (4, "", at(30), None, 0x1_0000_00AB, None, None),
+        # (batch, table, merged, Delta version, complete LSN, source time, refusal, state, reason,
+        #  stopped at, tries, offsets)
+        (1, "movies", at(10), 7, 0x1_0000_0010, at(9), None, None, None, None, None, None),
+        (1, "stuck", at(10), 2, 0x1_0000_0010, at(9), None, "running", None, None, 0, "{}"),
+        (1, "", at(10), None, 0x1_0000_0010, at(9), None, "running", None, None, 0, None),
+        (2, "ratings", at(20), 3, 0x1_0000_00AB, at(19), "mended since", None, None, None, 0, None),
+        (2, "keyless", at(20), None, None, None, why, "refused", None, None, 0, None),
+        (2, "stuck", at(20), None, 0x1_0000_0010, at(9), None, "stopped", "ill", at(12), 3, "{7}"),
+        (2, "", at(20), None, 0x1_0000_00AB, at(19), None, "running", None, None, 0, None),
+        (3, "ratings", at(30), 4, None, None, None, "running", None, None, 0, None),
+        (4, "", at(30), None, 0x1_0000_00AB, None, None, "running", None, None, 0, None),
     ]
     time, text = pa.timestamp("us", "UTC"), pa.string()
     types = {
@@ -135,6 +138,11 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         "complete_lsn": pa.int64(),
         "source_time": time,
         "refusal": text,
+        "state": text,
+        "reason": text,
+        "stopped_at": time,
+        "tries": pa.int64(),
+        "offsets": text,
     }
     columns = zip(types.items(), zip(*ledger, strict=True), strict=True)
     table = {name: pa.array(list(values), kind) for (name, kind), values in columns}
@@ -149,9 +157,20 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         ("keyless", None, None, None, at(20), None, why),
         ("movies", *newest, at(10), 7, None),
         ("ratings", *newest, at(30), 4, None),
+        ("stuck", 0x1_0000_0010, "1/10", at(9), at(20), 2, None),
     ]
     behind = "SELECT count_if(seconds_behind > 0), count(*) FROM ops.freshness"
-    assert server.query(behind) == [(2, 3)]
+    assert server.query(behind) == [(3, 4)]
+    states = (
+        "SELECT table_name, state, reason, stopped_at, tries, resumes_from "
+        "FROM ops.freshness ORDER BY table_name"
+    )
+    assert [tuple(_as_utc(value) for value in row) for row in server.query(states)] == [
+        ("keyless", "refused", why, None, 0, None),
+        ("movies", "running", None, None, 0, None),
+        ("ratings", "running", None, None, 0, None),
+        ("stuck", "stopped", "ill", at(12), 3, "{7}"),
+    ]
 
 
 def test_the_next_query_sees_every_commit_through_checkpoints_and_clean_up(

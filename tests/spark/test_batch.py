@@ -22,6 +22,7 @@ from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
 from spark_streaming.quarantine import Quarantine
+from spark_streaming.resume import Read
 from spark_streaming.table import TableOptions
 from spark_streaming.topics import Topics
 from spark_streaming.types import Column
@@ -34,7 +35,9 @@ Make = Callable[..., "Job"]
 class Job:
     """One process's state over the lake; a new one is a restart."""
 
-    def __init__(self, lake: Lake, query_id: str, engine: Any = None) -> None:
+    def __init__(
+        self, lake: Lake, query_id: str, engine: Any = None, read: Read = lambda span: {}
+    ) -> None:
         self.ledger = Ledger(lake, query_id, OPTIONS.properties())
         restored = self.ledger.restore()
         contracts = ContractStore(lake, NO_SOURCE)
@@ -48,6 +51,7 @@ class Job:
             choose=lambda folded: engine or DeltaRsEngine(),
             pool=ThreadPoolExecutor(4),
             restored=restored,
+            read=read,
         )
 
     def run(self, batch_id: int, *events: RawEvent, saw_all: bool = True) -> list[LedgerRow]:
@@ -129,6 +133,7 @@ def test_batch_cut_before_the_ledger_runs_again_without_effect(
     rows = source.job().run(0, *events)
     assert source.rows("one") == source.rows("two") == Counter([(1, 1)])
     assert [r.rows_upserted for r in rows] == [0, 0, 0]
+    assert source.job().run(0, *events) == [], "it is in the ledger now"
     assert source.lake.table(f"silver/{source.schema}__one").version() == 1
 
 
@@ -136,20 +141,20 @@ def _raise_cut(*_: object) -> None:
     raise Cut
 
 
-class OneTableFails(DeltaRsEngine):
+class StoreIsAway(DeltaRsEngine):
     def merge(self, table: Any, folded: Any, commit: Any) -> Any:
         if table.name.endswith("__one"):
-            raise OSError("the store is away")
+            raise OSError("Generic S3 error: error sending request")
         return super().merge(table, folded, commit)
 
 
-def test_failing_table_fails_the_batch_after_the_others_are_merged(
+def test_store_that_does_not_answer_fails_the_batch_after_the_others_are_merged(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spark_streaming.batch.RETRY_PAUSES_S", (0.0,))
     events = [source.event("one", "c", 10, 1, 1), source.event("two", "c", 11, 1, 1)]
     with pytest.raises(BatchFailedError, match="1 of 2 tables failed"):
-        source.job(OneTableFails()).run(0, *events)
+        source.job(StoreIsAway()).run(0, *events)
     assert source.rows("two") == Counter([(1, 1)])
     source.job().run(0, *events)
     assert source.rows("one") == source.rows("two") == Counter([(1, 1)])

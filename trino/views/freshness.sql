@@ -1,17 +1,26 @@
 -- view: ops.freshness
--- question: How fresh is each table of silver?
+-- question: How fresh is each table of silver, and is it kept?
 -- reads: ops.ledger
 -- columns:
 --   table_name          varchar, as in schema silver
+--   state               varchar: running; stopped (its merge failed, or a rule of its contract
+--                       stopped it: the others go on, it is tried again), resuming (it catches
+--                       up), failing (its batch failed and is repeated), refused (cannot be kept)
 --   complete_lsn        bigint, WAL position in bytes that the table is complete to; NULL where
---                       the table is not kept, or its first batch is still on its way
+--                       the table is not kept, or its first batch is still on its way; of a
+--                       table that is stopped, resuming or failing it stays where it was
 --   complete_pg_lsn     varchar, the same in Postgres' form, such as 0/16B3748
 --   source_time         timestamp with time zone, commit time of the newest change known by then
 --   seconds_behind      double, now less source_time: no more than this is missing (in a source
---                       at rest it grows although nothing is missing)
+--                       at rest it is the time since its last heartbeat)
 --   last_merged_at      timestamp with time zone, when a batch last had changes of the table
 --   last_delta_version  bigint, the Delta version of its last commit
---   refusal             varchar, why the table is not kept; NULL where it is
+--   reason              varchar, why the table does not run; NULL where it does
+--   stopped_at          timestamp with time zone, since when it has been stopped; else NULL
+--   tries               bigint, failures in a row since then; else 0
+--   resumes_from        varchar, JSON: topic -> partition -> the offset from which it goes on;
+--                       NULL where it runs
+--   refusal             varchar, why the table cannot be kept; NULL where it can
 WITH per_table AS (
   SELECT
     table_name,
@@ -21,12 +30,21 @@ WITH per_table AS (
     max(merged_at) AS last_merged_at,
     max_by(delta_version, merged_at) FILTER (WHERE delta_version IS NOT NULL)
       AS last_delta_version,
-    max_by(refusal, merged_at) AS refusal
+    max_by(refusal, merged_at) AS refusal,
+    max_by(coalesce(state, 'running'), merged_at) AS state,
+    max_by(reason, merged_at) AS reason,
+    max_by(stopped_at, merged_at) AS stopped_at,
+    max_by(coalesce(tries, 0), merged_at) AS tries,
+    max_by(offsets, merged_at) AS offsets,
+    -- Exactly what the newest row says, also where that is nothing: of a table that does not run.
+    max_by(complete_lsn, merged_at) AS own_lsn,
+    max_by(source_time, merged_at) AS own_time
   FROM ops.ledger
   GROUP BY table_name
 )
 SELECT
   table_name,
+  state,
   complete_lsn,
   upper(to_base(complete_lsn / 4294967296, 16)) || '/'
     || upper(to_base(complete_lsn % 4294967296, 16)) AS complete_pg_lsn,
@@ -34,24 +52,38 @@ SELECT
   date_diff('millisecond', source_time, current_timestamp) / 1e3 AS seconds_behind,
   last_merged_at,
   last_delta_version,
+  reason,
+  stopped_at,
+  tries,
+  resumes_from,
   refusal
 FROM (
   SELECT
     touched.table_name,
+    CASE WHEN touched.refusal IS NOT NULL AND touched.state = 'running' THEN 'refused'
+      ELSE touched.state END AS state,
     -- A batch that did not touch a table says for it, too, how far the source was read (its row
-    -- without a table name): a change of that table would have been in the batch.
+    -- without a table name): a change of that table would have been in the batch. Not so for a
+    -- table whose changes are left out: what it says itself stays.
     CASE
       WHEN touched.refusal IS NOT NULL THEN NULL
+      WHEN touched.state IN ('stopped', 'resuming', 'failing') THEN touched.own_lsn
       WHEN batch.last_merged_at >= touched.last_merged_at THEN batch.complete_lsn
       ELSE touched.complete_lsn
     END AS complete_lsn,
     CASE
       WHEN touched.refusal IS NOT NULL THEN NULL
+      WHEN touched.state IN ('stopped', 'resuming', 'failing') THEN touched.own_time
       WHEN batch.last_merged_at >= touched.last_merged_at THEN batch.source_time
       ELSE touched.source_time
     END AS source_time,
     touched.last_merged_at,
     touched.last_delta_version,
+    coalesce(touched.reason, touched.refusal) AS reason,
+    touched.stopped_at,
+    touched.tries,
+    CASE WHEN touched.state IN ('stopped', 'resuming', 'failing')
+      THEN touched.offsets END AS resumes_from,
     touched.refusal
   FROM per_table AS touched
   LEFT JOIN per_table AS batch ON batch.table_name = ''

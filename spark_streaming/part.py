@@ -1,0 +1,56 @@
+"""One table's part of a batch, between the steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from spark_streaming.engines.protocol import MergeResult
+from spark_streaming.events import Reject
+from spark_streaming.fold import Folded
+from spark_streaming.position import HighWater
+from spark_streaming.stopped import Stop
+from spark_streaming.topics import Topic
+
+
+@dataclass
+class Part:
+    """One table's part of a batch. `failure` ended it early; `stop` is what the ledger keeps."""
+
+    topic: Topic
+    rows_in: int
+    folded: Folded | None = None
+    rejects: list[Reject] = field(default_factory=list)
+    skipped: int = 0
+    high_water: HighWater = field(default_factory=HighWater)
+    seen_time: datetime | None = None
+    result: MergeResult | None = None
+    engine: str | None = None
+    source_time: datetime | None = None
+    seconds: float = 0.0
+    failure: Exception | None = None
+    stop: Stop | None = None
+
+    def followed_by(self, later: Part) -> Part:
+        """Both as one, without the rows: what a table did that merged several times."""
+        times = [t for t in (self.source_time, later.source_time) if t]
+        seen = [t for t in (self.seen_time, later.seen_time) if t]
+        result = later.result or self.result
+        if self.result and later.result:
+            result = replace(
+                later.result,
+                upserted=self.result.upserted + later.result.upserted,
+                deleted=self.result.deleted + later.result.deleted,
+            )
+        return replace(
+            later,
+            rows_in=self.rows_in + later.rows_in,
+            folded=None,
+            rejects=self.rejects + later.rejects,
+            skipped=self.skipped + later.skipped,
+            seen_time=max(seen, default=None),
+            result=result,
+            engine=later.engine or self.engine,
+            source_time=max(times, default=None),
+            seconds=self.seconds + later.seconds,
+        )

@@ -1,0 +1,246 @@
+"""Stopped tables go on: inside the batches of the others, from where they stopped.
+
+A stopped table's events are left out of the batches. When it is due, it reads them again from
+Kafka, from the first that is not known to be merged up to where the batch ends, in slices:
+1. Note in the ledger which events the next merge holds, and the name of its commit.
+2. Read, decode and fold them, quarantine the rejects that are not there yet, merge.
+3. Go on with the next slice, for a limited time; at the batch's end the table runs again.
+
+A crash, or a failure that hides whether the commit went through, is repaired by doing exactly
+the noted slice again: the table's log tells by the commit's name whether it has it. Nothing
+is worked out anew, so no event is merged twice or left out, with or without a key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from spark_streaming.engines.protocol import Commit
+from spark_streaming.events import RawEvent
+from spark_streaming.kafka_source import DirectReader, Events
+from spark_streaming.ledger import Ledger, LedgerRow
+from spark_streaming.offsets import BatchSpan
+from spark_streaming.part import Part
+from spark_streaming.quarantine import Quarantine
+from spark_streaming.stopped import (
+    Slice,
+    Stop,
+    TableStoppedError,
+    backoff_s,
+    next_slice,
+    reason_of,
+)
+from spark_streaming.topics import Topics
+
+log = logging.getLogger(__name__)
+# Others wait for the batch's end meanwhile: a slice takes a second at most, and after two
+# seconds the rest is left to the next batch.
+SLICE_OFFSETS_MAX = 10_000
+SECONDS_MAX = 2.0
+# A rule that stopped its table is asked again when the contract has changed, looked up so often.
+CONTRACT_CHECK_S = 15.0
+REQUEST_CHECK_S = 1.0
+
+Read = Callable[[BatchSpan], Events]
+
+
+class Steps(Protocol):
+    """The steps of a batch that a slice goes through, for one table."""
+
+    def prepare(self, name: str, events: list[RawEvent], commit: Commit) -> Part: ...
+
+    def merge(self, part: Part, commit: Commit, pauses: tuple[float, ...]) -> None: ...
+
+
+class Resumption:
+    """The stopped tables of one query. `requested` gives, and forgets, the silver tables that
+    an operator asked to go on with."""
+
+    def __init__(
+        self,
+        *,
+        query_id: str,
+        topics: Topics,
+        ledger: Ledger,
+        quarantine: Quarantine,
+        steps: Steps,
+        read: Read,
+        stops: Iterable[Stop] = (),
+        requested: Callable[[], set[str]] = set,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._query_id = query_id
+        self._topics = topics
+        self._ledger = ledger
+        self._quarantine = quarantine
+        self._steps = steps
+        self._read = read
+        self._requested = requested
+        self._clock = clock
+        self._stops = {stop.topic: stop for stop in stops}
+        # A new process tries at once.
+        self._due_at = dict.fromkeys(self._stops, 0.0)
+        self._contracts: dict[str, str] = {}
+        self._contract_checked_at: dict[str, float] = {}
+        self._requests_checked_at = 0.0
+
+    def holds(self, topic: str) -> bool:
+        """Whether this topic's events wait until its table goes on."""
+        return topic in self._stops
+
+    def stop(self, stop: Stop, error: BaseException) -> Stop:
+        """Stop a table, or keep it stopped, after a failure."""
+        stop = replace(
+            stop, reason=reason_of(error), on_purpose=isinstance(error, TableStoppedError)
+        )
+        pause = backoff_s(stop.tries)
+        if stop.tries == 1:
+            log.error(
+                "table %s is stopped, the others go on\n  detail: %s\n"
+                "  hint: it is tried again in %.0f s and then less often; after mending the cause,"
+                " `headwater resume %s` tries at once. State: SELECT * FROM ops.freshness",
+                stop.table,
+                stop.reason,
+                pause,
+                stop.table,
+            )
+        else:
+            log.warning(
+                "table %s is still stopped (try %d, the next in %.0f s): %s",
+                stop.table,
+                stop.tries,
+                pause,
+                stop.reason,
+            )
+        self._stops[stop.topic] = stop
+        now = self._clock()
+        self._due_at[stop.topic] = now + pause
+        self._contracts[stop.topic] = self._topics.contract_of(stop.topic)
+        self._contract_checked_at[stop.topic] = now
+        return stop
+
+    def due(self, span: BatchSpan) -> list[Stop]:
+        """The stopped tables to go on with in the batch of this span."""
+        if not self._stops:
+            return []
+        requested: set[str] = set()
+        now = self._clock()
+        if now - self._requests_checked_at >= REQUEST_CHECK_S:
+            self._requests_checked_at = now
+            requested = self._requested()
+        return [
+            stop
+            for stop in self._stops.values()
+            if stop.topic in span.end
+            and (
+                now >= self._due_at[stop.topic]
+                or stop.table in requested
+                or (stop.on_purpose and self._contract_changed(stop.topic, now))
+            )
+        ]
+
+    def go_on(self, stop: Stop, batch_id: int, span: BatchSpan) -> Part:
+        """Merge what a stopped table has missed, up to the span's end if time allows.
+
+        Returns: what was done; its `stop` is None where the table runs again.
+        """
+        began = self._clock()
+        end = span.end[stop.topic]
+        done = Part(self._topics.named(stop.topic, []), 0)
+        done.high_water = done.topic.high_water
+        app_id = f"headwater:{self._query_id}:{stop.table}:resume"
+        try:
+            while True:
+                piece = stop.planned or next_slice(app_id, stop.offsets, end, SLICE_OFFSETS_MAX)
+                if piece is None:
+                    return self._runs_again(stop, done)
+                if self._clock() - began > SECONDS_MAX:
+                    return self._keeps_on(stop, done)
+                if stop.planned is None:
+                    stop = replace(stop, planned=piece)
+                    none = Part(done.topic, 0)  # the batch's own row counts what was merged
+                    self._ledger.note([stopped_row(self._query_id, batch_id, stop, none)])
+                done = done.followed_by(self._take(stop, piece))
+                stop = replace(stop, offsets=piece.end, planned=None, tries=0)
+        except Exception as error:  # whatever it is, it is this table's to wait for
+            log.debug("resuming %s failed", stop.table, exc_info=True)
+            done.stop = self.stop(replace(stop, tries=stop.tries + 1), error)
+            return done
+
+    def _take(self, stop: Stop, piece: Slice) -> Part:
+        events = self._read(piece.span(stop.topic)).get(stop.topic, [])
+        topic = self._topics.named(stop.topic, events)
+        if topic.silver is not None and stop.tries:
+            with topic.silver.lock:
+                topic.silver.forget()  # whoever mended the table wrote to it
+        if not events:
+            return Part(topic, 0, high_water=topic.high_water)
+        part = self._steps.prepare(stop.topic, events, piece.commit)
+        if part.rejects:
+            self._quarantine.put_missing(part.topic.silver_name, part.rejects)
+        self._steps.merge(part, piece.commit, ())
+        part.topic.high_water = part.high_water
+        return part
+
+    def _runs_again(self, stop: Stop, done: Part) -> Part:
+        for kept in (self._stops, self._due_at, self._contracts, self._contract_checked_at):
+            kept.pop(stop.topic, None)
+        log.info("table %s runs again: it has merged what it missed", stop.table)
+        return done
+
+    def _keeps_on(self, stop: Stop, done: Part) -> Part:
+        log.info("table %s is catching up", stop.table)
+        self._stops[stop.topic] = done.stop = stop
+        self._due_at[stop.topic] = 0.0
+        return done
+
+    def _contract_changed(self, topic: str, now: float) -> bool:
+        if now - self._contract_checked_at[topic] < CONTRACT_CHECK_S:
+            return False
+        self._contract_checked_at[topic] = now
+        return self._topics.contract_of(topic, refresh=True) != self._contracts[topic]
+
+
+def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerRow:
+    """What the ledger keeps of a stopped table, with what this batch has merged of it."""
+    result = part.result
+    return LedgerRow(
+        query_id,
+        batch_id,
+        stop.table,
+        delta_version=result.delta_version if result else None,
+        engine=part.engine,
+        rows_in=part.rows_in,
+        rows_upserted=result.upserted if result else 0,
+        rows_deleted=result.deleted if result else 0,
+        rows_quarantined=len(part.rejects),
+        rows_skipped=part.skipped,
+        offsets={stop.topic: dict(stop.offsets)},
+        high_water=part.topic.high_water,
+        complete_lsn=stop.complete_lsn,
+        source_time=stop.complete_time,
+        duration_ms=int(part.seconds * 1000),
+        refusal=part.topic.refusal,
+        state=stop.state,
+        reason=stop.reason,
+        stopped_at=stop.since,
+        tries=stop.tries,
+        planned=stop.planned,
+    )
+
+
+def read_once(kafka: str) -> Read:
+    """Reads spans with a consumer of its own each time: stopped tables go on side by side."""
+
+    def read(span: BatchSpan) -> Events:
+        reader = DirectReader(kafka)
+        try:
+            return reader.read(span)
+        finally:
+            reader.close()
+
+    return read
