@@ -57,10 +57,13 @@ class Quarantine:
             )
 
     def put(self, rejects: dict[str, Sequence[Reject]], version: int) -> None:
-        """Write a batch's rejects (by silver table) in one commit; a repeated batch is skipped."""
+        """Write a batch's rejects (by silver table) in one commit; of a repeated batch only what
+        is not there yet: a table that failed before its rejects were known may have some now."""
         table = self.ensure()
         recorded = table.transaction_version(self._app_id)
         if recorded is not None and recorded >= version:
+            for name, some in rejects.items():
+                self.put_missing(name, some)
             return
         _append(
             table, rejects, CommitProperties(app_transactions=[Transaction(self._app_id, version)])
@@ -72,7 +75,7 @@ class Quarantine:
         offsets = [reject.event.offset for reject in rejects]
         held = table.to_pyarrow_dataset().to_table(
             columns=["topic", "partition", "offset"],
-            filter=(pc.field("table_name") == table_name)
+            filter=(pc.field("table_name").cast(pa.string()) == table_name)
             & (pc.field("offset") >= min(offsets))
             & (pc.field("offset") <= max(offsets)),
         )

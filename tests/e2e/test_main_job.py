@@ -212,6 +212,25 @@ def test_freshness_names_every_table(stack: Stack) -> None:
     assert {"movies", "orders"} <= {name for (name,) in rows}
 
 
+def test_freshness_of_a_quiet_table_goes_on_with_the_sources_heartbeats(stack: Stack) -> None:
+    figures = (
+        "SELECT complete_lsn, source_time FROM ops.freshness "
+        "WHERE table_name = 'genres' AND state = 'running'"
+    )
+    [before] = until(
+        lambda: stack.query(figures),
+        lambda rows: bool(rows) and None not in rows[0],
+        within_s=SOON_S,
+        what="figures of `genres`",
+    )
+    until(
+        lambda: stack.query(figures),
+        lambda rows: rows[0][0] > before[0] and rows[0][1] > before[1],
+        within_s=SOON_S,
+        what="`genres` complete to a later LSN and time",
+    )
+
+
 def wait_for_rows(
     stack: Stack, table: str, columns: str, expected: Sequence[tuple[object, ...]]
 ) -> None:

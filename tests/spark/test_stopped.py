@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
 from spark_streaming.stopped import stop_table
 from tests.spark.test_batch import NO_SOURCE, Job
-from tests.unit.model import BAG, KEYED, Source, split
+from tests.unit.model import BAG, KEYED, Source
 
 HURT, WELL = "hurt", "well"
 
@@ -68,13 +69,15 @@ class World:
             for _ in range(20):
                 source.step()
             source.snapshot(first=True)
-            for _ in range(60):
+            for _ in range(120):
                 source.step()
                 if random.random() < 0.3:
                     source.send()
             events = [e._replace(topic=self.topic(name)) for e in source.finish()]
             self.sources[name] = source
-            self.batches[name] = split(events, random)
+            cuts = sorted(random.randint(0, len(events)) for _ in range(7))
+            borders = pairwise([0, *cuts, len(events)])
+            self.batches[name] = [events[begin:end] for begin, end in borders]
         self.breaks: Callable[[str], str | None] = lambda name: None
         self.job = self.restart()
 
@@ -189,7 +192,7 @@ def test_stopped_table_is_stopped_still_after_a_restart_and_goes_on_from_its_off
     assert world.rows(HURT) == world.sources[HURT].content()
 
 
-@pytest.mark.parametrize("repeat", range(4))
+@pytest.mark.parametrize("repeat", range(3))
 @pytest.mark.parametrize("contract", [KEYED, BAG], ids=["keyed", "bag"])
 def test_random_failures_and_kills_lose_and_repeat_nothing(
     lake: Lake,
@@ -198,7 +201,6 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
     repeat: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("spark_streaming.resume.SLICE_OFFSETS_MAX", 7)
     random = Random(f"{seed} {repeat}")
     world = World(lake, random, contract, 1 if contract.is_bag else 1 + repeat % 2)
     chances = random.choice([(0.3, 0.3, 0.2), (0.0, 0.4, 0.3), (0.5, 0.0, 0.2)])
@@ -225,6 +227,8 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
         return written
 
     def restart() -> Job:
+        # A new process may be of another release: nothing may rest on its limits.
+        monkeypatch.setattr("spark_streaming.resume.SLICE_OFFSETS_MAX", random.randint(1, 12))
         job = Job(lake, world.query_id, Engine(lambda n: world.breaks(n)), world.read)
         for name in ("append", "note"):
             monkeypatch.setattr(job.ledger, name, dying(getattr(job.ledger, name)))
@@ -306,6 +310,32 @@ def test_rejects_of_a_stopped_table_are_quarantined_once(world: World) -> None:
     held = world.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
     mine = [row for row in held if row["table_name"] == f"{world.schema}__{HURT}"]
     assert [(row["offset"], row["rule"]) for row in mine] == [(10_000, "not-json")]
+
+
+def test_rejects_that_a_failed_batch_did_not_get_to_know_are_quarantined_when_it_is_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, (name, batches) in enumerate(world.batches.items()):
+        spoilt = RawEvent(world.topic(name), 0, 10_000 + number, 0, None, b"not json", [])
+        batches[:] = [[*(event for batch in batches for event in batch), spoilt]]
+    span, events = world.plan()
+    whole = world.job.runner.prepare
+
+    def prepare(name: str, *arguments: Any) -> Any:
+        if name == world.topic(HURT):
+            raise ConnectionResetError("the store went away")
+        return whole(name, *arguments)
+
+    with monkeypatch.context() as away:
+        away.setattr(world.job.runner, "prepare", prepare)
+        with pytest.raises(BatchFailedError, match="1 of 2 tables failed"):
+            world.job.runner.run(0, events, span, saw_all=True, started=time.monotonic())
+    world.restart().runner.run(0, events, span, saw_all=True, started=time.monotonic())
+    held = world.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
+    mine = [row for row in held if row["table_name"].startswith(world.schema)]
+    assert sorted(row["offset"] for row in mine) == [10_000, 10_001]
+    for name in (HURT, WELL):
+        assert world.rows(name) == world.sources[name].content()
 
 
 def test_stopped_table_survives_the_shortening_of_the_ledger(world: World) -> None:

@@ -1,0 +1,108 @@
+"""A table that silver cannot write stops alone, says so, and catches up when it is mended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from typing import Any
+
+from deltalake import DeltaTable
+
+from app.lake.lakehouse import Lakehouse
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 240.0  # three restarts of the job fit in, on a busy machine
+
+
+def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_mended(
+    stack: Stack,
+) -> None:
+    with stack.source() as source:
+        for table in ("ill", "ill_bag", "well"):
+            key = "" if table == "ill_bag" else "PRIMARY KEY"
+            source.execute(f"CREATE TABLE {table} (id int {key}, n int)")
+            source.execute(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
+            source.execute(f"INSERT INTO {table} VALUES (1, 1)")
+    stack.await_tables("ill", "ill_bag", "well", within_s=SOON_S)
+    for table in ("ill", "ill_bag"):
+        _silver(stack, table).alter.add_constraint({"small": "n < 100"})
+    _change(stack, 2)
+    for table in ("ill", "ill_bag"):
+        stopped = _await(stack, table, "stopped")
+        assert "failed validation" in stopped["reason"]
+        assert stopped["resumes_from"] and stopped["stopped_at"] and stopped["tries"]
+    assert _metrics(stack)['headwater_silver_stopped{table="ill"}'] == "1.0"
+    before = _await(stack, "well", "running")
+    _change(stack, 3)
+    _kill(stack, "silver")
+    _change(stack, 4)
+    after = until(
+        lambda: _await(stack, "well", "running"),
+        lambda row: row["complete_lsn"] > before["complete_lsn"],
+        within_s=SOON_S,
+        what="`well` complete to a later LSN",
+    )
+    until(
+        lambda: stack.query("SELECT id, n FROM well ORDER BY 1"),
+        lambda rows: rows == [(1, 1), (2, 500), (3, 500), (4, 500)],
+        within_s=SOON_S,
+        what="the rows of `well`",
+    )
+    still = _await(stack, "ill", "stopped")
+    assert still["complete_lsn"] < after["complete_lsn"]
+    assert stack.query("SELECT n FROM ill") == stack.query("SELECT n FROM ill_bag") == [(1,)]
+    for table in ("ill", "ill_bag"):
+        _silver(stack, table).alter.drop_constraint("small")
+        stack.run("resume", table)
+        assert _await(stack, table, "running")["reason"] is None
+    stack.verify("ill", "ill_bag", "well")
+    refused = stack.run("resume", "well", expect=1).stderr
+    assert "`well` is not stopped: its state is running" in refused
+
+
+def _change(stack: Stack, number: int) -> None:
+    """One transaction over the three tables, with values that the constraint forbids."""
+    with stack.source() as source, source.transaction():
+        for table in ("ill", "ill_bag", "well"):
+            source.execute(f"INSERT INTO {table} VALUES ({number}, 500)")
+
+
+def _silver(stack: Stack, table: str) -> DeltaTable:
+    return Lakehouse(stack.settings).silver(table)
+
+
+def _await(stack: Stack, table: str, state: str) -> dict[str, Any]:
+    """The table's row of ops.freshness, once it is in this state."""
+    names = ["state", "reason", "stopped_at", "tries", "resumes_from", "complete_lsn"]
+    [row] = until(
+        lambda: stack.query(
+            f"SELECT {', '.join(names)} FROM ops.freshness WHERE table_name = '{table}'"
+        ),
+        lambda rows: bool(rows) and rows[0][0] == state,
+        within_s=SOON_S,
+        what=f"`{table}` {state}",
+        every_s=0.5,
+    )
+    return dict(zip(names, row, strict=True))
+
+
+def _metrics(stack: Stack) -> dict[str, str]:
+    url = json.loads(stack.run("urls", "--format", "json").stdout)["silver_metrics"]
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def _kill(stack: Stack, service: str) -> None:
+    pid = stack.status()[service]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(
+        lambda: stack.status()[service]["pid"],
+        lambda now: now not in (None, pid),
+        within_s=SOON_S,
+        what=f"{service} started again",
+        every_s=0.5,
+    )
