@@ -29,6 +29,7 @@ _LEDGER_COLUMNS = [
     "complete_lsn",
     "merged_at",
     "high_water",
+    "query_id",
 ]
 
 
@@ -37,7 +38,7 @@ class LedgerEntry:
     """What silver last said of one table: its Delta version and the events merged into it.
 
     `offsets` is topic → partition → next offset, `high_water` the last position merged of each
-    partition, `complete_lsn` in bytes or None.
+    partition, `complete_lsn` in bytes or None. `query_id` names the streaming query that wrote it.
     """
 
     table: str
@@ -47,6 +48,7 @@ class LedgerEntry:
     complete_lsn: int | None
     merged_at: datetime
     high_water: HighWater
+    query_id: str = ""
 
 
 class Lakehouse:
@@ -64,14 +66,29 @@ class Lakehouse:
         self._lake = Lake(self._store)
         self._bronze = settings.bronze_bucket
 
+    @property
+    def lake(self) -> Lake:
+        """The lake bucket's addresses."""
+        return self._lake
+
     def silver(self, table: str, version: int | None = None) -> DeltaTable:
         """Silver table `table` (at `version`); raises TableNotFoundError where there is none."""
         return self._lake.table(self._lake.silver_path(table), version)
 
-    def newest_version(self, table: str) -> int | None:
-        """The version that silver table `table` is at; None where there is none yet."""
+    def pinned(self, entry: LedgerEntry) -> DeltaTable | None:
+        """Silver as it is after exactly the merges that `entry` tells of; None without a table.
+
+        That is the newest version while no other merge has been committed since, so that what
+        anybody else changed in the table is looked at, too; otherwise the entry's own version.
+        """
         try:
-            return int(self.silver(table).version())
+            newest = self.silver(entry.table)
+            if newest.version() == entry.delta_version:
+                return newest
+            merged = newest.transaction_version(f"headwater:{entry.query_id}:{entry.table}")
+            if entry.delta_version is None or merged is None or merged <= entry.batch_id:
+                return newest
+            return self.silver(entry.table, entry.delta_version)
         except TableNotFoundError:
             return None
 
@@ -122,6 +139,7 @@ def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
         row["complete_lsn"],
         row["merged_at"],
         HighWater.from_json(row.get("high_water") or "{}"),
+        row.get("query_id") or "",
     )
 
 
