@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
 from app.cli.printing import FORMAT_OPTION, Format
 from app.errors import HeadwaterError
 
 LATER_RELEASE = 2
+VERIFY_FAILED = 3  # neither equal nor different: nobody knows
 
 
 def mount(app: typer.Typer) -> None:
@@ -42,12 +46,53 @@ def sql(
 
 def verify(
     table: list[str] = typer.Argument(None, help="Tables; all captured ones when left out."),
+    also: list[str] = typer.Option(None, "--table", "-t", help="A table, as the argument."),
+    bronze: bool = typer.Option(
+        False, "--bronze", help="Check bronze instead: every offset is there exactly once."
+    ),
+    sample: str = typer.Option(None, "--sample", help="Rows (10000) or a share (5%) of each."),
+    resume: bool = typer.Option(False, "--resume", help="Go on where an interrupted run stopped."),
+    part_rows: int = typer.Option(None, "--part-rows", min=1, help="Rows compared at a time."),
+    continuous: bool = typer.Option(
+        False, "--continuous", help="Round after round, slowly; results to ops.verification."
+    ),
+    every: float = typer.Option(None, "--every", min=0, help="Seconds from round to round."),
+    cpu_share: float = typer.Option(
+        None, "--cpu-share", min=0.1, max=100, help="Percent of one CPU for the rounds."
+    ),
+    rounds: int = typer.Option(None, "--rounds", min=1, help="End after so many rounds."),
+    metrics_port: int = typer.Option(
+        None, "--metrics-port", help="Serve the rounds' metrics there, on loopback."
+    ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Compare source and silver row by row, while writes go on."""
-    from app.lake.verify import run_verify
+    """Compare source and silver row by row, while writes go on.
 
-    raise typer.Exit(run_verify(table or [], fmt.value) or 0)
+    Exit code 0: equal; 1: something differs; 3: it could not be found out.
+    """
+    from app.lake.verify_command import Asked, run
+
+    asked = Asked(
+        tables=[*(table or []), *(also or [])],
+        bronze=bronze,
+        sample=sample,
+        resume=resume,
+        part_rows=part_rows,
+        continuous=continuous,
+        every_s=every,
+        cpu_share_pct=cpu_share,
+        rounds=rounds,
+        metrics_port=metrics_port,
+        fmt=fmt.value,
+    )
+    try:
+        code = run(asked)
+    except Exception as error:
+        from app.cli.main import DEBUG, show
+
+        show(error, debug=DEBUG in sys.orig_argv or bool(os.environ.get("HEADWATER_DEBUG")))
+        raise typer.Exit(VERIFY_FAILED) from error
+    raise typer.Exit(code)
 
 
 def watch(

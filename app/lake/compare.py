@@ -1,157 +1,218 @@
 """Compare a source table at one instant with what silver must hold at that instant.
 
-What silver must hold is its rows at a pinned Delta version, plus the events after that
-version whose transactions the source's snapshot sees. Both sides are compared row by row in
-one canonical text form, by digest; the first rows that differ are then named with both values.
+1. Sum up each side by buckets of the key (`digest.Fingerprint`): constant memory, no order.
+2. Where buckets differ, read both sides again, keep the digests of those buckets' rows on disk
+   (`spill.Spill`), and let them cancel out. What is left is counted.
+3. Read again for the first rows that are left, and name them with both values of each column.
+
+Equal tables, nearly all of them, end after step 1.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from app.lake.digest import Fingerprint, Keys, Row, bucket_count, digest
+from app.lake.spill import Spill
+
+__all__ = ["DIFFERENCES_SHOWN", "Comparison", "Difference", "Row", "Rows", "compare"]
 
 DIFFERENCES_SHOWN = 10
-_DIGEST_BYTES = 16
+# About 60 bytes of disk each, both sides together.
+SPILLED_ROWS_MAX = 50_000_000
 
-Row = tuple[str | None, ...]
+Rows = Callable[[], Iterable[Row]]
+Unequal = tuple[str, str | None, str | None]
 
 
 @dataclass(frozen=True)
 class Difference:
     """One row that differs: `kind` is missing (in silver), extra (in silver) or differs.
 
-    `key` is the key's text; `column`, `source` and `silver` name the first differing value.
+    `key` is the key's text (of a table without a key the whole row's); `columns` holds, of a row
+    that differs, (name, value in the source, value in silver) for each column that does.
     """
 
     kind: str
     key: str
-    column: str = ""
-    source: str | None = None
-    silver: str | None = None
+    columns: tuple[Unequal, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
-    """The outcome for one table: rows of the source, how many differ, the first that do."""
+    """The outcome: rows of the source, how many differ, the first that do.
+
+    `at_least`: so much differs that not all of it was counted; the counts are lower bounds.
+    """
 
     rows: int = 0
     missing: int = 0
     extra: int = 0
     differing: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    at_least: bool = False
+    differences: tuple[Difference, ...] = ()
 
     @property
     def equal(self) -> bool:
-        return not (self.missing or self.extra or self.differing)
+        return not (self.missing or self.extra or self.differing or self.at_least)
+
+    def __add__(self, other: Comparison) -> Comparison:
+        """Both parts of one table together."""
+        return Comparison(
+            self.rows + other.rows,
+            self.missing + other.missing,
+            self.extra + other.extra,
+            self.differing + other.differing,
+            self.at_least or other.at_least,
+            (self.differences + other.differences)[:DIFFERENCES_SHOWN],
+        )
 
 
-def compare_keyed(
-    source: Iterable[Row],
-    silver: Callable[[], Iterator[Row]],
-    columns: list[str],
-    key_positions: list[int],
+@dataclass
+class _Left:
+    """What is left after the rows that both sides hold have cancelled out."""
+
+    missing: int = 0
+    extra: int = 0
+    differing: int = 0
+    suspects: set[bytes] = field(default_factory=set)
+
+
+def compare(
+    source: Rows,
+    silver: Rows,
+    columns: Sequence[str],
+    key_positions: Sequence[int],
+    *,
+    scratch: Path,
+    expected_rows: int = 0,
+    buckets: int = 0,
+    spilled_rows_max: int = SPILLED_ROWS_MAX,
 ) -> Comparison:
-    """Compare two sets of rows by key.
+    """Compare two multisets of rows, paired by key where the table has one.
 
     Args:
-        source: the source's rows, canonical text in the order of `columns`.
-        silver: gives the rows that silver must hold, same form; called again to name
-            differences.
+        source, silver: each gives its side's rows, canonical text in the order of `columns`, the
+            same ones whenever it is called, in any order; called up to three times.
         columns: the columns' names.
-        key_positions: where the key's columns stand among them; not empty.
+        key_positions: where the key's columns stand among them; empty for a table without a key.
+        scratch: a folder for temporary files; what is written there is removed again.
+        expected_rows: about how many rows a side has; 0 where nobody knows.
+        buckets: into how many parts the rows are split; 0 chooses by `expected_rows`.
+        spilled_rows_max: digests kept on disk, both sides together.
     """
-
-    def key_of(row: Row) -> bytes:
-        return _digest(tuple(row[i] for i in key_positions))
-
-    held = {key_of(row): _digest(row) for row in silver()}
-    result = Comparison()
-    suspects: dict[bytes, Row | None] = {}
-    for row in source:
-        result.rows += 1
-        key = key_of(row)
-        found = held.pop(key, None)
-        if found is None:
-            result.missing += 1
-        elif found != _digest(row):
-            result.differing += 1
-        else:
-            continue
-        if len(suspects) < DIFFERENCES_SHOWN:
-            suspects[key] = row
-    result.extra = len(held)
-    for key in list(held)[: DIFFERENCES_SHOWN - len(suspects)]:
-        suspects[key] = None
-    if suspects:
-        result.differences = _explain(suspects, silver(), key_of, columns, key_positions)
-    return result
-
-
-def compare_bags(
-    source: Iterable[Row], silver: Callable[[], Iterator[Row]], columns: list[str]
-) -> Comparison:
-    """Compare two multisets of rows, for tables without a key; forms as in `compare_keyed`."""
-    held = Counter(_digest(row) for row in silver())
-    result = Comparison()
-    for row in source:
-        result.rows += 1
-        digest = _digest(row)
-        if held[digest] > 0:
-            held[digest] -= 1
-            continue
-        result.missing += 1
-        if len(result.differences) < DIFFERENCES_SHOWN:
-            result.differences.append(Difference("missing", _bag_text(row, columns)))
-    surplus = +held
-    result.extra = sum(surplus.values())
-    if surplus:
-        for row in silver():
-            if len(result.differences) >= DIFFERENCES_SHOWN:
-                break
-            if surplus[_digest(row)] > 0:
-                surplus[_digest(row)] -= 1
-                result.differences.append(Difference("extra", _bag_text(row, columns)))
-    return result
+    keys = Keys(key_positions)
+    count = buckets or bucket_count(expected_rows)
+    ours, theirs = Fingerprint(keys, count), Fingerprint(keys, count)
+    for row in source():
+        ours.add(row)
+    for row in silver():
+        theirs.add(row)
+    result = Comparison(rows=ours.rows)
+    differing = ours.differing(theirs)
+    if not differing:
+        return result
+    chosen, at_least = _affordable(differing, ours, theirs, spilled_rows_max)
+    left = _cancel(source, silver, keys, chosen, count, bool(key_positions), scratch)
+    if at_least:
+        for bucket in set(differing) - chosen:
+            surplus = ours.counts[bucket] - theirs.counts[bucket]
+            left.missing += max(surplus, 0)
+            left.extra += max(-surplus, 0)
+    return replace(
+        result,
+        missing=left.missing,
+        extra=left.extra,
+        differing=left.differing,
+        at_least=at_least,
+        differences=tuple(_named(source, silver, keys, columns, key_positions, left.suspects)),
+    )
 
 
-def _explain(
-    suspects: dict[bytes, Row | None],
-    silver: Iterator[Row],
-    key_of: Callable[[Row], bytes],
-    columns: list[str],
-    key_positions: list[int],
-) -> list[Difference]:
-    held = {key: row for row in silver if (key := key_of(row)) in suspects}
-    found = []
-    for key, source_row in suspects.items():
-        silver_row = held.get(key)
-        shown = source_row or silver_row
-        text = ", ".join(f"{columns[i]}={shown[i]}" for i in key_positions) if shown else "?"
-        if source_row is None:
-            found.append(Difference("extra", text))
-        elif silver_row is None:
-            found.append(Difference("missing", text))
-        else:
-            pairs = zip(columns, source_row, silver_row, strict=True)
-            column, ours, theirs = next(pair for pair in pairs if pair[1] != pair[2])
-            found.append(Difference("differs", text, column, ours, theirs))
+def _affordable(
+    differing: list[int], ours: Fingerprint, theirs: Fingerprint, rows_max: int
+) -> tuple[set[int], bool]:
+    """As many of the buckets as may be looked at closely; whether some were left out."""
+    chosen: set[int] = set()
+    rows = 0
+    for bucket in differing:
+        rows += ours.counts[bucket] + theirs.counts[bucket]
+        if chosen and rows > rows_max:
+            break
+        chosen.add(bucket)
+    return chosen, len(chosen) < len(differing)
+
+
+def _cancel(
+    source: Rows,
+    silver: Rows,
+    keys: Keys,
+    chosen: set[int],
+    buckets: int,
+    keyed: bool,
+    scratch: Path,
+) -> _Left:
+    """Count what only one side holds, among the rows of the chosen buckets."""
+
+    def digests(rows: Iterable[Row]) -> Iterator[tuple[bytes, bytes]]:
+        for row in rows:
+            if keys.bucket(row, buckets) in chosen:
+                yield keys.digest(row), digest(row)
+
+    left = _Left()
+    with Spill(scratch) as spill:
+        spill.add(digests(source()), 1)
+        spill.add(digests(silver()), -1)
+        for key, ours, theirs in spill.remainder():
+            both = min(ours, theirs) if keyed else 0
+            left.differing += both
+            left.missing += ours - both
+            left.extra += theirs - both
+            if len(left.suspects) < DIFFERENCES_SHOWN:
+                left.suspects.add(key)
+    return left
+
+
+def _named(
+    source: Rows,
+    silver: Rows,
+    keys: Keys,
+    columns: Sequence[str],
+    key_positions: Sequence[int],
+    suspects: set[bytes],
+) -> Iterator[Difference]:
+    """Name the suspects' rows, in the order of their keys' texts."""
+    shown = list(key_positions) or list(range(len(columns)))
+
+    def text(row: Row) -> str:
+        return ", ".join(f"{columns[i]}={row[i]}" for i in shown)
+
+    ours = _collected(source(), keys, suspects)
+    theirs = _collected(silver(), keys, suspects)
+    found: list[Difference] = []
+    for key in suspects:
+        mine, other = ours.get(key, Counter()), theirs.get(key, Counter())
+        only_ours = list(islice((mine - other).elements(), DIFFERENCES_SHOWN))
+        only_theirs = list(islice((other - mine).elements(), DIFFERENCES_SHOWN))
+        while key_positions and only_ours and only_theirs:
+            row, wrong = only_ours.pop(0), only_theirs.pop(0)
+            pairs = zip(columns, row, wrong, strict=True)
+            found.append(Difference("differs", text(row), tuple(p for p in pairs if p[1] != p[2])))
+        found += [Difference("missing", text(row)) for row in only_ours]
+        found += [Difference("extra", text(row)) for row in only_theirs]
+    yield from sorted(found, key=lambda d: (d.key, d.kind))[:DIFFERENCES_SHOWN]
+
+
+def _collected(rows: Iterable[Row], keys: Keys, suspects: set[bytes]) -> dict[bytes, Counter[Row]]:
+    found: dict[bytes, Counter[Row]] = {}
+    for row in rows:
+        key = keys.digest(row)
+        if key in suspects:
+            copies = found.setdefault(key, Counter())
+            if row in copies or len(copies) < DIFFERENCES_SHOWN:
+                copies[row] += 1
     return found
-
-
-def _digest(row: Row) -> bytes:
-    # Lengths keep ("a", "bc") apart from ("ab", "c"); None has a mark of its own.
-    digest = blake2b(digest_size=_DIGEST_BYTES)
-    for value in row:
-        if value is None:
-            digest.update(b"n")
-        else:
-            encoded = value.encode("utf-8", "surrogatepass")
-            digest.update(b"%d:" % len(encoded))
-            digest.update(encoded)
-    return digest.digest()
-
-
-def _bag_text(row: Row, columns: list[str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True))

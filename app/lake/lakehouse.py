@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from app.settings import Settings
 from spark_streaming.envelope import HighWater
 from spark_streaming.lake import LEDGER, Lake
+from spark_streaming.ledger import WHOLE_BATCH
 from spark_streaming.resume_requests import request_resume
 from spark_streaming.settings import StoreSettings
 
@@ -33,6 +34,7 @@ _LEDGER_COLUMNS = [
     "state",
     "reason",
     "tries",
+    "query_id",
 ]
 
 
@@ -42,7 +44,8 @@ class LedgerEntry:
 
     `offsets` is topic → partition → next offset, `high_water` the last position merged of each
     partition, `complete_lsn` in bytes or None, `state` running, refused, stopped, resuming or
-    failing, `reason` why it is not running, `tries` its failures in a row.
+    failing, `reason` why it is not running, `tries` its failures in a row; `query_id` names the
+    streaming query that wrote it.
     """
 
     table: str
@@ -55,6 +58,7 @@ class LedgerEntry:
     state: str = "running"
     reason: str | None = None
     tries: int = 0
+    query_id: str = ""
 
 
 class Lakehouse:
@@ -72,14 +76,29 @@ class Lakehouse:
         self._lake = Lake(self._store)
         self._bronze = settings.bronze_bucket
 
+    @property
+    def lake(self) -> Lake:
+        """The lake bucket's addresses."""
+        return self._lake
+
     def silver(self, table: str, version: int | None = None) -> DeltaTable:
         """Silver table `table` (at `version`); raises TableNotFoundError where there is none."""
         return self._lake.table(self._lake.silver_path(table), version)
 
-    def newest_version(self, table: str) -> int | None:
-        """The version that silver table `table` is at; None where there is none yet."""
+    def pinned(self, entry: LedgerEntry) -> DeltaTable | None:
+        """Silver as it is after exactly the merges that `entry` tells of; None without a table.
+
+        That is the newest version while no other merge has been committed since, so that what
+        anybody else changed in the table is looked at, too; otherwise the entry's own version.
+        """
         try:
-            return int(self.silver(table).version())
+            newest = self.silver(entry.table)
+            if newest.version() == entry.delta_version:
+                return newest
+            merged = newest.transaction_version(f"headwater:{entry.query_id}:{entry.table}")
+            if entry.delta_version is None or merged is None or merged <= entry.batch_id:
+                return newest
+            return self.silver(entry.table, entry.delta_version)
         except TableNotFoundError:
             return None
 
@@ -117,6 +136,16 @@ class Lakehouse:
             newest[row["table_name"]] = row
         return {name: ledger_entry(row) for name, row in newest.items() if name}
 
+    def complete_lsn(self) -> int:
+        """The LSN to which every table that is not stopped is complete; 0 before the first."""
+        try:
+            dataset = self._lake.table(LEDGER).to_pyarrow_dataset()
+        except TableNotFoundError:
+            return 0
+        whole = pc.field("table_name") == pa.scalar(WHOLE_BATCH)
+        found = dataset.to_table(columns=["complete_lsn"], filter=whole)["complete_lsn"]
+        return int(pc.max(found).as_py() or 0)
+
 
 def replace_bucket(store: StoreSettings, bucket: str) -> StoreSettings:
     """The same store with `bucket` in the place of the lake's."""
@@ -140,6 +169,7 @@ def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
         row.get("state") or "running",
         row.get("reason"),
         row.get("tries") or 0,
+        row.get("query_id") or "",
     )
 
 

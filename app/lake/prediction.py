@@ -3,87 +3,102 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.errors import HeadwaterError
+from app.lake.digest import Row
+from app.lake.ranges import KeyOrder, KeyRange
+from app.lake.silver_rows import SilverRows
+from spark_streaming.canonical import canonical_row
 from spark_streaming.contract import Contract
 from spark_streaming.envelope import HighWater, RawEvent, decode
 from spark_streaming.fold import Folded, fold
 
-Scan = Callable[[list[str]], Iterator[dict[str, Any]]]
-
 
 class Prediction:
-    """Silver's rows at one instant, computed again at every `rows()`.
+    """Silver's rows at one instant, read again at every `rows()`.
 
     Args:
         contract: the table's contract.
-        scan: gives the pinned version's rows with the columns asked for, as mappings.
+        silver: the pinned version.
         events: the events after the pinned offsets that the instant sees.
         high_water: the positions merged into the pinned version, so that a replay is skipped.
+
+    `rejected` counts the events that cannot be decoded: silver will not have them either, and
+    what they should have brought shows as a difference.
     """
 
     def __init__(
-        self, contract: Contract, scan: Scan, events: list[RawEvent], high_water: HighWater
+        self, contract: Contract, silver: SilverRows, events: list[RawEvent], high_water: HighWater
     ) -> None:
         self._contract = contract
-        self._scan = scan
+        self._silver = silver
         self._columns = [column.name for column in contract.columns]
-        self._folded = self._fold(events, high_water)
+        self._key = [self._columns.index(name) for name in contract.key]
+        folded = self._fold(events, high_water)
+        bounds = (folded.truncate_lsn, folded.resnapshot_lsn)
+        self._oldest = max((lsn for lsn in bounds if lsn is not None), default=None)
+        self._changes = [
+            (change, canonical_row(contract, [change[name] for name in self._columns]))
+            for change in folded.rows.to_pylist()
+        ]
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Each row that silver must hold: the contract's columns, typed as in silver."""
-        return self._keyed() if self._contract.key else self._bag()
+    def rows(
+        self, order: KeyOrder | None = None, ranges: Sequence[KeyRange] = (KeyRange(),)
+    ) -> Iterator[Row]:
+        """Each row that silver must hold in `ranges`, as canonical texts in column order."""
+        condition = order.silver_filter(ranges) if order is not None else None
+        kept = self._silver.texts(condition, self._oldest)
+        if not self._contract.key:
+            return self._bag(kept)
+        changes = self._changes
+        if order is not None:
+            first = self._key[0]
+            changes = [c for c in changes if order.holds(ranges, c[1][first] or "")]
+        return self._keyed(kept, changes) if changes else kept
 
     def _fold(self, events: list[RawEvent], high_water: HighWater) -> Folded:
         decoded = decode(events, self._contract, high_water)
-        if decoded.rejects:
-            first = decoded.rejects[0]
-            raise HeadwaterError(
-                f"{len(decoded.rejects)} events of {self._contract.table} cannot be decoded",
-                detail=first.reason,
-            )
+        self.rejected = len(decoded.rejects)
         return fold(decoded.changes, self._contract, self._old_rows)
 
     def _old_rows(self, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], dict[str, Any]]:
-        wanted = set(keys)
-        return {key: row for row in self._scan(self._columns) if (key := self._key(row)) in wanted}
+        wanted, names = set(keys), self._contract.key
+        return {
+            key: row
+            for row in self._silver.values()
+            if (key := tuple(row[name] for name in names)) in wanted
+        }
 
-    def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(row[name] for name in self._contract.key)
+    def _keyed(
+        self, kept: Iterator[Row], changes: list[tuple[dict[str, Any], Row]]
+    ) -> Iterator[Row]:
+        def key_of(row: Row) -> Row:
+            return tuple(row[i] for i in self._key)
 
-    def _kept(self) -> Iterator[dict[str, Any]]:
-        bounds = (self._folded.truncate_lsn, self._folded.resnapshot_lsn)
-        oldest = max((lsn for lsn in bounds if lsn is not None), default=0)
-        for row in self._scan([*self._columns, "_lsn"]):
-            if row["_lsn"] >= oldest:
+        waiting = {key_of(texts): (change, texts) for change, texts in changes}
+        for row in kept:
+            found = waiting.pop(key_of(row), None)
+            if found is None:
                 yield row
+                continue
+            change, texts = found
+            if change["_op"] == "u":
+                yield tuple(
+                    old if change.get(f"_keep_{name}") else new
+                    for name, old, new in zip(self._columns, row, texts, strict=True)
+                )
+        yield from (texts for change, texts in waiting.values() if change["_op"] == "u")
 
-    def _keyed(self) -> Iterator[dict[str, Any]]:
-        changed = {self._key(row): row for row in self._folded.rows.to_pylist()}
-        for row in self._kept():
-            change = changed.pop(self._key(row), None)
-            if change is None:
-                yield row
-            elif change["_op"] == "u":
-                yield {
-                    c: row.get(c) if change.get(f"_keep_{c}") else change[c] for c in self._columns
-                }
-        yield from (change for change in changed.values() if change["_op"] == "u")
-
-    def _bag(self) -> Iterator[dict[str, Any]]:
-        removed: Counter[str] = Counter()
-        for change in self._folded.rows.to_pylist():
+    def _bag(self, kept: Iterator[Row]) -> Iterator[Row]:
+        removed: Counter[Row] = Counter()
+        for change, texts in self._changes:
             if change["_op"] == "d":
-                removed[self._identity(change)] += 1
+                removed[texts] += 1
             else:
-                yield change
-        for row in self._kept():
-            if removed[self._identity(row)] > 0:
-                removed[self._identity(row)] -= 1
+                yield texts
+        for row in kept:
+            if removed and removed[row] > 0:
+                removed[row] -= 1
             else:
                 yield row
-
-    def _identity(self, row: dict[str, Any]) -> str:
-        return repr([row.get(column) for column in self._columns])

@@ -67,6 +67,9 @@ def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
     """
     with _connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # It rests while silver is read; a limit of the role or database would end it then.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.execute("SET LOCAL statement_timeout = 0")
         row = connection.execute(
             "SELECT txid_current_snapshot()::text, pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
         ).fetchone()

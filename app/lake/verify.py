@@ -1,17 +1,10 @@
 """Prove that silver equals the source, row by row and column by column, while writes go on.
 
-1. Pin: read the ledger, so that each table has a Delta version and the Kafka offsets that
-   are exactly what was merged into it.
-2. Snapshot: open a repeatable-read transaction on the source; it says which transactions
-   it sees. All that was merged before was committed before, so the snapshot sees it.
-3. Mark: commit a heartbeat and wait until Kafka shows it; then Kafka holds all that the
-   snapshot sees, because the connector keeps the order of commits.
-4. Predict: the pinned version's rows, plus the events behind the pinned offsets whose
-   transactions the snapshot sees, folded by silver's own rules.
-5. Compare the prediction with the snapshot's rows by digest, then name what differs.
-
-A table that differs is looked at again with a fresh pin and snapshot, at most ROUNDS times;
-only what still differs then is reported.
+A table is compared in parts (ranges of its key), each at one instant of the source (`instant`),
+by sums of digests; a part that differs is drilled into, down to rows and columns (`compare`).
+As many parts as fit into INSTANT_S share an instant: silver's old versions and the source's old
+rows are kept for a while only. A part that differs is looked at again at a fresh instant, at
+most ROUNDS times; only what still differs then is reported.
 """
 
 from __future__ import annotations
@@ -19,120 +12,141 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError
+from kafka.errors import KafkaError
 
-from app.cli.printing import print_rows
+from app.cli.printing import Steps, print_rows
 from app.errors import HeadwaterError
-from app.lake import tail
-from app.lake.compare import Comparison, compare_bags, compare_keyed
-from app.lake.lakehouse import Lakehouse, LedgerEntry, batch_rows
-from app.lake.prediction import Prediction
-from app.lake.snapshot import SourceSnapshot, open_snapshot, write_marker
+from app.lake.instant import Instant, SourceName, await_complete, open_instant
+from app.lake.lakehouse import Lakehouse
+from app.lake.ranges import size_of
+from app.lake.verdict import COLUMNS, Verdict
+from app.lake.verify_progress import Progress
+from app.lake.verify_state import FOLDER, RunState, StateFile
+from app.lake.verify_work import Sample, Work
 from app.settings import Settings, load
-from spark_streaming.canonical import SESSION_SETTINGS, canonical_row, source_select
-from spark_streaming.catalog import read_contract
-from spark_streaming.contract import Contract
-from spark_streaming.envelope import HighWater
 from spark_streaming.naming import silver_table
+from spark_streaming.stopped import FAILING, RESUMING, STOPPED
 
 ROUNDS = 3
-MARKER_WAIT_S = 60.0
-TAIL_WAIT_S = 300.0
-SOURCE_FETCH_ROWS = 10_000
-COLUMNS = (
-    "table",
-    "verdict",
-    "rows",
-    "missing",
-    "extra",
-    "differing",
-    "source_lsn",
-    "delta_version",
-    "seconds",
-)
+PART_ROWS = 500_000
+# Well within the time for which silver keeps old versions (`silver_retention_minutes`).
+INSTANT_S = 240.0
 
 
-@dataclass
-class Verdict:
-    """What was found for one table: `comparison`, at source `lsn`, silver's Delta `version`.
+@dataclass(frozen=True)
+class Options:
+    """How to verify.
 
-    `refused` says why a table is not kept in silver at all; then there is no comparison.
+    Args:
+        sample: look at a part of each table only.
+        part_rows: about how many rows to compare at a time.
+        instant_s: open a fresh instant for the next part when one is older than this.
+        resume: go on where an interrupted run stopped.
     """
 
-    table: str
-    lsn: int = 0
-    version: int | None = None
-    seconds: float = 0.0
-    rounds: int = 0
-    comparison: Comparison = field(default_factory=Comparison)
-    refused: str = ""
-
-    @property
-    def green(self) -> bool:
-        return self.comparison.equal and not self.refused
+    sample: Sample | None = None
+    part_rows: int = PART_ROWS
+    instant_s: float = INSTANT_S
+    resume: bool = False
 
 
-def run_verify(tables: list[str], fmt: str) -> int:
+def run_verify(tables: list[str], fmt: str, options: Options | None = None) -> int:
     """Verify and print one row a table on stdout; what differs is named on stderr.
 
     Returns: 0 only where every table was compared and is equal.
     """
     settings = load()
-    verdicts = Verifier(settings, lambda text: print(text, file=sys.stderr)).verify(tables)
-    print_rows(COLUMNS, [_as_row(verdict) for verdict in verdicts], fmt)
+    with StateFile(settings.home) as state, Steps() as steps:
+        verifier = Verifier(
+            settings, steps.note, options, progress=Progress(steps.waiting), state=state
+        )
+        try:
+            verdicts = verifier.verify(tables)
+        except KeyboardInterrupt:
+            steps.rest()
+            steps.note("hint: `./headwater verify --resume` goes on where this stopped")
+            raise
+        finally:
+            steps.rest()
+    print_rows(COLUMNS, [verdict.as_row() for verdict in verdicts], fmt)
     for verdict in verdicts:
-        _explain(verdict)
+        for line in verdict.explained():
+            print(line, file=sys.stderr)
     return 0 if all(verdict.green for verdict in verdicts) else 1
 
 
-def _as_row(verdict: Verdict) -> tuple[Any, ...]:
-    found = verdict.comparison
-    word = "refused" if verdict.refused else "equal" if found.equal else "differs"
-    lsn = f"{verdict.lsn >> 32:X}/{verdict.lsn & 0xFFFFFFFF:X}"
-    counts = (found.rows, found.missing, found.extra, found.differing)
-    return (verdict.table, word, *counts, lsn, verdict.version, round(verdict.seconds, 2))
-
-
-def _explain(verdict: Verdict) -> None:
-    if verdict.refused:
-        print(f"{verdict.table}: {verdict.refused}", file=sys.stderr)
-    for difference in verdict.comparison.differences:
-        where = f"{verdict.table}: {difference.kind}: {difference.key}"
-        if difference.column:
-            where += (
-                f": {difference.column} is {difference.source!r} in the source, "
-                f"{difference.silver!r} in silver"
-            )
-        print(where, file=sys.stderr)
-
-
 class Verifier:
-    """Verifies tables of one stack."""
+    """Verifies tables of one stack.
 
-    def __init__(self, settings: Settings, note: Callable[[str], None]) -> None:
+    Args:
+        note: gets a line for each table.
+        progress: counts the rows.
+        state: where an interrupted run is kept; None keeps nothing.
+        rest: called whenever no instant is open, between parts.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        note: Callable[[str], None],
+        options: Options | None = None,
+        *,
+        progress: Progress | None = None,
+        state: StateFile | None = None,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._lake = Lakehouse(settings)
         self._note = note
+        self._options = options or Options()
+        self._progress = progress or Progress(lambda _: None)
+        # A sample is soon made again, and at other places.
+        self._state = None if self._options.sample else state
+        self._rest = rest
+        self._scratch = settings.home / FOLDER
+        self._run = RunState(tables=[])
 
     def verify(self, tables: list[str]) -> list[Verdict]:
         """Verify `tables` (silver's names; all the captured ones when empty), in name order.
 
         Raises: HeadwaterError where a part cannot be reached, or a table is not captured.
         """
-        verdicts = {name: Verdict(name) for name in self._chosen(tables)}
-        open_names = list(verdicts)
-        for number in range(1, ROUNDS + 1):
-            self._round(number, [verdicts[name] for name in open_names])
-            open_names = [
-                n for n in open_names if not verdicts[n].green and not verdicts[n].refused
-            ]
-            if not open_names:
-                break
-        return list(verdicts.values())
+        with told_apart():
+            saved = self._state.load() if self._state and self._options.resume else None
+            if saved is not None:
+                self._run = saved
+                self._note(f"going on with an interrupted run: {len(saved.done)} tables begun")
+            elif self._options.resume:
+                self._note("no interrupted run to go on with: beginning anew")
+            chosen = self._chosen(tables or (saved.tables if saved else []))
+            self._run.tables = tables or self._run.tables
+            works = [Work(Verdict(name)) for name in chosen]
+            self._expect(works)
+            left = works
+            for number in range(1, ROUNDS + 1):
+                self._round(number, left)
+                left = [work for work in left if not work.verdict.refused and work.look_again()]
+                if not left:
+                    break
+            if self._state is not None:
+                self._state.forget()
+            self._await_silver(works)
+        return [work.verdict for work in works]
+
+    def _await_silver(self, works: list[Work]) -> None:
+        """Until silver holds what was compared; a table that it has stopped is told so."""
+        entries = self._lake.ledger()
+        for work in works:
+            entry = entries.get(work.name)
+            if entry is not None and entry.state in (STOPPED, RESUMING, FAILING):
+                work.verdict.stopped = f"{entry.reason or entry.state} (tried {entry.tries} times)"
+        lsn = max((w.verdict.lsn for w in works if w.verdict.green), default=0)
+        await_complete(self._settings, self._lake, lsn, self._note)
 
     def _chosen(self, tables: list[str]) -> list[str]:
         self._names = captured_tables(self._settings.capture_dsn)
@@ -143,93 +157,63 @@ class Verifier:
                 detail=f"the publication holds: {', '.join(sorted(self._names)) or 'no table'}",
                 hint="`./headwater preflight` says why a table is left out",
             )
-        return sorted(tables or self._names)
+        return sorted(set(tables) or self._names)
 
-    def _round(self, number: int, verdicts: list[Verdict]) -> None:
-        settings = self._settings
-        consumer = tail.open_consumer(settings.kafka)
-        try:
-            pinned = self._lake.ledger()
-            heartbeat = f"{settings.topic_prefix}.headwater.heartbeat"
-            arrivals = tail.Arrivals(consumer, settings.topic_prefix, patience_s=MARKER_WAIT_S)
-            if not tail.partitions(consumer, heartbeat):
-                self._note("verify waits for the end of the first snapshot")
-            places = tail.await_partitions(consumer, heartbeat, arrivals)
-            consumer.assign(places)
-            consumer.seek_to_end(*places)
-            for place in places:
-                consumer.position(place)
-            with open_snapshot(settings.capture_dsn) as snapshot:
-                marker = write_marker(settings.capture_dsn)
-                tail.await_transaction(consumer, heartbeat, marker, arrivals)
-                ends = {v.table: self._ends(consumer, v.table) for v in verdicts}
-                for verdict in verdicts:
-                    self._note(f"verify {verdict.table}" + (f", round {number}" * (number > 1)))
-                    started = time.monotonic()
-                    self._compare(verdict, snapshot, pinned.get(verdict.table), consumer, ends)
-                    verdict.rounds = number
-                    verdict.seconds = time.monotonic() - started
-        finally:
-            consumer.close()
+    def _expect(self, works: list[Work]) -> None:
+        with psycopg.connect(self._settings.capture_dsn, connect_timeout=10) as connection:
+            for work in works:
+                rows, _ = size_of(connection, *self._names[work.name])
+                self._progress.expect(work.name, 2 * rows)
 
-    def _topic(self, table: str) -> str:
-        schema, name = self._names[table]
-        return f"{self._settings.topic_prefix}.{schema}.{name}"
+    def _round(self, number: int, works: list[Work]) -> None:
+        left = list(works)
+        while left:
+            names = [work.name for work in left]
+            with open_instant(
+                self._settings, self._lake, self._names, names, self._note
+            ) as instant:
+                while left and self._table(number, left[0], instant):
+                    self._progress.finished(left.pop(0).name)
+                    if instant.age_s > self._options.instant_s:
+                        break
+            self._rest()
 
-    def _ends(self, consumer: Any, table: str) -> dict[int, int]:
-        return tail.end_offsets(consumer, self._topic(table))
+    def _table(self, number: int, work: Work, instant: Instant) -> bool:
+        """Compare parts of one table; whether it is done, or the instant used up before that."""
+        started = time.monotonic()
+        if not work.planned or number > 1:
+            self._note(f"verify {work.name}" + (f", round {number}" * (number > 1)))
+        at = instant.table(work.name)
+        if at.prediction is None:
+            work.verdict.refused = at.contract.refusal or ""
+            return True
+        if not work.planned:
+            saved = self._run.done.get(work.name)
+            options = self._options
+            work.plan(at, instant, options.sample, options.part_rows, saved)
+            if options.sample and work.order is None and options.sample.of(work.rows_about) < 1:
+                self._note(f"{work.name} has no key that can be sampled: all of it is compared")
+        if number == 1:
+            rows = 2 * work.rows_about * len(work.todo) // max(len(work.parts), 1)
+            share = self._options.sample.of(work.rows_about) if self._options.sample else 1.0
+            self._progress.expect(work.name, int(rows * share))
+        for part in list(work.todo):
+            work.run(part, at, instant, self._scratch, self._progress)
+            self._keep(work)
+            if work.todo and instant.age_s > self._options.instant_s:
+                break
+        work.conclude()
+        work.verdict.rounds = number
+        work.verdict.seconds += time.monotonic() - started
+        return not work.todo
 
-    def _compare(
-        self,
-        verdict: Verdict,
-        snapshot: SourceSnapshot,
-        pinned: LedgerEntry | None,
-        consumer: Any,
-        ends: dict[str, dict[int, int]],
-    ) -> None:
-        contract = read_contract(snapshot.connection, *self._names[verdict.table])
-        if contract is None:
-            raise HeadwaterError(f"table {verdict.table} was dropped while it was verified")
-        if contract.refusal:
-            verdict.refused = contract.refusal
-            return
-        topic = self._topic(verdict.table)
-        start = pinned.offsets.get(topic, {}) if pinned else {}
-        events = [
-            event
-            for event in tail.read_between(
-                consumer, topic, start, ends[verdict.table], deadline_s=TAIL_WAIT_S
-            )
-            if (xid := tail.transaction_id(event)) is None or snapshot.visibility.sees(xid)
-        ]
-        version = pinned.delta_version if pinned else None
-        if pinned and version is None:
-            # Its newest batches found nothing to merge: what is there now is what was there.
-            version = self._lake.newest_version(verdict.table)
-        high_water = pinned.high_water if pinned else HighWater()
-        prediction = Prediction(contract, self._scan(verdict.table, version), events, high_water)
-        verdict.lsn, verdict.version = snapshot.lsn, version
-        verdict.comparison = _compared(contract, snapshot, prediction)
-
-    def _scan(
-        self, table: str, version: int | None
-    ) -> Callable[[list[str]], Iterator[dict[str, Any]]]:
-        def scan(columns: list[str]) -> Iterator[dict[str, Any]]:
-            if version is None:
-                return
-            try:
-                held = set(self._lake.silver(table, version).schema().to_arrow().names)
-            except TableNotFoundError:
-                return
-            present = [column for column in columns if column in held]
-            for batch in self._lake.rows(table, version, present):
-                for values in batch_rows(batch):
-                    yield dict(zip(present, values, strict=True))
-
-        return scan
+    def _keep(self, work: Work) -> None:
+        if self._state is not None:
+            self._run.done[work.name] = work.state()
+            self._state.save(self._run)
 
 
-def captured_tables(dsn: str) -> dict[str, tuple[str, str]]:
+def captured_tables(dsn: str) -> dict[str, SourceName]:
     """The publication's tables: silver's name → (schema, table); `headwater`'s own left out."""
     query = (
         "SELECT schemaname, tablename FROM pg_publication_tables "
@@ -239,27 +223,29 @@ def captured_tables(dsn: str) -> dict[str, tuple[str, str]]:
         return {silver_table(*row): (row[0], row[1]) for row in connection.execute(query)}
 
 
-def _compared(contract: Contract, snapshot: SourceSnapshot, prediction: Prediction) -> Comparison:
-    columns = [column.name for column in contract.columns]
-
-    def silver() -> Iterator[tuple[str | None, ...]]:
-        for row in prediction.rows():
-            yield canonical_row(contract, tuple(row.get(column) for column in columns))
-
-    source = _source_rows(contract, snapshot.connection)
-    if contract.key:
-        positions = [columns.index(name) for name in contract.key]
-        return compare_keyed(source, silver, columns, positions)
-    return compare_bags(source, silver, columns)
-
-
-def _source_rows(
-    contract: Contract, connection: psycopg.Connection[tuple[object, ...]]
-) -> Iterator[tuple[str | None, ...]]:
-    for statement in SESSION_SETTINGS:
-        connection.execute(statement)
-    with connection.cursor(name="headwater_verify") as cursor:
-        cursor.itersize = SOURCE_FETCH_ROWS
-        cursor.execute(source_select(contract).encode())
-        for row in cursor:
-            yield tuple(None if value is None else str(value) for value in row)
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Turn a part that went away meanwhile into an error that says which one."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise HeadwaterError(
+            "the source stopped answering while it was verified",
+            detail=str(error).strip().splitlines()[0] if str(error).strip() else repr(error),
+            hint="`./headwater status postgres`; `verify --resume` goes on afterwards",
+        ) from error
+    except KafkaError as error:
+        raise HeadwaterError(
+            "Kafka stopped answering while silver was verified",
+            detail=f"{type(error).__name__}: {error}",
+            hint="`./headwater status kafka`; `verify --resume` goes on afterwards",
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise HeadwaterError(
+            "the object store did not give what was asked for",
+            detail=f"{type(error).__name__}: {error}",
+            hint=(
+                "`./headwater status s3`; if a file was not found, the pinned version is gone: "
+                "set a longer `silver_retention_minutes`"
+            ),
+        ) from error

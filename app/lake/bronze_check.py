@@ -1,0 +1,208 @@
+"""Whether a bronze partition holds every offset from the first to the last exactly once.
+
+Where Kafka still has the records, what it delivers to a reader of committed records is the
+measure: each of them is there once, with the same bytes. Before that only continuity can tell:
+between two records at most one offset may be missing, the marker that ends a transaction.
+Aborted transactions leave wider gaps; those that Kafka explained while it could are remembered
+by the caller (`explained`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from app.lake.bronze import Line, first_offset
+
+MARKER_OFFSETS_MAX = 1
+FINDINGS_SHOWN = 10
+EXPLAINED_MAX = 1_000
+
+Gap = tuple[int, int]
+
+
+class Committed(NamedTuple):
+    """A record as Kafka delivers it: its offset, and the digest of what it holds."""
+
+    offset: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: `kind`, the first and last offset that it concerns, and where.
+
+    Kinds: `missing` (Kafka has the records, bronze has not), `gap` (offsets are missing and
+    Kafka does not have them any more), `repeat` (there more than once), `differs` (other bytes
+    than in Kafka), `uncommitted` (there, though Kafka does not deliver it), `misplaced` (not in
+    the object that its offset belongs to), `unreadable`.
+    """
+
+    kind: str
+    first: int
+    last: int
+    count: int
+    where: str
+
+    def told(self) -> str:
+        """The finding in one line."""
+        offsets = f"offset {self.first}" if self.first == self.last else f"offsets {self.span}"
+        return f"{self.kind}: {offsets} ({self.count}): {self.where}"
+
+    @property
+    def span(self) -> str:
+        return f"{self.first} to {self.last}"
+
+
+@dataclass
+class PartitionReport:
+    """What was found in one partition."""
+
+    first: int | None = None
+    last: int | None = None
+    records: int = 0
+    objects: int = 0
+    compared: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    explained: list[Gap] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return not self.counts
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it while they are few."""
+        self.counts[finding.kind] = self.counts.get(finding.kind, 0) + finding.count
+        if len(self.findings) < FINDINGS_SHOWN:
+            self.findings.append(finding)
+
+
+def check_partition(
+    lines: Iterable[Line],
+    committed: Iterable[Committed],
+    kafka_from: int,
+    *,
+    explained: Iterable[Gap] = (),
+    tick: Callable[[], None] = lambda: None,
+) -> PartitionReport:
+    """Check one partition in one pass over both.
+
+    Args:
+        lines: bronze's lines, objects in the order of their names; up to where Kafka's end was.
+        committed: Kafka's committed records from `kafka_from` on, in order.
+        kafka_from: the first offset that Kafka still has (its end where it has none).
+        explained: gaps (first, last) that Kafka once showed to hold no committed record.
+        tick: called for each line.
+    Returns: with `explained` holding the given gaps and those that Kafka explains now.
+    """
+    check = _Check(iter(committed), kafka_from, sorted(explained))
+    for line in lines:
+        check.take(line)
+        tick()
+    return check.finish()
+
+
+class _Check:
+    def __init__(
+        self, committed: Iterator[Committed], kafka_from: int, explained: list[Gap]
+    ) -> None:
+        self.report = PartitionReport(explained=list(explained))
+        self._known = set(explained)
+        self._lost = False  # Kafka has records of the gap that is before the line under way
+        self._committed = committed
+        self._kafka_from = kafka_from
+        self._next = next(committed, None)
+        self._path = ""
+        self._missing: list[int] = []  # first, last, count of a run under way
+        self._after = "its beginning"
+
+    def take(self, line: Line) -> None:
+        """The next line of bronze."""
+        report = self.report
+        if line.path != self._path:
+            self._new_object(line)
+        if report.last is not None and line.offset <= report.last:
+            report.add(Finding("repeat", line.offset, line.offset, 1, f"again in {line.path}"))
+            return
+        self._lost = False
+        if line.offset >= self._kafka_from:
+            self._against_kafka(line)
+        self._continuity(line)
+        if report.first is None:
+            report.first = line.offset
+        report.last = line.offset
+        report.records += 1
+        self._after = line.path
+
+    def finish(self) -> PartitionReport:
+        """After the last line: what Kafka has beyond it is missing."""
+        while self._next is not None:
+            self._run(self._next.offset)
+            self._advance()
+        self._end_run("its end")
+        return self.report
+
+    def _new_object(self, line: Line) -> None:
+        self._path = line.path
+        self.report.objects += 1
+        if first_offset(line.path) != line.offset:
+            where = f"{line.path} begins with it"
+            self.report.add(Finding("misplaced", line.offset, line.offset, 1, where))
+
+    def _against_kafka(self, line: Line) -> None:
+        while self._next is not None and self._next.offset < line.offset:
+            self._run(self._next.offset)
+            self._advance()
+        self._end_run(line.path)
+        if self._next is None or self._next.offset > line.offset:
+            where = f"in {line.path}, not among Kafka's committed records"
+            self.report.add(Finding("uncommitted", line.offset, line.offset, 1, where))
+            return
+        if self._next.digest != line.digest:
+            where = f"in {line.path}: other bytes than in Kafka"
+            self.report.add(Finding("differs", line.offset, line.offset, 1, where))
+        self._advance()
+
+    def _advance(self) -> None:
+        self.report.compared += 1
+        self._next = next(self._committed, None)
+
+    def _run(self, offset: int) -> None:
+        self._lost = True
+        if not self._missing:
+            self._missing = [offset, offset, 0]
+        self._missing[1] = offset
+        self._missing[2] += 1
+
+    def _end_run(self, before: str) -> None:
+        if self._missing:
+            first, last, count = self._missing
+            where = f"between {self._after} and {before}; Kafka has them"
+            self.report.add(Finding("missing", first, last, count, where))
+            self._missing = []
+
+    def _continuity(self, line: Line) -> None:
+        """Look at the offsets before a line that Kafka cannot speak of any more."""
+        report = self.report
+        begin = 0 if report.last is None else report.last + 1
+        if line.offset - begin > MARKER_OFFSETS_MAX and begin >= self._kafka_from:
+            gap = (begin, line.offset - 1)
+            if not self._lost and gap not in self._known and len(self._known) < EXPLAINED_MAX:
+                self._known.add(gap)
+                report.explained.append(gap)
+            return
+        end = min(line.offset, self._kafka_from)
+        unexplained = _without(begin, end - 1, report.explained)
+        if unexplained > MARKER_OFFSETS_MAX:
+            where = f"between {self._after} and {line.path}; Kafka does not have them any more"
+            report.add(Finding("gap", begin, end - 1, unexplained, where))
+
+
+def _without(first: int, last: int, explained: list[Gap]) -> int:
+    """How many offsets of first to last are in none of the gaps."""
+    count = max(0, last - first + 1)
+    for low, high in explained:
+        count -= max(0, min(high, last) - max(low, first) + 1)
+    return count

@@ -1,0 +1,60 @@
+"""The verb `verify`: which of the verifications is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from app.errors import HeadwaterError
+from app.lake.verify import PART_ROWS, Options, run_verify
+from app.lake.verify_bronze import run_verify_bronze
+from app.lake.verify_continuous import Pace, run_continuous
+from app.lake.verify_work import Sample
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What stood on the command line; None where it was left out."""
+
+    tables: list[str] = field(default_factory=list)
+    bronze: bool = False
+    sample: str | None = None
+    resume: bool = False
+    part_rows: int | None = None
+    continuous: bool = False
+    every_s: float | None = None
+    cpu_share_pct: float | None = None
+    rounds: int | None = None
+    metrics_port: int | None = None
+    fmt: str = "table"
+
+
+def run(asked: Asked) -> int:
+    """Run it; returns 0 where all is equal, 1 where something differs.
+
+    Raises: HeadwaterError where options do not go together, or a part cannot be reached.
+    """
+    _check(asked)
+    sample = Sample.parse(asked.sample) if asked.sample is not None else None
+    options = Options(sample=sample, part_rows=asked.part_rows or PART_ROWS, resume=asked.resume)
+    if asked.bronze:
+        return run_verify_bronze(asked.tables, asked.fmt)
+    if asked.continuous:
+        pace = Pace.of(asked.every_s, asked.cpu_share_pct, asked.rounds)
+        return run_continuous(asked.tables, options, pace, asked.metrics_port)
+    return run_verify(asked.tables, asked.fmt, options)
+
+
+def _check(asked: Asked) -> None:
+    if asked.sample and asked.resume:
+        raise HeadwaterError(
+            "a sample is not resumed: it is made anew at other places",
+            hint="leave out `--sample` or `--resume`",
+        )
+    if asked.bronze and (asked.sample or asked.resume or asked.continuous):
+        raise HeadwaterError("`--bronze` reads all of bronze", hint="leave out the other options")
+    of_rounds = (asked.every_s, asked.cpu_share_pct, asked.rounds, asked.metrics_port)
+    if not asked.continuous and any(value is not None for value in of_rounds):
+        raise HeadwaterError(
+            "`--every`, `--cpu-share`, `--rounds` and `--metrics-port` belong to `--continuous`",
+            hint="add `--continuous`",
+        )

@@ -1,0 +1,295 @@
+"""`verify` on the whole chain: what is planted is found and named, what is equal is equal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pa_fs
+
+from app.lake.lakehouse import Lakehouse
+from app.lake.verify_state import RunState
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 120.0
+
+
+def make(stack: Stack, name: str, columns: str, *statements: str, rows: int) -> None:
+    """A table in the source, and wait until silver has its `rows` rows."""
+    with stack.source() as source:
+        source.execute(f"CREATE TABLE {name} ({columns})")
+        for statement in statements:
+            source.execute(statement)
+    await_rows(stack, name, rows)
+
+
+def await_rows(stack: Stack, name: str, rows: int) -> None:
+    until(
+        lambda: stack.query(f"SELECT count(*) FROM silver.{name}")[0][0],
+        lambda count: count == rows,
+        within_s=SOON_S,
+        what=f"{rows} rows of {name} in Trino",
+    )
+
+
+def verified(stack: Stack, *arguments: str, expect: int = 0) -> tuple[list[dict[str, Any]], str]:
+    """The rows that `verify` prints, and what it says on stderr."""
+    ended = stack.run("verify", *arguments, "--format", "json", expect=expect, timeout_s=300)
+    return json.loads(ended.stdout), ended.stderr
+
+
+def test_a_wrong_row_planted_in_silver_is_found_and_named(stack: Stack) -> None:
+    make(
+        stack,
+        "sabotaged",
+        "id int PRIMARY KEY, title text, price numeric(8,2)",
+        "INSERT INTO sabotaged SELECT i, 'film ' || i, i FROM generate_series(1, 500) i",
+        rows=500,
+    )
+    assert verified(stack, "sabotaged")[0][0]["verdict"] == "equal"
+    silver = Lakehouse(stack.settings).silver("sabotaged")
+    silver.update(predicate="id = 123", updates={"title": "'forged'", "price": "0.5"})
+    silver.delete(predicate="id = 7")
+    [verdict], told = verified(stack, "--table", "sabotaged", "--part-rows", "100", expect=1)
+    assert (verdict["verdict"], verdict["rows"]) == ("differs", 500)
+    assert (verdict["missing"], verdict["extra"], verdict["differing"]) == (1, 0, 1)
+    assert (
+        "differs: id=123: title is 'film 123' in the source, 'forged' in silver; "
+        "price is '123.00' in the source, '0.50' in silver"
+    ) in told
+    assert "missing: id=7" in told
+
+
+def test_two_values_exchanged_between_rows_are_found_though_all_sums_agree(stack: Stack) -> None:
+    make(
+        stack,
+        "exchanged",
+        "id int PRIMARY KEY, amount int",
+        "INSERT INTO exchanged SELECT i, i * 10 FROM generate_series(1, 100) i",
+        rows=100,
+    )
+    silver = Lakehouse(stack.settings).silver("exchanged")
+    silver.update(
+        predicate="id in (4, 9)", updates={"amount": "case when id = 4 then 90 else 40 end"}
+    )
+    [verdict], told = verified(stack, "exchanged", expect=1)
+    assert verdict["differing"] == 2
+    assert "id=4: amount is '40' in the source, '90' in silver" in told
+    assert "id=9: amount is '90' in the source, '40' in silver" in told
+
+
+def test_a_row_too_many_in_a_table_without_a_key_is_found(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE counted (word text, n float8)")
+        source.execute("ALTER TABLE counted REPLICA IDENTITY FULL")
+        source.execute(
+            "INSERT INTO counted SELECT 'a', 'NaN' FROM generate_series(1, 40) UNION ALL "
+            "SELECT NULL, '-0' FROM generate_series(1, 3)"
+        )
+    await_rows(stack, "counted", 43)
+    assert verified(stack, "counted")[0][0]["verdict"] == "equal"
+    with stack.source() as source:
+        source.execute("ALTER PUBLICATION headwater DROP TABLE counted")
+        source.execute("DELETE FROM counted WHERE ctid = (SELECT min(ctid) FROM counted)")
+        source.execute("ALTER PUBLICATION headwater ADD TABLE counted")
+    [verdict], told = verified(stack, "counted", expect=1)
+    assert (verdict["missing"], verdict["extra"]) == (0, 1)
+    assert "extra: word=a, n=NaN" in told
+
+
+def test_keys_of_every_order_are_cut_alike_on_both_sides(stack: Stack) -> None:
+    with stack.source() as source:
+        row = source.execute(
+            "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'en_US.utf8', "
+            "'de-x-icu') ORDER BY 1 LIMIT 1"
+        ).fetchone()
+    collation = f'COLLATE "{row[0]}"' if row else ""
+    words = "chr(64 + i % 60) || CASE WHEN i % 3 = 0 THEN 'Ä' WHEN i % 3 = 1 THEN '_' ELSE '' END"
+    make(
+        stack,
+        "sorted_words",
+        f"word text {collation}, n int, note text, PRIMARY KEY (word, n)",
+        f"INSERT INTO sorted_words SELECT {words} || repeat('x', i % 50), i, NULL "
+        "FROM generate_series(1, 900) i",
+        rows=900,
+    )
+    make(
+        stack,
+        "sorted_uuids",
+        "id uuid PRIMARY KEY, n bigint",
+        "INSERT INTO sorted_uuids SELECT gen_random_uuid(), i FROM generate_series(1, 600) i",
+        rows=600,
+    )
+    make(
+        stack,
+        "sorted_numbers",
+        "tenant smallint, id bigint, PRIMARY KEY (tenant, id)",
+        "INSERT INTO sorted_numbers SELECT i % 7 - 3, i FROM generate_series(1, 800) i",
+        rows=800,
+    )
+    names = ("sorted_words", "sorted_uuids", "sorted_numbers")
+    found, _ = verified(stack, *names, "--part-rows", "100")
+    assert {row["table"]: row["rows"] for row in found} == {
+        "sorted_words": 900,
+        "sorted_uuids": 600,
+        "sorted_numbers": 800,
+    }
+    sampled, _ = verified(stack, *names, "--sample", "10%")
+    assert all(0 < row["checked_pct"] < 100 for row in sampled)
+    assert all(row["verdict"] == "equal" for row in sampled)
+
+
+def test_extremes_of_every_type_that_is_carried_are_equal(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute(
+            "CREATE TABLE extremes (id int PRIMARY KEY, a float8, b float4, c bytea, d numeric, "
+            "e timestamp, f timestamptz, g date, h text[], i int[], j jsonb, k interval, l bytea[])"
+        )
+        source.execute(
+            "INSERT INTO extremes VALUES "
+            "(1, 'NaN', 'NaN', '', 'NaN', '0001-01-01', '9999-12-31 23:59:59.999999+00', "
+            "'0001-01-01', '{}', '{NULL}', 'null', '1 mon -3 days', '{}'),"
+            "(2, '-0', '-0', '\\x00', '-0.000', NULL, NULL, NULL, '{\"\",NULL,\"a,b\"}', '{}', "
+            "'{\"a\":1}', '-00:00:00.000001', '{\"\\\\x00ff\"}'),"
+            "(3, 'Infinity', '-Infinity', NULL, 1e-300, '2026-01-01 00:00:00.1', "
+            "'2026-01-01 00:00:00.10+00', '9999-12-31', NULL, NULL, NULL, NULL, NULL),"
+            "(4, 5e-324, 1.17549435e-38, '\\xff', 1e300, NULL, NULL, NULL, NULL, NULL, '[]', "
+            "'0', NULL)"
+        )
+    await_rows(stack, "extremes", 4)
+    assert verified(stack, "extremes")[0][0]["verdict"] == "equal"
+
+
+def test_verify_stays_exact_while_rows_move_between_parts(stack: Stack) -> None:
+    make(
+        stack,
+        "moving",
+        "id int PRIMARY KEY, n int",
+        "INSERT INTO moving SELECT i, 0 FROM generate_series(1, 2000) i",
+        rows=2000,
+    )
+    process = stack.start("verify", "moving", "--part-rows", "200", "--format", "json")
+    with stack.source() as source:
+        for number in count(1):
+            # About twenty statements a second: silver keeps up with that.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+                break
+            source.execute("UPDATE moving SET n = n + 1 WHERE id % 97 = %s", [number % 97])
+            source.execute("UPDATE moving SET id = -id WHERE id % 89 = %s", [number % 89])
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)[0]["rows"] == 2000
+
+
+def test_an_interrupted_verify_goes_on_where_it_stopped(stack: Stack) -> None:
+    make(
+        stack,
+        "resumed",
+        "id int PRIMARY KEY, n int",
+        "INSERT INTO resumed SELECT i, 0 FROM generate_series(1, 3000) i",
+        rows=3000,
+    )
+    state = Path(stack.home) / "verify" / "state.json"
+    process = stack.start("verify", "resumed", "--part-rows", "10")
+
+    def parts_done() -> int:
+        found = RunState.model_validate_json(state.read_text())
+        return len(found.done["resumed"].equal)
+
+    until(parts_done, lambda n: n >= 3, within_s=SOON_S, what="a few parts done", every_s=0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    # What was equal at its instant is taken over: a row that is forged there now is not seen,
+    # which shows that those parts are not read again.
+    found = RunState.model_validate_json(state.read_text()).done["resumed"]
+    done, first = len(found.equal), found.equal[0]
+    assert done < len(found.ranges) and first.high is not None
+    silver = Lakehouse(stack.settings).silver("resumed")
+    silver.update(predicate=f"id = {int(first.high) - 1}", updates={"n": "5"})
+    [verdict], told = verified(stack, "--resume")
+    assert (verdict["table"], verdict["rows"]) == ("resumed", 3000)
+    assert "going on with an interrupted run" in told
+    assert not state.exists()
+    [again], _ = verified(stack, "resumed", expect=1)
+    assert again["differing"] == 1
+
+
+def test_what_cannot_be_found_out_is_neither_equal_nor_different(stack: Stack) -> None:
+    ended = stack.run("verify", "no_such_table", expect=3)
+    assert "not captured: no_such_table" in ended.stderr and "hint:" in ended.stderr
+    assert "Traceback" not in ended.stderr and ended.stdout == ""
+
+
+def test_bronze_is_whole_and_a_dropped_object_is_named(stack: Stack) -> None:
+    make(
+        stack,
+        "archived",
+        "id int PRIMARY KEY, v text",
+        "INSERT INTO archived SELECT i, 'a' FROM generate_series(1, 20) i",
+        rows=20,
+    )
+    topic = "hw.public.archived"
+    files = Lakehouse(stack.settings).bronze_files()
+
+    def objects() -> list[str]:
+        selector = pa_fs.FileSelector(topic, recursive=True, allow_not_found=True)
+        return sorted(i.path for i in files.get_file_info(selector) if i.path.endswith(".jsonl.gz"))
+
+    with stack.source() as source:
+        for wanted in range(2, 5):
+            source.execute("UPDATE archived SET v = v || 'b' WHERE id <= 5")
+            until(objects, lambda o: len(o) >= wanted, within_s=SOON_S, what="another object")  # noqa: B023
+    [row], _ = verified(stack, "--bronze", "archived")
+    assert (row["topic"], row["verdict"], row["missing"]) == (topic, "complete", 0)
+    assert row["records"] == row["in_kafka"] >= 35
+
+    dropped = objects()[1]
+    body = files.open_input_stream(dropped, compression=None).read()
+    files.delete_file(dropped)
+    [row], told = verified(stack, "--bronze", "archived", expect=1)
+    assert row["verdict"] == "broken" and row["missing"] >= 5
+    first = int(dropped.rsplit("/", 1)[1].split(".")[0])
+    assert "missing: offset" in told and str(first) in told
+    assert objects()[0] in told and objects()[1] in told
+
+    with files.open_output_stream(dropped, compression=None) as stream:
+        stream.write(body)
+    copy = dropped.replace(f"{first:020}", f"{first + 1:020}")
+    with files.open_output_stream(copy, compression=None) as stream:
+        stream.write(body)
+    [row], told = verified(stack, "--bronze", "archived", expect=1)
+    assert row["repeated"] >= 5 and "repeat:" in told and copy in told
+    files.delete_file(copy)
+
+
+def test_all_of_bronze_is_whole(stack: Stack) -> None:
+    found, told = verified(stack, "--bronze")
+    assert {"hw.public.movies", "hw.public.orders"} <= {row["topic"] for row in found}
+    assert [row for row in found if row["verdict"] != "complete"] == [], told
+
+
+def test_a_continuous_round_is_a_table_in_trino(stack: Stack) -> None:
+    arguments = ("--continuous", "--rounds", "1", "--cpu-share", "100")
+    stack.run("verify", "genres", "movies", *arguments, timeout_s=300)
+    rows = until(
+        lambda: stack.query(
+            "SELECT table_name, verdict, wrong_rows FROM ops.verification_status ORDER BY 1"
+        ),
+        within_s=SOON_S,
+        what="the round's verdicts in Trino",
+    )
+    assert rows == [("genres", "equal", 0), ("movies", "equal", 0)]
+    stack.run("verify", "genres", *arguments, timeout_s=300)
+    until(
+        lambda: stack.query("SELECT max(round) FROM ops.verification")[0][0],
+        lambda number: number == 2,
+        within_s=SOON_S,
+        what="the second round in Trino",
+    )
