@@ -292,6 +292,8 @@ class BatchRunner:
                 row = stopped_row(self._query_id, batch_id, part.stop, Part(part.topic, 0))
                 tries = attempts[row.table_name].earlier + 1
                 rows.append(replace(row, state=FAILING, tries=tries, planned=None))
+        if not rows:
+            return
         try:
             self._ledger.note(rows)
         except Exception as error:  # noqa: BLE001 - the store's own trouble, then

@@ -49,7 +49,8 @@ _SHARED_TYPES = (
 _SHARED_WORDS = re.compile(
     r"generic s3 error|error sending request|connection (?:refused|reset|closed|error)"
     r"|connect(?:ion)? ?time(?:d )?out|operation timed out|aws error network|resolve host"
-    r"|dns error|no space left|too many open files|cannot allocate memory"
+    r"|http status 5\d\d|slow ?down|service unavailable|access ?denied|forbidden|accesskeyid"
+    r"|signaturedoesnotmatch|dns error|no space left|too many open files|cannot allocate memory"
     r"|answer from java side is empty|sparkcontext was shut ?down|cannot schedule new futures",
     re.IGNORECASE,
 )

@@ -34,6 +34,8 @@ RULE = TableStoppedError("rule")
         (OWN, False),
         (AWAY, True),
         (FileNotFoundError("silver/orders/part-1.parquet"), False),
+        (OSError("AWS Error UNKNOWN (HTTP status 503) during GetObject"), True),
+        (OSError("Generic error: 403 Forbidden"), True),
         (ConnectionRefusedError(), True),
         (CatalogUnreachableError("the contract could not be read"), True),
         (MemoryError(), True),
