@@ -35,6 +35,8 @@ class SettingsError(HeadwaterError):
 class Profile(BaseModel):
     """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
 
+    `accept_source` is a server (system identifier/timeline) that goes on where another was
+    captured.
     Addresses are `host:port` or URLs; a DSN is libpq's `postgresql://` form. `None` means the
     embedded part.
     """
@@ -44,6 +46,7 @@ class Profile(BaseModel):
     source_dsn: SecretStr | None = None
     capture_dsn: SecretStr | None = None
     apply: bool = False
+    accept_source: str | None = Field(default=None, pattern=r"^\d+/\d+$")
     port_offset: int = Field(default=0, ge=0, le=40_000)
     ports: dict[str, int] = Field(default_factory=dict)
     topic_prefix: str = Field(default="hw", pattern=r"^[a-z][a-z0-9_]{0,30}$")

@@ -1,9 +1,10 @@
 """Guards the capture while the stack runs: `python -m app.source.capture`.
 
 Every few seconds:
-1. connector tasks that failed are started again, with back-off and a limit;
-2. tables that are not captured are taken in where that is allowed, and told where it is not;
-3. tables whose earlier rows are still to be snapshotted are seen through.
+1. where the stream cannot go on without a loss, the source's connector is stopped and so is this;
+2. connector tasks that failed are started again, with back-off and a limit;
+3. tables that are not captured are taken in where that is allowed, and told where it is not;
+4. tables whose earlier rows are still to be snapshotted are seen through.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from kafka.errors import KafkaError
 from app.errors import HeadwaterError
 from app.settings import Settings, load
 from app.source.adoption import publish_bag, publish_keyed, signal_snapshots
-from app.source.connectors import BRONZE, RUNNING_WAIT_S, SOURCE, running
+from app.source.connectors import BRONZE, RUNNING_WAIT_S, SOURCE, look_at_stream, running
+from app.source.continuity import SERVER_KEY, judge, read_slot
 from app.source.database import Connection, address_of, connect
 from app.source.judge import refused_names
 from app.source.notices import Notices
 from app.source.record import DONE, PENDING, forget, record, states
 from app.source.repair import Repair
-from app.source.tables import PUBLICATION, SourceTable, source_tables
+from app.source.tables import PUBLICATION, SLOT, SourceTable, source_tables
 from app.source.topics import ensure_single, too_many
 from app.source.worker import Worker, WorkerBusy, patiently
 
@@ -52,6 +54,7 @@ class Capture:
         self._notices: Notices | None = None
         self._told: dict[str, str] = {}
         self._looked_back = False
+        self._reader: int | None = None  # the slot's, since the stream was seen unbroken
         self._since: str | None = None  # by the source's clock
         self._signalled_at: dict[int, float] = {}
         self._single: set[int] = set()  # tables without a key whose topic was looked at
@@ -60,9 +63,11 @@ class Capture:
     def step(self) -> None:
         """One pass; what cannot be reached now is told once and tried again in the next.
 
-        Raises: HeadwaterError where a connector keeps failing.
+        Raises: HeadwaterError where a connector keeps failing; Broken where the stream cannot go
+            on: the source's connector is stopped then.
         """
         try:
+            self._watch_stream()
             self._restart_failed()
         except WorkerBusy as error:
             self._tell("connect", f"Kafka Connect does not answer: {error}")
@@ -75,6 +80,28 @@ class Capture:
             self._disconnect()
         else:
             self._untell("source")
+
+    def _watch_stream(self) -> None:
+        """Look whether the stream can go on, whenever the connector may have begun it anew."""
+        try:
+            connection = self._source()
+            slot = read_slot(connection, SLOT)
+            if slot and slot.active_pid is not None and slot.active_pid == self._reader:
+                return
+            config = self._worker.config(SOURCE) or {}
+            stream = look_at_stream(self._settings, self._worker, connection, config)
+        except (HeadwaterError, psycopg.Error) as error:
+            self._reader = None
+            self._tell("stream", f"not known yet whether the stream can go on: {error}")
+            return
+        broken = judge(stream, self._settings.profile.accept_source)
+        if broken is not None:
+            self._worker.stop(SOURCE)
+            raise broken
+        if stream.server != stream.known:  # promoted with all in it that was captured: it counts
+            self._worker.register(SOURCE, {**config, SERVER_KEY: str(stream.server)})
+        self._reader = slot.active_pid if slot else None
+        self._untell("stream")
 
     def _restart_failed(self) -> None:
         tasks = [task for name in (SOURCE, BRONZE) for task in self._worker.tasks(name)]
@@ -250,7 +277,7 @@ class Capture:
             self._connection.close()
         if self._notices is not None:
             self._notices.close()
-        self._connection = self._notices = self._since = None
+        self._connection = self._notices = self._since = self._reader = None
         # What ended meanwhile went unseen: signal again.
         self._signalled_at.clear()
 
@@ -266,7 +293,8 @@ class Capture:
 
 
 def main() -> int:
-    """Guard until stopped; the exit code is 1 where a connector keeps failing."""
+    """Guard until stopped; the exit code is 1 where a connector keeps failing, or the
+    stream cannot go on."""
     settings = load()
     capture = Capture(settings, Worker(settings.connect_url))
     print("watching the source", file=sys.stderr, flush=True)

@@ -1,10 +1,11 @@
 """Registers Debezium and the bronze sink with Kafka Connect: `python -m app.source.connectors`.
 
 1. Make sure that the source can be captured (mend it where that is allowed).
-2. Make the topics of tables without a key, one partition each.
-3. Complete both configurations; let the worker validate them.
-4. Register them; nothing restarts where they are registered as they are.
-5. Wait until every task runs.
+2. Refuse to go on where the stream of an earlier run cannot (`continuity.py`).
+3. Make the topics of tables without a key, one partition each.
+4. Complete both configurations; let the worker validate them.
+5. Register them; nothing restarts where they are registered as they are.
+6. Wait until every task runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
 from app.settings import ROOT, Settings, load
-from app.source.database import address_of, connect
+from app.source.continuity import SERVER_KEY, Server, Stream, judge, read_slot, read_stream
+from app.source.database import Connection, address_of, connect
 from app.source.preflight import ensure_ready
 from app.source.record import DONE, forget_all, pattern, record
 from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
@@ -69,6 +71,7 @@ def register_all(settings: Settings, worker: Worker) -> None:
         lambda: worker.config(SOURCE), within_s=WORKER_WAIT_S, what="asking Kafka Connect"
     )
     with connect(settings.source_dsn, application="headwater connectors") as connection:
+        server = _unbroken(settings, worker, connection, registered or {})
         tables = [table for table in source_tables(connection, role) if table.published]
         if not registered:
             # The initial snapshot covers all that is published now.
@@ -77,6 +80,7 @@ def register_all(settings: Settings, worker: Worker) -> None:
                 record(connection, tables, DONE)
     _make_topics(settings, tables)
     configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, tables)
+    configs[SOURCE][SERVER_KEY] = str(server)
     if registered:
         # What was snapshotted first is history; a new list would only restart the connector.
         kept = "snapshot.include.collection.list"
@@ -89,6 +93,8 @@ def register_all(settings: Settings, worker: Worker) -> None:
             within_s=WORKER_WAIT_S,
             what=f"registering connector `{name}`",
         )
+    # Where the guard had stopped it, and what it refused is mended.
+    patiently(lambda: worker.resume(SOURCE), within_s=WORKER_WAIT_S, what="resuming the capture")
     for name in configs:
         patiently(
             lambda name=name: running(worker, name),  # type: ignore[misc]
@@ -96,6 +102,39 @@ def register_all(settings: Settings, worker: Worker) -> None:
             what=f"waiting for connector `{name}` to run",
         )
         print(f"connector `{name}` runs", file=sys.stderr)
+
+
+def _unbroken(
+    settings: Settings, worker: Worker, connection: Connection, config: Mapping[str, str]
+) -> Server:
+    """The server that is captured; raises Broken where the stream cannot go on with it."""
+    stream = patiently(
+        lambda: look_at_stream(settings, worker, connection, config),
+        within_s=WORKER_WAIT_S,
+        what="asking for the connector's offsets",
+    )
+    broken = judge(stream, settings.profile.accept_source)
+    if broken is not None:
+        raise broken
+    server: Server = stream.server
+    return server
+
+
+def look_at_stream(
+    settings: Settings, worker: Worker, connection: Connection, config: Mapping[str, str]
+) -> Stream:
+    """How the source stands to what the connector of this configuration has consumed.
+
+    Raises: WorkerBusy where the worker cannot answer now, HeadwaterError where the source cannot.
+    """
+    slot = read_slot(connection, SLOT)
+    return read_stream(
+        settings.capture_dsn,
+        slot_name=SLOT,
+        slot=slot,
+        config=config,
+        offsets=worker.offsets(SOURCE),
+    )
 
 
 def _make_topics(settings: Settings, tables: list[SourceTable]) -> None:

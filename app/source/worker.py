@@ -62,6 +62,19 @@ class Worker:
         if self.config(name) != {**config, "name": name}:
             self._call("PUT", f"/connectors/{name}/config", dict(config))
 
+    def offsets(self, name: str) -> list[dict[str, Any]]:
+        """A connector's offsets as the worker keeps them: `partition` and `offset` of each."""
+        found = self._call("GET", f"/connectors/{name}/offsets", missing={})
+        return list(found.get("offsets") or [])
+
+    def stop(self, name: str) -> None:
+        """End the connector's tasks; it stays registered, and stopped, until `resume`."""
+        self._call("PUT", f"/connectors/{name}/stop")
+
+    def resume(self, name: str) -> None:
+        """Let a stopped connector run again; nothing happens to one that runs."""
+        self._call("PUT", f"/connectors/{name}/resume")
+
     def tasks(self, name: str) -> list[Task]:
         """The connector itself and its tasks; empty where it is not known yet."""
         found = self._call("GET", f"/connectors/{name}/status", missing={})
