@@ -15,7 +15,7 @@ import string
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import tomli
 import tomli_w
@@ -25,6 +25,8 @@ from app.errors import HeadwaterError
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_LENGTH = 32
+# A name that Postgres takes without quotes, also for a slot, and that leaves room for a suffix.
+_NAME = r"^[a-z][a-z0-9_]{0,47}$"
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -35,7 +37,8 @@ class SettingsError(HeadwaterError):
 class Profile(BaseModel):
     """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
 
-    `accept_source` is a server (system identifier/timeline) that goes on where another was
+    `slot_name`, `publication_name` and `capture_role` are this stack's in the source; another
+    stack beside it needs its own. `accept_source` is a server (system identifier/timeline) that goes on where another was
     captured.
     Addresses are `host:port` or URLs; a DSN is libpq's `postgresql://` form. `None` means the
     embedded part.
@@ -46,6 +49,9 @@ class Profile(BaseModel):
     source_dsn: SecretStr | None = None
     capture_dsn: SecretStr | None = None
     apply: bool = False
+    slot_name: str = Field(default="headwater", pattern=_NAME)
+    publication_name: str = Field(default="headwater", pattern=_NAME)
+    capture_role: str = Field(default="headwater_capture", pattern=_NAME)
     accept_source: str | None = Field(default=None, pattern=r"^\d+/\d+$")
     port_offset: int = Field(default=0, ge=0, le=40_000)
     ports: dict[str, int] = Field(default_factory=dict)
@@ -139,8 +145,17 @@ class Settings:
         if self.profile.capture_dsn is not None:
             return self.profile.capture_dsn.get_secret_value()
         if self.profile.source_dsn is None:
-            return self._embedded_dsn("headwater_capture", "capture_password")
-        return _with_user(self.source_dsn, "headwater_capture", self.secret("capture_password"))
+            return self._embedded_dsn(self.profile.capture_role, "capture_password")
+        role, password = self.profile.capture_role, self.secret("capture_password")
+        return _with_user(self.source_dsn, role, password)
+
+    def own_table(self, name: str) -> str:
+        """This stack's table `heartbeat` or `signal` in the source's schema `headwater`.
+
+        Stacks that share a source have their own, named after their slots.
+        """
+        slot = self.profile.slot_name
+        return name if slot == Profile.model_fields["slot_name"].default else f"{name}_{slot}"
 
     def _embedded_dsn(self, user: str, secret: str) -> str:
         address = f"127.0.0.1:{self.port('postgres')}"
@@ -204,6 +219,7 @@ class Settings:
             "HEADWATER_CAPTURE_DSN": self.capture_dsn,
             # By itself too: a connector's configuration names it, and never holds it.
             "HEADWATER_CAPTURE_PASSWORD": unquote(urlsplit(self.capture_dsn).password or ""),
+            "HEADWATER_CAPTURE_SSL_PASSWORD": _query(self.capture_dsn).get("sslpassword", ""),
             "HEADWATER_APPLY": "1" if self.may_apply else "0",
             "HEADWATER_KAFKA": self.kafka,
             "HEADWATER_CONNECT_URL": self.connect_url,
@@ -292,6 +308,10 @@ def _with_user(dsn: str, user: str, password: str) -> str:
     if parts is None:
         raise SettingsError("the source must be given as postgresql://user:password@host:port/db")
     return f"{parts.group(1)}{user}:{quote(password)}@{parts.group(2)}"
+
+
+def _query(dsn: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(dsn).query))
 
 
 def _plain(value: object) -> object:

@@ -84,20 +84,18 @@ def down(
         steps.rest()
         steps.note("stopped" if was_running else "nothing was running")
         if not stack.settings.embedded_source:
-            steps.note(slot_note(wipe))
+            steps.note(slot_note(wipe, stack.settings.profile.slot_name))
         if wipe:
             stack.wipe()
             steps.note(f"removed the data under {stack.home.path}")
 
 
-def slot_note(wiped: bool) -> str:
+def slot_note(wiped: bool, slot: str) -> str:
     """What stays in the user's database, where only its owner should end it."""
-    from app.source.tables import SLOT
-
     until = "until you drop it" if wiped else "until the stack runs again, or you drop it"
     return (
-        f"note: the replication slot `{SLOT}` stays in your database and keeps WAL {until}:\n"
-        f"  SELECT pg_drop_replication_slot('{SLOT}');"
+        f"note: the replication slot `{slot}` stays in your database and keeps WAL {until}:\n"
+        f"  SELECT pg_drop_replication_slot('{slot}');"
     )
 
 

@@ -205,7 +205,7 @@ def _marked(
     note: Callable[[str], None],
 ) -> Iterator[Instant]:
     pinned = lake.ledger()
-    heartbeat = topic_of(settings.topic_prefix, "headwater", "heartbeat")
+    heartbeat = topic_of(settings.topic_prefix, "headwater", settings.own_table("heartbeat"))
     arrivals = tail.Arrivals(consumer, settings.topic_prefix, patience_s=MARKER_WAIT_S)
     if not tail.partitions(consumer, heartbeat):
         note("verify waits for the end of the first snapshot")
@@ -215,7 +215,7 @@ def _marked(
     for place in places:
         consumer.position(place)
     with open_snapshot(settings.capture_dsn) as snapshot:
-        marker = write_marker(settings.capture_dsn)
+        marker = write_marker(settings.capture_dsn, settings.own_table("heartbeat"))
         tail.await_transaction(consumer, heartbeat, marker, arrivals)
         instant = Instant(settings, lake, names, consumer, snapshot)
         instant.pinned = pinned
@@ -233,7 +233,7 @@ def await_complete(
     """
     patience = _Patience()
     while (complete := lake.complete_lsn()) < lsn:
-        write_marker(settings.capture_dsn)
+        write_marker(settings.capture_dsn, settings.own_table("heartbeat"))
         patience.wait(lsn - complete, f"at {lsn_text(complete)} of {lsn_text(lsn)}", note)
 
 

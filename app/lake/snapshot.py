@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from app.errors import HeadwaterError
 
@@ -79,18 +80,20 @@ def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
         connection.rollback()
 
 
-def write_marker(dsn: str) -> int:
-    """Update the heartbeat row and return the transaction's id (32 bits).
+def write_marker(dsn: str, heartbeat: str) -> int:
+    """Update the row of the stack's heartbeat table and return the transaction's id (32 bits).
 
     The connector sends transactions in the order of their commits, so once this one is in
     Kafka, everything that was committed before it is there too.
     """
     with _connect(dsn) as connection:
         row = connection.execute(
-            "INSERT INTO headwater.heartbeat (id, beat, beaten_at) "
-            "VALUES (1, 1, clock_timestamp()) ON CONFLICT (id) DO UPDATE "
-            "SET beat = headwater.heartbeat.beat + 1, beaten_at = clock_timestamp() "
-            "RETURNING txid_current()::text"
+            sql.SQL(
+                "INSERT INTO {beats} AS beats (id, beat, beaten_at) "
+                "VALUES (1, 1, clock_timestamp()) ON CONFLICT (id) DO UPDATE "
+                "SET beat = beats.beat + 1, beaten_at = clock_timestamp() "
+                "RETURNING txid_current()::text"
+            ).format(beats=sql.Identifier("headwater", heartbeat))
         ).fetchone()
         assert row is not None
         return int(str(row[0])) % _EPOCH

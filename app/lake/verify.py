@@ -149,7 +149,7 @@ class Verifier:
         await_complete(self._settings, self._lake, lsn, self._note)
 
     def _chosen(self, tables: list[str]) -> list[str]:
-        self._names = captured_tables(self._settings.capture_dsn)
+        self._names = captured_tables(self._settings)
         unknown = [table for table in tables if table not in self._names]
         if unknown:
             raise HeadwaterError(
@@ -213,14 +213,15 @@ class Verifier:
             self._state.save(self._run)
 
 
-def captured_tables(dsn: str) -> dict[str, SourceName]:
+def captured_tables(settings: Settings) -> dict[str, SourceName]:
     """The publication's tables: silver's name → (schema, table); `headwater`'s own left out."""
     query = (
         "SELECT schemaname, tablename FROM pg_publication_tables "
-        "WHERE pubname = 'headwater' AND schemaname <> 'headwater'"
+        "WHERE pubname = %s AND schemaname <> 'headwater'"
     )
-    with psycopg.connect(dsn, connect_timeout=10) as connection:
-        return {silver_table(*row): (row[0], row[1]) for row in connection.execute(query)}
+    with psycopg.connect(settings.capture_dsn, connect_timeout=10) as connection:
+        rows = connection.execute(query, [settings.profile.publication_name])
+        return {silver_table(*row): (row[0], row[1]) for row in rows}
 
 
 @contextmanager

@@ -131,7 +131,7 @@ class BronzeVerifier:
     def _wanted(self, tables: list[str]) -> set[str] | None:
         if not tables:
             return None
-        names = captured_tables(self._settings.capture_dsn)
+        names = captured_tables(self._settings)
         unknown = sorted(set(tables) - set(names))
         if unknown:
             raise HeadwaterError(

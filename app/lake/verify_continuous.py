@@ -196,7 +196,7 @@ class Rounds:
     def _round(self, number: int) -> None:
         found: list[tuple[Verdict, datetime, float]] = []
         # Without names given, tables that came since the last round are taken too.
-        for table in self._tables or sorted(captured_tables(self._settings.capture_dsn)):
+        for table in self._tables or sorted(captured_tables(self._settings)):
             used = time.process_time()
             [verdict] = self._verifier.verify([table])
             entry = (verdict, datetime.now(timezone.utc), time.process_time() - used)

@@ -27,7 +27,7 @@ from psycopg import sql
 from app.source.database import Connection
 from app.source.notices import Notices
 from app.source.record import DONE, PENDING, ask_for_snapshot, record
-from app.source.tables import SourceTable
+from app.source.tables import Names, SourceTable
 
 # Writers of a table wait while its lock is waited for, and while it is held.
 LOCK_WAIT_MS = 2_000
@@ -38,7 +38,7 @@ _PLAIN_NAME = re.compile(r"\w+\.\w+")
 
 
 def publish_keyed(
-    connection: Connection, tables: Sequence[SourceTable], role: str, tell: Tell
+    connection: Connection, names: Names, tables: Sequence[SourceTable], role: str, tell: Tell
 ) -> bool:
     """Step 1 for tables with a key; returns whether any of them has rows to be snapshotted.
 
@@ -50,8 +50,8 @@ def publish_keyed(
             _grant(connection, table, role)
             with _held(connection, table):
                 has_rows = _has_rows(connection, table)
-                connection.execute(table.publish())
-                record(connection, [table], PENDING if has_rows else DONE)
+                connection.execute(table.publish(names.publication))
+                record(connection, names, [table], PENDING if has_rows else DONE)
         except psycopg.Error as error:
             tell(str(table), f"{table}: not taken in yet: {str(error).strip()}")
         else:
@@ -63,6 +63,7 @@ def publish_keyed(
 def publish_bag(
     connection: Connection,
     signalling: Connection,
+    names: Names,
     table: SourceTable,
     role: str,
     notices: Notices,
@@ -81,10 +82,10 @@ def publish_bag(
             if _has_rows(connection, table):
                 notices.take(str(table))  # of an earlier try
                 mark = f"bag-{table.oid}-{time.time_ns()}"
-                ask_for_snapshot(signalling, [table], kind="blocking", mark=mark)
+                ask_for_snapshot(signalling, names, [table], kind="blocking", mark=mark)
                 _await_scan(table, notices, clock() + BAG_SNAPSHOT_S_MAX, clock)
-            connection.execute(table.publish())
-            record(connection, [table], DONE)
+            connection.execute(table.publish(names.publication))
+            record(connection, names, [table], DONE)
     except (psycopg.Error, TimeoutError) as error:
         tell(str(table), f"{table}: not taken in yet: {str(error).strip()}")
         return False
@@ -93,7 +94,7 @@ def publish_bag(
 
 
 def signal_snapshots(
-    connection: Connection, tables: Sequence[SourceTable], skipped: Container[int]
+    connection: Connection, names: Names, tables: Sequence[SourceTable], skipped: Container[int]
 ) -> None:
     """Step 3: ask for the rows that the tables had before they were published.
 
@@ -107,7 +108,7 @@ def signal_snapshots(
     ):
         if chosen:
             mark = f"rows-{kind}-{time.time_ns()}"
-            ask_for_snapshot(connection, chosen, kind=kind, mark=mark)
+            ask_for_snapshot(connection, names, chosen, kind=kind, mark=mark)
             _tell(f"{kind} snapshot signalled: {', '.join(map(str, chosen))}")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 from kafka.errors import KafkaError
+from psycopg import sql
 
 from app.errors import HeadwaterError
 from app.settings import Settings, load
@@ -27,7 +28,7 @@ from app.source.judge import refused_names
 from app.source.notices import Notices
 from app.source.record import DONE, PENDING, forget, record, states
 from app.source.repair import Repair
-from app.source.tables import PUBLICATION, SLOT, SourceTable, source_tables
+from app.source.tables import Names, SourceTable, source_tables
 from app.source.topics import ensure_single, too_many
 from app.source.worker import Worker, WorkerBusy, patiently
 
@@ -48,6 +49,7 @@ class Capture:
         self._settings = settings
         self._worker = worker
         self._clock = clock
+        self._names = Names.of(settings)
         self._role = address_of(settings.capture_dsn).user
         self._repair = Repair(clock)
         self._connection: Connection | None = None
@@ -85,7 +87,7 @@ class Capture:
         """Look whether the stream can go on, whenever the connector may have begun it anew."""
         try:
             connection = self._source()
-            slot = read_slot(connection, SLOT)
+            slot = read_slot(connection, self._names.slot)
             if slot and slot.active_pid is not None and slot.active_pid == self._reader:
                 return
             config = self._worker.config(SOURCE) or {}
@@ -110,14 +112,15 @@ class Capture:
             self._worker.restart(task)
 
     def _take_in(self, connection: Connection) -> None:
-        found = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [PUBLICATION])
+        publication = self._names.publication
+        found = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [publication])
         if not found.fetchall():
             raise HeadwaterError(
-                f"the publication `{PUBLICATION}` is gone from the source",
+                f"the publication `{publication}` is gone from the source",
                 hint="what was committed without it cannot be read any more: start again with an "
                 "empty lake (down --wipe, then up)",
             )
-        tables = source_tables(connection, self._role)
+        tables = self._tables(connection)
         names = refused_names(tables)
         absent = [table for table in tables if not table.published and not table.uncapturable()]
         wanted = []
@@ -125,7 +128,9 @@ class Capture:
             reason = names.get(table) or table.identity_problem()
             if reason or not self._settings.may_apply:
                 reason = reason or "it is not in the publication"
-                fix = table.identity_fix() if table.identity_problem() else table.publish()
+                fix = (
+                    table.identity_fix() if table.identity_problem() else table.publish(publication)
+                )
                 hint = f"\n  hint: {fix.as_string(None)};" if table not in names else ""
                 self._tell(str(table), f"{table} is not captured: {reason}{hint}")
             else:
@@ -134,7 +139,7 @@ class Capture:
         if not self._streams(connection):
             return
         keyed = [table for table in wanted if table.has_key]
-        if publish_keyed(connection, keyed, self._role, self._tell):
+        if publish_keyed(connection, self._names, keyed, self._role, self._tell):
             self._restart_source()
         for table in wanted:
             if not table.has_key:
@@ -154,7 +159,16 @@ class Capture:
     def _take_in_bag(self, connection: Connection, table: SourceTable) -> None:
         notices = self._open_notices()
         with connect(self._settings.capture_dsn, application=APPLICATION) as signalling:
-            publish_bag(connection, signalling, table, self._role, notices, self._tell, self._clock)
+            publish_bag(
+                connection,
+                signalling,
+                self._names,
+                table,
+                self._role,
+                notices,
+                self._tell,
+                self._clock,
+            )
 
     def _look_back(self, connection: Connection) -> None:
         """Mend, once, what an interrupted initial snapshot left; say what cannot be mended."""
@@ -170,7 +184,7 @@ class Capture:
             return
         # The stream begins where the last attempt did, and that attempt read each table later: a
         # key makes one row of what came twice, a bag would count it twice.
-        tables = source_tables(connection, self._role)
+        tables = self._tables(connection)
         bags = [table for table in tables if table.published and not table.has_key]
         self._tell(
             "initial snapshot",
@@ -178,7 +192,11 @@ class Capture:
             "that were deleted between its attempts stay in the lake\n  hint: `headwater verify` "
             "tells; a start with an empty lake (down --wipe) mends",
         )
-        if bags and self._settings.may_apply and forget(connection, bags, "initial-interrupted"):
+        if (
+            bags
+            and self._settings.may_apply
+            and forget(connection, self._names, bags, "initial-interrupted")
+        ):
             names = ", ".join(map(str, bags))
             print(f"taken in again, for their rows may have come twice: {names}", file=sys.stderr)
         elif bags and not self._settings.may_apply:
@@ -187,8 +205,8 @@ class Capture:
 
     def _see_through(self, connection: Connection) -> None:
         """Signal what is pending, and note what has ended."""
-        known = states(connection)
-        tables = [t for t in source_tables(connection, self._role) if t.published and t.readable]
+        known = states(connection, self._names)
+        tables = [t for t in self._tables(connection) if t.published and t.readable]
         unknown = [table for table in tables if table.oid not in known]
         if unknown:
             self._take_over(connection, unknown)
@@ -200,7 +218,7 @@ class Capture:
         for name, table in list(pending.items()):
             scan = notices.take(name)
             if scan is not None and scan.succeeded:
-                record(connection, [table], DONE)
+                record(connection, self._names, [table], DONE)
                 del pending[name]
                 print(f"{table}: its earlier rows are snapshotted", file=sys.stderr)
             elif scan is not None:
@@ -219,7 +237,9 @@ class Capture:
             row = connection.execute("SELECT clock_timestamp()::text").fetchone()
             self._since = str(row[0]) if row else None
         row = connection.execute(
-            "SELECT EXISTS (SELECT FROM headwater.heartbeat WHERE beaten_at > %s::timestamptz)",
+            sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE beaten_at > %s::timestamptz)").format(
+                self._names.heartbeat_table
+            ),
             [self._since],
         ).fetchone()
         return bool(row and row[0])
@@ -232,19 +252,20 @@ class Capture:
             if now >= self._signalled_at.get(table.oid, -math.inf) + SIGNAL_AGAIN_S
         ]
         if due:
-            signal_snapshots(connection, due, self._skipped)
+            signal_snapshots(connection, self._names, due, self._skipped)
             self._signalled_at.update({table.oid: now for table in due})
 
     def _take_over(self, connection: Connection, tables: Sequence[SourceTable]) -> None:
         """Tables that somebody else put into the publication while the stack ran."""
-        record(connection, [table for table in tables if table.has_key], PENDING)
-        record(connection, [table for table in tables if not table.has_key], DONE)
+        publication = self._names.publication
+        record(connection, self._names, [table for table in tables if table.has_key], PENDING)
+        record(connection, self._names, [table for table in tables if not table.has_key], DONE)
         for table in tables:
             if not table.has_key:
                 print(
                     f"{table}: published by hand and without a key: the rows that it had before "
-                    f"are not in the lake\n  hint: ALTER PUBLICATION headwater DROP TABLE {table}; "
-                    "and start with --apply",
+                    f"are not in the lake\n  hint: {table.unpublish(publication).as_string(None)}; and start "
+                    "with --apply",
                     file=sys.stderr,
                 )
         self._restart_source()
@@ -266,6 +287,9 @@ class Capture:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._settings.source_dsn, application=APPLICATION)
         return self._connection
+
+    def _tables(self, connection: Connection) -> list[SourceTable]:
+        return source_tables(connection, self._role, self._names.publication)
 
     def _open_notices(self) -> Notices:
         if self._notices is None:

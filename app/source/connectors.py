@@ -23,7 +23,8 @@ from app.source.continuity import SERVER_KEY, Server, Stream, judge, read_slot, 
 from app.source.database import Connection, address_of, connect
 from app.source.preflight import ensure_ready
 from app.source.record import DONE, forget_all, pattern, record
-from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
+from app.source.tables import OWN_SCHEMA, Names, SourceTable, source_tables
+from app.source.tls import connector_tls
 from app.source.topics import ensure_single, too_many
 from app.source.worker import Task, Worker, WorkerBusy, patiently
 
@@ -31,11 +32,14 @@ SOURCE, BRONZE = "source", "bronze"
 FILES = {SOURCE: ROOT / "debezium" / "connector.json", BRONZE: ROOT / "connect" / "bronze.json"}
 WORKER_WAIT_S = 90
 RUNNING_WAIT_S = 120
-_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_BEAT = (
+    "INSERT INTO {0} (id, beat, beaten_at) VALUES (1, 1, clock_timestamp()) "
+    "ON CONFLICT (id) DO UPDATE SET beat = {0}.beat + 1, beaten_at = clock_timestamp()"
+)
 
 
 def source_config(
-    template: Mapping[str, str], capture_dsn: str, tables: list[SourceTable]
+    template: Mapping[str, str], capture_dsn: str, names: Names, tables: list[SourceTable]
 ) -> dict[str, str]:
     """Debezium's configuration: the template, the source's address, and what is snapshotted first.
 
@@ -45,18 +49,21 @@ def source_config(
         tables: those in the publication.
     """
     address = address_of(capture_dsn)
-    names = [f"{OWN_SCHEMA}.{name}" for name in OWN_TABLES] + [str(table) for table in tables]
+    own = {name: f"{OWN_SCHEMA}.{getattr(names, name)}" for name in ("heartbeat", "signal")}
+    snapshotted = [*own.values(), *map(str, tables)]
     return {
         **template,
         "database.hostname": address.host,
         "database.port": str(address.port),
         "database.dbname": address.database,
         "database.user": address.user,
-        "database.sslmode": address.sslmode if address.sslmode in _TLS_MODES else "prefer",
-        "slot.name": SLOT,
-        "publication.name": PUBLICATION,
+        **connector_tls(capture_dsn),
+        "slot.name": names.slot,
+        "publication.name": names.publication,
+        "signal.data.collection": own["signal"],
+        "heartbeat.action.query": _BEAT.format(own["heartbeat"]),
         # Debezium would snapshot every table of the database, whatever is published.
-        "snapshot.include.collection.list": ",".join(pattern(name) for name in names),
+        "snapshot.include.collection.list": ",".join(pattern(name) for name in snapshotted),
     }
 
 
@@ -65,21 +72,21 @@ def register_all(settings: Settings, worker: Worker) -> None:
 
     Raises: HeadwaterError with the worker's own words where it refuses one, or one fails.
     """
-    role = address_of(settings.capture_dsn).user
+    role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     configs = {name: _read(path) for name, path in FILES.items()}
     registered = patiently(
         lambda: worker.config(SOURCE), within_s=WORKER_WAIT_S, what="asking Kafka Connect"
     )
     with connect(settings.source_dsn, application="headwater connectors") as connection:
         server = _unbroken(settings, worker, connection, registered or {})
-        tables = [table for table in source_tables(connection, role) if table.published]
+        tables = [t for t in source_tables(connection, role, names.publication) if t.published]
         if not registered:
             # The initial snapshot covers all that is published now.
             with connection.transaction():
-                forget_all(connection)
-                record(connection, tables, DONE)
+                forget_all(connection, names)
+                record(connection, names, tables, DONE)
     _make_topics(settings, tables)
-    configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, tables)
+    configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, names, tables)
     configs[SOURCE][SERVER_KEY] = str(server)
     if registered:
         # What was snapshotted first is history; a new list would only restart the connector.
@@ -127,10 +134,11 @@ def look_at_stream(
 
     Raises: WorkerBusy where the worker cannot answer now, HeadwaterError where the source cannot.
     """
-    slot = read_slot(connection, SLOT)
+    name = Names.of(settings).slot
+    slot = read_slot(connection, name)
     return read_stream(
         settings.capture_dsn,
-        slot_name=SLOT,
+        slot_name=name,
         slot=slot,
         config=config,
         offsets=worker.offsets(SOURCE),

@@ -49,7 +49,6 @@ class Address:
     port: int
     database: str
     user: str
-    sslmode: str
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}/{self.database}"
@@ -57,19 +56,18 @@ class Address:
 
 def address_of(dsn: str) -> Address:
     """The parts of a DSN that may be shown; raises HeadwaterError where it is no DSN."""
-    found = _parse(dsn)
+    found = options_of(dsn)
     return Address(
         host=str(found.get("host") or found.get("hostaddr") or "127.0.0.1"),
         port=int(found.get("port") or DEFAULT_PORT),
         database=str(found.get("dbname") or found.get("user") or "postgres"),
         user=str(found.get("user") or ""),
-        sslmode=str(found.get("sslmode") or "prefer"),
     )
 
 
 def password_of(dsn: str) -> str:
     """The password of a DSN, or the empty text."""
-    return str(_parse(dsn).get("password") or "")
+    return str(options_of(dsn).get("password") or "")
 
 
 def connect(dsn: str, *, application: str, replication: bool = False) -> Connection:
@@ -105,7 +103,8 @@ def unreachable(address: Address, error: Exception, password: str = "") -> Headw
     return HeadwaterError(f"cannot reach the source at {address}", detail=observed, hint=hint)
 
 
-def _parse(dsn: str) -> dict[str, Any]:
+def options_of(dsn: str) -> dict[str, Any]:
+    """What a DSN sets, by libpq's names; raises HeadwaterError where it is no DSN."""
     try:
         found = dict(conninfo_to_dict(dsn))
         int(found.get("port") or DEFAULT_PORT)

@@ -8,7 +8,8 @@ import psycopg
 
 from app.errors import HeadwaterError
 from app.source.database import Address, Connection, address_of, connect
-from app.source.tables import OWN_SCHEMA, OWN_TABLES, PUBLICATION, SLOT, SourceTable, source_tables
+from app.source.tables import OWN_SCHEMA, Names, SourceTable, source_tables
+from app.source.tls import tls_problem
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Role:
     may_replicate: bool = False
     superuser: bool = False
     bypasses_row_security: bool = False
+    in_use: bool = False  # somebody has a session as it
     login_error: str = ""
     replication_error: str = ""
 
@@ -50,6 +52,7 @@ class Facts:
     """A source database. Sizes as the server prints them; counts are of slots and processes."""
 
     address: Address
+    names: Names
     version: int
     in_recovery: bool
     wal_level: str
@@ -65,21 +68,24 @@ class Facts:
     publication: Publication | None
     slot: Slot | None
     tables: tuple[SourceTable, ...]
+    tls_problem: str = ""
     # Table → its columns whose type travels as text, each with that type.
     as_text: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def read_facts(connection: Connection, source_dsn: str, capture_dsn: str) -> Facts:
+def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names: Names) -> Facts:
     """Look at everything that capturing needs; changes nothing.
 
     Args:
         connection: as the owner of the tables.
+        names: of the stack's own things in the source.
         capture_dsn: tried for a session and for a replication session.
     """
     role = address_of(capture_dsn).user
-    own = _own_tables(connection, role)
+    own = _own_tables(connection, role, names)
     return Facts(
         address=address_of(source_dsn),
+        names=names,
         version=connection.info.server_version,
         in_recovery=bool(_one(connection, "SELECT pg_is_in_recovery()")),
         wal_level=str(_one(connection, "SELECT current_setting('wal_level')")),
@@ -94,9 +100,10 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str) -> Fac
         role=_role(connection, role, capture_dsn),
         own_tables=frozenset(own),
         own_tables_writable=bool(own) and all(own.values()),
-        publication=_publication(connection),
-        slot=_slot(connection),
-        tables=tuple(source_tables(connection, role)),
+        publication=_publication(connection, names.publication),
+        slot=_slot(connection, names.slot),
+        tables=tuple(source_tables(connection, role, names.publication)),
+        tls_problem=tls_problem(capture_dsn),
         as_text=_carried_as_text(connection),
     )
 
@@ -108,7 +115,7 @@ def _one(connection: Connection, query: str) -> str | int:
     return found
 
 
-def _own_tables(connection: Connection, role: str) -> dict[str, bool]:
+def _own_tables(connection: Connection, role: str, names: Names) -> dict[str, bool]:
     rows = connection.execute(
         """
         SELECT c.relname, coalesce((SELECT bool_and(has_table_privilege(r.oid, c.oid, p))
@@ -118,7 +125,7 @@ def _own_tables(connection: Connection, role: str) -> dict[str, bool]:
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = %s AND c.relname = ANY(%s)
         """,
-        [role, OWN_SCHEMA, list(OWN_TABLES)],
+        [role, OWN_SCHEMA, list(names.own_tables)],
     )
     return {name: bool(writable) for name, writable in rows}
 
@@ -129,14 +136,15 @@ def _role(connection: Connection, name: str, capture_dsn: str) -> Role:
         SELECT rolcanlogin, rolsuper, rolbypassrls,
                rolreplication OR rolsuper OR EXISTS (
                    SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                   WHERE m.member = r.oid AND g.rolname = 'rds_replication')
+                   WHERE m.member = r.oid AND g.rolname = 'rds_replication'),
+               EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid)
         FROM pg_roles r WHERE rolname = %s
         """,
         [name],
     ).fetchone()
     if row is None:
         return Role(name)
-    log_in, superuser, bypass, replicate = row
+    log_in, superuser, bypass, replicate, in_use = row
     login_error = _session_error(capture_dsn, replication=False) if log_in else ""
     replication_error = ""
     if log_in and replicate and not login_error:
@@ -148,6 +156,7 @@ def _role(connection: Connection, name: str, capture_dsn: str) -> Role:
         may_replicate=replicate,
         superuser=superuser,
         bypasses_row_security=bypass or superuser,
+        in_use=in_use,
         login_error=login_error,
         replication_error=replication_error,
     )
@@ -164,13 +173,13 @@ def _session_error(dsn: str, *, replication: bool) -> str:
     return ""
 
 
-def _publication(connection: Connection) -> Publication | None:
+def _publication(connection: Connection, publication: str) -> Publication | None:
     row = connection.execute(
         """
         SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot
         FROM pg_publication WHERE pubname = %s
         """,
-        [PUBLICATION],
+        [publication],
     ).fetchone()
     if row is None:
         return None
@@ -182,19 +191,19 @@ def _publication(connection: Connection) -> Publication | None:
             FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
             WHERE p.pubname = %s AND (pr.prattrs IS NOT NULL OR pr.prqual IS NOT NULL)
             """,
-            [PUBLICATION],
+            [publication],
         )
         narrowed = tuple(name for (name,) in rows)
     return Publication(bool(row[0]), bool(row[1]), bool(row[2]), narrowed)
 
 
-def _slot(connection: Connection) -> Slot | None:
+def _slot(connection: Connection, name: str) -> Slot | None:
     row = connection.execute(
         """
         SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(wal_status, ''), active
         FROM pg_replication_slots WHERE slot_name = %s
         """,
-        [SLOT],
+        [name],
     ).fetchone()
     return None if row is None else Slot(*row)
 

@@ -18,7 +18,7 @@ from app.source.findings import (
     from_file,
     runnable,
 )
-from app.source.tables import OWN_TABLES, PUBLICATION, SLOT, SourceTable
+from app.source.tables import Names, SourceTable
 from spark_streaming.naming import collisions
 
 VERSION_MIN, VERSION_MAX = 13, 18
@@ -51,6 +51,13 @@ def _server(facts: Facts) -> Iterator[Finding]:
             "address", MISSING, "a socket file, which the connector cannot use",
             (Mend("-- give a host and a port: postgresql://user:password@127.0.0.1:5432/database"),),
         )  # fmt: skip
+    if "," in facts.address.host:
+        yield Finding(
+            "address", MISSING, "several hosts, of which the connector can use only one",
+            (Mend("-- give the primary's address alone"),),
+        )  # fmt: skip
+    if facts.tls_problem:
+        yield Finding("tls", MISSING, facts.tls_problem, (Mend("-- then name it in the DSN"),))
     if facts.in_recovery:
         yield Finding(
             "primary", MISSING, "a standby: heartbeats need a server that takes writes",
@@ -87,15 +94,21 @@ def _room(setting: str, used: int, limit: int, ours: bool) -> Finding:
     return Finding(setting, MISSING, f"{observed}: none is free", (mend, _RESTART))
 
 
+_OWN_NAMES = Mend(
+    "-- where another stack captures this server: give this one, in a --profile, its own "
+    "slot_name, publication_name and capture_role"
+)
+
+
 def _slot(facts: Facts) -> Finding:
-    slot = facts.slot
-    check = f"slot {SLOT}"
+    slot, name = facts.slot, facts.names.slot
+    check = f"slot {name}"
     if slot is None:
         return Finding(check, OK, "not there yet; the connector makes it")
-    drop = by_hand(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    drop = by_hand(f"SELECT pg_drop_replication_slot('{name}')")
     if slot.plugin != "pgoutput" or slot.database != facts.address.database:
         observed = f"plugin {slot.plugin}, database {slot.database}: somebody else's"
-        return Finding(check, MISSING, observed, (drop,))
+        return Finding(check, MISSING, observed, (_OWN_NAMES, drop))
     if slot.wal_status == "lost":
         observed = (
             "lost: it was not read for so long that the server removed the WAL it needs; "
@@ -128,7 +141,10 @@ def _role(facts: Facts, verifier: str) -> Iterator[Finding]:
         mends.append(runnable(sql.SQL(grant).format(name)))
     if "password" in role.login_error:
         problems.append("another password than this stack's")
-        mends += from_file("role_password", role=name, password=sql.Literal(verifier))
+        passwords = from_file("role_password", role=name, password=sql.Literal(verifier))
+        if role.in_use:  # by somebody who knows the other one
+            passwords = [_OWN_NAMES]
+        mends += passwords
     elif role.login_error or role.replication_error:
         problems.append(role.login_error or f"no replication: {role.replication_error}")
     if problems:
@@ -141,27 +157,39 @@ def _role(facts: Facts, verifier: str) -> Iterator[Finding]:
 
 def _own_schema(facts: Facts) -> Finding:
     check = "schema headwater"
-    absent = [name for name in OWN_TABLES if name not in facts.own_tables]
-    grants = from_file("schema_grants", role=sql.Identifier(facts.role.name))
+    absent = [name for name in facts.names.own_tables if name not in facts.own_tables]
+    own = own_parts(facts.names)
+    grants = from_file("schema_grants", role=sql.Identifier(facts.role.name), **own)
     if absent:
         observed = f"not there: {', '.join(absent)}"
-        return Finding(check, MISSING, observed, (*from_file("schema"), *grants))
+        return Finding(check, MISSING, observed, (*from_file("schema", **own), *grants))
     if not facts.own_tables_writable:
         return Finding(check, MISSING, "the capture role may not write into it", tuple(grants))
     return Finding(check, OK, "heartbeat and signal, writable by the capture role")
 
 
+def own_parts(names: Names) -> dict[str, sql.Composable]:
+    """What the files of SQL call a stack's own things."""
+    return {
+        "publication": sql.Identifier(names.publication),
+        "heartbeat": names.heartbeat_table,
+        "signal": names.signal_table,
+    }
+
+
 def _publication(facts: Facts) -> Iterator[Finding]:
     found = facts.publication
-    check = f"publication {PUBLICATION}"
+    publication = facts.names.publication
+    check = f"publication {publication}"
+    create = from_file("publication", **own_parts(facts.names))
     if found is None:
-        yield Finding(check, MISSING, "not there", tuple(from_file("publication")))
+        yield Finding(check, MISSING, "not there", tuple(create))
         return
-    name = sql.Identifier(PUBLICATION)
+    name = sql.Identifier(publication)
     if found.all_tables:
         again = (
-            by_hand(f"DROP PUBLICATION {PUBLICATION}"),
-            *(Mend(mend.shown) for mend in from_file("publication")),
+            by_hand(f"DROP PUBLICATION {publication}"),
+            *(Mend(mend.shown) for mend in create),
         )
         observed = "FOR ALL TABLES: tables without a key would refuse UPDATE and DELETE"
         yield Finding(check, MISSING, observed, again)
@@ -176,8 +204,8 @@ def _publication(facts: Facts) -> Iterator[Finding]:
         return
     for table in found.narrowed:
         again = (
-            by_hand(f"ALTER PUBLICATION {PUBLICATION} DROP TABLE {table}"),
-            by_hand(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE {table}"),
+            by_hand(f"ALTER PUBLICATION {publication} DROP TABLE {table}"),
+            by_hand(f"ALTER PUBLICATION {publication} ADD TABLE {table}"),
         )
         yield Finding(check, MISSING, f"publishes only some columns or rows of {table}", again)
     count = sum(table.published for table in facts.tables)
@@ -218,7 +246,7 @@ def _table(facts: Facts, table: SourceTable) -> Finding:
     if not table.readable:
         mends += [runnable(statement) for statement in table.grant(facts.role.name)]
     if not table.published and facts.slot is None:
-        mends.append(runnable(table.publish()))
+        mends.append(runnable(table.publish(facts.names.publication)))
     elif not table.published:
         # Its earlier rows must be snapshotted too, which the running stack sees to (capture.py).
         mends.append(Mend("-- the running stack takes it in, where it was started with --apply"))

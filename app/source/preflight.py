@@ -20,6 +20,7 @@ from app.source.database import Connection, address_of, connect, password_of
 from app.source.facts import read_facts
 from app.source.findings import LEFT_OUT, MISSING, NOTE, Finding
 from app.source.judge import judge
+from app.source.tables import Names
 
 APPLICATION = "headwater preflight"
 COLUMNS = ("check", "status", "observed", "mend")
@@ -32,10 +33,11 @@ _LOCK_KEY = 0x68656164
 
 @dataclass(frozen=True)
 class Source:
-    """The two addresses of a source, and whether it may be changed."""
+    """The two addresses of a source, what is ours in it, and whether it may be changed."""
 
     dsn: str
     capture_dsn: str
+    names: Names
     apply: bool
 
 
@@ -48,7 +50,7 @@ def run(dsn: str, apply: bool, fmt: str) -> int:
     from app.cli.printing import print_rows
 
     settings = load(source_dsn=dsn, apply=apply)
-    findings = examine(Source(dsn, settings.capture_dsn, apply))
+    findings = examine(Source(dsn, settings.capture_dsn, Names.of(settings), apply))
     print_rows(COLUMNS, [(f.check, f.status, f.observed, f.remedy) for f in findings], fmt)
     # A table that nothing can bring into the capture is told, and is no failure.
     standing = [f for f in findings if f.status == MISSING or (f.status == LEFT_OUT and f.mends)]
@@ -64,7 +66,8 @@ def ensure_ready(settings: Settings) -> None:
     Tables that cannot be captured are told on stderr and stop nothing.
     Raises: HeadwaterError that lists what is missing with the SQL that mends it.
     """
-    source = Source(settings.source_dsn, settings.capture_dsn, settings.may_apply)
+    names = Names.of(settings)
+    source = Source(settings.source_dsn, settings.capture_dsn, names, settings.may_apply)
     findings = examine(source)
     missing = [finding for finding in findings if finding.status == MISSING]
     if missing:
@@ -138,7 +141,7 @@ def _findings(connection: Connection, source: Source) -> list[Finding]:
     password = password_of(source.capture_dsn).encode()
     # The server's log may keep statements: it gets a verifier, never the password.
     verifier = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
-    facts = read_facts(connection, source.dsn, source.capture_dsn)
+    facts = read_facts(connection, source.dsn, source.capture_dsn, source.names)
     return judge(facts, verifier.decode())
 
 

@@ -1,4 +1,4 @@
-"""Which tables the capture has taken in, kept in the source: rows of `headwater.signal`.
+"""Which tables the capture has taken in, kept in the source: rows of the stack's signal table.
 
 A row `taken-<oid>` stands for one table. Its type is `log` while the table's earlier rows are
 still to be snapshotted (Debezium writes such a signal into its log, no more), then `done`. The
@@ -10,58 +10,66 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+from psycopg import sql
+from typing_extensions import LiteralString
+
 from app.source.database import Connection
-from app.source.tables import SourceTable
+from app.source.tables import Names, SourceTable
 
 _PREFIX = "taken-"
 PENDING, DONE = "log", "done"
 
 
-def record(connection: Connection, tables: Iterable[SourceTable], state: str) -> None:
+def record(connection: Connection, names: Names, tables: Iterable[SourceTable], state: str) -> None:
     """Note that these tables are taken in; `state` is PENDING or DONE."""
     for table in tables:
         message = json.dumps({"message": f"taken into the capture: {table}"})
         connection.execute(
-            "INSERT INTO headwater.signal (id, type, data) VALUES (%s, %s, %s)"
-            " ON CONFLICT (id) DO UPDATE SET type = excluded.type, data = excluded.data",
+            _on(
+                names,
+                "INSERT INTO {signal} (id, type, data) VALUES (%s, %s, %s)"
+                " ON CONFLICT (id) DO UPDATE SET type = excluded.type, data = excluded.data",
+            ),
             [f"{_PREFIX}{table.oid}", state, message],
         )
 
 
-def forget(connection: Connection, tables: Iterable[SourceTable], reason: str) -> bool:
+def forget(
+    connection: Connection, names: Names, tables: Iterable[SourceTable], reason: str
+) -> bool:
     """Take tables out of the publication and of the record, for them to be taken in again.
 
     Done once for each `reason`, all together; returns whether it was done now.
     """
     with connection.transaction():
         noted = connection.execute(
-            "INSERT INTO headwater.signal (id, type) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            _on(names, "INSERT INTO {signal} (id, type) VALUES (%s, %s) ON CONFLICT DO NOTHING"),
             [reason, DONE],
         )
         if noted.rowcount == 0:
             return False
         for table in tables:
-            connection.execute(table.unpublish())
+            connection.execute(table.unpublish(names.publication))
             key = f"{_PREFIX}{table.oid}"
-            connection.execute("DELETE FROM headwater.signal WHERE id = %s", [key])
+            connection.execute(_on(names, "DELETE FROM {signal} WHERE id = %s"), [key])
     return True
 
 
-def forget_all(connection: Connection) -> None:
+def forget_all(connection: Connection, names: Names) -> None:
     """Begin anew: the next snapshot is an initial one of everything."""
-    connection.execute("DELETE FROM headwater.signal")
+    connection.execute(_on(names, "DELETE FROM {signal}"))
 
 
-def states(connection: Connection) -> dict[int, str]:
+def states(connection: Connection, names: Names) -> dict[int, str]:
     """Table's object identifier → PENDING or DONE, for each table taken in."""
     rows = connection.execute(
-        "SELECT id, type FROM headwater.signal WHERE starts_with(id, %s)", [_PREFIX]
+        _on(names, "SELECT id, type FROM {signal} WHERE starts_with(id, %s)"), [_PREFIX]
     )
     return {int(key[len(_PREFIX) :]): state for key, state in rows}
 
 
 def ask_for_snapshot(
-    connection: Connection, tables: Sequence[SourceTable], *, kind: str, mark: str
+    connection: Connection, names: Names, tables: Sequence[SourceTable], *, kind: str, mark: str
 ) -> None:
     """Signal Debezium to snapshot these tables.
 
@@ -71,9 +79,13 @@ def ask_for_snapshot(
     """
     data = {"type": kind, "data-collections": [pattern(str(table)) for table in tables]}
     connection.execute(
-        "INSERT INTO headwater.signal (id, type, data) VALUES (%s, 'execute-snapshot', %s)",
+        _on(names, "INSERT INTO {signal} (id, type, data) VALUES (%s, 'execute-snapshot', %s)"),
         [mark, json.dumps(data)],
     )
+
+
+def _on(names: Names, statement: LiteralString) -> sql.Composed:
+    return sql.SQL(statement).format(signal=names.signal_table)
 
 
 def pattern(name: str) -> str:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from app.settings import Settings
 from app.source.database import Connection
 
-PUBLICATION = "headwater"
-SLOT = "headwater"
 OWN_SCHEMA = "headwater"
-OWN_TABLES = ("heartbeat", "signal")
 
 # One row for each table that a person may mean to capture, in all schemas but the server's and
 # the pipeline's own. Members of extensions and the parts of partitioned tables are left out: the
@@ -43,6 +41,42 @@ ORDER BY n.nspname, c.relname
 
 
 @dataclass(frozen=True)
+class Names:
+    """What one stack calls its things in the source; two stacks in one source differ in all.
+
+    Args:
+        heartbeat, signal: its two tables in the schema `headwater`, which all stacks share.
+    """
+
+    slot: str = "headwater"
+    publication: str = "headwater"
+    heartbeat: str = "heartbeat"
+    signal: str = "signal"
+
+    @staticmethod
+    def of(settings: Settings) -> Names:
+        """The names of a stack with these settings."""
+        return Names(
+            slot=settings.profile.slot_name,
+            publication=settings.profile.publication_name,
+            heartbeat=settings.own_table("heartbeat"),
+            signal=settings.own_table("signal"),
+        )
+
+    @property
+    def own_tables(self) -> tuple[str, str]:
+        return self.heartbeat, self.signal
+
+    @property
+    def heartbeat_table(self) -> sql.Identifier:
+        return sql.Identifier(OWN_SCHEMA, self.heartbeat)
+
+    @property
+    def signal_table(self) -> sql.Identifier:
+        return sql.Identifier(OWN_SCHEMA, self.signal)
+
+
+@dataclass(frozen=True)
 class SourceTable:
     """One table of the source.
 
@@ -53,7 +87,7 @@ class SourceTable:
         identity: replica identity: d (default), f (full), i (index), n (nothing).
         has_key: whether it has a primary key.
         identity_is_key: whether an identity by index is by the primary key's.
-        published: whether the publication names it.
+        published: whether the stack's publication names it.
         readable: whether the capture role may read it.
         row_security: whether row-level security is on.
         generated: its stored generated columns.
@@ -108,19 +142,19 @@ class SourceTable:
         identity = sql.SQL("DEFAULT" if self.has_key else "FULL")
         return sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(self.identifier, identity)
 
-    def publish(self) -> sql.Composed:
-        """The statement that puts it into the publication."""
+    def publish(self, publication: str) -> sql.Composed:
+        """The statement that puts it into a publication."""
         # ONLY: the children of an inheritance tree are tables of their own.
         return sql.SQL("ALTER PUBLICATION {} ADD TABLE {} {}").format(
-            sql.Identifier(PUBLICATION),
+            sql.Identifier(publication),
             sql.SQL("ONLY" if self.kind == "r" else ""),
             self.identifier,
         )
 
-    def unpublish(self) -> sql.Composed:
-        """The statement that takes it out of the publication."""
+    def unpublish(self, publication: str) -> sql.Composed:
+        """The statement that takes it out of a publication."""
         return sql.SQL("ALTER PUBLICATION {} DROP TABLE {} {}").format(
-            sql.Identifier(PUBLICATION),
+            sql.Identifier(publication),
             sql.SQL("ONLY" if self.kind == "r" else ""),
             self.identifier,
         )
@@ -134,12 +168,13 @@ class SourceTable:
         ]
 
 
-def source_tables(connection: Connection, role: str) -> list[SourceTable]:
+def source_tables(connection: Connection, role: str, publication: str) -> list[SourceTable]:
     """All tables that may be meant to be captured, by schema and name.
 
     Args:
+        publication: the stack's, for `published`.
         role: the capture role, for `readable`.
     """
-    values = {"publication": PUBLICATION, "role": role, "own_schema": OWN_SCHEMA}
+    values = {"publication": publication, "role": role, "own_schema": OWN_SCHEMA}
     rows = connection.execute(_TABLES, values).fetchall()
     return [SourceTable(*(*row[:-1], tuple(row[-1]))) for row in rows]

@@ -1,2 +1,2 @@
 GRANT USAGE ON SCHEMA headwater TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON headwater.heartbeat, headwater.signal TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON {heartbeat}, {signal} TO {role};

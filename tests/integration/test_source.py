@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from kafka import KafkaConsumer, TopicPartition
 
+from tests.support.events import events
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -35,31 +35,6 @@ def stack() -> Iterator[Stack]:
 def source(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     with stack.source() as connection:
         yield connection
-
-
-def events(stack: Stack, table: str) -> list[dict[str, Any]]:
-    """All committed events of a table's topic: op, before, after, source; tombstones left out."""
-    topic = f"{stack.settings.topic_prefix}.{table}"
-    consumer = KafkaConsumer(
-        bootstrap_servers=stack.settings.kafka,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
-    try:
-        if topic not in consumer.topics():
-            return []
-        place = TopicPartition(topic, 0)
-        consumer.assign([place])
-        consumer.seek_to_beginning(place)
-        end = consumer.end_offsets([place])[place]
-        found: list[dict[str, Any]] = []
-        while consumer.position(place) < end:
-            for record in consumer.poll(timeout_ms=1000).get(place, []):
-                if record.value is not None:
-                    found.append(json.loads(record.value))
-        return found
-    finally:
-        consumer.close()
 
 
 def confirmed(connection: psycopg.Connection[tuple[Any, ...]]) -> int:

@@ -12,6 +12,7 @@ from app.errors import HeadwaterError
 from app.source.connectors import FILES, SOURCE, source_config
 from app.source.record import pattern
 from app.source.repair import BACKOFF_MAX_S, RECOVERED_AFTER_S, RESTARTS_MAX, Repair
+from app.source.tables import Names
 from app.source.worker import Task, WorkerBusy, patiently
 from tests.unit.test_preflight_judge import ORDERS
 
@@ -88,7 +89,9 @@ def test_a_busy_worker_is_asked_again_until_the_limit() -> None:
 
 def test_the_registered_configuration_holds_no_password() -> None:
     template = json.loads(FILES[SOURCE].read_text())
-    config = source_config(template, "postgresql://cap:s3cret@db.example:6543/shop", [ORDERS])
+    config = source_config(
+        template, "postgresql://cap:s3cret@db.example:6543/shop", Names(), [ORDERS]
+    )
     assert "s3cret" not in json.dumps(config)
     assert config["database.password"] == "${env:HEADWATER_CAPTURE_PASSWORD}"
     assert (config["database.hostname"], config["database.port"]) == ("db.example", "6543")
@@ -96,7 +99,7 @@ def test_the_registered_configuration_holds_no_password() -> None:
 
 def test_only_published_tables_are_snapshotted_first() -> None:
     odd = replace(ORDERS, schema="s.x", name="a b, (c)$")
-    listed = source_config({}, "postgresql://cap@db/shop", [ORDERS, odd])[
+    listed = source_config({}, "postgresql://cap@db/shop", Names(), [ORDERS, odd])[
         "snapshot.include.collection.list"
     ].split(",")
     names = ["headwater.heartbeat", "headwater.signal", "public.orders", "s.x.a b, (c)$"]

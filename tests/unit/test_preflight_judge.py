@@ -10,7 +10,7 @@ from app.source.database import Address
 from app.source.facts import Facts, Publication, Role, Slot
 from app.source.findings import LEFT_OUT, MISSING, NOTE, OK, Finding
 from app.source.judge import judge
-from app.source.tables import SourceTable
+from app.source.tables import Names, SourceTable
 
 SECRET = "SCRAM-SHA-256$4096:verifier"
 ORDERS = SourceTable(
@@ -18,7 +18,8 @@ ORDERS = SourceTable(
     identity_is_key=False, published=True, readable=True, row_security=False, generated=(),
 )  # fmt: skip
 READY = Facts(
-    address=Address("db.example", 5432, "shop", "owner", "prefer"),
+    address=Address("db.example", 5432, "shop", "owner"),
+    names=Names(),
     version=150018,
     in_recovery=False,
     wal_level="logical",
@@ -62,7 +63,7 @@ def test_an_empty_source_is_told_every_statement_that_it_needs_and_no_password()
     for statement in (
         'CREATE ROLE "headwater_capture" LOGIN REPLICATION PASSWORD',
         "CREATE SCHEMA IF NOT EXISTS headwater;",
-        "CREATE PUBLICATION headwater FOR TABLE headwater.heartbeat, headwater.signal",
+        'CREATE PUBLICATION "headwater" FOR TABLE "headwater"."heartbeat", "headwater"."signal"',
         'GRANT SELECT ON TABLE "public"."orders" TO "headwater_capture";',
         'ALTER PUBLICATION "headwater" ADD TABLE ONLY "public"."orders";',
     ):
@@ -86,7 +87,7 @@ def test_what_is_run_for_the_role_carries_the_verifier() -> None:
         ({"version": 120010}, "version", ""),
         ({"in_recovery": True}, "primary", "-- give the primary's address"),
         (
-            {"address": Address("/var/run/postgresql", 5432, "shop", "owner", "prefer")},
+            {"address": Address("/var/run/postgresql", 5432, "shop", "owner")},
             "address",
             "-- give a host and a port",
         ),
@@ -228,3 +229,30 @@ def test_a_provider_that_lends_replication_by_a_role_gets_that_role_granted() ->
     [finding] = standing(facts).values()
     assert "GRANT rds_replication TO" in finding.remedy
     assert "REPLICATION PASSWORD" not in finding.remedy
+
+
+def test_another_password_is_set_only_where_nobody_uses_the_role() -> None:
+    refused = replace(READY.role, login_error="password authentication failed")
+    [alone] = standing(replace(READY, role=refused)).values()
+    assert [bool(mend.run) for mend in alone.mends] == [True]
+    [shared] = standing(replace(READY, role=replace(refused, in_use=True))).values()
+    assert [mend.run for mend in shared.mends] == [None]
+    assert "slot_name, publication_name and capture_role" in shared.remedy
+
+
+def test_a_stack_with_names_of_its_own_is_told_them_in_every_statement() -> None:
+    names = Names("second", "second_pub", "heartbeat_second", "signal_second")
+    bare = replace(READY, names=names, own_tables=frozenset(), publication=None)
+    found = standing(replace(bare, tables=(replace(ORDERS, published=False),)))
+    assert set(found) == {"schema headwater", "publication second_pub", "table public.orders"}
+    text = "\n".join(finding.remedy for finding in found.values())
+    assert 'CREATE TABLE IF NOT EXISTS "headwater"."signal_second"' in text
+    assert 'CREATE PUBLICATION "second_pub" FOR TABLE "headwater"."heartbeat_second"' in text
+    assert 'ALTER PUBLICATION "second_pub" ADD TABLE' in text
+
+
+def test_several_hosts_and_a_key_that_the_connector_cannot_read_stop_everything() -> None:
+    several = replace(READY, address=replace(READY.address, host="one,two"))
+    assert standing(several)["address"].status == MISSING
+    found = standing(replace(READY, tls_problem="sslkey=/k holds a RSA PRIVATE KEY"))["tls"]
+    assert (found.status, found.observed) == (MISSING, "sslkey=/k holds a RSA PRIVATE KEY")
