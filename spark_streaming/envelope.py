@@ -13,6 +13,7 @@ from spark_streaming.contract import Contract
 from spark_streaming.events import Change, Changes, Decoded, RawEvent, RawKey, Reject
 from spark_streaming.images import Document, Images, Refused
 from spark_streaming.position import (
+    FIRST_SNAPSHOT,
     START,
     TRUNCATE,
     HighWater,
@@ -72,7 +73,9 @@ class _Reader:
         self.topic = topic
         # Of earlier batches only: `fold` looks after this one's.
         self.truncated = high_water.truncated(topic)
-        self.last_ends = frozenset(self.marks.values())
+        self.last_ends = frozenset(self._streamed().values())
+        self.first_snapshot = self.marks.get(FIRST_SNAPSHOT, START).lsn
+        self.tries: set[int] = set()  # LSNs of the first snapshot's tries in this batch
         self.changes: list[Change] = []
         self.rejects: list[Reject] = []
         self.skipped = self.ignored = 0
@@ -113,6 +116,9 @@ class _Reader:
         # An incremental snapshot's rows carry the time they were read, ahead of the stream.
         if op != "r" and committed > self.last_committed_us:
             self.last_committed_us = committed
+        if op == "r" and _is_first_snapshot(source) and not self._begin_try(lsn):
+            self.skipped += 1
+            return
         partition = event.partition
         guard = lsn if op == "r" else self._advance(partition, source, lsn, document)
         order = self.marks.get(partition, START)
@@ -205,6 +211,31 @@ class _Reader:
         after = self.images.store(event, document, "after") if op != "d" else -1
         return after, before
 
+    def _streamed(self) -> dict[int, Position]:
+        """The marks of Kafka's partitions."""
+        return {partition: mark for partition, mark in self.marks.items() if partition >= 0}
+
+    def _begin_try(self, lsn: int) -> bool:
+        """Note a try of the first snapshot; whether it is the newest so far."""
+        if lsn < self.marks.get(FIRST_SNAPSHOT, START).lsn:
+            return self.contract.is_bag  # which looks after itself: see `fold_bag`
+        self.marks[FIRST_SNAPSHOT] = Position(0, lsn, 0)
+        self.tries.add(lsn)
+        return True
+
+    def _drop_earlier_tries(self) -> int | None:
+        """Leave out what interrupted tries of the first snapshot read.
+
+        The stream begins where the last try does: it does not tell of rows that went before.
+        Returns: the LSN of a new try, below which silver's rows go too. Not once the stream is
+            being merged: its changes may carry such LSNs.
+        """
+        newest = self.marks.get(FIRST_SNAPSHOT, START).lsn
+        if len(self.tries) > 1:
+            old = self.tries - {newest}
+            self.changes = [c for c in self.changes if c.op != "r" or c.lsn not in old]
+        return newest if 0 < self.first_snapshot < newest and not self.last_ends else None
+
     def _defer_deletes(self) -> None:
         """Leave out a delete that ends the events so far and is half of a key change.
 
@@ -212,8 +243,7 @@ class _Reader:
         silver only as long as the row is. It removes the row: see `Change.resumes_move`.
         """
         # In a partition that is ahead the other half may have come already.
-        marks = [mark for partition, mark in self.marks.items() if partition != TRUNCATE]
-        end = max(marks, default=START)
+        end = max(self._streamed().values(), default=START)
         if any(c.old_key is not None and _delete_of(c.order) == end for c in self.changes):
             return
         self.changes = [
@@ -230,11 +260,12 @@ class _Reader:
         """Convert the images; changes whose images break the contract become rejects."""
         if self.images.layout.has_large_values and not self.contract.is_bag:
             self._defer_deletes()
+        first_snapshot_lsn = None if self.contract.is_bag else self._drop_earlier_tries()
         images, bad = self.images.convert()
         if bad:
             self._reject_rows(bad)
         return Decoded(
-            changes=Changes(self.changes, images, self.images.gaps),
+            changes=Changes(self.changes, images, self.images.gaps, first_snapshot_lsn),
             rejects=self.rejects,
             skipped=self.skipped,
             ignored=self.ignored,
@@ -260,6 +291,13 @@ class _Reader:
                     )
                 )
         self.changes = kept
+
+
+def _is_first_snapshot(source: Document) -> bool:
+    """Whether a snapshot row is of the connector's first one: it has seen no commit yet."""
+    return (
+        str(source.get("sequence")).startswith("[null") and source.get("snapshot") != "incremental"
+    )
 
 
 def _delete_of(create: Position) -> Position:

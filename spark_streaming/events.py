@@ -89,11 +89,14 @@ class Changes:
         changes: one for each event that changes rows.
         images: the rows that the changes speak of, converted: the contract's data columns.
         gaps: image row -> the columns (by number) whose value the event left out (TOAST).
+        first_snapshot_lsn: the first snapshot of a keyed table began anew here: what silver holds
+            of lower LSNs comes of an interrupted try.
     """
 
     changes: list[Change]
     images: pa.Table
     gaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    first_snapshot_lsn: int | None = None
 
     def __len__(self) -> int:
         return len(self.changes)

@@ -31,7 +31,8 @@ class Folded:
             `_keep_<column>` bool, for each column that some row leaves as it is in silver. Such
             a row must not be inserted where silver has no row of its key.
         truncate_lsn: silver rows with a lower `_lsn` go, in the same commit; None: none.
-        resnapshot_lsn: the same, because a snapshot of a whole bag began there.
+        resnapshot_lsn: the same, because a snapshot of a whole bag began there, or the first one
+            of a keyed table anew.
         rejects: changes that could not be folded, with their reasons.
     """
 
@@ -70,7 +71,8 @@ def fold(
             state.apply(change)
     rejects = list(state.rejects)
     rows = build_rows(changes, contract, state.latest, state.cells, moved, present, rejects)
-    return Folded(rows, truncate.lsn if truncate else None, None, rejects)
+    truncate_lsn = truncate.lsn if truncate else None
+    return Folded(rows, truncate_lsn, changes.first_snapshot_lsn, rejects)
 
 
 class _Rows:

@@ -23,6 +23,8 @@ class Position(NamedTuple):
 START = Position(0, 0, 0)
 # The partition under which a topic's marks keep its last TRUNCATE: Kafka's begin at 0.
 TRUNCATE = -1
+# And under which the LSN of the first snapshot stands, of the newest try where it was interrupted.
+FIRST_SNAPSHOT = -2
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class HighWater:
     """The greatest position already merged, for each (topic, partition).
 
     Beside them stands the last TRUNCATE of each topic: what was before it may still come, from
-    another partition.
+    another partition. So stands its first snapshot, whose interrupted tries may still come.
     """
 
     positions: Mapping[tuple[str, int], Position] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class HighWater:
         return HighWater({place: m for place, m in self.positions.items() if place[0] == topic})
 
     def marks(self, topic: str) -> dict[int, Position]:
-        """One topic's marks by partition, with its last TRUNCATE under TRUNCATE."""
+        """One topic's marks by partition, and those under TRUNCATE and FIRST_SNAPSHOT."""
         return {place[1]: mark for place, mark in self.positions.items() if place[0] == topic}
 
     def to_json(self) -> str:

@@ -182,16 +182,20 @@ class Capture:
         self._looked_back = True
         if history.initial_starts <= 1:
             return
-        # The stream begins where the last attempt did, and that attempt read each table later: a
-        # key makes one row of what came twice, a bag would count it twice.
+        # Silver drops what earlier tries read when it sees the last one's rows. The stream begins
+        # where the last try did, and that try read each table later: a key makes one row of what
+        # came twice, a bag would count it twice.
         tables = self._tables(connection)
         bags = [table for table in tables if table.published and not table.has_key]
-        self._tell(
-            "initial snapshot",
-            f"the initial snapshot was interrupted: it began {history.initial_starts} times. Rows "
-            "that were deleted between its attempts stay in the lake\n  hint: `headwater verify` "
-            "tells; a start with an empty lake (down --wipe) mends",
-        )
+        text = f"the initial snapshot was interrupted: it began {history.initial_starts} times"
+        empty = [str(t) for t in tables if t.published and str(t) in history.initial_empty]
+        if empty:
+            text += (
+                f". What an earlier try read stays in the lake where the last found no row: "
+                f"{', '.join(empty)}\n  hint: `headwater verify` tells; a start with an empty lake "
+                "(down --wipe) mends"
+            )
+        self._tell("initial snapshot", text)
         if (
             bags
             and self._settings.may_apply

@@ -40,6 +40,7 @@ class Notices:
         )
         self._scans: dict[str, Scan] = {}
         self.initial_starts: int = 0  # how often the initial snapshot began, until it ended
+        self.initial_empty: set[str] = set()  # tables in which its last try found no row
         self._initial_ended = False
         self._consumer.assign([self._partition])
         if from_start:
@@ -58,9 +59,13 @@ class Notices:
                 # A blocking snapshot calls itself initial too, but comes after the end of it.
                 starts = notice.get("type") == "STARTED" and not self._initial_ended
                 self.initial_starts += starts
+                if starts:
+                    self.initial_empty.clear()
                 self._initial_ended |= notice.get("type") == "COMPLETED"
             if notice.get("type") == "TABLE_SCAN_COMPLETED":
                 table = str(details.get("scanned_collection"))
+                if not self._initial_ended and details.get("total_rows_scanned") == "0":
+                    self.initial_empty.add(table)
                 self._scans[table] = Scan(table, str(details.get("status")))
 
     def read_all(self) -> None:

@@ -89,6 +89,15 @@ class Source:
             event = {"op": "r", "after": row, "lsn": lsn, "snapshot": mark}
             self._emit(event, sequence=[None, str(lsn)], total_order=None)
 
+    def interrupted_snapshot(self) -> None:
+        """Read some of the committed rows; then the reader dies, and nothing was streamed."""
+        self.lsn += 8
+        lsn, rows = self.lsn, list(self.rows.values())
+        for number, row in enumerate(rows[: self.random.randint(0, len(rows))]):
+            mark = "first" if number == 0 else "true"
+            event = {"op": "r", "after": row, "lsn": lsn, "snapshot": mark}
+            self._emit(event, sequence=[None, str(lsn)], total_order=None)
+
     def send(self) -> None:
         """Stream the committed transactions that wait, in commit order."""
         for events in self.waiting:

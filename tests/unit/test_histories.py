@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from spark_streaming.contract import Contract
@@ -87,6 +87,30 @@ def test_keyed_table_that_is_snapshotted_again_ends_in_the_sources_rows(
     for _ in range(later):
         source.step()
     _check(source, KEYED, split(source.finish(), random))
+
+
+@settings(max_examples=120)
+@given(SEEDS, PARTITIONS, st.lists(STEPS, min_size=1, max_size=3), STEPS, st.booleans())
+def test_a_first_snapshot_that_was_interrupted_leaves_nothing_behind(
+    seed: int, partitions: int, attempts: list[int], later: int, apart: bool
+) -> None:
+    random = Random(seed)
+    source = Source(random, KEYED, partitions, toast=False)
+    for steps in attempts:
+        for _ in range(steps):
+            source.step()
+        source.interrupted_snapshot()
+    for _ in range(attempts[-1]):
+        source.step()
+    tried = len(source.stream)
+    source.snapshot(first=True)
+    begun = len(source.stream)
+    assume(begun > tried)  # of an empty table nothing is sent, which no reader can see
+    for _ in range(later):
+        source.step()
+    events = source.finish()
+    batches = split_apart(events[:begun], random) if apart else split(events[:begun], random)
+    _check(source, KEYED, [*batches, *split(events[begun:], random)])
 
 
 @settings(max_examples=40)
