@@ -67,6 +67,8 @@ class Profile(BaseModel):
     silver_heap_mb: int = Field(default=1024, ge=512)
     spark_master: str = "local[2]"
     silver_retention_minutes: int = Field(default=15, ge=1)
+    # Your own contract files; a relative path starts at the home. None: `contracts` in the home.
+    contracts_dir: str | None = None
 
 
 class Settings:
@@ -189,6 +191,20 @@ class Settings:
     def lake_bucket(self) -> str:
         return self.profile.lake_bucket
 
+    @property
+    def contracts_dir(self) -> Path:
+        """The folder of the user's own contract files; it need not exist."""
+        return self.home / Path(self.profile.contracts_dir or "contracts").expanduser()
+
+    @property
+    def contracts_folders(self) -> list[Path]:
+        """The folders of contract files, the one that counts first.
+
+        Those in the repository are the demo store's: another source may have tables of its names.
+        """
+        shipped = ROOT / "spark_streaming" / "contracts"
+        return [self.contracts_dir, shipped] if self.embedded_source else [self.contracts_dir]
+
     def flag(self, name: str) -> bool:
         """The boolean setting that a service's `when` names."""
         flags = {
@@ -232,6 +248,8 @@ class Settings:
             "HEADWATER_TRINO_URL": self.trino_url,
             "HEADWATER_MERGE_ENGINE": self.profile.merge_engine,
             "HEADWATER_SPARK_MASTER": self.profile.spark_master,
+            "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
+            "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
             "HEADWATER_SILVER_RETENTION_MINUTES": str(self.profile.silver_retention_minutes),
         }
 

@@ -9,13 +9,15 @@ import pyarrow as pa
 
 from spark_streaming.contract import Contract
 from spark_streaming.events import Change, Changes
-from spark_streaming.rows import in_stream_order, truncation, with_metadata
+from spark_streaming.rows import Origin, in_stream_order, truncation, with_metadata
 
 
-def fold_bag(changes: Changes, contract: Contract) -> tuple[pa.Table, int | None, int | None]:
+def fold_bag(
+    changes: Changes, contract: Contract
+) -> tuple[pa.Table, int | None, int | None, Origin]:
     """Net the copies that one batch adds and removes.
 
-    Returns: (rows as `Folded.rows` describes them, truncate LSN, resnapshot LSN).
+    Returns: (rows as `Folded.rows` describes them, truncate LSN, resnapshot LSN, their origin).
     """
     truncate = truncation(changes.changes)
     snapshot = _snapshot(changes.changes)
@@ -42,7 +44,9 @@ def fold_bag(changes: Changes, contract: Contract) -> tuple[pa.Table, int | None
         [operation for _, _, operation in rows],
         {},
     )
-    return table, truncate.lsn if truncate else None, snapshot.lsn if snapshot else None
+    origin = Origin([change for change, _, _ in rows], [image for _, image, _ in rows])
+    floors = (truncate.lsn if truncate else None, snapshot.lsn if snapshot else None)
+    return table, *floors, origin
 
 
 def _snapshot(changes: list[Change]) -> Change | None:

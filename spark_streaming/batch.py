@@ -1,8 +1,9 @@
 """One micro-batch: decode and fold each table's events, quarantine, merge, write the ledger.
 
 The protocol, in order; a crash between any two steps is repaired by running the batch again:
-1. Decode and fold every table's events, in parallel. Nothing is written.
-2. Put the rejects into quarantine, in one commit with the batch's transaction id.
+1. Decode and fold every table's events and apply its rules, in parallel. Nothing is written.
+2. Put the rejects into quarantine, in one commit with the batch's transaction id; close entries
+   that the batch makes out of date; count broken rules.
 3. Merge every touched table, in parallel, each in one commit with the batch's transaction id.
    Stopped tables that are due go on beside them (resume.py); a table that failed is stopped.
 4. Append the ledger's rows, in one commit. Only now the positions count as merged.
@@ -23,14 +24,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_streaming.breaches import Breach, Breaches
 from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.envelope import HighWater, decode
 from spark_streaming.events import RawEvent
-from spark_streaming.fold import Folded, fold
+from spark_streaming.fold import Folded
+from spark_streaming.gate import Gate
 from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
-from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
+from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
 from spark_streaming.resume import Read, Resumption, stopped_row
 from spark_streaming.stopped import (
@@ -44,7 +47,7 @@ from spark_streaming.stopped import (
     first_offsets,
     reason_of,
 )
-from spark_streaming.topics import Topics
+from spark_streaming.topics import Topic, Topics
 
 log = logging.getLogger(__name__)
 # A store that answers badly for a moment is waited for; a longer trouble stops the table, or ends
@@ -76,11 +79,14 @@ class BatchRunner:
         restored: Restored,
         read: Read,
         requested: Callable[[], set[str]] = set,
+        contracts: ContractFolder | None = None,
+        breaches: Breaches | None = None,
     ) -> None:
         self._query_id = query_id
         self._topics = topics
         self._ledger = ledger
-        self._quarantine = quarantine
+        self.gate = Gate(contracts or ContractFolder(), quarantine, breaches, topics)
+        self._replayed: dict[str, Part] = {}
         self._choose = choose
         self._pool = pool
         self._complete_lsn = restored.complete_lsn
@@ -90,12 +96,20 @@ class BatchRunner:
             query_id=query_id,
             topics=topics,
             ledger=ledger,
-            quarantine=quarantine,
             steps=self,
             read=read,
             stops=restored.stops,
             requested=requested,
         )
+
+    def note_replay(self, topic: Topic, result: MergeResult, engine: str) -> None:
+        """Let the next batch's ledger tell of a commit that was made between two batches."""
+        part = Part(topic, 0, high_water=topic.high_water, result=result, engine=engine)
+        self._replayed[topic.name] = part
+
+    def is_stopped(self, topic: str) -> bool:
+        """Whether a topic's table is stopped: nothing may be merged into it but in its turn."""
+        return self._stopped.holds(topic)
 
     def run(
         self,
@@ -124,9 +138,9 @@ class BatchRunner:
         live = sorted(item for item in events.items() if not self._stopped.holds(item[0]))
         parts = self._all(lambda item: self._prepared(batch_id, *item), live)
         clock.append(time.monotonic())
-        rejects = {p.topic.silver_name: p.rejects for p in parts if p.rejects}
-        if rejects:
-            self._quarantine.put(rejects, batch_id)
+        self.gate.begin()
+        self.gate.look_around(parts)
+        self.gate.put_aside([part for part in parts if part.failure is None], batch_id)
         self._all(lambda part: self._merged(part, batch_id), parts)
         parts += self._resumed(batch_id, span)
         self._stop_failed(parts, batch_id, events, span)
@@ -134,6 +148,8 @@ class BatchRunner:
         if saw_all and seen_before is not None:
             self._complete_lsn = max(self._complete_lsn or 0, seen_before)
             self._complete_time = self._seen_time
+        told = {part.topic.name for part in parts}
+        parts += [part for name, part in self._replayed.items() if name not in told]
         rows = self._rows(batch_id, parts, span, started)
         self._ledger.append(rows, batch_id)
         clock.append(time.monotonic())
@@ -143,6 +159,8 @@ class BatchRunner:
         going = [part for part in parts if part.stop is None]
         for part in going:
             part.topic.high_water = part.high_water
+            self.gate.remember(part)
+        self._replayed.clear()
         times = [part.seen_time for part in going if part.seen_time is not None]
         self._seen_time = max(
             [*times, *([self._seen_time] if self._seen_time else [])], default=None
@@ -160,7 +178,7 @@ class BatchRunner:
     def prepare(self, name: str, events: list[RawEvent], commit: Commit) -> Part:
         """Decode and fold some events of one topic; nothing is written.
 
-        A rule that stops the table (`stopped.stop_table`) is to be asked in here.
+        Raises: TableStoppedError where a rule of the contract, or its file, stops the table.
         """
         topic = self._topics.resolve(name, events)
         part = Part(topic, len(events), high_water=topic.high_water)
@@ -182,16 +200,31 @@ class BatchRunner:
                 # Folding again would look up rows as this very batch left them.
                 part.result = MergeResult(silver.version(), 0, 0, skipped=True)
                 return part
-            folded = fold(
-                decoded.changes,
-                topic.contract,
-                lambda keys: values_of(silver, keys),
-                lambda keys: present_keys(silver, keys),
-            )
-        part.folded = folded
-        part.rejects += folded.rejects
-        part.source_time = _newest(folded.rows)
+            self.gate.screen(part, decoded)
+        part.source_time = _newest(part.folded.rows) if part.folded is not None else None
         return part
+
+    def set_aside(self, part: Part) -> None:
+        """Step 2 for one table alone, that may be repeated. Raises: TableStoppedError."""
+        self.gate.look_around([part])
+        if part.failure is not None:
+            raise part.failure
+        self.gate.put_aside([part], None)
+
+    def remember(self, part: Part) -> None:
+        """After a table's merge: later batches know what it put into quarantine."""
+        self.gate.remember(part)
+
+    def contract_of(self, topic: str, *, refresh: bool = False) -> str:
+        """What changes with a topic's contract, or with its contract file."""
+        known = self._topics.named(topic, [])
+        stamp = self.gate.contracts.stamp(known.schema, known.table)
+        return f"{self._topics.contract_of(topic, refresh=refresh)} {stamp}"
+
+    @property
+    def breaches(self) -> list[Breach]:
+        """The rules that rows of the last batch broke."""
+        return self.gate.found
 
     def _commit(self, silver_name: str, batch_id: int) -> Commit:
         return Commit(f"headwater:{self._query_id}:{silver_name}", batch_id)

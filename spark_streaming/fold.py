@@ -11,7 +11,16 @@ import pyarrow as pa
 from spark_streaming.bag import fold_bag
 from spark_streaming.contract import Contract
 from spark_streaming.events import Change, Changes, RawKey, Reject
-from spark_streaming.rows import Cell, InSilver, SilverKey, build_rows, in_stream_order, truncation
+from spark_streaming.rows import (
+    Cell,
+    HeldColumns,
+    InSilver,
+    Origin,
+    SilverKey,
+    build_rows,
+    in_stream_order,
+    truncation,
+)
 
 Moved = Callable[[list[SilverKey]], Mapping[SilverKey, Mapping[str, Any]]]
 Present = Callable[[list[SilverKey]], Collection[SilverKey]]
@@ -34,12 +43,14 @@ class Folded:
         resnapshot_lsn: the same, because a snapshot of a whole bag began there, or the first one
             of a keyed table anew.
         rejects: changes that could not be folded, with their reasons.
+        origin: which events each row comes from.
     """
 
     rows: pa.Table
     truncate_lsn: int | None = None
     resnapshot_lsn: int | None = None
     rejects: list[Reject] = field(default_factory=list)
+    origin: Origin | None = None
 
     @property
     def keep_columns(self) -> list[str]:
@@ -48,7 +59,11 @@ class Folded:
 
 
 def fold(
-    changes: Changes, contract: Contract, moved: Moved, present: Present | None = None
+    changes: Changes,
+    contract: Contract,
+    moved: Moved,
+    present: Present | None = None,
+    held: HeldColumns | None = None,
 ) -> Folded:
     """Fold one table's changes into what one merge applies.
 
@@ -60,19 +75,25 @@ def fold(
             whose key changed while a large value did not.
         present: which of these keys silver has. Asked only for rows with a `_keep_` flag; those
             without a row in silver are rejected. None: the caller looks after them.
+        held: values that are in quarantine and not in silver: a change that would take one of
+            them from silver is rejected.
     """
     if contract.is_bag:
-        rows, truncate_lsn, resnapshot_lsn = fold_bag(changes, contract)
-        return Folded(rows, truncate_lsn, resnapshot_lsn)
+        rows, truncate_lsn, resnapshot_lsn, origin = fold_bag(changes, contract)
+        return Folded(rows, truncate_lsn, resnapshot_lsn, [], origin)
     truncate = truncation(changes.changes)
     state = _Rows(changes)
     for change in in_stream_order(changes.changes):
         if truncate is None or not truncate.removes(change):
             state.apply(change)
     rejects = list(state.rejects)
-    rows = build_rows(changes, contract, state.latest, state.cells, moved, present, rejects)
+    rows = build_rows(
+        changes, contract, state.latest, state.cells, moved, present, rejects, held or {}
+    )
+    finals = list(state.latest.values())
+    origin = Origin(finals, [change.after for change in finals], state.cells)
     truncate_lsn = truncate.lsn if truncate else None
-    return Folded(rows, truncate_lsn, changes.first_snapshot_lsn, rejects)
+    return Folded(rows, truncate_lsn, changes.first_snapshot_lsn, rejects, origin)
 
 
 class _Rows:

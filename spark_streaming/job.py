@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from spark_streaming.batch import BatchRunner
+from spark_streaming.breaches import Breaches
+from spark_streaming.contract_files import folders_of
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.choice import engine_chooser
 from spark_streaming.kafka_source import (
@@ -22,10 +24,13 @@ from spark_streaming.kafka_source import (
 )
 from spark_streaming.lake import Lake
 from spark_streaming.ledger import Ledger
-from spark_streaming.maintenance import Maintenance
+from spark_streaming.maintenance import Maintenance, OpsTable
 from spark_streaming.metrics import Metrics
 from spark_streaming.offsets import OffsetLog
+from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
+from spark_streaming.replay import Replay
+from spark_streaming.requests import Desk
 from spark_streaming.resume import read_once
 from spark_streaming.resume_requests import take_requests
 from spark_streaming.session import start_session
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
+# How often requests are looked for: a listing of a few milliseconds, between two batches.
+REQUESTS_LOOK_S = 1.0
 
 
 class Silver:
@@ -53,6 +60,9 @@ class Silver:
         self._reader = DirectReader(settings.kafka)
         self._runner: BatchRunner | None = None
         self._maintenance: Maintenance | None = None
+        self._desk = Desk(self._lake)
+        self._replay: Replay | None = None
+        self._requests_looked_at = 0.0
         self._stopping = threading.Event()
         # Held while a batch or its maintenance runs: who stops the query takes it first, so
         # that no merge is cut in the middle.
@@ -98,6 +108,7 @@ class Silver:
                 raise InterruptedError("the job is stopping: this batch runs after the next start")
             started = time.monotonic()
             runner = self._runner or self._first_batch()
+            self._serve_requests(runner)
             span = self._offset_log.span(batch_id)
             events = read_events(frame, span, self._reader, self._settings.small_batch_offsets_max)
             rows = runner.run(
@@ -108,8 +119,25 @@ class Silver:
                 started=started,
             )
             self.metrics.batch_done(rows)
+            self.metrics.rules_broken(runner.breaches)
             if self._maintenance is not None:
                 self._maintenance.after_batch(rows)
+
+    def _serve_requests(self, runner: BatchRunner) -> None:
+        """Carry out what was asked of this process; heartbeats bring a batch every few seconds."""
+        now = time.monotonic()
+        if self._replay is None or now - self._requests_looked_at < REQUESTS_LOOK_S:
+            return
+        self._requests_looked_at = now
+        try:
+            requests = self._desk.pending()
+            for request in requests:
+                self._desk.answer(request, self._replay.carry_out(request))
+        except OSError as error:  # the store is away for a moment: requests wait
+            log.warning("requests are looked for again later: %s", error)
+        for topic, result, engine in self._replay.merged:
+            runner.note_replay(topic, result, engine)
+        self._replay.merged.clear()
 
     def _first_batch(self) -> BatchRunner:
         """Restore what the lake knows; done inside the first batch, when the query has its id."""
@@ -118,21 +146,31 @@ class Silver:
         ledger = Ledger(lake, query_id, options.properties())
         quarantine = Quarantine(lake, query_id, options.properties())
         quarantine.ensure()
+        breaches = Breaches(lake, query_id, options.properties())
+        breaches.ensure()
+        files = ContractFolder(
+            folders_of(settings.contracts_path), settings.mask_secret.get_secret_value().encode()
+        )
         contracts = ContractStore(lake, settings.capture_dsn.get_secret_value())
         restored = ledger.restore()
         topics = Topics(lake, contracts, settings.topic_prefix, options, restored.high_water)
+        choose = engine_chooser(settings, self._session)
         self._runner = BatchRunner(
             query_id=query_id,
             topics=topics,
             ledger=ledger,
             quarantine=quarantine,
-            choose=engine_chooser(settings, self._session),
+            choose=choose,
             pool=self._pool,
             restored=restored,
             read=read_once(settings.kafka),
             requested=lambda: take_requests(lake),
+            contracts=files,
+            breaches=breaches,
         )
-        self._maintenance = Maintenance(topics, ledger, options)
+        self._replay = Replay(self._runner.gate, topics, choose, self._runner.is_stopped)
+        ops: dict[str, OpsTable] = {"quarantine": quarantine, "expectations": breaches}
+        self._maintenance = Maintenance(topics, ledger, options, ops)
         return self._runner
 
 

@@ -12,6 +12,7 @@ from spark_streaming.settings import StoreSettings, load_store_settings
 
 LEDGER = "ops/ledger"
 QUARANTINE = "ops/quarantine"
+EXPECTATIONS = "ops/expectations"
 
 
 class Lake:

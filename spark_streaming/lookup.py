@@ -29,6 +29,16 @@ def present_keys(table: SilverTable, keys: list[Key]) -> set[Key]:
     return rows & set(keys)
 
 
+def lsns_of(table: SilverTable, keys: list[Key]) -> dict[Key, int]:
+    """The `_lsn` of those rows that silver has: key → LSN."""
+    if not keys:
+        return {}
+    names = [*table.contract.key, "_lsn"]
+    found = _rows(table, keys, names).to_pylist()
+    rows = {tuple(row[k] for k in table.contract.key): int(row["_lsn"]) for row in found}
+    return {key: lsn for key, lsn in rows.items() if key in set(keys)}
+
+
 def _rows(table: SilverTable, keys: list[Key], columns: list[str]) -> pa.Table:
     schema = table.contract.silver_schema()
     condition = None

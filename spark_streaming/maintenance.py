@@ -8,12 +8,14 @@ the one step that is under way.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from typing import Protocol
 
 from deltalake import DeltaTable
 
@@ -33,6 +35,16 @@ LEDGER_KEPT = timedelta(hours=1)
 VACUUM_PAUSE_S_MIN = 60.0
 
 
+class OpsTable(Protocol):
+    """A table of `ops` that batches append to; `prune` removes what is too old."""
+
+    lock: threading.Lock
+
+    def ensure(self) -> DeltaTable: ...
+
+    def prune(self) -> None: ...
+
+
 @dataclass
 class _Due:
     commits: int = 0
@@ -42,8 +54,15 @@ class _Due:
 class Maintenance:
     """Decides after each batch what is due, and does it in its own thread."""
 
-    def __init__(self, topics: Topics, ledger: Ledger, options: TableOptions) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        ledger: Ledger,
+        options: TableOptions,
+        ops: Mapping[str, OpsTable] | None = None,
+    ) -> None:
         self._topics = topics
+        self._ops = ops or {}
         self._ledger = ledger
         self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, options.retention_minutes * 60 / 3)
         self._due: dict[str, _Due] = {}
@@ -57,6 +76,8 @@ class Maintenance:
             if table.name in merged:
                 self._note(table.name, partial(keep_table, table))
         self._note("", partial(_keep_ledger, self._ledger))
+        for name, kept in self._ops.items():
+            self._note(name, partial(keep_ops, name, kept))
 
     def stop(self) -> None:
         """Start nothing more."""
@@ -91,6 +112,16 @@ def keep_table(table: SilverTable, commits: int, vacuum: bool) -> None:
     if vacuum:
         with table.lock:
             _drop_old(table.name, table.handle())
+
+
+def keep_ops(name: str, table: OpsTable, commits: int, vacuum: bool) -> None:
+    """Look after a table that only some batches write to, whenever a vacuum is due."""
+    del commits
+    if vacuum:
+        with table.lock:
+            table.prune()
+            _compact(name, table.ensure())
+            _drop_old(name, table.ensure())
 
 
 def _keep_ledger(ledger: Ledger, commits: int, vacuum: bool) -> None:

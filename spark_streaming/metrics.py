@@ -6,6 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from spark_streaming.breaches import Breach
 from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
 from spark_streaming.stopped import RESUMING, RUNNING, STOPPED
 
@@ -59,6 +60,12 @@ class Metrics:
             ["table"],
             registry=self.registry,
         )
+        self._broken = Counter(
+            "headwater_silver_rule_broken_rows",
+            "Rows that broke a rule of their contract",
+            ["table", "rule", "action"],
+            registry=self.registry,
+        )
         self._last = Gauge(
             "headwater_silver_last_batch_timestamp_seconds",
             "When the newest batch ended",
@@ -68,6 +75,12 @@ class Metrics:
     def serve(self, port: int) -> None:
         """Answer GET /metrics on 127.0.0.1:`port`, from a thread of its own."""
         start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+    def rules_broken(self, breaches: list[Breach]) -> None:
+        """Count one batch's broken rules."""
+        for breach in breaches:
+            labels = (breach.table_name, breach.rule, breach.action)
+            self._broken.labels(*labels).inc(breach.rows_broken)
 
     def batch_done(self, rows: list[LedgerRow]) -> None:
         """Count one batch by the rows that it left in the ledger."""

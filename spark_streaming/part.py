@@ -8,14 +8,20 @@ from datetime import datetime
 from spark_streaming.engines.protocol import MergeResult
 from spark_streaming.events import Reject
 from spark_streaming.fold import Folded
+from spark_streaming.held import Holds
 from spark_streaming.position import HighWater
+from spark_streaming.rules import TableRules
+from spark_streaming.screen import Screened
 from spark_streaming.stopped import Stop
 from spark_streaming.topics import Topic
 
 
 @dataclass
 class Part:
-    """One table's part of a batch. `failure` ended it early; `stop` is what the ledger keeps."""
+    """One table's part of a batch. `failure` ended it early; `stop` is what the ledger keeps.
+
+    `rules` and `screened` are what `Gate` made of it; `fresh` what its decoding rejected.
+    """
 
     topic: Topic
     rows_in: int
@@ -30,6 +36,9 @@ class Part:
     seconds: float = 0.0
     failure: Exception | None = None
     stop: Stop | None = None
+    rules: TableRules | None = None
+    screened: Screened | None = None
+    fresh: Holds = field(default_factory=Holds)
 
     def followed_by(self, later: Part) -> Part:
         """Both as one, without the rows: what a table did that merged several times."""
@@ -46,6 +55,7 @@ class Part:
             later,
             rows_in=self.rows_in + later.rows_in,
             folded=None,
+            screened=None,
             rejects=self.rejects + later.rejects,
             skipped=self.skipped + later.skipped,
             seen_time=max(seen, default=None),

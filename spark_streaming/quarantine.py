@@ -1,21 +1,33 @@
-"""Quarantine: events that broke their contract, whole, with the reason, for a later replay."""
+"""Quarantine: events that broke their contract, whole, with the reason, until they are resolved.
+
+An entry is `open`, and then one of:
+- `superseded`: silver took a later event of the same row, so this one says nothing any more;
+- `replayed`: silver took it;
+- `discarded`: a person gave it up. A later event of the row still makes it `superseded`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
+from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import TIMESTAMP
-from spark_streaming.events import Reject
+from spark_streaming.events import RawEvent, Reject
+from spark_streaming.held import Holds, Place, place_of
 from spark_streaming.lake import QUARANTINE, Lake
 
+OPEN, SUPERSEDED, REPLAYED, DISCARDED = "open", "superseded", "replayed", "discarded"
 SCHEMA = pa.schema(
     [
         ("table_name", pa.string()),
@@ -30,9 +42,24 @@ SCHEMA = pa.schema(
         ("raw_value", pa.binary()),
         ("raw_headers", pa.string()),
         ("quarantined_at", TIMESTAMP),
+        ("status", pa.string()),
+        ("resolved_at", TIMESTAMP),
     ]
 )
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+# A statement names at most so many entries.
+_PLACES_MAX = 500
+_READ_ROWS = 256
+RESOLVED_KEPT = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One unresolved entry with its event."""
+
+    event: RawEvent
+    rule: str
+    status: str
 
 
 class Quarantine:
@@ -42,11 +69,14 @@ class Quarantine:
         self._lake = lake
         self._app_id = f"headwater:{query_id}:quarantine"
         self._properties = properties
+        self._names: set[str] | None = None
+        # Held by whoever writes: batches, and upkeep.
+        self.lock = threading.Lock()
 
     def ensure(self) -> DeltaTable:
         """The table; made where there is none, so that SQL finds it before the first bad row."""
         try:
-            return self._lake.table(QUARANTINE)
+            table = self._lake.table(QUARANTINE)
         except TableNotFoundError:
             return DeltaTable.create(
                 self._lake.url(QUARANTINE),
@@ -55,23 +85,48 @@ class Quarantine:
                 configuration=self._properties,
                 storage_options=self._lake.storage_options(),
             )
+        have = {field.name for field in table.schema().fields}
+        new = [field for field in SCHEMA if field.name not in have]
+        if new:  # made by an earlier release
+            table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
+        return table
 
-    def put(self, rejects: dict[str, Sequence[Reject]], version: int) -> None:
+    def put(
+        self,
+        rejects: dict[str, Sequence[Reject]],
+        version: int,
+        superseded: Collection[Place] = (),
+    ) -> None:
         """Write a batch's rejects (by silver table) in one commit; of a repeated batch only what
-        is not there yet: a table that failed before its rejects were known may have some now."""
+        is not there yet: a table that failed before its rejects were known may have some now.
+
+        Args:
+            superseded: those of them that a later event of the same batch makes out of date.
+        """
         table = self.ensure()
         recorded = table.transaction_version(self._app_id)
         if recorded is not None and recorded >= version:
             for name, some in rejects.items():
-                self.put_missing(name, some)
+                self.put_missing(name, some, superseded)
             return
-        _append(
-            table, rejects, CommitProperties(app_transactions=[Transaction(self._app_id, version)])
-        )
+        if self._names is not None:
+            self._names |= rejects.keys()
+        now = datetime.now(timezone.utc)
+        rows = [
+            _row(name, reject, now, place_of(reject.event) in superseded)
+            for name, some in rejects.items()
+            for reject in _once(some)
+        ]
+        named = CommitProperties(app_transactions=[Transaction(self._app_id, version)])
+        self._append(table, rows, named)
 
-    def put_missing(self, table_name: str, rejects: Sequence[Reject]) -> None:
+    def put_missing(
+        self, table_name: str, rejects: Sequence[Reject], superseded: Collection[Place] = ()
+    ) -> None:
         """Write those of one table's rejects whose events are not there yet, in one commit."""
         table = self.ensure()
+        if self._names is not None:
+            self._names.add(table_name)
         offsets = [reject.event.offset for reject in rejects]
         held = table.to_pyarrow_dataset().to_table(
             columns=["topic", "partition", "offset"],
@@ -80,30 +135,123 @@ class Quarantine:
             & (pc.field("offset") <= max(offsets)),
         )
         there = set(zip(*(column.to_pylist() for column in held.columns), strict=True))
-        new = [
-            r for r in rejects if (r.event.topic, r.event.partition, r.event.offset) not in there
+        now = datetime.now(timezone.utc)
+        rows = [
+            _row(table_name, reject, now, place_of(reject.event) in superseded)
+            for reject in _once(rejects)
+            if place_of(reject.event) not in there
         ]
-        if new:
-            _append(table, {table_name: new}, None)
+        if rows:
+            self._append(table, rows, None)
+
+    def _append(
+        self,
+        table: DeltaTable,
+        rows: list[dict[str, object]],
+        properties: CommitProperties | None,
+    ) -> None:
+        with self.lock:
+            write_delta(
+                table,
+                pa.Table.from_pylist(rows, schema=SCHEMA),
+                mode="append",
+                commit_properties=properties,
+                post_commithook_properties=_HOOKS,
+            )
+
+    def close(self, places: Iterable[Place], status: str) -> int:
+        """Give entries that are not resolved a status; those that are stay. Returns: how many.
+
+        Repeating it changes nothing. `discarded` ones may still become `superseded`.
+        """
+        from_states = [OPEN, DISCARDED] if status == SUPERSEDED else [OPEN]
+        states = ", ".join(f"'{state}'" for state in from_states)
+        closed = 0
+        for condition in _conditions(places):
+            with self.lock:
+                counts = self.ensure().update(
+                    predicate=f"coalesce(status, '{OPEN}') IN ({states}) AND ({condition})",
+                    new_values={"status": status, "resolved_at": datetime.now(timezone.utc)},
+                    post_commithook_properties=_HOOKS,
+                )
+            closed += int(counts["num_updated_rows"])
+        return closed
+
+    def prune(self) -> None:
+        """Remove the entries that were replayed or superseded longer ago than RESOLVED_KEPT."""
+        limit = (datetime.now(timezone.utc) - RESOLVED_KEPT).isoformat()
+        self.ensure().delete(
+            f"status IN ('{REPLAYED}', '{SUPERSEDED}') AND resolved_at < '{limit}'",
+            post_commithook_properties=_HOOKS,
+        )
+
+    def holds(self, table_name: str, contract: Contract) -> Holds:
+        """What later events of a table must know of its entries; read once a process and table."""
+        holds = Holds()
+        if self._names is None:
+            self._names = self.open_tables()
+        if table_name in self._names:
+            for held in self.unresolved(table_name):
+                holds.add([held.event], contract)
+        return holds
+
+    def open_tables(self) -> set[str]:
+        """The silver tables that have unresolved entries."""
+        found = (
+            self.ensure()
+            .to_pyarrow_dataset()
+            .to_table(columns=["table_name"], filter=_is_unresolved())
+        )
+        return set(pc.unique(found["table_name"]).to_pylist())
+
+    def unresolved(self, table_name: str) -> Iterator[Held]:
+        """A table's entries that no later event has superseded, discarded ones too."""
+        wanted = (pc.field("table_name").cast(pa.string()) == table_name) & _is_unresolved()
+        columns = ["topic", "partition", "offset", "event_timestamp", "raw_key", "raw_value"]
+        columns += ["raw_headers", "rule", "status"]
+        dataset = self.ensure().to_pyarrow_dataset()
+        for batch in dataset.to_batches(columns=columns, filter=wanted, batch_size=_READ_ROWS):
+            for row in batch.to_pylist():
+                yield Held(event_of(row), row["rule"], row["status"] or OPEN)
 
 
-def _append(
-    table: DeltaTable,
-    rejects: Mapping[str, Sequence[Reject]],
-    properties: CommitProperties | None,
-) -> None:
-    now = datetime.now(timezone.utc)
-    rows = [_row(name, reject, now) for name, some in rejects.items() for reject in some]
-    write_delta(
-        table,
-        pa.Table.from_pylist(rows, schema=SCHEMA),
-        mode="append",
-        commit_properties=properties,
-        post_commithook_properties=_HOOKS,
+def event_of(row: dict[str, Any]) -> RawEvent:
+    """The event of a quarantine row, as it was read from Kafka."""
+    headers = [(name, value.encode()) for name, value in json.loads(row["raw_headers"] or "[]")]
+    timestamp = row["event_timestamp"]
+    return RawEvent(
+        row["topic"],
+        row["partition"],
+        row["offset"],
+        int(timestamp.timestamp() * 1000) if timestamp is not None else 0,
+        row["raw_key"],
+        row["raw_value"],
+        headers,
     )
 
 
-def _row(table: str, reject: Reject, now: datetime) -> dict[str, object]:
+def _is_unresolved() -> Any:
+    status = pc.field("status").cast(pa.string())
+    return status.is_null() | status.isin(pa.array([OPEN, DISCARDED]))
+
+
+def _once(rejects: Sequence[Reject]) -> list[Reject]:
+    """One reject an event: an event may be part of several rows that are rejected."""
+    return list({place_of(reject.event): reject for reject in reversed(rejects)}.values())[::-1]
+
+
+def _conditions(places: Iterable[Place]) -> Iterator[str]:
+    offsets: dict[tuple[str, int], list[int]] = {}
+    for place in sorted(places):
+        offsets.setdefault((place.topic, place.partition), []).append(place.offset)
+    for (topic, partition), some in offsets.items():
+        name = topic.replace("'", "''")
+        for start in range(0, len(some), _PLACES_MAX):
+            listed = ", ".join(map(str, some[start : start + _PLACES_MAX]))
+            yield f"topic = '{name}' AND partition = {partition} AND \"offset\" IN ({listed})"
+
+
+def _row(table: str, reject: Reject, now: datetime, superseded: bool) -> dict[str, object]:
     event = reject.event
     headers = [[name, value.decode("utf-8", "replace")] for name, value in event.headers]
     return {
@@ -119,4 +267,6 @@ def _row(table: str, reject: Reject, now: datetime) -> dict[str, object]:
         "raw_value": event.value,
         "raw_headers": json.dumps(headers),
         "quarantined_at": now,
+        "status": SUPERSEDED if superseded else OPEN,
+        "resolved_at": now if superseded else None,
     }

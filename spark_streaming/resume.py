@@ -25,7 +25,6 @@ from spark_streaming.kafka_source import DirectReader, Events
 from spark_streaming.ledger import Ledger, LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
-from spark_streaming.quarantine import Quarantine
 from spark_streaming.stopped import (
     Slice,
     Stop,
@@ -53,7 +52,13 @@ class Steps(Protocol):
 
     def prepare(self, name: str, events: list[RawEvent], commit: Commit) -> Part: ...
 
+    def set_aside(self, part: Part) -> None: ...
+
     def merge(self, part: Part, commit: Commit, pauses: tuple[float, ...]) -> None: ...
+
+    def remember(self, part: Part) -> None: ...
+
+    def contract_of(self, topic: str, *, refresh: bool = False) -> str: ...
 
 
 class Resumption:
@@ -66,7 +71,6 @@ class Resumption:
         query_id: str,
         topics: Topics,
         ledger: Ledger,
-        quarantine: Quarantine,
         steps: Steps,
         read: Read,
         stops: Iterable[Stop] = (),
@@ -76,7 +80,6 @@ class Resumption:
         self._query_id = query_id
         self._topics = topics
         self._ledger = ledger
-        self._quarantine = quarantine
         self._steps = steps
         self._read = read
         self._requested = requested
@@ -119,7 +122,7 @@ class Resumption:
         self._stops[stop.topic] = stop
         now = self._clock()
         self._due_at[stop.topic] = now + pause
-        self._contracts[stop.topic] = self._topics.contract_of(stop.topic)
+        self._contracts[stop.topic] = self._steps.contract_of(stop.topic)
         self._contract_checked_at[stop.topic] = now
         return stop
 
@@ -180,10 +183,10 @@ class Resumption:
         if not events:
             return Part(topic, 0, high_water=topic.high_water)
         part = self._steps.prepare(stop.topic, events, piece.commit)
-        if part.rejects:
-            self._quarantine.put_missing(part.topic.silver_name, part.rejects)
+        self._steps.set_aside(part)
         self._steps.merge(part, piece.commit, ())
         part.topic.high_water = part.high_water
+        self._steps.remember(part)
         return part
 
     def _runs_again(self, stop: Stop, done: Part) -> Part:
@@ -202,7 +205,7 @@ class Resumption:
         if now - self._contract_checked_at[topic] < CONTRACT_CHECK_S:
             return False
         self._contract_checked_at[topic] = now
-        return self._topics.contract_of(topic, refresh=True) != self._contracts[topic]
+        return self._steps.contract_of(topic, refresh=True) != self._contracts[topic]
 
 
 def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerRow:

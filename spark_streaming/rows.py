@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from spark_streaming.contract import Contract
-from spark_streaming.events import Change, Changes, RawKey, Reject
+from spark_streaming.events import Change, Changes, RawEvent, RawKey, Reject
 from spark_streaming.position import Position
 from spark_streaming.types import arrow_type
 
@@ -25,6 +26,46 @@ class InSilver(NamedTuple):
 
 # Where a value is: the number of an image row, or in silver.
 Cell = int | InSilver
+
+
+# Rows whose last events are in quarantine: key -> column -> the offset from which on silver does
+# not have the column's value.
+HeldColumns = Mapping[RawKey, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which events folded rows come from; it stays in the process that folded them.
+
+    Args:
+        changes: for each row, the last change that made it.
+        images: for each row, the number of its image.
+        cells: key -> column number -> where a value is that the row's last event left out.
+    """
+
+    changes: list[Change]
+    images: list[int]
+    cells: Mapping[RawKey, Mapping[int, Cell]] = field(default_factory=dict)
+
+    def place(self, row: int, column: int) -> int | None:
+        """The image that holds a row's value of a column; None where the value is in silver."""
+        cell: Cell = self.images[row]
+        if self.cells:
+            cell = self.cells.get(self.changes[row].key, {}).get(column, cell)
+        return cell if isinstance(cell, int) else None
+
+    def events(self, row: int, changes: Sequence[Change]) -> list[RawEvent]:
+        """The events that a row needs to be made again, in order; its last one is the last."""
+        last = self.changes[row]
+        cells = self.cells.get(last.key, {}) if self.cells else {}
+        return events_of(last, cells.values(), changes)
+
+
+def events_of(last: Change, cells: Iterable[Cell], changes: Sequence[Change]) -> list[RawEvent]:
+    """The event of `last`, after those whose images its cells take values from."""
+    images = {cell for cell in cells if isinstance(cell, int)}
+    earlier = [c.event for c in changes if images and c.after in images and c is not last]
+    return [*(event for event in earlier if event != last.event), last.event]
 
 
 class Truncation(NamedTuple):
@@ -68,12 +109,15 @@ def build_rows(
     moved: Callable[[list[SilverKey]], Mapping[SilverKey, Mapping[str, Any]]],
     present: Callable[[list[SilverKey]], Collection[SilverKey]] | None,
     rejects: list[Reject],
+    held: HeldColumns,
 ) -> pa.Table:
     """One row per key: see `Folded.rows`; rows that cannot be completed go to `rejects`."""
     silver = _SilverValues(changes.images, contract)
     if cells:
+        if held:
+            _drop_held(changes, contract, latest, cells, rejects, held)
         silver.fetch(cells, moved)
-        _drop_incomplete(contract, latest, cells, silver, present, rejects)
+        _drop_incomplete(changes, contract, latest, cells, silver, present, rejects)
     final = list(latest.values())
     images = [change.after for change in final]
     columns, keeps = [], {}
@@ -167,7 +211,31 @@ class _SilverValues:
         return pa.chunked_array([*images.chunks, values], target)
 
 
+def _drop_held(
+    changes: Changes,
+    contract: Contract,
+    latest: dict[RawKey, Change],
+    cells: dict[RawKey, dict[int, Cell]],
+    rejects: list[Reject],
+    held: HeldColumns,
+) -> None:
+    """Reject the rows that would take a value from silver which an event in quarantine replaced."""
+    for key in list(cells):
+        offset = latest[key].event.offset
+        for number, cell in cells[key].items():
+            name = contract.columns[number].name
+            since = held.get(cell.key, {}).get(name) if isinstance(cell, InSilver) else None
+            if since is not None and since < offset:
+                reason = (
+                    f"the event leaves out the unchanged value of column {name}, "
+                    f"which the event at offset {since} holds: that one is in quarantine"
+                )
+                _reject_row(changes, latest, cells, key, reason, rejects)
+                break
+
+
 def _drop_incomplete(
+    changes: Changes,
     contract: Contract,
     latest: dict[RawKey, Change],
     cells: dict[RawKey, dict[int, Cell]],
@@ -192,11 +260,21 @@ def _drop_incomplete(
             if key not in there:
                 lost[raw] = next(iter(cells[raw]))
     for key, number in lost.items():
-        change = latest.pop(key)
-        cells.pop(key)
-        name = contract.columns[number].name
         reason = (
-            f"the event leaves out the unchanged value of column {name}, "
+            f"the event leaves out the unchanged value of column {contract.columns[number].name}, "
             f"and silver has no row to take it from"
         )
-        rejects.append(Reject(change.event, "unavailable-value", reason))
+        _reject_row(changes, latest, cells, key, reason, rejects)
+
+
+def _reject_row(
+    changes: Changes,
+    latest: dict[RawKey, Change],
+    cells: dict[RawKey, dict[int, Cell]],
+    key: RawKey,
+    reason: str,
+    rejects: list[Reject],
+) -> None:
+    """Reject a row with all events of the batch that it needs to be made again."""
+    events = events_of(latest.pop(key), cells.pop(key).values(), changes.changes)
+    rejects += [Reject(event, "unavailable-value", reason) for event in events]

@@ -51,6 +51,11 @@ class SilverSettings(StoreSettings):
     topic_prefix: str = "hw"
     capture_dsn: SecretStr
 
+    # Folders of contract files, separated as in PATH; the first one's file of a table counts.
+    contracts_path: str = ""
+    # The key of the `hash` mask. Another key makes other hashes: equal values stop being equal.
+    mask_secret: SecretStr = SecretStr("")
+
     # DEBUG: one line a batch with the time of each step.
     log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(
         default="INFO", validation_alias="HEADWATER_SILVER_LOG_LEVEL"

@@ -8,9 +8,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
 from spark_streaming.contract import Contract
 from spark_streaming.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.events import RawEvent
+from spark_streaming.held import Holds
 from spark_streaming.lake import Lake
 from spark_streaming.naming import parse_topic, silver_table
 from spark_streaming.position import HighWater
@@ -39,6 +43,7 @@ class Topic:
     checked_at: float = 0.0
     differences: frozenset[str] = frozenset()
     high_water: HighWater = field(default_factory=HighWater)
+    holds: Holds | None = None  # None: not read yet
 
     @property
     def internal(self) -> bool:
@@ -82,6 +87,16 @@ class Topics:
         """The silver tables that this process has written or is about to."""
         with self._lock:
             return [t.silver for t in self._topics.values() if t.silver is not None]
+
+    def open_silver(self, schema: str, table: str) -> DeltaTable | None:
+        """The silver table of a source table at its newest version; None where there is none."""
+        name = silver_table(schema, table)
+        with self._lock:
+            known = [t.silver for t in self._topics.values() if t.silver_name == name and t.silver]
+        try:
+            return known[0].handle() if known else self._lake.table(self._lake.silver_path(name))
+        except TableNotFoundError:
+            return None
 
     def resolve(self, name: str, events: list[RawEvent]) -> Topic:
         """The topic with its contract and table, made where this is the table's first event.
@@ -171,6 +186,7 @@ class Topics:
 
     def _adopt(self, topic: Topic, contract: Contract, *, known: bool = False) -> None:
         topic.refusal = contract.refusal or self._collision(topic)
+        topic.holds = None  # keyed by the contract's key: read again
         if topic.internal or topic.refusal:
             topic.contract = contract
             if topic.refusal:

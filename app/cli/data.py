@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from app.cli import contract, quarantine
 from app.cli.printing import FORMAT_OPTION, Format
 from app.errors import HeadwaterError
 
@@ -18,7 +19,8 @@ def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     for verb in (demo, sql, verify, watch, preflight, resume, trace, rebuild):
         app.command()(verb)
-    app.add_typer(quarantine_app)
+    app.add_typer(contract.app)
+    app.add_typer(quarantine.app)
 
 
 def demo(
@@ -133,25 +135,6 @@ def trace(key: str = typer.Argument(help="TABLE/KEY of a row.")) -> None:
 def rebuild(table: str = typer.Argument(help="A silver table.")) -> None:
     """Make a silver table again from bronze (a later release)."""
     raise later("rebuild")
-
-
-quarantine_app = typer.Typer(
-    name="quarantine",
-    help="Rows that broke their contract (a later release).",
-    no_args_is_help=True,
-)
-
-
-@quarantine_app.command("list")
-def quarantine_list() -> None:
-    """List the rows in quarantine (a later release)."""
-    raise later("quarantine list")
-
-
-@quarantine_app.command("replay")
-def quarantine_replay(table: str = typer.Argument(None, help="A silver table.")) -> None:
-    """Replay rows from quarantine (a later release)."""
-    raise later("quarantine replay")
 
 
 def later(verb: str) -> Exception:

@@ -16,7 +16,7 @@ tried again when silver has caught up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +34,12 @@ from app.lake.verdict import lsn_text
 from app.settings import Settings
 from spark_streaming.catalog import read_contract
 from spark_streaming.contract import Contract
+from spark_streaming.contract_files import ContractFileError
 from spark_streaming.envelope import HighWater, RawEvent
+from spark_streaming.masks import expected_in_silver
 from spark_streaming.naming import topic_of
+from spark_streaming.quality import ContractFolder, treat
+from spark_streaming.rules import TableRules
 
 MARKER_WAIT_S = 60.0
 TAIL_WAIT_S = 300.0
@@ -60,6 +64,9 @@ class TableAtInstant:
         version: silver's Delta version.
         rows_about: how many rows silver has.
         prediction: what silver must hold; None where the table is refused.
+        expect: what masks and empty texts, as its contract file declares them, make of a row of
+            the source (canonical texts); None: nothing.
+        masked: the masked columns.
     """
 
     contract: Contract
@@ -68,6 +75,8 @@ class TableAtInstant:
     version: int | None
     rows_about: int
     prediction: Prediction | None
+    expect: Callable[[Sequence[str | None]], tuple[str | None, ...]] | None = None
+    masked: frozenset[str] = frozenset()
 
     @property
     def table_id(self) -> str:
@@ -89,6 +98,9 @@ class Instant:
         self.snapshot = snapshot
         self.lsn = snapshot.lsn
         self._settings = settings
+        self._files = ContractFolder(
+            settings.contracts_folders, settings.secret("mask_secret").encode()
+        )
         self._lake = lake
         self._names = names
         self._consumer = consumer
@@ -133,8 +145,29 @@ class Instant:
         version = int(held.version()) if held is not None else None
         silver = SilverRows(held, contract)
         high_water = pinned.high_water if pinned else HighWater()
-        prediction = Prediction(contract, silver, self._events(name), high_water)
-        return TableAtInstant(contract, oid, held, version, silver.rows, prediction)
+        rules, secret = self._rules(contract), self._files.mask_secret
+        prediction = Prediction(
+            contract,
+            silver,
+            self._events(name),
+            high_water,
+            lambda changes: treat(changes, rules, secret)[1],
+        )
+        expect = None
+        if rules.treats_values:
+            expect = expected_in_silver(contract, rules.empty_to_null, rules.masks, secret)
+        masked = frozenset(rules.masks)
+        return TableAtInstant(contract, oid, held, version, silver.rows, prediction, expect, masked)
+
+    def _rules(self, contract: Contract) -> TableRules:
+        try:
+            return self._files.rules_of(contract)
+        except ContractFileError as error:
+            raise HeadwaterError(
+                f"the contract file of {contract.schema}.{contract.table} is wrong",
+                detail=str(error),
+                hint="what silver should hold is not known; see `./headwater contract check`",
+            ) from error
 
     def _start(self, table: str) -> dict[int, int]:
         pinned = self.pinned.get(table)

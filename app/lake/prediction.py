@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from app.lake.digest import Row
@@ -12,6 +12,7 @@ from app.lake.silver_rows import SilverRows
 from spark_streaming.canonical import canonical_row
 from spark_streaming.contract import Contract
 from spark_streaming.envelope import HighWater, RawEvent, decode
+from spark_streaming.events import Changes
 from spark_streaming.fold import Folded, fold
 
 
@@ -23,15 +24,22 @@ class Prediction:
         silver: the pinned version.
         events: the events after the pinned offsets that the instant sees.
         high_water: the positions merged into the pinned version, so that a replay is skipped.
+        treatment: what the table's contract file makes of values on their way to silver (masks).
 
     `rejected` counts the events that cannot be decoded: silver will not have them either, and
     what they should have brought shows as a difference.
     """
 
     def __init__(
-        self, contract: Contract, silver: SilverRows, events: list[RawEvent], high_water: HighWater
+        self,
+        contract: Contract,
+        silver: SilverRows,
+        events: list[RawEvent],
+        high_water: HighWater,
+        treatment: Callable[[Changes], Changes] = lambda changes: changes,
     ) -> None:
         self._contract = contract
+        self._treatment = treatment
         self._silver = silver
         self._columns = [column.name for column in contract.columns]
         self._key = [self._columns.index(name) for name in contract.key]
@@ -60,7 +68,7 @@ class Prediction:
     def _fold(self, events: list[RawEvent], high_water: HighWater) -> Folded:
         decoded = decode(events, self._contract, high_water)
         self.rejected = len(decoded.rejects)
-        return fold(decoded.changes, self._contract, self._old_rows)
+        return fold(self._treatment(decoded.changes), self._contract, self._old_rows)
 
     def _old_rows(self, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], dict[str, Any]]:
         wanted, names = set(keys), self._contract.key

@@ -96,6 +96,8 @@ class Work:
         )
         self.made_of = (at.oid, at.table_id)
         order = order_of(contract, connection)
+        if order is not None and order.column.name in at.masked:
+            order = None  # masked keys have another order than the source's
         share = sample.of(self.rows_about) if sample else 1.0
         self.parts = [WHOLE]
         if saved is not None and (saved.oid, saved.table_id) == self.made_of:
@@ -148,8 +150,9 @@ class Work:
             self.order.source_condition(ranges, instant.connection) if self.order else "true"
         )
         query = f"{source_select(contract)} where {condition}"
+        expect = at.expect or tuple
         source: Rows = lambda: progress.counted(  # noqa: E731
-            self.name, source_rows(instant.connection, query, self.source_fetch)
+            self.name, map(expect, source_rows(instant.connection, query, self.source_fetch))
         )
         silver: Rows = lambda: progress.counted(  # noqa: E731
             self.name, prediction.rows(self.order, ranges)

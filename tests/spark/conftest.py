@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from spark_streaming.lake import Lake
 from spark_streaming.session import start_session
 from spark_streaming.settings import SilverSettings, load_settings
 from spark_streaming.table import SilverTable, TableOptions
+from tests.spark.shop import Shop
 from tests.support.stack import ROOT, fresh_stack
 
 if TYPE_CHECKING:
@@ -96,3 +98,8 @@ def make_table(lake: Lake) -> MakeTable:
         return table
 
     return make
+
+
+@pytest.fixture
+def shop(lake: Lake, engine: MergeEngine, tmp_path: Path) -> Shop:
+    return Shop(lake, engine, tmp_path)

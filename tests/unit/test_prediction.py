@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, cast
 
@@ -17,8 +17,11 @@ from app.lake.silver_rows import SilverRows
 from spark_streaming.canonical import canonical_row
 from spark_streaming.contract import Contract
 from spark_streaming.envelope import HighWater, decode
-from spark_streaming.events import RawEvent
+from spark_streaming.events import Changes, RawEvent
 from spark_streaming.fold import fold
+from spark_streaming.masks import expected_in_silver
+from spark_streaming.quality import treat
+from spark_streaming.rules import TableRules
 from tests.unit.model import BAG, KEYED, Silver, Source, split
 
 SEEDS = st.integers(0, 2**32)
@@ -52,17 +55,28 @@ class RowOrder(KeyOrder):
         return lambda row: self.holds(ranges, row[0])
 
 
-def predicted(source: Source, contract: Contract, random: Random) -> Prediction:
+def unchanged(changes: Changes) -> Changes:
+    return changes
+
+
+def predicted(
+    source: Source,
+    contract: Contract,
+    random: Random,
+    treatment: Callable[[Changes], Changes] = unchanged,
+) -> Prediction:
     """Merge some of the source's events into the model; predict with the others."""
     batches = split(source.finish(), random)
     merged = random.randint(0, len(batches))
     silver, high_water = Silver(contract), HighWater()
     for batch in batches[:merged]:
         decoded = decode(batch, contract, high_water)
-        silver.merge(fold(decoded.changes, contract, silver.moved, silver.present))
+        changes = treatment(decoded.changes)
+        silver.merge(fold(changes, contract, silver.moved, silver.present))
         high_water = high_water.merge(decoded.high_water)
     later: list[RawEvent] = [event for batch in batches[merged:] for event in batch]
-    return Prediction(contract, cast(SilverRows, HeldRows(silver)), later, high_water)
+    held = cast(SilverRows, HeldRows(silver))
+    return Prediction(contract, held, later, high_water, treatment)
 
 
 def texts(source: Source, contract: Contract) -> Counter[Row]:
@@ -119,3 +133,20 @@ def test_the_ranges_of_a_prediction_are_its_rows(
     for one in ranges:
         apart.update(prediction.rows(order, [one]))
     assert apart == texts(source, KEYED)
+
+
+@settings(max_examples=60)
+@given(SEEDS, st.tuples(STEPS, STEPS), st.sampled_from([KEYED, BAG]))
+def test_masked_silver_and_masked_later_events_are_what_the_source_is_expected_to_be(
+    seed: int, steps: tuple[int, int], contract: Contract
+) -> None:
+    random = Random(seed)
+    source = history(random, contract, steps)
+    masks, empty = {"note": "hash", "big": "partial"}, ("note",)
+    rules = TableRules("public", "films", empty_to_null=empty, masks=masks)
+    prediction = predicted(source, contract, random, lambda c: treat(c, rules, b"key")[1])
+    expect = expected_in_silver(contract, empty, masks, b"key")
+    expected: Counter[Row] = Counter()
+    for row, copies in texts(source, contract).items():
+        expected[expect(row)] += copies
+    assert Counter(prediction.rows()) == expected

@@ -1,0 +1,132 @@
+"""`headwater contract`: make contract files from the source's catalog, and check them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from app.cli.printing import FORMAT_OPTION, Format, print_rows
+from app.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from spark_streaming.contract import Contract
+
+app = typer.Typer(
+    name="contract",
+    help="Contract files: what is checked and treated beyond the source's catalog.",
+    no_args_is_help=True,
+)
+
+
+@app.command("init")
+def init(
+    table: list[str] = typer.Argument(None, help="TABLE or SCHEMA.TABLE; all when left out."),
+    force: bool = typer.Option(False, "--force", help="Write over files that are there."),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Write contract files from the source's catalog, to be refined by hand.
+
+    What the source enforces (CHECK, UNIQUE, foreign keys, enums) becomes a `warn` rule.
+    """
+    from app.settings import load
+    from spark_streaming.catalog import list_tables
+    from spark_streaming.contract_files import file_name
+    from spark_streaming.contract_init import contract_text
+
+    settings = load()
+    folder = settings.contracts_dir
+    rows = []
+    with _source(settings) as connection:
+        for schema, name in _named(list_tables(connection), table or []):
+            path = folder / file_name(schema, name)
+            if path.exists() and not force:
+                rows.append((f"{schema}.{name}", str(path), "kept"))
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(contract_text(connection, schema, name), encoding="utf-8")
+            rows.append((f"{schema}.{name}", str(path), "written"))
+    print_rows(("table", "file", "outcome"), rows, fmt)
+    if any(row[2] == "kept" for row in rows):
+        print("files that are there are kept; --force writes over them", file=sys.stderr)
+
+
+@app.command("check")
+def check(
+    offline: bool = typer.Option(
+        False, "--offline", help="Without the source: names and types of columns are not checked."
+    ),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Find every mistake in the contract files, with file, line and hint; exit 1 if there is one."""
+    from app.settings import load
+    from spark_streaming.quality import check_files
+
+    settings = load()
+    folders = settings.contracts_folders
+    if offline:
+        right, problems = check_files(folders, None)
+    else:
+        with _source(settings) as connection:
+            right, problems = check_files(folders, _catalog(connection))
+    rows: list[tuple[Any, ...]] = [
+        (str(p.file), p.line, "wrong", p.message, p.hint) for p in problems
+    ]
+    rows += [(str(file.path), None, "right", None, None) for file in right]
+    print_rows(("file", "line", "verdict", "problem", "hint"), rows, fmt)
+    if not rows:
+        print(f"there are no contract files in {_listed(folders)}", file=sys.stderr)
+    raise typer.Exit(1 if problems else 0)
+
+
+def _listed(folders: list[Path]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def _source(settings: Settings) -> Any:
+    """A read-only connection to the source, as the role that captures."""
+    import psycopg
+
+    try:
+        connection = psycopg.connect(
+            settings.capture_dsn, connect_timeout=5, application_name="headwater contract"
+        )
+    except psycopg.Error as error:
+        raise HeadwaterError(
+            "the source's catalog cannot be read",
+            detail=f"{type(error).__name__}: {str(error).strip()}",
+            hint="`./headwater up` starts the source; `contract check --offline` does without it",
+        ) from error
+    connection.read_only = True
+    return connection
+
+
+def _catalog(connection: Any) -> Any:
+    from spark_streaming.catalog import read_contract
+
+    known: dict[tuple[str, str], Contract | None] = {}
+
+    def contract_of(schema: str, table: str) -> Contract | None:
+        if (schema, table) not in known:
+            known[schema, table] = read_contract(connection, schema, table)
+        return known[schema, table]
+
+    return contract_of
+
+
+def _named(tables: list[tuple[str, str]], wanted: list[str]) -> list[tuple[str, str]]:
+    if not wanted:
+        return tables
+    by_name = {f"{schema}.{table}": (schema, table) for schema, table in tables}
+    found = []
+    for name in wanted:
+        full = name if name in by_name else f"public.{name}"
+        if full not in by_name:
+            raise HeadwaterError(
+                f"the source has no table `{name}`", hint=f"it has {', '.join(by_name) or 'none'}"
+            )
+        found.append(by_name[full])
+    return found

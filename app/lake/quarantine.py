@@ -1,0 +1,189 @@
+"""Quarantine from outside of the silver job: reads its table, and asks the job for changes.
+
+Only the job writes the lake's tables: a replay or discard is an object under `requests/`, which
+the job carries out between two batches and answers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake.exceptions import TableNotFoundError
+
+from app.errors import HeadwaterError
+from app.lake.lakehouse import Lakehouse
+from app.settings import Settings
+from spark_streaming.held import Place
+from spark_streaming.lake import QUARANTINE, Lake
+from spark_streaming.quarantine import OPEN
+from spark_streaming.requests import Desk, Request, new_id
+
+COLUMNS = ("entry", "table", "key", "rule", "reason", "status", "quarantined_at")
+OUTCOME_COLUMNS = ("entry", "table", "outcome", "reason")
+_READ = ["topic", "partition", "offset", "table_name", "key", "rule", "reason", "status"]
+_READ += ["quarantined_at"]
+_POLL_S = 0.2
+
+
+def entries(
+    settings: Settings, tables: Sequence[str], *, resolved: bool, limit: int
+) -> tuple[list[tuple[Any, ...]], int]:
+    """(at most `limit` entries, newest first, as COLUMNS; how many there are)."""
+    found = _read(Lakehouse(settings).lake, tables, resolved=resolved)
+    order = [("quarantined_at", "descending"), ("topic", "ascending"), ("offset", "descending")]
+    rows = found.sort_by(order).slice(0, limit).to_pylist()
+    return [
+        (
+            entry_name(Place(row["topic"], row["partition"], row["offset"])),
+            row["table_name"],
+            row["key"],
+            row["rule"],
+            row["reason"],
+            row["status"] or OPEN,
+            row["quarantined_at"],
+        )
+        for row in rows
+    ], len(found)
+
+
+def entry_of(settings: Settings, name: str) -> dict[str, Any]:
+    """One entry whole, its event as text where it is UTF-8. Raises: HeadwaterError."""
+    place = place_named(name)
+    if place is None:
+        raise HeadwaterError(
+            f"`{name}` names no entry", hint="TOPIC/PARTITION/OFFSET, see `quarantine list`"
+        )
+    table = _table(Lakehouse(settings).lake)
+    wanted = (pc.field("partition") == place.partition) & (pc.field("offset") == place.offset)
+    rows = table.to_table(filter=wanted).to_pylist() if table is not None else []
+    rows = [row for row in rows if row["topic"] == place.topic]
+    if not rows:
+        raise HeadwaterError(f"there is no entry `{name}` in quarantine")
+    row = rows[-1]
+    raw = {part: row.pop(f"raw_{part}") for part in ("key", "value", "headers")}
+    row["status"] = row["status"] or OPEN
+    return {
+        "entry": name,
+        **row,
+        "raw_key": _text(raw["key"]),
+        "raw_value": _text(raw["value"]),
+        "raw_headers": raw["headers"],
+    }
+
+
+def resolve(
+    settings: Settings,
+    action: str,
+    what: Sequence[str],
+    *,
+    everything: bool,
+    wait_s: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[tuple[str, str, str, str]]:
+    """Ask the silver job to replay or discard entries, and wait for what became of them.
+
+    Args:
+        what: silver tables and entries.
+    Returns: rows as OUTCOME_COLUMNS. Raises: HeadwaterError where nothing is named, or where no
+        answer comes within `wait_s`.
+    """
+    if not what and not everything:
+        hint = "name tables or entries of `quarantine list`, or give --all"
+        raise HeadwaterError(f"nothing is named to {action}", hint=hint)
+    lake = Lakehouse(settings).lake
+    tables, places = _named(lake, what)
+    request = Request(
+        new_id(datetime.now(timezone.utc), uuid.uuid4().hex),
+        cast(Literal["replay", "discard"], action),
+        tuple(tables),
+        tuple(places),
+    )
+    desk = Desk(lake)
+    desk.ask(request)
+    deadline = clock() + wait_s
+    while (answer := desk.answer_to(request.id)) is None:
+        if clock() > deadline:
+            raise HeadwaterError(
+                f"the silver job has not answered within {wait_s:g} s",
+                detail=f"the request {request.id} waits in the lake and will be carried out",
+                hint="see `./headwater status silver`",
+            )
+        time.sleep(_POLL_S)
+    if answer.error:
+        raise HeadwaterError(f"`quarantine {action}` failed", detail=answer.error)
+    return [(entry_name(o.place), o.table, o.outcome, o.reason) for o in answer.outcomes]
+
+
+def entry_name(place: Place) -> str:
+    """An entry as users name it."""
+    return f"{place.topic}/{place.partition}/{place.offset}"
+
+
+def place_named(name: str) -> Place | None:
+    """The entry of a name; None where it is none."""
+    topic, _, rest = name.partition("/")
+    partition, _, offset = rest.partition("/")
+    if topic and partition.isdecimal() and offset.isdecimal():
+        return Place(topic, int(partition), int(offset))
+    return None
+
+
+def _named(lake: Lake, what: Sequence[str]) -> tuple[list[str], list[Place]]:
+    """Tables and places. A table's open entries by name, where entries are named beside it."""
+    places = [place for name in what if (place := place_named(name)) is not None]
+    tables = [name for name in what if place_named(name) is None]
+    found = _read(lake, tables, resolved=False)
+    known = set(found["table_name"].to_pylist())
+    for table in tables:
+        if table not in known:
+            raise HeadwaterError(f"there is no open entry of table `{table}` in quarantine")
+    if not places:
+        return tables, []
+    every = _read(lake, [], resolved=False).select(["topic", "partition", "offset", "table_name"])
+    owners = {
+        Place(r["topic"], r["partition"], r["offset"]): r["table_name"] for r in every.to_pylist()
+    }
+    for place in places:
+        if place not in owners:
+            raise HeadwaterError(f"there is no open entry `{entry_name(place)}` in quarantine")
+    places += [place for place, table in owners.items() if table in tables]
+    return sorted({owners[place] for place in places}), places
+
+
+def _table(lake: Lake) -> Any:
+    try:
+        return lake.table(QUARANTINE).to_pyarrow_dataset()
+    except TableNotFoundError:
+        return None
+
+
+def _read(lake: Lake, tables: Sequence[str], *, resolved: bool) -> pa.Table:
+    dataset = _table(lake)
+    if dataset is None:
+        return pa.table({name: pa.array([], pa.string()) for name in _READ})
+    found = dataset.to_table(columns=[name for name in _READ if name in dataset.schema.names])
+    if "status" not in found.column_names:  # made by an earlier release
+        found = found.append_column("status", pa.nulls(len(found), pa.string()))
+    status = pc.fill_null(found["status"].cast(pa.string()), OPEN)
+    if not resolved:
+        found = found.filter(pc.equal(status, OPEN))
+    if tables:
+        names = found["table_name"].cast(pa.string())
+        found = found.filter(pc.is_in(names, value_set=pa.array(list(tables), pa.string())))
+    return found
+
+
+def _text(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return json.dumps({"hex": value.hex()})

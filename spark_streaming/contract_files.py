@@ -1,0 +1,261 @@
+"""Contract files: what a user adds, by hand, to what the source's catalog says of a table.
+
+One file a table, `<schema>.<table>.toml`; this module reads it and finds what is wrong with it by
+itself. `rules.bind` then holds it against the table's columns.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote
+
+import tomli
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from spark_streaming.toml_lines import key_lines, line_of
+
+Action = Literal["warn", "quarantine", "fail"]
+Mask = Literal["hash", "redact", "partial"]
+Policy = Literal["evolve", "quarantine", "fail", "new_version"]
+Scalar = bool | int | float | str | dt.datetime | dt.date
+FILE_BYTES_MAX = 1 << 20
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a contract file: where, what is wrong, and what to write instead."""
+
+    file: Path
+    line: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.file}:{self.line}: {self.message}"
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class ContractFileError(Exception):
+    """A contract file is wrong; `problems` has each mistake with its place."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = list(problems)
+
+
+def _seconds(value: object) -> object:
+    found = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+    )
+    if found is None or found.group(2) not in _UNITS:
+        raise ValueError('a duration is a number with a unit, as "500ms", "5s" or "10min"')
+    return float(found.group(1)) * _UNITS[found.group(2)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ColumnRules(_Closed):
+    """`[columns.NAME]`: rules and treatment of one column.
+
+    `action` holds for the column's rules; by default it is `quarantine`, and `warn` for
+    `references` and `unique`, which depend on other rows.
+    """
+
+    description: str = ""
+    not_null: bool = False
+    not_empty: bool = False
+    min: Scalar | None = None
+    max: Scalar | None = None
+    values: list[Scalar] | None = Field(default=None, min_length=1)
+    references: str | None = Field(default=None, pattern=r"^[^.]+(\.[^.]+){1,2}$")
+    unique: bool = False
+    action: Action | None = None
+    empty: Literal["keep", "null"] = "keep"
+    mask: Mask | None = None
+
+
+class Expectation(_Closed):
+    """`[[expectations]]`: an SQL condition that each row must not make false."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    condition: str = Field(min_length=1)
+    action: Action = "quarantine"
+    description: str = ""
+
+
+class UniqueColumns(_Closed):
+    """`[[unique]]`: no two rows share the values of these columns (a business key)."""
+
+    columns: list[str] = Field(min_length=1)
+    action: Action = "warn"
+
+
+class Evolution(_Closed):
+    """`[evolution]`: what happens when the source's table changes; None: the default."""
+
+    add_column: Policy | None = None
+    drop_column: Policy | None = None
+    rename_column: Policy | None = None
+    widen_type: Policy | None = None
+    incompatible_change: Policy | None = None
+    key_change: Policy | None = None
+    table_added: Policy | None = None
+    table_dropped: Policy | None = None
+    table_recreated: Policy | None = None
+    table_truncated: Policy | None = None
+    replica_identity: Policy | None = None
+    enum_value: Policy | None = None
+
+
+class Refinements(_Closed):
+    """The content of a contract file. `freshness` is the target in seconds, written "5s"."""
+
+    description: str = ""
+    freshness: Annotated[float, BeforeValidator(_seconds)] | None = None
+    columns: dict[str, ColumnRules] = Field(default_factory=dict)
+    expectations: list[Expectation] = Field(default_factory=list)
+    unique: list[UniqueColumns] = Field(default_factory=list)
+    evolution: Evolution = Evolution()
+
+
+@dataclass(frozen=True)
+class ContractFile:
+    """A file that was read: its table, its content, and where each key stands."""
+
+    path: Path
+    schema: str
+    table: str
+    content: Refinements
+    lines: dict[tuple[str | int, ...], int]
+
+    def problem(self, place: Sequence[str | int], message: str, hint: str = "") -> Problem:
+        """A mistake at the key `place`, e.g. ("columns", "email", "mask")."""
+        return Problem(self.path, line_of(self.lines, place), message, hint)
+
+
+def file_name(schema: str, table: str) -> str:
+    """The name of a table's contract file; characters beyond letters, digits, `_-` as %XX."""
+    return ".".join(quote(part, safe=" ").replace(".", "%2E") for part in (schema, table)) + ".toml"
+
+
+def folders_of(setting: str) -> list[Path]:
+    """The folders in a setting, separated as in PATH; of two files of one table the first counts."""
+    return [Path(part).expanduser() for part in setting.split(os.pathsep) if part]
+
+
+def find_files(folders: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], list[Problem]]:
+    """The contract files of these folders: (schema, table) → the file that counts.
+
+    And a problem for each `.toml` file whose name is no table's.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    problems: list[Problem] = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            schema, dot, table = path.name.removesuffix(".toml").partition(".")
+            if not dot or not schema or not table or "." in table:
+                hint = "name it <schema>.<table>.toml, as public.orders.toml"
+                problems.append(Problem(path, 1, f"`{path.name}` names no table", hint))
+                continue
+            found.setdefault((unquote(schema), unquote(table)), path)
+    return found, problems
+
+
+def read_file(path: Path) -> ContractFile:
+    """Read one contract file. Raises: ContractFileError with each mistake, its line and a hint."""
+    schema, _, table = path.name.removesuffix(".toml").partition(".")
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ContractFileError([Problem(path, 1, f"larger than {FILE_BYTES_MAX} bytes")])
+        text = path.read_text(encoding="utf-8")
+        given = tomli.loads(text)
+    except OSError as error:
+        raise ContractFileError([Problem(path, 1, f"cannot be read: {error}")]) from error
+    except UnicodeDecodeError as error:
+        raise ContractFileError([Problem(path, 1, f"is not UTF-8: {error}")]) from error
+    except tomli.TOMLDecodeError as error:
+        problem = Problem(path, error.lineno, f"not TOML: {error.msg} (column {error.colno})")
+        raise ContractFileError([problem]) from error
+    lines = key_lines(text)
+    try:
+        content = Refinements.model_validate(given)
+    except ValidationError as error:
+        raise ContractFileError(_problems(path, lines, error)) from None
+    return ContractFile(path, unquote(schema), unquote(table), content, lines)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the one that was meant, or all."""
+    names = list(known)
+    guess = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean `{guess[0]}`?" if guess else f"known are {', '.join(names)}"
+
+
+def _problems(
+    path: Path, lines: dict[tuple[str | int, ...], int], error: ValidationError
+) -> list[Problem]:
+    found: dict[tuple[str | int, ...], Problem] = {}
+    for item in error.errors(include_url=False):
+        # Behind a scalar's place pydantic names the types it tried: those are no keys.
+        place = _place(item["loc"], item["type"], lines)
+        name = ".".join(str(part) for part in place)
+        line = line_of(lines, place)
+        message, hint = f"`{name}`: {item['msg']}", ""
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key `{place[-1]}`"
+            hint = near(str(place[-1]), _model_at(place).model_fields)
+        elif item["type"] == "value_error":
+            message = f"`{name}`: {item['ctx']['error']}"
+        elif item["type"] == "missing":
+            message = f"`{name}` is missing"
+        elif item["type"] == "literal_error":
+            message = f"`{name}` cannot be {item['input']!r}"
+            hint = f"one of {item['ctx']['expected']}"
+        elif item["type"] == "string_pattern_mismatch":
+            message = f"`{name}` cannot be {item['input']!r}"
+            hint = _PATTERN_HINTS.get(str(place[-1]), "")
+        else:
+            if place[-1] in ("min", "max", "values"):
+                message = f"`{name}`: numbers, text or dates are expected"
+            hint = f"it is {item['input']!r} ({type(item['input']).__name__}) here"
+        found.setdefault(place, Problem(path, line, message, hint))
+    return sorted(found.values(), key=lambda problem: problem.line)
+
+
+_PATTERN_HINTS = {
+    "name": "a name is lower-case letters, digits and `_`, at most 63",
+    "references": 'write "table.column" or "schema.table.column"',
+}
+
+
+def _place(
+    loc: tuple[int | str, ...], kind: str, lines: dict[tuple[str | int, ...], int]
+) -> tuple[str | int, ...]:
+    if kind in ("extra_forbidden", "missing"):
+        return loc
+    end = len(loc)
+    while end > 1 and loc[:end] not in lines:
+        end -= 1
+    return loc[:end]
+
+
+def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
+    if len(place) > 2 and place[0] == "columns":
+        return ColumnRules
+    inner: dict[Any, type[BaseModel]] = {
+        "expectations": Expectation,
+        "unique": UniqueColumns,
+        "evolution": Evolution,
+    }
+    return inner.get(place[0], Refinements) if len(place) > 1 else Refinements

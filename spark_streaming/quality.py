@@ -1,0 +1,180 @@
+"""The contract files of a running job: read, held against each table, and read again when changed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from spark_streaming.contract import Contract
+from spark_streaming.contract_files import (
+    ContractFile,
+    ContractFileError,
+    Problem,
+    find_files,
+    read_file,
+)
+from spark_streaming.events import Changes
+from spark_streaming.masks import treated
+from spark_streaming.rules import TableRules, bind, no_rules
+
+log = logging.getLogger(__name__)
+# How often the folders are looked at; a look is a listing and a `stat` a file.
+RELOAD_S = 2.0
+Stamp = tuple[str, int, int]
+
+
+class ContractFolder:
+    """The contract files in some folders. Safe for use by several threads.
+
+    Args:
+        folders: of two files of one table, the one in the first folder counts.
+        mask_secret: the key of the `hash` mask.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path] = (),
+        mask_secret: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folders = list(folders)
+        self.mask_secret = mask_secret
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._looked_at = -RELOAD_S
+        self._stamps: dict[tuple[str, str], Stamp] = {}
+        self._files: dict[tuple[str, str], ContractFile | ContractFileError] = {}
+        self._bound: dict[tuple[str, str], tuple[Contract, TableRules | ContractFileError]] = {}
+
+    def rules_of(self, contract: Contract) -> TableRules:
+        """The rules of a table; none where it has no file.
+
+        Raises: ContractFileError where its file is wrong, or does not fit the table's columns.
+        """
+        table = (contract.schema, contract.table)
+        with self._lock:
+            self._look()
+            file = self._files.get(table)
+            if file is None:
+                return no_rules(*table)
+            known = self._bound.get(table)
+            if known is None or known[0] != contract:
+                known = (contract, self._bind(file, contract))
+                self._bound[table] = known
+        if isinstance(known[1], ContractFileError):
+            raise known[1]
+        return known[1]
+
+    def stamp(self, schema: str, table: str) -> str:
+        """What changes when a table's file does; empty where it has none."""
+        with self._lock:
+            self._look()
+            return " ".join(map(str, self._stamps.get((schema, table), ())))
+
+    def _bind(
+        self, file: ContractFile | ContractFileError, contract: Contract
+    ) -> TableRules | ContractFileError:
+        if isinstance(file, ContractFileError):
+            return file
+        try:
+            rules = bind(file, contract)
+        except ContractFileError as error:
+            return error
+        if "hash" in rules.masks.values() and not self.mask_secret:
+            name = next(name for name, mask in rules.masks.items() if mask == "hash")
+            hint = "`headwater up` sets HEADWATER_MASK_SECRET"
+            place = ("columns", name, "mask")
+            return ContractFileError([file.problem(place, "there is no secret to hash with", hint)])
+        return rules
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._looked_at < RELOAD_S:
+            return
+        self._looked_at = now
+        found, _ = find_files(self._folders)
+        stamps: dict[tuple[str, str], Stamp] = {}
+        for table, path in found.items():
+            try:
+                facts = path.stat()
+            except FileNotFoundError:  # it went between the listing and this
+                continue
+            stamps[table] = (str(path), facts.st_mtime_ns, facts.st_size)
+        for table in self._stamps.keys() | stamps.keys():
+            if self._stamps.get(table) != stamps.get(table):
+                self._read(table, found.get(table) if table in stamps else None)
+        self._stamps = stamps
+
+    def _read(self, table: tuple[str, str], path: Path | None) -> None:
+        self._bound.pop(table, None)
+        if path is None:
+            self._files.pop(table, None)
+            log.info("contract file of %s.%s is gone", *table)
+            return
+        try:
+            self._files[table] = read_file(path)
+            log.info("contract file %s is read", path)
+        except ContractFileError as error:
+            self._files[table] = error
+            log.error("contract file is wrong\n%s", error)
+
+
+def treat(changes: Changes, rules: TableRules, secret: bytes) -> tuple[Changes, Changes]:
+    """(the changes that the rules see, the changes that silver gets), by `masks.treated`."""
+    if not rules.treats_values:
+        return changes, changes
+    plain, masked = treated(changes.images, rules.empty_to_null, rules.masks, secret)
+    return replace(changes, images=plain), replace(changes, images=masked)
+
+
+def check_files(
+    folders: Sequence[Path], contract_of: Callable[[str, str], Contract | None] | None
+) -> tuple[list[ContractFile], list[Problem]]:
+    """Read and judge all contract files of some folders.
+
+    Args:
+        contract_of: the table as the source has it now; None: without columns to compare with.
+    Returns: (files that are right, mistakes of the others).
+    """
+    found, problems = find_files(folders)
+    right = []
+    for (schema, table), path in sorted(found.items()):
+        try:
+            file = read_file(path)
+            if contract_of is not None:
+                contract = contract_of(schema, table)
+                if contract is None:
+                    told = f"the source has no table {schema}.{table}"
+                    hint = "a contract of no table has no effect: rename or remove the file"
+                    raise ContractFileError([Problem(path, 1, told, hint)])
+                problems += _unknown_targets(file, contract, contract_of)
+            right.append(file)
+        except ContractFileError as error:
+            problems += error.problems
+    wrong = {problem.file for problem in problems}
+    return [file for file in right if file.path not in wrong], problems
+
+
+def _unknown_targets(
+    file: ContractFile,
+    contract: Contract,
+    contract_of: Callable[[str, str], Contract | None],
+) -> list[Problem]:
+    """Mistakes of a file against its own table, and references to what is not there."""
+    problems = []
+    for reference in bind(file, contract).references:
+        place = ("columns", reference.column, "references")
+        target = contract_of(reference.schema, reference.table)
+        if target is None:
+            told = f"the source has no table {reference.schema}.{reference.table}"
+            problems.append(file.problem(place, told))
+        elif reference.target not in target.by_name:
+            told = (
+                f"there is no column `{reference.target}` in {reference.schema}.{reference.table}"
+            )
+            problems.append(file.problem(place, told, f"it has {', '.join(target.by_name)}"))
+    return problems

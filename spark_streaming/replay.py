@@ -1,0 +1,225 @@
+"""Replay: events from quarantine into silver, after a fix of the contract or by a newer event.
+
+The order is kept by three things:
+- An entry that a later event of its row has made out of date is `superseded` when that event
+  passes (see `held`): also when it deletes the row, which silver could not tell afterwards.
+- All open entries of a row go together, and are folded as one batch's would be: the last one
+  counts, and takes what it leaves out from the ones before it.
+- What comes of it replaces a row only where its own LSN is not lower (`screen.at_lsn`).
+The job runs this between two batches, so nothing is merged meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from spark_streaming.contract import Contract
+from spark_streaming.contract_files import ContractFileError
+from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
+from spark_streaming.envelope import decode
+from spark_streaming.events import Decoded, RawEvent, RawKey
+from spark_streaming.fold import Folded
+from spark_streaming.gate import Gate
+from spark_streaming.held import Holds, Place, describe, place_of
+from spark_streaming.lookup import lsns_of, present_keys, values_of
+from spark_streaming.lookups import reference_findings
+from spark_streaming.position import HighWater
+from spark_streaming.quarantine import DISCARDED, OPEN, REPLAYED, SUPERSEDED
+from spark_streaming.requests import Answer, Outcome, Request
+from spark_streaming.screen import Screened, at_lsn, held_columns, screen
+from spark_streaming.topics import Topic, Topics
+
+log = logging.getLogger(__name__)
+# So many rows are merged at once: events of a row stay together.
+ROWS_MAX = 5_000
+
+
+@dataclass
+class _Table:
+    """One table's unresolved entries: by row, in the order of their offsets."""
+
+    topic: Topic
+    contract: Contract
+    rows: dict[RawKey, list[RawEvent]] = field(default_factory=dict)
+    discarded: Holds = field(default_factory=Holds)
+
+
+class Replay:
+    """Carries out requests about quarantine, in the process that writes silver."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        topics: Topics,
+        choose: Callable[[Folded], MergeEngine],
+        is_stopped: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._is_stopped = is_stopped
+        self._gate = gate
+        self._topics = topics
+        self._choose = choose
+        self.merged: list[tuple[Topic, MergeResult, str]] = []
+
+    def carry_out(self, request: Request) -> Answer:
+        """Do what is asked; what fails is told in the answer, and entries stay open."""
+        try:
+            tables = request.tables or tuple(sorted(self._gate.quarantine.open_tables()))
+            outcomes: list[Outcome] = []
+            for name in tables:
+                outcomes += self._one_table(name, request)
+            return Answer(outcomes)
+        except Exception as error:  # noqa: BLE001 - the asker is told, and the batches go on
+            log.warning("request %s failed: %s: %s", request.id, type(error).__name__, error)
+            return Answer([], f"{type(error).__name__}: {error}")
+
+    def _one_table(self, name: str, request: Request) -> list[Outcome]:
+        table = self._open(name, set(request.places))
+        if table is None:
+            return []
+        if request.action == "discard":
+            places = [place_of(event) for events in table.rows.values() for event in events]
+            self._gate.quarantine.close(places, DISCARDED)
+            return [Outcome(name, place, "discarded") for place in places]
+        reason = ""
+        if self._is_stopped(table.topic.name):
+            # Its later events are not merged yet: nobody knows what they will close.
+            reason = "the table is stopped; `headwater resume` it first"
+        elif table.contract.is_bag:
+            reason = (
+                "the table has no key: whether later events took the row away cannot be told; "
+                "ask for a new snapshot of the table instead"
+            )
+        if reason:
+            events = [event for some in table.rows.values() for event in some]
+            return [Outcome(name, place_of(event), "open", reason) for event in events]
+        outcomes = []
+        rows = list(table.rows.values())
+        for start in range(0, len(rows), ROWS_MAX):
+            events = [event for some in rows[start : start + ROWS_MAX] for event in some]
+            outcomes += self._merge(table, events)
+        return outcomes
+
+    def _open(self, name: str, wanted: set[Place]) -> _Table | None:
+        """A table's open entries, or those of the rows that the wanted ones belong to."""
+        table: _Table | None = None
+        named: set[RawKey] = set()
+        for held in self._gate.quarantine.unresolved(name):
+            if table is None:
+                topic = self._topics.resolve(held.event.topic, [held.event])
+                if topic.contract is None or topic.silver is None:
+                    raise ValueError(f"table {name} is not merged: {topic.refusal}")
+                table = _Table(topic, topic.contract)
+            if held.status != OPEN:
+                table.discarded.add([held.event], table.contract)
+                continue
+            key, entry = describe(held.event, table.contract)
+            if entry.place in wanted:
+                named.add(key)
+            table.rows.setdefault(key, []).append(held.event)
+        if table is not None:
+            for key, events in list(table.rows.items()):
+                if wanted and key not in named:
+                    del table.rows[key]
+                else:
+                    once = {place_of(event): event for event in events}
+                    table.rows[key] = sorted(once.values(), key=place_of)
+        return table
+
+    def _merge(self, table: _Table, events: list[RawEvent]) -> list[Outcome]:
+        topic, silver = table.topic, table.topic.silver
+        assert silver is not None
+        name = topic.silver_name
+        try:
+            rules = self._gate.contracts.rules_of(table.contract)
+        except ContractFileError as error:
+            return [Outcome(name, place_of(e), "open", str(error)) for e in events]
+        decoded = self._decode(table, events)
+        fresh = Holds()
+        fresh.add([reject.event for reject in decoded.rejects], table.contract)
+        with silver.lock:
+            screened = screen(
+                decoded,
+                table.contract,
+                rules,
+                self._gate.contracts.mask_secret,
+                lambda keys: values_of(silver, keys),
+                lambda keys: present_keys(silver, keys),
+                held_columns(table.discarded, fresh),
+                silver.handle,
+            )
+        if rules.references and len(screened.folded.rows):
+            found = reference_findings(
+                screened.folded, rules, self._topics.open_silver, lambda *_: None
+            )
+            screened.conclude(table.contract, rules, found)
+        if screened.failure:
+            return [Outcome(name, place_of(e), "open", screened.failure) for e in events]
+        outcomes = self._judged(table, events, screened)
+        if len(screened.folded.rows) or screened.folded.truncate_lsn is not None:
+            engine = self._choose(screened.folded)
+            # Its own each time: to merge the same rows again changes nothing, but a request that
+            # was cut goes on with fewer rows, and must not be taken for the first time's.
+            commit = Commit(f"headwater:replay:{uuid.uuid4().hex}", 0)
+            with silver.lock:
+                result = engine.merge(silver, screened.folded, commit)
+            self.merged.append((topic, result, engine.name))
+        for status in (REPLAYED, SUPERSEDED):
+            places = [o.place for o in outcomes if o.outcome == status]
+            self._gate.quarantine.close(places, status)
+            self._gate.holds(topic).remove(places)
+        return outcomes
+
+    def _decode(self, table: _Table, events: list[RawEvent]) -> Decoded:
+        # Without marks: what was read before is no replay here.
+        decoded = decode(events, table.contract, HighWater())
+        if self._topics.follow(table.topic, decoded.unknown_columns, decoded.stale_columns):
+            assert table.topic.contract is not None
+            table.contract = table.topic.contract
+            decoded = decode(events, table.contract, HighWater())
+        return at_lsn(decoded)
+
+    def _judged(
+        self, table: _Table, events: Iterable[RawEvent], screened: Screened
+    ) -> list[Outcome]:
+        """What becomes of each event: still broken, older than what silver gets, or merged."""
+        name = table.topic.silver_name
+        reasons = {place_of(r.event): f"{r.rule}: {r.reason}" for r in screened.rejects}
+        origin = screened.folded.origin
+        finals = {change.key: change for change in origin.changes} if origin is not None else {}
+        older = self._older_than_silver(table, screened)
+        stuck: dict[RawKey, str] = {}
+        keys = [describe(event, table.contract)[0] for event in events]
+        for event, key in zip(events, keys, strict=True):
+            if place_of(event) in reasons:
+                stuck[key] = reasons[place_of(event)]
+        outcomes = []
+        for event, key in zip(events, keys, strict=True):
+            place, final = place_of(event), finals.get(key)
+            if final is None:
+                reason = reasons.get(place) or stuck.get(key) or "it changes no row any more"
+                outcomes.append(Outcome(name, place, "open", reason))
+            elif place in reasons and place.offset > final.event.offset:
+                outcomes.append(Outcome(name, place, "open", reasons[place]))
+            elif place in reasons or key in older:
+                outcomes.append(Outcome(name, place, "superseded"))
+            else:
+                outcomes.append(Outcome(name, place, "replayed"))
+        return outcomes
+
+    def _older_than_silver(self, table: _Table, screened: Screened) -> set[RawKey]:
+        """The rows that silver has in a newer state; the merge leaves them as they are."""
+        origin, silver = screened.folded.origin, table.topic.silver
+        if origin is None or silver is None:
+            return set()
+        names = list(table.contract.key)
+        rows = screened.folded.rows.select([*names, "_lsn"]).to_pylist()
+        keys = [tuple(row[name] for name in names) for row in rows]
+        lsns = lsns_of(silver, keys)
+        return {
+            change.key
+            for change, key, row in zip(origin.changes, keys, rows, strict=True)
+            if lsns.get(key, -1) > row["_lsn"]
+        }

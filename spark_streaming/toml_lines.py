@@ -1,0 +1,81 @@
+"""Where the keys of a TOML text stand, so that a mistake can be told with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+Path = tuple[str | int, ...]
+
+_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_HEADER = re.compile(rf"^\s*\[({_DOTTED})\]")
+_ARRAY_HEADER = re.compile(rf"^\s*\[\[\s*({_DOTTED})\s*\]\]")
+_KEY = re.compile(rf"^\s*({_DOTTED})\s*=")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'')
+
+
+def key_lines(text: str) -> dict[Path, int]:
+    """The line (from 1) of each table header and key, by path; arrays of tables count from 0.
+
+    Keys inside inline tables and multi-line values are not told apart: the line of the key that
+    holds them stands for them.
+    """
+    lines: dict[Path, int] = {(): 1}
+    table: Path = ()
+    counts: dict[Path, int] = {}
+    quote, depth = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if quote or depth > 0:
+            quote, depth = _continued(line, quote, depth)
+            continue
+        if found := _ARRAY_HEADER.match(line):
+            name = _parts(found.group(1))
+            table = (*name, counts.get(name, 0))
+            counts[name] = counts.get(name, 0) + 1
+            lines.setdefault(name, number)
+            lines[table] = number
+        elif found := _HEADER.match(line):
+            table = _parts(found.group(1))
+            for end in range(1, len(table) + 1):
+                lines.setdefault(table[:end], number)
+        elif found := _KEY.match(line):
+            path = (*table, *_parts(found.group(1)))
+            for end in range(len(table) + 1, len(path) + 1):
+                lines.setdefault(path[:end], number)
+            quote, depth = _continued(line[found.end() :], "", 0)
+    return lines
+
+
+def line_of(lines: dict[Path, int], path: Sequence[str | int]) -> int:
+    """The line of a path, or of the nearest thing around it."""
+    place = tuple(path)
+    while place not in lines:
+        place = place[:-1]
+    return lines[place]
+
+
+def _continued(line: str, quote: str, depth: int) -> tuple[str, int]:
+    """Whether a value goes on after this line: in which quotes, and how many brackets deep."""
+    rest = line
+    while rest:
+        if quote:
+            _, found, rest = rest.partition(quote)
+            if not found:
+                return quote, depth
+            quote = ""
+            continue
+        opening = re.search(r'"""|\'\'\'', rest)
+        plain = rest[: opening.start()] if opening else rest
+        plain = _STRING.sub("", plain).split("#")[0]
+        depth += plain.count("[") - plain.count("]")
+        if opening is None:
+            return "", max(depth, 0)
+        quote, rest = opening.group(), rest[opening.end() :]
+    return quote, max(depth, 0)
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(
+        part[1:-1] if part[0] in "\"'" else part for part in re.findall(_PART, dotted.strip())
+    )

@@ -1,0 +1,138 @@
+"""Contracts and quarantine on the whole chain, by the commands that users type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 120.0
+
+
+@pytest.fixture
+def folder(stack: Stack) -> Iterator[Path]:
+    """The stack's own folder of contract files; emptied afterwards."""
+    folder = stack.settings.contracts_dir
+    folder.mkdir(exist_ok=True)
+    yield folder
+    for path in folder.glob("*.toml"):
+        path.unlink()
+
+
+def rows_as_json(stack: Stack, *words: str, expect: int | None = 0) -> list[dict[str, Any]]:
+    return list(json.loads(stack.run(*words, "--format", "json", expect=expect).stdout))
+
+
+def await_rows(stack: Stack, table: str, wanted: list[tuple[Any, ...]]) -> None:
+    until(
+        lambda: sorted(stack.query(f"SELECT id, v, big FROM silver.{table}")),
+        lambda rows: rows == wanted,
+        within_s=SOON_S,
+        what=f"the rows of {table}",
+        every_s=0.5,
+    )
+
+
+def quarantined(stack: Stack, table: str, count: int) -> list[dict[str, Any]]:
+    return until(
+        lambda: rows_as_json(stack, "quarantine", "list", table),
+        lambda rows: len(rows) == count,
+        within_s=SOON_S,
+        what=f"{count} entries of {table}",
+        every_s=0.5,
+    )
+
+
+def test_broken_rows_wait_in_quarantine_and_a_replay_keeps_the_order(
+    stack: Stack, folder: Path
+) -> None:
+    file = folder / "public.kiosk.toml"
+    file.write_text("[columns.v]\nmin = 1\n[columns.big]\nvalues = ['a']\naction = 'warn'\n")
+    with stack.source() as source:
+        source.execute("CREATE TABLE kiosk (id int PRIMARY KEY, v int, big text)")
+        source.execute("INSERT INTO kiosk VALUES (1, 1, 'a'), (2, 2, 'b'), (3, -3, 'c')")
+        await_rows(stack, "kiosk", [(1, 1, "a"), (2, 2, "b")])
+        source.execute("UPDATE kiosk SET v = -1 WHERE id = 1")
+        source.execute("UPDATE kiosk SET v = -2 WHERE id = 2")
+        quarantined(stack, "kiosk", 3)
+        source.execute("DELETE FROM kiosk WHERE id = 2")
+        [first, third] = sorted(quarantined(stack, "kiosk", 2), key=lambda row: row["key"])
+        assert (first["rule"], first["key"]) == ("v_range", '{"id":1}')
+        shown = json.loads(
+            stack.run("quarantine", "show", third["entry"], "--format", "json").stdout
+        )
+        assert json.loads(shown["raw_value"])["after"] == {"id": 3, "v": -3, "big": "c"}
+        await_rows(stack, "kiosk", [(1, 1, "a")])
+        file.write_text("[columns.v]\nmin = -9\n")
+        until(
+            lambda: rows_as_json(stack, "quarantine", "replay", "kiosk", expect=None),
+            lambda rows: {row["outcome"] for row in rows} == {"replayed"},
+            within_s=SOON_S,
+            what="a replay under the mended contract",
+        )
+    await_rows(stack, "kiosk", [(1, -1, "a"), (3, -3, "c")])
+    stack.verify("kiosk")
+    counted = stack.query(
+        "SELECT rule, action, sum(rows_broken) FROM ops.expectations "
+        "WHERE table_name = 'kiosk' GROUP BY 1, 2 ORDER BY 1"
+    )
+    rules = [tuple(row[:2]) for row in counted]
+    assert rules == [("big_values", "warn"), ("v_range", "quarantine")]
+    assert counted[1][2] == 3
+
+
+def test_fail_stops_one_table_until_its_contract_is_mended(stack: Stack, folder: Path) -> None:
+    file = folder / "public.booth.toml"
+    file.write_text("[columns.v]\nmin = 1\naction = 'fail'\n")
+    with stack.source() as source:
+        source.execute("CREATE TABLE booth (id int PRIMARY KEY, v int, big text)")
+        source.execute("CREATE TABLE stall (id int PRIMARY KEY, v int, big text)")
+        source.execute("INSERT INTO booth VALUES (1, 1, 'a')")
+        await_rows(stack, "booth", [(1, 1, "a")])
+        source.execute("INSERT INTO booth VALUES (2, -2, 'b')")
+        source.execute("INSERT INTO stall VALUES (1, 1, 'a')")
+        await_rows(stack, "stall", [(1, 1, "a")])
+        until(
+            lambda: stack.query("SELECT state FROM ops.freshness WHERE table_name = 'booth'"),
+            lambda rows: [tuple(row) for row in rows] == [("stopped",)],
+            within_s=SOON_S,
+            what="the stopped table in ops.freshness",
+        )
+        file.unlink()
+        source.execute("INSERT INTO stall VALUES (2, 2, 'b')")
+    await_rows(stack, "stall", [(1, 1, "a"), (2, 2, "b")])
+    await_rows(stack, "booth", [(1, 1, "a"), (2, -2, "b")])
+    stack.verify("booth", "stall")
+
+
+def test_masked_values_never_reach_silver(stack: Stack, folder: Path) -> None:
+    (folder / "public.guests.toml").write_text("[columns.big]\nmask = 'partial'\n")
+    with stack.source() as source:
+        source.execute("CREATE TABLE guests (id int PRIMARY KEY, v int, big text)")
+        source.execute("INSERT INTO guests VALUES (1, 1, 'ada@example.com')")
+    await_rows(stack, "guests", [(1, 1, "a***@example.com")])
+    stack.verify("guests")
+
+
+def test_what_init_writes_for_the_whole_source_passes_the_check(stack: Stack, folder: Path) -> None:
+    written = rows_as_json(stack, "contract", "init")
+    assert {"public.ratings", "public.payments"} <= {row["table"] for row in written}
+    checked = rows_as_json(stack, "contract", "check")
+    assert {row["verdict"] for row in checked} == {"right"}
+    assert all(Path(row["file"]).parent == folder for row in checked)
+    again = rows_as_json(stack, "contract", "init", "ratings")
+    assert [row["outcome"] for row in again] == ["kept"]
+    # Of a table without changes: the job reads the files too, and would stop one that has some.
+    (folder / "public.genres.toml").write_text("\n[columns.nam]\nnot_null = true\n")
+    [wrong] = [
+        row
+        for row in rows_as_json(stack, "contract", "check", expect=1)
+        if row["verdict"] == "wrong"
+    ]
+    assert (wrong["line"], wrong["hint"]) == (2, "did you mean `name`?")
