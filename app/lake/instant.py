@@ -40,6 +40,7 @@ from spark_streaming.masks import expected_in_silver
 from spark_streaming.naming import topic_of
 from spark_streaming.quality import ContractFolder, treat
 from spark_streaming.rules import TableRules
+from spark_streaming.stopped import FAILING, STOPPED
 
 MARKER_WAIT_S = 60.0
 TAIL_WAIT_S = 300.0
@@ -63,7 +64,8 @@ class TableAtInstant:
         silver: what is pinned; None where silver has nothing of it yet.
         version: silver's Delta version.
         rows_about: how many rows silver has.
-        prediction: what silver must hold; None where the table is refused.
+        prediction: what silver must hold; None where the table is refused, or was stopped so
+            long ago that too many events stand behind it.
         expect: what masks and empty texts, as its contract file declares them, make of a row of
             the source (canonical texts); None: nothing.
         masked: the masked columns.
@@ -119,14 +121,20 @@ class Instant:
         return time.monotonic() - self._opened
 
     def events_behind(self, table: str) -> int:
-        """By how many offsets silver is behind; 0 for a table that silver does not keep."""
-        start = self._start(table)
-        found = sum(max(0, to - start.get(p, 0)) for p, to in self.ends[table].items())
+        """By how many offsets silver is behind; 0 for a table that it does not go on with."""
+        found = self._offsets_behind(table)
         if found > TAIL_EVENTS_MAX:
+            entry = self.pinned.get(table)
+            if entry is not None and entry.state in (STOPPED, FAILING):
+                return 0
             contract = read_contract(self.connection, *self._names[table])
             if contract is None or contract.refusal:
                 return 0
         return found
+
+    def _offsets_behind(self, table: str) -> int:
+        start = self._start(table)
+        return sum(max(0, to - start.get(p, 0)) for p, to in self.ends[table].items())
 
     def table(self, name: str) -> TableAtInstant:
         """Read what is known of one table, and predict its rows.
@@ -138,7 +146,7 @@ class Instant:
         if contract is None:
             raise HeadwaterError(f"table {name} was dropped while it was verified")
         oid = _oid(self.connection, contract)
-        if contract.refusal:
+        if contract.refusal or self._offsets_behind(name) > TAIL_EVENTS_MAX:
             return TableAtInstant(contract, oid, None, None, 0, None)
         pinned = self.pinned.get(name)
         held = self._lake.pinned(pinned) if pinned else None

@@ -93,10 +93,11 @@ class Lakehouse:
         """
         try:
             newest = self.silver(entry.table)
-            if newest.version() == entry.delta_version:
+            if entry.delta_version in (None, newest.version()):
                 return newest
             merged = newest.transaction_version(f"headwater:{entry.query_id}:{entry.table}")
-            if entry.delta_version is None or merged is None or merged <= entry.batch_id:
+            # A table that catches up merges slices of its own, under another application id.
+            if entry.state == "running" and (merged is None or merged <= entry.batch_id):
                 return newest
             return self.silver(entry.table, entry.delta_version)
         except TableNotFoundError:

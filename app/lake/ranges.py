@@ -153,7 +153,9 @@ def pick(
         return WHOLE
     spots = max(1, min(SAMPLE_SPOTS, int(len(keys) * share)))
     ranges = cut(keys, order, round(spots / share))
-    places = chance.sample(range(len(ranges)), min(spots, len(ranges)))
+    # A key of few values has fewer ranges than were asked for, and wider ones.
+    count = max(1, min(spots, round(share * len(ranges))))
+    places = chance.sample(range(len(ranges)), count)
     return tuple(ranges[place] for place in sorted(places))
 
 

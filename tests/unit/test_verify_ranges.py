@@ -75,6 +75,13 @@ def test_a_sample_takes_about_its_share_at_several_places() -> None:
     assert 300 <= taken <= 700
 
 
+def test_a_sample_by_a_key_of_few_values_is_not_the_whole_table() -> None:
+    keys = [str(i % 7) for i in range(1_000)]
+    order = order_by(INTEGER)
+    [picked] = pick(keys, order, 0.1, random.Random(7))
+    assert 0 < sum(order.holds([picked], key) for key in keys) < 300
+
+
 def test_a_sample_of_everything_is_the_whole_table() -> None:
     assert pick(["1", "2"], order_by(INTEGER), 1.0, random.Random(7)) == WHOLE
     assert pick([], order_by(INTEGER), 0.1, random.Random(7)) == WHOLE
