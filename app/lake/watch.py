@@ -248,6 +248,7 @@ class Watch:
         shown = {row[0]: ledger_entry(dict(zip(names, row, strict=True))) for row in found}
         for change in waiting:
             if _covers(shown.get(change.table), change):
+                change.mark("silver")  # Trino may be the first to be asked after the commit
                 change.mark("trino")
 
     def _waiting(self, hop: str) -> list[Change]:
