@@ -68,13 +68,7 @@ class Capture:
         Raises: HeadwaterError where a connector keeps failing; Broken where the stream cannot go
             on: the source's connector is stopped then.
         """
-        try:
-            self._watch_stream()
-            self._restart_failed()
-        except WorkerBusy as error:
-            self._tell("connect", f"Kafka Connect does not answer: {error}")
-        else:
-            self._untell("connect")
+        self._with_worker(self._watch_stream, self._restart_failed)
         try:
             self._take_in(self._source())
         except (HeadwaterError, psycopg.Error, KafkaError, WorkerBusy) as error:
@@ -82,6 +76,22 @@ class Capture:
             self._disconnect()
         else:
             self._untell("source")
+
+    def begin(self) -> None:
+        """Refuse a stream that is broken already, before this counts as started.
+
+        Raises: Broken, as `step`.
+        """
+        self._with_worker(self._watch_stream)
+
+    def _with_worker(self, *tasks: Callable[[], None]) -> None:
+        try:
+            for task in tasks:
+                task()
+        except WorkerBusy as error:
+            self._tell("connect", f"Kafka Connect does not answer: {error}")
+        else:
+            self._untell("connect")
 
     def _watch_stream(self) -> None:
         """Look whether the stream can go on, whenever the connector may have begun it anew."""
@@ -325,14 +335,15 @@ def main() -> int:
     stream cannot go on."""
     settings = load()
     capture = Capture(settings, Worker(settings.connect_url))
-    print("watching the source", file=sys.stderr, flush=True)
-    while True:
-        try:
+    try:
+        capture.begin()
+        print("watching the source", file=sys.stderr, flush=True)
+        while True:
             capture.step()
-        except HeadwaterError as error:
-            print(error, file=sys.stderr)
-            return 1
-        time.sleep(PASS_S)
+            time.sleep(PASS_S)
+    except HeadwaterError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
