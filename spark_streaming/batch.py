@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -31,15 +31,14 @@ from spark_streaming.events import RawEvent
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
 from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.part import Part
+from spark_streaming.ledger_rows import running_row
+from spark_streaming.offsets import BatchSpan, version_of
+from spark_streaming.part import Part, Work, merge_retried
 from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
 from spark_streaming.resume import Read, Resumption, stopped_row
 from spark_streaming.stopped import (
     FAILING,
-    REFUSED,
-    RUNNING,
     Failure,
     Slice,
     Stop,
@@ -53,7 +52,7 @@ log = logging.getLogger(__name__)
 # A store that answers badly for a moment is waited for; a longer trouble stops the table, or ends
 # the batch where it is everybody's.
 RETRY_PAUSES_S = (0.2, 1.0, 3.0)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class BatchFailedError(Exception):
@@ -119,11 +118,14 @@ class BatchRunner:
         *,
         saw_all: bool,
         started: float,
+        more: Iterable[Work] = (),
     ) -> list[LedgerRow]:
         """Take a batch through steps 1 to 4.
 
         Args:
             events: by topic, in any order.
+            more: parts of other topics, beyond what the driver holds at once: each is worked off
+                by itself, after these events.
             saw_all: the batch takes everything that was visible when it was planned.
             started: `time.monotonic()` at the batch's start, for the ledger.
         Returns: the ledger's rows. Raises: BatchFailedError.
@@ -142,7 +144,7 @@ class BatchRunner:
         self.gate.look_around(parts)
         self.gate.put_aside([part for part in parts if part.failure is None], batch_id)
         self._all(lambda part: self._merged(part, batch_id), parts)
-        parts += self._resumed(batch_id, span)
+        parts += self._worked_off(more) + self._resumed(batch_id, span)
         self._stop_failed(parts, batch_id, events, span)
         clock.append(time.monotonic())
         if saw_all and seen_before is not None:
@@ -167,30 +169,58 @@ class BatchRunner:
         )
         return rows
 
+    def round(self, batch_id: int, events: Mapping[str, list[RawEvent]]) -> list[Part]:
+        """Steps 1 to 3 for the whole parts of some more topics."""
+        live = sorted(item for item in events.items() if not self.is_stopped(item[0]))
+        parts = self._all(lambda item: self._prepared(batch_id, *item), live)
+        self.gate.look_around(parts)
+        # The batch's own number stands for its first round.
+        self.gate.put_aside([part for part in parts if part.failure is None], None)
+        self._all(lambda part: self._merged(part, batch_id), parts)
+        for part in parts:
+            part.folded = None  # its rows are merged, and the batch may go on for long
+        return parts
+
+    def _worked_off(self, more: Iterable[Work]) -> list[Part]:
+        parts: list[Part] = []
+        for work in more:
+            try:
+                parts += work.run()
+            except Exception as error:  # noqa: BLE001 - kept; `_stop_failed` decides
+                failed = [self._topics.named(name, []) for name in work.topics]
+                parts += [Part(topic, 0, failure=error) for topic in failed]
+        return parts
+
     def _prepared(self, batch_id: int, name: str, events: list[RawEvent]) -> Part:
         """A table's part, with its failure if it has one."""
         topic = self._topics.named(name, events)
         try:
-            return self.prepare(name, events, self._commit(topic.silver_name, batch_id))
+            commit = self.commit(topic.silver_name, version_of(batch_id))
+            return self.prepare(name, events, commit)
         except Exception as error:  # noqa: BLE001 - kept; `_stop_failed` decides
             return Part(topic, len(events), failure=error)
 
-    def prepare(self, name: str, events: list[RawEvent], commit: Commit) -> Part:
+    def prepare(
+        self, name: str, events: list[RawEvent], commit: Commit, since: HighWater | None = None
+    ) -> Part:
         """Decode and fold some events of one topic; nothing is written.
+
+        since: where the events begin, if not where the last batch ended.
 
         Raises: TableStoppedError where a rule of the contract, or its file, stops the table.
         """
         topic = self._topics.resolve(name, events)
-        part = Part(topic, len(events), high_water=topic.high_water)
+        high_water = topic.high_water if since is None else since
+        part = Part(topic, len(events), high_water=high_water)
         if topic.contract is None or (topic.refusal and not topic.internal):
             part.skipped = len(events)
             return part
-        decoded = decode(events, topic.contract, topic.high_water)
+        decoded = decode(events, topic.contract, high_water)
         if self._topics.follow(topic, decoded.unknown_columns, decoded.stale_columns):
-            decoded = decode(events, topic.contract, topic.high_water)
+            decoded = decode(events, topic.contract, high_water)
         part.high_water, part.skipped = decoded.high_water, decoded.skipped
         if decoded.last_committed_us:
-            part.seen_time = _EPOCH + timedelta(microseconds=decoded.last_committed_us)
+            part.seen_time = EPOCH + timedelta(microseconds=decoded.last_committed_us)
         part.rejects = list(decoded.rejects)
         silver = topic.silver
         if silver is None:
@@ -226,36 +256,29 @@ class BatchRunner:
         """The rules that rows of the last batch broke."""
         return self.gate.found
 
-    def _commit(self, silver_name: str, batch_id: int) -> Commit:
-        return Commit(f"headwater:{self._query_id}:{silver_name}", batch_id)
+    def commit(self, silver_name: str, version: int) -> Commit:
+        """The identity of a table's merge; for versions see `offsets.version_of`."""
+        return Commit(f"headwater:{self._query_id}:{silver_name}", version)
 
     def _merged(self, part: Part, batch_id: int) -> None:
         if part.failure is not None:
             return
         try:
-            self.merge(part, self._commit(part.topic.silver_name, batch_id), RETRY_PAUSES_S)
+            self.merge(
+                part, self.commit(part.topic.silver_name, version_of(batch_id)), RETRY_PAUSES_S
+            )
         except Exception as error:  # noqa: BLE001 - kept; `_stop_failed` decides
             part.failure = error
 
     def merge(self, part: Part, commit: Commit, pauses: tuple[float, ...]) -> None:
         """Merge a prepared part in one commit, trying again after each of the pauses (s)."""
         folded, silver = part.folded, part.topic.silver
-        if folded is None or silver is None or _nothing_in(folded):
+        if folded is None or silver is None or folded.is_nothing:
             return
         engine = self._choose(folded)
-        began = time.monotonic()
-        for pause in (*pauses, None):
-            try:
-                with silver.lock:
-                    part.result = engine.merge(silver, folded, commit)
-                break
-            except Exception as error:  # any failure of a merge is tried again
-                log.warning("merge of %s failed: %s: %s", silver.name, type(error).__name__, error)
-                if pause is None:
-                    raise
-                time.sleep(pause)
-        part.engine = engine.name
-        part.seconds = time.monotonic() - began
+        merge_retried(
+            part, silver, engine.name, lambda: engine.merge(silver, folded, commit), pauses
+        )
 
     def _resumed(self, batch_id: int, span: BatchSpan) -> list[Part]:
         """Let the stopped tables that are due go on, side by side."""
@@ -303,14 +326,16 @@ class BatchRunner:
         topic = part.topic
         seen = [(event.partition, event.offset) for event in events.get(topic.name, [])]
         start = first_offsets(span, topic.name, seen)
+        name = self.commit(topic.silver_name, version_of(batch_id))
+        # The last try may have gone through unseen: the same events under the same name.
+        planned = part.planned or Slice(start, span.end[topic.name], name)
         return Stop(
             topic.name,
             topic.silver_name,
             reason_of(error),
             datetime.now(timezone.utc),
-            start,
-            # The last try may have gone through unseen: the same events under the same name.
-            Slice(start, span.end[topic.name], self._commit(topic.silver_name, batch_id)),
+            planned.start,
+            planned,
             complete_lsn=self._complete_lsn,
             complete_time=self._complete_time,
         )
@@ -343,7 +368,13 @@ class BatchRunner:
     def _rows(
         self, batch_id: int, parts: list[Part], span: BatchSpan, started: float
     ) -> list[LedgerRow]:
-        rows = [self._row(batch_id, part, span) for part in parts if not part.topic.internal]
+        rows = [
+            stopped_row(self._query_id, batch_id, part.stop, part)
+            if part.stop is not None
+            else running_row(self._query_id, batch_id, part, span, self._complete_lsn)
+            for part in parts
+            if not part.topic.internal
+        ]
         internal = {
             where: position
             for part in parts
@@ -366,35 +397,6 @@ class BatchRunner:
             duration_ms=int((time.monotonic() - started) * 1000),
         )
         return [*rows, whole]
-
-    def _row(self, batch_id: int, part: Part, span: BatchSpan) -> LedgerRow:
-        topic, result = part.topic, part.result
-        if part.stop is not None:
-            return stopped_row(self._query_id, batch_id, part.stop, part)
-        refused = topic.silver is None
-        return LedgerRow(
-            self._query_id,
-            batch_id,
-            topic.silver_name,
-            delta_version=result.delta_version if result else None,
-            engine=part.engine,
-            rows_in=part.rows_in,
-            rows_upserted=result.upserted if result else 0,
-            rows_deleted=result.deleted if result else 0,
-            rows_quarantined=len(part.rejects),
-            rows_skipped=part.skipped,
-            offsets=span.of({topic.name}).end,
-            high_water=part.high_water,
-            complete_lsn=None if refused else self._complete_lsn,
-            source_time=part.source_time,
-            duration_ms=int(part.seconds * 1000),
-            refusal=topic.refusal,
-            state=REFUSED if topic.refusal else RUNNING,
-        )
-
-
-def _nothing_in(folded: Folded) -> bool:
-    return not len(folded.rows) and folded.truncate_lsn is None and folded.resnapshot_lsn is None
 
 
 def _newest(rows: pa.Table) -> datetime | None:

@@ -11,7 +11,7 @@ import orjson
 
 from spark_streaming.contract import Contract
 from spark_streaming.events import Change, Changes, Decoded, RawEvent, RawKey, Reject
-from spark_streaming.images import Document, Images, Refused
+from spark_streaming.images import NEW_KEY_HEADER, Document, Images, Refused
 from spark_streaming.position import (
     FIRST_SNAPSHOT,
     START,
@@ -24,15 +24,20 @@ from spark_streaming.position import (
 __all__ = ["Changes", "Decoded", "HighWater", "Position", "RawEvent", "Reject", "decode"]
 
 LSN_MAX = 2**63 - 1
-_NEW_KEY_HEADER = "__debezium.newkey"
 # Of a table's snapshot rows the first is marked so; of a table with one row, only the last.
 _SNAPSHOT_BORDERS = frozenset(
     {"first", "first_in_data_collection", "last", "last_in_data_collection"}
 )
 _ROW_OPERATIONS = frozenset("cudr")
+_NOTHING = HighWater()
 
 
-def decode(events: Iterable[RawEvent], contract: Contract, high_water: HighWater) -> Decoded:
+def decode(
+    events: Iterable[RawEvent],
+    contract: Contract,
+    high_water: HighWater,
+    beside: HighWater = _NOTHING,
+) -> Decoded:
     """Decode the events of one table's topic, in any order, into changes that `fold` takes.
 
     Args:
@@ -40,11 +45,12 @@ def decode(events: Iterable[RawEvent], contract: Contract, high_water: HighWater
             and messages ignored.
         contract: the table's.
         high_water: as the last batch left it; other topics' marks are dropped.
+        beside: how far the same batch's other events reach, where these are some keys' only.
     An event that breaks the contract is rejected with its reason; none is dropped silently.
     """
     ordered = sorted(events, key=itemgetter(1, 2))  # partition, offset
     topic = ordered[0].topic if ordered else ""
-    reader = _Reader(contract, high_water, topic)
+    reader = _Reader(contract, high_water, topic, beside)
     with _no_garbage_collection():
         for event in ordered:
             reader.read(event)
@@ -66,11 +72,15 @@ def _no_garbage_collection() -> Iterator[None]:
 class _Reader:
     """Reads events in order and gathers what `Decoded` holds."""
 
-    def __init__(self, contract: Contract, high_water: HighWater, topic: str) -> None:
+    def __init__(
+        self, contract: Contract, high_water: HighWater, topic: str, beside: HighWater
+    ) -> None:
         self.contract = contract
         self.images = Images(contract)
         self.marks = high_water.marks(topic)  # by partition
         self.topic = topic
+        self.beside = beside.marks(topic)
+        self.by_place = False
         # Of earlier batches only: `fold` looks after this one's.
         self.truncated = high_water.truncated(topic)
         self.last_ends = frozenset(self._streamed().values())
@@ -126,6 +136,7 @@ class _Reader:
             self.skipped += 1
             return
         if op == "t":
+            self.by_place = True
             self.marks[TRUNCATE] = max(order, self.marks.get(TRUNCATE, START))
         key, after, before, old_key, old_image = self._rows_of(op, event, document)
         resumes = old_key is not None and _delete_of(order) in self.last_ends
@@ -160,6 +171,8 @@ class _Reader:
         commit, _ = parse_sequence(source["sequence"])
         order = (document.get("transaction") or {}).get("total_order") or 0
         mark = self.marks.get(partition, START)
+        if commit is None or not order:
+            self.by_place = True
         if commit is None and mark.last_commit_lsn > 0:
             return lsn  # its order is not known: neither skip it nor trust it
         if type(order) is not int:
@@ -175,7 +188,12 @@ class _Reader:
         """Whether a TRUNCATE that an earlier batch merged removed what this event made."""
         if lsn >= self.truncated.lsn:
             return False
-        return op != "r" or order < self.truncated
+        if op != "r":
+            return True
+        if order >= self.truncated:
+            return False
+        self.by_place = True
+        return True
 
     def _rows_of(
         self, op: str, event: RawEvent, document: Document
@@ -243,7 +261,8 @@ class _Reader:
         silver only as long as the row is. It removes the row: see `Change.resumes_move`.
         """
         # In a partition that is ahead the other half may have come already.
-        end = max(self._streamed().values(), default=START)
+        beside = (mark for partition, mark in self.beside.items() if partition >= 0)
+        end = max([*self._streamed().values(), *beside], default=START)
         if any(c.old_key is not None and _delete_of(c.order) == end for c in self.changes):
             return
         self.changes = [
@@ -252,7 +271,7 @@ class _Reader:
             if not (
                 change.op == "d"
                 and change.order == end
-                and any(name == _NEW_KEY_HEADER for name, _ in change.event.headers)
+                and any(name == NEW_KEY_HEADER for name, _ in change.event.headers)
             )
         ]
 
@@ -274,6 +293,8 @@ class _Reader:
             stale_columns=self.images.stale_columns,
             last_lsn=self.last_lsn,
             last_committed_us=self.last_committed_us,
+            by_place=self.by_place,
+            tries=frozenset(self.tries | {self.first_snapshot} if self.tries else ()) - {0},
         )
 
     def _reject_rows(self, bad: dict[int, tuple[str, str]]) -> None:

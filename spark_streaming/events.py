@@ -120,6 +120,11 @@ class Decoded:
         last_lsn: the greatest LSN seen; 0 without events.
         last_committed_us: the greatest commit time of a streamed event, microseconds since 1970;
             0 without.
+        by_place: what some event means hangs on the events of other keys around it (TRUNCATE, or
+            a place in the stream that only its neighbours tell): only all events together can
+            be decoded rightly, not those of some keys.
+        tries: the LSNs of the first snapshot's tries, that before these events among them: where
+            they are several, what a row means hangs on those of other keys.
     """
 
     changes: Changes
@@ -131,3 +136,5 @@ class Decoded:
     stale_columns: set[str]
     last_lsn: int
     last_committed_us: int
+    by_place: bool = False
+    tries: frozenset[int] = frozenset()

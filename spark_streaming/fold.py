@@ -53,6 +53,11 @@ class Folded:
     origin: Origin | None = None
 
     @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to merge."""
+        return not len(self.rows) and self.truncate_lsn is None and self.resnapshot_lsn is None
+
+    @property
     def keep_columns(self) -> list[str]:
         """The columns that have a `_keep_` flag."""
         return [name[6:] for name in self.rows.column_names if name.startswith("_keep_")]

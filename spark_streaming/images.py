@@ -12,7 +12,10 @@ from spark_streaming.convert import convert
 from spark_streaming.events import RawEvent, RawKey
 from spark_streaming.layout import PLACEHOLDER, Row, is_placeholder, layout_of
 
-_OLD_KEY_HEADER = "__debezium.oldkey"
+OLD_KEY_HEADER = "__debezium.oldkey"
+NEW_KEY_HEADER = "__debezium.newkey"
+# The two halves of a key change carry them: a delete the new key, a create the old one.
+KEY_CHANGE_HEADERS = frozenset({OLD_KEY_HEADER, NEW_KEY_HEADER})
 
 Document = dict[str, Any]
 
@@ -107,7 +110,7 @@ class Images:
     def old_key(self, event: RawEvent) -> tuple[RawKey | None, int]:
         """The key that the row of a create had before, if its key changed; (None, -1) if not."""
         for name, value in event.headers:
-            if name == _OLD_KEY_HEADER and value:
+            if name == OLD_KEY_HEADER and value:
                 try:
                     return self.key_row(value, {})
                 except (Refused, orjson.JSONDecodeError):

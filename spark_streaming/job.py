@@ -10,15 +10,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from spark_streaming.backlog import Backlog
 from spark_streaming.batch import BatchRunner
 from spark_streaming.breaches import Breaches
 from spark_streaming.contract_files import folders_of
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.choice import engine_chooser
 from spark_streaming.kafka_source import (
-    DirectReader,
+    EventReader,
     kafka_options,
-    read_events,
     starting_offsets,
     topic_pattern,
 )
@@ -33,6 +33,7 @@ from spark_streaming.replay import Replay
 from spark_streaming.requests import Desk
 from spark_streaming.resume import read_once
 from spark_streaming.resume_requests import take_requests
+from spark_streaming.routing import offsets_for
 from spark_streaming.session import start_session
 from spark_streaming.settings import SettingsError, SilverSettings, load_settings
 from spark_streaming.table import TableOptions
@@ -57,13 +58,16 @@ class Silver:
         self._options = TableOptions(settings.silver_retention_minutes)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
-        self._reader = DirectReader(settings.kafka)
         self._runner: BatchRunner | None = None
+        self._backlog: Backlog | None = None
         self._maintenance: Maintenance | None = None
         self._desk = Desk(self._lake)
         self._replay: Replay | None = None
         self._requests_looked_at = 0.0
         self._stopping = threading.Event()
+        # Spark takes a batch's limit when the query starts, and in offsets only.
+        self._offsets_max = settings.batch_offsets_max
+        self._switching = threading.Event()
         # Held while a batch or its maintenance runs: who stops the query takes it first, so
         # that no merge is cut in the middle.
         self._busy = threading.Lock()
@@ -77,7 +81,7 @@ class Silver:
             .option("subscribePattern", topic_pattern(self._settings.topic_prefix))
             .option("startingOffsets", self._begin())
             .option("failOnDataLoss", "true")
-            .option("maxOffsetsPerTrigger", str(self._settings.batch_offsets_max))
+            .option("maxOffsetsPerTrigger", str(self._offsets_max))
             .load()
         )
         return (
@@ -102,24 +106,44 @@ class Silver:
         if self._maintenance is not None:
             self._maintenance.stop()
 
+    def resized(self, query: Any) -> Any:
+        """The query, started again where its events are much larger or smaller than thought."""
+        if self._backlog is None or not self._backlog.bytes_an_offset:
+            return query
+        wanted = offsets_for(self._settings, self._backlog.bytes_an_offset)
+        if self._offsets_max // 2 <= wanted <= self._offsets_max * 2:
+            return query
+        with self._busy:
+            self._switching.set()
+        query.stop()
+        log.info("batches of at most %d offsets (%d before)", wanted, self._offsets_max)
+        self._offsets_max = wanted
+        self._switching.clear()
+        return self.start()
+
     def _on_batch(self, frame: DataFrame, batch_id: int) -> None:
         with self._busy:
-            if self._stopping.is_set():
-                raise InterruptedError("the job is stopping: this batch runs after the next start")
+            if self._stopping.is_set() or self._switching.is_set():
+                raise InterruptedError(
+                    "the query is stopping: this batch runs after its next start"
+                )
             started = time.monotonic()
-            runner = self._runner or self._first_batch()
-            self._serve_requests(runner)
-            span = self._offset_log.span(batch_id)
-            events = read_events(frame, span, self._reader, self._settings.small_batch_offsets_max)
-            rows = runner.run(
+            if self._runner is None or self._backlog is None:
+                self._runner, self._backlog = self._first_batch()
+            self._serve_requests(self._runner)
+            span = self._backlog.started(self._offset_log.span(batch_id))
+            events, more = self._backlog.split(batch_id, span)
+            rows = self._runner.run(
                 batch_id,
                 events,
                 span,
-                saw_all=span.size < self._settings.batch_offsets_max,
+                # Spark divides its limit among the partitions and rounds each share down.
+                saw_all=span.size <= self._offsets_max - span.partitions,
                 started=started,
+                more=more,
             )
             self.metrics.batch_done(rows)
-            self.metrics.rules_broken(runner.breaches)
+            self.metrics.rules_broken(self._runner.breaches)
             if self._maintenance is not None:
                 self._maintenance.after_batch(rows)
 
@@ -139,7 +163,7 @@ class Silver:
             runner.note_replay(topic, result, engine)
         self._replay.merged.clear()
 
-    def _first_batch(self) -> BatchRunner:
+    def _first_batch(self) -> tuple[BatchRunner, Backlog]:
         """Restore what the lake knows; done inside the first batch, when the query has its id."""
         settings, lake, options = self._settings, self._lake, self._options
         query_id = self._offset_log.query_id()
@@ -155,7 +179,7 @@ class Silver:
         restored = ledger.restore()
         topics = Topics(lake, contracts, settings.topic_prefix, options, restored.high_water)
         choose = engine_chooser(settings, self._session)
-        self._runner = BatchRunner(
+        runner = BatchRunner(
             query_id=query_id,
             topics=topics,
             ledger=ledger,
@@ -168,10 +192,17 @@ class Silver:
             contracts=files,
             breaches=breaches,
         )
-        self._replay = Replay(self._runner.gate, topics, choose, self._runner.is_stopped)
+        self._replay = Replay(runner.gate, topics, choose, runner.is_stopped)
         ops: dict[str, OpsTable] = {"quarantine": quarantine, "expectations": breaches}
         self._maintenance = Maintenance(topics, ledger, options, ops)
-        return self._runner
+        backlog = Backlog(
+            settings,
+            runner,
+            topics,
+            EventReader(settings, self._session),
+            self._session,
+        )
+        return runner, backlog
 
 
 def main() -> int:
@@ -211,6 +242,7 @@ def _watch(
     while not asked_to_stop.wait(0.25):
         if not query.isActive:
             return _failed(query)
+        query = silver.resized(query)
         if not serving and _is_ready(query):
             silver.metrics.serve(settings.metrics_port)
             serving = True

@@ -23,7 +23,7 @@ from spark_streaming.offsets import BatchSpan, Offsets
 from spark_streaming.settings import SilverSettings
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 log = logging.getLogger(__name__)
 Events = dict[str, list[RawEvent]]
@@ -32,6 +32,8 @@ DIRECT_STALL_S = 20.0
 _POLL_MS = 100
 _EARLIEST = -2
 _POLL_RECORDS_MAX = 10_000
+# What a read through Spark gives.
+RAW_COLUMNS = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
 
 
 class DirectReadError(Exception):
@@ -54,6 +56,10 @@ def kafka_options(settings: SilverSettings) -> dict[str, str]:
     }
 
 
+class TooManyBytesError(Exception):
+    """The events of a span take more memory than the driver gives them."""
+
+
 class DirectReader:
     """One consumer of the driver's own; it has no group and commits nothing."""
 
@@ -61,18 +67,27 @@ class DirectReader:
         self._kafka = kafka
         self._consumer: Any = None
 
-    def read(self, span: BatchSpan) -> Events:
+    def read(self, span: BatchSpan, bytes_max: int | None = None) -> Events:
         """All committed events of a span, by topic.
 
-        Raises: DirectReadError where the broker does not give all of it in time, ExpiredError
-            where it does not have it any more.
+        Raises: DirectReadError where the broker does not give all of it in time,
+            TooManyBytesError where it is larger than `bytes_max`, ExpiredError where the broker
+            does not have it any more.
         """
         try:
-            return self._read(span)
+            return self._read(span, bytes_max)
         except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
             missing = self._missing(span)
             self.close()
             raise ExpiredError(missing) from error
+        except KafkaError as error:
+            self.close()
+            raise DirectReadError(f"{type(error).__name__}: {error}") from error
+
+    def beginnings(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that the broker has of each partition. Raises: DirectReadError."""
+        try:
+            return dict(self._open().beginning_offsets(partitions))
         except KafkaError as error:
             self.close()
             raise DirectReadError(f"{type(error).__name__}: {error}") from error
@@ -83,7 +98,7 @@ class DirectReader:
             self._consumer.close(autocommit=False)
         self._consumer = None
 
-    def _read(self, span: BatchSpan) -> Events:
+    def _read(self, span: BatchSpan, bytes_max: int | None) -> Events:
         consumer = self._open()
         ends = {
             TopicPartition(topic, partition): end
@@ -99,11 +114,15 @@ class DirectReader:
         events: Events = {}
         stalled_since = time.monotonic()
         waiting = set(ends)
+        size = 0
         while waiting:
             polled = consumer.poll(timeout_ms=_POLL_MS)
             for tp, records in polled.items():
                 kept = [raw_event(record) for record in records if record.offset < ends[tp]]
                 events.setdefault(tp.topic, []).extend(kept)
+                size += sum(len(event.value or b"") for event in kept)
+            if bytes_max is not None and size > bytes_max:
+                raise TooManyBytesError(f"more than {bytes_max} bytes")
             # Transaction markers are offsets without a record: the position tells the end.
             done = {tp for tp in waiting if consumer.position(tp) >= ends[tp]}
             waiting -= done
@@ -186,30 +205,78 @@ def raw_event(record: Any) -> RawEvent:
     )
 
 
-def read_events(
-    frame: DataFrame, span: BatchSpan, reader: DirectReader, direct_offsets_max: int
-) -> Events:
-    """The events of a batch: directly where it is small and that works, through Spark else."""
-    if span.size <= direct_offsets_max:
+class EventReader:
+    """Reads parts of a batch, between the offsets that Spark planned."""
+
+    def __init__(self, settings: SilverSettings, session: SparkSession) -> None:
+        self._settings = settings
+        self._session = session
+        self._direct = DirectReader(settings.kafka)
+
+    def read(self, span: BatchSpan, bytes_max: int | None = None) -> Events:
+        """The events of a span in the driver: directly where that works, through Spark else.
+
+        Raises: TooManyBytesError where they take more than `bytes_max`.
+        """
         try:
-            return reader.read(span)
+            return self._direct.read(span, bytes_max)
+        except ExpiredError:
+            raise  # Spark would not find them either
         except DirectReadError as error:
-            log.warning("batch is read through Spark: %s", error)
-    return collect_events(frame)
+            log.warning("events are read through Spark: %s", error)
+            return collect_events(self.frame(span, self._session))
+
+    def started(self, span: BatchSpan) -> BatchSpan:
+        """The span with a start for every partition: Spark's plan has none for a new one's."""
+        fresh = [
+            TopicPartition(topic, partition)
+            for topic, partitions in span.end.items()
+            for partition in partitions
+            if partition not in span.start.get(topic, {})
+        ]
+        if not fresh:
+            return span
+        start = {topic: dict(partitions) for topic, partitions in span.start.items()}
+        for place, offset in self._direct.beginnings(fresh).items():
+            start.setdefault(place.topic, {})[place.partition] = offset
+        return BatchSpan(start, span.end)
+
+    def frame(self, span: BatchSpan, session: SparkSession) -> DataFrame:
+        """The events of a span as a frame that executors read (RAW_COLUMNS)."""
+        ends = {
+            topic: {p: e for p, e in span.end[topic].items() if e > _start(span, topic, p)}
+            for topic in span.sizes()
+        }
+        starts = {t: {p: _start(span, t, p) for p in partitions} for t, partitions in ends.items()}
+        frame = (
+            session.read.format("kafka")
+            .options(**kafka_options(self._settings))
+            .option("assign", json.dumps({t: sorted(ps) for t, ps in ends.items()}))
+            .option("startingOffsets", json.dumps(starts))
+            .option("endingOffsets", json.dumps(ends))
+            .option("failOnDataLoss", "true")
+            # A topic of one partition is read by all cores too.
+            .option("minPartitions", str(session.sparkContext.defaultParallelism * 2))
+            .load()
+        )
+        return frame.selectExpr(
+            "topic",
+            "partition",
+            "offset",
+            "unix_millis(timestamp) timestamp",
+            "key",
+            "value",
+            "headers",
+        )
+
+
+def _start(span: BatchSpan, topic: str, partition: int) -> int:
+    return span.start.get(topic, {}).get(partition, 0)
 
 
 def collect_events(frame: DataFrame) -> Events:
-    """Bring all events of a frame into the driver, by topic, in no particular order."""
-    table = frame.selectExpr(
-        "topic",
-        "partition",
-        "offset",
-        "unix_millis(timestamp) timestamp",
-        "key",
-        "value",
-        "headers",
-    ).toArrow()
-    return events_of(table)
+    """Bring all events of a frame (RAW_COLUMNS) into the driver, by topic, in no order."""
+    return events_of(frame.toArrow())
 
 
 def events_of(table: pa.Table) -> Events:

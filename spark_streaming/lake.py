@@ -24,6 +24,11 @@ class Lake:
     def __repr__(self) -> str:
         return f"Lake({self._settings.lake_root} at {self._settings.s3_endpoint})"
 
+    def for_workers(self) -> Lake:
+        """The same lake with the store's settings only: what a Spark task is given."""
+        known = {name: getattr(self._settings, name) for name in StoreSettings.model_fields}
+        return Lake(StoreSettings(**known))
+
     def silver_path(self, table: str) -> str:
         """A silver table's path below the lake; any table name becomes one safe path part."""
         return f"silver/{quote(table, safe=' ')}"

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_streaming.table import SilverTable
+from spark_streaming.contract import Contract
 
 Key = tuple[Any, ...]
 
 
-def values_of(table: SilverTable, keys: list[Key]) -> dict[Key, dict[str, Any]]:
+class Readable(Protocol):
+    """A silver table as far as look-ups need it: a `SilverTable`, or one at a fixed version."""
+
+    @property
+    def contract(self) -> Contract: ...
+
+    def handle(self) -> Any:
+        """The open Delta table."""
+        ...
+
+
+def values_of(table: Readable, keys: list[Key]) -> dict[Key, dict[str, Any]]:
     """The source columns of the rows with these keys: key → column → Python value."""
     names = [column.name for column in table.contract.columns]
     found = _rows(table, keys, names)
@@ -21,7 +32,7 @@ def values_of(table: SilverTable, keys: list[Key]) -> dict[Key, dict[str, Any]]:
     return {key: row for key, row in rows.items() if key in wanted}
 
 
-def present_keys(table: SilverTable, keys: list[Key]) -> set[Key]:
+def present_keys(table: Readable, keys: list[Key]) -> set[Key]:
     """Those of the keys that have a row."""
     names = list(table.contract.key)
     found = _rows(table, keys, names)
@@ -29,7 +40,7 @@ def present_keys(table: SilverTable, keys: list[Key]) -> set[Key]:
     return rows & set(keys)
 
 
-def lsns_of(table: SilverTable, keys: list[Key]) -> dict[Key, int]:
+def lsns_of(table: Readable, keys: list[Key]) -> dict[Key, int]:
     """The `_lsn` of those rows that silver has: key → LSN."""
     if not keys:
         return {}
@@ -39,7 +50,7 @@ def lsns_of(table: SilverTable, keys: list[Key]) -> dict[Key, int]:
     return {key: lsn for key, lsn in rows.items() if key in set(keys)}
 
 
-def _rows(table: SilverTable, keys: list[Key], columns: list[str]) -> pa.Table:
+def _rows(table: Readable, keys: list[Key], columns: list[str]) -> pa.Table:
     schema = table.contract.silver_schema()
     condition = None
     # Each key column by itself: rows that mix two keys come too and are left by the caller.

@@ -9,6 +9,24 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 Offsets = dict[str, dict[int, int]]
+# How far a table's part of a batch is merged, in offsets along `BatchSpan.between`: all of it.
+WHOLE = 2**32 - 1
+
+
+def version_of(batch_id: int, reached: int = WHOLE) -> int:
+    """The transaction version of a table's part of a batch, merged up to `reached`.
+
+    Versions grow with the batch and within it, so that a part may be merged in several commits.
+    """
+    return batch_id << 32 | reached
+
+
+def reached_in(version: int, batch_id: int) -> int:
+    """How far a table whose newest version is `version` has come in a batch: 0 to WHOLE."""
+    batch = version >> 32
+    if batch != batch_id:
+        return WHOLE if batch > batch_id else 0
+    return version & WHOLE
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,31 @@ class BatchSpan:
             {t: p for t, p in self.start.items() if t in topics},
             {t: p for t, p in self.end.items() if t in topics},
         )
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the query reads."""
+        return sum(len(partitions) for partitions in self.end.values())
+
+    def between(self, begin: int, end: int) -> BatchSpan:
+        """The slice from `begin` to `end`, counted in offsets from 0 to `size`.
+
+        All partitions get on at the same rate, so that events that belong together are seldom
+        cut apart. Slices that follow each other cover every offset once, whatever their sizes.
+        """
+        size = self.size
+        first = {t: {p: self.start.get(t, {}).get(p, 0) for p in ps} for t, ps in self.end.items()}
+
+        def at(reached: int) -> Offsets:
+            return {
+                topic: {
+                    partition: start + (self.end[topic][partition] - start) * reached // size
+                    for partition, start in partitions.items()
+                }
+                for topic, partitions in first.items()
+            }
+
+        return BatchSpan(at(begin), at(end))
 
 
 class OffsetLog:

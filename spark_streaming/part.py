@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,8 +15,11 @@ from spark_streaming.held import Holds
 from spark_streaming.position import HighWater
 from spark_streaming.rules import TableRules
 from spark_streaming.screen import Screened
-from spark_streaming.stopped import Stop
+from spark_streaming.stopped import Slice, Stop
+from spark_streaming.table import SilverTable
 from spark_streaming.topics import Topic
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -21,6 +27,10 @@ class Part:
     """One table's part of a batch. `failure` ended it early; `stop` is what the ledger keeps.
 
     `rules` and `screened` are what `Gate` made of it; `fresh` what its decoding rejected.
+
+    Args:
+        rejected_before: rejects that are in quarantine already and not held any more.
+        planned: what was being merged at the failure, where it is less than the whole part.
     """
 
     topic: Topic
@@ -39,6 +49,13 @@ class Part:
     rules: TableRules | None = None
     screened: Screened | None = None
     fresh: Holds = field(default_factory=Holds)
+    rejected_before: int = 0
+    planned: Slice | None = None
+
+    @property
+    def rows_quarantined(self) -> int:
+        """How many events went to quarantine."""
+        return len(self.rejects) + self.rejected_before
 
     def followed_by(self, later: Part) -> Part:
         """Both as one, without the rows: what a table did that merged several times."""
@@ -57,6 +74,7 @@ class Part:
             folded=None,
             screened=None,
             rejects=self.rejects + later.rejects,
+            rejected_before=self.rejected_before + later.rejected_before,
             skipped=self.skipped + later.skipped,
             seen_time=max(seen, default=None),
             result=result,
@@ -64,3 +82,34 @@ class Part:
             source_time=max(times, default=None),
             seconds=self.seconds + later.seconds,
         )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the driver does not take at once: some topics' parts, worked off to their merges."""
+
+    topics: Sequence[str]
+    run: Callable[[], list[Part]]
+
+
+def merge_retried(
+    part: Part,
+    silver: SilverTable,
+    engine: str,
+    merge: Callable[[], MergeResult],
+    pauses: tuple[float, ...],
+) -> None:
+    """Merge under the table's lock, again after each pause (s); the part gets the result."""
+    began = time.monotonic()
+    for pause in (*pauses, None):
+        try:
+            with silver.lock:
+                part.result = merge()
+            break
+        except Exception as error:  # any failure of a merge is tried again
+            log.warning("merge of %s failed: %s: %s", silver.name, type(error).__name__, error)
+            if pause is None:
+                raise
+            time.sleep(pause)
+    part.engine = engine
+    part.seconds = time.monotonic() - began

@@ -220,7 +220,7 @@ def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerR
         rows_in=part.rows_in,
         rows_upserted=result.upserted if result else 0,
         rows_deleted=result.deleted if result else 0,
-        rows_quarantined=len(part.rejects),
+        rows_quarantined=part.rows_quarantined,
         rows_skipped=part.skipped,
         offsets={stop.topic: dict(stop.offsets)},
         high_water=part.topic.high_water,

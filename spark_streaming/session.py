@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ def _prepare_launcher(settings: SilverSettings) -> None:
     os.environ["HEADWATER_SPARK_LAUNCH_CLASSPATH"] = f"{extra}:{jars}/*"
     os.environ["HEADWATER_SPARK_LOG4J"] = (HERE / "log4j2.properties").as_uri()
     os.environ["HEADWATER_SPARK_HEAP_MB"] = str(settings.spark_heap_mb)
+    # The workers run what this process runs; else Spark takes the `python3` of its PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark names this host by itself otherwise, and a host name may resolve to nothing.
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["SPARK_LOCAL_DIRS"] = str(settings.data / "local")
@@ -87,6 +90,8 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         # merge with the default, 0.1 with this.
         "spark.sql.codegen.cache.maxEntries": "5000",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # What goes to a Python worker at a time: by default 10,000 rows, of whatever size.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),
         "spark.sql.streaming.pollingDelay": f"{settings.polling_delay_ms}ms",
         # An idle topic gets a batch only where there is something in it.
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",

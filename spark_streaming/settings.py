@@ -62,14 +62,16 @@ class SilverSettings(StoreSettings):
     )
 
     merge_engine: EngineChoice = "auto"
-    # From this many folded rows on Spark's MERGE is used under `auto`; below, its fixed cost of
-    # seconds of CPU is larger than what delta-rs needs in all.
+    # From this many events of one table in a batch on, `auto` has Spark's executors fold them and
+    # Spark merge them; below, its fixed cost is larger than what the driver needs in all.
     spark_merge_rows_min: int = Field(default=250_000, ge=1)
-    # Up to this many offsets a batch is read by a consumer in the driver, not by a Spark job.
+    # What the driver reads, folds and merges at once, in offsets and in megabytes of events: its
+    # memory hangs on these two alone.
     small_batch_offsets_max: int = Field(default=50_000, ge=1)
-    # A limit on memory (a batch is folded in the driver) and on the time of one batch, not on
-    # throughput. Rows of many kilobytes want less.
-    batch_offsets_max: int = Field(default=50_000, ge=1)
+    small_batch_mb_max: int = Field(default=64, ge=1)
+    # A limit on the time of one batch, during which small tables wait, not on memory.
+    batch_offsets_max: int = Field(default=300_000, ge=1)
+    batch_mb_max: int = Field(default=1024, ge=1)
     merge_threads: int = Field(default=8, ge=1, le=64)
 
     spark_master: str = "local[2]"

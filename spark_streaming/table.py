@@ -69,6 +69,19 @@ class SilverTable:
         """The Delta version after the last commit of this process."""
         return int(self.handle().version())
 
+    def is_empty(self) -> bool:
+        """Whether the table has no rows."""
+        counts = self.handle().get_add_actions(flatten=True)["num_records"].to_pylist()
+        return not any(count is None or count > 0 for count in counts)
+
+    def recorded(self, app_id: str) -> int:
+        """The newest version of an application id that the table recorded; -1 without one."""
+        if app_id not in self._versions:
+            # Asked of the store once: a look-up reads the log, and this process writes alone.
+            found = self.handle().transaction_version(app_id)
+            self._versions[app_id] = -1 if found is None else int(found)
+        return self._versions[app_id]
+
     def forget(self) -> None:
         """Drop what is cached: the next use looks at the store (another writer, or doubt)."""
         self._handle = None
@@ -76,11 +89,7 @@ class SilverTable:
 
     def has_commit(self, commit: Commit) -> bool:
         """Whether the table recorded this version of the application id, or a later one."""
-        if commit.app_id not in self._versions:
-            # Asked of the store once: a look-up reads the log, and this process writes alone.
-            found = self.handle().transaction_version(commit.app_id)
-            self._versions[commit.app_id] = -1 if found is None else int(found)
-        return self._versions[commit.app_id] >= commit.version
+        return self.recorded(commit.app_id) >= commit.version
 
     def committed(self, commit: Commit) -> None:
         """Note that `commit` is in the table now."""

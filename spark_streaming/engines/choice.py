@@ -1,4 +1,4 @@
-"""Which engine merges a folded batch."""
+"""Which engine merges what the driver folded."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 def engine_chooser(
     settings: SilverSettings, session: SparkSession
 ) -> Callable[[Folded], MergeEngine]:
-    """By the setting, or by the number of rows to merge where the setting is `auto`."""
-    small, large = DeltaRsEngine(), SparkEngine(session)
+    """For what the driver folded: delta-rs, unless Spark's MERGE is forced.
 
-    def choose(folded: Folded) -> MergeEngine:
-        if settings.merge_engine == "auto":
-            return large if len(folded.rows) >= settings.spark_merge_rows_min else small
-        return large if settings.merge_engine == "spark" else small
-
-    return choose
+    Large parts never get here: see `routing`.
+    """
+    engine = SparkEngine(session) if settings.merge_engine == "spark" else DeltaRsEngine()
+    return lambda folded: engine

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,6 +27,10 @@ from spark_streaming.table import SilverTable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+# About TARGET_FILE_BYTES of narrow rows.
+ROWS_A_FILE = 100_000
+_UNBOUNDED: Mapping[str, tuple[Any, Any]] = {}
 
 
 class SparkEngine:
@@ -57,28 +62,31 @@ class SparkEngine:
     def merge_rows(
         self,
         table: SilverTable,
-        rows: Callable[[SparkSession], DataFrame],
-        floor: int | None,
+        rows: DataFrame,
         commit: Commit,
         *,
-        append: bool,
+        count: int,
+        bounds: Mapping[str, tuple[Any, Any]],
     ) -> MergeResult:
-        """Merge a folded data frame that never was in the driver.
+        """Merge folded rows of a keyed table that never were in the driver.
 
         Args:
-            rows: makes the frame in the given session; columns as Folded.rows with `_merged_at`.
-            append: the table is known to be empty and the frame holds upserts and deletes of
-                keys that are nowhere else: its upserts are written without looking.
+            rows: as Folded.rows; a key stands in one row only.
+            count: about how many rows they are.
+            bounds: least and greatest value of key columns: files beyond are not opened.
         """
         if table.has_commit(commit):
             return MergeResult(table.version(), 0, 0, skipped=True)
+        stamp = datetime.now(timezone.utc).isoformat()
+        stamped_rows = rows.selectExpr("*", f"timestamp'{stamp}' AS _merged_at")
         with self._session_for(commit) as session:
-            frame = rows(session)
-            if append:
+            if table.is_empty():
                 return self._finish(
-                    table, commit, lambda: append_frame(session, table, frame, commit)
+                    table, commit, lambda: append_frame(table, stamped_rows, commit, count)
                 )
-            return self._finish(table, commit, lambda: merge_frame(session, table, frame, floor))
+            return self._finish(
+                table, commit, lambda: merge_frame(session, table, stamped_rows, None, bounds)
+            )
 
     def _finish(
         self, table: SilverTable, commit: Commit, run: Callable[[], tuple[int, int]]
@@ -100,7 +108,11 @@ class SparkEngine:
 
 
 def merge_frame(
-    session: SparkSession, table: SilverTable, rows: DataFrame | None, floor: int | None
+    session: SparkSession,
+    table: SilverTable,
+    rows: DataFrame | None,
+    floor: int | None,
+    bounds: Mapping[str, tuple[Any, Any]] = _UNBOUNDED,
 ) -> tuple[int, int]:
     """Run the MERGE of a keyed table. Returns rows upserted and rows deleted."""
     from delta.tables import DeltaTable
@@ -109,7 +121,11 @@ def merge_frame(
     if rows is None:
         return _delete_below(target, floor)
     contract = table.contract
-    on = " AND ".join(f"target.{quoted(k)} = source.{quoted(k)}" for k in contract.key)
+    terms = [f"target.{quoted(k)} = source.{quoted(k)}" for k in contract.key]
+    for name, (low, high) in bounds.items() if floor is None else ():
+        target_column = f"target.{quoted(name)}"
+        terms.append(f"{target_column} >= {_literal(low)} AND {target_column} <= {_literal(high)}")
+    on = " AND ".join(terms)
     newer = f"source.{GUARD} >= target._lsn"
     kept = kept_columns(rows)
     insertable = " AND ".join(
@@ -131,22 +147,28 @@ def merge_frame(
 
 
 def append_frame(
-    session: SparkSession, table: SilverTable, rows: DataFrame, commit: Commit
+    table: SilverTable, rows: DataFrame, commit: Commit, count: int
 ) -> tuple[int, int]:
-    """Append the upserts of a frame to a table that holds none of their keys."""
+    """Append the upserts of a frame to a table that is empty.
+
+    The files are ranges of the key: a later merge of a few keys opens few of them.
+    """
     from delta.tables import DeltaTable
 
+    keys = [quoted(name) for name in table.contract.key]
+    url = table.lake.spark_url(table.path)
     (
-        rows.where(f"{OP} = 'u' OR {OP} = 'i'")
+        rows.where(f"{OP} = 'u'")
         .select(*[quoted(c) for c in silver_columns(table.contract)])
+        .repartitionByRange(max(1, count // ROWS_A_FILE), *keys)
+        .sortWithinPartitions(*keys)
         .write.format("delta")
         .mode("append")
         .option("txnAppId", commit.app_id)
         .option("txnVersion", str(commit.version))
-        .save(table.lake.spark_url(table.path))
+        .save(url)
     )
-    target = DeltaTable.forPath(session, table.lake.spark_url(table.path))
-    metrics = _last_metrics(target)
+    metrics = _last_metrics(DeltaTable.forPath(rows.sparkSession, url))
     return int(metrics.get("numOutputRows", 0)), 0
 
 
@@ -216,6 +238,15 @@ def _assignments(contract: Contract, kept: list[str]) -> dict[str, str]:
         )
         for c in silver_columns(contract)
     }
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, date):
+        return f"DATE'{value.isoformat()}'"
+    # By its bytes: nothing in it is a quote or an escape then.
+    return f"decode(X'{str(value).encode().hex()}', 'UTF-8')"
 
 
 def quoted(name: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timezone
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import Commit, MergeEngine
+from spark_streaming.engines.spark_merge import SparkEngine
 from spark_streaming.envelope import HighWater, decode
 from spark_streaming.fold import Folded, fold
 from spark_streaming.lookup import present_keys, values_of
@@ -19,6 +20,9 @@ from spark_streaming.table import SilverTable
 from spark_streaming.types import Column
 from tests.spark.conftest import MakeTable
 from tests.unit.model import BAG, KEYED, Source, split
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 LSN_MAX = 2**63 - 1
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -247,3 +251,18 @@ def test_random_history_ends_in_the_sources_rows(
             engine.merge(table, folded, Commit("t", version))
         high_water = high_water.merge(decoded.high_water)
     assert content(table) == source.content()
+
+
+def test_frame_of_rows_meets_text_and_date_keys(spark: SparkSession, make_table: MakeTable) -> None:
+    columns = (Column("a", "text", "text", nullable=False), Column("b", "date", "date"))
+    contract = Contract("public", "keys", (*columns, Column("v", "int", "int32")), key=("a", "b"))
+    table, engine = make_table(contract), SparkEngine(spark)
+    keys = ["", "'", "ÿ", "z" * 200, "\\", "日本", "\U0001f600"]
+    for version, value in enumerate([1, 2]):
+        given = rows(contract, *[{"a": key, "b": AT.date(), "v": value} for key in keys])
+        bounds = {"a": (min(keys), max(keys)), "b": (AT.date(), AT.date())}
+        frame = spark.createDataFrame(given)
+        commit = Commit("t", version)
+        result = engine.merge_rows(table, frame, commit, count=len(keys), bounds=bounds)
+        assert (result.upserted, result.deleted) == (len(keys), 0)
+    assert content(table) == Counter([(key, AT.date(), 2) for key in keys])

@@ -254,14 +254,14 @@ class Source:
             "transaction": None if total_order is None else {"total_order": total_order},
         }
         headers = [
-            (f"__debezium.{name}", json.dumps({"id": event[name]}).encode())
+            (f"__debezium.{name}", _key(event[name]))
             for name in ("oldkey", "newkey")
             if name in event
         ]
         partition = (
             self.random.randrange(self.partitions) if key is None else key
         ) % self.partitions
-        message_key = None if key is None else json.dumps({"id": key}).encode()
+        message_key = None if key is None else _key(key)
         raw = RawEvent(TOPIC, partition, 0, 0, message_key, json.dumps(document).encode(), headers)
         kind = 0 if sequence[0] is None else 1
         self._append(kind, raw)
@@ -272,3 +272,8 @@ class Source:
         offset = self.offsets[event.partition]
         self.offsets[event.partition] += 1
         self.stream.append((kind, event._replace(offset=offset)))
+
+
+def _key(key: int) -> bytes:
+    """A message key as Connect's JSON converter writes it."""
+    return json.dumps({"id": key}, separators=(",", ":")).encode()

@@ -1,0 +1,319 @@
+"""What of a batch is more than the driver takes at once: in rounds, in slices, in executors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from spark_streaming.batch import EPOCH, RETRY_PAUSES_S, BatchRunner
+from spark_streaming.contract import Contract
+from spark_streaming.engines.protocol import Commit, MergeResult
+from spark_streaming.engines.spark_merge import SparkEngine
+from spark_streaming.events import RawEvent
+from spark_streaming.executors import Executors, folded_rows
+from spark_streaming.kafka_source import EventReader, Events, TooManyBytesError
+from spark_streaming.large import Before, LargePart, NotByKey, fold_by_key, positions_of
+from spark_streaming.lookup import Key, present_keys, values_of
+from spark_streaming.offsets import WHOLE, BatchSpan, reached_in, version_of
+from spark_streaming.part import Part, Work, merge_retried
+from spark_streaming.routing import large_min, route
+from spark_streaming.settings import SilverSettings
+from spark_streaming.stopped import Slice
+from spark_streaming.table import SilverTable
+from spark_streaming.tasks import PinnedTable, Report
+from spark_streaming.topics import Topic, Topics
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+# Enough to learn a topic's table by, where its first records are tombstones.
+PEEK_OFFSETS = 20
+# Smaller batches tell nothing of the size of a backlog's events.
+SIZED_OFFSETS_MIN = 1_000
+
+
+@dataclass(frozen=True)
+class _Batch:
+    id: int
+    span: BatchSpan
+
+    def of(self, name: str) -> BatchSpan:
+        return self.span.of({name})
+
+
+class Backlog:
+    """Splits batches into parts that fit the memory that each way has."""
+
+    def __init__(
+        self,
+        settings: SilverSettings,
+        runner: BatchRunner,
+        topics: Topics,
+        reader: EventReader,
+        session: SparkSession,
+    ) -> None:
+        self._driver_max = settings.small_batch_offsets_max
+        self._bytes_max = settings.small_batch_mb_max << 20
+        self._large_min = large_min(settings)
+        self._runner = runner
+        self._topics = topics
+        self._reader = reader
+        self._session = session
+        self._engine = SparkEngine(session)
+        self._resumed = False
+        self._met: set[str] = set()
+        # Of the newest batch that was not tiny: what the next ones are likely to be.
+        self.bytes_an_offset = 0.0
+        self._bytes = 0
+
+    def started(self, span: BatchSpan) -> BatchSpan:
+        """A planned span, with a start for every partition."""
+        return self._reader.started(span)
+
+    def split(self, batch_id: int, span: BatchSpan) -> tuple[Events, Iterator[Work]]:
+        """The events of the first round, read; and the work that comes after it.
+
+        In the usual small batch the first round is everything.
+        """
+        batch = _Batch(batch_id, span)
+        self._bytes = 0
+        sizes = {n: size for n, size in span.sizes().items() if not self._runner.is_stopped(n)}
+        ways = route(sizes, driver_max=self._driver_max, large_min=self._large_min)
+        events, sliced = Events(), list(ways.sliced)
+        if ways.rounds:
+            events, too_much = self._round(batch, ways.rounds[0])
+            sliced += too_much
+        return events, self._more(batch, ways.rounds[1:], sliced, ways.large)
+
+    def _more(
+        self, batch: _Batch, rounds: list[list[str]], sliced: list[str], large: list[str]
+    ) -> Iterator[Work]:
+        for names in rounds:
+            yield Work(names, partial(self._later_round, batch, names))
+        for name in sliced:
+            yield Work([name], partial(self._sliced, batch, name))
+        for name in large:
+            yield Work([name], partial(self._large, batch, name))
+        self._resumed = True
+        if batch.span.size >= SIZED_OFFSETS_MIN:
+            self.bytes_an_offset = self._bytes / batch.span.size
+
+    def _later_round(self, batch: _Batch, names: list[str]) -> list[Part]:
+        events, too_much = self._round(batch, names)
+        parts = self._runner.round(batch.id, events)
+        for name in too_much:
+            parts += self._sliced(batch, name)
+        return parts
+
+    def _round(self, batch: _Batch, names: list[str]) -> tuple[Events, list[str]]:
+        """The events of whole parts; and the topics that have to be taken in slices."""
+        try:
+            events = self._read(batch.span.of(set(names)), self._bytes_max)
+        except TooManyBytesError as error:
+            log.info("%d tables are taken in slices: %s", len(names), error)
+            return Events(), names
+        if self._resumed:
+            return events, []
+        # The process may have ended between two slices of this batch.
+        cut = [name for name, some in events.items() if self._is_cut(batch, name, some)]
+        return {name: some for name, some in events.items() if name not in cut}, cut
+
+    def _read(self, span: BatchSpan, bytes_max: int | None) -> Events:
+        events = self._reader.read(span, bytes_max)
+        for some in events.values():
+            self._bytes += sum(len(event.value or b"") for event in some)
+        return events
+
+    def _is_cut(self, batch: _Batch, name: str, events: list[RawEvent]) -> bool:
+        return 0 < self._reached(batch, self._topics.resolve(name, events)) < WHOLE
+
+    def _reached(self, batch: _Batch, topic: Topic) -> int:
+        """How far the topic's table has this batch already."""
+        if topic.silver is None:
+            return 0
+        app_id = self._runner.commit(topic.silver_name, 0).app_id
+        with topic.silver.lock:
+            return reached_in(topic.silver.recorded(app_id), batch.id)
+
+    def _resolve(self, batch: _Batch, name: str) -> Topic:
+        """The topic, by its first events where it is new here."""
+        events = [] if name in self._met else self._peek(batch.of(name), name)
+        topic = self._topics.resolve(name, events)
+        self._met.add(name)
+        return topic
+
+    def _peek(self, span: BatchSpan, name: str) -> list[RawEvent]:
+        size = min(span.size, PEEK_OFFSETS)
+        while True:
+            try:
+                limit = self._bytes_max if size > 1 else None
+                return self._reader.read(span.between(0, size), limit).get(name, [])
+            except TooManyBytesError:
+                size = max(1, size // 4)
+
+    # -- in slices
+
+    def _sliced(self, batch: _Batch, name: str) -> list[Part]:
+        """A part in slices that fit the driver, each merged before the next is read.
+
+        Slices of a batch that was cut need not end where they ended then, but one has to end
+        where the table stands: what it has is not folded again.
+        """
+        whole = Part(self._topics.named(name, []), 0)
+        span = batch.of(name)
+        at, step = 0, self._driver_max
+        end = min(step, span.size)
+        try:
+            topic = self._resolve(batch, name)
+            whole = Part(topic, 0, high_water=topic.high_water)
+            done = self._reached(batch, topic)
+            while at < span.size:
+                end = min(at + step, span.size)
+                end = done if at < done < end else end
+                before = self._bytes
+                try:
+                    whole = self._slice(batch, name, (at, end), whole)
+                except TooManyBytesError:
+                    step = max(1, (end - at) // 4)
+                    continue
+                if self._bytes - before < self._bytes_max // 4:
+                    step = min(step * 2, self._driver_max)
+                at = end
+        except Exception as error:  # noqa: BLE001 - the batch decides
+            # What was merged counts; the table may be stopped where the failing slice begins.
+            piece = span.between(at, end)
+            commit = self._slice_commit(batch, whole.topic, end)
+            if whole.rows_in:
+                whole.topic.high_water = whole.high_water
+            whole.failure = error
+            whole.planned = Slice(piece.start[name], piece.end[name], commit)
+        return [whole]
+
+    def _slice(self, batch: _Batch, name: str, borders: tuple[int, int], whole: Part) -> Part:
+        """Take one slice through the steps; the part with it."""
+        begin, end = borders
+        # One event may be larger than the limit, and is taken all the same.
+        limit = self._bytes_max if end - begin > 1 else None
+        events = self._read(batch.of(name).between(begin, end), limit).get(name, [])
+        if not events:
+            return whole
+        commit = self._slice_commit(batch, whole.topic, end)
+        part = self._runner.prepare(name, events, commit, whole.high_water)
+        self._runner.set_aside(part)
+        self._runner.merge(part, commit, RETRY_PAUSES_S)
+        self._runner.remember(part)
+        part.rejected_before, part.rejects = len(part.rejects), []
+        return whole.followed_by(part)
+
+    def _slice_commit(self, batch: _Batch, topic: Topic, end: int) -> Commit:
+        size = batch.of(topic.name).size
+        return self._runner.commit(
+            topic.silver_name, version_of(batch.id, WHOLE if end == size else end)
+        )
+
+    # -- in executors
+
+    def _large(self, batch: _Batch, name: str) -> list[Part]:
+        """A part by the executors; in slices where that cannot be, or fails."""
+        try:
+            return self._by_key(batch, name)
+        except NotByKey as reason:
+            log.info("%s: %d offsets in slices: %s", name, batch.of(name).size, reason)
+        except Exception as error:  # noqa: BLE001 - whose trouble it is, the slices will tell
+            log.warning("%s: the executors failed: %s: %s", name, type(error).__name__, error)
+        return self._sliced(batch, name)
+
+    def _by_key(self, batch: _Batch, name: str) -> list[Part]:
+        topic = self._resolve(batch, name)
+        contract, silver = topic.contract, topic.silver
+        reached = self._reached(batch, topic)
+        if contract is None or silver is None or topic.refusal or not folds_by_key(contract):
+            raise NotByKey("its rows are not told apart by message keys")
+        if not self._runner.gate.is_plain(topic):
+            raise NotByKey("it has a contract file, or rows in quarantine")
+        span = batch.of(name)
+        run = Executors(self._session, partial(self._reader.frame, span))
+        if reached == WHOLE:
+            report = positions_of(run, span.size, contract, topic.high_water)
+            part = _part_of(topic, report)
+            part.result = MergeResult(silver.version(), 0, 0, skipped=True)
+            return [part]
+        if reached:
+            raise NotByKey("slices of it are merged already")
+        newer = partial(self._newer_contract, topic)
+        large = fold_by_key(run, span.size, contract, topic.high_water, _before(silver), newer)
+        self._bytes += large.report.size
+        try:
+            if large.report.rejected:
+                # What is in quarantine matters to the later events of its rows: see `Gate`.
+                raise NotByKey("events that break the contract")
+            return [self._merge_large(batch, topic, large)]
+        finally:
+            large.output.close()
+
+    def _newer_contract(self, topic: Topic, unknown: set[str], stale: set[str]) -> Contract | None:
+        return topic.contract if self._topics.follow(topic, unknown, stale) else None
+
+    def _merge_large(self, batch: _Batch, topic: Topic, large: LargePart) -> Part:
+        silver, report, version = topic.silver, large.report, version_of(batch.id)
+        assert silver is not None
+        part = _part_of(topic, report)
+        if report.rows:
+            commit = self._runner.commit(silver.name, version)
+            merge_retried(
+                part,
+                silver,
+                self._engine.name,
+                lambda: self._engine.merge_rows(
+                    silver,
+                    folded_rows(large),
+                    commit,
+                    count=report.rows,
+                    bounds=report.bounds,
+                ),
+                RETRY_PAUSES_S,
+            )
+        return part
+
+
+def folds_by_key(contract: Contract) -> bool:
+    """Whether a table's events can be told apart by their message keys.
+
+    Copies of equal rows have none; and where the replica identity is another index than the
+    primary key, an update changes a key without saying so in its headers.
+    """
+    return not contract.is_bag and contract.replica_identity != "index"
+
+
+def _before(silver: SilverTable) -> Before:
+    def pinned(contract: Contract) -> PinnedTable | None:
+        with silver.lock:
+            if silver.is_empty():
+                return None
+            lake = silver.lake.for_workers()
+            return PinnedTable(lake, silver.path, silver.version(), contract)
+
+    def moved(keys: list[Key]) -> Mapping[Key, Mapping[str, Any]]:
+        with silver.lock:
+            return values_of(silver, keys)
+
+    def present(keys: list[Key]) -> set[Key]:
+        with silver.lock:
+            return present_keys(silver, keys)
+
+    return Before(pinned, moved, present)
+
+
+def _part_of(topic: Topic, report: Report) -> Part:
+    part = Part(topic, report.events, high_water=topic.high_water.merge(report.high_water))
+    part.skipped = report.skipped
+    part.rejected_before = report.rejected
+    part.source_time = report.newest
+    if report.last_committed_us:
+        part.seen_time = EPOCH + timedelta(microseconds=report.last_committed_us)
+    return part

@@ -1,0 +1,89 @@
+"""Executors read from Kafka what Spark planned for the batch, and fold it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+
+from spark_streaming.events import RawEvent
+from spark_streaming.kafka_source import EventReader, TooManyBytesError, collect_events
+from spark_streaming.lake import Lake
+from spark_streaming.offsets import BatchSpan
+from spark_streaming.settings import SilverSettings
+from tests.spark.backlog_job import Job, Table
+from tests.support.stack import fresh_stack
+from tests.unit.debezium_events import event
+from tests.unit.model import KEYED
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with fresh_stack() as stack:
+        stack.up("--only", "kafka")
+        yield stack.settings.kafka
+
+
+def _insert(key: int, lsn: int) -> RawEvent:
+    row = {"id": key, "note": f"n{lsn}", "big": None}
+    return event("c", key={"id": key}, after=row, lsn=lsn)._replace(partition=key % PARTITIONS)
+
+
+def _send(broker: str, topic: str, events: list[RawEvent], *, commit: bool = True) -> None:
+    producer = KafkaProducer(bootstrap_servers=broker, transactional_id=uuid.uuid4().hex)
+    producer.init_transactions()
+    producer.begin_transaction()
+    for one in events:
+        headers = [("h", json.dumps({"id": one.partition}).encode())]
+        producer.send(topic, key=one.key, value=one.value, partition=one.partition, headers=headers)
+    producer.flush()
+    if commit:
+        producer.commit_transaction()
+    else:
+        producer.abort_transaction()
+    producer.close()
+
+
+def _ends(broker: str, topic: str) -> dict[int, int]:
+    consumer = KafkaConsumer(bootstrap_servers=broker, group_id=None)
+    found = consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
+    consumer.close(autocommit=False)
+    return {tp.partition: offset for tp, offset in found.items()}
+
+
+def test_large_part_is_read_from_kafka_between_the_planned_offsets(
+    lake: Lake, spark: SparkSession, silver_settings: SilverSettings, broker: str
+) -> None:
+    table = Table(lake, KEYED)
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(table.topic, PARTITIONS, replication_factor=1)])
+    admin.close()
+    _send(broker, table.topic, [_insert(key, 100 + key) for key in range(20)])
+    begin = _ends(broker, table.topic)
+    _send(broker, table.topic, [_insert(key, 200 + key) for key in range(30)])
+    _send(broker, table.topic, [_insert(99, 250)], commit=False)
+    _send(broker, table.topic, [_insert(key, 300 + key) for key in range(10)])
+    end = _ends(broker, table.topic)
+    _send(broker, table.topic, [_insert(77, 400)])
+    settings = silver_settings.model_copy(update={"kafka": broker, "spark_merge_rows_min": 1})
+    reader = EventReader(settings, spark)
+    span = BatchSpan({table.topic: begin}, {table.topic: end})
+    direct = sorted(reader.read(span)[table.topic], key=lambda one: one[1:3])
+    framed = collect_events(reader.frame(span, spark))[table.topic]
+    assert sorted(framed, key=lambda one: one[1:3]) == direct
+    with pytest.raises(TooManyBytesError):
+        reader.read(span, 1_000)
+    row = Job(table, spark, settings, reader).run(0, span)
+    assert (row.engine, row.rows_in, row.rows_upserted) == ("spark", 40, 30)
+    notes = {key: note for key, note, _ in table.content()}
+    assert notes == {key: f"n{300 + key if key < 10 else 200 + key}" for key in range(30)}
