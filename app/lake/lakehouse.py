@@ -18,6 +18,7 @@ from app.settings import Settings
 from spark_streaming.envelope import HighWater
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.ledger import WHOLE_BATCH
+from spark_streaming.offsets import version_of
 from spark_streaming.resume_requests import request_resume
 from spark_streaming.settings import StoreSettings
 
@@ -97,7 +98,8 @@ class Lakehouse:
                 return newest
             merged = newest.transaction_version(f"headwater:{entry.query_id}:{entry.table}")
             # A table that catches up merges slices of its own, under another application id.
-            if entry.state == "running" and (merged is None or merged <= entry.batch_id):
+            told = version_of(entry.batch_id)
+            if entry.state == "running" and (merged is None or merged <= told):
                 return newest
             return self.silver(entry.table, entry.delta_version)
         except TableNotFoundError:

@@ -11,6 +11,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from app.lake.lakehouse import Lakehouse, LedgerEntry
 from spark_streaming.envelope import HighWater
+from spark_streaming.offsets import version_of
 
 APP = "headwater:q1:films"
 
@@ -33,7 +34,7 @@ def lake(tmp_path: Path) -> LocalLake:
 
 def commit(root: Path, batch: int | None = None) -> None:
     """One commit to `films`: the streaming job's of `batch`, or somebody else's."""
-    transactions = [] if batch is None else [Transaction(APP, batch)]
+    transactions = [] if batch is None else [Transaction(APP, version_of(batch))]
     write_deltalake(
         root / "films",
         pa.table({"id": [1]}),
