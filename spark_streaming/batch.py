@@ -31,12 +31,12 @@ from spark_streaming.events import RawEvent
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
 from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
-from spark_streaming.ledger_rows import running_row
+from spark_streaming.ledger_rows import running_row, stopped_row
 from spark_streaming.offsets import BatchSpan, version_of
 from spark_streaming.part import Part, Work, merge_retried
 from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
-from spark_streaming.resume import Read, Resumption, stopped_row
+from spark_streaming.resume import Read, Resumption
 from spark_streaming.stopped import (
     FAILING,
     Failure,

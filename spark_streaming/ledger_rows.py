@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spark_streaming.ledger import LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
-from spark_streaming.stopped import REFUSED, RUNNING
+from spark_streaming.stopped import REFUSED, RUNNING, Stop
 
 
 def running_row(
     query_id: str, batch_id: int, part: Part, span: BatchSpan, complete_lsn: int | None
 ) -> LedgerRow:
-    """The row of a table that is not stopped; for those see `resume.stopped_row`."""
-    topic, result = part.topic, part.result
-    refused = topic.silver is None
+    """The row of a table that is not stopped."""
+    topic = part.topic
+    return replace(
+        _merged(query_id, batch_id, topic.silver_name, part),
+        offsets=span.of({topic.name}).end,
+        high_water=part.high_water,
+        complete_lsn=None if topic.silver is None else complete_lsn,
+        source_time=part.source_time,
+        state=REFUSED if topic.refusal else RUNNING,
+    )
+
+
+def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerRow:
+    """The row of a stopped table, with what this batch has merged of it."""
+    return replace(
+        _merged(query_id, batch_id, stop.table, part),
+        offsets={stop.topic: dict(stop.offsets)},
+        high_water=part.topic.high_water,
+        complete_lsn=stop.complete_lsn,
+        source_time=stop.complete_time,
+        state=stop.state,
+        reason=stop.reason,
+        stopped_at=stop.since,
+        tries=stop.tries,
+        planned=stop.planned,
+    )
+
+
+def _merged(query_id: str, batch_id: int, table: str, part: Part) -> LedgerRow:
+    """What was merged, and nothing yet of how far the table is complete."""
+    result = part.result
     return LedgerRow(
         query_id,
         batch_id,
-        topic.silver_name,
+        table,
         delta_version=result.delta_version if result else None,
         engine=part.engine,
         rows_in=part.rows_in,
@@ -25,11 +55,6 @@ def running_row(
         rows_deleted=result.deleted if result else 0,
         rows_quarantined=part.rows_quarantined,
         rows_skipped=part.skipped,
-        offsets=span.of({topic.name}).end,
-        high_water=part.high_water,
-        complete_lsn=None if refused else complete_lsn,
-        source_time=part.source_time,
         duration_ms=int(part.seconds * 1000),
-        refusal=topic.refusal,
-        state=REFUSED if topic.refusal else RUNNING,
+        refusal=part.topic.refusal,
     )

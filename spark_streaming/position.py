@@ -82,6 +82,11 @@ class HighWater:
             raise ValueError(f"not a high-water mark: {error}") from error
 
 
+def lsn_text(lsn: int) -> str:
+    """A log position as Postgres prints it."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
 def parse_sequence(sequence: str) -> tuple[int | None, int | None]:
     """The (last commit LSN, LSN) of Debezium's `source.sequence`, JSON text `["24","25"]`.
 

@@ -22,7 +22,8 @@ from typing import Protocol
 from spark_streaming.engines.protocol import Commit
 from spark_streaming.events import RawEvent
 from spark_streaming.kafka_source import DirectReader, Events
-from spark_streaming.ledger import Ledger, LedgerRow
+from spark_streaming.ledger import Ledger
+from spark_streaming.ledger_rows import stopped_row
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
 from spark_streaming.stopped import (
@@ -206,34 +207,6 @@ class Resumption:
             return False
         self._contract_checked_at[topic] = now
         return self._steps.contract_of(topic, refresh=True) != self._contracts[topic]
-
-
-def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerRow:
-    """What the ledger keeps of a stopped table, with what this batch has merged of it."""
-    result = part.result
-    return LedgerRow(
-        query_id,
-        batch_id,
-        stop.table,
-        delta_version=result.delta_version if result else None,
-        engine=part.engine,
-        rows_in=part.rows_in,
-        rows_upserted=result.upserted if result else 0,
-        rows_deleted=result.deleted if result else 0,
-        rows_quarantined=part.rows_quarantined,
-        rows_skipped=part.skipped,
-        offsets={stop.topic: dict(stop.offsets)},
-        high_water=part.topic.high_water,
-        complete_lsn=stop.complete_lsn,
-        source_time=stop.complete_time,
-        duration_ms=int(part.seconds * 1000),
-        refusal=part.topic.refusal,
-        state=stop.state,
-        reason=stop.reason,
-        stopped_at=stop.since,
-        tries=stop.tries,
-        planned=stop.planned,
-    )
 
 
 def read_once(kafka: str) -> Read:

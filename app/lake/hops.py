@@ -21,6 +21,7 @@ from deltalake.exceptions import DeltaError
 
 from app.errors import HeadwaterError
 from app.lake import tail
+from app.lake.catalog import literal
 from app.lake.connection import connect
 from app.lake.lakehouse import Lakehouse
 from app.settings import Settings
@@ -234,4 +235,4 @@ def last_offset(files: Any, path: str) -> int:
 def _literal(value: object) -> str:
     if isinstance(value, int):
         return str(value)
-    return "'" + str(value).replace("'", "''") + "'"
+    return literal(str(value))

@@ -30,7 +30,6 @@ from app.lake.lakehouse import Lakehouse, LedgerEntry
 from app.lake.prediction import Prediction
 from app.lake.silver_rows import SilverRows
 from app.lake.snapshot import SourceSnapshot, open_snapshot, write_marker
-from app.lake.verdict import lsn_text
 from app.settings import Settings
 from spark_streaming.catalog import read_contract
 from spark_streaming.contract import Contract
@@ -38,6 +37,7 @@ from spark_streaming.contract_files import ContractFileError
 from spark_streaming.envelope import HighWater, RawEvent
 from spark_streaming.masks import expected_in_silver
 from spark_streaming.naming import topic_of
+from spark_streaming.position import lsn_text
 from spark_streaming.quality import ContractFolder, treat
 from spark_streaming.rules import TableRules
 from spark_streaming.stopped import FAILING, STOPPED

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.lake.compare import Comparison, Difference
+from spark_streaming.position import lsn_text
 
 COLUMNS = (
     "table",
@@ -110,8 +111,3 @@ def _window(value: str | None, start: int) -> str:
         return repr(value)
     part = value[start : start + VALUE_SHOWN]
     return f"{part!r} (of {len(value)} characters, from {start})"
-
-
-def lsn_text(lsn: int) -> str:
-    """A log position as Postgres prints it."""
-    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

@@ -12,7 +12,8 @@ from deltalake import DeltaTable
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
-from app.lake.verdict import Verdict, lsn_text
+from app.lake.verdict import Verdict
+from spark_streaming.position import lsn_text
 
 PATH = "ops/verification"
 KEPT = timedelta(days=30)

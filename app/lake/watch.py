@@ -21,6 +21,7 @@ from app.lake.connection import connect
 from app.lake.lakehouse import Lakehouse, LedgerEntry, ledger_entry
 from app.settings import Settings, load
 from spark_streaming.naming import parse_topic, silver_table
+from spark_streaming.position import lsn_text
 
 # More than an eye can follow is sampled, so that what is shown is never long behind.
 SHOWN_PER_S = 50
@@ -60,7 +61,7 @@ class Change:
             "table": self.table,
             "op": _OPS.get(self.op, self.op),
             "key": self.key,
-            "lsn": f"{self.lsn >> 32:X}/{self.lsn & 0xFFFFFFFF:X}",
+            "lsn": lsn_text(self.lsn),
         }
         return row | {f"{hop}_ms": self.seen.get(hop) for hop in hops.HOPS}
 

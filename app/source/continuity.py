@@ -12,6 +12,7 @@ from typing import Any
 
 from app.errors import HeadwaterError
 from app.source.database import Connection, connect
+from spark_streaming.position import lsn_text
 
 SERVER_KEY = "headwater.source.server"
 _AGAIN = "start again with an empty lake: `headwater down --wipe`, then `headwater up`"
@@ -211,11 +212,6 @@ def lsn_of(text: str) -> int:
     """The byte position that `16/B374D848` names."""
     high, _, low = text.partition("/")
     return (int(high, 16) << 32) + int(low, 16)
-
-
-def lsn_text(lsn: int) -> str:
-    """A byte position as Postgres prints it."""
-    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 
 def _text(value: Any) -> str:

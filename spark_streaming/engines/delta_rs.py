@@ -14,7 +14,7 @@ from deltalake import (
     write_deltalake,
 )
 
-from spark_streaming.contract import Contract
+from spark_streaming.contract import Contract, quoted
 from spark_streaming.engines.bag import plan_bag
 from spark_streaming.engines.protocol import (
     GUARD,
@@ -189,11 +189,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     return "'" + str(value).replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """`name` as an identifier: any character, case kept."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 _Merge = Callable[[SilverTable, Folded, CommitProperties], tuple[int, int]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from spark_streaming.requests import Answer, Request
 from spark_streaming.table import TableOptions
 from spark_streaming.topics import Topics
 from spark_streaming.types import Column
+from tests.unit.debezium_events import change_event
 
 NO_SOURCE = "postgresql://nobody@127.0.0.1:1/none"
 OPTIONS = TableOptions()
@@ -101,23 +101,8 @@ class Shop:
         self, op: str, lsn: int, key: int, v: object = None, big: object = "b", table: str = "items"
     ) -> RawEvent:
         row = {"id": key, "v": v, "big": big}
-        document = {
-            "op": op,
-            "before": row if op == "d" else None,
-            "after": None if op == "d" else row,
-            "source": {
-                "schema": self.schema,
-                "table": table,
-                "lsn": lsn,
-                "sequence": json.dumps([str(lsn - 1), str(lsn)], separators=(",", ":")),
-                "ts_us": lsn,
-                "snapshot": "false",
-            },
-            "transaction": {"total_order": 1},
-        }
         self.offset += 1
-        value, key_json = json.dumps(document).encode(), json.dumps({"id": key}).encode()
-        return RawEvent(f"hw.{self.schema}.{table}", 0, self.offset, 0, key_json, value, [])
+        return change_event(self.schema, table, op, lsn, self.offset, row)
 
     def run(self, *events: RawEvent) -> list[LedgerRow]:
         by_topic: dict[str, list[RawEvent]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections import Counter
@@ -26,6 +25,7 @@ from spark_streaming.resume import Read
 from spark_streaming.table import TableOptions
 from spark_streaming.topics import Topics
 from spark_streaming.types import Column
+from tests.unit.debezium_events import change_event
 
 NO_SOURCE = "postgresql://nobody@127.0.0.1:1/none"
 OPTIONS = TableOptions()
@@ -82,24 +82,8 @@ class Source:
 
     def event(self, table: str, op: str, lsn: int, key: int, value: object = None) -> RawEvent:
         row = {"id": key, "v": value}
-        document = {
-            "op": op,
-            "before": row if op == "d" else None,
-            "after": None if op == "d" else row,
-            "source": {
-                "schema": self.schema,
-                "table": table,
-                "lsn": lsn,
-                "sequence": json.dumps([str(lsn - 1), str(lsn)], separators=(",", ":")),
-                "ts_us": lsn,
-                "snapshot": "false",
-            },
-            "transaction": {"total_order": 1},
-        }
         self.offset += 1
-        topic = f"hw.{self.schema}.{table}"
-        key_json = json.dumps({"id": key}).encode()
-        return RawEvent(topic, 0, self.offset, 0, key_json, json.dumps(document).encode(), [])
+        return change_event(self.schema, table, op, lsn, self.offset, row)
 
     def rows(self, table: str) -> Counter[tuple[Any, ...]]:
         found = self.lake.table(f"silver/{self.schema}__{table}").to_pyarrow_table(

@@ -50,6 +50,26 @@ def event(
     )
 
 
+def change_event(
+    schema: str, table: str, op: str, lsn: int, offset: int, row: dict[str, Any]
+) -> RawEvent:
+    """A streamed change of a row with key `id`, in the topic of `schema.table`."""
+    made = event(
+        op,
+        lsn=lsn,
+        key={"id": row["id"]},
+        before=row if op == "d" else None,
+        after=None if op == "d" else row,
+        commit=lsn - 1,
+        offset=offset,
+        snapshot="false",
+        schema=schema,
+        table=table,
+        ts_us=lsn,
+    )
+    return made._replace(topic=f"hw.{schema}.{table}", timestamp_ms=0)
+
+
 def raw(
     value: bytes | None,
     *,

@@ -14,8 +14,8 @@ from app.source.continuity import (
     consumed_lsn,
     judge,
     lsn_of,
-    lsn_text,
 )
+from spark_streaming.position import lsn_text
 
 SERVER = Server("7300000000000000001", 1)
 WHOLE = Stream(
