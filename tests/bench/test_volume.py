@@ -84,7 +84,7 @@ def test_a_burst_of_two_hundred_thousand_mixed_changes(stack: Stack) -> None:
         assert row is not None
         lake = Lakehouse(stack.settings)
         until(
-            lambda: min((entry.complete_lsn or 0) for entry in lake.ledger().values()),
+            lake.complete_lsn,
             lambda lsn: lsn >= int(row[0]),
             within_s=DRAIN_S,
             what="silver complete up to the burst's end",

@@ -69,6 +69,13 @@ def lake(silver_settings: SilverSettings) -> Lake:
     return Lake(silver_settings)
 
 
+@pytest.fixture(autouse=True)
+def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger for each test: with a common one a job takes up what other tests left stopped, and
+    reads a log that grows by every test before it."""
+    monkeypatch.setattr("spark_streaming.ledger.LEDGER", f"ops/ledger_{uuid.uuid4().hex[:8]}")
+
+
 @pytest.fixture(scope="package")
 def spark(
     silver_settings: SilverSettings, silver_variables: dict[str, str]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from spark_streaming.batch import BatchFailedError, BatchRunner
@@ -30,6 +31,11 @@ from tests.unit.debezium_events import change_event
 NO_SOURCE = "postgresql://nobody@127.0.0.1:1/none"
 OPTIONS = TableOptions()
 Make = Callable[..., "Job"]
+
+
+def ledger_table(lake: Lake) -> pa.Table:
+    """All rows of the ledger."""
+    return Ledger(lake, "a reader", {}).handle().to_pyarrow_table()
 
 
 class Job:
@@ -92,7 +98,7 @@ class Source:
         return Counter(tuple(row.values()) for row in found.to_pylist())
 
     def ledger(self) -> list[dict[str, Any]]:
-        rows = self.lake.table("ops/ledger").to_pyarrow_table().to_pylist()
+        rows = ledger_table(self.lake).to_pylist()
         return [row for row in rows if row["query_id"] == self.query_id]
 
 

@@ -23,7 +23,7 @@ from spark_streaming.ledger import LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
 from spark_streaming.stopped import stop_table
-from tests.spark.test_batch import NO_SOURCE, Job
+from tests.spark.test_batch import NO_SOURCE, Job, ledger_table
 from tests.unit.model import BAG, KEYED, Source
 
 HURT, WELL = "hurt", "well"
@@ -134,7 +134,7 @@ class World:
         return Counter(tuple(row.values()) for row in found.to_pylist())
 
     def ledger(self, table: str) -> list[dict[str, Any]]:
-        rows = self.lake.table("ops/ledger").to_pyarrow_table().sort_by("merged_at").to_pylist()
+        rows = ledger_table(self.lake).sort_by("merged_at").to_pylist()
         name = f"{self.schema}__{table}"
         return [r for r in rows if r["query_id"] == self.query_id and r["table_name"] == name]
 
