@@ -17,7 +17,7 @@ types: ## mypy, strict
 	$(PYTHON) -m mypy
 
 unit: ## unit tests, import rules among them
-	$(PYTHON) -m pytest -q tests/unit
+	$(PYTHON) -m pytest -q -n auto --dist worksteal tests/unit
 
 lock: ## resolve the Python lock files again (needs uv on PATH)
 	uv pip compile pyproject.toml --universal --python-version 3.10 --fork-strategy fewest \
