@@ -30,9 +30,9 @@ from spark_streaming.envelope import HighWater, decode
 from spark_streaming.events import RawEvent
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
-from spark_streaming.ledger import WHOLE_BATCH, Ledger, LedgerRow, Restored
-from spark_streaming.ledger_rows import running_row, stopped_row
-from spark_streaming.offsets import BatchSpan, version_of
+from spark_streaming.ledger import Ledger, LedgerRow, Restored
+from spark_streaming.ledger_rows import running_row, stopped_row, whole_row
+from spark_streaming.offsets import BatchSpan, reached_in, version_of
 from spark_streaming.part import Part, Work, merge_retried
 from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
@@ -46,6 +46,8 @@ from spark_streaming.stopped import (
     first_offsets,
     reason_of,
 )
+from spark_streaming.swap import Swaps
+from spark_streaming.table import SilverTable
 from spark_streaming.topics import Topic, Topics
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,8 @@ class BatchRunner:
     """Runs batches of one query.
 
     `choose` picks the merge engine of one folded batch; `read` gives the events of any span, for
-    stopped tables; `requested` the silver tables that an operator asked to go on with.
+    stopped tables; `requested` the silver tables that an operator asked to go on with; `swaps` the
+    tables that were built aside.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class BatchRunner:
         requested: Callable[[], set[str]] = set,
         contracts: ContractFolder | None = None,
         breaches: Breaches | None = None,
+        swaps: Swaps | None = None,
     ) -> None:
         self._query_id = query_id
         self._topics = topics
@@ -99,7 +103,19 @@ class BatchRunner:
             read=read,
             stops=restored.stops,
             requested=requested,
+            swaps=swaps,
+            generations=restored.generations,
         )
+
+    def begin(self, batch_id: int, span: BatchSpan) -> None:
+        """Before a batch is read: its events of tables that are being rebuilt are left out."""
+        if not self._ledger.has(batch_id):
+            self._stopped.take_up(batch_id, span, (self._complete_lsn, self._complete_time))
+
+    def has_begun(self, batch_id: int, silver: SilverTable) -> bool:
+        """Whether a table has merged something of a batch already, which is repeated then."""
+        with silver.lock:
+            return reached_in(silver.recorded(self.commit(silver.name, 0).app_id), batch_id) > 0
 
     def note_replay(self, topic: Topic, result: MergeResult, engine: str) -> None:
         """Let the next batch's ledger tell of a commit that was made between two batches."""
@@ -338,6 +354,7 @@ class BatchRunner:
             planned,
             complete_lsn=self._complete_lsn,
             complete_time=self._complete_time,
+            generation=self._stopped.generation(topic.silver_name),
         )
 
     def _note_failing(
@@ -371,31 +388,21 @@ class BatchRunner:
         rows = [
             stopped_row(self._query_id, batch_id, part.stop, part)
             if part.stop is not None
-            else running_row(self._query_id, batch_id, part, span, self._complete_lsn)
+            else running_row(
+                self._query_id,
+                batch_id,
+                part,
+                span,
+                self._complete_lsn,
+                self._stopped.generation(part.topic.silver_name),
+            )
             for part in parts
             if not part.topic.internal
         ]
-        internal = {
-            where: position
-            for part in parts
-            if part.topic.internal
-            for where, position in part.high_water.positions.items()
-        }
-        whole = LedgerRow(
-            self._query_id,
-            batch_id,
-            WHOLE_BATCH,
-            rows_in=sum(part.rows_in for part in parts),
-            rows_upserted=sum(row.rows_upserted for row in rows),
-            rows_deleted=sum(row.rows_deleted for row in rows),
-            rows_quarantined=sum(row.rows_quarantined for row in rows),
-            rows_skipped=sum(row.rows_skipped for row in rows),
-            offsets=span.of(set(span.sizes())).end,
-            high_water=HighWater(internal),
-            complete_lsn=self._complete_lsn,
-            source_time=self._complete_time,
-            duration_ms=int((time.monotonic() - started) * 1000),
+        whole = whole_row(
+            self._query_id, batch_id, parts, rows, span, self._complete_lsn, self._complete_time
         )
+        whole = replace(whole, duration_ms=int((time.monotonic() - started) * 1000))
         return [*rows, whole]
 
 

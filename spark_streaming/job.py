@@ -36,6 +36,7 @@ from spark_streaming.resume_requests import take_requests
 from spark_streaming.routing import offsets_for
 from spark_streaming.session import start_session
 from spark_streaming.settings import SettingsError, SilverSettings, load_settings
+from spark_streaming.swap import Swaps
 from spark_streaming.table import TableOptions
 from spark_streaming.topics import Topics
 
@@ -132,6 +133,7 @@ class Silver:
                 self._runner, self._backlog = self._first_batch()
             self._serve_requests(self._runner)
             span = self._backlog.started(self._offset_log.span(batch_id))
+            self._runner.begin(batch_id, span)
             events, more = self._backlog.split(batch_id, span)
             rows = self._runner.run(
                 batch_id,
@@ -191,6 +193,7 @@ class Silver:
             requested=lambda: take_requests(lake),
             contracts=files,
             breaches=breaches,
+            swaps=Swaps(lake, topics, quarantine),
         )
         self._replay = Replay(runner.gate, topics, choose, runner.is_stopped)
         ops: dict[str, OpsTable] = {"quarantine": quarantine, "expectations": breaches}

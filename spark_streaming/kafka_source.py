@@ -143,7 +143,7 @@ class DirectReader:
         ]
         return (
             f"Kafka has dropped events that silver has not merged ({'; '.join(gone)})\n"
-            "  hint: bronze has them: rebuild the table from there"
+            "  hint: bronze has them: `headwater rebuild` makes the table again from there"
         )
 
     def _open(self) -> Any:

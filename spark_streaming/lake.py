@@ -16,18 +16,27 @@ EXPECTATIONS = "ops/expectations"
 
 
 class Lake:
-    """One lake bucket: makes addresses and opens what is there. Holds no connection."""
+    """One lake bucket: makes addresses and opens what is there. Holds no connection.
 
-    def __init__(self, settings: StoreSettings) -> None:
+    Args:
+        folder: of the bucket, which this lake sees in place of all of it; "" is the whole.
+    """
+
+    def __init__(self, settings: StoreSettings, folder: str = "") -> None:
         self._settings = settings
+        self._folder = f"{folder}/" if folder else ""
 
     def __repr__(self) -> str:
-        return f"Lake({self._settings.lake_root} at {self._settings.s3_endpoint})"
+        return f"Lake({self.url('')} at {self._settings.s3_endpoint})"
+
+    def below(self, folder: str) -> Lake:
+        """A lake of its own in a folder of this one, which does not see the rest."""
+        return Lake(self._settings, f"{self._folder}{folder}")
 
     def for_workers(self) -> Lake:
         """The same lake with the store's settings only: what a Spark task is given."""
         known = {name: getattr(self._settings, name) for name in StoreSettings.model_fields}
-        return Lake(StoreSettings(**known))
+        return Lake(StoreSettings(**known), self._folder.rstrip("/"))
 
     def silver_path(self, table: str) -> str:
         """A silver table's path below the lake; any table name becomes one safe path part."""
@@ -35,11 +44,11 @@ class Lake:
 
     def url(self, path: str) -> str:
         """Address of `path` for delta-rs and Trino: s3://…"""
-        return f"{self._settings.lake_root}/{path}"
+        return f"{self._settings.lake_root}/{self._folder}{path}"
 
     def spark_url(self, path: str) -> str:
         """Address of `path` for Spark: s3a://…"""
-        return f"s3a://{self._settings.lake_bucket}/{path}"
+        return f"s3a://{self._settings.lake_bucket}/{self._folder}{path}"
 
     def storage_options(self) -> dict[str, str]:
         """Options for deltalake; holds the secret key: never print it."""
@@ -66,7 +75,7 @@ class Lake:
         return bool(DeltaTable.is_deltatable(self.url(path), self.storage_options()))
 
     def filesystem(self) -> Any:
-        """A pyarrow file system rooted at the lake bucket, for objects that are not tables."""
+        """A pyarrow file system rooted at the lake, for objects that are not tables."""
         s3 = pa_fs.S3FileSystem(
             access_key=self._settings.s3_access_key.get_secret_value(),
             secret_key=self._settings.s3_secret_key.get_secret_value(),
@@ -75,7 +84,7 @@ class Lake:
             connect_timeout=5,
             request_timeout=30,
         )
-        return pa_fs.SubTreeFileSystem(self._settings.lake_bucket, s3)
+        return pa_fs.SubTreeFileSystem(f"{self._settings.lake_bucket}/{self._folder}", s3)
 
 
 def lake_from_environment() -> Lake:

@@ -53,6 +53,7 @@ SCHEMA = pa.schema(
         ("stopped_at", TIMESTAMP),
         ("tries", pa.int64()),
         ("planned", pa.string()),
+        ("generation", pa.string()),
     ]
 )
 _RESTORED = [
@@ -69,6 +70,7 @@ _RESTORED = [
     "stopped_at",
     "tries",
     "planned",
+    "generation",
 ]
 _TICK = timedelta(microseconds=1)
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -84,6 +86,8 @@ class LedgerRow:
     (its batch failed and is repeated). In the last three `reason`, `stopped_at` and `tries` say
     more; `offsets` are those from which the table goes on; `complete_lsn` and `source_time` are
     what it is complete to, and stay; `planned` is the merge that was begun last (`Slice`).
+    `generation`: the id of the rebuild that the table's rows come from; None: never rebuilt. Rows
+    of other generations than a table's newest row say nothing of how far it is merged.
     """
 
     query_id: str
@@ -107,6 +111,7 @@ class LedgerRow:
     stopped_at: datetime | None = None
     tries: int = 0
     planned: Slice | None = None
+    generation: str | None = None
     merged_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def as_dict(self) -> dict[str, object]:
@@ -130,6 +135,7 @@ class Restored:
     complete_time: datetime | None = None
     stops: list[Stop] = field(default_factory=list)
     failures: dict[tuple[str, int, str], int] = field(default_factory=dict)
+    generations: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger:
@@ -174,15 +180,17 @@ class Ledger:
         rows = self.handle().to_pyarrow_dataset().to_table(columns=_RESTORED)
         self._newest = pc.max(rows["merged_at"]).as_py()
         merged, offsets = HighWater(), Offsets()
-        for text in rows["high_water"].to_pylist():
-            merged = merged.merge(HighWater.from_json(text))
+        latest = {row["table_name"]: row for row in rows.sort_by("merged_at").to_pylist()}
+        marks = (rows[name].to_pylist() for name in ("table_name", "generation", "high_water"))
+        for name, generation, text in zip(*marks, strict=True):
+            if generation == latest[name]["generation"]:
+                merged = merged.merge(HighWater.from_json(text))
         for text in rows["offsets"].to_pylist():
             for topic, partitions in _offsets(text).items():
                 known = offsets.setdefault(topic, {})
                 for number, offset in partitions.items():
                     known[number] = max(offset, known.get(number, 0))
         whole = rows.filter(pc.equal(rows["table_name"], WHOLE_BATCH))
-        latest = {row["table_name"]: row for row in rows.sort_by("merged_at").to_pylist()}
         return Restored(
             offsets,
             merged,
@@ -194,6 +202,7 @@ class Ledger:
                 for row in latest.values()
                 if row["state"] == FAILING
             },
+            {name: row["generation"] for name, row in latest.items() if row["generation"]},
         )
 
     def has(self, batch_id: int) -> bool:
@@ -277,4 +286,5 @@ def _stop(row: dict[str, Any]) -> Stop:
         row["tries"] or 0,
         row["complete_lsn"],
         row["source_time"],
+        generation=row["generation"] or "",
     )

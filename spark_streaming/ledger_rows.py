@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
-from spark_streaming.ledger import LedgerRow
+from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
+from spark_streaming.position import HighWater
 from spark_streaming.stopped import REFUSED, RUNNING, Stop
 
 
 def running_row(
-    query_id: str, batch_id: int, part: Part, span: BatchSpan, complete_lsn: int | None
+    query_id: str,
+    batch_id: int,
+    part: Part,
+    span: BatchSpan,
+    complete_lsn: int | None,
+    generation: str = "",
 ) -> LedgerRow:
     """The row of a table that is not stopped."""
     topic = part.topic
@@ -22,6 +30,7 @@ def running_row(
         complete_lsn=None if topic.silver is None else complete_lsn,
         source_time=part.source_time,
         state=REFUSED if topic.refusal else RUNNING,
+        generation=generation or None,
     )
 
 
@@ -38,6 +47,39 @@ def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerR
         stopped_at=stop.since,
         tries=stop.tries,
         planned=stop.planned,
+        generation=stop.generation or None,
+    )
+
+
+def whole_row(
+    query_id: str,
+    batch_id: int,
+    parts: Sequence[Part],
+    rows: Sequence[LedgerRow],
+    span: BatchSpan,
+    complete_lsn: int | None,
+    complete_time: datetime | None,
+) -> LedgerRow:
+    """The row that stands for the batch; the positions of internal topics are in it."""
+    internal = {
+        where: position
+        for part in parts
+        if part.topic.internal
+        for where, position in part.high_water.positions.items()
+    }
+    return LedgerRow(
+        query_id,
+        batch_id,
+        WHOLE_BATCH,
+        rows_in=sum(part.rows_in for part in parts),
+        rows_upserted=sum(row.rows_upserted for row in rows),
+        rows_deleted=sum(row.rows_deleted for row in rows),
+        rows_quarantined=sum(row.rows_quarantined for row in rows),
+        rows_skipped=sum(row.rows_skipped for row in rows),
+        offsets=span.of(set(span.sizes())).end,
+        high_water=HighWater(internal),
+        complete_lsn=complete_lsn,
+        source_time=complete_time,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -159,12 +159,13 @@ class Quarantine:
                 post_commithook_properties=_HOOKS,
             )
 
-    def close(self, places: Iterable[Place], status: str) -> int:
+    def close(self, places: Iterable[Place], status: str, *, discarded: bool = False) -> int:
         """Give entries that are not resolved a status; those that are stay. Returns: how many.
 
-        Repeating it changes nothing. `discarded` ones may still become `superseded`.
+        Repeating it changes nothing. `discarded` ones may still become `superseded`, and any
+        other status where `discarded` is given.
         """
-        from_states = [OPEN, DISCARDED] if status == SUPERSEDED else [OPEN]
+        from_states = [OPEN, DISCARDED] if discarded or status == SUPERSEDED else [OPEN]
         states = ", ".join(f"'{state}'" for state in from_states)
         closed = 0
         for condition in _conditions(places):
@@ -213,6 +214,45 @@ class Quarantine:
         for batch in dataset.to_batches(columns=columns, filter=wanted, batch_size=_READ_ROWS):
             for row in batch.to_pylist():
                 yield Held(event_of(row), row["rule"], row["status"] or OPEN)
+
+    def places(self, table_name: str) -> dict[Place, str]:
+        """All of a table's entries, the resolved ones too, with their statuses."""
+        columns = ["topic", "partition", "offset", "status"]
+        wanted = pc.field("table_name").cast(pa.string()) == table_name
+        found = self.ensure().to_pyarrow_dataset().to_table(columns=columns, filter=wanted)
+        return {place_in(row): row["status"] or OPEN for row in found.to_pylist()}
+
+    def take_back(self, places: Iterable[Place]) -> None:
+        """Remove entries: their events are about to be judged anew."""
+        for condition in _conditions(places):
+            with self.lock:
+                self.ensure().delete(condition, post_commithook_properties=_HOOKS)
+
+    def open_again(self, places: Iterable[Place]) -> None:
+        """Make resolved entries open."""
+        for condition in _conditions(places):
+            with self.lock:
+                self.ensure().update(
+                    predicate=condition,
+                    updates={"status": f"'{OPEN}'", "resolved_at": "NULL"},
+                    post_commithook_properties=_HOOKS,
+                )
+
+    def copy_from(self, other: Quarantine, table_name: str, places: Collection[Place]) -> None:
+        """Append entries that stand in another quarantine, as they stand there."""
+        if self._names is not None:
+            self._names.add(table_name)
+        dataset = other.ensure().to_pyarrow_dataset()
+        wanted = (pc.field("table_name").cast(pa.string()) == table_name) & _is_unresolved()
+        for batch in dataset.to_batches(filter=wanted, batch_size=_READ_ROWS):
+            rows = [row for row in batch.to_pylist() if place_in(row) in places]
+            if rows:
+                self._append(self.ensure(), rows, None)
+
+
+def place_in(row: Mapping[str, Any]) -> Place:
+    """The coordinates of a quarantine row's event."""
+    return Place(row["topic"], row["partition"], row["offset"])
 
 
 def event_of(row: dict[str, Any]) -> RawEvent:

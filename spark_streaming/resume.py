@@ -15,25 +15,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Protocol
 
-from spark_streaming.engines.protocol import Commit
+from spark_streaming.engines.protocol import Commit, MergeResult
 from spark_streaming.events import RawEvent
 from spark_streaming.kafka_source import DirectReader, Events
-from spark_streaming.ledger import Ledger
+from spark_streaming.ledger import Ledger, LedgerRow
 from spark_streaming.ledger_rows import stopped_row
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
+from spark_streaming.rebuild_state import Rebuild, rebuild_of
 from spark_streaming.stopped import (
     Slice,
     Stop,
     TableStoppedError,
     backoff_s,
+    first_offsets,
     next_slice,
     reason_of,
 )
+from spark_streaming.swap import SwapFailedError, Swapped, Swaps
+from spark_streaming.table import SilverTable
 from spark_streaming.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -61,10 +66,17 @@ class Steps(Protocol):
 
     def contract_of(self, topic: str, *, refresh: bool = False) -> str: ...
 
+    def has_begun(self, batch_id: int, silver: SilverTable) -> bool: ...
+
 
 class Resumption:
-    """The stopped tables of one query. `requested` gives, and forgets, the silver tables that
-    an operator asked to go on with."""
+    """The stopped tables of one query.
+
+    Args:
+        requested: gives, and forgets, the silver tables that an operator asked to go on with.
+        swaps: the tables that were built aside; None where there are none.
+        generations: silver table → the rebuild that its rows come from.
+    """
 
     def __init__(
         self,
@@ -77,7 +89,11 @@ class Resumption:
         stops: Iterable[Stop] = (),
         requested: Callable[[], set[str]] = set,
         clock: Callable[[], float] = time.monotonic,
+        swaps: Swaps | None = None,
+        generations: Mapping[str, str] | None = None,
     ) -> None:
+        self._swaps = swaps
+        self._generations = dict(generations or {})
         self._query_id = query_id
         self._topics = topics
         self._ledger = ledger
@@ -95,6 +111,69 @@ class Resumption:
     def holds(self, topic: str) -> bool:
         """Whether this topic's events wait until its table goes on."""
         return topic in self._stops
+
+    def generation(self, table: str) -> str:
+        """The rebuild that a silver table's rows come from; "" where it never was rebuilt."""
+        return self._generations.get(table, "")
+
+    def take_up(
+        self, batch_id: int, span: BatchSpan, complete: tuple[int | None, datetime | None]
+    ) -> None:
+        """Stop the tables whose rebuild waits for silver's place; before the batch is read.
+
+        Args:
+            complete: the LSN and the source's time that tables are complete to.
+        """
+        for state in self._swaps.asked() if self._swaps is not None else ():
+            try:
+                self._take_up(state, batch_id, span, complete)
+            except Exception as error:  # noqa: BLE001 - the asker is told, and the batches go on
+                assert self._swaps is not None
+                self._swaps.refuse(state.id, reason_of(error))
+
+    def _take_up(
+        self,
+        state: Rebuild,
+        batch_id: int,
+        span: BatchSpan,
+        complete: tuple[int | None, datetime | None],
+    ) -> None:
+        assert self._swaps is not None
+        known = self._stops.get(state.topic)
+        if known is not None and rebuild_of(known.planned) == state.id:
+            return  # under way
+        if self.generation(state.table) == state.id:
+            self._swaps.clean(state)
+            return
+        if state.topic not in span.end:
+            raise SwapFailedError(f"the stream does not read topic {state.topic}")
+        topic = self._swaps.topic_of(state)
+        assert topic.silver is not None
+        if known is None and self._steps.has_begun(batch_id, topic.silver):
+            return  # what silver has of this batch is not noted yet: the next one will do
+        stop = known or Stop(
+            state.topic,
+            state.table,
+            "",
+            datetime.now(timezone.utc),
+            first_offsets(span, state.topic, []),
+            None,
+            complete_lsn=complete[0],
+            complete_time=complete[1],
+            generation=self.generation(state.table),
+        )
+        stop = replace(
+            stop,
+            reason="it is being rebuilt from bronze",
+            planned=state.swap(stop.offsets),
+            tries=0,
+            on_purpose=False,
+        )
+        # Before anything else: whatever happens now, the table goes on by this step.
+        self._ledger.note([stopped_row(self._query_id, batch_id, stop, Part(topic, 0))])
+        log.info("table %s is being rebuilt: its changes wait meanwhile", state.table)
+        self._stops[stop.topic] = stop
+        self._due_at[stop.topic] = 0.0
 
     def stop(self, stop: Stop, error: BaseException) -> Stop:
         """Stop a table, or keep it stopped, after a failure."""
@@ -156,24 +235,68 @@ class Resumption:
         end = span.end[stop.topic]
         done = Part(self._topics.named(stop.topic, []), 0)
         done.high_water = done.topic.high_water
-        app_id = f"headwater:{self._query_id}:{stop.table}:resume"
         try:
             while True:
+                app_id = self._app_id(stop)
                 piece = stop.planned or next_slice(app_id, stop.offsets, end, SLICE_OFFSETS_MAX)
                 if piece is None:
                     return self._runs_again(stop, done)
                 if self._clock() - began > SECONDS_MAX:
                     return self._keeps_on(stop, done)
+                rebuild_id = rebuild_of(stop.planned)
+                if rebuild_id is not None:
+                    swapped = self._swap(stop.table, rebuild_id, piece)
+                    if swapped is None:
+                        return self._keeps_on(stop, done)
+                    stop, done = self._rebuilt(stop, piece, swapped)
+                    continue
                 if stop.planned is None:
                     stop = replace(stop, planned=piece)
-                    none = Part(done.topic, 0)  # the batch's own row counts what was merged
-                    self._ledger.note([stopped_row(self._query_id, batch_id, stop, none)])
+                    self._ledger.note([self._planned_row(batch_id, stop, done)])
                 done = done.followed_by(self._take(stop, piece))
                 stop = replace(stop, offsets=piece.end, planned=None, tries=0)
         except Exception as error:  # whatever it is, it is this table's to wait for
             log.debug("resuming %s failed", stop.table, exc_info=True)
             done.stop = self.stop(replace(stop, tries=stop.tries + 1), error)
             return done
+
+    def _app_id(self, stop: Stop) -> str:
+        """Names a table's slices. A rebuilt one begins at offsets that its log may know already:
+        a transaction id survives an overwritten table."""
+        name = f"headwater:{self._query_id}:{stop.table}:resume"
+        return f"{name}:{stop.generation}" if stop.generation else name
+
+    def _planned_row(self, batch_id: int, stop: Stop, done: Part) -> LedgerRow:
+        """The note before a slice; the batch's own row counts what was merged."""
+        none = Part(done.topic, 0)
+        if done.result is not None:
+            none.result = MergeResult(done.result.delta_version, 0, 0)
+        return stopped_row(self._query_id, batch_id, stop, none)
+
+    def _swap(self, table: str, rebuild_id: str, piece: Slice) -> Swapped | None:
+        if self._swaps is None:
+            raise SwapFailedError(f"rebuild {rebuild_id} cannot be carried out here")
+        return self._swaps.carried_out(table, rebuild_id, piece)
+
+    def _rebuilt(self, stop: Stop, piece: Slice, swapped: Swapped) -> tuple[Stop, Part]:
+        """The table stands where its rebuild ended: as a rule a little before the stream."""
+        topic = swapped.topic
+        topic.high_water, topic.holds = swapped.high_water, None
+        self._generations[stop.table] = swapped.id
+        done = Part(topic, 0, high_water=swapped.high_water, engine="rebuild")
+        done.result = MergeResult(swapped.delta_version, swapped.rows, 0)
+        # It may be complete to less than it was, until it has caught up: nothing is claimed.
+        stop = replace(
+            stop,
+            offsets=piece.end,
+            planned=None,
+            tries=0,
+            complete_lsn=None,
+            complete_time=None,
+            reason="it was rebuilt from bronze and catches up with the stream",
+            generation=swapped.id,
+        )
+        return stop, done
 
     def _take(self, stop: Stop, piece: Slice) -> Part:
         events = self._read(piece.span(stop.topic)).get(stop.topic, [])

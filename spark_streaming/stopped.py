@@ -165,6 +165,7 @@ class Stop:
         tries: failures since the last success.
         complete_lsn, complete_time: what the table is complete to; both stay while it is stopped.
         on_purpose: a rule stopped it.
+        generation: the rebuild that its rows come from; "" for none (see `swap`).
     """
 
     topic: str
@@ -177,6 +178,7 @@ class Stop:
     complete_lsn: int | None = None
     complete_time: datetime | None = None
     on_purpose: bool = False
+    generation: str = ""
 
     @property
     def state(self) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from deltalake import DeltaTable, Schema, write_deltalake
+import pyarrow.dataset as pa_dataset
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.contract import Contract
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # A merge rewrites every file that holds a touched row: small files keep that cheap.
 # 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
 TARGET_FILE_BYTES = 8 << 20
+REWRITE_ROWS = 65_536
 
 
 class TableEvolutionError(Exception):
@@ -141,26 +143,43 @@ class SilverTable:
         self.contract = contract
         return [c.name for c in added]
 
+    def replace_rows(self, source: pa_dataset.Dataset, commit: Commit) -> int:
+        """Put other rows in the place of all that there are, in one commit; a table that is gone
+        is made. Readers see the old rows or the new ones, never some of them.
+
+        Args:
+            source: rows with the contract's columns; one that it lacks reads as its default.
+            commit: recorded with it, so that `has_commit` tells whether it went through.
+        Returns: the Delta version that holds them.
+        """
+        self.forget()  # whoever damaged the table wrote to it
+        self.ensure()
+        wanted = _nullable(self.contract.silver_schema())
+        # A handle of its own: this takes long, and others read the table meanwhile.
+        table = self.lake.table(self.path)
+        try:
+            write_deltalake(
+                table,
+                pa.RecordBatchReader.from_batches(wanted, _recast(source, self.contract, wanted)),
+                mode="overwrite",
+                schema_mode="overwrite",
+                target_file_size=TARGET_FILE_BYTES,
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(commit.app_id, commit.version)]
+                ),
+            )
+        finally:
+            self.forget()
+        return int(table.version())
+
     def _rewrite(self, contract: Contract, changed: list[str]) -> None:
         """Write the whole table again under the contract's columns, batch by batch."""
         source = self.handle().to_pyarrow_dataset()
         wanted = _nullable(contract.silver_schema())
-        filled = {c.name: missing_value(c) for c in contract.columns}
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in source.to_batches(batch_size=65_536):
-                columns = [
-                    batch[field.name].cast(field.type)
-                    if field.name in batch.schema.names
-                    else pa.repeat(filled[field.name], len(batch))
-                    for field in wanted
-                ]
-                yield pa.RecordBatch.from_arrays(columns, schema=wanted)
-
         try:
             write_deltalake(
                 self.handle(),
-                pa.RecordBatchReader.from_batches(wanted, batches()),
+                pa.RecordBatchReader.from_batches(wanted, _recast(source, contract, wanted)),
                 mode="overwrite",
                 schema_mode="overwrite",
                 target_file_size=TARGET_FILE_BYTES,
@@ -172,6 +191,23 @@ class SilverTable:
                 f" (columns of another type: {', '.join(changed) or 'none'})\n"
                 f"  detail: {type(error).__name__}: {error}"
             ) from error
+
+
+def _recast(
+    source: pa_dataset.Dataset, contract: Contract, wanted: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a dataset under a contract's columns, a few batches in memory at a time."""
+    filled = {c.name: missing_value(c) for c in contract.columns}
+    for batch in source.to_batches(
+        batch_size=REWRITE_ROWS, batch_readahead=2, fragment_readahead=1
+    ):
+        columns = [
+            batch[field.name].cast(field.type)
+            if field.name in batch.schema.names
+            else pa.repeat(filled.get(field.name, pa.scalar(None, field.type)), len(batch))
+            for field in wanted
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=wanted)
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

@@ -132,9 +132,17 @@ def trace(key: str = typer.Argument(help="TABLE/KEY of a row.")) -> None:
     raise later("trace")
 
 
-def rebuild(table: str = typer.Argument(help="A silver table.")) -> None:
-    """Make a silver table again from bronze (a later release)."""
-    raise later("rebuild")
+def rebuild(
+    table: str = typer.Argument(help="A silver table."),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Make a silver table again from bronze alone, while everything goes on.
+
+    What was interrupted goes on where it stopped.
+    """
+    from app.lake.rebuild import run_rebuild
+
+    run_rebuild(table, fmt.value)
 
 
 def later(verb: str) -> Exception:

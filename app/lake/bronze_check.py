@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.lake.bronze import Line, first_offset
+from spark_streaming.bronze import MARKER_OFFSETS_MAX
 
-MARKER_OFFSETS_MAX = 1
 FINDINGS_SHOWN = 10
 EXPLAINED_MAX = 1_000
 
@@ -194,14 +194,14 @@ class _Check:
                 report.explained.append(gap)
             return
         end = min(line.offset, self._kafka_from)
-        unexplained = _without(begin, end - 1, report.explained)
+        unexplained = without(begin, end - 1, report.explained)
         if unexplained > MARKER_OFFSETS_MAX:
             where = f"between {self._after} and {line.path}; Kafka does not have them any more"
             report.add(Finding("gap", begin, end - 1, unexplained, where))
 
 
-def _without(first: int, last: int, explained: list[Gap]) -> int:
-    """How many offsets of first to last are in none of the gaps."""
+def without(first: int, last: int, explained: list[Gap]) -> int:
+    """How many offsets of `first` to `last` are in none of the gaps (first, last)."""
     count = max(0, last - first + 1)
     for low, high in explained:
         count -= max(0, min(high, last) - max(low, first) + 1)

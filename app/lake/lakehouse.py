@@ -19,8 +19,10 @@ from spark_streaming.envelope import HighWater
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.ledger import WHOLE_BATCH
 from spark_streaming.offsets import version_of
+from spark_streaming.rebuild_state import rebuild_of
 from spark_streaming.resume_requests import request_resume
 from spark_streaming.settings import StoreSettings
+from spark_streaming.stopped import Slice
 
 SCAN_BATCH_ROWS = 16_384
 _LEDGER_TIME = pa.timestamp("us", "UTC")
@@ -36,6 +38,8 @@ _LEDGER_COLUMNS = [
     "reason",
     "tries",
     "query_id",
+    "generation",
+    "planned",
 ]
 
 
@@ -46,7 +50,8 @@ class LedgerEntry:
     `offsets` is topic → partition → next offset, `high_water` the last position merged of each
     partition, `complete_lsn` in bytes or None, `state` running, refused, stopped, resuming or
     failing, `reason` why it is not running, `tries` its failures in a row; `query_id` names the
-    streaming query that wrote it.
+    streaming query that wrote it. `generation` is the rebuild that its rows come from (""
+    without), `rebuild` the one that is about to take their place.
     """
 
     table: str
@@ -60,6 +65,8 @@ class LedgerEntry:
     reason: str | None = None
     tries: int = 0
     query_id: str = ""
+    generation: str = ""
+    rebuild: str = ""
 
 
 class Lakehouse:
@@ -173,6 +180,8 @@ def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
         row.get("reason"),
         row.get("tries") or 0,
         row.get("query_id") or "",
+        row.get("generation") or "",
+        rebuild_of(Slice.from_json(row["planned"]) if row.get("planned") else None) or "",
     )
 
 

@@ -1,4 +1,4 @@
-"""How far a verification is, and how long it will still take, on stderr."""
+"""How far a verification or a rebuild is, and how long it will still take, on stderr."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Progress:
     Args:
         say: gets a line that replaces the last one (`printing.Steps.waiting`).
         clock: seconds, monotonic.
+        verb: begins the line.
     """
 
     def __init__(
@@ -23,9 +24,11 @@ class Progress:
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         what: str = "rows of both sides",
+        verb: str = "verify",
     ) -> None:
         self._say = say
         self._what = what
+        self._verb = verb
         self._clock = clock
         self._started = clock()
         self._expected: dict[str, int] = {}
@@ -60,7 +63,7 @@ class Progress:
         expected = sum(max(n, self._done.get(t, 0)) for t, n in self._expected.items())
         elapsed = max(self._clock() - self._started, 1e-6)
         rate = done / elapsed
-        text = f"verify {self._table}: {done:,} {self._what} read, {rate:,.0f}/s"
+        text = f"{self._verb} {self._table}: {done:,} {self._what} read, {rate:,.0f}/s"
         if expected > done and rate > 0:
             share = f"{100 * done / expected:.0f} %"
             text += f", {share}, about {duration((expected - done) / rate)} left"

@@ -1,11 +1,14 @@
-"""A table that silver cannot write stops alone, says so, and catches up when it is mended."""
+"""A table that silver cannot write stops alone and catches up; a damaged one is made again."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import subprocess
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 from deltalake import DeltaTable
@@ -61,6 +64,40 @@ def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_mend
     stack.verify("ill", "ill_bag", "well")
     refused = stack.run("resume", "well", expect=1).stderr
     assert "`well` is not stopped: its state is running" in refused
+
+
+def test_damaged_tables_are_made_again_from_bronze_while_the_source_goes_on(stack: Stack) -> None:
+    tables = ("torn", "torn_bag")
+    with stack.source() as source:
+        for table in tables:
+            key = "" if table == "torn_bag" else "PRIMARY KEY"
+            source.execute(f"CREATE TABLE {table} (id int {key}, n int)")
+            source.execute(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
+            source.execute(f"INSERT INTO {table} SELECT i, i FROM generate_series(1, 500) i")
+        source.execute("UPDATE torn SET id = id + 1000 WHERE id <= 20")
+        source.execute("DELETE FROM torn_bag WHERE id % 7 = 0")
+    stack.await_tables(*tables, within_s=SOON_S)
+    stack.verify(*tables)
+    _silver(stack, "torn").update(updates={"n": "7"}, predicate="id % 2 = 0")
+    _silver(stack, "torn_bag").delete("id > 100")
+    stack.run("verify", *tables, expect=1)
+    for table in tables:
+        process = stack.start("rebuild", table, "--format", "json")
+        with stack.source() as source:
+            for number in itertools.count(1):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+                    break
+                source.execute(f"INSERT INTO {table} VALUES ({10_000 + number}, {number})")
+                source.execute(f"UPDATE {table} SET n = n + 1 WHERE id % 50 = {number % 50}")
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        [told] = json.loads(out)
+        assert told["table"] == table and told["events"] >= 500
+        assert _await(stack, table, "running")["reason"] is None
+    stack.verify(*tables, "well")
+    unknown = stack.run("rebuild", "no_such_table", expect=1).stderr
+    assert "there is no silver table `no_such_table`" in unknown and "hint:" in unknown
 
 
 def _change(stack: Stack, number: int) -> None:

@@ -267,6 +267,9 @@ def test_bronze_is_whole_and_a_dropped_object_is_named(stack: Stack) -> None:
     first = int(dropped.rsplit("/", 1)[1].split(".")[0])
     assert "missing: offset" in told and str(first) in told
     assert objects()[0] in told and objects()[1] in told
+    refused = stack.run("rebuild", "archived", expect=1).stderr
+    assert "bronze lacks records of hw.public.archived that Kafka has" in refused
+    assert f"partition 0: offsets {first} to" in refused
 
     with files.open_output_stream(dropped, compression=None) as stream:
         stream.write(body)

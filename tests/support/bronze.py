@@ -1,16 +1,18 @@
-"""Reads bronze back, and Kafka beside it, as the same plain records."""
+"""Reads bronze back, and Kafka beside it, as the same plain records; writes it as the sink does."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow.fs as pafs
 from kafka import KafkaConsumer, TopicPartition
 
 from app.settings import Settings
+from spark_streaming.events import RawEvent
 
 READ_TIMEOUT_MS = 60_000
 
@@ -105,3 +107,40 @@ def _bytes(value: Any) -> bytes | None:
     if value is None:
         return None
     return base64.b64decode(value["b64"]) if isinstance(value, dict) else str(value).encode()
+
+
+def write(files: Any, events: Sequence[RawEvent], records_max: int) -> None:
+    """Put events of one partition into bronze as the sink does, `records_max` an object.
+
+    files: a pyarrow file system rooted at the bucket.
+    """
+    for begin in range(0, len(events), records_max):
+        some = events[begin : begin + records_max]
+        first = some[0]
+        block = f"{first.topic}/partition={first.partition}/block={first.offset // 10_000:016}"
+        body = "".join(json.dumps(_line(event)) + "\n" for event in some).encode()
+        files.create_dir(block, recursive=True)
+        path = f"{block}/{first.offset:020}.jsonl.gz"
+        with files.open_output_stream(path, compression=None) as stream:
+            stream.write(gzip.compress(body))
+
+
+def _line(event: RawEvent) -> dict[str, Any]:
+    return {
+        "topic": event.topic,
+        "partition": event.partition,
+        "offset": event.offset,
+        "timestamp": event.timestamp_ms,
+        "headers": [[name, _text(value)] for name, value in event.headers],
+        "key": _text(event.key),
+        "value": _text(event.value),
+    }
+
+
+def _text(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}

@@ -119,7 +119,7 @@ def test_a_defect_asks_for_a_report_instead_of_printing_a_trace(tmp_path: Path) 
     assert "--debug" in ended.stderr
 
 
-@pytest.mark.parametrize("words", [["trace", "a/1"], ["rebuild", "a"]])
+@pytest.mark.parametrize("words", [["trace", "a/1"]])
 def test_a_verb_of_a_later_release_says_so(tmp_path: Path, words: list[str]) -> None:
     ended = run(*words, home=tmp_path)
     assert ended.returncode == 2

@@ -5,10 +5,12 @@
 --   table_name          varchar, as in schema silver
 --   state               varchar: running; stopped (its merge failed, or a rule of its contract
 --                       stopped it: the others go on, it is tried again), resuming (it catches
---                       up), failing (its batch failed and is repeated), refused (cannot be kept)
+--                       up, or is being rebuilt), failing (its batch failed and is repeated),
+--                       refused (cannot be kept)
 --   complete_lsn        bigint, WAL position in bytes that the table is complete to; NULL where
 --                       the table is not kept, or its first batch is still on its way; of a
---                       table that is stopped, resuming or failing it stays where it was
+--                       table that is stopped, resuming or failing it stays where it was, and
+--                       is NULL where a rebuilt table has not caught up yet
 --   complete_pg_lsn     varchar, the same in Postgres' form, such as 0/16B3748
 --   source_time         timestamp with time zone, commit time of the newest change known by then
 --   seconds_behind      double, now less source_time: no more than this is missing (in a source

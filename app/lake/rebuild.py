@@ -1,0 +1,301 @@
+"""`headwater rebuild TABLE`: make a silver table again from bronze alone.
+
+1. Build it aside, from the first event that bronze has on, slice by slice (`spark_streaming.
+   rebuild`); whoever is interrupted goes on there at the next call.
+2. Go round again for what came meanwhile, until little is left.
+3. Ask the streaming job to put it in silver's place, and follow it until the table runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from deltalake.exceptions import DeltaError
+from kafka.errors import KafkaError
+
+from app.cli.printing import Steps, print_rows
+from app.errors import HeadwaterError
+from app.lake import tail
+from app.lake.lakehouse import Lakehouse, LedgerEntry
+from app.lake.rebuild_gaps import Gaps
+from app.lake.verify_bronze import ExplainedGaps
+from app.lake.verify_progress import Progress
+from app.lake.verify_state import FOLDER as VERIFY_FOLDER
+from app.settings import Settings, load
+from spark_streaming.bronze import Bronze, Feed, UnreadableObjectError
+from spark_streaming.contract_store import CatalogUnreachableError
+from spark_streaming.naming import parse_topic
+from spark_streaming.quality import ContractFolder
+from spark_streaming.rebuild import Builder, RebuildRefusedError, RulesChangedError
+from spark_streaming.rebuild_state import Rebuild, RebuildStore
+from spark_streaming.requests import new_id
+from spark_streaming.stopped import STOPPED, TableStoppedError
+
+COLUMNS = ("table", "events", "rows", "delta_version", "seconds")
+ROUNDS_MAX = 5
+# What the stream catches up with in a moment need not come from bronze.
+LEFT_EVENTS = 5_000
+# The bronze of several partitions does not end at one instant: the newest is left to the stream.
+SETTLED_MS = 10_000
+NAMES_EVENTS = 1_000
+# Built aside, its old files until they are dropped, and silver twice for a moment.
+ROOM_TIMES = 4
+ROOM_BYTES_MIN = 256 << 20
+PATIENCE_S = 120.0
+LOOK_EVERY_S = 0.5
+TRIES_MAX = 3
+
+
+def run_rebuild(table: str, fmt: str) -> None:
+    """Rebuild one silver table and print one row on stdout, progress on stderr.
+
+    Raises: HeadwaterError where the table is unknown or refused, bronze has gaps, there is no
+        room, or the job does not take it over.
+    """
+    settings = load()
+    started = time.monotonic()
+    with Steps() as steps, _told_apart():
+        command = RebuildCommand(settings, table, steps)
+        try:
+            with _alone(settings, table):
+                state = command.run()
+        except KeyboardInterrupt:
+            steps.rest()
+            steps.note(f"hint: `./headwater rebuild {table}` goes on where this stopped")
+            raise
+        finally:
+            steps.rest()
+        silver = Lakehouse(settings).silver(table)
+        counts = silver.get_add_actions(flatten=True)["num_records"].to_pylist()
+    seconds = round(time.monotonic() - started, 1)
+    rows = sum(count or 0 for count in counts)
+    print_rows(COLUMNS, [(table, state.events, rows, silver.version(), seconds)], fmt)
+
+
+class RebuildCommand:
+    """One rebuild, from the command's side."""
+
+    def __init__(self, settings: Settings, table: str, steps: Steps) -> None:
+        self._settings = settings
+        self._table = table
+        self._steps = steps
+        self._lake = Lakehouse(settings)
+        self._store = RebuildStore(self._lake.lake)
+        self._bronze = Bronze(self._lake.bronze_files())
+        entry = self._entry()
+        if not entry.offsets:
+            raise HeadwaterError(f"table `{table}` has had no event yet: there is nothing to do")
+        [self._topic] = entry.offsets
+
+    def run(self) -> Rebuild:
+        """Build, hand over, wait. Returns: what was built, as it stood then."""
+        state = self._under_way()
+        if state is None:
+            state = self._built()
+            self._store.ask(state)
+        self._steps.note(f"rebuild {self._table}: {state.events:,} events; the job takes over")
+        self._await(state)
+        return state
+
+    def _under_way(self) -> Rebuild | None:
+        """The rebuild that waits for the job already."""
+        asked = {rebuild_id for rebuild_id, table in self._store.asked() if table == self._table}
+        generation = self._entry().generation
+        waiting = [s for s in self._store.of(self._table) if s.id in asked and s.id != generation]
+        return waiting[-1] if waiting else None
+
+    def _built(self) -> Rebuild:
+        consumer = tail.open_consumer(self._settings.kafka)
+        with closing(consumer):
+            explained = ExplainedGaps(self._settings.home / VERIFY_FOLDER / "bronze.json")
+            gaps = Gaps(consumer, self._topic, explained)
+            builder = self._builder()
+            self._check_room()
+            for number in range(ROUNDS_MAX):
+                before = builder.state.events
+                builder.run(self._feed(builder.state, gaps, first=number == 0))
+                if builder.state.events - before <= LEFT_EVENTS:
+                    break
+            gaps.check_end(builder.state.offsets)
+        return builder.finished()
+
+    def _builder(self) -> Builder:
+        """That of an interrupted rebuild, or a new one."""
+        generation = self._entry().generation
+        for state in reversed(self._store.of(self._table)):
+            if state.id == generation:
+                continue  # it is silver now; the job removes it
+            try:
+                builder = self._opened(state)
+                builder.begin()
+            except RulesChangedError as error:
+                self._steps.note(f"rebuild {self._table} begins anew: {error}")
+                self._store.remove(state)
+                continue
+            self._steps.note(f"rebuild {self._table} goes on after {state.events:,} events")
+            return builder
+        new = self._opened(self._new())
+        new.begin()
+        return new
+
+    def _opened(self, state: Rebuild) -> Builder:
+        files = ContractFolder(
+            self._settings.contracts_folders, self._settings.secret("mask_secret").encode()
+        )
+        dsn, prefix = self._settings.capture_dsn, self._settings.topic_prefix
+        return Builder(self._lake.lake, state, files, dsn, prefix=prefix)
+
+    def _new(self) -> Rebuild:
+        schema, source_table = self._names()
+        rebuild_id = new_id(datetime.now(timezone.utc), uuid.uuid4().hex)
+        return Rebuild(rebuild_id, self._table, schema, source_table, self._topic)
+
+    def _names(self) -> tuple[str, str]:
+        """The table as the source names it: topics have some characters replaced."""
+        partitions = self._bronze.partitions(self._topic)
+        if not partitions:
+            raise HeadwaterError(
+                f"bronze has nothing of {self._topic}",
+                hint="is the bronze sink running? `./headwater status connect capture`",
+            )
+        for partition in partitions:
+            events = self._bronze.events(self._topic, partition, 0, lambda *_: None)
+            for _, event in zip(range(NAMES_EVENTS), events, strict=False):
+                try:
+                    source = orjson.loads(event.value or b"")["source"]
+                    return str(source["schema"]), str(source["table"])
+                except (orjson.JSONDecodeError, KeyError, TypeError):
+                    continue
+        parsed = parse_topic(self._topic, self._settings.topic_prefix)
+        if parsed is None:
+            raise HeadwaterError(f"topic {self._topic} is no table's")
+        return parsed
+
+    def _check_room(self) -> None:
+        if not self._settings.embedded_s3:
+            return
+        size = self._bronze.size(self._topic)
+        needed = ROOM_TIMES * size + ROOM_BYTES_MIN
+        free = shutil.disk_usage(self._settings.home).free
+        if free < needed:
+            raise HeadwaterError(
+                f"there is no room to build `{self._table}` beside what there is",
+                detail=f"{free >> 20:,} MB are free, about {needed >> 20:,} MB are needed",
+                hint=f"make room on the disk of {self._settings.home}",
+            )
+
+    def _feed(self, state: Rebuild, gaps: Gaps, *, first: bool) -> Feed:
+        """What bronze has now beyond what was taken."""
+        progress = Progress(self._steps.waiting, what="events", verb="rebuild")
+        partitions = sorted({*self._bronze.partitions(self._topic), *state.offsets})
+        events = {}
+        for number in partitions:
+            start = state.offsets.get(number, 0)
+            if first:
+                last = self._bronze.last_offset(self._topic, number)
+                progress.expect(f"{number}", max(0, last - start))
+            found = self._bronze.events(self._topic, number, start, gaps.explain)
+            events[number] = progress.counted(f"{number}", found)
+        before_ms = None
+        if len(partitions) > 1:
+            before_ms = int(time.time() * 1000) - SETTLED_MS
+        return Feed(events, before_ms)
+
+    def _await(self, state: Rebuild) -> None:
+        """Until the table runs with what was built; as long as the job gets on with it."""
+        seen: object = None
+        limit = time.monotonic() + PATIENCE_S
+        while True:
+            reason = self._store.refusal(state.id)
+            if reason is not None:
+                raise HeadwaterError(
+                    f"the streaming job has refused the rebuild of `{self._table}`",
+                    detail=reason,
+                    hint=f"`./headwater rebuild {self._table}` tries again; what is built is kept",
+                )
+            entry = self._entry()
+            taken = state.id in (entry.generation, entry.rebuild)
+            if entry.generation == state.id and entry.state == "running":
+                return
+            if taken and entry.state == STOPPED and entry.tries >= TRIES_MAX:
+                raise HeadwaterError(
+                    f"table `{self._table}` is stopped: what was built cannot be taken over",
+                    detail=entry.reason or "",
+                    hint="mend the cause; it is tried again by itself, or by `./headwater resume`",
+                )
+            if taken and entry.merged_at != seen:
+                seen, limit = entry.merged_at, time.monotonic() + PATIENCE_S
+            if time.monotonic() > limit:
+                raise HeadwaterError(
+                    f"the streaming job has not taken `{self._table}` over "
+                    f"within {PATIENCE_S:.0f} s",
+                    hint="`./headwater status silver`; the request stays, and is taken up with "
+                    "the job's next batch",
+                )
+            self._steps.waiting(f"rebuild {self._table}: {entry.reason or 'waiting for the job'}")
+            time.sleep(LOOK_EVERY_S)
+
+    def _entry(self) -> LedgerEntry:
+        found = self._lake.ledger()
+        if self._table not in found:
+            raise HeadwaterError(
+                f"there is no silver table `{self._table}` in the ledger",
+                hint=f"there are {', '.join(sorted(found)) or 'none yet'}",
+            )
+        return found[self._table]
+
+
+@contextmanager
+def _alone(settings: Settings, table: str) -> Iterator[None]:
+    """One rebuild of a table at a time in this home."""
+    folder = settings.home / "rebuild"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{quote(table, safe='')}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HeadwaterError(
+                f"table `{table}` is being rebuilt already", hint="wait for the other command"
+            ) from None
+        yield
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Turn what may fail on the way into an error that says what to do."""
+    again = "`./headwater rebuild` goes on where this stopped"
+    try:
+        yield
+    except (RebuildRefusedError, TableStoppedError) as error:
+        raise HeadwaterError("the table cannot be rebuilt", detail=str(error)) from error
+    except UnreadableObjectError as error:
+        raise HeadwaterError(
+            "an object of bronze cannot be read",
+            detail=str(error),
+            hint="put a whole one in its place; see `./headwater verify --bronze`",
+        ) from error
+    except CatalogUnreachableError as error:
+        raise HeadwaterError(str(error), hint=again) from error
+    except KafkaError as error:
+        raise HeadwaterError(
+            "Kafka stopped answering", detail=_named(error), hint=f"{again}; `status kafka`"
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise HeadwaterError(
+            "the object store did not give or take what was asked for",
+            detail=_named(error),
+            hint=f"{again}; `./headwater status s3`",
+        ) from error
+
+
+def _named(error: Any) -> str:
+    return f"{type(error).__name__}: {error}"
