@@ -207,12 +207,8 @@ class Quarantine:
 
     def unresolved(self, table_name: str) -> Iterator[Held]:
         """A table's entries that no later event has superseded, discarded ones too."""
-        wanted = (pc.field("table_name").cast(pa.string()) == table_name) & _is_unresolved()
-        columns = ["topic", "partition", "offset", "event_timestamp", "raw_key", "raw_value"]
-        columns += ["raw_headers", "rule", "status"]
-        dataset = self.ensure().to_pyarrow_dataset()
-        for batch in dataset.to_batches(columns=columns, filter=wanted, batch_size=_READ_ROWS):
-            for row in batch.to_pylist():
+        for rows in unresolved_rows(self.ensure().to_pyarrow_dataset(), table_name):
+            for row in rows:
                 yield Held(event_of(row), row["rule"], row["status"] or OPEN)
 
     def places(self, table_name: str) -> dict[Place, str]:
@@ -242,12 +238,17 @@ class Quarantine:
         """Append entries that stand in another quarantine, as they stand there."""
         if self._names is not None:
             self._names.add(table_name)
-        dataset = other.ensure().to_pyarrow_dataset()
-        wanted = (pc.field("table_name").cast(pa.string()) == table_name) & _is_unresolved()
-        for batch in dataset.to_batches(filter=wanted, batch_size=_READ_ROWS):
-            rows = [row for row in batch.to_pylist() if place_in(row) in places]
+        for some in unresolved_rows(other.ensure().to_pyarrow_dataset(), table_name):
+            rows = [row for row in some if place_in(row) in places]
             if rows:
                 self._append(self.ensure(), rows, None)
+
+
+def unresolved_rows(dataset: Any, table_name: str) -> Iterator[list[dict[str, Any]]]:
+    """A table's rows of quarantine that are open or discarded, a few at a time."""
+    wanted = (pc.field("table_name").cast(pa.string()) == table_name) & _is_unresolved()
+    for batch in dataset.to_batches(filter=wanted, batch_size=_READ_ROWS):
+        yield batch.to_pylist()
 
 
 def place_in(row: Mapping[str, Any]) -> Place:

@@ -55,6 +55,9 @@ def verify(
     sample: str = typer.Option(None, "--sample", help="Rows (10000) or a share (5%) of each."),
     resume: bool = typer.Option(False, "--resume", help="Go on where an interrupted run stopped."),
     part_rows: int = typer.Option(None, "--part-rows", min=1, help="Rows compared at a time."),
+    allow_quarantined: bool = typer.Option(
+        False, "--allow-quarantined", help="Exit 0 also where quarantine explains what differs."
+    ),
     continuous: bool = typer.Option(
         False, "--continuous", help="Round after round, slowly; results to ops.verification."
     ),
@@ -70,7 +73,7 @@ def verify(
 ) -> None:
     """Compare source and silver row by row, while writes go on.
 
-    Exit code 0: equal; 1: something differs; 3: it could not be found out.
+    Exit code 0: equal; 1: something differs, also rows in quarantine; 3: it could not be found out.
     """
     from app.lake.verify_command import Asked, run
 
@@ -86,6 +89,7 @@ def verify(
         rounds=rounds,
         metrics_port=metrics_port,
         fmt=fmt.value,
+        allow_quarantined=allow_quarantined,
     )
     try:
         code = run(asked)

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from app.lake.digest import Fingerprint, Keys, Row, bucket_count, digest
+from app.lake.excuses import NOTHING_EXCUSED, Excused, Excuses
 from app.lake.spill import Spill
 
 __all__ = ["DIFFERENCES_SHOWN", "Comparison", "Difference", "Row", "Rows", "compare"]
@@ -47,6 +48,8 @@ class Comparison:
     """The outcome: rows of the source, how many differ, the first that do.
 
     `at_least`: so much differs that not all of it was counted; the counts are lower bounds.
+    `explained` rows differ because their newest event is in quarantine, and count nowhere else;
+    `excused` names the first of them.
     """
 
     rows: int = 0
@@ -55,9 +58,12 @@ class Comparison:
     differing: int = 0
     at_least: bool = False
     differences: tuple[Difference, ...] = ()
+    explained: int = 0
+    excused: tuple[Excused, ...] = ()
 
     @property
     def equal(self) -> bool:
+        """Whether nothing differs but what quarantine explains."""
         return not (self.missing or self.extra or self.differing or self.at_least)
 
     def __add__(self, other: Comparison) -> Comparison:
@@ -69,6 +75,8 @@ class Comparison:
             self.differing + other.differing,
             self.at_least or other.at_least,
             (self.differences + other.differences)[:DIFFERENCES_SHOWN],
+            self.explained + other.explained,
+            (self.excused + other.excused)[:DIFFERENCES_SHOWN],
         )
 
 
@@ -80,6 +88,23 @@ class _Left:
     extra: int = 0
     differing: int = 0
     suspects: set[bytes] = field(default_factory=set)
+    explained: int = 0
+    excused: list[Excused] = field(default_factory=list)
+
+    def add(self, key: bytes, ours: int, theirs: int, *, keyed: bool) -> None:
+        """Count a key that has so many rows which only the source, or only silver, holds."""
+        both = min(ours, theirs) if keyed else 0
+        self.differing += both
+        self.missing += ours - both
+        self.extra += theirs - both
+        if (ours or theirs) and len(self.suspects) < DIFFERENCES_SHOWN:
+            self.suspects.add(key)
+
+    def excuse(self, key: bytes, rows: int, excuses: Excuses) -> None:
+        """Count a key's rows that quarantine explains."""
+        self.explained += rows
+        if rows and len(self.excused) < DIFFERENCES_SHOWN:
+            self.excused.append(excuses.told(key))
 
 
 def compare(
@@ -92,6 +117,7 @@ def compare(
     expected_rows: int = 0,
     buckets: int = 0,
     spilled_rows_max: int = SPILLED_ROWS_MAX,
+    excuses: Callable[[], Excuses] = lambda: NOTHING_EXCUSED,
 ) -> Comparison:
     """Compare two multisets of rows, paired by key where the table has one.
 
@@ -104,6 +130,7 @@ def compare(
         expected_rows: about how many rows a side has; 0 where nobody knows.
         buckets: into how many parts the rows are split; 0 chooses by `expected_rows`.
         spilled_rows_max: digests kept on disk, both sides together.
+        excuses: reads what is in quarantine; asked only where something differs.
     """
     keys = Keys(key_positions)
     count = buckets or bucket_count(expected_rows)
@@ -117,7 +144,7 @@ def compare(
     if not differing:
         return result
     chosen, at_least = _affordable(differing, ours, theirs, spilled_rows_max)
-    left = _cancel(source, silver, keys, chosen, count, bool(key_positions), scratch)
+    left = _cancel(source, silver, keys, chosen, count, bool(key_positions), scratch, excuses())
     if at_least:
         for bucket in set(differing) - chosen:
             surplus = ours.counts[bucket] - theirs.counts[bucket]
@@ -130,6 +157,8 @@ def compare(
         differing=left.differing,
         at_least=at_least,
         differences=tuple(_named(source, silver, keys, columns, key_positions, left.suspects)),
+        explained=left.explained,
+        excused=tuple(sorted(left.excused, key=lambda one: one.key)),
     )
 
 
@@ -155,25 +184,38 @@ def _cancel(
     buckets: int,
     keyed: bool,
     scratch: Path,
+    excuses: Excuses,
 ) -> _Left:
     """Count what only one side holds, among the rows of the chosen buckets."""
+    # Rows of which quarantine has something to say: (the source's, silver's) by key.
+    apart: dict[bytes, tuple[Counter[bytes], Counter[bytes]]] = {}
 
-    def digests(rows: Iterable[Row]) -> Iterator[tuple[bytes, bytes]]:
+    def digests(rows: Iterable[Row], side: int) -> Iterator[tuple[bytes, bytes]]:
         for row in rows:
-            if keys.bucket(row, buckets) in chosen:
-                yield keys.digest(row), digest(row)
+            if keys.bucket(row, buckets) not in chosen:
+                continue
+            key = keys.digest(row)
+            if key in excuses:
+                apart.setdefault(key, (Counter(), Counter()))[side][digest(row)] += 1
+            else:
+                yield key, digest(row)
 
     left = _Left()
     with Spill(scratch) as spill:
-        spill.add(digests(source()), 1)
-        spill.add(digests(silver()), -1)
+        spill.add(digests(source(), 0), 1)
+        spill.add(digests(silver(), 1), -1)
         for key, ours, theirs in spill.remainder():
-            both = min(ours, theirs) if keyed else 0
-            left.differing += both
-            left.missing += ours - both
-            left.extra += theirs - both
-            if len(left.suspects) < DIFFERENCES_SHOWN:
-                left.suspects.add(key)
+            left.add(key, ours, theirs, keyed=keyed)
+    for key, (mine, other) in apart.items():
+        if mine == other:
+            continue
+        judged = excuses.judge(key, list(mine.elements()), list(other.elements()))
+        if judged.whole:
+            left.excuse(key, 1, excuses)
+            continue
+        missing, extra = (mine - other).total(), (other - mine).total()
+        left.excuse(key, judged.missing + judged.extra, excuses)
+        left.add(key, missing - judged.missing, extra - judged.extra, keyed=keyed)
     return left
 
 

@@ -26,6 +26,7 @@ from deltalake import DeltaTable
 
 from app.errors import HeadwaterError
 from app.lake import tail
+from app.lake.excuses import NOTHING_EXCUSED, Excuses, excuses_of
 from app.lake.lakehouse import Lakehouse, LedgerEntry
 from app.lake.prediction import Prediction
 from app.lake.silver_rows import SilverRows
@@ -69,6 +70,7 @@ class TableAtInstant:
         expect: what masks and empty texts, as its contract file declares them, make of a row of
             the source (canonical texts); None: nothing.
         masked: the masked columns.
+        excuses: reads what quarantine has of the table.
     """
 
     contract: Contract
@@ -79,6 +81,7 @@ class TableAtInstant:
     prediction: Prediction | None
     expect: Callable[[Sequence[str | None]], tuple[str | None, ...]] | None = None
     masked: frozenset[str] = frozenset()
+    excuses: Callable[[], Excuses] = lambda: NOTHING_EXCUSED
 
     @property
     def table_id(self) -> str:
@@ -165,7 +168,18 @@ class Instant:
         if rules.treats_values:
             expect = expected_in_silver(contract, rules.empty_to_null, rules.masks, secret)
         masked = frozenset(rules.masks)
-        return TableAtInstant(contract, oid, held, version, silver.rows, prediction, expect, masked)
+
+        def excuses() -> Excuses:
+            return excuses_of(
+                contract,
+                self._lake.quarantined(name),
+                lambda changes: treat(changes, rules, secret)[1],
+                expect or tuple,
+            )
+
+        return TableAtInstant(
+            contract, oid, held, version, silver.rows, prediction, expect, masked, excuses
+        )
 
     def _rules(self, contract: Contract) -> TableRules:
         try:

@@ -16,9 +16,11 @@ from pydantic import SecretStr
 
 from app.settings import Settings
 from spark_streaming.envelope import HighWater
-from spark_streaming.lake import LEDGER, Lake
+from spark_streaming.events import RawEvent
+from spark_streaming.lake import LEDGER, QUARANTINE, Lake
 from spark_streaming.ledger import WHOLE_BATCH
 from spark_streaming.offsets import version_of
+from spark_streaming.quarantine import OPEN, event_of, unresolved_rows
 from spark_streaming.rebuild_state import rebuild_of
 from spark_streaming.resume_requests import request_resume
 from spark_streaming.settings import StoreSettings
@@ -145,6 +147,16 @@ class Lakehouse:
                 row["delta_version"] = newest[row["table_name"]]["delta_version"]
             newest[row["table_name"]] = row
         return {name: ledger_entry(row) for name, row in newest.items() if name}
+
+    def quarantined(self, table: str) -> Iterator[tuple[RawEvent, str]]:
+        """The unresolved entries of a silver table's quarantine: (event, why it is there)."""
+        try:
+            dataset = self._lake.table(QUARANTINE).to_pyarrow_dataset()
+        except TableNotFoundError:
+            return
+        for batch in unresolved_rows(dataset, table):
+            for row in batch:
+                yield event_of(row), f"{row['rule']}: {row['reason']} ({row['status'] or OPEN})"
 
     def complete_lsn(self) -> int:
         """The LSN to which every table that is not stopped is complete; 0 before the first."""

@@ -16,6 +16,7 @@ COLUMNS = (
     "missing",
     "extra",
     "differing",
+    "explained",
     "source_lsn",
     "delta_version",
     "seconds",
@@ -49,22 +50,30 @@ class Verdict:
     rejected: int = 0
 
     @property
+    def accounted(self) -> bool:
+        """Whether all is equal but what quarantine explains."""
+        return self.word in ("equal", "explained")
+
+    @property
     def green(self) -> bool:
-        return self.comparison.equal and not self.refused and not self.stopped
+        return self.word == "equal"
 
     @property
     def word(self) -> str:
-        """equal, differs, stopped or refused."""
+        """equal, explained (equal but for rows whose newest event is in quarantine), differs,
+        stopped or refused."""
         if self.refused:
             return "refused"
         if not self.comparison.equal:
             return "differs"
-        return "stopped" if self.stopped else "equal"
+        if self.stopped:
+            return "stopped"
+        return "explained" if self.comparison.explained else "equal"
 
     def as_row(self) -> tuple[Any, ...]:
         """The verdict as COLUMNS."""
         found = self.comparison
-        counts = (found.rows, found.missing, found.extra, found.differing)
+        counts = (found.rows, found.missing, found.extra, found.differing, found.explained)
         seconds = round(self.seconds, 2)
         checked = round(self.checked_pct, 2)
         return (self.table, self.word, *counts, lsn_text(self.lsn), self.version, seconds, checked)
@@ -77,6 +86,14 @@ class Verdict:
             yield f"{self.table}: silver has stopped it, its newest changes are missing: {self.stopped}"
         for difference in self.comparison.differences:
             yield f"{self.table}: {told(difference)}"
+        if self.comparison.explained:
+            but = "equal but for" if self.accounted else "besides,"
+            yield (
+                f"{self.table}: {but} {self.comparison.explained} rows whose newest event is in "
+                "quarantine; see `./headwater quarantine list`"
+            )
+        for excused in self.comparison.excused:
+            yield f"{self.table}: explained by quarantine: {excused.key}: {excused.reason}"
         if self.comparison.at_least:
             yield f"{self.table}: so much differs that not all of it was counted"
         if self.rejected and not self.green:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("cpu_seconds", pa.float64()),
         ("verified_at", _TIME),
+        ("explained", pa.int64()),
     ]
 )
 
@@ -67,7 +68,7 @@ class VerificationTable:
     def compact(self, since: datetime) -> None:
         """Keep the rows since `since`, in one file; older files and log entries are removed."""
         table = self._open()
-        rows = table.to_pyarrow_dataset().to_table().cast(SCHEMA)
+        rows = table.to_pyarrow_dataset().to_table(columns=SCHEMA.names).cast(SCHEMA)
         kept = rows.filter(pc.greater_equal(rows["verified_at"], pa.scalar(since, _TIME)))
         write_delta(table, kept, mode="overwrite")
         table.update_incremental()
@@ -86,7 +87,7 @@ class VerificationTable:
 
     def _open(self) -> DeltaTable:
         try:
-            return self._lake.table(PATH)
+            table: DeltaTable = self._lake.table(PATH)
         except TableNotFoundError:
             return DeltaTable.create(
                 self._lake.url(PATH),
@@ -95,6 +96,11 @@ class VerificationTable:
                 configuration={"delta.logRetentionDuration": "interval 1 days"},
                 storage_options=self._lake.storage_options(),
             )
+        have = {field.name for field in table.schema().fields}
+        missing = [field for field in SCHEMA if field.name not in have]
+        if missing:  # made by an earlier release
+            table.alter.add_columns(list(Schema.from_arrow(pa.schema(missing)).fields))
+        return table
 
 
 def _row(number: int, verdict: Verdict, at: datetime, cpu_seconds: float) -> dict[str, object]:
@@ -113,6 +119,7 @@ def _row(number: int, verdict: Verdict, at: datetime, cpu_seconds: float) -> dic
         "extra": found.extra,
         "differing": found.differing,
         "at_least": found.at_least,
+        "explained": found.explained,
         "differences": "\n".join(told) or verdict.refused or None,
         "checked_pct": verdict.checked_pct,
         "source_lsn": verdict.lsn,

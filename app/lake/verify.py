@@ -47,20 +47,28 @@ class Options:
         part_rows: about how many rows to compare at a time.
         instant_s: open a fresh instant for the next part when one is older than this.
         resume: go on where an interrupted run stopped.
+        allow_quarantined: what quarantine explains does not count as a difference.
     """
 
     sample: Sample | None = None
     part_rows: int = PART_ROWS
     instant_s: float = INSTANT_S
     resume: bool = False
+    allow_quarantined: bool = False
+
+    def passes(self, verdict: Verdict) -> bool:
+        """Whether a verdict is what was asked for."""
+        return verdict.accounted if self.allow_quarantined else verdict.green
 
 
 def run_verify(tables: list[str], fmt: str, options: Options | None = None) -> int:
     """Verify and print one row a table on stdout; what differs is named on stderr.
 
-    Returns: 0 only where every table was compared and is equal.
+    Returns: 0 only where every table was compared and is equal, or equal but for quarantine where
+        that is allowed.
     """
     settings = load()
+    options = options or Options()
     with StateFile(settings.home) as state, Steps() as steps:
         verifier = Verifier(
             settings, steps.note, options, progress=Progress(steps.waiting), state=state
@@ -77,7 +85,7 @@ def run_verify(tables: list[str], fmt: str, options: Options | None = None) -> i
     for verdict in verdicts:
         for line in verdict.explained():
             print(line, file=sys.stderr)
-    return 0 if all(verdict.green for verdict in verdicts) else 1
+    return 0 if all(options.passes(verdict) for verdict in verdicts) else 1
 
 
 class Verifier:
@@ -145,7 +153,7 @@ class Verifier:
             entry = entries.get(work.name)
             if entry is not None and entry.state in (STOPPED, RESUMING, FAILING):
                 work.verdict.stopped = f"{entry.reason or entry.state} (tried {entry.tries} times)"
-        lsn = max((w.verdict.lsn for w in works if w.verdict.green), default=0)
+        lsn = max((w.verdict.lsn for w in works if w.verdict.accounted), default=0)
         await_complete(self._settings, self._lake, lsn, self._note)
 
     def _chosen(self, tables: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ class Asked:
     rounds: int | None = None
     metrics_port: int | None = None
     fmt: str = "table"
+    allow_quarantined: bool = False
 
 
 def run(asked: Asked) -> int:
@@ -35,7 +36,12 @@ def run(asked: Asked) -> int:
     """
     _check(asked)
     sample = Sample.parse(asked.sample) if asked.sample is not None else None
-    options = Options(sample=sample, part_rows=asked.part_rows or PART_ROWS, resume=asked.resume)
+    options = Options(
+        sample=sample,
+        part_rows=asked.part_rows or PART_ROWS,
+        resume=asked.resume,
+        allow_quarantined=asked.allow_quarantined,
+    )
     if asked.bronze:
         return run_verify_bronze(asked.tables, asked.fmt)
     if asked.continuous:
@@ -50,7 +56,8 @@ def _check(asked: Asked) -> None:
             "a sample is not resumed: it is made anew at other places",
             hint="leave out `--sample` or `--resume`",
         )
-    if asked.bronze and (asked.sample or asked.resume or asked.continuous):
+    others = asked.sample or asked.resume or asked.continuous or asked.allow_quarantined
+    if asked.bronze and others:
         raise HeadwaterError("`--bronze` reads all of bronze", hint="leave out the other options")
     of_rounds = (asked.every_s, asked.cpu_share_pct, asked.rounds, asked.metrics_port)
     if not asked.continuous and any(value is not None for value in of_rounds):

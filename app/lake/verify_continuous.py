@@ -97,6 +97,7 @@ class VerifyMetrics:
         self._equal = gauge("equal", "1: silver equals the source; 0: it differs or is refused")
         self._rows = gauge("rows", "Rows of the source that were compared")
         self._wrong = gauge("wrong_rows", "Rows missing, extra or differing")
+        self._explained = gauge("explained_rows", "Rows that differ and are in quarantine")
         self._at = gauge("last_timestamp_seconds", "When the table was last verified")
         self._seconds = gauge("seconds", "How long the table's verification took")
         self._rounds = Counter(
@@ -117,12 +118,13 @@ class VerifyMetrics:
         self._equal.labels(found.table).set(1 if found.green else 0)
         self._rows.labels(found.table).set(comparison.rows)
         self._wrong.labels(found.table).set(wrong)
+        self._explained.labels(found.table).set(comparison.explained)
         self._at.labels(found.table).set(at.timestamp())
         self._seconds.labels(found.table).set(found.seconds)
         self._cpu.inc(cpu_seconds)
 
     def round_ended(self, end: str) -> None:
-        """Count a round: `equal`, `differs` or `failed`."""
+        """Count a round: `equal`, `explained`, `differs` or `failed`."""
         self._rounds.labels(end).inc()
 
 
@@ -166,6 +168,7 @@ class Rounds:
         self._results = VerificationTable(Lakehouse(settings).lake)
         throttle = Throttle(pace.cpu_share_pct, stop.wait)
         self._verifier = Verifier(settings, lambda _: None, options, rest=self._rest(throttle))
+        self._passes = options.passes
         self._green: dict[str, bool] = {}
 
     def run(self) -> int:
@@ -201,17 +204,18 @@ class Rounds:
             [verdict] = self._verifier.verify([table])
             entry = (verdict, datetime.now(timezone.utc), time.process_time() - used)
             found.append(entry)
-            self._green[table] = verdict.green
+            self._green[table] = self._passes(verdict)
             self.metrics.verdict(*entry)
             for line in verdict.explained():
                 _say(line)
         self._results.append(number, found)
-        wrong = [verdict.table for verdict, _, _ in found if not verdict.green]
-        self.metrics.round_ended("differs" if wrong else "equal")
+        wrong = [verdict.table for verdict, _, _ in found if not verdict.accounted]
+        end = "equal" if all(verdict.green for verdict, _, _ in found) else "explained"
+        self.metrics.round_ended("differs" if wrong else end)
         _say(
             f"round {number}: {len(found)} tables, "
             + (", ".join(wrong) or "all")
-            + (" differ" if wrong else " equal")
+            + (" differ" if wrong else f" {end}")
         )
 
     def _rest(self, throttle: Throttle) -> Callable[[], None]:

@@ -135,7 +135,7 @@ class Work:
             equal=[
                 Part(low=ranges[i].low, high=ranges[i].high, rows=found.rows, lsn=self.lsns[i])
                 for i, found in self.results.items()
-                if found.equal
+                if found.equal and not found.explained
             ],
         )
 
@@ -164,6 +164,7 @@ class Work:
             [columns.index(name) for name in contract.key],
             scratch=scratch,
             expected_rows=self.rows_about // len(self.parts),
+            excuses=at.excuses,
         )
         self.lsns[part] = instant.lsn
         self.todo.remove(part)

@@ -67,6 +67,10 @@ def test_broken_rows_wait_in_quarantine_and_a_replay_keeps_the_order(
         source.execute("UPDATE kiosk SET v = -1 WHERE id = 1")
         source.execute("UPDATE kiosk SET v = -2 WHERE id = 2")
         quarantined(stack, "kiosk", 3)
+        [verdict] = rows_as_json(stack, "verify", "kiosk", expect=1)
+        assert (verdict["verdict"], verdict["explained"]) == ("explained", 3)
+        told = stack.run("verify", "kiosk", "--allow-quarantined").stderr
+        assert "kiosk: explained by quarantine: id=1: v_range:" in told
         source.execute("DELETE FROM kiosk WHERE id = 2")
         [first, third] = sorted(quarantined(stack, "kiosk", 2), key=lambda row: row["key"])
         assert (first["rule"], first["key"]) == ("v_range", '{"id":1}')

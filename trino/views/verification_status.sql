@@ -3,7 +3,8 @@
 -- reads: ops.verification
 -- columns:
 --   table_name        varchar, as in schema silver
---   verdict           varchar: equal, differs, stopped or refused
+--   verdict           varchar: equal, explained (equal but for rows in quarantine), differs,
+--                     stopped or refused
 --   rows              bigint, rows of the source that were compared
 --   wrong_rows        bigint, rows missing in silver, extra in it, or with other values
 --   differences       varchar, the first of them by key and column, one a line
