@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -16,7 +16,7 @@ from spark_streaming.engines.delta_rs import DeltaRsEngine
 from spark_streaming.events import RawEvent
 from spark_streaming.kafka_source import ExpiredError
 from spark_streaming.lake import Lake
-from spark_streaming.ledger import LedgerRow
+from spark_streaming.ledger import Ledger, LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.quality import ContractFolder
 from spark_streaming.rebuild import Builder
@@ -208,6 +208,34 @@ def test_rebuild_cut_at_any_step_ends_in_the_sources_rows(
     for name in (HURT, WELL):
         assert world.rows(name) == world.sources[name].content(), name
     assert {row["state"] for row in world.ledger(WELL)} == {"running"}
+
+
+@contracts
+def test_what_silver_had_beyond_the_rebuild_is_merged_again_after_a_restart(
+    lake: Lake, seed: int, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of(lake, Random(seed), contract)
+    for _ in range(3):
+        world.run()
+    world.fill_bronze()
+    world.build()
+    for _ in range(4):
+        world.run()
+    world.store.ask(world.state)
+    whole, killed = Ledger.note, list[str]()
+
+    def note(ledger: Ledger, rows: Sequence[LedgerRow]) -> None:
+        whole(ledger, rows)
+        if rows[0].generation == world.state.id and not killed:
+            killed.append(rows[0].table_name)
+            raise Killed
+
+    monkeypatch.setattr(Ledger, "note", note)
+    world.await_rebuilt()
+    world.run_all()
+    assert killed == [world.silver_name], "nothing was to be caught up with"
+    for name in (HURT, WELL):
+        assert world.rows(name) == world.sources[name].content(), name
 
 
 @contracts
