@@ -12,6 +12,7 @@ The protocol, in order; a crash between any two steps is repaired by running the
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -402,7 +403,9 @@ class BatchRunner:
         whole = whole_row(
             self._query_id, batch_id, parts, rows, span, self._complete_lsn, self._complete_time
         )
-        whole = replace(whole, duration_ms=int((time.monotonic() - started) * 1000))
+        targets = json.dumps(self.gate.contracts.freshness_targets(), sort_keys=True)
+        ms = int((time.monotonic() - started) * 1000)
+        whole = replace(whole, duration_ms=ms, freshness_targets=targets)
         return [*rows, whole]
 
 

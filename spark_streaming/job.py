@@ -146,6 +146,7 @@ class Silver:
             )
             self.metrics.batch_done(rows)
             self.metrics.rules_broken(self._runner.breaches)
+            self.metrics.freshness_targets(self._runner.gate.contracts.freshness_targets())
             if self._maintenance is not None:
                 self._maintenance.after_batch(rows)
 

@@ -54,6 +54,7 @@ SCHEMA = pa.schema(
         ("tries", pa.int64()),
         ("planned", pa.string()),
         ("generation", pa.string()),
+        ("freshness_targets", pa.string()),
     ]
 )
 _RESTORED = [
@@ -88,6 +89,7 @@ class LedgerRow:
     what it is complete to, and stay; `planned` is the merge that was begun last (`Slice`).
     `generation`: the id of the rebuild that the table's rows come from; None: never rebuilt. Rows
     of other generations than a table's newest row say nothing of how far it is merged.
+    `freshness_targets`, of the whole batch: JSON, silver table → seconds.
     """
 
     query_id: str
@@ -112,6 +114,7 @@ class LedgerRow:
     tries: int = 0
     planned: Slice | None = None
     generation: str | None = None
+    freshness_targets: str | None = None
     merged_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def as_dict(self) -> dict[str, object]:

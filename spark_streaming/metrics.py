@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -60,6 +61,12 @@ class Metrics:
             ["table"],
             registry=self.registry,
         )
+        self._target = Gauge(
+            "headwater_freshness_target_seconds",
+            "Source commit to silver, as the table's contract file wants it",
+            ["table"],
+            registry=self.registry,
+        )
         self._broken = Counter(
             "headwater_silver_rule_broken_rows",
             "Rows that broke a rule of their contract",
@@ -81,6 +88,12 @@ class Metrics:
         for breach in breaches:
             labels = (breach.table_name, breach.rule, breach.action)
             self._broken.labels(*labels).inc(breach.rows_broken)
+
+    def freshness_targets(self, targets: Mapping[str, float]) -> None:
+        """Show the targets that contract files set (silver table → seconds), and no other."""
+        self._target.clear()
+        for table, seconds in targets.items():
+            self._target.labels(table).set(seconds)
 
     def batch_done(self, rows: list[LedgerRow]) -> None:
         """Count one batch by the rows that it left in the ledger."""

@@ -19,6 +19,7 @@ from spark_streaming.contract_files import (
 )
 from spark_streaming.events import Changes
 from spark_streaming.masks import treated
+from spark_streaming.naming import silver_table
 from spark_streaming.rules import TableRules, bind, no_rules
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,16 @@ class ContractFolder:
         with self._lock:
             self._look()
             return " ".join(map(str, self._stamps.get((schema, table), ())))
+
+    def freshness_targets(self) -> dict[str, float]:
+        """Silver table → its target in seconds (source commit to silver), where a file sets one."""
+        with self._lock:
+            self._look()
+            return {
+                silver_table(*table): file.content.freshness
+                for table, file in self._files.items()
+                if isinstance(file, ContractFile) and file.content.freshness is not None
+            }
 
     def _bind(
         self, file: ContractFile | ContractFileError, contract: Contract

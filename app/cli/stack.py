@@ -14,8 +14,10 @@ from app.cli.printing import FORMAT_OPTION, Format, Steps, print_object, print_r
 
 if TYPE_CHECKING:
     from app.launcher.control import Stack
+    from app.settings import Settings
 
 FOLLOW_POLL_S = 0.2
+LATE_SHOWN = 5
 
 
 def mount(app: typer.Typer) -> None:
@@ -117,6 +119,26 @@ def status(
     print_rows(columns, found, fmt)
     if stack.home.wanted().services and not stack.home.is_supervised():
         print("the supervisor has ended without stopping the stack: `up` repairs", file=sys.stderr)
+    states = {row.service: row.state for row in rows}
+    if fmt is Format.table and all(states.get(name) == "ready" for name in ("s3", "silver")):
+        tell_late(stack.settings)
+
+
+def tell_late(settings: Settings) -> None:
+    """Say on stderr which tables miss the freshness target of their contract."""
+    from deltalake.exceptions import DeltaError
+
+    from app.lake.freshness import late_tables
+
+    try:
+        found = late_tables(settings)
+    except (DeltaError, OSError) as error:
+        print(f"freshness is not known: {type(error).__name__}: {error}", file=sys.stderr)
+        return
+    if found:
+        shown = ", ".join(one.told() for one in found[:LATE_SHOWN])
+        more = f" and {len(found) - LATE_SHOWN} more" if len(found) > LATE_SHOWN else ""
+        print(f"behind their freshness target: {shown}{more}", file=sys.stderr)
 
 
 def duration(seconds: int | None) -> Any:

@@ -144,8 +144,11 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         "tries": pa.int64(),
         "offsets": text,
     }
+    targets = '{"movies": 0.5, "ratings": 1e12, "stuck": 60}'
     columns = zip(types.items(), zip(*ledger, strict=True), strict=True)
     table = {name: pa.array(list(values), kind) for (name, kind), values in columns}
+    held = [targets if row[1] == "" else None for row in ledger]
+    table["freshness_targets"] = pa.array(held, text)
     server.write("ops/ledger", pa.table(table))
     server.until_there("ops", "ledger", "freshness")
     found = server.query(
@@ -170,6 +173,16 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         ("movies", "running", None, None, 0, None),
         ("ratings", "running", None, None, 0, None),
         ("stuck", "stopped", "ill", at(12), 3, "{7}"),
+    ]
+    targets_met = (
+        "SELECT table_name, freshness_target_seconds, freshness_met "
+        "FROM ops.freshness ORDER BY table_name"
+    )
+    assert server.query(targets_met) == [
+        ("keyless", None, None),
+        ("movies", 0.5, False),
+        ("ratings", 1e12, True),
+        ("stuck", 60.0, False),
     ]
 
 

@@ -22,6 +22,7 @@ from spark_streaming.quality import ContractFolder
 from spark_streaming.rebuild import Builder
 from spark_streaming.rebuild_state import Rebuild, RebuildStore
 from spark_streaming.swap import Swaps
+from spark_streaming.table import SilverTable
 from tests.spark.shop import POSITIVE, Shop
 from tests.spark.test_batch import NO_SOURCE, Job
 from tests.spark.test_stopped import HURT, WELL, Engine, Killed, World
@@ -234,6 +235,41 @@ def test_what_silver_had_beyond_the_rebuild_is_merged_again_after_a_restart(
     world.await_rebuilt()
     world.run_all()
     assert killed == [world.silver_name], "nothing was to be caught up with"
+    for name in (HURT, WELL):
+        assert world.rows(name) == world.sources[name].content(), name
+
+
+@contracts
+def test_swap_that_was_cut_is_known_from_the_ledger_alone(
+    lake: Lake, seed: int, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of(lake, Random(seed), contract)
+    for _ in range(2):
+        world.run()
+    world.fill_bronze()
+    world.build()
+    for _ in range(2):
+        world.run()
+    world.store.ask(world.state)
+    whole, asked, killed = SilverTable.replace_rows, RebuildStore.asked, list[str]()
+
+    def replace_rows(table: SilverTable, *arguments: Any) -> int:
+        version = whole(table, *arguments)
+        if not killed:
+            killed.append(table.name)
+            raise Killed
+        return version
+
+    def away(store: RebuildStore) -> list[tuple[str, str]]:
+        if killed and len(world.batches[HURT]) > 0:
+            raise OSError("the requests cannot be listed")
+        return asked(store)
+
+    monkeypatch.setattr(SilverTable, "replace_rows", replace_rows)
+    monkeypatch.setattr(RebuildStore, "asked", away)
+    until(lambda: world.run() and killed, within_s=SOON_S, what="the swap cut")
+    world.run_all()
+    world.await_rebuilt()
     for name in (HURT, WELL):
         assert world.rows(name) == world.sources[name].content(), name
 

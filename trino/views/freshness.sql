@@ -23,6 +23,10 @@
 --   resumes_from        varchar, JSON: topic -> partition -> the offset from which it goes on;
 --                       NULL where it runs
 --   refusal             varchar, why the table cannot be kept; NULL where it can
+--   freshness_target_seconds  double, as the table's contract file sets it; NULL without one
+--   freshness_met       boolean, it runs, and whatever was committed longer ago than the target is
+--                       there, as far as heartbeats (one in 5 seconds) can tell: seconds_behind
+--                       is at most 5 more than the target; NULL without a target
 WITH per_table AS (
   SELECT
     table_name,
@@ -38,6 +42,7 @@ WITH per_table AS (
     max_by(stopped_at, merged_at) AS stopped_at,
     max_by(coalesce(tries, 0), merged_at) AS tries,
     max_by(offsets, merged_at) AS offsets,
+    max_by(freshness_targets, merged_at) AS freshness_targets,
     -- Exactly what the newest row says, also where that is nothing: of a table that does not run.
     max_by(complete_lsn, merged_at) AS own_lsn,
     max_by(source_time, merged_at) AS own_time
@@ -58,7 +63,11 @@ SELECT
   stopped_at,
   tries,
   resumes_from,
-  refusal
+  refusal,
+  freshness_target_seconds,
+  CASE WHEN freshness_target_seconds IS NOT NULL THEN state = 'running' AND coalesce(
+    date_diff('millisecond', source_time, current_timestamp) / 1e3 <= freshness_target_seconds + 5,
+    false) END AS freshness_met
 FROM (
   SELECT
     touched.table_name,
@@ -86,7 +95,10 @@ FROM (
     touched.tries,
     CASE WHEN touched.state IN ('stopped', 'resuming', 'failing')
       THEN touched.offsets END AS resumes_from,
-    touched.refusal
+    touched.refusal,
+    element_at(
+      TRY(CAST(json_parse(batch.freshness_targets) AS map(varchar, double))), touched.table_name
+    ) AS freshness_target_seconds
   FROM per_table AS touched
   LEFT JOIN per_table AS batch ON batch.table_name = ''
   WHERE touched.table_name <> ''
