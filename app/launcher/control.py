@@ -76,7 +76,8 @@ class Stack:
     # -- up
 
     def select(self, only: Sequence[str]) -> list[str]:
-        """The services to run for `--only`, with what they need; all when it is empty."""
+        """The services to run for `--only`, with what they need; when it is empty all but those
+        that have to be named."""
         for name in only:
             if name in self.described and name not in self.services:
                 raise HeadwaterError(
@@ -84,7 +85,7 @@ class Stack:
                     detail=f"it runs when `{self.described[name].when}` holds",
                 )
         known = {name: self._without_disabled(service) for name, service in self.services.items()}
-        return with_dependencies(known, only or list(known))
+        return with_dependencies(known, only or [n for n, s in known.items() if s.default])
 
     def _without_disabled(self, service: Service) -> Service:
         needs = {
@@ -302,7 +303,7 @@ class Stack:
             raise HeadwaterError("the stack is running", hint="stop it first: ./headwater down")
         shelter = Shelter(self.home.path, unprivileged_identity())
         shutil.rmtree(shelter.folder, ignore_errors=True)
-        for name in ("run", "data"):
+        for name in ("run", "data", "verify", "rebuild"):
             shutil.rmtree(self.home.path / name, ignore_errors=True)
         for pattern in ("*.json", "settings.toml", "supervisor.log*", "supervisor.pid"):
             for path in self.home.path.glob(pattern):
@@ -316,17 +317,22 @@ class Stack:
             if name not in self.described:
                 known = ", ".join(self.described)
                 raise HeadwaterError(f"there is no service `{name}`", hint=f"known are {known}")
-        chosen = [s for s in self.services.values() if not names or s.name in names]
+        chosen = [s for s in self.services.values() if s.name in names] or self._shown()
         return status_rows(chosen, self.home, self.settings.port)
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:
-        """Name → address, of every service that this stack's settings leave in."""
+        """Name → address, of every service that runs by this stack's settings."""
         found = {}
-        for service in self.services.values():
+        for service in self._shown():
             lookup = self._lookup(service, artefacts)
             for name, template in service.urls.items():
                 found[name] = render(template, lookup, where=str(service.source))
         return found
+
+    def _shown(self) -> list[Service]:
+        """The services that `up` starts, and those that were named and run."""
+        wanted = self.home.wanted().services
+        return [s for s in self.services.values() if s.default or s.name in wanted]
 
     def log_files(self, name: str) -> list[Path]:
         """The log files of a service, or of the supervisor."""

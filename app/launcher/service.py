@@ -84,7 +84,8 @@ class Stop(_Closed):
 class Service(_Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
-    `kind` oneshot must exit 0 within `timeout_s` and then counts as completed.
+    `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
+    runs only where `up --only` names it.
     """
 
     name: Name
@@ -92,6 +93,7 @@ class Service(_Closed):
     description: str
     kind: Literal["service", "oneshot"] = "service"
     when: str | None = None
+    default: bool = True
     artefacts: list[str] = Field(default_factory=list)
     command: Command
     environment: dict[str, str] = Field(default_factory=dict)

@@ -133,6 +133,17 @@ def test_up_again_changes_nothing_and_more_services_may_be_added(clone: Clone) -
     assert clone.seen("second").state == "ready"
 
 
+def test_a_service_that_has_to_be_named_runs_only_then(clone: Clone) -> None:
+    clone.describe("first", ready=READY_LOG)
+    clone.describe("extra", ready=READY_LOG, default="false", depends_on='{ first = "healthy" }')
+    clone.up()
+    assert [row.service for row in clone.stack().status()] == ["first"]
+    clone.up("extra")
+    clone.up()
+    rows = {row.service: row.state for row in clone.stack().status()}
+    assert rows == {"first": "ready", "extra": "ready"}
+
+
 def test_a_killed_service_comes_back_and_its_restart_is_counted(clone: Clone) -> None:
     clone.describe("first", ready=READY_LOG, restart="{ backoff_s = 0.1 }")
     clone.up()
