@@ -29,7 +29,8 @@ from spark_streaming.table import SilverTable, TableOptions
 from spark_streaming.topics import Topic, Topics
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 1.0
+# A listing of the store each time, on behalf of something that is seldom asked for.
+LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)

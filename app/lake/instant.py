@@ -71,6 +71,7 @@ class TableAtInstant:
             the source (canonical texts); None: nothing.
         masked: the masked columns.
         excuses: reads what quarantine has of the table.
+        generation: the rebuild that silver's rows come from.
     """
 
     contract: Contract
@@ -82,11 +83,12 @@ class TableAtInstant:
     expect: Callable[[Sequence[str | None]], tuple[str | None, ...]] | None = None
     masked: frozenset[str] = frozenset()
     excuses: Callable[[], Excuses] = lambda: NOTHING_EXCUSED
+    generation: str = ""
 
     @property
     def table_id(self) -> str:
         """Which Delta table it is; a rebuilt one is another."""
-        return "" if self.silver is None else str(self.silver.metadata().id)
+        return "" if self.silver is None else f"{self.silver.metadata().id}{self.generation}"
 
 
 class Instant:
@@ -178,7 +180,16 @@ class Instant:
             )
 
         return TableAtInstant(
-            contract, oid, held, version, silver.rows, prediction, expect, masked, excuses
+            contract,
+            oid,
+            held,
+            version,
+            silver.rows,
+            prediction,
+            expect,
+            masked,
+            excuses,
+            pinned.generation if pinned else "",
         )
 
     def _rules(self, contract: Contract) -> TableRules:

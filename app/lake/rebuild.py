@@ -126,7 +126,11 @@ class RebuildCommand:
                 if builder.state.events - before <= LEFT_EVENTS:
                     break
             gaps.check_end(builder.state.offsets)
-        return builder.finished()
+        state = builder.finished()
+        for other in self._store.of(self._table):
+            if other.id not in (state.id, self._entry().generation):
+                self._store.remove(other)
+        return state
 
     def _builder(self) -> Builder:
         """That of an interrupted rebuild, or a new one."""
@@ -200,11 +204,12 @@ class RebuildCommand:
         events = {}
         for number in partitions:
             start = state.offsets.get(number, 0)
+            name = self._table if len(partitions) == 1 else f"{self._table}/{number}"
             if first:
                 last = self._bronze.last_offset(self._topic, number)
-                progress.expect(f"{number}", max(0, last - start))
+                progress.expect(name, max(0, last - start))
             found = self._bronze.events(self._topic, number, start, gaps.explain)
-            events[number] = progress.counted(f"{number}", found)
+            events[number] = progress.counted(name, found)
         before_ms = None
         if len(partitions) > 1:
             before_ms = int(time.time() * 1000) - SETTLED_MS

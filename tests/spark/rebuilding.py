@@ -143,14 +143,17 @@ class RebuiltShop:
         rebuild_id = f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
         self.state = Rebuild(rebuild_id, name, shop.schema, "items", f"hw.{shop.schema}.items")
 
-    def run(self) -> None:
+    def run(self, between: Callable[[], object] = lambda: None) -> None:
+        """Build it, let `between` happen, and let the job take it over."""
         shop = self.shop
         files = ContractFolder([shop.folder], b"secret")
         builder = Builder(shop.lake, self.state, files, NO_SOURCE, prefix="hw", slice_events_max=2)
         builder.begin()
         mine = [event for event in shop.events if event.topic == self.state.topic]
         builder.run(Feed({0: mine}))
-        self.store.ask(builder.finished())
+        state = builder.finished()
+        between()
+        self.store.ask(state)
         swaps = Swaps(shop.lake, shop.topics, shop.runner.gate.quarantine)
         shop.runner._stopped._swaps = swaps
 

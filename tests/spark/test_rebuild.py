@@ -263,6 +263,27 @@ def test_entries_of_quarantine_that_no_longer_apply_are_closed_and_others_made(
     assert {status for _, _, status in shop.quarantined()} == {"superseded", "replayed"}
 
 
+def test_event_beyond_the_rebuild_is_judged_once_more(shop: Shop) -> None:
+    shop.contract(POSITIVE)
+    shop.run(shop.event("c", 10, 1, 5))
+    late = shop.event("c", 20, 2, -1), shop.event("c", 21, 3, 3)
+    RebuiltShop(shop).run(between=lambda: shop.run(*late))
+    assert shop.rows() == {1: (5, "b"), 3: (3, "b")}
+    assert shop.quarantined() == [(2, "v_range", "open")]
+
+
+def test_event_that_was_replayed_is_out_again_under_stricter_rules(shop: Shop) -> None:
+    shop.contract(POSITIVE)
+    shop.run(shop.event("c", 10, 1, -5), shop.event("c", 11, 2, 1))
+    shop.contract("")
+    assert shop.outcomes(shop.ask()) == [(1, "replayed")]
+    assert shop.rows() == {1: (-5, "b"), 2: (1, "b")}
+    shop.contract(POSITIVE)
+    RebuiltShop(shop).run()
+    assert shop.rows() == {2: (1, "b")}
+    assert shop.quarantined() == [(1, "v_range", "open")]
+
+
 def test_mask_that_was_added_later_holds_for_old_rows_after_a_rebuild(shop: Shop) -> None:
     shop.run(shop.event("c", 10, 1, 5, "secret"), shop.event("c", 11, 2, 5, "open"))
     shop.contract('[columns.big]\nmask = "redact"\n')
