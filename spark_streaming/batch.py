@@ -32,14 +32,13 @@ from spark_streaming.events import RawEvent
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
 from spark_streaming.ledger import Ledger, LedgerRow, Restored
-from spark_streaming.ledger_rows import running_row, stopped_row, whole_row
+from spark_streaming.ledger_rows import failing_rows, running_row, stopped_row, whole_row
 from spark_streaming.offsets import BatchSpan, reached_in, version_of
 from spark_streaming.part import Part, Work, merge_retried
 from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
 from spark_streaming.resume import Read, Resumption
 from spark_streaming.stopped import (
-    FAILING,
     Failure,
     Slice,
     Stop,
@@ -362,12 +361,8 @@ class BatchRunner:
         self, failed: list[tuple[Part, Exception]], attempts: dict[str, Failure], batch_id: int
     ) -> None:
         """Count the failures for the process that repeats the batch."""
-        rows = []
-        for part, _ in failed:
-            if part.stop is not None and not part.topic.internal:
-                row = stopped_row(self._query_id, batch_id, part.stop, Part(part.topic, 0))
-                tries = attempts[row.table_name].earlier + 1
-                rows.append(replace(row, state=FAILING, tries=tries, planned=None))
+        tries = {name: attempt.earlier + 1 for name, attempt in attempts.items()}
+        rows = failing_rows(self._query_id, batch_id, [part for part, _ in failed], tries)
         if not rows:
             return
         try:

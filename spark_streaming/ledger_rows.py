@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.part import Part
 from spark_streaming.position import HighWater
-from spark_streaming.stopped import REFUSED, RUNNING, Stop
+from spark_streaming.stopped import FAILING, REFUSED, RUNNING, Stop
 
 
 def running_row(
@@ -49,6 +49,18 @@ def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerR
         planned=stop.planned,
         generation=stop.generation or None,
     )
+
+
+def failing_rows(
+    query_id: str, batch_id: int, parts: Sequence[Part], tries: Mapping[str, int]
+) -> list[LedgerRow]:
+    """The rows of tables that made their batch fail: how often they did, by silver table."""
+    rows = [
+        stopped_row(query_id, batch_id, part.stop, Part(part.topic, 0))
+        for part in parts
+        if part.stop is not None and not part.topic.internal
+    ]
+    return [replace(r, state=FAILING, tries=tries[r.table_name], planned=None) for r in rows]
 
 
 def whole_row(
