@@ -13,6 +13,8 @@ BACKOFF_S = 2.0
 BACKOFF_MAX_S = 60.0
 # A task that ran this long after a restart has recovered: its count begins anew.
 RECOVERED_AFTER_S = 300.0
+# What a restart never mends: the row stays in the source's log, and is too large each time.
+TOO_LARGE = "RecordTooLargeException"
 
 
 @dataclass
@@ -43,6 +45,14 @@ class Repair:
                 del self._histories[place]
             if task.state != "FAILED":
                 continue
+            if TOO_LARGE in task.why:
+                raise HeadwaterError(
+                    f"connector {task} cannot go on: a row's change is larger than a message may be",
+                    detail=task.why,
+                    hint="raise `message.max.bytes` (and `socket.request.max.bytes`) in connect/kafka/"
+                    "server.properties, `producer.override.max.request.size` and `…buffer.memory` in "
+                    "debezium/connector.json, and the heap of `connect`; then `down` and `up`",
+                )
             history = self._histories.setdefault(place, _History(due_at=now))
             if now < history.due_at:
                 continue

@@ -3,8 +3,8 @@ package dev.headwater.bronze;
 import java.io.ByteArrayOutputStream;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
-import java.nio.charset.CharacterCodingException;
 import java.nio.charset.CharsetDecoder;
+import java.nio.charset.CoderResult;
 import java.nio.charset.CodingErrorAction;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -32,7 +32,7 @@ final class LineWriter {
           .newDecoder()
           .onMalformedInput(CodingErrorAction.REPORT)
           .onUnmappableCharacter(CodingErrorAction.REPORT);
-  private CharBuffer checked = CharBuffer.allocate(4096);
+  private final CharBuffer checked = CharBuffer.allocate(4096);
 
   /** Appends the line of {@code record}, newline included. */
   void write(SinkRecord record, ByteArrayOutputStream out) {
@@ -83,28 +83,16 @@ final class LineWriter {
         && Arrays.equals(value, 0, ENCODED.length, ENCODED, 0, ENCODED.length);
   }
 
+  /** Decodes piece by piece: a value may be as large as a message. */
   private boolean isUtf8(byte[] value) {
-    if (checked.capacity() < value.length) {
-      if (value.length > 1 << 20) { // Rare large texts get a buffer of their own.
-        return decodes(value, CharBuffer.allocate(value.length));
-      }
-      checked = CharBuffer.allocate(value.length);
-    }
-    return decodes(value, checked);
-  }
-
-  private boolean decodes(byte[] value, CharBuffer into) {
+    ByteBuffer rest = ByteBuffer.wrap(value);
     utf8.reset();
-    into.clear();
-    try {
-      var result = utf8.decode(ByteBuffer.wrap(value), into, true);
-      if (result.isError()) {
-        result.throwException();
-      }
-      return true;
-    } catch (CharacterCodingException notText) {
-      return false;
-    }
+    CoderResult result;
+    do {
+      checked.clear();
+      result = utf8.decode(rest, checked, true);
+    } while (result.isOverflow());
+    return !result.isError();
   }
 
   /** Valid UTF-8 needs only quotes, backslashes and control characters escaped in JSON. */
