@@ -27,8 +27,9 @@ final class DateText {
 
   /**
    * The snapshot's date: the driver put the server's year, month and day into the hybrid Julian
-   * calendar of java.sql.Date, so they are read back from that calendar, not from the instant. (The
-   * ten days that the calendar lacks, 1582-10-05 to 1582-10-14, come ten days later: the one loss.)
+   * calendar of java.sql.Date, so they are read back from that calendar, not from the instant. The
+   * ten days that the calendar lacks, 1582-10-05 to 1582-10-14, come ten days later, on days that
+   * are right for themselves: both are told, and nobody downstream takes that for a date.
    */
   static String of(java.sql.Date date) {
     if (date.getTime() == PGStatement.DATE_POSITIVE_INFINITY) {
@@ -42,7 +43,12 @@ final class DateText {
     boolean beforeChrist = calendar.get(Calendar.ERA) == GregorianCalendar.BC;
     int year = calendar.get(Calendar.YEAR);
     int month = calendar.get(Calendar.MONTH) + 1;
-    return text(beforeChrist ? 1 - year : year, month, calendar.get(Calendar.DAY_OF_MONTH));
+    int day = calendar.get(Calendar.DAY_OF_MONTH);
+    String text = text(beforeChrist ? 1 - year : year, month, day);
+    if (!beforeChrist && year == 1582 && month == 10 && day >= 15 && day <= 24) {
+      return text(year, month, day - 10) + " or " + text;
+    }
+    return text;
   }
 
   /** Astronomical year: 0 is 1 BC. */

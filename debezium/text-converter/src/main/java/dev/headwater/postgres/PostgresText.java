@@ -4,6 +4,7 @@ import java.sql.Array;
 import java.sql.SQLException;
 import java.sql.SQLXML;
 import java.time.LocalDate;
+import java.util.Base64;
 import java.util.Collection;
 import java.util.Map;
 import org.postgresql.geometric.PGbox;
@@ -44,6 +45,12 @@ final class PostgresText {
     if (isUnchangedToast(value)) {
       return UNCHANGED_TOAST;
     }
+    if (value instanceof byte[] bytes) {
+      return Base64.getEncoder().encodeToString(bytes);
+    }
+    if (value instanceof Map<?, ?> pairs) {
+      return HstoreText.of(pairs);
+    }
     if (value instanceof Array array) {
       return array.toString(); // PgArray: the literal as the server sent it
     }
@@ -72,11 +79,10 @@ final class PostgresText {
         "column " + where + ": no text is known for a " + value.getClass().getName());
   }
 
-  // Debezium marks an unchanged value by a bare Object, or by a list or map holding one.
+  // Debezium marks an unchanged value by a bare Object, or by a list holding one. (A map is no mark:
+  // it is an hstore whose type the driver knows, for it is on the search path.)
   private static boolean isUnchangedToast(Object value) {
-    return value.getClass() == Object.class
-        || value instanceof Collection
-        || value instanceof Map;
+    return value.getClass() == Object.class || value instanceof Collection;
   }
 
   private static boolean isGeometry(PGobject value) {

@@ -12,8 +12,8 @@ import org.apache.kafka.connect.data.SchemaBuilder;
  *
  * <p>Arrays, time, timetz, date, interval, bit strings, ranges, geometry, composites and whatever
  * else is not in {@link #CARRIED_EXACTLY} arrive as {@code column::text} would print them under
- * TimeZone UTC, DateStyle ISO, IntervalStyle postgres. An unchanged TOAST value becomes Debezium's
- * own placeholder.
+ * TimeZone UTC, DateStyle ISO, IntervalStyle postgres; bytea in base64. An unchanged TOAST value
+ * becomes Debezium's own placeholder, which Debezium itself forgets for bytea: it would send NULL.
  */
 public final class TextConverter implements CustomConverter<SchemaBuilder, RelationalColumn> {
 
@@ -22,7 +22,6 @@ public final class TextConverter implements CustomConverter<SchemaBuilder, Relat
   private static final Set<Integer> CARRIED_EXACTLY =
       Set.of(
           16, // boolean
-          17, // bytea
           18, // "char"
           19, // name
           20, // bigint
