@@ -52,7 +52,8 @@ select a.attname as name, format_type(a.atttypid, a.atttypmod) as pg_type,
        a.attstorage <> 'p' as toastable, a.attndims as dimensions, b.modifier,
        case when a.atthasmissing then (a.attmissingval::text::text[])[1] end as missing_value,
        t.typname::text as type, t.typtype::text as type_kind,
-       t.typcategory = 'A' and t.typlen = -1 and t.typelem <> 0 as is_array,
+       -- Not so of int2vector and oidvector, which print as plain lists of numbers.
+       t.typcategory = 'A' and coalesce(e.typarray = t.oid, false) as is_array,
        e.typname::text as element, e.typtype::text as element_kind
 from pg_attribute a
 join base b on b.attnum = a.attnum

@@ -24,6 +24,9 @@ _SPECIAL_NUMERICS = {
     "POSITIVE_INFINITY": "Infinity",
     "NEGATIVE_INFINITY": "-Infinity",
 }
+# The years that Debezium makes of a timestamp's infinities, and of nothing else: Postgres ends at
+# 294276.
+_INFINITE_TIMES = {"+292278994-": '"infinity"', "-292275055-": '"-infinity"'}
 _DECIMAL_LENGTH_MAX = 41  # `-0.` and 38 digits
 _SHOWN_LENGTH_MAX = 80
 
@@ -68,6 +71,8 @@ def _convert(
 
 def _reason(column: Column, value: Any, error: Exception) -> tuple[str, str]:
     shown = orjson.dumps(value).decode()
+    if column.kind == "timestamp":
+        shown = _INFINITE_TIMES.get(shown[1:12], shown)
     if len(shown) > _SHOWN_LENGTH_MAX:
         shown = shown[:_SHOWN_LENGTH_MAX] + "..."
     rule = "wrong-type" if isinstance(error, WrongType) else "value-out-of-range"

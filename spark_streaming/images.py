@@ -14,6 +14,7 @@ from spark_streaming.layout import PLACEHOLDER, Row, is_placeholder, layout_of
 
 OLD_KEY_HEADER = "__debezium.oldkey"
 NEW_KEY_HEADER = "__debezium.newkey"
+_WIDENED = frozenset({"int16", "int32", "decimal"})
 # The two halves of a key change carry them: a delete the new key, a create the old one.
 KEY_CHANGE_HEADERS = frozenset({OLD_KEY_HEADER, NEW_KEY_HEADER})
 
@@ -127,7 +128,8 @@ class Images:
             arrays.append(array)
             for number, (rule, reason) in found.items():
                 bad.setdefault(number, (rule, reason))
-                if rule == "wrong-type":
+                # A number that is too large may be one of a column that was made wider meanwhile.
+                if rule == "wrong-type" or (column.element or column.kind) in _WIDENED:
                     self.stale_columns.add(column.source_name)
         return pa.Table.from_arrays(arrays, schema=self.contract.data_schema), bad
 

@@ -188,8 +188,8 @@ def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
 
 
 def topic_pattern(prefix: str) -> str:
-    """The topics of tables: `<prefix>.<schema>.<table>`."""
-    return rf"{re.escape(prefix)}\.[^.]+\.[^.]+"
+    """The topics of tables: `<prefix>.<schema>.<table>`; a table's name may hold dots."""
+    return rf"{re.escape(prefix)}\.[^.]+\..+"
 
 
 def raw_event(record: Any) -> RawEvent:

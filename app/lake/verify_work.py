@@ -149,7 +149,7 @@ class Work:
         condition = (
             self.order.source_condition(ranges, instant.connection) if self.order else "true"
         )
-        query = f"{source_select(contract)} where {condition}"
+        query = source_select(contract, condition)
         expect = at.expect or tuple
         source: Rows = lambda: progress.counted(  # noqa: E731
             self.name, map(expect, source_rows(instant.connection, query, self.source_fetch))

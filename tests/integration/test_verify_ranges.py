@@ -76,7 +76,7 @@ def compared(
 
         def one(ranges: tuple[KeyRange, ...]) -> Comparison:
             condition = order.source_condition(ranges, snapshot.connection)
-            query = f"{source_select(contract)} where {condition}"
+            query = source_select(contract, condition)
             return compare(
                 lambda: source_rows(snapshot.connection, query, 100),
                 lambda: silver.texts(order.silver_filter(ranges)),

@@ -69,5 +69,7 @@ def test_source_is_selected_in_the_contracts_order_by_its_own_names() -> None:
     )
     assert source_select(contract) == (
         'select "a b"::text, encode("x", \'hex\'), "m"::numeric::text, '
-        'case when "p" is not null then concat("p") end from "public"."odd ""name"""'
+        'case when "p" is not null then concat("p") end from "public"."odd ""name""" where (true) '
+        'and (tableoid = \'"public"."odd ""name"""\'::regclass or (select relkind = \'p\' '
+        'from pg_class where oid = \'"public"."odd ""name"""\'::regclass))'
     )

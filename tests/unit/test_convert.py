@@ -194,3 +194,16 @@ def test_no_value_whatever_stops_the_others(kind: str, element: str, values: lis
     assert len(read_back) == len(values)
     for number, value in enumerate(values):
         assert (read_back[number] is None) == (value is None or number in bad)
+
+
+def test_an_infinite_timestamp_is_told_by_its_name() -> None:
+    column = Column("at", "timestamp without time zone", "timestamp", base_type="timestamp")
+    _, bad = convert(column, ["+292278994-08-16T23:00:00Z", "-292275055-05-16T23:00:00Z"])
+    assert 'cannot hold "infinity"' in bad[0][1]
+    assert 'cannot hold "-infinity"' in bad[1][1]
+
+
+def test_a_day_that_a_snapshot_cannot_tell_from_another_is_refused() -> None:
+    column = Column("day", "date", "date", base_type="date")
+    _, bad = convert(column, ["1582-10-10 or 1582-10-20", "1582-10-04"])
+    assert list(bad) == [0]
