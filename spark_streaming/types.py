@@ -56,6 +56,21 @@ _KIND_OF_TYPE = {
 }
 
 
+# Values that a kind's column in silver cannot hold: a row with one goes to quarantine.
+_YEARS = "infinity, years before 1 and after 9999"
+_NOT_HELD = {"decimal": "NaN", "date": _YEARS, "timestamp": _YEARS, "timestamptz": _YEARS}
+
+
+def not_held(kind: str, *, array: bool = False) -> str:
+    """What a column cannot hold of its type's values, in words; empty where it holds all.
+
+    Args:
+        kind: the column's, or its elements' where it is an `array`.
+    """
+    shape = "more than one dimension, bounds that do not start at 1" if array else ""
+    return "; ".join(part for part in (_NOT_HELD.get(kind, ""), shape) if part)
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a contract.

@@ -14,7 +14,6 @@ be told apart. So writers are held off from before its blocking snapshot until i
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -34,7 +33,6 @@ LOCK_WAIT_MS = 2_000
 BAG_SNAPSHOT_S_MAX = 60.0
 _POLL_MS = 100
 Tell: TypeAlias = Callable[[str, str], None]  # what about, and the words: said when they change
-_PLAIN_NAME = re.compile(r"\w+\.\w+")
 
 
 def publish_keyed(
@@ -115,7 +113,7 @@ def signal_snapshots(
 def _can_be_incremental(table: SourceTable) -> bool:
     # Debezium cannot parse other names there, and skips them in silence; and it reads all columns,
     # but knows only those of the stream, where generated ones are absent.
-    return _PLAIN_NAME.fullmatch(str(table)) is not None and not table.generated
+    return table.plain and not table.generated
 
 
 def _grant(connection: Connection, table: SourceTable, role: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kafka.errors import KafkaError
@@ -30,6 +30,8 @@ from app.source.worker import Task, Worker, WorkerBusy, patiently
 
 SOURCE, BRONZE = "source", "bronze"
 FILES = {SOURCE: ROOT / "debezium" / "connector.json", BRONZE: ROOT / "connect" / "bronze.json"}
+SNAPSHOT_LIST = "snapshot.include.collection.list"
+SNAPSHOT_STATEMENTS = "snapshot.select.statement.overrides"
 WORKER_WAIT_S = 90
 RUNNING_WAIT_S = 120
 _BEAT = (
@@ -39,7 +41,11 @@ _BEAT = (
 
 
 def source_config(
-    template: Mapping[str, str], capture_dsn: str, names: Names, tables: list[SourceTable]
+    template: Mapping[str, str],
+    capture_dsn: str,
+    names: Names,
+    tables: list[SourceTable],
+    unreadable: Sequence[SourceTable] = (),
 ) -> dict[str, str]:
     """Debezium's configuration: the template, the source's address, and what is snapshotted first.
 
@@ -47,6 +53,7 @@ def source_config(
 
     Args:
         tables: those in the publication.
+        unreadable: those at which Debezium would stop: it reads every table's columns.
     """
     address = address_of(capture_dsn)
     own = {name: f"{OWN_SCHEMA}.{getattr(names, name)}" for name in ("heartbeat", "signal")}
@@ -63,7 +70,25 @@ def source_config(
         "signal.data.collection": own["signal"],
         "heartbeat.action.query": _BEAT.format(own["heartbeat"]),
         # Debezium would snapshot every table of the database, whatever is published.
-        "snapshot.include.collection.list": ",".join(pattern(name) for name in snapshotted),
+        SNAPSHOT_LIST: ",".join(pattern(name) for name in snapshotted),
+        **_own_rows(tables),
+        **_left_out(unreadable),
+    }
+
+
+def _left_out(tables: Sequence[SourceTable]) -> dict[str, str]:
+    names = ",".join(pattern(str(table)) for table in tables)
+    return {"table.exclude.list": names} if names else {}
+
+
+def _own_rows(tables: list[SourceTable]) -> dict[str, str]:
+    """Inherited tables' snapshots read their own rows: the children are tables of their own."""
+    statements = {str(table): own for table in tables if (own := table.own_rows())}
+    if not statements:
+        return {}
+    return {
+        SNAPSHOT_STATEMENTS: ",".join(statements),
+        **{f"{SNAPSHOT_STATEMENTS}.{name}": own for name, own in statements.items()},
     }
 
 
@@ -79,19 +104,22 @@ def register_all(settings: Settings, worker: Worker) -> None:
     )
     with connect(settings.source_dsn, application="headwater connectors") as connection:
         server = _unbroken(settings, worker, connection, registered or {})
-        tables = [t for t in source_tables(connection, role, names.publication) if t.published]
+        found = source_tables(connection, role, names.publication)
+        tables = [table for table in found if table.published]
         if not registered:
             # The initial snapshot covers all that is published now.
             with connection.transaction():
                 forget_all(connection, names)
                 record(connection, names, tables, DONE)
     _make_topics(settings, tables)
-    configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, names, tables)
+    twins = [table for table in found if table.twins]
+    configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, names, tables, twins)
     configs[SOURCE][SERVER_KEY] = str(server)
     if registered:
         # What was snapshotted first is history; a new list would only restart the connector.
-        kept = "snapshot.include.collection.list"
-        configs[SOURCE][kept] = registered.get(kept, configs[SOURCE][kept])
+        first = (SNAPSHOT_LIST, SNAPSHOT_STATEMENTS)
+        new = {k: v for k, v in configs[SOURCE].items() if not k.startswith(first)}
+        configs[SOURCE] = new | {k: v for k, v in registered.items() if k.startswith(first)}
     for name, config in configs.items():
         _validate(worker, name, config)
     for name, config in configs.items():

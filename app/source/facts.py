@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import psycopg
 
@@ -10,6 +11,9 @@ from app.errors import HeadwaterError
 from app.source.database import Address, Connection, address_of, connect
 from app.source.tables import OWN_SCHEMA, Names, SourceTable, source_tables
 from app.source.tls import tls_problem
+
+AsText: TypeAlias = "dict[str, tuple[str, ...]]"
+Limited: TypeAlias = "dict[str, tuple[str, ...]]"
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ class Facts:
     tables: tuple[SourceTable, ...]
     tls_problem: str = ""
     # Table → its columns whose type travels as text, each with that type.
-    as_text: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    as_text: AsText = field(default_factory=dict)
+    # Values that silver's columns cannot hold → the columns (`schema.table.column`) of such types.
+    limited: Limited = field(default_factory=dict)
 
 
 def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names: Names) -> Facts:
@@ -83,6 +89,7 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names:
     """
     role = address_of(capture_dsn).user
     own = _own_tables(connection, role, names)
+    as_text, limited = _columns(connection)
     return Facts(
         address=address_of(source_dsn),
         names=names,
@@ -104,7 +111,8 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names:
         slot=_slot(connection, names.slot),
         tables=tuple(source_tables(connection, role, names.publication)),
         tls_problem=tls_problem(capture_dsn),
-        as_text=_carried_as_text(connection),
+        as_text=as_text,
+        limited=limited,
     )
 
 
@@ -208,38 +216,50 @@ def _slot(connection: Connection, name: str) -> Slot | None:
     return None if row is None else Slot(*row)
 
 
-def _carried_as_text(connection: Connection) -> dict[str, tuple[str, ...]]:
-    """For each table, its columns whose type has no form of its own in the lake, with the type."""
-    from spark_streaming.types import kind_of
+def _columns(connection: Connection) -> tuple[AsText, Limited]:
+    """The columns whose type has no form of its own in the lake, and those that hold less than
+    their type does."""
+    from spark_streaming.types import kind_of, not_held
 
     # A domain is followed to its base type (domains of domains included), an array to its element.
     rows = connection.execute(
         """
         WITH RECURSIVE base AS (
-            SELECT t.oid AS root, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typname, t.typelem,
-                   t.typcategory
-            FROM pg_type t
+            SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier,
+                   false AS listed, false AS domain_listed
+            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+              AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s)
             UNION ALL
-            SELECT b.root, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typname, t.typelem,
-                   t.typcategory
-            FROM base b JOIN pg_type t
-              ON t.oid = CASE WHEN b.typtype = 'd' THEN b.typbasetype
-                              WHEN b.typcategory = 'A' AND b.typelem <> 0 THEN b.typelem END)
+            SELECT b.attrelid, b.attnum,
+                   CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END,
+                   CASE WHEN t.typtype = 'd' AND b.modifier < 0 THEN t.typtypmod
+                        ELSE b.modifier END,
+                   b.listed OR t.typtype <> 'd', b.domain_listed OR b.listed AND t.typtype = 'd'
+            FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
+            WHERE t.typtype = 'd' OR t.typcategory = 'A' AND e.typarray = t.oid)
         SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
-               b.typname::text, b.typtype::text, a.atttypmod
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        JOIN base b ON b.root = a.atttypid AND b.typtype <> 'd'
-             AND NOT (b.typcategory = 'A' AND b.typelem <> 0)
-        WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
-          AND a.attnum > 0 AND NOT a.attisdropped
-          AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s)
+               t.typname::text, t.typtype::text, b.modifier, b.listed,
+               b.listed AND (b.domain_listed OR t.typtype NOT IN ('b', 'e') OR a.attndims > 1)
+        FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
+        JOIN pg_attribute a ON (a.attrelid, a.attnum) = (b.attrelid, b.attnum)
+        JOIN pg_class c ON c.oid = b.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE t.typtype <> 'd' AND NOT (t.typcategory = 'A' AND coalesce(e.typarray = t.oid, false))
         ORDER BY n.nspname, c.relname, a.attnum
         """,
         [OWN_SCHEMA],
     )
-    found: dict[str, list[str]] = {}
-    for table, column, shown, typname, typtype, typmod in rows:
-        if kind_of(typname, typtype, typmod)[0] == "text_as_is":
-            found.setdefault(table, []).append(f"{column} ({shown})")
-    return {table: tuple(columns) for table, columns in found.items()}
+    as_text: dict[str, list[str]] = {}
+    limited: dict[str, list[str]] = {}
+    for table, column, shown, typname, typtype, typmod, listed, never_a_list in rows:
+        kind = kind_of(typname, typtype, typmod)[0]
+        if kind == "text_as_is" or never_a_list:
+            as_text.setdefault(table, []).append(f"{column} ({shown})")
+        elif beyond := not_held(kind, array=listed):
+            limited.setdefault(beyond, []).append(f"{table}.{column}")
+    return (
+        {table: tuple(columns) for table, columns in as_text.items()},
+        {beyond: tuple(columns) for beyond, columns in limited.items()},
+    )

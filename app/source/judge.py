@@ -22,6 +22,7 @@ from app.source.tables import Names, SourceTable
 from spark_streaming.naming import collisions
 
 VERSION_MIN, VERSION_MAX = 13, 18
+_COLUMNS_NAMED_MAX = 5
 
 
 def judge(facts: Facts, verifier: str) -> list[Finding]:
@@ -37,6 +38,7 @@ def judge(facts: Facts, verifier: str) -> list[Finding]:
         _own_schema(facts),
         *_publication(facts),
         *_tables(facts),
+        *_values(facts),
     ]
 
 
@@ -233,6 +235,9 @@ def refused_names(tables: Sequence[SourceTable]) -> dict[SourceTable, str]:
 def _table(facts: Facts, table: SourceTable) -> Finding:
     check = f"table {table}"
     never = table.uncapturable()
+    if never and table.published:
+        mend = runnable(table.unpublish(facts.names.publication))
+        return Finding(check, MISSING, never, (mend,))
     if never:
         return Finding(check, LEFT_OUT, never)
     mends: list[Mend] = []
@@ -273,3 +278,20 @@ def _carried(facts: Facts, table: SourceTable) -> Finding:
     if not table.has_key:
         remarks.append("no key: kept as a bag of rows")
     return Finding(f"table {table}", NOTE if remarks else OK, "; ".join(remarks) or "captured")
+
+
+def _values(facts: Facts) -> Iterator[Finding]:
+    """One note for all columns that could hold what silver cannot."""
+    if not facts.limited:
+        return
+    kinds = []
+    for beyond, columns in sorted(facts.limited.items()):
+        named = ", ".join(columns[:_COLUMNS_NAMED_MAX])
+        more = len(columns) - _COLUMNS_NAMED_MAX
+        kinds.append(f"{beyond}: in {named}" + (f" and {more} more" if more > 0 else ""))
+    yield Finding(
+        "values beyond silver's types",
+        NOTE,
+        "a row with one of these goes to ops.quarantine, with the value as it came "
+        f"(docs/types.md). {'. '.join(kinds)}",
+    )

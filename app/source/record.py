@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from psycopg import sql
 from typing_extensions import LiteralString
@@ -77,7 +78,22 @@ def ask_for_snapshot(
         kind: `incremental` (beside the stream, by key) or `blocking` (the stream waits).
         mark: tells this signal from others; at most 64 characters.
     """
-    data = {"type": kind, "data-collections": [pattern(str(table)) for table in tables]}
+    data: dict[str, Any] = {
+        "type": kind,
+        "data-collections": [pattern(str(table)) for table in tables],
+    }
+    # An inherited table's rows alone: the children are captured under their own names. Of a
+    # blocking snapshot the condition is the whole statement.
+    conditions = [
+        {
+            "data-collection": pattern(str(table)),
+            "filter": own if kind == "blocking" else f"tableoid = {table.oid}",
+        }
+        for table in tables
+        if (own := table.own_rows())
+    ]
+    if conditions:
+        data["additional-conditions"] = conditions
     connection.execute(
         _on(names, "INSERT INTO {signal} (id, type, data) VALUES (%s, 'execute-snapshot', %s)"),
         [mark, json.dumps(data)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -10,6 +11,7 @@ from app.settings import Settings
 from app.source.database import Connection
 
 OWN_SCHEMA = "headwater"
+_PLAIN_NAME = re.compile(r"\w+\.\w+")
 
 # One row for each table that a person may mean to capture, in all schemas but the server's and
 # the pipeline's own. Members of extensions and the parts of partitioned tables are left out: the
@@ -29,7 +31,11 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
        c.relrowsecurity,
        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
-             ORDER BY a.attnum)
+             ORDER BY a.attnum),
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid),
+       ARRAY(SELECT string_agg(a.attname::text, ', ' ORDER BY a.attnum) FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             GROUP BY lower(a.attname::text) HAVING count(*) > 1 ORDER BY 1)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(own_schema)s)
@@ -91,6 +97,8 @@ class SourceTable:
         readable: whether the capture role may read it.
         row_security: whether row-level security is on.
         generated: its stored generated columns.
+        twins: its columns whose names differ in case only, those of one name together.
+        inherited: whether tables inherit from it (a partitioned table's parts do not count).
     """
 
     oid: int
@@ -105,6 +113,8 @@ class SourceTable:
     readable: bool
     row_security: bool
     generated: tuple[str, ...]
+    inherited: bool = False
+    twins: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -119,7 +129,28 @@ class SourceTable:
             return "a foreign table: its changes are not in this server's log"
         if self.persistence == "u":
             return "an unlogged table: its changes are not in the log"
+        if self.twins:
+            return (
+                f"columns whose names differ in case only ({'; '.join(self.twins)}): the connector "
+                "would stop at them; rename one"
+            )
+        if self.inherited and not self.plain:
+            return (
+                "tables inherit from it, and the connector cannot be told to read its own rows "
+                "alone by a name that is not letters, digits and _"
+            )
         return None
+
+    @property
+    def plain(self) -> bool:
+        """Whether its name is one that Debezium can parse wherever it takes names."""
+        return _PLAIN_NAME.fullmatch(str(self)) is not None
+
+    def own_rows(self) -> str | None:
+        """The statement that reads its own rows alone, where others inherit from it; else None."""
+        if not self.inherited:
+            return None
+        return sql.SQL("SELECT * FROM ONLY {}").format(self.identifier).as_string(None)
 
     def identity_problem(self) -> str | None:
         """Why updates and deletes would not say which row they change; None if they do."""
@@ -177,4 +208,4 @@ def source_tables(connection: Connection, role: str, publication: str) -> list[S
     """
     values = {"publication": publication, "role": role, "own_schema": OWN_SCHEMA}
     rows = connection.execute(_TABLES, values).fetchall()
-    return [SourceTable(*(*row[:-1], tuple(row[-1]))) for row in rows]
+    return [SourceTable(*(*row[:-3], tuple(row[-3]), row[-2], tuple(row[-1]))) for row in rows]

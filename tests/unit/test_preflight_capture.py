@@ -113,3 +113,30 @@ def test_only_published_tables_are_snapshotted_first() -> None:
 
 def test_a_pattern_holds_nothing_that_could_end_it() -> None:
     assert pattern("public.a,b") == r"public\x{2e}a\x{2c}b"
+
+
+def test_an_inherited_tables_snapshots_read_its_own_rows() -> None:
+    parent = replace(ORDERS, inherited=True)
+    config = source_config({}, "postgresql://cap@db/shop", Names(), [ORDERS, parent])
+    assert config["snapshot.select.statement.overrides"] == "public.orders"
+    assert config["snapshot.select.statement.overrides.public.orders"] == (
+        'SELECT * FROM ONLY "public"."orders"'
+    )
+    plain = source_config({}, "postgresql://cap@db/shop", Names(), [ORDERS])
+    assert not any("overrides" in key for key in plain)
+
+
+def test_a_change_larger_than_a_message_ends_the_restarts_at_once() -> None:
+    large = replace(FAILED, why="RecordTooLargeException: The message is 70000000 bytes")
+    with pytest.raises(HeadwaterError) as ended:
+        Repair(Clock()).due([large])
+    assert "larger than a message" in ended.value.message
+    assert "message.max.bytes" in (ended.value.hint or "")
+
+
+def test_tables_at_which_debezium_would_stop_are_excluded() -> None:
+    twins = replace(ORDERS, name="twins", twins=("id, ID",), published=False)
+    config = source_config({}, "postgresql://cap@db/shop", Names(), [ORDERS], [twins])
+    assert config["table.exclude.list"] == r"public\x{2e}twins"
+    plain = source_config({}, "postgresql://cap@db/shop", Names(), [ORDERS])
+    assert "table.exclude.list" not in plain

@@ -170,6 +170,8 @@ def test_unlimited_wal_for_slots_is_noted_and_stops_nothing() -> None:
         ({"has_key": False, "identity": "f"}, NOTE, "no key: kept as a bag of rows", ""),
         ({"persistence": "u", "published": False}, LEFT_OUT, "an unlogged table", ""),
         ({"kind": "f", "published": False}, LEFT_OUT, "a foreign table", ""),
+        ({"twins": ("id, ID",), "published": False}, LEFT_OUT, "differ in case only (id, ID)", ""),
+        ({"twins": ("id, ID",)}, MISSING, "differ in case only", "DROP TABLE ONLY"),
         ({"readable": False}, MISSING, "the capture role may not read it", "GRANT SELECT"),
         ({"row_security": True}, MISSING, "row-level security", "BYPASSRLS"),
         ({"generated": ("total",)}, NOTE, "generated columns are not in the log: total", ""),
@@ -256,3 +258,12 @@ def test_several_hosts_and_a_key_that_the_connector_cannot_read_stop_everything(
     assert standing(several)["address"].status == MISSING
     found = standing(replace(READY, tls_problem="sslkey=/k holds a RSA PRIVATE KEY"))["tls"]
     assert (found.status, found.observed) == (MISSING, "sslkey=/k holds a RSA PRIVATE KEY")
+
+
+def test_columns_that_hold_less_than_their_type_are_one_note() -> None:
+    days = tuple(f"public.orders.day_{n}" for n in range(7))
+    facts = replace(READY, limited={"infinity": days, "NaN": ("public.orders.total",)})
+    [finding] = standing(facts).values()
+    assert (finding.check, finding.status) == ("values beyond silver's types", NOTE)
+    assert "NaN: in public.orders.total. infinity: in public.orders.day_0" in finding.observed
+    assert finding.observed.endswith("public.orders.day_4 and 2 more")

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from spark_streaming.types import KINDS, TEXT_KINDS, Column, arrow_type, kind_of
+from spark_streaming.types import (
+    KINDS,
+    TEXT_KINDS,
+    Column,
+    arrow_type,
+    kind_of,
+    not_held,
+)
 
 
 def _typmod(precision: int, scale: int) -> int:
@@ -58,3 +65,9 @@ def test_array_of_decimals_keeps_precision_and_scale() -> None:
 def test_unknown_kind_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown column kind `complex`\nhint: known are array"):
         arrow_type(Column("c", "?", "complex"))
+
+
+def test_what_a_column_cannot_hold_is_told_in_words() -> None:
+    assert not_held("decimal") == "NaN"
+    assert not_held("int64") == ""
+    assert not_held("date", array=True).startswith("infinity, years before 1 and after 9999; more")
