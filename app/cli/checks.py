@@ -50,8 +50,12 @@ def bench(
 
 def fault(
     name: str = typer.Argument(None, help="A file of tests/faults; lists them when left out."),
+    minutes: float = typer.Option(
+        20, "--minutes", min=0.1, help="How long a scenario with a random workload runs it."
+    ),
 ) -> None:
     """Run one fault scenario: kill or cut something, then prove that nothing was lost."""
+    os.environ["HEADWATER_FAULT_MINUTES"] = str(minutes)
     run_pytest([str(named_file("faults", name))], ["-s"])
 
 
