@@ -249,7 +249,8 @@ def expected_rows(source: Source, table: str, types: Sequence[Type]) -> dict[int
         source.execute(setting)
     # A cast to text may do more than print (inet, char(n)); concat() prints.
     names = ", ".join(
-        f"CASE WHEN {each.column} IS NOT NULL THEN concat({each.column}) END" for each in types
+        f"CASE WHEN {each.column}::text IS NOT NULL THEN concat({each.column}) END"
+        for each in types
     )
     expected = {}
     for number, *printed in source.execute(f"SELECT id, {names} FROM {table}"):

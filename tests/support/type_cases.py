@@ -206,10 +206,11 @@ TIMES = (
         exact(("0001-01-01 00:00:00+00", _at(1, 1, 1, zone=UTC)),
               ("9999-12-31 23:59:59.999+00", _at(9999, 12, 31, 23, 59, 59, 999000, zone=UTC)),
               ("1582-10-10 12:00:00+00", _at(1582, 10, 10, 12, zone=UTC)),
-              ("2026-03-29 02:30:00.123+01", _at(2026, 3, 29, 1, 30, 0, 123000, zone=UTC))),
+              ("2026-03-29 02:30:00.123+01", _at(2026, 3, 29, 1, 30, 0, 123000, zone=UTC)),
+              ("1969-12-31 23:59:59.123999+00", _at(1969, 12, 31, 23, 59, 59, 124000, zone=UTC))),
         (*(t if "inf" in t else t.replace(".789012", ".789012+00") for t in TIMES_REFUSED),
          f"{LARGE_TIME}+00"),
-        loses="in Trino microseconds (it has milliseconds; silver has all six digits)",
+        loses="in Trino it is rounded to milliseconds; silver has all six digits",
     ),
     Type(
         "interval", "string", "varchar",
@@ -290,7 +291,7 @@ ARRAYS = (
     _array("timestamptz", "timestamp", "timestamp(3) with time zone",
            ('{"2026-11-21 12:34:56.123+00"}', [_at(2026, 11, 21, 12, 34, 56, 123000, zone=UTC)]),
            refused=("{infinity}",),
-           loses="in Trino microseconds (it has milliseconds; silver has all six digits)"),
+           loses="in Trino it is rounded to milliseconds; silver has all six digits"),
     *(
         _text(ddl, *values, loses="a list's type: it is text")
         for ddl, values in {
