@@ -13,6 +13,7 @@ import pytest
 from spark_streaming.bronze import Bronze
 from spark_streaming.contract import Contract
 from spark_streaming.engines.delta_rs import DeltaRsEngine
+from spark_streaming.engines.protocol import MergeEngine
 from spark_streaming.events import RawEvent
 from spark_streaming.kafka_source import ExpiredError
 from spark_streaming.lake import Lake
@@ -35,6 +36,12 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_streaming.rebuild.TIDY_COMMITS", 3)
     monkeypatch.setattr("spark_streaming.stopped.BACKOFF_S_MIN", 0.0)
     monkeypatch.setattr("spark_streaming.swap.LOOK_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def engine() -> MergeEngine:
+    """What is built aside is merged by delta-rs, whichever engine the job has."""
+    return DeltaRsEngine()
 
 
 contracts = pytest.mark.parametrize("contract", [KEYED, BAG], ids=["keyed", "bag"])
