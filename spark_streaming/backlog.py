@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spark_streaming.batch import EPOCH, RETRY_PAUSES_S, BatchRunner
+from spark_streaming.batch import RETRY_PAUSES_S, BatchRunner
 from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import Commit, MergeResult
 from spark_streaming.engines.spark_merge import SparkEngine
@@ -20,6 +20,7 @@ from spark_streaming.large import Before, LargePart, NotByKey, fold_by_key, posi
 from spark_streaming.lookup import Key, present_keys, values_of
 from spark_streaming.offsets import WHOLE, BatchSpan, reached_in, version_of
 from spark_streaming.part import Part, Work, merge_retried
+from spark_streaming.preparation import EPOCH
 from spark_streaming.routing import large_min, route
 from spark_streaming.settings import SilverSettings
 from spark_streaming.stopped import Slice
@@ -234,6 +235,8 @@ class Backlog:
         reached = self._reached(batch, topic)
         if contract is None or silver is None or topic.refusal or not folds_by_key(contract):
             raise NotByKey("its rows are not told apart by message keys")
+        if topic.pending is not None:
+            raise NotByKey("its table changed in the source")
         if not self._runner.gate.is_plain(topic):
             raise NotByKey("it has a contract file, or rows in quarantine")
         span = batch.of(name)
@@ -257,7 +260,9 @@ class Backlog:
             large.output.close()
 
     def _newer_contract(self, topic: Topic, unknown: set[str], stale: set[str]) -> Contract | None:
-        return topic.contract if self._topics.follow(topic, unknown, stale) else None
+        if self._topics.follow(topic, unknown, stale):
+            raise NotByKey("its table changed in the source")
+        return None
 
     def _merge_large(self, batch: _Batch, topic: Topic, large: LargePart) -> Part:
         silver, report, version = topic.silver, large.report, version_of(batch.id)

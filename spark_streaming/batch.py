@@ -18,23 +18,26 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from itertools import pairwise
+from datetime import datetime, timezone
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from spark_streaming.breaches import Breach, Breaches
 from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
-from spark_streaming.envelope import HighWater, decode
+from spark_streaming.envelope import HighWater
 from spark_streaming.events import RawEvent
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
 from spark_streaming.ledger import Ledger, LedgerRow, Restored
-from spark_streaming.ledger_rows import failing_rows, running_row, stopped_row, whole_row
+from spark_streaming.ledger_rows import (
+    failing_rows,
+    running_row,
+    steps_told,
+    stopped_row,
+    whole_row,
+)
 from spark_streaming.offsets import BatchSpan, reached_in, version_of
 from spark_streaming.part import Part, Work, merge_retried
+from spark_streaming.preparation import Preparation
 from spark_streaming.quality import ContractFolder
 from spark_streaming.quarantine import Quarantine
 from spark_streaming.resume import Read, Resumption
@@ -54,7 +57,6 @@ log = logging.getLogger(__name__)
 # A store that answers badly for a moment is waited for; a longer trouble stops the table, or ends
 # the batch where it is everybody's.
 RETRY_PAUSES_S = (0.2, 1.0, 3.0)
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class BatchFailedError(Exception):
@@ -89,6 +91,9 @@ class BatchRunner:
         self._topics = topics
         self._ledger = ledger
         self.gate = Gate(contracts or ContractFolder(), quarantine, breaches, topics)
+        self._preparation = Preparation(
+            topics, self.gate, lambda part, commit: self.merge(part, commit, RETRY_PAUSES_S)
+        )
         self._replayed: dict[str, Part] = {}
         self._choose = choose
         self._pool = pool
@@ -152,6 +157,7 @@ class BatchRunner:
         # Whatever a position of an earlier batch tells to be committed was visible before this
         # batch was planned, in every topic: it is merged when this batch is.
         seen_before = self._topics.greatest_commit_lsn()
+        self._topics.look(span, self._complete_lsn, self._stopped.holds)
         clock = [started, time.monotonic()]
         live = sorted(item for item in events.items() if not self._stopped.holds(item[0]))
         parts = self._all(lambda item: self._prepared(batch_id, *item), live)
@@ -169,10 +175,15 @@ class BatchRunner:
         told = {part.topic.name for part in parts}
         parts += [part for name, part in self._replayed.items() if name not in told]
         rows = self._rows(batch_id, parts, span, started)
+        self._topics.evolver.flush()
         self._ledger.append(rows, batch_id)
         clock.append(time.monotonic())
         log.debug(
-            "batch %d of %d events in %d tables: %s", batch_id, span.size, len(parts), _steps(clock)
+            "batch %d of %d events in %d tables: %s",
+            batch_id,
+            span.size,
+            len(parts),
+            steps_told(clock),
         )
         going = [part for part in parts if part.stop is None]
         for part in going:
@@ -219,43 +230,12 @@ class BatchRunner:
     def prepare(
         self, name: str, events: list[RawEvent], commit: Commit, since: HighWater | None = None
     ) -> Part:
-        """Decode and fold some events of one topic; nothing is written.
-
-        since: where the events begin, if not where the last batch ended.
-
-        Raises: TableStoppedError where a rule of the contract, or its file, stops the table.
-        """
-        topic = self._topics.resolve(name, events)
-        high_water = topic.high_water if since is None else since
-        part = Part(topic, len(events), high_water=high_water)
-        if topic.contract is None or (topic.refusal and not topic.internal):
-            part.skipped = len(events)
-            return part
-        decoded = decode(events, topic.contract, high_water)
-        if self._topics.follow(topic, decoded.unknown_columns, decoded.stale_columns):
-            decoded = decode(events, topic.contract, high_water)
-        part.high_water, part.skipped = decoded.high_water, decoded.skipped
-        if decoded.last_committed_us:
-            part.seen_time = EPOCH + timedelta(microseconds=decoded.last_committed_us)
-        part.rejects = list(decoded.rejects)
-        silver = topic.silver
-        if silver is None:
-            return part
-        with silver.lock:
-            if silver.has_commit(commit):
-                # Folding again would look up rows as this very batch left them.
-                part.result = MergeResult(silver.version(), 0, 0, skipped=True)
-                return part
-            self.gate.screen(part, decoded)
-        part.source_time = _newest(part.folded.rows) if part.folded is not None else None
-        return part
+        """Decode and fold some events of one topic: see `Preparation`."""
+        return self._preparation.prepare(name, events, commit, since)
 
     def set_aside(self, part: Part) -> None:
         """Step 2 for one table alone, that may be repeated. Raises: TableStoppedError."""
-        self.gate.look_around([part])
-        if part.failure is not None:
-            raise part.failure
-        self.gate.put_aside([part], None)
+        self._preparation.set_aside(part)
 
     def remember(self, part: Part) -> None:
         """After a table's merge: later batches know what it put into quarantine."""
@@ -402,14 +382,3 @@ class BatchRunner:
         ms = int((time.monotonic() - started) * 1000)
         whole = replace(whole, duration_ms=ms, freshness_targets=targets)
         return [*rows, whole]
-
-
-def _newest(rows: pa.Table) -> datetime | None:
-    return pc.max(rows["_committed_at"]).as_py() if len(rows) else None
-
-
-def _steps(clock: list[float]) -> str:
-    """Milliseconds of a batch's steps, from the moments between them."""
-    names = ("read", "fold", "merge", "ledger")
-    times = [int((end - begin) * 1000) for begin, end in pairwise(clock)]
-    return ", ".join(f"{name} {ms} ms" for name, ms in zip(names, times, strict=True))

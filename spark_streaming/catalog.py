@@ -32,7 +32,7 @@ order by 1, 2
 """
 
 _TABLE = """
-select c.oid, c.relreplident::text as identity
+select c.oid::bigint, c.relreplident::text as identity
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = %(schema)s and c.relname = %(table)s and c.relkind in ('r', 'p')
 """
@@ -54,13 +54,29 @@ select a.attname as name, format_type(a.atttypid, a.atttypmod) as pg_type,
        t.typname::text as type, t.typtype::text as type_kind,
        -- Not so of int2vector and oidvector, which print as plain lists of numbers.
        t.typcategory = 'A' and coalesce(e.typarray = t.oid, false) as is_array,
-       e.typname::text as element, e.typtype::text as element_kind
+       e.typname::text as element, e.typtype::text as element_kind, a.attnum::int, a.xmin::text::bigint as xid,
+       -- An added column's default is kept in the catalog, unless it is another one for each row.
+       case when a.attidentity <> '' then 'generated as identity'
+            when a.atthasdef and a.attgenerated = '' and not a.atthasmissing
+            then (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d
+                  where d.adrelid = a.attrelid and d.adnum = a.attnum) end as filled_by,
+       array(select l.enumlabel::text from pg_enum l where l.enumtypid in (t.oid, e.oid)
+             order by l.enumsortorder) as labels
 from pg_attribute a
 join base b on b.attnum = a.attnum
 join pg_type t on t.oid = b.type and t.typtype <> 'd'
 left join pg_type e on e.oid = t.typelem
 where a.attrelid = %(oid)s
 order by a.attnum
+"""
+
+# The newest transaction that touched the columns or indexes; a wrapped counter is compared by age.
+_XID = """
+select m.xmin::text::bigint as xid from (
+    select xmin from pg_attribute where attrelid = %(oid)s and attnum > 0
+  union all
+    select xmin from pg_index where indrelid = %(oid)s
+) m order by age(m.xmin) limit 1
 """
 
 # A deferrable index cannot identify rows: while it is deferred they are not unique.
@@ -108,6 +124,7 @@ def read_contract(
             return None
         described = cursor.execute(_COLUMNS, {"oid": found["oid"]}).fetchall()
         key = cursor.execute(_KEY, {"oid": found["oid"], "identity": found["identity"]}).fetchall()
+        newest = cursor.execute(_XID, {"oid": found["oid"]}).fetchone()
     left_out = tuple(row["name"] for row in described if row["generated"])
     carried = [row for row in described if not row["generated"]]
     names = silver_columns(row["name"] for row in carried)
@@ -121,6 +138,8 @@ def read_contract(
         replica_identity=_IDENTITIES[found["identity"]],
         version=version,
         left_out=left_out,
+        oid=found["oid"],
+        xid=newest["xid"] if newest else None,
     )
 
 
@@ -161,6 +180,10 @@ def _column(row: dict[str, Any], name: str) -> Column:
         missing_value=row["missing_value"],
         source=row["name"] if row["name"] != name else None,
         base_type=base_type,
+        attnum=row["attnum"],
+        labels=tuple(row["labels"]),
+        filled_by=row["filled_by"],
+        xid=row["xid"],
     )
 
 

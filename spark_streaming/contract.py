@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -34,6 +35,13 @@ class Contract:
         version: counts up whenever the contract of a table changes, from 1.
         left_out: the source's columns that silver does not carry (generated ones: Postgres
             does not stream them), by their names in the source.
+        oid: the table in the source; another one where it was dropped and made again.
+        valid_after_lsn: at this LSN the version before held still.
+        valid_from_lsn: at this LSN, at the latest, this version held. Events between the two tell
+            by their columns, else by their transaction (see `versions`).
+        xid: the transaction that made the table so, as far as the catalog tells.
+        earlier: the versions before, oldest first, for events from before this one; not part of
+            what the contract is.
     """
 
     schema: str
@@ -43,6 +51,11 @@ class Contract:
     replica_identity: str = "default"
     version: int = 1
     left_out: tuple[str, ...] = ()
+    oid: int | None = None
+    valid_after_lsn: int = 0
+    valid_from_lsn: int = 0
+    xid: int | None = None
+    earlier: tuple[Contract, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def is_bag(self) -> bool:
@@ -82,21 +95,34 @@ class Contract:
         return pa.schema([*self.data_schema, *METADATA_FIELDS])
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with anything but the version."""
-        described = {**asdict(self), "version": 0}
+        """16 hex digits that change with anything but the version and when it holds."""
+        described = self._described()
+        for name in ("version", "valid_after_lsn", "valid_from_lsn", "xid"):
+            described[name] = 0
+        for column in described["columns"]:
+            # A default that is set later changes no row.
+            column["filled_by"] = column["xid"] = None
         text = json.dumps(described, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The contract as a JSON document that `from_json` reads back equal."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(self._described(), indent=1)
+
+    def _described(self) -> dict[str, Any]:
+        described = asdict(replace(self, earlier=()))
+        del described["earlier"]
+        return described
 
     @classmethod
     def from_json(cls, text: str) -> Contract:
         """The contract that `to_json` wrote; raises ContractError for anything else."""
         try:
             given = json.loads(text)
-            columns = tuple(Column(**column) for column in given.pop("columns"))
+            columns = tuple(
+                Column(**{**column, "labels": tuple(column.get("labels", ()))})
+                for column in given.pop("columns")
+            )
             key = tuple(given.pop("key"))
             left_out = tuple(given.pop("left_out", ()))
             contract = cls(columns=columns, key=key, left_out=left_out, **given)

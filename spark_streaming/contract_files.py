@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 import tomli
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from spark_streaming.evolution import POLICIES
 from spark_streaming.toml_lines import key_lines, line_of
 
 Action = Literal["warn", "quarantine", "fail"]
@@ -192,7 +193,24 @@ def read_file(path: Path) -> ContractFile:
         content = Refinements.model_validate(given)
     except ValidationError as error:
         raise ContractFileError(_problems(path, lines, error)) from None
-    return ContractFile(path, unquote(schema), unquote(table), content, lines)
+    file = ContractFile(path, unquote(schema), unquote(table), content, lines)
+    problems = _policy_problems(file)
+    if problems:
+        raise ContractFileError(problems)
+    return file
+
+
+def _policy_problems(file: ContractFile) -> list[Problem]:
+    """The policies that their kind of change cannot have."""
+    problems = []
+    for kind, policies in POLICIES.items():
+        policy = getattr(file.content.evolution, kind)
+        if policy is not None and policy not in policies.allowed:
+            message = f"`evolution.{kind}` cannot be {policy!r}"
+            hint = f"one of {', '.join(policies.allowed)}"
+            hint += f": {policies.why_not}" if policies.why_not else ""
+            problems.append(file.problem(("evolution", kind), message, hint))
+    return sorted(problems, key=lambda problem: problem.line)
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from spark_streaming.catalog import read_contract
 from spark_streaming.contract import Contract
-from spark_streaming.contract_files import Evolution
+from spark_streaming.evolution import POLICIES
 from spark_streaming.expectations import ConditionError, checked
 
 _CONSTRAINTS = """
@@ -135,9 +135,9 @@ def _lines(contract: Contract, found: _Found) -> Iterable[str]:
         yield f"{mark}condition = {_text(condition)}"
         yield f'{mark}action = "warn"'
         yield ""
-    yield "# [evolution]   # each of: evolve, quarantine, fail, new_version"
-    for policy in Evolution.model_fields:
-        yield f'# {policy} = "evolve"'
+    yield "# [evolution]"
+    for kind, policies in POLICIES.items():
+        yield f'# {kind} = "{policies.default}"   # {" | ".join(policies.allowed)}'
 
 
 def _key(name: str) -> str:

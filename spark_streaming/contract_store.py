@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from urllib.parse import quote
+from dataclasses import replace
+from urllib.parse import quote, unquote
 
 import psycopg
 import pyarrow.fs as pa_fs
 
 from spark_streaming.catalog import read_contract
 from spark_streaming.contract import Contract
+from spark_streaming.evolution import EARLIER_MAX, followed
 from spark_streaming.lake import Lake
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5
+CONTRACTS = "contracts"
 
 
 class CatalogUnreachableError(Exception):
@@ -28,17 +31,44 @@ class ContractStore:
         self._lake = lake
         self._dsn = dsn
 
+    @property
+    def dsn(self) -> str:
+        """libpq URL of the source's catalog; holds a password: never print it."""
+        return self._dsn
+
     def latest(self, schema: str, table: str) -> Contract | None:
-        """The newest contract kept of a table, or None."""
-        folder = _folder(schema, table)
+        """The newest contract kept of a table, with the versions before it as `earlier`, or None."""
+        found = self.versions(schema, table, newest=EARLIER_MAX + 1)
+        return replace(found[-1], earlier=tuple(found[:-1])) if found else None
+
+    def tables(self) -> list[tuple[str, str]]:
+        """The (schema, table) of each contract that is kept."""
         found = self._lake.filesystem().get_file_info(
-            pa_fs.FileSelector(folder, allow_not_found=True)
+            pa_fs.FileSelector(CONTRACTS, allow_not_found=True)
+        )
+        names = []
+        for info in found:
+            name = unquote(info.base_name)
+            schema, dot, table = name.partition(".")
+            if dot:
+                names.append((schema, table))
+        return sorted(names)
+
+    def versions(self, schema: str, table: str, newest: int | None = None) -> list[Contract]:
+        """The versions kept of a table, oldest first, each with the LSN from which it holds.
+
+        newest: only so many of the newest.
+        """
+        files = self._lake.filesystem()
+        found = files.get_file_info(
+            pa_fs.FileSelector(_folder(schema, table), allow_not_found=True)
         )
         names = sorted(info.path for info in found if info.path.endswith(".json"))
-        if not names:
-            return None
-        with self._lake.filesystem().open_input_stream(names[-1]) as stream:
-            return Contract.from_json(stream.readall().decode())
+        contracts = []
+        for name in names[-newest:] if newest else names:
+            with files.open_input_stream(name) as stream:
+                contracts.append(Contract.from_json(stream.readall().decode()))
+        return contracts
 
     def refreshed(self, schema: str, table: str, known: Contract | None) -> Contract | None:
         """The catalog's contract as the version after `known`, or `known` where nothing changed.
@@ -46,14 +76,8 @@ class ContractStore:
         None: the table is not in the source any more and was never known.
         Raises: CatalogUnreachableError.
         """
-        found = self._from_catalog(schema, table)
-        if found is None:
-            return known
-        if known is None:
-            return _numbered(found, 1)
-        if _numbered(found, known.version).fingerprint() == known.fingerprint():
-            return known
-        return _numbered(_with_dropped(found, known), known.version + 1)
+        found = self.in_source(schema, table)
+        return known if found is None else followed(known, found)
 
     def keep(self, contract: Contract) -> None:
         """Store one version; only after silver's table follows it."""
@@ -61,7 +85,8 @@ class ContractStore:
         with self._lake.filesystem().open_output_stream(path) as stream:
             stream.write(contract.to_json().encode())
 
-    def _from_catalog(self, schema: str, table: str) -> Contract | None:
+    def in_source(self, schema: str, table: str) -> Contract | None:
+        """The table as the source's catalog has it now. Raises: CatalogUnreachableError."""
         with contextlib.ExitStack() as stack:
             try:
                 connection = stack.enter_context(
@@ -79,21 +104,4 @@ class ContractStore:
 
 
 def _folder(schema: str, table: str) -> str:
-    return f"contracts/{quote(f'{schema}.{table}', safe=' .')}"
-
-
-def _numbered(contract: Contract, version: int) -> Contract:
-    from dataclasses import replace
-
-    return replace(contract, version=version)
-
-
-def _with_dropped(found: Contract, known: Contract) -> Contract:
-    """Columns that the source dropped stay, nullable, so that silver keeps what it has of them."""
-    from dataclasses import replace
-
-    have = {column.name for column in found.columns}
-    dropped = tuple(
-        replace(c, nullable=True, missing_value=None) for c in known.columns if c.name not in have
-    )
-    return replace(found, columns=found.columns + dropped)
+    return f"{CONTRACTS}/{quote(f'{schema}.{table}', safe=' .')}"

@@ -112,6 +112,10 @@ class _Reader:
             self.ignored += 1
             return
         source = document["source"]
+        history = self.images.history
+        if history is not None and history.is_of_other_table(document):
+            self.skipped += 1
+            return
         lsn = source["lsn"]
         if lsn is None and op == "r":
             # An incremental snapshot's rows carry the stream's position, and no LSN of their own.

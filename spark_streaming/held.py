@@ -21,6 +21,7 @@ from spark_streaming.images import Refused, checked
 from spark_streaming.layout import is_placeholder, layout_of
 from spark_streaming.position import parse_sequence
 from spark_streaming.rows import HeldColumns
+from spark_streaming.versions import History
 
 
 class Place(NamedTuple):
@@ -144,7 +145,10 @@ def _key(event: RawEvent, document: dict[str, Any], contract: Contract) -> RawKe
         found = orjson.loads(event.key) if event.key else None
     except orjson.JSONDecodeError:
         found = None
+    history = History(contract) if contract.earlier else None
     for image in (found, document.get("after"), document.get("before")):
+        if history is not None and isinstance(image, dict):
+            image = history.key(image, names)
         if isinstance(image, dict) and image.keys() >= names:
             values: list[Any] = [None] * layout.width
             for name, number in zip(layout.key_names, layout.key_numbers, strict=True):

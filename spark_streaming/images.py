@@ -11,6 +11,7 @@ from spark_streaming.contract import Contract
 from spark_streaming.convert import convert
 from spark_streaming.events import RawEvent, RawKey
 from spark_streaming.layout import PLACEHOLDER, Row, is_placeholder, layout_of
+from spark_streaming.versions import History
 
 OLD_KEY_HEADER = "__debezium.oldkey"
 NEW_KEY_HEADER = "__debezium.newkey"
@@ -31,6 +32,7 @@ class Images:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.layout = layout_of(contract)
+        self.history = History(contract) if contract.earlier else None
         self.rows: list[Row] = []
         self.gaps: dict[int, tuple[int, ...]] = {}
         self.unknown_columns: set[str] = set()
@@ -50,6 +52,8 @@ class Images:
             needs = "; the table's replica identity must be FULL" if which == "before" else ""
             raise Refused(f"no-{which}", f"the event has no `{which}` row{needs}")
         layout = self.layout
+        if self.history is not None:
+            image = self.history.upgraded(image, document)
         if len(image) == layout.width:
             try:
                 row = layout.row_of(image)
@@ -95,6 +99,8 @@ class Images:
         layout = self.layout
         names = set(layout.key_names)
         found = orjson.loads(message_key) if message_key else None
+        if self.history is not None and isinstance(found, dict):
+            found = self.history.key(found, names)
         if not isinstance(found, dict) or not found.keys() >= names:
             # Under the default identity `before` holds made-up values beside the key.
             real = self.contract.replica_identity in ("full", "index")

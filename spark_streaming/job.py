@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from spark_streaming.backlog import Backlog
 from spark_streaming.batch import BatchRunner
 from spark_streaming.breaches import Breaches
+from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract_files import folders_of
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.choice import engine_chooser
+from spark_streaming.evolver import Evolver
 from spark_streaming.kafka_source import (
     EventReader,
     kafka_options,
@@ -34,6 +36,7 @@ from spark_streaming.requests import Desk
 from spark_streaming.resume import read_once
 from spark_streaming.resume_requests import take_requests
 from spark_streaming.routing import offsets_for
+from spark_streaming.schema_changes import SchemaChanges
 from spark_streaming.session import start_session
 from spark_streaming.settings import SettingsError, SilverSettings, load_settings
 from spark_streaming.swap import Swaps
@@ -64,6 +67,7 @@ class Silver:
         self._maintenance: Maintenance | None = None
         self._desk = Desk(self._lake)
         self._replay: Replay | None = None
+        self._changes: SchemaChanges | None = None
         self._requests_looked_at = 0.0
         self._stopping = threading.Event()
         # Spark takes a batch's limit when the query starts, and in offsets only.
@@ -147,6 +151,8 @@ class Silver:
             self.metrics.batch_done(rows)
             self.metrics.rules_broken(self._runner.breaches)
             self.metrics.freshness_targets(self._runner.gate.contracts.freshness_targets())
+            if self._changes is not None:
+                self.metrics.schema_changed(self._changes.taken())
             if self._maintenance is not None:
                 self._maintenance.after_batch(rows)
 
@@ -180,7 +186,13 @@ class Silver:
         )
         contracts = ContractStore(lake, settings.capture_dsn.get_secret_value())
         restored = ledger.restore()
-        topics = Topics(lake, contracts, settings.topic_prefix, options, restored.high_water)
+        changes = SchemaChanges(lake, options.properties())
+        changes.ensure()
+        evolver = Evolver(contracts, CatalogWatch(contracts.dsn), files.evolution_of, changes)
+        topics = Topics(
+            lake, contracts, settings.topic_prefix, options, restored.high_water, evolver
+        )
+        self._changes = changes
         choose = engine_chooser(settings, self._session)
         runner = BatchRunner(
             query_id=query_id,
@@ -197,7 +209,11 @@ class Silver:
             swaps=Swaps(lake, topics, quarantine),
         )
         self._replay = Replay(runner.gate, topics, choose, runner.is_stopped)
-        ops: dict[str, OpsTable] = {"quarantine": quarantine, "expectations": breaches}
+        ops: dict[str, OpsTable] = {
+            "quarantine": quarantine,
+            "expectations": breaches,
+            "schema_changes": changes,
+        }
         self._maintenance = Maintenance(topics, ledger, options, ops)
         backlog = Backlog(
             settings,

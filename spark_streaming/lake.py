@@ -13,6 +13,7 @@ from spark_streaming.settings import StoreSettings, load_store_settings
 LEDGER = "ops/ledger"
 QUARANTINE = "ops/quarantine"
 EXPECTATIONS = "ops/expectations"
+SCHEMA_CHANGES = "ops/schema_changes"
 
 
 class Lake:

@@ -1,10 +1,14 @@
-"""What the ledger keeps of one table's part of a batch."""
+"""What the ledger keeps of a batch: of each table's part, and of the whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
 from spark_streaming.offsets import BatchSpan
@@ -112,3 +116,15 @@ def _merged(query_id: str, batch_id: int, table: str, part: Part) -> LedgerRow:
         duration_ms=int(part.seconds * 1000),
         refusal=part.topic.refusal,
     )
+
+
+def newest(rows: pa.Table) -> datetime | None:
+    """The newest commit time in the source of folded rows."""
+    return pc.max(rows["_committed_at"]).as_py() if len(rows) else None
+
+
+def steps_told(clock: list[float]) -> str:
+    """Milliseconds of a batch's steps, from the moments between them."""
+    names = ("read", "fold", "merge", "ledger")
+    times = [int((end - begin) * 1000) for begin, end in pairwise(clock)]
+    return ", ".join(f"{name} {ms} ms" for name, ms in zip(names, times, strict=True))

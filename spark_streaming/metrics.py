@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from spark_streaming.breaches import Breach
 from spark_streaming.ledger import WHOLE_BATCH, LedgerRow
+from spark_streaming.schema_changes import RecordedChange
 from spark_streaming.stopped import RESUMING, RUNNING, STOPPED
 
 _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120)
@@ -73,6 +74,12 @@ class Metrics:
             ["table", "rule", "action"],
             registry=self.registry,
         )
+        self._changed = Counter(
+            "headwater_silver_schema_changes",
+            "Changes of source tables by what became of them",
+            ["table", "kind", "outcome"],
+            registry=self.registry,
+        )
         self._last = Gauge(
             "headwater_silver_last_batch_timestamp_seconds",
             "When the newest batch ended",
@@ -94,6 +101,11 @@ class Metrics:
         self._target.clear()
         for table, seconds in targets.items():
             self._target.labels(table).set(seconds)
+
+    def schema_changed(self, changes: list[RecordedChange]) -> None:
+        """Count changes of source tables."""
+        for change in changes:
+            self._changed.labels(change.table_name, change.kind, change.outcome).inc()
 
     def batch_done(self, rows: list[LedgerRow]) -> None:
         """Count one batch by the rows that it left in the ledger."""

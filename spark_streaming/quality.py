@@ -13,6 +13,7 @@ from spark_streaming.contract import Contract
 from spark_streaming.contract_files import (
     ContractFile,
     ContractFileError,
+    Evolution,
     Problem,
     find_files,
     read_file,
@@ -69,6 +70,18 @@ class ContractFolder:
         if isinstance(known[1], ContractFileError):
             raise known[1]
         return known[1]
+
+    def evolution_of(self, schema: str, table: str) -> Evolution:
+        """What a table's file says of changes of the table; the defaults where it has none.
+
+        Not held against the columns: those are what changes. Raises: ContractFileError.
+        """
+        with self._lock:
+            self._look()
+            file = self._files.get((schema, table))
+        if isinstance(file, ContractFileError):
+            raise file
+        return file.content.evolution if file is not None else Evolution()
 
     def stamp(self, schema: str, table: str) -> str:
         """What changes when a table's file does; empty where it has none."""

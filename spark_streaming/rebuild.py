@@ -19,11 +19,13 @@ from deltalake import DeltaTable
 
 from spark_streaming.batch import RETRY_PAUSES_S, BatchRunner
 from spark_streaming.bronze import Feed
+from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract import Contract
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.delta_rs import DeltaRsEngine
 from spark_streaming.engines.protocol import Commit
 from spark_streaming.events import RawEvent
+from spark_streaming.evolver import Evolver
 from spark_streaming.lake import Lake
 from spark_streaming.ledger import Ledger, Restored
 from spark_streaming.maintenance import keep_table
@@ -34,6 +36,7 @@ from spark_streaming.rebuild_state import Rebuild, RebuildStore
 from spark_streaming.stopped import Slice
 from spark_streaming.table import SilverTable, TableOptions
 from spark_streaming.topics import Topics
+from spark_streaming.versions import key_changed
 
 log = logging.getLogger(__name__)
 SLICE_EVENTS_MAX = 50_000
@@ -75,7 +78,9 @@ class Builder:
         side, options = lake.below(state.folder), TableOptions()
         properties = options.properties()
         quarantine = Quarantine(side, state.id, properties)
-        self._topics = _SideTopics(side, lake, _KeptContracts(lake, dsn), prefix, options)
+        contracts = _KeptContracts(lake, dsn)
+        evolver = Evolver(contracts, CatalogWatch(dsn), files.evolution_of)
+        self._topics = _SideTopics(side, lake, contracts, prefix, options, evolver)
         self._runner = BatchRunner(
             query_id=state.id,
             topics=self._topics,
@@ -91,6 +96,11 @@ class Builder:
         self.topic = self._topics.resolve(state.topic, [state.naming_event()])
         if self.topic.refusal or self.topic.contract is None or self.topic.silver is None:
             raise RebuildRefusedError(self.topic.refusal or f"{state.table} is not kept in silver")
+        if key_changed(self.topic.contract):
+            raise RebuildRefusedError(
+                f"the key of {state.table} changed: deletes from before do not name the rows by "
+                "the key of now; a new snapshot of the table brings its rows"
+            )
         self._commits = 0
         self.state = state
 
@@ -173,10 +183,16 @@ class _SideTopics(Topics):
     """The table that is built, and the real lake's for everything else."""
 
     def __init__(
-        self, side: Lake, lake: Lake, contracts: ContractStore, prefix: str, options: TableOptions
+        self,
+        side: Lake,
+        lake: Lake,
+        contracts: ContractStore,
+        prefix: str,
+        options: TableOptions,
+        evolver: Evolver,
     ) -> None:
-        super().__init__(side, contracts, prefix, options, HighWater())
-        self._real = Topics(lake, contracts, prefix, options, HighWater())
+        super().__init__(side, contracts, prefix, options, HighWater(), evolver)
+        self._real = Topics(lake, contracts, prefix, options, HighWater(), evolver)
 
     def open_silver(self, schema: str, table: str) -> DeltaTable | None:
         found = super().open_silver(schema, table)

@@ -21,6 +21,7 @@ from spark_streaming.contract_files import ContractFileError
 from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.envelope import decode
 from spark_streaming.events import Decoded, RawEvent, RawKey
+from spark_streaming.evolver import is_truncate
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
 from spark_streaming.held import Holds, Place, describe, place_of
@@ -45,6 +46,7 @@ class _Table:
     contract: Contract
     rows: dict[RawKey, list[RawEvent]] = field(default_factory=dict)
     discarded: Holds = field(default_factory=Holds)
+    waits: str = ""  # for its policy about a change of the source's table
 
 
 class Replay:
@@ -87,6 +89,8 @@ class Replay:
         if self._is_stopped(table.topic.name):
             # Its later events are not merged yet: nobody knows what they will close.
             reason = "the table is stopped; `headwater resume` it first"
+        elif table.waits:
+            reason = table.waits
         elif table.contract.is_bag:
             reason = (
                 "the table has no key: whether later events took the row away cannot be told; "
@@ -109,9 +113,10 @@ class Replay:
         for held in self._gate.quarantine.unresolved(name):
             if table is None:
                 topic = self._topics.resolve(held.event.topic, [held.event])
+                waits = self._topics.settle_all(topic)
                 if topic.contract is None or topic.silver is None:
-                    raise ValueError(f"table {name} is not merged: {topic.refusal}")
-                table = _Table(topic, topic.contract)
+                    raise ValueError(f"table {name} is not merged: {topic.refusal or waits}")
+                table = _Table(topic, topic.contract, waits=waits)
             if held.status != OPEN:
                 table.discarded.add([held.event], table.contract)
                 continue
@@ -198,7 +203,9 @@ class Replay:
         outcomes = []
         for event, key in zip(events, keys, strict=True):
             place, final = place_of(event), finals.get(key)
-            if final is None:
+            if screened.folded.truncate_lsn is not None and is_truncate(event):
+                outcomes.append(Outcome(name, place, "replayed"))
+            elif final is None:
                 reason = reasons.get(place) or stuck.get(key) or "it changes no row any more"
                 outcomes.append(Outcome(name, place, "open", reason))
             elif place in reasons and place.offset > final.event.offset:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.dataset as pa_dataset
@@ -13,16 +12,16 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.contract import Contract
+from spark_streaming.engines.protocol import Commit
 from spark_streaming.lake import Lake
 from spark_streaming.missing import missing_value
-
-if TYPE_CHECKING:
-    from spark_streaming.engines.protocol import Commit
 
 # A merge rewrites every file that holds a touched row: small files keep that cheap.
 # 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
 TARGET_FILE_BYTES = 8 << 20
 REWRITE_ROWS = 65_536
+# The application id under which a table notes the contract version that it follows.
+CONTRACT_ID = "headwater:contract"
 
 
 class TableEvolutionError(Exception):
@@ -115,33 +114,37 @@ class SilverTable:
         )
         return True
 
-    def adopt(self, contract: Contract) -> list[str]:
-        """Follow a newer contract in one commit: new columns, wider types.
+    def adopt(self, contract: Contract, *, clear: bool = False, lenient: bool = False) -> list[str]:
+        """Follow a newer contract in one commit: new and renamed columns, other types.
 
         A column that Postgres added with a default reads as that default in the rows that were
         there before, and those rows send no event: silver is rewritten with the default in them.
-        A crash leaves either none of it or all.
+        A crash leaves either none of it or all; to repeat it changes nothing.
 
+        Args:
+            clear: the rows go: they are of a table that was dropped and made again.
+            lenient: values that do not fit their column's new type become NULL.
         Returns: names of the columns added.
         Raises: TableEvolutionError where a column's values do not fit its new type.
         """
         have = pa.schema(self.handle().schema().to_arrow())
         wanted = _nullable(contract.silver_schema())
-        added = [c for c in contract.columns if c.name not in have.names]
-        changed = [
-            f.name
-            for f in wanted
-            if f.name in have.names and _plain(have.field(f.name).type) != _plain(f.type)
-        ]
-        if changed or any(c.missing_value is not None for c in added):
-            self._rewrite(contract, changed)
-        elif added:
-            new = pa.schema([wanted.field(c.name) for c in added])
-            self.handle().alter.add_columns(list(Schema.from_arrow(new).fields))
-        if added or changed:
+        plan = _Rewrite(self.contract, contract, have, clear, lenient)
+        done = Commit(CONTRACT_ID, contract.version)
+        if self.has_commit(done):
+            self.contract = contract
+            return []
+        if plan.rewrites:
+            self._write_all(plan, done)
+        elif plan.added:
+            new = pa.schema([wanted.field(name) for name in plan.added])
+            self.handle().alter.add_columns(
+                list(Schema.from_arrow(new).fields), commit_properties=_named(done)
+            )
+        if plan.rewrites or plan.added:
             self.forget()
         self.contract = contract
-        return [c.name for c in added]
+        return plan.added
 
     def replace_rows(self, source: pa_dataset.Dataset, commit: Commit) -> int:
         """Put other rows in the place of all that there are, in one commit; a table that is gone
@@ -172,24 +175,54 @@ class SilverTable:
             self.forget()
         return int(table.version())
 
-    def _rewrite(self, contract: Contract, changed: list[str]) -> None:
+    def archive(self, version: int) -> str:
+        """Copy the table as it is beside itself, as `<name>__v<version>`; the copy's name.
+
+        Where the copy is there it is left: a crash came behind it.
+        """
+        name = generation_name(self.name, version)
+        path = self.lake.silver_path(name)
+        if not self.lake.exists(path):
+            schema = pa.schema(self.handle().schema().to_arrow())
+            source = self.handle().to_pyarrow_dataset()
+            batches = (batch.cast(schema) for batch in source.to_batches(batch_size=REWRITE_ROWS))
+            write_deltalake(
+                self.lake.url(path),
+                pa.RecordBatchReader.from_batches(schema, batches),
+                mode="error",
+                name=name,
+                description=f"{self.name} as it was under version {version} of its contract",
+                configuration=self._options.properties(),
+                target_file_size=TARGET_FILE_BYTES,
+                storage_options=self.lake.storage_options(),
+            )
+        return name
+
+    def _write_all(self, plan: _Rewrite, done: Commit) -> None:
         """Write the whole table again under the contract's columns, batch by batch."""
         source = self.handle().to_pyarrow_dataset()
-        wanted = _nullable(contract.silver_schema())
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in () if plan.clear else source.to_batches(batch_size=REWRITE_ROWS):
+                yield plan.batch(batch)
+
         try:
             write_deltalake(
                 self.handle(),
-                pa.RecordBatchReader.from_batches(wanted, _recast(source, contract, wanted)),
+                pa.RecordBatchReader.from_batches(plan.wanted, batches()),
                 mode="overwrite",
                 schema_mode="overwrite",
                 target_file_size=TARGET_FILE_BYTES,
+                commit_properties=_named(done),
             )
         except Exception as error:
             self.forget()
             raise TableEvolutionError(
                 f"table {self.name} could not follow its source"
-                f" (columns of another type: {', '.join(changed) or 'none'})\n"
-                f"  detail: {type(error).__name__}: {error}"
+                f" (columns of another type: {', '.join(plan.changed) or 'none'})\n"
+                f"  detail: {type(error).__name__}: {error}\n"
+                "  hint: the policy `new_version` for incompatible_change keeps the old table "
+                "beside and goes on with NULL for such values"
             ) from error
 
 
@@ -208,6 +241,79 @@ def _recast(
             for field in wanted
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+class _Rewrite:
+    """How a table's rows become rows under a newer contract."""
+
+    def __init__(
+        self, old: Contract, new: Contract, have: pa.Schema, clear: bool, lenient: bool
+    ) -> None:
+        self.wanted = _nullable(new.silver_schema())
+        self.clear, self.lenient = clear, lenient
+        self._missing = {column.name: missing_value(column) for column in new.columns}
+        # Where each column's values come from: its name in the table; None: from nowhere.
+        self.sources: dict[str, str | None] = {}
+        old_by_number = {c.attnum: c for c in old.columns if c.attnum is not None}
+        for column in new.columns:
+            before = old_by_number.get(column.attnum) if column.attnum is not None else None
+            same_name = old.by_name.get(column.name)
+            if before is not None and before.name in have.names:
+                self.sources[column.name] = before.name
+            elif same_name is not None and same_name.attnum not in (None, column.attnum):
+                self.sources[column.name] = None  # another column had the name
+            else:
+                self.sources[column.name] = column.name if column.name in have.names else None
+        for name in self.wanted.names:
+            self.sources.setdefault(name, name)
+        self.added = [c.name for c in new.columns if c.name not in have.names]
+        self.changed = [
+            name
+            for name, source in self.sources.items()
+            if source and _plain(have.field(source).type) != _plain(self.wanted.field(name).type)
+        ]
+        moved = any(source not in (None, name) for name, source in self.sources.items())
+        emptied = any(
+            source is None and name in have.names for name, source in self.sources.items()
+        )
+        filled = any(self._missing[name].is_valid for name in self.added)
+        self.rewrites = clear or bool(self.changed) or moved or emptied or filled
+
+    def batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Some rows under the newer contract."""
+        columns = []
+        for field in self.wanted:
+            source = self.sources[field.name]
+            if source is None:
+                columns.append(pa.repeat(self._missing[field.name], len(batch)))
+            elif self.lenient:
+                columns.append(_cast_or_null(batch[source], field.type))
+            else:
+                columns.append(batch[source].cast(field.type))
+        return pa.RecordBatch.from_arrays(columns, schema=self.wanted)
+
+
+def generation_name(name: str, version: int) -> str:
+    """The silver table that holds an older generation of a table."""
+    return f"{name}__v{version}"
+
+
+def _cast_or_null(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values as another type; halved where some do not fit, so that few cost little."""
+    try:
+        return values.cast(kind)
+    except pa.ArrowNotImplementedError:
+        return pa.nulls(len(values), kind)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, kind)
+    middle = len(values) // 2
+    halves = (values.slice(0, middle), values.slice(middle))
+    return pa.concat_arrays([_cast_or_null(half, kind) for half in halves])
+
+
+def _named(commit: Commit) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(commit.app_id, commit.version)])
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

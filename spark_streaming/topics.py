@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract import Contract
 from spark_streaming.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.events import RawEvent
+from spark_streaming.evolution import NEW_VERSION
+from spark_streaming.evolver import Evolver, Pending
 from spark_streaming.held import Holds
 from spark_streaming.lake import Lake
 from spark_streaming.naming import parse_topic, silver_table
+from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
-from spark_streaming.table import SilverTable, TableOptions
+from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions, generation_name
 
 log = logging.getLogger(__name__)
 # Heartbeat and signal tables of the capture itself: they move completeness on, nothing else.
@@ -32,7 +38,15 @@ DIFFERENCE_CHECK_S = 30.0
 
 @dataclass
 class Topic:
-    """One table's topic. `silver` is None where the table is internal or refused."""
+    """One table's topic. `silver` is None where the table is internal or refused.
+
+    Args:
+        stamp: of the source's catalog, as it was looked at last; None: not yet.
+        unchanged_at: a log position at which the contract still held.
+        pendings: the next contracts, where the source's table changed, the oldest first.
+        gone: the source dropped the table.
+        settle_at: not to be tried before; by the monotonic clock.
+    """
 
     name: str
     schema: str
@@ -44,6 +58,23 @@ class Topic:
     differences: frozenset[str] = frozenset()
     high_water: HighWater = field(default_factory=HighWater)
     holds: Holds | None = None  # None: not read yet
+    stamp: str | None = None
+    unchanged_at: int = 0
+    pendings: list[Pending] = field(default_factory=list)
+    gone: bool = False
+    settle_at: float = 0.0
+
+    @property
+    def pending(self) -> Pending | None:
+        """The change of the source's table that comes next in the stream."""
+        return self.pendings[0] if self.pendings else None
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """The table in the source, (schema, name); a topic's name may have characters replaced."""
+        if self.contract is None:
+            return self.schema, self.table
+        return self.contract.schema, self.contract.table
 
     @property
     def internal(self) -> bool:
@@ -64,7 +95,9 @@ class Topics:
         prefix: str,
         options: TableOptions,
         merged: HighWater,
+        evolver: Evolver | None = None,
     ) -> None:
+        self.evolver = evolver or Evolver(contracts, CatalogWatch(contracts.dsn))
         self._lake = lake
         self._contracts = contracts
         self._prefix = prefix
@@ -98,6 +131,82 @@ class Topics:
         except TableNotFoundError:
             return None
 
+    def look(
+        self,
+        span: BatchSpan,
+        complete_lsn: int | None,
+        is_stopped: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """See whether the tables of a batch, and now and then all, changed in the source.
+
+        A table that has nothing left to merge of before its change follows at once, where its
+        policy lets it. A source that is away changes nothing: events tell of new columns, too.
+
+        Args:
+            span: of the batch; its events were read before this.
+            complete_lsn: what silver is complete to.
+        """
+        with self._lock:
+            known = [t for t in self._topics.values() if not t.internal]
+        wanted = {name for name, size in span.sizes().items() if size}
+        everything = self.evolver.quiet_look_is_due()
+        try:
+            self.evolver.look([t for t in known if everything or t.name in wanted])
+        except CatalogUnreachableError as error:
+            log.debug("%s", error)
+        for topic in known:
+            while (
+                topic.pending is not None
+                and topic.contract is not None
+                and (complete_lsn or 0) >= topic.pending.contract.valid_from_lsn
+                and not is_stopped(topic.name)
+                and time.monotonic() >= topic.settle_at
+            ):
+                try:
+                    if self.settle(topic):
+                        break
+                except Exception as error:  # noqa: BLE001 - its next event tells, and stops it
+                    log.warning("table %s: %s", topic.silver_name, error)
+                    topic.settle_at = time.monotonic() + DIFFERENCE_CHECK_S
+                    break
+
+    def settle(self, topic: Topic) -> str:
+        """Take up what is pending, where the policy lets it. Returns: why it waits, else empty."""
+        if self.evolver.how(topic) is None:
+            return self.evolver.waits(topic)
+        self.take_up(topic)
+        return ""
+
+    def settle_all(self, topic: Topic) -> str:
+        """`settle` whatever is pending."""
+        while topic.pending is not None:
+            if waits := self.settle(topic):
+                return waits
+        return ""
+
+    def take_up(self, topic: Topic) -> None:
+        """Let silver follow what is pending; all events from before it are merged."""
+        pending, policy = topic.pending, self.evolver.how(topic)
+        if pending is None or policy is None:
+            return
+        kinds = {change.kind for change in pending.changes}
+        if policy == NEW_VERSION and topic.silver is not None and topic.contract is not None:
+            name = generation_name(topic.silver_name, topic.contract.version)
+            with self._lock:
+                taken = any(t.silver_name == name for t in self._topics.values())
+            if taken:
+                raise TableEvolutionError(f"`{name}` is another table's: nothing can be kept there")
+            with topic.silver.lock:
+                topic.silver.archive(topic.contract.version)
+        self._adopt(
+            topic,
+            pending.contract,
+            clear="table_recreated" in kinds,
+            lenient=policy == NEW_VERSION,
+            recorded=lambda: self.evolver.taken_up(topic, pending),
+        )
+        topic.pendings.pop(0)
+
     def resolve(self, name: str, events: list[RawEvent]) -> Topic:
         """The topic with its contract and table, made where this is the table's first event.
 
@@ -121,25 +230,26 @@ class Topics:
         return topic
 
     def contract_of(self, name: str, *, refresh: bool = False) -> str:
-        """The fingerprint of a topic's contract, empty where it has none yet.
+        """What changes with a topic's contract or the one pending; empty where it has none yet.
 
         refresh: look at the source's catalog before; what fails there changes nothing.
         """
         with self._lock:
             topic = self._topics.get(name)
-        if topic is None or topic.contract is None:
+        if topic is None:
             return ""
         if refresh:
             try:
                 self.refresh(topic)
             except Exception as error:  # noqa: BLE001 - the next try of the table tells
                 log.debug("contract of %s: %s", name, error)
-        return topic.contract.fingerprint()
+        known = [topic.contract, topic.pending.contract if topic.pending else None]
+        return " ".join(contract.fingerprint() for contract in known if contract)
 
     def follow(self, topic: Topic, unknown: set[str], stale: set[str]) -> bool:
         """Look at the catalog where events have other columns than the contract.
 
-        Returns: the contract changed, decode again.
+        Returns: it is known to have changed: part the events anew and decode again.
         Raises: CatalogUnreachableError where events carry a column that nobody can name; what
             is only missing or of another type can be judged by the contract that is kept.
         """
@@ -158,9 +268,15 @@ class Topics:
         return changed
 
     def refresh(self, topic: Topic) -> bool:
-        """Look at the source's catalog again and let silver follow. Returns: it changed."""
-        found = self._contracts.refreshed(topic.schema, topic.table, topic.contract)
+        """Look at the source's catalog again. Returns: it is known now that something changed."""
         topic.checked_at = time.monotonic()
+        if topic.contract is not None and not topic.refusal:
+            before = len(topic.pendings)
+            self.evolver.look([topic])
+            return len(topic.pendings) != before
+        if topic.contract is None and not topic.internal:
+            self.evolver.before_first(topic)
+        found = self._contracts.refreshed(topic.schema, topic.table, topic.contract)
         if found is None:
             topic.refusal = (
                 f"table {topic.schema}.{topic.table} is not in the source's catalog any more, and "
@@ -169,6 +285,10 @@ class Topics:
             return False
         if found == topic.contract and topic.refusal == found.refusal:
             return False
+        if topic.contract is None and not topic.internal and not found.refusal:
+            topic.refusal = None
+            if not self.evolver.first(topic, found):
+                return True
         self._adopt(topic, found)
         return True
 
@@ -180,11 +300,23 @@ class Topics:
             self.refresh(topic)
         else:
             self._adopt(topic, kept, known=True)
+            topic.unchanged_at = 0
+            with contextlib.suppress(CatalogUnreachableError):
+                self.evolver.look([topic])
         with self._lock:
             self._topics[name] = topic
         return topic
 
-    def _adopt(self, topic: Topic, contract: Contract, *, known: bool = False) -> None:
+    def _adopt(
+        self,
+        topic: Topic,
+        contract: Contract,
+        *,
+        known: bool = False,
+        clear: bool = False,
+        lenient: bool = False,
+        recorded: Callable[[], None] = lambda: None,
+    ) -> None:
         topic.refusal = contract.refusal or self._collision(topic)
         topic.holds = None  # keyed by the contract's key: read again
         if topic.internal or topic.refusal:
@@ -197,9 +329,10 @@ class Topics:
         silver = topic.silver
         with silver.lock:
             if not silver.ensure():
-                added = silver.adopt(contract)
+                added = silver.adopt(contract, clear=clear, lenient=lenient)
                 if added:
                     log.info("table %s: added column(s) %s", silver.name, ", ".join(added))
+        recorded()
         if not known:
             self._contracts.keep(contract)
         topic.contract = contract

@@ -86,6 +86,13 @@ class Column:
         missing_value: the default, as text, that rows older than the column have.
         source: the column's name in the source where silver's differs.
         base_type: `pg_type.typname` below domains (of the element, for an array).
+        attnum: the column's number in the source, which stays when it is renamed; None where an
+            earlier release read the contract.
+        labels: of an enum, in the source's order.
+        filled_by: the default's expression, where Postgres gave older rows a value each when the
+            column was added (`gen_random_uuid()`), of which there are no events.
+        dropped: the source has the column no more; silver keeps what it has of it.
+        xid: the transaction that made the column so.
     """
 
     name: str
@@ -99,6 +106,11 @@ class Column:
     missing_value: str | None = None
     source: str | None = None
     base_type: str = ""
+    attnum: int | None = None
+    labels: tuple[str, ...] = ()
+    filled_by: str | None = None
+    dropped: bool = False
+    xid: int | None = None
 
     @property
     def source_name(self) -> str:

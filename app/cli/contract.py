@@ -82,6 +82,67 @@ def check(
     raise typer.Exit(1 if problems else 0)
 
 
+@app.command("plan")
+def plan_changes(
+    ddl: str = typer.Option(
+        None,
+        "--ddl",
+        help="Statements to try: ALTER, CREATE, DROP, TRUNCATE, COMMENT; several with `;`.",
+    ),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Say what a change of the source's tables would do, further on; change nothing.
+
+    Without --ddl: what the source's tables are now, compared with what silver follows. With it
+    the statements run in the source and are rolled back at once. They take the locks that they
+    would take: an ALTER TABLE holds off whoever uses the table for as long as it runs; it waits
+    for its lock for one second at most, and runs for ten. Sequences that it moves stay moved.
+    """
+    from app.lake.ddl import checked_statements, try_statements
+    from app.lake.plan import PlannedChange, plan
+    from app.lake.views import read_views
+    from app.settings import ROOT, load
+    from spark_streaming.quality import ContractFolder
+
+    settings = load()
+    if ddl is not None:
+        effects = try_statements(settings.source_dsn, checked_statements(ddl))
+    else:
+        effects = _against_source(settings)
+    files = ContractFolder(settings.contracts_folders)
+    planned = plan(
+        effects, files.evolution_of, read_views(ROOT / "trino" / "views"), ROOT / "superset"
+    )
+    print_rows(PlannedChange.columns(), [change.row() for change in planned], fmt)
+    if not planned:
+        print("nothing would change", file=sys.stderr)
+
+
+def _against_source(settings: Settings) -> list[Any]:
+    """Each table whose newest contract in the lake is not what the source has now."""
+    from app.lake.ddl import Effect
+    from app.lake.lakehouse import Lakehouse
+    from spark_streaming.catalog import list_tables
+    from spark_streaming.contract_store import ContractStore
+
+    store = ContractStore(Lakehouse(settings).lake, settings.capture_dsn)
+    effects = []
+    try:
+        kept = set(store.tables())
+    except OSError as error:
+        raise HeadwaterError(
+            "the contracts that silver follows cannot be read from the lake",
+            detail=str(error),
+            hint="`./headwater up` starts the object store; --ddl does without it",
+        ) from error
+    with _source(settings) as connection:
+        contract_of = _catalog(connection)
+        for schema, table in sorted({*kept, *list_tables(connection)}):
+            before = store.latest(schema, table) if (schema, table) in kept else None
+            effects.append(Effect((schema, table), before, contract_of(schema, table)))
+    return effects
+
+
 def _listed(folders: list[Path]) -> str:
     return ", ".join(map(str, folders))
 

@@ -74,7 +74,9 @@ def test_every_command_and_option_is_documented() -> None:
 def test_no_command_is_documented_that_is_not_there() -> None:
     known = commands()
     told = re.findall(
-        r"^\| `([a-z]+(?: (?:list|show|replay|discard|init|check))?)", reference(), re.MULTILINE
+        r"^\| `([a-z]+(?: (?:list|show|replay|discard|init|check|plan))?)",
+        reference(),
+        re.MULTILINE,
     )
     assert [name for name in told if name not in known] == []
 

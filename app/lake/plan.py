@@ -1,0 +1,220 @@
+"""What a change of the source's tables would do further on: bronze, silver, Trino, dashboards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from app.errors import HeadwaterError
+from app.lake.ddl import Effect
+from app.lake.views import View
+from spark_streaming.contract_files import ContractFileError, Evolution
+from spark_streaming.evolution import (
+    EVOLVE,
+    FAIL,
+    NEW_VERSION,
+    QUARANTINE,
+    SchemaChange,
+    changes_between,
+    policy_of,
+    strictest,
+)
+from spark_streaming.naming import silver_table
+from spark_streaming.table import generation_name
+
+Policies = Callable[[str, str], Evolution]
+
+
+@dataclass(frozen=True)
+class PlannedChange:
+    """One change of one table and what follows from it; all in words.
+
+    Args:
+        policy: of the contract file, or the default; where a stricter one of another change of
+            the same table counts, that one, too.
+    """
+
+    table: str
+    kind: str
+    change: str
+    policy: str
+    bronze: str
+    silver: str
+    trino: str
+    dashboards: str
+    warning: str
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+    def row(self) -> tuple[str, ...]:
+        return astuple(self)
+
+
+_BRONZE = {
+    "add_column": "events have the column from then on; stored as they come",
+    "drop_column": "events lack the column from then on; older ones keep it",
+    "rename_column": "events have the new name from then on; older ones keep the old one",
+    "widen_type": "as before",
+    "incompatible_change": "events have the new type's values from then on",
+    "key_change": "message keys have the new columns from then on",
+    "table_added": "a new topic, and its folder with the first event",
+    "table_dropped": "its events stay",
+    "table_recreated": "the events of both tables, one after the other, under one topic",
+    "table_truncated": "one more event; the older ones stay",
+    "replica_identity": "events hold more, or less, of the row before the change",
+    "enum_value": "as before",
+}
+_EVOLVED = {
+    "add_column": "gets the column; older rows have its default, else NULL",
+    "drop_column": "keeps the column; it is NULL in rows that change from then on",
+    "rename_column": "the column is renamed with its values; the table is written again, once",
+    "widen_type": "the column gets the wider type; the table is written again, once",
+    "incompatible_change": "the column gets the new type; values are cast, and where one cannot "
+    "be, the table stops",
+    "key_change": "rows are told apart by the new key from then on",
+    "table_added": "a new table, with its rows",
+    "table_dropped": "the table stays with its last rows",
+    "table_recreated": "the rows of the old table go; those of the new one come",
+    "table_truncated": "the rows go",
+    "replica_identity": "as before",
+    "enum_value": "as before: enums are text",
+}
+
+
+def plan(
+    effects: Iterable[Effect],
+    policies: Policies,
+    views: Sequence[View],
+    superset: Path | None = None,
+) -> list[PlannedChange]:
+    """What each effect would do; changes nothing.
+
+    Args:
+        policies: a table's `[evolution]`; raises ContractFileError.
+        superset: the folder of dashboards as code, if there is one.
+    Raises: HeadwaterError where a contract file is wrong.
+    """
+    planned = []
+    for effect in effects:
+        schema, table = effect.table
+        changes = changes_between(effect.before, effect.after)
+        if effect.truncated:
+            changes = [SchemaChange("table_truncated", "TRUNCATE")]
+        try:
+            evolution = policies(schema, table)
+        except ContractFileError as error:
+            raise HeadwaterError(
+                f"the contract file of {schema}.{table} is wrong", detail=str(error)
+            ) from error
+        counts = strictest(policy_of(evolution, change.kind) for change in changes)
+        refusal = effect.after.refusal if effect.after else None
+        version = effect.before.version if effect.before else 1
+        for change in changes:
+            own = policy_of(evolution, change.kind)
+            silver = silver_table(schema, table)
+            used = used_by(change, silver, views)
+            followed = counts in (EVOLVE, NEW_VERSION) and not refusal
+            planned.append(
+                PlannedChange(
+                    f"{schema}.{table}",
+                    change.kind,
+                    change.detail,
+                    own if own == counts else f"{own}; {counts} counts for the table",
+                    _BRONZE[change.kind],
+                    _silver(change, counts, refusal, generation_name(silver, version)),
+                    _trino(change, silver, used, followed),
+                    _dashboards(change, silver, used, superset) if followed else "as before",
+                    change.warning,
+                )
+            )
+    return planned
+
+
+def used_by(change: SchemaChange, silver: str, views: Sequence[View]) -> list[str]:
+    """The views that read what changes, then those that read these."""
+    column = change.was or change.column
+    name = f"silver.{silver}"
+    found = [
+        view.name
+        for view in views
+        if name in view.reads and (not column or _names(view.select, column))
+    ]
+    for view in views:  # each stands after those that it reads
+        if view.name not in found and any(read in found for read in view.reads):
+            found.append(view.name)
+    return found
+
+
+def _names(text: str, column: str) -> bool:
+    return re.search(rf"\b{re.escape(column)}\b", text, re.IGNORECASE) is not None
+
+
+def _silver(change: SchemaChange, policy: str, refusal: str | None, generation: str) -> str:
+    if refusal:
+        return f"the table stops: {' '.join(refusal.split())}"
+    if policy == FAIL:
+        if change.kind == "table_truncated":
+            return "the table stops with the event, its rows kept, until its policy is another one"
+        return (
+            "the table stops with the first event of the new shape, until its policy or the "
+            "source is another one; then it goes on from there"
+        )
+    if policy == QUARANTINE:
+        if change.kind == "table_truncated":
+            return "the rows stay; the event waits in quarantine"
+        return (
+            "as before; events of the new shape wait in quarantine, and can be replayed when "
+            "the policy is another one"
+        )
+    told = _EVOLVED[change.kind]
+    if policy == NEW_VERSION:
+        if change.kind == "incompatible_change":
+            told = "the column gets the new type; values that cannot be cast are NULL"
+        return f"the table as it is stays beside as `{generation}`; {told}"
+    return told
+
+
+def _trino(change: SchemaChange, silver: str, used: list[str], followed: bool) -> str:
+    listed = ", ".join(used)
+    if not followed:
+        return f"as before{'; read by ' + listed if used else ''}"
+    told = {
+        "add_column": f"silver.{silver} has the column at once",
+        "drop_column": f"silver.{silver} keeps the column",
+        "rename_column": f"silver.{silver} has the new name only",
+        "widen_type": f"silver.{silver} has the new type",
+        "incompatible_change": f"silver.{silver} has the new type",
+        "table_added": f"silver.{silver} comes with its first event",
+        "table_recreated": f"silver.{silver} has the new table's columns",
+    }.get(change.kind, f"silver.{silver} as before")
+    if not used:
+        return told
+    effect = {
+        "rename_column": "fails until its file in trino/views has the new name",
+        "drop_column": "goes on, with NULL for newer rows",
+        "incompatible_change": "may fail: it reads the column",
+        "table_truncated": "goes on, over no rows",
+        "table_recreated": "may fail, where a column it reads is gone",
+    }.get(change.kind, "goes on")
+    if change.kind == "add_column":
+        return told
+    return f"{told}; {listed}: {effect}"
+
+
+def _dashboards(change: SchemaChange, silver: str, used: list[str], superset: Path | None) -> str:
+    """The dashboards' files that show what changes."""
+    if superset is None or not superset.is_dir():
+        return "none in this tree"
+    column = change.was or change.column
+    views = [name.split(".", 1)[1] for name in used]
+    found = []
+    for path in sorted(superset.rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        direct = _names(text, silver) and (not column or _names(text, column))
+        if change.kind != "add_column" and (direct or any(_names(text, view) for view in views)):
+            found.append(str(path.relative_to(superset)))
+    return f"look at {', '.join(found)}" if found else "none reads it"

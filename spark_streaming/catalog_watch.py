@@ -1,0 +1,151 @@
+"""Looks at the source's catalog with each batch: did a table change since?
+
+A look costs one round trip on a connection that stays open, and reads a digest a table. It comes
+after the batch's events were read, so it shows what each of them was written under, or later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from spark_streaming.contract_store import CatalogUnreachableError
+
+log = logging.getLogger(__name__)
+Table = tuple[str, str]
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 10_000
+# A source that is away is not asked with every batch.
+RETRY_S = 10.0
+
+_SETTINGS = """
+select set_config('statement_timeout', %s, false),
+       set_config('default_transaction_read_only', 'on', false),
+       set_config('default_transaction_isolation', 'read committed', false)
+"""
+# What is not in the log yet can be no event: the least that is sure before, the most after.
+_BEFORE = """
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
+        - '0/0'::pg_lsn)::bigint
+"""
+_AFTER = """
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+        else pg_current_wal_insert_lsn() end - '0/0'::pg_lsn)::bigint
+"""
+_STAMPS = """
+select n.nspname::text, c.relname::text, md5(concat_ws('|', c.oid, c.relreplident,
+  (select string_agg(concat_ws(',', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull,
+                               a.attgenerated, a.attstorage, a.attndims, a.atthasmissing,
+                               (select string_agg(l.enumlabel, '/' order by l.enumsortorder)
+                                from pg_enum l where l.enumtypid in (t.oid, t.typelem))),
+                     ';' order by a.attnum)
+   from pg_attribute a join pg_type t on t.oid = a.atttypid
+   where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+  (select string_agg(concat_ws(',', i.indexrelid, i.indkey, i.indisprimary, i.indisreplident,
+                               i.indisvalid, i.indimmediate), ';' order by i.indexrelid)
+   from pg_index i where i.indrelid = c.oid and i.indisunique)))
+from unnest(%(schemas)s::text[], %(tables)s::text[]) as w (schema, name)
+join pg_namespace n on n.nspname = w.schema
+join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
+"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look saw.
+
+    Args:
+        after_lsn: all that was committed up to here is in what was seen.
+        by_lsn: nothing that was seen was committed behind this.
+        stamps: a digest of each table that there is; another one where it changed.
+    """
+
+    after_lsn: int
+    by_lsn: int
+    stamps: Mapping[Table, str]
+
+
+class CatalogWatch:
+    """One connection to the source's catalog. Safe for use by several threads."""
+
+    def __init__(self, dsn: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._dsn = dsn
+        self._clock = clock
+        self._connection: psycopg.Connection[Any] | None = None
+        self._failed_at = -RETRY_S
+        self._failure = ""
+        self._lock = threading.Lock()
+
+    def look(self, tables: Iterable[Table]) -> Look:
+        """Look at some tables. Raises: CatalogUnreachableError, at once where it just failed."""
+        wanted = sorted(set(tables))
+        with self._lock:
+            if self._clock() - self._failed_at < RETRY_S:
+                raise CatalogUnreachableError(self._failure)
+            try:
+                try:
+                    return self._look(wanted)
+                except psycopg.OperationalError:
+                    self.close()  # it may have been cut while nobody looked
+                    return self._look(wanted)
+            except psycopg.Error as error:
+                self.close()
+                self._failed_at = self._clock()
+                self._failure = (
+                    "the source's catalog could not be looked at\n"
+                    f"  detail: {type(error).__name__}: {str(error).strip()}\n"
+                    "  hint: HEADWATER_CAPTURE_DSN must reach the source"
+                )
+                raise CatalogUnreachableError(self._failure) from error
+
+    def _look(self, wanted: list[Table]) -> Look:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self._dsn,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                autocommit=True,
+                application_name="headwater silver",
+            )
+            self._connection.execute(_SETTINGS, [str(STATEMENT_TIMEOUT_MS)])
+        connection = self._connection
+        with connection.pipeline():
+            # Three statements, each with what is committed at its own time.
+            before = connection.execute(_BEFORE)
+            stamps = connection.execute(_STAMPS, _named(wanted))
+            after = connection.execute(_AFTER)
+        return Look(
+            _number(before),
+            _number(after),
+            _by_table(stamps),
+        )
+
+    def close(self) -> None:
+        """End the connection; the next look opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _number(cursor: psycopg.Cursor[Any]) -> int:
+    row = cursor.fetchone()
+    return int(row[0]) if row is not None and row[0] is not None else 0
+
+
+def table_stamps(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> dict[Table, str]:
+    """A digest of each of these tables that there is; another one where its shape changed."""
+    return _by_table(connection.execute(_STAMPS, _named(tables)))
+
+
+def _named(tables: Iterable[Table]) -> dict[str, list[str]]:
+    wanted = list(tables)
+    return {"schemas": [s for s, _ in wanted], "tables": [t for _, t in wanted]}
+
+
+def _by_table(stamps: psycopg.Cursor[Any]) -> dict[Table, str]:
+    return {(schema, table): stamp for schema, table, stamp in stamps.fetchall()}

@@ -1,0 +1,413 @@
+"""The changes of source tables in a running job: seen in the catalog, taken up where the stream is.
+
+1. With each batch the catalog is looked at (`look`). A table that changed gets a `Pending`: its
+   next contract, the changes, and where in the stream it begins.
+2. Its events are parted there (`turn`). Those before are merged under the old contract.
+3. At the first event behind the border the policy counts: the table follows and goes on, the
+   events wait in quarantine, or the table stops there.
+4. A table without events follows when silver is complete to where its catalog was seen.
+Everything that became of a change is recorded (`schema_changes`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import orjson
+
+from spark_streaming.catalog_watch import CatalogWatch, Look
+from spark_streaming.contract import Contract
+from spark_streaming.contract_files import ContractFileError, Evolution
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.engines.protocol import Commit
+from spark_streaming.events import Decoded, RawEvent, Reject
+from spark_streaming.evolution import (
+    EVOLVE,
+    FAIL,
+    NEW_VERSION,
+    QUARANTINE,
+    SchemaChange,
+    changes_between,
+    followed,
+    policy_of,
+    strictest,
+)
+from spark_streaming.schema_changes import (
+    APPLIED,
+    NOTED,
+    QUARANTINED,
+    STOPPED,
+    RecordedChange,
+    SchemaChanges,
+)
+from spark_streaming.stopped import stop_table
+from spark_streaming.versions import Boundary, place_of, split_at
+
+if TYPE_CHECKING:
+    from spark_streaming.topics import Topic
+
+log = logging.getLogger(__name__)
+# Tables without events are looked at so often.
+QUIET_LOOK_S = 10.0
+# A catalog that changes while it is read is read again.
+READS_MAX = 5
+_TRUNCATE = re.compile(rb'"op":\s*"t"')
+# Silver's columns and rows stay as they are.
+_ONLY_NOTED = frozenset({"enum_value", "replica_identity", "table_dropped"})
+
+Policies = Callable[[str, str], Evolution]
+
+
+def default_policies(schema: str, table: str) -> Evolution:
+    """No contract file says anything."""
+    del schema, table
+    return Evolution()
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A newer contract of a table that its stream has not reached, or that its policy holds back.
+
+    `boundary`: None: all events are of it (the table is new).
+    """
+
+    contract: Contract
+    changes: tuple[SchemaChange, ...]
+    boundary: Boundary | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What to do with a topic's events of a batch.
+
+    Args:
+        steps: what is merged before the last events, each under the contract that the table has
+            by then, and what it follows afterwards.
+        events: to decode under the contract that the table has after the steps.
+        rejects: events that wait in quarantine for their policy to change.
+    """
+
+    events: list[RawEvent]
+    steps: list[tuple[list[RawEvent], Pending]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+class ContractChanged(Exception):
+    """While events were decoded their table turned out to have changed: part them anew."""
+
+
+def is_truncate(event: RawEvent) -> bool:
+    """Whether an event is a TRUNCATE; quicker than to read it."""
+    return event.value is not None and _TRUNCATE.search(event.value) is not None
+
+
+def before(commit: Commit, version: int) -> Commit:
+    """The identity of the merge that ends before a table follows a version of its contract."""
+    return Commit(f"{commit.app_id}:before_version_{version}", commit.version)
+
+
+def unmerged(topic: Topic, events: list[RawEvent], commit: Commit) -> list[RawEvent]:
+    """The events without those that this very batch merged before its table followed a change.
+
+    A batch that was cut behind that merge comes again when the table has followed.
+    """
+    contract, silver = topic.contract, topic.silver
+    if contract is None or silver is None or not contract.earlier:
+        return events
+    chain = (*contract.earlier, contract)
+    for older, newer in pairwise(chain):
+        with silver.lock:
+            merged = silver.has_commit(before(commit, newer.version))
+        if merged:
+            _, events = split_at(events, Boundary.between(older, newer))
+    return events
+
+
+class Evolver:
+    """Knows what changed in the source, and what the policies make of it."""
+
+    def __init__(
+        self,
+        contracts: ContractStore,
+        watch: CatalogWatch,
+        policies: Policies = default_policies,
+        records: SchemaChanges | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._contracts = contracts
+        self._watch = watch
+        self._policies = policies
+        self._records = records
+        self._clock = clock
+        self._quiet_looked_at = -QUIET_LOOK_S
+
+    def quiet_look_is_due(self) -> bool:
+        """Whether tables without events are to be looked at, too; the next time is counted on."""
+        now = self._clock()
+        due = now - self._quiet_looked_at >= QUIET_LOOK_S
+        if due:
+            self._quiet_looked_at = now
+        return due
+
+    def look(self, topics: Iterable[Topic]) -> None:
+        """See which of these tables changed. Raises: CatalogUnreachableError."""
+        named = {topic.source: topic for topic in topics if topic.contract and not topic.refusal}
+        if not named:
+            return
+        seen = self._watch.look(named)
+        for source, topic in named.items():
+            if topic.stamp is not None and topic.stamp == seen.stamps.get(source):
+                topic.unchanged_at = seen.after_lsn
+                continue
+            self._read(topic, seen)
+
+    def _read(self, topic: Topic, seen: Look) -> None:
+        """Read a table's whole catalog entry, as it is at one moment."""
+        contract = topic.contract
+        assert contract is not None
+        for _ in range(READS_MAX):
+            found = self._contracts.in_source(*topic.source)
+            again = self._watch.look([topic.source])
+            if again.stamps.get(topic.source) == seen.stamps.get(topic.source):
+                break
+            seen = again
+        if found is None:
+            topic.stamp = None
+            if not topic.gone:
+                topic.gone = True
+                dropped = changes_between(contract, None)
+                self._record(topic, dropped, NOTED, contract.version, again.by_lsn, EVOLVE)
+            return
+        topic.stamp, topic.gone = seen.stamps.get(topic.source), False
+        after, topic.unchanged_at = topic.unchanged_at, again.after_lsn
+        while topic.pendings and topic.pendings[-1].contract.refusal:
+            # Nobody can follow that one: what mends it takes its place.
+            after = topic.pendings.pop().contract.valid_after_lsn
+        last = topic.pendings[-1].contract if topic.pendings else contract
+        newer = followed(last, found)
+        if newer is last:
+            return
+        if topic.pendings and self.how(topic) is None and followed(contract, found) is contract:
+            log.info("table %s is as it was before again", topic.silver_name)
+            topic.pendings.clear()
+            return
+        newer = replace(newer, valid_after_lsn=after, valid_from_lsn=again.by_lsn, xid=found.xid)
+        changes = tuple(changes_between(last, found))
+        topic.pendings.append(Pending(newer, changes, Boundary.between(last, newer)))
+
+    def before_first(self, topic: Topic) -> None:
+        """Note what the catalog shows before a table's first contract is read from it."""
+        seen = self._watch.look([topic.source])
+        topic.stamp, topic.unchanged_at = seen.stamps.get(topic.source), seen.after_lsn
+
+    def first(self, topic: Topic, found: Contract) -> bool:
+        """Whether a table that was never seen may be taken up; else it is pending."""
+        changes = tuple(changes_between(None, found))
+        pending = Pending(found, changes, None)
+        if self._policy(topic, pending) != EVOLVE:
+            topic.pendings = [pending]
+            return False
+        self._record(topic, changes, APPLIED, 1, found.valid_from_lsn, later=True)
+        return True
+
+    def turn(self, topic: Topic, events: list[RawEvent]) -> Turn:
+        """Part a topic's events where a change of its table begins.
+
+        Raises: TableStoppedError where the table must not go on.
+        """
+        rejects = list[Reject]()
+        events = self._without_truncates(topic, events, rejects)
+        steps = []
+        for pending in topic.pendings:
+            border = pending.boundary
+            older, newer = split_at(events, border) if border else ([], events)
+            if not newer:
+                break
+            refusal = pending.contract.refusal
+            policy = self._policy(topic, pending)
+            if refusal or policy == FAIL:
+                self._record_pending(topic, pending, STOPPED)
+                reason, hint = _split_hint(refusal) if refusal else self._failure(topic, pending)
+                stop_table(reason, hint=hint)
+            if policy == QUARANTINE:
+                self._record_pending(topic, pending, QUARANTINED)
+                rule, reason = self._reason(topic, pending)
+                waiting = [event for event in newer if event.value is not None]
+                rejects += [Reject(event, rule, reason) for event in waiting]
+                events = older
+                break
+            steps.append((older, pending))
+            events = newer
+        return Turn(events, steps, rejects)
+
+    def move_border(self, topic: Topic, rejects: Iterable[Reject]) -> bool:
+        """Note that events which do not fit the types of now are behind the next change of them.
+
+        Transactions do not always tell: one of them may have begun before the change's, or the
+        change was made below a savepoint. Returns: part the events anew.
+        """
+        pending = topic.pending
+        if pending is None or pending.boundary is None:
+            return False
+        if not any(c.kind in ("widen_type", "incompatible_change") for c in pending.changes):
+            return False
+        known = dict(pending.boundary.known)
+        for reject in rejects:
+            if reject.rule in ("value-out-of-range", "wrong-type"):
+                place, offset = reject.event.partition, reject.event.offset
+                known[place] = min(offset, known.get(place, offset))
+        if known == pending.boundary.known:
+            return False
+        border = replace(pending.boundary, known=known)
+        topic.pendings[0] = replace(pending, boundary=border)
+        return True
+
+    def _without_truncates(
+        self, topic: Topic, events: list[RawEvent], rejects: list[Reject]
+    ) -> list[RawEvent]:
+        policy = policy_of(self._evolution(topic), "table_truncated")
+        if policy == EVOLVE:
+            return events
+        found = [event for event in events if is_truncate(event)]
+        if not found:
+            return events
+        told = f"TRUNCATE, {len(found)} event(s)"
+        change = [SchemaChange("table_truncated", told)]
+        version = topic.contract.version if topic.contract else 0
+        outcome = STOPPED if policy == FAIL else QUARANTINED
+        lsn, _ = place_of(orjson.loads(found[0].value or b"{}"))
+        self._record(topic, change, outcome, version, lsn or 0)
+        if policy == FAIL:
+            stop_table(
+                f"the source's table was truncated ({told}), and its policy for table_truncated "
+                "is fail",
+                hint="in its contract file, `evolve` empties silver's table too, and `quarantine` "
+                "keeps its rows; then it goes on by itself",
+            )
+        reason = "TRUNCATE: the policy for table_truncated is quarantine; silver keeps its rows"
+        rejects += [Reject(event, "table_truncated", reason) for event in found]
+        return [event for event in events if event not in found]
+
+    def truncated(self, topic: Topic, decoded: Decoded) -> None:
+        """Note a TRUNCATE that silver applies."""
+        if decoded.by_place and topic.contract is not None:
+            for change in decoded.changes.changes:
+                if change.op == "t":
+                    told = [SchemaChange("table_truncated", "TRUNCATE")]
+                    version = topic.contract.version
+                    self._record(topic, told, APPLIED, version, change.lsn, later=True)
+
+    def how(self, topic: Topic) -> str | None:
+        """By which policy what is pending may be taken up now; None: it has to wait."""
+        pending = topic.pending
+        if pending is None or pending.contract.refusal:
+            return None
+        policy = self._policy(topic, pending)
+        return policy if policy in (EVOLVE, NEW_VERSION) else None
+
+    def waits(self, topic: Topic) -> str:
+        """Why what is pending is not taken up; empty where nothing is."""
+        if topic.pending is None:
+            return ""
+        return topic.pending.contract.refusal or self._reason(topic, topic.pending)[1]
+
+    def taken_up(self, topic: Topic, pending: Pending) -> None:
+        """Record what silver follows now."""
+        for change in pending.changes:
+            outcome = NOTED if change.kind in _ONLY_NOTED else APPLIED
+            self._record_pending(topic, pending, outcome, [change])
+
+    def flush(self) -> None:
+        """Write the records that could wait until now."""
+        if self._records is not None:
+            self._records.flush()
+
+    def _evolution(self, topic: Topic) -> Evolution:
+        """What the table's contract file says. Raises: TableStoppedError where it is wrong."""
+        try:
+            return self._policies(*topic.source)
+        except ContractFileError as error:
+            stop_table(f"its contract file is wrong\n{error}")
+
+    def _policy(self, topic: Topic, pending: Pending) -> str:
+        evolution = self._evolution(topic)
+        return strictest(policy_of(evolution, change.kind) for change in pending.changes)
+
+    def _reason(self, topic: Topic, pending: Pending) -> tuple[str, str]:
+        evolution = self._evolution(topic)
+        policies = [(policy_of(evolution, change.kind), change) for change in pending.changes]
+        strict = strictest(policy for policy, _ in policies)
+        those = [change for policy, change in policies if policy == strict]
+        told = "; ".join(f"{change.kind}: {change.detail}" for change in those)
+        return those[0].kind, f"the table changed ({told}), and the policy for that is {strict}"
+
+    def _failure(self, topic: Topic, pending: Pending) -> tuple[str, str]:
+        kind, reason = self._reason(topic, pending)
+        return reason, (
+            f"set `{kind}` under [evolution] in its contract file to another policy, or undo the "
+            "change in the source; the table then goes on where it stopped"
+        )
+
+    def _record_pending(
+        self,
+        topic: Topic,
+        pending: Pending,
+        outcome: str,
+        changes: Iterable[SchemaChange] | None = None,
+    ) -> None:
+        self._record(
+            topic,
+            pending.changes if changes is None else changes,
+            outcome,
+            pending.contract.version,
+            pending.contract.valid_from_lsn,
+            from_version=pending.contract.version - 1,
+        )
+
+    def _record(
+        self,
+        topic: Topic,
+        changes: Iterable[SchemaChange],
+        outcome: str,
+        to_version: int,
+        lsn: int,
+        policy: str | None = None,
+        *,
+        from_version: int | None = None,
+        later: bool = False,
+    ) -> None:
+        if self._records is None:
+            return
+        evolution = self._evolution(topic)
+        if from_version is None:
+            from_version = topic.contract.version if topic.contract else 0
+        found = [
+            RecordedChange(
+                topic.silver_name,
+                change.kind,
+                from_version,
+                to_version,
+                lsn,
+                policy or policy_of(evolution, change.kind),
+                outcome,
+                change.detail,
+                change.warning,
+            )
+            for change in changes
+        ]
+        if later:
+            self._records.note(found)
+        else:
+            self._records.put(found)
+
+
+def _split_hint(refusal: str) -> tuple[str, str]:
+    """A contract's refusal as what was observed and what to do."""
+    reason, _, hint = refusal.partition("\nhint: ")
+    return reason, hint

@@ -1,0 +1,193 @@
+"""Silver follows its source's tables through changes, as their policies say, and loses nothing."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.engines.delta_rs import DeltaRsEngine
+from spark_streaming.engines.protocol import MergeEngine
+from spark_streaming.lake import Lake
+from tests.spark.evolving import EvolvingJob
+from tests.unit.evolving_source import EvolvingSource
+from tests.unit.test_evolution_histories import KINDS
+
+
+class Cut(Exception):
+    """The process died here."""
+
+
+def _cut(*_: object) -> None:
+    raise Cut
+
+
+def _source(random: Random | None = None) -> EvolvingSource:
+    return EvolvingSource(random or Random(1), KINDS, f"ev_{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def job(lake: Lake, tmp_path: Path) -> EvolvingJob:
+    """With two rows in silver."""
+    made = EvolvingJob(lake, DeltaRsEngine(), tmp_path, _source())
+    for number in (1, 2):
+        made.source.insert(number)
+    made.catalog.lsn = made.source.lsn
+    made.run()
+    return made
+
+
+def _alter(job: EvolvingJob, kind: str) -> None:
+    job.source.alter(kind)
+    job.catalog.lsn = job.source.lsn
+
+
+def _insert(job: EvolvingJob, number: int) -> None:
+    job.source.insert(number)
+    job.catalog.lsn = job.source.lsn
+
+
+def test_random_history_with_changes_of_the_table_ends_in_the_sources_rows(
+    lake: Lake, engine: MergeEngine, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = Random(seed)
+    source = _source(random)
+    source.insert(1)
+    job = EvolvingJob(lake, engine, tmp_path, source)
+    for _ in range(6):
+        for _ in range(random.randint(1, 5)):
+            source.step()
+            # Looked at after each change, as in a job that keeps up; events may be late.
+            job.catalog.lsn = source.lsn
+            if job.taken:
+                job.topics.evolver.look([job.topic])
+        count = random.randint(0, len(source.events) - job.taken)
+        if random.random() < 0.3:
+            with monkeypatch.context() as patched:
+                patched.setattr(job.ledger, "append", _cut)
+                with pytest.raises(Cut):
+                    job.run(count)
+            job.restart()
+            job.repeat()
+        else:
+            job.run(count)
+        wanted = [content for end, content in source.contents if end == job.taken]
+        if wanted and job.taken:
+            assert job.content() in wanted
+    job.run()
+    job.settle()
+    assert job.content() == source.content()
+    assert job.quarantined() == []
+
+
+def test_events_of_a_new_shape_wait_in_quarantine_until_the_policy_lets_them_in(
+    job: EvolvingJob,
+) -> None:
+    job.policies(add_column="quarantine")
+    before = job.source.content()
+    _alter(job, "add_column")
+    _insert(job, 3)
+    _insert(job, 4)
+    job.run()
+    assert job.quarantined() == [("add_column", "open")] * 2
+    assert job.content() == before
+    assert job.recorded() == [("table_added", "applied"), ("add_column", "quarantined")]
+    assert job.replay() == ["open", "open"], "the policy is still the same"
+    job.restart()
+    job.run()
+    job.policies(add_column="evolve")
+    assert job.replay() == ["replayed", "replayed"]
+    assert job.content() == job.source.content()
+    assert job.recorded()[-1] == ("add_column", "applied")
+
+
+def test_fail_stops_the_table_until_the_policy_is_another_one(job: EvolvingJob) -> None:
+    job.policies(drop_column="fail")
+    before = job.content()
+    _alter(job, "drop_column")
+    _insert(job, 3)
+    [row] = [r for r in job.run() if r.table_name]
+    assert row.state == "stopped" and "drop_column" in (row.reason or "")
+    assert "[evolution]" in (row.reason or "")
+    _insert(job, 4)
+    job.run()
+    assert job.content() == before
+    job.policies(drop_column="evolve")
+    job.restart()
+    job.settle()
+    assert not job.runner.is_stopped(job.source.topic)
+    assert job.content() == job.source.content()
+    assert ("drop_column", "stopped") in job.recorded()
+    assert ("drop_column", "applied") in job.recorded()
+    assert job.quarantined() == []
+
+
+def test_a_dropped_columns_values_stay_and_newer_rows_have_none(job: EvolvingJob) -> None:
+    names = {column.name for column in job.source.columns}
+    _alter(job, "drop_column")
+    [gone] = names - {column.name for column in job.source.columns}
+    _insert(job, 3)
+    job.run()
+    found = job.content(names=["id", gone])
+    assert {row[0]: row[1] is None for row in found} == {1: False, 2: False, 3: True}
+
+
+def test_a_table_without_events_follows_when_silver_is_complete(job: EvolvingJob) -> None:
+    _alter(job, "rename_column")
+    job.run()
+    job.settle()
+    assert job.content() == job.source.content()
+    assert job.recorded()[-1] == ("rename_column", "applied")
+    versions = ContractStore(job.lake, "").versions(job.source.schema, job.source.table)
+    assert [version.version for version in versions] == [1, 2]
+    assert versions[1].valid_from_lsn == job.source.lsn
+
+
+def test_a_new_version_keeps_the_old_table_beside(job: EvolvingJob) -> None:
+    job.policies(table_recreated="new_version")
+    before = job.content()
+    names = sorted(column.name for column in job.source.columns)
+    _alter(job, "table_recreated")
+    _insert(job, 7)
+    job.run()
+    assert job.content() == job.source.content()
+    assert job.content(f"{job.topic.silver_name}__v1", names) == before
+
+
+@pytest.mark.parametrize("policy", ["quarantine", "fail"])
+def test_a_truncate_that_is_held_back_keeps_the_rows(job: EvolvingJob, policy: str) -> None:
+    job.policies(table_truncated=policy)
+    before = job.content()
+    _alter(job, "table_truncated")
+    job.run()
+    assert job.content() == before
+    if policy == "fail":
+        assert job.runner.is_stopped(job.source.topic)
+        job.policies(table_truncated="evolve")
+        job.restart()
+        job.settle()
+        assert job.content() == job.source.content()
+        return
+    assert job.quarantined() == [("table_truncated", "open")]
+    _insert(job, 3)
+    job.run()
+    assert job.replay() == ["replayed"]
+    assert job.content() == job.source.content()
+
+
+def test_a_change_that_is_undone_lets_a_stopped_table_go_on(job: EvolvingJob) -> None:
+    job.policies(rename_column="fail")
+    kept = list(job.source.columns)
+    _alter(job, "rename_column")
+    _insert(job, 3)
+    job.run()
+    assert job.runner.is_stopped(job.source.topic)
+    job.source.columns = kept
+    job.source.alter("nothing")
+    job.catalog.lsn = job.source.lsn
+    job.restart()
+    job.settle()
+    assert not job.runner.is_stopped(job.source.topic)

@@ -1,0 +1,299 @@
+"""A model of one source table that changes its shape between transactions, and of its events.
+
+Transactions follow each other here: what overlapping ones do is `source_model`'s. Each thing that
+happens moves the log on, so the catalog can be asked as it was at any log position.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from spark_streaming.catalog_watch import Look
+from spark_streaming.contract import Contract
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.events import RawEvent
+from spark_streaming.types import Column
+
+TABLE = ("public", "films")
+TOPIC = "hw.public.films"
+Row = dict[int, Any]  # attnum -> value
+
+_KINDS = {
+    "int32": ("integer", "int4"),
+    "int64": ("bigint", "int8"),
+    "float32": ("real", "float4"),
+    "float64": ("double precision", "float8"),
+    "text": ("text", "text"),
+}
+_WIDER = {"int32": "int64", "float32": "float64"}
+
+
+class EvolvingSource:
+    """One table with columns `id` and `code`, both unique, and others that come and go.
+
+    Args:
+        partitions: the topic's; a row's events go to that of its key.
+        kinds: what may happen to the table: names of methods without `_ddl_`.
+    """
+
+    def __init__(self, random: Random, kinds: tuple[str, ...], table: str = "films") -> None:
+        self.random = random
+        self.kinds = kinds
+        self.schema, self.table = TABLE[0], table
+        self.topic = f"hw.public.{table}"
+        self.xid = 700
+        self.columns = [self._column(1, "id", "int32"), self._column(2, "code", "int32")]
+        self.columns += [self._column(3, "a", "text"), self._column(4, "b", "float32")]
+        self.key = ("id",)
+        self.oid = 100
+        self.rows: list[Row] = []
+        self.events: list[RawEvent] = []
+        self.lsn = 1000
+        self.last_commit = 1000
+        self.next_number = 5
+        self.next_value = 0
+        self.ends: list[tuple[int, int]] = []  # (events so far, the LSN of their commit)
+        self.contents: list[tuple[int, Counter[tuple[Any, ...]]]] = []  # (events so far, rows)
+        self.states: list[tuple[int, Contract]] = []  # (from which LSN, the catalog)
+        self._remember()
+
+    # -- what may happen
+
+    def step(self) -> None:
+        """A transaction of some changes, or a change of the table."""
+        if self.random.random() < 0.2:
+            self.alter(self.random.choice(self.kinds))
+            return
+        self.xid += 1
+        for order in range(self.random.randint(1, 3)):
+            self.lsn += 8
+            self._change(order + 1)
+        self._commit()
+
+    def alter(self, kind: str) -> None:
+        """Change the table in a transaction of its own."""
+        getattr(self, f"_ddl_{kind}")()
+        self._remember()
+        self.contents.append((len(self.events), self.content()))
+
+    def insert(self, number: int) -> None:
+        """Insert a row in a transaction of its own."""
+        self.xid += 1
+        self.lsn += 8
+        self._insert(number, 1)
+        self._commit()
+
+    def _commit(self) -> None:
+        self.lsn += 8
+        self.last_commit = self.lsn
+        self.ends.append((len(self.events), self.lsn))
+        self.contents.append((len(self.events), self.content()))
+
+    def content(self) -> Counter[tuple[Any, ...]]:
+        """The rows, counted, columns in the order of their names."""
+        columns = sorted(self.columns, key=lambda column: column.name)
+        return Counter(tuple(row[c.attnum or 0] for c in columns) for row in self.rows)
+
+    def catalog_at(self, lsn: int) -> Contract:
+        """The contract that the catalog tells at a log position."""
+        return [contract for since, contract in self.states if since <= lsn][-1]
+
+    def _remember(self) -> None:
+        self.lsn += 8
+        self.last_commit = self.lsn
+        columns = tuple(self.columns)
+        contract = Contract(self.schema, self.table, columns, self.key, oid=self.oid, xid=self.xid)
+        self.states.append((self.lsn, contract))
+
+    # -- changes of the table
+
+    def _ddl_nothing(self) -> None:
+        """The columns were put back by hand."""
+        self.xid += 1
+
+    def _ddl_add_column(self) -> None:
+        self.xid += 1
+        kind = self.random.choice(["int32", "text", "float32"])
+        used = {column.name for column in self.columns}
+        name = self.random.choice([n for n in "abcdefgh" if n not in used] or ["z"])
+        if name in used:
+            return
+        value = self._value(kind) if self.random.random() < 0.5 else None
+        text = None if value is None else str(value)
+        column = replace(self._column(self.next_number, name, kind), missing_value=text)
+        self.columns.append(column)
+        for row in self.rows:
+            row[self.next_number] = value
+        self.next_number += 1
+
+    def _ddl_drop_column(self) -> None:
+        others = [c for c in self.columns if c.name not in ("id", "code")]
+        if others:
+            self.xid += 1
+            gone = self.random.choice(others)
+            self.columns.remove(gone)
+            for row in self.rows:
+                del row[gone.attnum or 0]
+
+    def _ddl_rename_column(self) -> None:
+        others = [c for c in self.columns if c.name not in ("id", "code")]
+        used = {column.name for column in self.columns}
+        free = [n for n in "abcdefgh" if n not in used]
+        if others and free:
+            self.xid += 1
+            old = self.random.choice(others)
+            name = self.random.choice(free)
+            self.columns[self.columns.index(old)] = replace(old, name=name)
+
+    def _ddl_widen_type(self) -> None:
+        narrow = [c for c in self.columns if c.kind in _WIDER]
+        if narrow:
+            self.xid += 1
+            old = self.random.choice(narrow)
+            wider = self._column(old.attnum or 0, old.name, _WIDER[old.kind])
+            self.columns[self.columns.index(old)] = wider
+
+    def _ddl_key_change(self) -> None:
+        self.xid += 1
+        self.key = ("code",) if self.key == ("id",) else ("id",)
+
+    def _ddl_table_recreated(self) -> None:
+        self.xid += 1
+        self.oid += 1
+        self.rows = []
+        self.columns = [
+            replace(c, attnum=number, missing_value=None, xid=self.xid)
+            for number, c in enumerate(self.columns, 1)
+        ]
+        self.next_number = len(self.columns) + 1
+
+    def _ddl_table_truncated(self) -> None:
+        self.xid += 1
+        self.lsn += 8
+        self._emit("t", None, None, 1)
+        self.rows = []
+        self.lsn += 8
+        self.ends.append((len(self.events), self.lsn))
+
+    # -- changes of rows
+
+    def _change(self, order: int) -> None:
+        ids = self.columns[0].attnum or 0
+        what = self.random.choice(["insert", "insert", "update", "update", "delete"])
+        if what == "insert" or not self.rows:
+            number = self.random.randint(1, 9)
+            if not any(row[ids] == number for row in self.rows):
+                self._insert(number, order)
+            return
+        row = self.random.choice(self.rows)
+        if what == "delete":
+            self.rows.remove(row)
+            self._emit("d", row, None, order)
+            return
+        others = [c for c in self.columns if c.name not in ("id", "code")]
+        for column in others:
+            if self.random.random() < 0.5:
+                row[column.attnum or 0] = self._value(column.kind)
+        self._emit("u", None, row, order)
+
+    def _insert(self, number: int, order: int) -> None:
+        ids, codes = (column.attnum or 0 for column in self.columns[:2])
+        row = {c.attnum or 0: self._value(c.kind) for c in self.columns}
+        row[ids], row[codes] = number, 100 + number
+        self.rows.append(row)
+        self._emit("c", None, row, order)
+
+    def _emit(self, op: str, before: Row | None, after: Row | None, order: int) -> None:
+        key = after or before
+        image = {
+            which: None if row is None else self._image(row)
+            for which, row in (("before", before), ("after", after))
+        }
+        if op == "d":  # made-up values beside the key, as under the default replica identity
+            named = {c.name: c for c in self.columns}
+            image["before"] = {
+                name: value if name in self.key else (0 if named[name].kind != "text" else "")
+                for name, value in (image["before"] or {}).items()
+            }
+        document = {
+            "op": op,
+            **image,
+            "source": {
+                "schema": self.schema,
+                "table": self.table,
+                "lsn": self.lsn,
+                "txId": self.xid,
+                "sequence": json.dumps([str(self.last_commit), str(self.lsn)]).replace(" ", ""),
+                "ts_us": self.lsn * 1000,
+                "snapshot": "false",
+            },
+            "transaction": {"total_order": order},
+        }
+        message_key = None
+        if key is not None:
+            named_key = {n: self._image(key)[n] for n in self.key}
+            message_key = json.dumps(named_key, separators=(",", ":")).encode()
+        value = json.dumps(document).encode()
+        self.events.append(RawEvent(self.topic, 0, len(self.events), 0, message_key, value, []))
+
+    def _image(self, row: Row) -> dict[str, Any]:
+        return {c.name: _in_json(c.kind, row[c.attnum or 0]) for c in self.columns}
+
+    def _value(self, kind: str) -> Any:
+        self.next_value += 1
+        if kind == "text":
+            return f"v{self.next_value}"
+        if kind.startswith("int"):
+            return self.next_value + (2**40 if kind == "int64" else 0)
+        value = self.next_value + 0.1
+        return _single(value) if kind == "float32" else value
+
+    def _column(self, number: int, name: str, kind: str) -> Column:
+        pg_type, base = _KINDS[kind]
+        return Column(
+            name,
+            pg_type,
+            kind,
+            name not in ("id", "code"),
+            base_type=base,
+            attnum=number,
+            xid=self.xid,
+        )
+
+
+class ModelCatalog(ContractStore):
+    """The catalog of a modelled source, as it is at `lsn`; contracts go to the lake if there is one."""
+
+    def __init__(self, source: EvolvingSource, lake: Any = None) -> None:
+        super().__init__(lake, "")
+        self.source = source
+        self.lsn = source.lsn
+
+    def in_source(self, schema: str, table: str) -> Contract | None:
+        del schema, table
+        return self.source.catalog_at(self.lsn)
+
+    def look(self, tables: Any) -> Look:
+        """As `CatalogWatch.look`."""
+        stamp = str(sum(since <= self.lsn for since, _ in self.source.states))
+        return Look(self.lsn, self.lsn, dict.fromkeys(tables, stamp))
+
+
+def _single(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def _in_json(kind: str, value: Any) -> Any:
+    """A value as the connector writes it: a float4 as its shortest text."""
+    if kind == "float32" and value is not None:
+        return next(
+            short
+            for digits in range(1, 10)
+            if _single(short := float(f"{value:.{digits}g}")) == value
+        )
+    return value

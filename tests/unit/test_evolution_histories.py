@@ -1,0 +1,153 @@
+"""Random histories with changes of the table in them end in the source's rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_streaming.catalog_watch import CatalogWatch
+from spark_streaming.contract import Contract
+from spark_streaming.envelope import decode
+from spark_streaming.events import RawEvent
+from spark_streaming.evolver import Evolver
+from spark_streaming.fold import fold
+from spark_streaming.missing import missing_value
+from spark_streaming.position import HighWater
+from spark_streaming.topics import Topic
+from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog
+from tests.unit.model import Silver, split
+
+KINDS = (
+    "add_column",
+    "drop_column",
+    "rename_column",
+    "widen_type",
+    "key_change",
+    "table_truncated",
+    "table_recreated",
+)
+
+
+class Job:
+    """What the job does with a topic's batches, over a model of silver."""
+
+    def __init__(self, source: EvolvingSource, catalog: ModelCatalog) -> None:
+        first = source.states[0][1]
+        self.topic = Topic(source.topic, *TABLE, contract=first)
+        self.evolver = Evolver(catalog, cast(CatalogWatch, catalog))
+        self.silver = Silver(first)
+        self.high_water = HighWater()
+
+    def look(self) -> None:
+        self.evolver.look([self.topic])
+
+    def run(self, events: list[RawEvent]) -> None:
+        turn = self.evolver.turn(self.topic, events)
+        assert turn.rejects == []
+        for older, change in turn.steps:
+            self._merge(older)
+            self.follow(change.contract)
+        self._merge(turn.events)
+
+    def _merge(self, events: list[RawEvent]) -> None:
+        contract = self.topic.contract
+        assert contract is not None
+        decoded = decode(events, contract, self.high_water)
+        folded = fold(decoded.changes, contract, self.silver.moved, self.silver.present)
+        assert [r.reason for r in [*decoded.rejects, *folded.rejects]] == []
+        self.silver.merge(folded)
+        self.high_water = self.high_water.merge(decoded.high_water)
+
+    def follow(self, contract: Contract) -> None:
+        old = self.topic.contract
+        assert old is not None
+        before = {c.attnum: c.name for c in old.columns}
+        gone = old.oid != contract.oid
+        self.silver.rows = [
+            {
+                **{
+                    c.name: row[before[c.attnum]]
+                    if c.attnum in before
+                    else missing_value(c).as_py()
+                    for c in contract.columns
+                },
+                "_lsn": row["_lsn"],
+                "_committed_at": row["_committed_at"],
+            }
+            for row in ([] if gone else self.silver.rows)
+        ]
+        self.silver.contract = self.topic.contract = contract
+        self.topic.pendings.pop(0)
+
+    def finish(self, catalog: ModelCatalog) -> None:
+        """Silver is complete to where the catalog is looked at: it follows what it shows."""
+        for since, _ in catalog.source.states:
+            if since > catalog.lsn:
+                catalog.lsn = since
+                self.look()
+        while self.topic.pending is not None:
+            self.follow(self.topic.pending.contract)
+
+    def content(self) -> Counter[tuple[Any, ...]]:
+        assert self.topic.contract is not None
+        names = sorted(c.name for c in self.topic.contract.columns if not c.dropped)
+        return Counter(tuple(row[name] for name in names) for row in self.silver.rows)
+
+
+def _history(random: Random, kinds: tuple[str, ...], steps: int) -> tuple[EvolvingSource, Any]:
+    source = EvolvingSource(random, kinds)
+    for _ in range(steps):
+        source.step()
+    catalog = ModelCatalog(source)
+    catalog.lsn = source.states[0][0]
+    return source, catalog
+
+
+def _read_at(source: EvolvingSource, batch: list[RawEvent]) -> int:
+    """The log position by which a batch's events are committed."""
+    last = max((event.offset for event in batch), default=-1)
+    return next(end for count, end in source.ends if count > last) if batch else 0
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_history_with_changes_of_the_table_ends_in_the_sources_rows(seed: int, steps: int) -> None:
+    random = Random(seed)
+    source, catalog = _history(random, KINDS, steps)
+    job = Job(source, catalog)
+    for batch in split(source.events, random):
+        # The catalog is as it was when the batch was read, or later: events may be late.
+        until = max(catalog.lsn, _read_at(source, batch)) + random.choice([0, 0, 30, 300])
+        for since in [since for since, _ in source.states if catalog.lsn < since <= until]:
+            catalog.lsn = since
+            job.look()
+        catalog.lsn = min(until, source.lsn)
+        job.look()
+        job.run(batch)
+    job.finish(catalog)
+    assert job.content() == source.content()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 60),
+    # Others need the versions in between, which nobody saw: see the README's known limits.
+    st.sampled_from([("add_column", "table_truncated"), ("widen_type", "table_truncated")]),
+)
+def test_changes_that_come_between_two_looks_are_followed_at_once(
+    seed: int, steps: int, kinds: tuple[str, ...]
+) -> None:
+    random = Random(seed)
+    source, catalog = _history(random, kinds, steps)
+    job = Job(source, catalog)
+    for batch in split(source.events, random):
+        catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
+        job.look()
+        job.run(batch)
+    job.finish(catalog)
+    assert job.content() == source.content()
