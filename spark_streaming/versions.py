@@ -2,10 +2,10 @@
 
 Postgres changes a table under a lock that nobody else has, so in the stream all events of the old
 version come before all of the new one. Where the border lies is told, in this order, by
-1. the columns that an event has, where the two versions differ in them: exactly;
-2. the log position: the catalog still had the old version at `valid_after_lsn`, and had the new
-   one at `valid_from_lsn`;
-3. between the two, the transaction: one that began to write before the change's did is older.
+1. the log position: the catalog had the new version at `valid_from_lsn`;
+2. the columns that an event has, where the two versions differ in them: exactly;
+3. the log position: the catalog still had the old version at `valid_after_lsn`;
+4. between the two, the transaction: one that began to write before the change's did is older.
    (A transaction that wrote to other tables first, and to this one after the change, is taken
    for older. Only types without a trace in the events, as float4 to float8, depend on it.)
 """
@@ -75,6 +75,8 @@ class Boundary:
             return True
         image = document.get("after") or document.get("before")
         lsn, xid = place_of(document)
+        if lsn is not None and lsn > self.by_lsn:
+            return True  # also where a later change brought the older names back
         if self.older != self.newer and isinstance(image, dict):
             if (image.keys() - self.left_out) != self.older:
                 # Perhaps neither's: a version in between, which the catalog was not asked about.
@@ -82,12 +84,9 @@ class Boundary:
             # So was a change of a type that came before the one of the columns.
             early = lsn is not None and lsn <= self.after_lsn
             return not early and xid is not None and _is_from(xid, self.type_xid)
-        if lsn is not None:
-            if lsn > self.by_lsn:
-                return True
-            # The change's own transaction writes before it is there for others.
-            if lsn <= self.after_lsn and xid != self.xid:
-                return False
+        # The change's own transaction writes before it is there for others.
+        if lsn is not None and lsn <= self.after_lsn and xid != self.xid:
+            return False
         first = self.type_xid if self.type_xid is not None else self.xid
         return xid is None or first is None or _is_from(xid, first)
 

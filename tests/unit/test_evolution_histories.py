@@ -133,16 +133,11 @@ def test_history_with_changes_of_the_table_ends_in_the_sources_rows(seed: int, s
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.integers(0, 2**32),
-    st.integers(1, 60),
-    # Others need the versions in between, which nobody saw: see the README's known limits.
-    st.sampled_from([("add_column", "table_truncated"), ("widen_type", "table_truncated")]),
-)
-def test_changes_that_come_between_two_looks_are_followed_at_once(
-    seed: int, steps: int, kinds: tuple[str, ...]
-) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, steps: int) -> None:
     random = Random(seed)
+    # Others need the versions in between, which nobody saw: see the README's known limits.
+    kinds = ("add_column", "table_truncated")
     source, catalog = _history(random, kinds, steps)
     job = Job(source, catalog)
     for batch in split(source.events, random):
