@@ -21,7 +21,7 @@ def fold_bag(
     """
     truncate = truncation(changes.changes)
     snapshot = _snapshot(changes.changes)
-    identities = _identities(changes.images)
+    identities = _identities(changes.images.select(contract.told_apart_by))
     copies: dict[Hashable, int] = {}
     shown: dict[Hashable, tuple[Change, int]] = {}
     for change in in_stream_order(changes.changes):

@@ -50,7 +50,11 @@ with recursive base (attnum, type, modifier) as (
 select a.attname as name, format_type(a.atttypid, a.atttypmod) as pg_type,
        not a.attnotnull as nullable, a.attgenerated <> '' as generated,
        a.attstorage <> 'p' as toastable, a.attndims as dimensions, b.modifier,
-       case when a.atthasmissing then (a.attmissingval::text::text[])[1] end as missing_value,
+       -- A partitioned table's older rows are in its parts, and so is what they have here.
+       case when a.atthasmissing then (a.attmissingval::text::text[])[1] else (
+           select (m.attmissingval::text::text[])[1]
+           from pg_partition_tree(%(oid)s::oid) p join pg_attribute m on m.attrelid = p.relid
+           where m.attname = a.attname and m.atthasmissing limit 1) end as missing_value,
        t.typname::text as type, t.typtype::text as type_kind,
        -- Not so of int2vector and oidvector, which print as plain lists of numbers.
        t.typcategory = 'A' and coalesce(e.typarray = t.oid, false) as is_array,

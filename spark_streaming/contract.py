@@ -85,6 +85,14 @@ class Contract:
         """The columns by their names in silver."""
         return {column.name: column for column in self.columns}
 
+    @property
+    def told_apart_by(self) -> list[str]:
+        """The columns by which rows without a key are told apart: those that the source has now.
+
+        Of a column that was dropped silver keeps old values, and no event carries them any more.
+        """
+        return [column.name for column in self.columns if not column.dropped]
+
     @cached_property
     def data_schema(self) -> pa.Schema:
         """The source's columns as silver holds them, without metadata columns."""

@@ -64,7 +64,7 @@ def plan_bag(table: SilverTable, rows: pa.Table, floor: int | None) -> BagPlan:
     fresh = stamped(added)
     if not len(removed):
         return BagPlan(fresh, len(added), 0, 0, 0)
-    names = [c.name for c in table.contract.columns]
+    names = table.contract.told_apart_by
     wanted: dict[Hashable, int] = defaultdict(int)
     first: dict[Hashable, int] = {}
     for index, row in enumerate(_values(removed, names)):

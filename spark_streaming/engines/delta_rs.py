@@ -123,8 +123,8 @@ def _merge_bag(table: SilverTable, folded: Folded, properties: CommitProperties)
         return plan.added, 0
     # Only null-safe terms: delta-rs 1.6.6 finds no match at all where `=` stands among them.
     same = " AND ".join(
-        f"(target.{quoted(c.name)} IS NOT DISTINCT FROM source.{quoted(c.name)})"
-        for c in table.contract.columns
+        f"(target.{quoted(name)} IS NOT DISTINCT FROM source.{quoted(name)})"
+        for name in table.contract.told_apart_by
     )
     merger = (
         table.handle()

@@ -184,7 +184,7 @@ def _merge_bag(
     columns = silver_columns(table.contract)
     source = session.createDataFrame(_with_op(plan.source))
     same = " AND ".join(
-        f"target.{quoted(c.name)} <=> source.{quoted(c.name)}" for c in table.contract.columns
+        f"target.{quoted(name)} <=> source.{quoted(name)}" for name in table.contract.told_apart_by
     )
     merger = (
         target.alias("target")

@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import psycopg
-import pytest
 
 from spark_streaming.naming import silver_table
 from tests.support.ddl_workload import Workload
@@ -24,7 +23,6 @@ OFF = ("rename_column", "widen_float")
 REFUSED_IN_EVENTS = ("NAN", "NaN", "infinity", "{{a}", "[2:3]=")
 
 
-@pytest.mark.smoke
 def test_silver_and_bronze_equal_the_source_after_random_rows_and_definitions(
     stack: Stack, seed: int
 ) -> None:

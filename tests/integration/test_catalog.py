@@ -109,6 +109,17 @@ def test_default_of_an_added_column_is_read_in_one_form_whatever_the_settings(
     assert columns["id"].missing_value is None
 
 
+def test_default_of_a_column_added_to_a_partitioned_table_is_read_from_its_parts(
+    source: Connection,
+) -> None:
+    source.execute(
+        "create table sales (id int primary key) partition by range (id);"
+        "create table sales_1 partition of sales default; insert into sales values (1);"
+        "alter table sales add price numeric(10,2) default 1.50"
+    )
+    assert _contract(source, "sales").by_name["price"].missing_value == "1.50"
+
+
 def test_generated_column_is_left_out(source: Connection) -> None:
     source.execute(
         "create table films (id int primary key, twice int generated always as (id * 2) stored)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timezone
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,19 @@ def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTab
     expected = Counter({(1, None, "x"): 2, (2, None, None): 1, (4, None, None): 1})
     assert content(table) == expected
     assert (result.upserted, result.deleted) == (1, 1)
+
+
+def test_copies_go_by_the_columns_that_the_source_still_has(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(BAG)
+    copies = [film(1, "a", "x"), film(1, "a", "y"), film(2, "b", "x")]
+    engine.merge(table, Folded(rows(BAG, *({**c, "_op": "i"} for c in copies))), Commit("t", 1))
+    big = replace(BAG.columns[2], dropped=True)  # its old values stay in silver
+    table.contract = replace(BAG, columns=(*BAG.columns[:2], big))
+    change = rows(BAG, {**film(1, "a"), "_op": "d"}, {**film(2, "b"), "_op": "d"})
+    engine.merge(table, Folded(change), Commit("t", 2))
+    assert [row[:2] for row in content(table).elements()] == [(1, "a")]
 
 
 def test_copies_of_text_go_from_files_that_a_merge_has_written(

@@ -294,3 +294,17 @@ def test_truncate_of_a_bag_drops_the_copies_before_it() -> None:
         contract=BAG,
     )
     assert (folded.truncate_lsn, _rows(folded, "_lsn", "_op")) == (20, [(30, "i")])
+
+
+def test_copies_are_told_apart_by_the_columns_that_the_source_still_has() -> None:
+    big = replace(BAG.columns[2], dropped=True)
+    contract = replace(BAG, columns=(*BAG.columns[:2], big))
+    before = {"id": 1, "note": "a"}
+    folded = _fold(
+        event("c", lsn=10, after=_row(1, "a", "of the time before")),
+        event("d", lsn=20, before=before),
+        event("d", lsn=30, before={"id": 2, "note": "b"}),
+        contract=contract,
+    )
+    assert _rows(folded, "id", "_op") == [(2, "d")]
+    assert contract.told_apart_by == ["id", "note"]
