@@ -19,7 +19,8 @@ from app.cli.printing import Steps, print_rows
 from app.errors import HeadwaterError
 from app.lake.hops import Edit, EditObserver, Sighting
 from app.lake.verify import run_verify
-from app.launcher.control import Stack, terminated_like_interrupted
+from app.launcher.control import Stack
+from app.launcher.interrupts import terminated_like_interrupted
 from app.launcher.lazy import LazyArtefacts
 from app.settings import ROOT, Settings, load
 from app.store.connection import engine_for

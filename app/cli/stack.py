@@ -51,6 +51,7 @@ def up(
     ),
 ) -> None:
     """Start the stack, or what is missing of it, and wait until it is ready."""
+    from app.launcher.binary import how_to_get
     from app.launcher.control import Stack
     from app.launcher.lazy import LazyArtefacts
     from app.settings import ROOT, load
@@ -66,6 +67,9 @@ def up(
 
         ensure_ready(settings)
     with Steps() as steps:
+        if not names:
+            for left_out in stack.unavailable.values():
+                steps.note(f"without {left_out.name}: {how_to_get(left_out)}")
         stack.up(selected, LazyArtefacts(ROOT, show=True), steps)
         steps.rest()
         steps.note(f"ready: {', '.join(selected)}")

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from app.errors import HeadwaterError
 from app.launcher import checks, logs
+from app.launcher.binary import find_binary, how_to_get, is_available
 from app.launcher.host import check_templates
 from app.launcher.identity import Shelter, unprivileged_identity
+from app.launcher.interrupts import terminated_like_interrupted
 from app.launcher.process import start_time
 from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
 from app.launcher.service import Service, declared_ports, load_services, with_dependencies
 from app.launcher.state import Home, Observed, Wanted
-from app.launcher.status import Row, status_rows
+from app.launcher.status import Row, status_rows, unavailable_row
 from app.launcher.sweep import kill_leftovers
 from app.settings import ROOT, Settings, load
 
@@ -63,9 +62,10 @@ class Stack:
         self.described = load_services(root)
         self.ports = declared_ports(self.described)
         settings.declare_ports(self.ports)
-        self.services = {
-            name: service for name, service in self.described.items() if self._enabled(service)
-        }
+        enabled = {name: one for name, one in self.described.items() if self._enabled(one)}
+        self.services = {name: one for name, one in enabled.items() if is_available(one)}
+        # Left out because the machine lacks their program: told, and the rest runs.
+        self.unavailable = {name: one for name, one in enabled.items() if name not in self.services}
 
     def _enabled(self, service: Service) -> bool:
         if service.when is None:
@@ -79,6 +79,11 @@ class Stack:
         """The services to run for `--only`, with what they need; when it is empty all but those
         that have to be named."""
         for name in only:
+            if name in self.unavailable:
+                raise HeadwaterError(
+                    f"service `{name}` cannot run here",
+                    detail=how_to_get(self.unavailable[name]),
+                )
             if name in self.described and name not in self.services:
                 raise HeadwaterError(
                     f"service `{name}` is left out by this stack's settings",
@@ -127,6 +132,9 @@ class Stack:
             folder=service.folder,
             root=self.root,
             python=Path(sys.executable),
+            binary=lambda: (
+                find_binary(service.requires_binary) if service.requires_binary else None
+            ),
         )
 
     def up(self, names: Sequence[str], artefacts: Preparer, progress: Progress) -> None:
@@ -217,12 +225,17 @@ class Stack:
                 generation = self.home.wanted().generation
             seen = {name: snapshot.services.get(name, Observed()) for name in names}
             tell(seen, told, started, progress)
-            failed = [name for name in names if seen[name].state == "failed"]
+            # The machine's own programs come in any version: one that fails takes nothing with it.
+            optional = [name for name in names if self.services[name].requires_binary is not None]
+            failed = [n for n in names if seen[n].state == "failed" and n not in optional]
             if failed:
                 raise HeadwaterError(
                     **(seen[failed[0]].error or {"message": f"{failed[0]} failed"})
                 )
-            if all(one.state in DONE for one in seen.values()):
+            if all(
+                one.state in DONE or (one.state == "failed" and name in optional)
+                for name, one in seen.items()
+            ):
                 return
             if not self.home.is_supervised():
                 raise self._supervisor_died()
@@ -317,8 +330,12 @@ class Stack:
             if name not in self.described:
                 known = ", ".join(self.described)
                 raise HeadwaterError(f"there is no service `{name}`", hint=f"known are {known}")
-        chosen = [s for s in self.services.values() if s.name in names] or self._shown()
-        return status_rows(chosen, self.home, self.settings.port)
+        chosen = (
+            [one for one in self.services.values() if one.name in names] if names else self._shown()
+        )
+        missing = [s for s in self.unavailable.values() if not names or s.name in names]
+        rows = status_rows(chosen, self.home, self.settings.port)
+        return [*rows, *(unavailable_row(one, how_to_get(one)) for one in missing)]
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:
         """Name → address, of every service that runs by this stack's settings."""
@@ -359,6 +376,9 @@ def tell(
         elif one.state == "backoff":
             why = (one.error or {}).get("message", "it ended")
             progress.note(f"{name}: {why}; it is tried again")
+        elif one.state == "failed":
+            why = (one.error or {}).get("message", "it failed")
+            progress.note(f"{name}: {why}; see `./headwater logs {name}`")
     active = [
         f"{name} ({one.waits_for or one.state})"
         for name, one in seen.items()
@@ -374,23 +394,6 @@ def source_address(settings: Settings) -> str:
     parts = urlsplit(settings.source_dsn)
     address = parts.netloc.rpartition("@")[2] or "localhost"
     return f"{address if ':' in address else f'{address}:5432'}{parts.path}"
-
-
-@contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does (in the main thread; else no change)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def start_supervisor(home: Home, root: Path) -> subprocess.Popen[bytes]:

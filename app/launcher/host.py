@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.errors import HeadwaterError
 from app.launcher import logs, probe
+from app.launcher.binary import find_binary
 from app.launcher.identity import Shelter, give, unprivileged_identity
 from app.launcher.process import Identity, spawn
 from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
@@ -119,6 +120,9 @@ class RealHost:
             root=self._root,
             python=Path(sys.executable),
             relocate=shelter.copy if shelter else lambda path: path,
+            binary=lambda: (
+                find_binary(service.requires_binary) if service.requires_binary else None
+            ),
         )
         start = _Start(lookup, places, identity, self._environment(service, places, lookup))
         self._starts[service.name] = start

@@ -1,6 +1,6 @@
 """Closed templates: `${name}` in service descriptions and in the files that they render.
 
-Names: `home run data folder root java python`, and `port.NAME`, `secret.NAME`, `setting.NAME`,
+Names: `home run data folder root java python`, `binary` (the program of `requires_binary`), and `port.NAME`, `secret.NAME`, `setting.NAME`,
 `classpath.GROUP`, `dir.GROUP`. `$${` is a literal `${`. An unknown name is an error.
 """
 
@@ -99,12 +99,14 @@ def make_lookup(
     root: Path,
     python: Path,
     relocate: Callable[[Path], Path] = lambda path: path,
+    binary: Callable[[], Path | None] = lambda: None,
 ) -> Lookup:
     """A lookup for one service.
 
     Args:
         ports: every described port name (its value is asked of `settings`).
         relocate: maps the folder of an artefact group to where the service's user can read it.
+        binary: the program of the service's `requires_binary`; None where it has none.
     """
     plain: dict[str, Callable[[], object]] = {
         "home": lambda: settings.home,
@@ -122,12 +124,19 @@ def make_lookup(
             raise UnknownVariable(f"no service declares a port `{name}`")
         return settings.port(name)
 
+    def program() -> object:
+        found = binary()
+        if found is None:
+            raise UnknownVariable("the service has no `requires_binary`, or it is not installed")
+        return found
+
     def setting(name: str) -> object:
         try:
             return settings.value(name)
         except SettingsError as error:
             raise UnknownVariable(str(error)) from error
 
+    plain["binary"] = program
     spaces: dict[str, Callable[[str], object]] = {
         "port": port,
         "secret": settings.secret,

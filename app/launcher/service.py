@@ -81,6 +81,18 @@ class Stop(_Closed):
         return signal.Signals[self.signal].value
 
 
+class Binary(_Closed):
+    """A program that the machine brings, or the service is left out of the stack.
+
+    `get` tells how to have it, in one line; `home_variable` names an environment variable whose
+    folder holds `bin/NAME`.
+    """
+
+    names: Annotated[list[str], Field(min_length=1)]
+    get: str
+    home_variable: str | None = None
+
+
 class Service(_Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
@@ -94,6 +106,7 @@ class Service(_Closed):
     kind: Literal["service", "oneshot"] = "service"
     when: str | None = None
     default: bool = True
+    requires_binary: Binary | None = None
     artefacts: list[str] = Field(default_factory=list)
     command: Command
     environment: dict[str, str] = Field(default_factory=dict)

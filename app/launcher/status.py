@@ -51,6 +51,11 @@ def status_rows(services: Sequence[Service], home: Home, port: Callable[[str], i
     return rows
 
 
+def unavailable_row(service: Service, reason: str) -> Row:
+    """The row of a service whose program this machine does not have."""
+    return Row(service.name, "unavailable", None, "", None, None, 0, reason)
+
+
 def resources(pid: int | None) -> tuple[int | None, int | None]:
     """Resident megabytes of a process and its children, and the seconds since its start."""
     if pid is None:

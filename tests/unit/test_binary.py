@@ -1,0 +1,74 @@
+"""Services that need a program of the machine: used where it is there, told where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import HeadwaterError
+from app.launcher.binary import find_binary, is_available
+from app.launcher.control import Stack
+from app.launcher.service import Binary, Service
+from app.settings import load
+
+LAMP = Binary(names=["lamp-of-nobody", "lamp"], get="buy one", home_variable="LAMP_HOME")
+
+
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def described(root: Path) -> None:
+    (root / "lamps").mkdir()
+    (root / "lamps" / "service.toml").write_text(
+        '[services.lamp]\ndescription = "shines"\ncommand = ["${binary}"]\n'
+        'requires_binary = { names = ["lamp"], get = "buy one" }\n'
+        '[services.shade]\ndescription = "shades"\ncommand = ["true"]\n'
+        'depends_on = { lamp = "started" }\n'
+    )
+
+
+def test_the_folder_of_the_variable_comes_before_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path = program(tmp_path / "path" / "lamp")
+    at_home = program(tmp_path / "home" / "bin" / "lamp")
+    monkeypatch.setenv("PATH", str(on_path.parent))
+    assert find_binary(LAMP) == on_path
+    monkeypatch.setenv("LAMP_HOME", str(tmp_path / "home"))
+    assert find_binary(LAMP) == at_home
+
+
+def test_a_service_without_its_program_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    stack = Stack(load(tmp_path / "home"), root=tmp_path)
+    assert stack.select([]) == ["shade"]
+    [shade, lamp] = stack.status()
+    assert (shade.service, shade.state) == ("shade", "stopped")
+    assert (lamp.service, lamp.state) == ("lamp", "unavailable")
+    assert lamp.last_error == "`lamp` is not on this machine; to have it: buy one"
+    with pytest.raises(HeadwaterError, match="`lamp` cannot run here") as failure:
+        stack.select(["lamp"])
+    assert "buy one" in failure.value.detail
+
+
+def test_a_service_with_its_program_is_a_service_like_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described(tmp_path)
+    found = program(tmp_path / "path" / "lamp")
+    monkeypatch.setenv("PATH", str(found.parent))
+    stack = Stack(load(tmp_path / "home"), root=tmp_path)
+    assert stack.select([]) == ["lamp", "shade"]
+    assert stack.unavailable == {}
+
+
+def test_a_service_that_needs_nothing_of_the_machine_is_available() -> None:
+    assert is_available(Service(name="x", folder=Path("/x"), description="x", command=["x"]))
