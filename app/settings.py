@@ -69,6 +69,14 @@ class Profile(BaseModel):
     silver_retention_minutes: int = Field(default=15, ge=1)
     # Your own contract files; a relative path starts at the home. None: `contracts` in the home.
     contracts_dir: str | None = None
+    # Who is told of alerts; each is left out where it is not set. The URLs are secrets.
+    alert_webhook_url: SecretStr | None = None
+    alert_slack_url: SecretStr | None = None
+    alert_email_to: str | None = None
+    alert_email_from: str = "headwater@localhost"
+    alert_smtp: str = Field(default="127.0.0.1:25", pattern=r"^[^:\s]+:\d+$")
+    alert_smtp_user: str | None = None
+    alert_smtp_password: SecretStr | None = None
 
 
 class Settings:

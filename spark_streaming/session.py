@@ -116,6 +116,13 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.local.dir": str(settings.data / "local"),
         "spark.sql.warehouse.dir": (settings.data / "tmp").as_uri(),
         "spark.ui.showConsoleProgress": "false",
+        # Prometheus asks the UI's port for the query's own figures; one name for every run.
+        "spark.sql.streaming.metricsEnabled": "true",
+        "spark.metrics.namespace": "silver",
+        "spark.metrics.conf.*.sink.prometheusServlet.class": (
+            "org.apache.spark.metrics.sink.PrometheusServlet"
+        ),
+        "spark.metrics.conf.*.sink.prometheusServlet.path": "/metrics/prometheus",
         # Python workers stay: a fork for each task of the large path would cost more.
         "spark.python.worker.reuse": "true",
         "spark.executorEnv.PYTHONPATH": str(HERE.parent),

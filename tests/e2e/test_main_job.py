@@ -196,7 +196,9 @@ def test_a_wrong_statement_is_told_without_a_stack_trace(stack: Stack) -> None:
 def test_status_and_urls_tell_every_service(stack: Stack) -> None:
     status = stack.status()
     assert {"postgres", "kafka", "s3", "connect", "silver", "trino"} <= set(status)
-    assert all(row["state"] in ("ready", "completed") for row in status.values())
+    # A machine may lack the programs of the optional ones (Prometheus, Grafana).
+    states = ("ready", "completed", "unavailable")
+    assert all(row["state"] in states for row in status.values())
     urls = json.loads(stack.run("urls", "--format", "json").stdout)
     assert {"postgres", "kafka", "s3", "trino"} <= set(urls)
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Folders that share a name with an installed package: a package here would hide it.
 NEVER_PACKAGES = ("trino", "superset", "debezium", "connect", "grafana")
 APART = ("store", "source", "lake", "live", "metrics", "launcher")
-FOLDERS = ("debezium", "connect", "spark_streaming", "trino", "app", "tests")
+FOLDERS = ("debezium", "connect", "spark_streaming", "trino", "grafana", "app", "tests")
 LINES_MAX = 420
 
 

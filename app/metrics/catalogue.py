@@ -1,0 +1,121 @@
+"""Every metric of the exporter: its name, unit, labels and meaning, in one list.
+
+Names follow Prometheus' conventions: base units, the unit in the name, counters end in `_total`.
+`README.md` repeats the list as a table; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["gauge", "counter", "histogram"]
+
+# Hops of the way of a change. A probe is seen at each of them; tables are behind at two.
+PROBE_HOPS = ("kafka", "bronze", "silver", "trino")
+LAYERS = ("bronze", "silver", "silver_log", "ops", "contracts", "other")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One family. A counter's `name` is without `_total`, which the text format adds."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def sample(self) -> str:
+        """The name to ask Prometheus for (of a histogram: its count)."""
+        return {"counter": f"{self.name}_total", "histogram": f"{self.name}_count"}.get(
+            self.kind, self.name
+        )
+
+
+def _gauge(name: str, help: str, *labels: str) -> Metric:
+    return Metric(f"headwater_{name}", "gauge", help, labels)
+
+
+def _counter(name: str, help: str, *labels: str) -> Metric:
+    return Metric(f"headwater_{name}", "counter", help, labels)
+
+
+PROBE_SECONDS = Metric(
+    "headwater_probe_seconds",
+    "histogram",
+    "Commit of a probe in the source until it was seen at the hop",
+    ("hop",),
+)
+
+METRICS: tuple[Metric, ...] = (
+    # -- the exporter itself
+    _gauge("collector_up", "1: the collector's last look succeeded", "collector"),
+    _counter("collector_cpu_seconds", "CPU that the collector has used", "collector"),
+    _gauge("collector_period_seconds", "Time between two looks, stretched by cost", "collector"),
+    _counter("exporter_series_dropped", "Series beyond the limit a family, not exported"),
+    # -- freshness
+    PROBE_SECONDS,
+    _counter("probe_sent", "Probes committed in the source"),
+    _gauge("probe_waiting_seconds", "Age of the oldest probe not seen at the hop yet", "hop"),
+    _gauge("table_seconds_behind", "How long the oldest unread event waits", "table", "hop"),
+    _gauge("table_offsets_behind", "Kafka offsets not read yet, markers included", "table", "hop"),
+    _gauge("table_lsn_behind_bytes", "WAL from silver's complete LSN to the source's end", "table"),
+    _gauge("table_freshness_target_seconds", "What the table may be behind", "table"),
+    _counter(
+        "table_kafka_offsets", "End offset in Kafka, all partitions, markers included", "table"
+    ),
+    # -- source
+    _gauge("source_wal_position_bytes", "The source's current WAL position"),
+    _gauge("slot_present", "1: the replication slot exists"),
+    _gauge("slot_active", "1: somebody reads the slot"),
+    _gauge("slot_lost", "1: the slot's WAL is gone, it cannot go on"),
+    _gauge("slot_retained_bytes", "WAL that the slot holds back in the source"),
+    _gauge("slot_unconfirmed_bytes", "WAL that Kafka has not confirmed yet"),
+    _gauge("slot_limit_bytes", "max_slot_wal_keep_size; absent where there is no limit"),
+    _gauge("slot_seconds_until_limit", "Until the limit at the last ten minutes' growth"),
+    # -- carriage
+    _gauge("connector_running", "1: the connector and all its tasks run", "connector"),
+    _gauge("connector_tasks", "Tasks of the connector by state", "connector", "state"),
+    _gauge("bronze_missing_offsets", "Offsets that Kafka dropped before bronze had them", "table"),
+    _gauge("store_bytes", "Size of the object store's layer", "layer"),
+    _gauge("store_objects", "Objects of the object store's layer", "layer"),
+    # -- silver
+    _gauge("silver_batch_timestamp_seconds", "When the newest batch of the ledger ended"),
+    _gauge("silver_lsn_behind_bytes", "WAL from silver's complete LSN to the source's end"),
+    _gauge("delta_files", "Files of the table's newest version", "table"),
+    _gauge("delta_bytes", "Size of the table's newest version", "table"),
+    _gauge("delta_small_files", "Files below half the target size", "table"),
+    _gauge("delta_version", "The table's newest version", "table"),
+    _gauge("delta_log_bytes", "Size of the table's log", "table"),
+    _gauge("delta_uncheckpointed_commits", "Commits since the log's last checkpoint", "table"),
+    _gauge("contract_version", "Version of the table's newest contract", "table"),
+    # -- quality
+    _gauge("quarantine_rows", "Events in quarantine that are not resolved", "table", "rule"),
+    _gauge(
+        "expectation_broken_rows",
+        "Rows that broke the rule in the last 15 minutes",
+        "table",
+        "rule",
+        "action",
+    ),
+    _gauge("verification_passed", "1: the table's last verification found it equal", "table"),
+    _gauge("verification_differences", "Rows that the last verification found to differ", "table"),
+    _gauge("verification_timestamp_seconds", "When the table was last verified", "table"),
+    # -- processes and the machine
+    _gauge("service_up", "1: the service is as it should be", "service"),
+    _counter("service_restarts", "Restarts of the service by the supervisor", "service"),
+    _counter("service_cpu_seconds", "CPU of the service's processes that live", "service"),
+    _gauge("service_resident_bytes", "Resident memory of the service's processes", "service"),
+    _gauge("service_open_files", "Open file descriptors of the service's processes", "service"),
+    _gauge("service_open_files_share", "Of the limit, the service's fullest process", "service"),
+    _gauge("service_disk_bytes", "Data, rendered files and logs of the service", "service"),
+    _gauge("machine_cpus", "Processors of the machine"),
+    _counter("machine_cpu_seconds", "CPU time of the machine that was not idle"),
+    _gauge("machine_memory_bytes", "Memory of the machine"),
+    _gauge("machine_memory_available_bytes", "Memory that can still be taken"),
+    _gauge("machine_disk_bytes", "Size of the disk that the stack's home is on"),
+    _gauge("machine_disk_free_bytes", "Free space on it"),
+)
+
+BY_NAME = {metric.name: metric for metric in METRICS}

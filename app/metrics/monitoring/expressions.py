@@ -1,0 +1,227 @@
+"""The one place where a question to Prometheus is written down: panels and alerts share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One question. `unit` is Grafana's; `legend` names a series by its labels."""
+
+    promql: str
+    unit: str = "short"
+    legend: str = ""
+
+
+def _alerts(severity: str) -> str:
+    return f'sum(ALERTS{{alertstate="firing",severity="{severity}"}}) or vector(0)'
+
+
+EXPRESSIONS: dict[str, Expression] = {
+    # -- overview
+    "services_down": Expression("sum(headwater_service_up == bool 0)"),
+    "alerts_critical": Expression(_alerts("critical")),
+    "alerts_warning": Expression(_alerts("warning")),
+    "table_behind_target": Expression(
+        'max by (table) (headwater_table_seconds_behind{hop="silver"})'
+        " / on (table) headwater_table_freshness_target_seconds",
+        "percentunit",
+        "{{table}}",
+    ),
+    "table_seconds_behind": Expression(
+        'max by (table) (headwater_table_seconds_behind{hop="silver"})', "s", "{{table}}"
+    ),
+    "tables_behind": Expression(
+        'count((max by (table) (headwater_table_seconds_behind{hop="silver"})'
+        " / on (table) headwater_table_freshness_target_seconds) > 1) or vector(0)"
+    ),
+    "events_behind": Expression(
+        "sum by (hop) (headwater_table_offsets_behind)", "short", "{{hop}}"
+    ),
+    "probe_p50": Expression(
+        "histogram_quantile(0.5, sum by (hop, le) (rate(headwater_probe_seconds_bucket[10m])))",
+        "s",
+        "{{hop}}",
+    ),
+    "probe_p95": Expression(
+        "histogram_quantile(0.95, sum by (hop, le) (rate(headwater_probe_seconds_bucket[10m])))",
+        "s",
+        "{{hop}}",
+    ),
+    "probe_waiting": Expression("headwater_probe_waiting_seconds", "s", "{{hop}}"),
+    # -- capture
+    "slot_active": Expression("headwater_slot_active"),
+    "slot_broken": Expression("headwater_slot_lost + (1 - headwater_slot_present)"),
+    "slot_retained": Expression("headwater_slot_retained_bytes", "bytes", "held back"),
+    "slot_unconfirmed": Expression("headwater_slot_unconfirmed_bytes", "bytes", "not confirmed"),
+    "slot_share": Expression(
+        "headwater_slot_retained_bytes / headwater_slot_limit_bytes", "percentunit"
+    ),
+    "slot_time_left": Expression("headwater_slot_seconds_until_limit", "s"),
+    "wal_rate": Expression("rate(headwater_source_wal_position_bytes[5m])", "Bps"),
+    "debezium_behind": Expression(
+        "debezium_streaming_millisecondsbehindsource / 1000", "s", "behind source"
+    ),
+    "debezium_idle": Expression(
+        "debezium_streaming_millisecondssincelastevent / 1000", "s", "since last event"
+    ),
+    "debezium_events": Expression(
+        "rate(debezium_streaming_totalnumberofeventsseen[5m])", "cps", "events"
+    ),
+    "debezium_queue": Expression(
+        "1 - debezium_streaming_queueremainingcapacity / debezium_streaming_queuetotalcapacity",
+        "percentunit",
+    ),
+    "snapshot_tables_left": Expression("debezium_snapshot_remainingtablecount"),
+    # -- carriage
+    "connector_running": Expression("headwater_connector_running", "short", "{{connector}}"),
+    "connector_tasks": Expression("headwater_connector_tasks", "short", "{{connector}} {{state}}"),
+    "kafka_up": Expression('min(up{job="kafka"})'),
+    "kafka_offline": Expression(
+        "kafka_controller_offlinepartitionscount + on () kafka_log_offlinelogdirectorycount"
+    ),
+    "kafka_in": Expression("rate(kafka_server_bytesin_total[5m])", "Bps", "in"),
+    "kafka_out": Expression("rate(kafka_server_bytesout_total[5m])", "Bps", "out"),
+    "kafka_messages": Expression("rate(kafka_server_messagesin_total[5m])", "cps", "messages"),
+    "kafka_p99": Expression("kafka_network_request_p99_milliseconds", "ms", "{{request}}"),
+    "kafka_disk": Expression('headwater_service_disk_bytes{service="kafka"}', "bytes"),
+    "bronze_behind": Expression(
+        'max by (table) (headwater_table_seconds_behind{hop="bronze"})', "s", "{{table}}"
+    ),
+    "bronze_missing": Expression("headwater_bronze_missing_offsets", "short", "{{table}}"),
+    "bronze_put": Expression(
+        "kafka_connect_sink_task_put_batch_avg_time_ms", "ms", "{{connector}}"
+    ),
+    "store_bytes": Expression("headwater_store_bytes", "bytes", "{{layer}}"),
+    "store_objects": Expression("headwater_store_objects", "short", "{{layer}}"),
+    "table_events": Expression(
+        "sum by (table) (rate(headwater_table_kafka_offsets_total[5m]))", "cps", "{{table}}"
+    ),
+    "table_events_drop": Expression(
+        # The last quarter of an hour against the quietest one of six hours, until an hour ago. Ten
+        # events of grace keep tables that are quiet now and then at 1.
+        "(sum by (table) (increase(headwater_table_kafka_offsets_total[15m])) + 10) / "
+        "(min_over_time(sum by (table) (increase(headwater_table_kafka_offsets_total[15m]))"
+        "[6h:15m] offset 1h) + 10)",
+        "percentunit",
+        "{{table}}",
+    ),
+    # -- silver
+    "silver_restarts": Expression(
+        'increase(headwater_service_restarts_total{service="silver"}[15m])'
+    ),
+    "silver_growth": Expression(
+        'sum(deriv(headwater_table_offsets_behind{hop="silver"}[10m]))', "cps", "growth"
+    ),
+    "batch_age": Expression("time() - headwater_silver_batch_timestamp_seconds", "s"),
+    "batch_p95": Expression(
+        "histogram_quantile(0.95, sum by (le) (rate(headwater_silver_batch_seconds_bucket[5m])))",
+        "s",
+        "p95",
+    ),
+    "batch_rate": Expression("rate(headwater_silver_batch_seconds_count[5m])", "cps", "batches"),
+    "merge_p95": Expression(
+        "histogram_quantile(0.95, sum by (table, le)"
+        " (rate(headwater_silver_merge_seconds_bucket[5m])))",
+        "s",
+        "{{table}}",
+    ),
+    "rows_merged": Expression(
+        'sum by (table) (rate(headwater_silver_rows_total{outcome=~"upserted|deleted"}[5m]))',
+        "cps",
+        "{{table}}",
+    ),
+    "silver_lsn_behind": Expression("headwater_silver_lsn_behind_bytes", "bytes", "silver"),
+    "spark_latency": Expression(
+        "metrics_silver_driver_spark_streaming_silver_latency_Value / 1000", "s", "trigger"
+    ),
+    "delta_files": Expression("headwater_delta_files", "short", "{{table}}"),
+    "delta_small_files": Expression("headwater_delta_small_files", "short", "{{table}}"),
+    "delta_bytes": Expression("headwater_delta_bytes", "bytes", "{{table}}"),
+    "log_share": Expression(
+        "sum(headwater_delta_log_bytes)"
+        ' / clamp_min(sum(headwater_store_bytes{layer=~"silver|silver_log"}), 1)',
+        "percentunit",
+        "log",
+    ),
+    "old_versions_share": Expression(
+        "clamp_min(1 - sum(headwater_delta_bytes)"
+        ' / clamp_min(sum(headwater_store_bytes{layer="silver"}), 1), 0)',
+        "percentunit",
+        "old versions",
+    ),
+    "uncheckpointed": Expression("headwater_delta_uncheckpointed_commits", "short", "{{table}}"),
+    # -- query layer
+    "trino_up": Expression('min(up{job="trino"})'),
+    "trino_failing": Expression(
+        "rate(trino_InternalFailures_total[5m]) + rate(trino_ExternalFailures_total[5m])"
+        " + rate(trino_InsufficientResourcesFailures_total[5m])",
+        "cps",
+        "failed by Trino",
+    ),
+    "trino_user_errors": Expression("rate(trino_UserErrorFailures_total[5m])", "cps", "refused"),
+    "trino_completed": Expression("rate(trino_CompletedQueries_total[5m])", "cps", "completed"),
+    "trino_running": Expression("trino_RunningQueries", "short", "running"),
+    "trino_queued": Expression("trino_QueuedQueries", "short", "queued"),
+    "trino_p95": Expression('trino_ExecutionTime_milliseconds{quantile="0.95"} / 1000', "s", "p95"),
+    "trino_memory": Expression(
+        'headwater_service_resident_bytes{service="trino"}', "bytes", "resident"
+    ),
+    # -- quality
+    "quarantine_share": Expression(
+        'sum by (table) (rate(headwater_silver_rows_total{outcome="quarantined"}[5m]))'
+        " / clamp_min(sum by (table) (rate(headwater_silver_rows_total[5m])), 0.001)",
+        "percentunit",
+        "{{table}}",
+    ),
+    "quarantine_rows": Expression(
+        "sum by (table, rule) (headwater_quarantine_rows)", "short", "{{table}} {{rule}}"
+    ),
+    "expectations_breached": Expression(
+        'sum by (table, rule) (headwater_expectation_broken_rows{action="warn"})',
+        "short",
+        "{{table}} {{rule}}",
+    ),
+    "verify_differences": Expression("headwater_verification_differences", "short", "{{table}}"),
+    "verify_age": Expression("time() - headwater_verification_timestamp_seconds", "s", "{{table}}"),
+    "tables_refused": Expression("max by (table) (headwater_silver_refused)", "short", "{{table}}"),
+    "tables_stopped": Expression("max by (table) (headwater_silver_stopped)", "short", "{{table}}"),
+    "contract_version": Expression("headwater_contract_version", "short", "{{table}}"),
+    # -- resources
+    "service_up": Expression("headwater_service_up", "short", "{{service}}"),
+    "service_restarts": Expression(
+        "increase(headwater_service_restarts_total[15m])", "short", "{{service}}"
+    ),
+    "service_cpu": Expression(
+        "rate(headwater_service_cpu_seconds_total[2m])", "short", "{{service}}"
+    ),
+    "service_memory": Expression("headwater_service_resident_bytes", "bytes", "{{service}}"),
+    "service_files": Expression("headwater_service_open_files", "short", "{{service}}"),
+    "service_files_share": Expression(
+        "headwater_service_open_files_share", "percentunit", "{{service}}"
+    ),
+    "service_disk": Expression("headwater_service_disk_bytes", "bytes", "{{service}}"),
+    "machine_cpu": Expression(
+        "rate(headwater_machine_cpu_seconds_total[5m]) / headwater_machine_cpus", "percentunit"
+    ),
+    "machine_memory_free": Expression(
+        "headwater_machine_memory_available_bytes / headwater_machine_memory_bytes", "percentunit"
+    ),
+    "disk_free": Expression(
+        "headwater_machine_disk_free_bytes / headwater_machine_disk_bytes", "percentunit"
+    ),
+    "disk_hours_left": Expression(
+        # At the last half hour's rate; a disk that is not filling counts as a hundred years.
+        "headwater_machine_disk_free_bytes"
+        " / clamp_min(-deriv(headwater_machine_disk_free_bytes[30m]), 1e-9) / 3600 < 876000"
+        " or headwater_machine_disk_free_bytes * 0 + 876000",
+        "h",
+    ),
+    "exporter_up": Expression('min(up{job="metrics"})'),
+    "collector_up": Expression("headwater_collector_up", "short", "{{collector}}"),
+    "exporter_cpu": Expression(
+        "sum(rate(headwater_collector_cpu_seconds_total[5m]))", "percentunit", "collectors"
+    ),
+    "targets_down": Expression("up == bool 0", "short", "{{job}}"),
+}

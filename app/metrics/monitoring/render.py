@@ -1,0 +1,292 @@
+"""`python -m app.metrics.monitoring.render`: writes `grafana/generated` and `grafana/provisioning`.
+
+Every file is made from `expressions`, `alerts` and `panels`; a test holds them up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.metrics.monitoring.alerts import ALERTS, Alert
+from app.metrics.monitoring.expressions import EXPRESSIONS
+from app.metrics.monitoring.panels import DASHBOARDS, Dashboard, Panel, place_of
+from app.metrics.monitoring.yaml import dump
+
+FOLDER = Path(__file__).resolve().parents[3] / "grafana"
+DATASOURCE = "headwater-prometheus"
+FOLDER_TITLE = "Headwater"
+EVALUATE_S = 10
+_HEADER = "# Written by `python -m app.metrics.monitoring.render`; not edited by hand.\n"
+_PANEL_HEIGHT = {"stat": 4, "timeseries": 8, "table": 8}
+_COLOURS = {"critical": "red", "warning": "orange"}
+
+
+def files() -> dict[str, str]:
+    """Path below `grafana/` → content, of everything that is generated."""
+    found = {
+        "generated/rules.yml": _HEADER + dump(prometheus_rules()),
+        "provisioning/datasources/headwater.yaml": _HEADER + dump(_datasources()),
+        "provisioning/dashboards/headwater.yaml": _HEADER + dump(dashboard_providers()),
+        "provisioning/alerting/rules.yaml": _HEADER + dump(grafana_rules()),
+    }
+    for dashboard in DASHBOARDS:
+        text = json.dumps(_dashboard(dashboard), indent=1, ensure_ascii=False)
+        found[f"dashboards/{dashboard.name}.json"] = text + "\n"
+    return found
+
+
+def groups() -> dict[str, list[Alert]]:
+    """Group → its alerts, in order."""
+    found: dict[str, list[Alert]] = {}
+    for alert in ALERTS:
+        found.setdefault(alert.group, []).append(alert)
+    return found
+
+
+# -- Prometheus
+
+
+def prometheus_rules() -> dict[str, Any]:
+    """The alerts as a Prometheus rule file."""
+    return {
+        "groups": [
+            {"name": f"headwater-{name}", "rules": [_prometheus_rule(a) for a in alerts]}
+            for name, alerts in groups().items()
+        ]
+    }
+
+
+def _prometheus_rule(alert: Alert) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": alert.condition,
+        "for": alert.wait,
+        "labels": {"severity": alert.severity, "team": alert.team},
+        "annotations": _annotations(alert),
+    }
+
+
+def _annotations(alert: Alert) -> dict[str, str]:
+    return {
+        "summary": alert.symptom,
+        "description": f"Now {{{{ $value }}}}. Normal: {alert.normal}.",
+        "runbook_url": f"grafana/{alert.runbook}",
+    }
+
+
+# -- Grafana: alerting
+
+
+def grafana_rules() -> dict[str, Any]:
+    """The alerts as Grafana-managed rules, in its provisioning format."""
+    return {
+        "apiVersion": 1,
+        "groups": [
+            {
+                "orgId": 1,
+                "name": f"headwater-{name}",
+                "folder": FOLDER_TITLE,
+                "interval": f"{EVALUATE_S}s",
+                "rules": [_grafana_rule(alert) for alert in alerts],
+            }
+            for name, alerts in groups().items()
+        ],
+    }
+
+
+def _grafana_rule(alert: Alert) -> dict[str, Any]:
+    board, panel = place_of(alert.expression)
+    annotations = _annotations(alert)
+    annotations["description"] = f"Now {{{{ $values.A.Value }}}}. Normal: {alert.normal}."
+    # Grafana reads `$NAME` in these files as a variable of its environment.
+    annotations = {name: text.replace("$", "$$") for name, text in annotations.items()}
+    return {
+        "uid": f"headwater-{alert.name.lower()}",
+        "title": alert.name,
+        "condition": "B",
+        "data": [
+            {
+                "refId": "A",
+                "relativeTimeRange": {"from": 600, "to": 0},
+                "datasourceUid": DATASOURCE,
+                "model": {
+                    "refId": "A",
+                    "expr": EXPRESSIONS[alert.expression].promql,
+                    "instant": True,
+                    "range": False,
+                    "intervalMs": 10_000,
+                    "maxDataPoints": 43_200,
+                },
+            },
+            {
+                "refId": "B",
+                "relativeTimeRange": {"from": 0, "to": 0},
+                "datasourceUid": "__expr__",
+                "model": {
+                    "refId": "B",
+                    "type": "threshold",
+                    "expression": "A",
+                    "conditions": [
+                        {
+                            "evaluator": {
+                                "type": "gt" if alert.above else "lt",
+                                "params": [alert.threshold],
+                            }
+                        }
+                    ],
+                },
+            },
+        ],
+        "dashboardUid": board,
+        "panelId": panel,
+        # A missing exporter has an alert of its own; all the others need not repeat it.
+        "noDataState": "OK",
+        "execErrState": "Error",
+        "for": alert.wait,
+        "annotations": annotations,
+        "labels": {"severity": alert.severity, "team": alert.team},
+        "isPaused": False,
+    }
+
+
+# -- Grafana: data source and dashboards
+
+
+def _datasources() -> dict[str, Any]:
+    return {
+        "apiVersion": 1,
+        "datasources": [
+            {
+                "name": "Headwater Prometheus",
+                "uid": DATASOURCE,
+                "type": "prometheus",
+                "access": "proxy",
+                "url": "$HEADWATER_PROMETHEUS_URL",
+                "isDefault": True,
+                "editable": False,
+                "jsonData": {"timeInterval": f"{EVALUATE_S}s", "httpMethod": "POST"},
+            }
+        ],
+    }
+
+
+def dashboard_providers() -> dict[str, Any]:
+    """Where Grafana finds the dashboards, and the folder that it shows them in."""
+    return {
+        "apiVersion": 1,
+        "providers": [
+            {
+                "name": "headwater",
+                "orgId": 1,
+                "folder": FOLDER_TITLE,
+                "folderUid": "headwater",
+                "type": "file",
+                "disableDeletion": True,
+                "allowUiUpdates": False,
+                "updateIntervalSeconds": 30,
+                "options": {"path": "$HEADWATER_DASHBOARDS"},
+            }
+        ],
+    }
+
+
+def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
+    panels, x, y, row = [], 0, 0, 0
+    for number, panel in enumerate(dashboard.panels, start=1):
+        height = _PANEL_HEIGHT[panel.kind]
+        if x + panel.width > 24:
+            x, y, row = 0, y + row, 0
+        grid = {"x": x, "y": y, "w": panel.width, "h": height}
+        panels.append(_panel(number, panel, grid))
+        x, row = x + panel.width, max(row, height)
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "tags": ["headwater"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": False,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "browser",
+        "links": [
+            {
+                "type": "dashboards",
+                "tags": ["headwater"],
+                "title": "Headwater",
+                "asDropdown": True,
+                "keepTime": True,
+            }
+        ],
+        "panels": panels,
+    }
+
+
+def _panel(number: int, panel: Panel, grid: dict[str, int]) -> dict[str, Any]:
+    source = {"type": "prometheus", "uid": DATASOURCE}
+    options: dict[str, Any] = {"legend": {"displayMode": "list", "placement": "bottom"}}
+    if panel.kind == "stat":
+        options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value"}
+    return {
+        "id": number,
+        "title": panel.title,
+        "description": panel.help,
+        "type": panel.kind,
+        "datasource": source,
+        "gridPos": grid,
+        "targets": [
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": source,
+                "expr": EXPRESSIONS[name].promql,
+                "legendFormat": EXPRESSIONS[name].legend or "__auto",
+                "instant": panel.kind == "stat",
+                "range": panel.kind != "stat",
+            }
+            for index, name in enumerate(panel.expressions)
+        ],
+        "fieldConfig": {
+            "defaults": {
+                "unit": EXPRESSIONS[panel.expressions[0]].unit,
+                "thresholds": _thresholds(panel),
+            },
+            "overrides": [],
+        },
+        "options": options,
+    }
+
+
+def _thresholds(panel: Panel) -> dict[str, Any]:
+    """Green where no alert would fire, the alert's colour where one would."""
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    for alert in ALERTS:
+        if alert.expression == panel.expressions[0]:
+            colour = _COLOURS[alert.severity]
+            if alert.above:
+                # A threshold is reached from its value on, the alert fires beyond it.
+                steps.append({"color": colour, "value": alert.threshold or 1e-9})
+            else:
+                steps = [{"color": colour, "value": None}]
+                steps.append({"color": "green", "value": alert.threshold})
+    return {"mode": "absolute", "steps": steps}
+
+
+def main() -> int:
+    """Write all files; remove dashboards that are no more."""
+    made = files()
+    for old in (FOLDER / "dashboards").glob("*.json"):
+        if f"dashboards/{old.name}" not in made:
+            old.unlink()
+    for name, text in made.items():
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    print(f"{len(made)} files under {FOLDER.name}/", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

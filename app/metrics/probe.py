@@ -1,0 +1,181 @@
+"""Probes: a row is changed in the source, and seen again at each hop.
+
+Every 15 s the heartbeat row's `beat` is counted up by a transaction of our own. Kafka's time is
+the record's, silver's is the batch's end as the ledger has it; bronze and Trino are looked at, so
+theirs is an upper bound. What a hop has not shown yet counts as waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+import requests
+import trino.dbapi
+import trino.exceptions
+
+from app.metrics.board import Board
+from app.metrics.carriage import Kafka, Place
+from app.metrics.catalogue import PROBE_HOPS
+from app.metrics.silver import SilverState
+from app.metrics.source import SourceSession
+
+SEND_EVERY_S = 15.0
+LOOK_EVERY_S = 1.0
+# What waits long is looked for less often: a tenth of its age more does not matter then.
+LOOK_SHARE_OF_AGE = 0.1
+BRONZE_EVERY_S = 2.0  # as often as the sink commits its place
+# A question to Trino costs ten times what the other hops do.
+TRINO_EVERY = 4
+WAITING_MAX = 40
+_TRINO = (
+    "SELECT 1 FROM lake.ops.ledger WHERE table_name = '' AND merged_at >= TIMESTAMP '{}' LIMIT 1"
+)
+
+
+@dataclass
+class Probe:
+    """One committed probe; `committed_at` in Unix seconds, `waits_for` the hops to come."""
+
+    beat: int
+    committed_at: float
+    waits_for: set[str]
+    place: Place | None = None
+    offset: int = -1
+    merged_at: datetime | None = field(default=None)
+
+
+class ProbeCollector:
+    """Sends probes and looks for them."""
+
+    name = "probe"
+    share = 0.004
+
+    def __init__(
+        self,
+        source: SourceSession,
+        kafka: Kafka,
+        silver: SilverState,
+        trino_address: tuple[str, int],
+        board: Board,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._kafka = kafka
+        self._silver = silver
+        self._trino_address = trino_address
+        self._trino: Any = None
+        self._board = board
+        self._clock = clock
+        self._probes: list[Probe] = []
+        self._sent = 0
+        self._sent_at = 0.0
+        self._bronze_at = 0.0
+
+    @property
+    def period_s(self) -> float:
+        """Often while a probe is under way, else when the next is due."""
+        now = self._clock()
+        next_sent = max(0.1, self._sent_at + SEND_EVERY_S - now)
+        ages = [now - probe.committed_at for probe in self._probes if probe.waits_for]
+        if not ages:
+            return next_sent
+        return min(next_sent, max(LOOK_EVERY_S, min(ages) * LOOK_SHARE_OF_AGE))
+
+    def collect(self) -> None:
+        try:
+            # Also while Kafka is away: a probe that nobody carries is what tells it.
+            if self._kafka.heartbeats_read and self._clock() >= self._sent_at + SEND_EVERY_S:
+                self._send()
+            self._kafka.follow_heartbeats()
+            self._look()
+        finally:
+            # Also while a hop cannot be asked: what it has not shown grows older.
+            self._tell()
+
+    def reset(self) -> None:
+        self._kafka.close()
+        self._source.close()
+        self._trino = None
+
+    def _send(self) -> None:
+        # Noted first: where the source is away, the next try waits for its turn too.
+        self._sent_at = self._clock()
+        beat = self._source.send_probe()
+        if beat is None:
+            return
+        hops = set(PROBE_HOPS)
+        if self._sent % TRINO_EVERY:
+            hops.discard("trino")
+        self._sent += 1
+        self._board.set("headwater_probe_sent", self._sent)
+        self._probes = [*self._probes[-WAITING_MAX + 1 :], Probe(beat, self._clock(), hops)]
+
+    def _look(self) -> None:
+        self._look_in_kafka()
+        waiting = [probe for probe in self._probes if probe.waits_for and probe.place]
+        if any("silver" in probe.waits_for for probe in waiting):
+            self._silver.refresh()
+            for probe in waiting:
+                self._look_in_silver(probe)
+        asked = self._clock() >= self._bronze_at + BRONZE_EVERY_S
+        if asked and any("bronze" in probe.waits_for for probe in waiting):
+            self._bronze_at = self._clock()
+            stored = self._kafka.bronze()
+            for probe in waiting:
+                there = probe.place is not None and stored.get(probe.place, 0) > probe.offset
+                if there and "bronze" in probe.waits_for:
+                    self._seen(probe, "bronze", self._clock())
+        for probe in waiting:
+            if "trino" in probe.waits_for and probe.merged_at and self._in_trino(probe.merged_at):
+                self._seen(probe, "trino", self._clock())
+        self._probes = [probe for probe in self._probes if probe.waits_for]
+
+    def _look_in_kafka(self) -> None:
+        by_beat = {probe.beat: probe for probe in self._probes if probe.place is None}
+        for place, record in self._kafka.heartbeats():
+            event: dict[str, Any] = orjson.loads(record.value) if record.value else {}
+            probe = by_beat.get((event.get("after") or {}).get("beat", -1))
+            if probe is not None:
+                probe.place, probe.offset = place, record.offset
+                self._seen(probe, "kafka", record.timestamp / 1000)
+
+    def _look_in_silver(self, probe: Probe) -> None:
+        assert probe.place is not None
+        if "silver" not in probe.waits_for:
+            return
+        at = self._silver.merged_at(probe.place, probe.offset)
+        if at is not None:
+            probe.merged_at = at
+            self._seen(probe, "silver", at.timestamp())
+
+    def _in_trino(self, merged_at: datetime) -> bool:
+        if self._trino is None:
+            host, port = self._trino_address
+            self._trino = trino.dbapi.connect(
+                host=host, port=port, user="headwater", source="headwater-metrics",
+                request_timeout=10, max_attempts=1,
+            )  # fmt: skip
+        moment = merged_at.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
+        try:
+            cursor = self._trino.cursor()
+            cursor.execute(_TRINO.format(moment))
+            return bool(cursor.fetchall())
+        except (trino.exceptions.Error, requests.RequestException, OSError):
+            # Not seen: the probe grows older, and Trino's own endpoint tells that it is down.
+            self._trino = None
+            return False
+
+    def _seen(self, probe: Probe, hop: str, at: float) -> None:
+        probe.waits_for.discard(hop)
+        self._board.probe_seconds.labels(hop).observe(max(0.0, at - probe.committed_at))
+
+    def _tell(self) -> None:
+        now = self._clock()
+        for hop in PROBE_HOPS:
+            ages = [now - p.committed_at for p in self._probes if hop in p.waits_for]
+            self._board.put("headwater_probe_waiting_seconds", (hop,), max(ages, default=0.0))

@@ -1,0 +1,109 @@
+"""What the lake's `ops` tables say of quality: quarantine, verification, expectations.
+
+Each table is read where it stands and as far as it has the columns named here; a table that does
+not exist (yet) exports nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from app.metrics.board import Board
+from app.metrics.follow import Follower
+from spark_streaming.lake import EXPECTATIONS, QUARANTINE, Lake
+from spark_streaming.quarantine import OPEN
+
+VERIFICATION = "ops/verification"
+RECENT_S = 900.0
+_VERIFIED = ("table_name", "verified_at", "verdict", "missing", "extra", "differing")
+_BROKEN = ("table_name", "rule", "action", "rows_broken", "found_at")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the newest verification of a table found; `differences` counts rows."""
+
+    at: datetime
+    equal: bool
+    differences: int
+
+
+class QualityCollector:
+    """Follows the tables and keeps what the newest rows say."""
+
+    name = "quality"
+    period_s = 15.0
+    share = 0.001
+
+    def __init__(self, lake: Lake, board: Board, clock: Callable[[], float] = time.time) -> None:
+        self._lake = lake
+        self._board = board
+        self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        lake = self._lake
+        columns = ["table_name", "rule", "status"]
+        self._quarantine = Follower(lake, QUARANTINE, columns, rereads=True)
+        self._verification = Follower(lake, VERIFICATION, list(_VERIFIED))
+        self._expectations = Follower(lake, EXPECTATIONS, list(_BROKEN))
+        self._rows: Counter[tuple[str, ...]] = Counter()
+        self._verdicts: dict[str, Verdict] = {}
+        self._broken: dict[tuple[str, ...], deque[tuple[float, int]]] = {}
+
+    def collect(self) -> None:
+        rows, whole = self._quarantine.poll()
+        if whole:
+            self._rows.clear()
+        for table, rule, status in values(rows, "table_name", "rule", "status"):
+            # A rule of which nothing is open any more stays, at 0.
+            self._rows[(table, rule or "other")] += status == OPEN
+        self._board.replace("headwater_quarantine_rows", self._rows)
+        self._verify()
+        self._expect()
+
+    def _verify(self) -> None:
+        rows, _ = self._verification.poll()
+        for table, at, verdict, missing, extra, differing in values(rows, *_VERIFIED):
+            known = self._verdicts.get(table)
+            # A table that verification refuses is neither equal nor different.
+            if verdict in ("equal", "differs") and (known is None or at >= known.at):
+                self._verdicts[table] = Verdict(at, verdict == "equal", missing + extra + differing)
+        board, found = self._board, self._verdicts
+        passed = {(name,): float(one.equal) for name, one in found.items()}
+        differences = {(name,): float(one.differences) for name, one in found.items()}
+        times = {(name,): one.at.timestamp() for name, one in found.items()}
+        board.replace("headwater_verification_passed", passed)
+        board.replace("headwater_verification_differences", differences)
+        board.replace("headwater_verification_timestamp_seconds", times)
+
+    def _expect(self) -> None:
+        rows, whole = self._expectations.poll()
+        if whole:
+            self._broken.clear()
+        since = self._clock() - RECENT_S
+        for table, rule, action, count, at in values(rows, *_BROKEN):
+            kept = self._broken.setdefault((table, rule, action), deque())
+            if at.timestamp() >= since:
+                kept.append((at.timestamp(), count))
+        found = {}
+        for labels, kept in self._broken.items():
+            while kept and kept[0][0] < since:
+                kept.popleft()
+            # A rule that was broken once stays, at 0: an alert on it can end.
+            found[labels] = float(sum(count for _, count in kept))
+        self._board.replace("headwater_expectation_broken_rows", found)
+
+
+def values(rows: pa.Table | None, *columns: str) -> list[tuple[Any, ...]]:
+    """The rows' values of these columns; nothing where the table has other columns."""
+    if rows is None or not set(columns) <= set(rows.column_names):
+        return []
+    return list(zip(*(rows[column].to_pylist() for column in columns), strict=True))

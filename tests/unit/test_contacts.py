@@ -1,0 +1,94 @@
+"""Who is told of alerts: what settings name, and nothing that is not set."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.metrics.monitoring import contacts
+from app.metrics.monitoring.yaml import dump
+from app.settings import Settings, load
+
+ALL = {
+    "alert_webhook_url": "http://127.0.0.1:9/a$b",
+    "alert_slack_url": "https://example.org/hook",
+    "alert_email_to": "team@example.org",
+    "alert_smtp": "mail.example.org:587",
+    "alert_smtp_user": "me",
+    "alert_smtp_password": "hush",
+}
+
+
+def settings(home: Path, **given: str) -> Settings:
+    return load(home, None, **given)
+
+
+def test_without_an_address_nobody_is_told_and_grafana_keeps_its_default(tmp_path: Path) -> None:
+    plain = settings(tmp_path)
+    assert contacts.alertmanager(plain)["receivers"] == [{"name": "headwater"}]
+    found = contacts.grafana_notifications(plain)
+    assert found["contactPoints"] == []
+    assert found["policies"][0]["receiver"] == "grafana-default-email"
+    assert "[smtp]" not in contacts.grafana_ini(plain)
+
+
+def test_every_address_that_is_set_is_told(tmp_path: Path) -> None:
+    given = settings(tmp_path, **ALL)
+    [receiver] = contacts.alertmanager(given)["receivers"]
+    assert receiver["webhook_configs"][0]["url"] == ALL["alert_webhook_url"]
+    assert receiver["slack_configs"][0]["api_url"] == ALL["alert_slack_url"]
+    assert receiver["email_configs"][0]["require_tls"] is True
+    [point] = contacts.grafana_notifications(given)["contactPoints"]
+    assert [r["type"] for r in point["receivers"]] == ["webhook", "slack", "email"]
+    # A `$` would be a variable of Grafana's environment.
+    assert point["receivers"][0]["settings"]["url"] == "http://127.0.0.1:9/a$$b"
+    assert "hush" in contacts.grafana_ini(given)
+
+
+def test_addresses_are_not_shown_with_the_settings(tmp_path: Path) -> None:
+    given = settings(tmp_path, **ALL)
+    assert "hush" not in repr(given.profile)
+    assert "example.org/hook" not in repr(given.profile)
+
+
+def test_policies_name_receivers_and_mute_timings_that_exist(tmp_path: Path) -> None:
+    found = contacts.grafana_notifications(settings(tmp_path, **ALL))
+    names = {point["name"] for point in found["contactPoints"]}
+    timings = {timing["name"] for timing in found["muteTimes"]}
+    [policy] = found["policies"]
+    for route in [policy, *policy["routes"]]:
+        assert route["receiver"] in names
+        assert set(route.get("mute_time_intervals", [])) <= timings
+
+
+@pytest.mark.parametrize("given", [{}, ALL], ids=["nobody", "everybody"])
+def test_alertmanager_accepts_its_configuration(tmp_path: Path, given: dict[str, str]) -> None:
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        pytest.skip("amtool is not on this machine (Debian's package `prometheus-alertmanager`)")
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(dump(contacts.alertmanager(settings(tmp_path / "home", **given))))
+    checked = subprocess.run(
+        [amtool, "check-config", str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_files_of_a_start_are_for_their_owner_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert contacts.main(["grafana", str(folder)]) == 0
+    assert contacts.main(["alertmanager", str(folder)]) == 0
+    secret = [
+        folder / "grafana.ini",
+        folder / "alertmanager.yml",
+        folder / "provisioning" / "alerting" / "notifications.yaml",
+    ]
+    assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
+    assert (folder / "provisioning" / "alerting" / "rules.yaml").exists()
