@@ -70,9 +70,12 @@ def up(
         if not names:
             for left_out in stack.unavailable.values():
                 steps.note(f"without {left_out.name}: {how_to_get(left_out)}")
-        stack.up(selected, LazyArtefacts(ROOT, show=True), steps)
+        stack.up(selected, LazyArtefacts(ROOT, show=True), steps, named=names)
         steps.rest()
-        steps.note(f"ready: {', '.join(selected)}")
+        ready = stack.awaited(selected, names)
+        steps.note(f"ready: {', '.join(ready)}")
+        if later := [name for name in selected if name not in ready]:
+            steps.note(f"starting beside them: {', '.join(later)}")
 
 
 def down(
@@ -109,7 +112,10 @@ def status(
     service: list[str] = typer.Argument(None, help="Only these services."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Show each service: state, pid, port, memory, uptime, restarts, last error."""
+    """Show each service: state, pid, port, memory, uptime, restarts, last error; and what alarms.
+
+    As a table, it goes on with the alerts that Prometheus says fire, where Prometheus runs.
+    """
     from app.launcher.status import Row
 
     stack = open_stack()
@@ -121,6 +127,8 @@ def status(
         found = [astuple(replace(row, uptime_s=duration(row.uptime_s))) for row in rows]
         found = [tuple("" if value is None else value for value in row) for row in found]
     print_rows(columns, found, fmt)
+    if fmt is Format.table and "prometheus" in stack.running():
+        print_alerts(f"http://127.0.0.1:{stack.settings.port('prometheus')}", service or [])
     if stack.home.wanted().services and not stack.home.is_supervised():
         print("the supervisor has ended without stopping the stack: `up` repairs", file=sys.stderr)
     states = {row.service: row.state for row in rows}
@@ -143,6 +151,19 @@ def tell_late(settings: Settings) -> None:
         shown = ", ".join(one.told() for one in found[:LATE_SHOWN])
         more = f" and {len(found) - LATE_SHOWN} more" if len(found) > LATE_SHOWN else ""
         print(f"behind their freshness target: {shown}{more}", file=sys.stderr)
+
+
+def print_alerts(prometheus_url: str, services: list[str]) -> None:
+    """Print what fires now. Of single `services`, and where nobody answers, nothing is told."""
+    from app.metrics.firing import firing
+
+    found = None if services else firing(prometheus_url)
+    if found is None:
+        return
+    print(f"\nalerts that fire: {len(found) or 'none'}")
+    if found:
+        rows = [(a.severity, a.alert, f"{a.since:%Y-%m-%d %H:%M:%S}Z", a.symptom) for a in found]
+        print_rows(("severity", "alert", "since", "symptom"), rows)
 
 
 def duration(seconds: int | None) -> Any:

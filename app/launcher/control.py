@@ -92,6 +92,10 @@ class Stack:
         known = {name: self._without_disabled(service) for name, service in self.services.items()}
         return with_dependencies(known, only or [n for n, s in known.items() if s.default])
 
+    def awaited(self, names: Sequence[str], named: Sequence[str] = ()) -> list[str]:
+        """Those of `names` that `up` waits for; what a person has `named` is always among them."""
+        return [name for name in names if self.services[name].awaited or name in named]
+
     def _without_disabled(self, service: Service) -> Service:
         needs = {
             name: condition
@@ -137,11 +141,18 @@ class Stack:
             ),
         )
 
-    def up(self, names: Sequence[str], artefacts: Preparer, progress: Progress) -> None:
-        """Start `names` (with their dependencies) and wait until all are ready.
+    def up(
+        self,
+        names: Sequence[str],
+        artefacts: Preparer,
+        progress: Progress,
+        named: Sequence[str] = (),
+    ) -> None:
+        """Start `names` (with their dependencies) and wait until those of `awaited` are ready.
 
-        What runs already is left alone. On any failure, Ctrl-C among them, what this call has
-        started is stopped again. Raises: HeadwaterError telling the first failure.
+        `named` are the services that a person asked for. What runs already is left alone. On any
+        failure, Ctrl-C among them, what this call has started is stopped again.
+        Raises: HeadwaterError telling the first failure.
         """
         with self.home.exclusively(COMMAND_WAIT_S):
             if not self.home.is_supervised():
@@ -160,7 +171,7 @@ class Stack:
                     self.settings.save()
                     started = new
                     generation = self._ask([*before, *new])
-                self._wait_ready(names, generation, progress)
+                self._wait_ready(self.awaited(names, named), generation, progress)
         except (HeadwaterError, KeyboardInterrupt) as failure:
             if started:
                 what = "stopping" if isinstance(failure, KeyboardInterrupt) else "failed; stopping"
@@ -225,17 +236,12 @@ class Stack:
                 generation = self.home.wanted().generation
             seen = {name: snapshot.services.get(name, Observed()) for name in names}
             tell(seen, told, started, progress)
-            # The machine's own programs come in any version: one that fails takes nothing with it.
-            optional = [name for name in names if self.services[name].requires_binary is not None]
-            failed = [n for n in names if seen[n].state == "failed" and n not in optional]
+            failed = [name for name in names if seen[name].state == "failed"]
             if failed:
                 raise HeadwaterError(
                     **(seen[failed[0]].error or {"message": f"{failed[0]} failed"})
                 )
-            if all(
-                one.state in DONE or (one.state == "failed" and name in optional)
-                for name, one in seen.items()
-            ):
+            if all(one.state in DONE for one in seen.values()):
                 return
             if not self.home.is_supervised():
                 raise self._supervisor_died()

@@ -97,13 +97,15 @@ class Service(_Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
     `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
-    runs only where `up --only` names it.
+    runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
+    named, and is not failed by it.
     """
 
     name: Name
     folder: Path
     description: str
     kind: Literal["service", "oneshot"] = "service"
+    awaited: bool = True
     when: str | None = None
     default: bool = True
     requires_binary: Binary | None = None

@@ -6,6 +6,7 @@ more than its share looks later, so the whole stays within the sum of the shares
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import disable_created_metrics, start_http_server
@@ -29,6 +31,11 @@ PERIOD_S_MAX = 900.0
 # What each collector may spend beyond its share: the first look opens connections and reads whole
 # tables, and must not be paid for with minutes of silence.
 GRACE_CPU_S = 2.0
+
+
+# Its own start takes seconds of CPU, which those that are waited for need more.
+OTHERS_START_S_MAX = 120.0
+_STARTING = ("preparing", "starting")
 
 
 class Collector(Protocol):
@@ -110,18 +117,37 @@ class Exporter:
             plan.told = failure
 
 
+def others_start(home: Path, own: str) -> bool:
+    """Whether another service than `own` is being started, as the supervisor sees it."""
+    try:
+        services = json.loads((home / "state.json").read_text())["services"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return any(seen.get("state") in _STARTING for name, seen in services.items() if name != own)
+
+
+def await_others(home: Path, own: str, stop: threading.Event) -> None:
+    """Return when no other service is being started, twice in a row, or after two minutes, or at `stop`."""
+    end = time.monotonic() + OTHERS_START_S_MAX
+    calm = 0
+    while calm < 2 and time.monotonic() < end and not stop.wait(0.5):
+        calm = 0 if others_start(home, own) else calm + 1
+
+
 def main() -> int:
     """Export until stopped."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    from app.metrics.collectors import all_collectors
-    from app.settings import load
-
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    await_others(Path(os.environ["HEADWATER_HOME"]), os.environ.get("HEADWATER_SERVICE", ""), stop)
+    # Only now: these bring the clients of every part along.
+    from app.metrics.collectors import all_collectors
+    from app.settings import load
+
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter and bucket, which nothing asks for
     board = Board()
     try:

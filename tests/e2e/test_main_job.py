@@ -194,11 +194,17 @@ def test_a_wrong_statement_is_told_without_a_stack_trace(stack: Stack) -> None:
 
 
 def test_status_and_urls_tell_every_service(stack: Stack) -> None:
-    status = stack.status()
+    # A machine may lack the programs of the optional ones (Prometheus, Grafana); what watches the
+    # others is not waited for by `up`.
+    states = {"ready", "completed", "unavailable"}
+    status = until(
+        stack.status,
+        lambda seen: {row["state"] for row in seen.values()} <= states,
+        within_s=SOON_S,
+        what="every service is as it should be",
+        every_s=0.5,
+    )
     assert {"postgres", "kafka", "s3", "connect", "silver", "trino"} <= set(status)
-    # A machine may lack the programs of the optional ones (Prometheus, Grafana).
-    states = ("ready", "completed", "unavailable")
-    assert all(row["state"] in states for row in status.values())
     urls = json.loads(stack.run("urls", "--format", "json").stdout)
     assert {"postgres", "kafka", "s3", "trino"} <= set(urls)
 

@@ -73,7 +73,7 @@ class Clone:
 
     def up(self, *only: str) -> None:
         stack = self.stack()
-        stack.up(stack.select(only), LazyArtefacts(self.root), self.notes)
+        stack.up(stack.select(only), LazyArtefacts(self.root), self.notes, named=only)
 
     def down(self) -> bool:
         return self.stack().down(self.notes)
@@ -142,6 +142,24 @@ def test_a_service_that_has_to_be_named_runs_only_then(clone: Clone) -> None:
     clone.up()
     rows = {row.service: row.state for row in clone.stack().status()}
     assert rows == {"first": "ready", "extra": "ready"}
+
+
+def test_up_waits_for_a_watcher_only_where_it_is_named(clone: Clone) -> None:
+    clone.describe("first", ready=READY_LOG)
+    clone.describe(
+        "watcher",
+        "import sys; sys.exit('no eyes')",
+        awaited="false",
+        ready=READY_LOG,
+        depends_on='{ first = "healthy" }',
+        restart="{ max_restarts = 0 }",
+    )
+    clone.up()
+    assert clone.seen("first").state == "ready"
+    wait_until(lambda: clone.seen("watcher").state == "failed", "the watcher has failed")
+    clone.down()
+    with pytest.raises(HeadwaterError, match="watcher"):
+        clone.up("watcher")
 
 
 def test_a_killed_service_comes_back_and_its_restart_is_counted(clone: Clone) -> None:
