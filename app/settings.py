@@ -77,6 +77,9 @@ class Profile(BaseModel):
     alert_smtp: str = Field(default="127.0.0.1:25", pattern=r"^[^:\s]+:\d+$")
     alert_smtp_user: str | None = None
     alert_smtp_password: SecretStr | None = None
+    # Of the time that each alert waits before it is told; and whether warnings wait for Monday.
+    alert_wait_factor: float = Field(default=1.0, ge=0.05, le=10)
+    alert_mute_weekends: bool = False
 
 
 class Settings:

@@ -17,7 +17,15 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 import tomli
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from spark_streaming.evolution import POLICIES
 from spark_streaming.toml_lines import key_lines, line_of
@@ -102,6 +110,36 @@ class UniqueColumns(_Closed):
     action: Action = "warn"
 
 
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+class TableCondition(_Closed):
+    """`[[conditions]]`: what one number about the whole table must stay within.
+
+    `value` is an SQL aggregate as Trino computes it, over the rows of `where`; NULL breaks nothing.
+    `max_fall` is a share, against the highest value within `over`. Watched by the service
+    `metrics`; silver merges whatever it says.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    value: str = Field(min_length=1)
+    where: str | None = Field(default=None, min_length=1)
+    min: float | None = None
+    max: float | None = None
+    max_fall: float | None = Field(default=None, gt=0, lt=1)
+    over: Annotated[Seconds, Field(ge=60, le=86_400)] = 3_600.0
+    every: Annotated[Seconds, Field(ge=10, le=86_400)] = 60.0
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> TableCondition:
+        if self.min is None and self.max is None and self.max_fall is None:
+            raise ValueError("a condition needs `min`, `max` or `max_fall`")
+        if "over" in self.model_fields_set and self.max_fall is None:
+            raise ValueError("`over` goes with `max_fall`")
+        return self
+
+
 class Evolution(_Closed):
     """`[evolution]`: what happens when the source's table changes; None: the default."""
 
@@ -123,11 +161,21 @@ class Refinements(_Closed):
     """The content of a contract file. `freshness` is the target in seconds, written "5s"."""
 
     description: str = ""
-    freshness: Annotated[float, BeforeValidator(_seconds)] | None = None
+    freshness: Seconds | None = None
     columns: dict[str, ColumnRules] = Field(default_factory=dict)
     expectations: list[Expectation] = Field(default_factory=list)
     unique: list[UniqueColumns] = Field(default_factory=list)
+    conditions: list[TableCondition] = Field(default_factory=list)
     evolution: Evolution = Evolution()
+
+    @field_validator("conditions")
+    @classmethod
+    def _named_once(cls, value: list[TableCondition]) -> list[TableCondition]:
+        names = [condition.name for condition in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two conditions are named `{name}`")
+        return value
 
 
 @dataclass(frozen=True)
@@ -244,7 +292,7 @@ def _problems(
             message = f"`{name}` cannot be {item['input']!r}"
             hint = _PATTERN_HINTS.get(str(place[-1]), "")
         else:
-            if place[-1] in ("min", "max", "values"):
+            if place[0] == "columns" and place[-1] in ("min", "max", "values"):
                 message = f"`{name}`: numbers, text or dates are expected"
             hint = f"it is {item['input']!r} ({type(item['input']).__name__}) here"
         found.setdefault(place, Problem(path, line, message, hint))
@@ -274,6 +322,7 @@ def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
     inner: dict[Any, type[BaseModel]] = {
         "expectations": Expectation,
         "unique": UniqueColumns,
+        "conditions": TableCondition,
         "evolution": Evolution,
     }
     return inner.get(place[0], Refinements) if len(place) > 1 else Refinements

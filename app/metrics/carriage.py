@@ -254,10 +254,10 @@ class CarriageCollector:
                 if hop == "silver"
             },
         )
-        targets = self._silver.targets
+        target_s = self._silver.target_s
         self._board.replace(
             "headwater_table_freshness_target_seconds",
-            {(table,): targets(table) for (table, hop) in seconds if hop == "silver"},
+            {(table,): target_s(table) for (table, hop) in seconds if hop == "silver"},
         )
 
     def reset(self) -> None:

@@ -102,6 +102,9 @@ METRICS: tuple[Metric, ...] = (
     _gauge("verification_passed", "1: the table's last verification found it equal", "table"),
     _gauge("verification_differences", "Rows that the last verification found to differ", "table"),
     _gauge("verification_timestamp_seconds", "When the table was last verified", "table"),
+    _gauge("condition_value", "What the condition's value was last", "table", "condition"),
+    _gauge("condition_breached", "1: it is beyond the condition's bounds", "table", "condition"),
+    _gauge("condition_answered", "1: Trino could tell the value", "table", "condition"),
     # -- processes and the machine
     _gauge("service_up", "1: the service is as it should be", "service"),
     _counter("service_restarts", "Restarts of the service by the supervisor", "service"),

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from app.metrics.board import Board
 from app.metrics.carriage import CarriageCollector, Kafka
+from app.metrics.conditions import ConditionCollector, ask_trino
 from app.metrics.connectors import ConnectorCollector
+from app.metrics.contracts import Contracts, contract_folders
 from app.metrics.exporter import Collector
 from app.metrics.probe import ProbeCollector
 from app.metrics.processes import DiskCollector, ProcessCollector
@@ -22,7 +24,6 @@ from app.metrics.store import (
     bucket_listing,
     folder_listing,
 )
-from app.metrics.targets import Targets, contract_folders
 from app.settings import Settings
 from spark_streaming.lake import Lake
 from spark_streaming.settings import load_store_settings
@@ -33,11 +34,13 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     store = load_store_settings()
     lake = Lake(store)
     bronze = Lake(store.model_copy(update={"lake_bucket": settings.bronze_bucket}))
-    trino = urlsplit(settings.trino_url)
+    url = urlsplit(settings.trino_url)
+    trino = url.hostname or "127.0.0.1", url.port or 80
     heartbeat = settings.own_table("heartbeat")
     session = SourceSession(settings.capture_dsn, heartbeat)
     kafka = Kafka(settings.kafka, settings.topic_prefix, heartbeat, time.monotonic)
-    silver = SilverState(lake, Targets(contract_folders()))
+    contracts = Contracts(contract_folders())
+    silver = SilverState(lake, contracts.target_s)
     if settings.embedded_s3:
         files = settings.home / "data" / "s3"
         listings: dict[str, Listing] = {
@@ -55,11 +58,10 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
         ConnectorCollector(settings.connect_url, board),
         CarriageCollector(kafka, silver, board),
         ProcessCollector(settings.home, board),
-        ProbeCollector(
-            session, kafka, silver, (trino.hostname or "127.0.0.1", trino.port or 80), board
-        ),
+        ProbeCollector(session, kafka, silver, trino, board),
         inventory,
         DeltaCollector(lake, lambda: inventory.tables, board),
         QualityCollector(lake, board),
+        ConditionCollector(contracts.conditions, ask_trino(trino), board),
         DiskCollector(settings.home, board),
     ]

@@ -22,6 +22,8 @@ from spark_streaming.quarantine import OPEN
 
 VERIFICATION = "ops/verification"
 RECENT_S = 900.0
+# Equal but for rows that quarantine holds has alerts of its own.
+EQUAL = ("equal", "explained")
 _VERIFIED = ("table_name", "verified_at", "verdict", "missing", "extra", "differing")
 _BROKEN = ("table_name", "rule", "action", "rows_broken", "found_at")
 
@@ -74,8 +76,8 @@ class QualityCollector:
         for table, at, verdict, missing, extra, differing in values(rows, *_VERIFIED):
             known = self._verdicts.get(table)
             # A table that verification refuses is neither equal nor different.
-            if verdict in ("equal", "differs") and (known is None or at >= known.at):
-                self._verdicts[table] = Verdict(at, verdict == "equal", missing + extra + differing)
+            if verdict in (*EQUAL, "differs") and (known is None or at >= known.at):
+                self._verdicts[table] = Verdict(at, verdict in EQUAL, missing + extra + differing)
         board, found = self._board, self._verdicts
         passed = {(name,): float(one.equal) for name, one in found.items()}
         differences = {(name,): float(one.differences) for name, one in found.items()}

@@ -32,13 +32,13 @@ class SilverState:
 
     `positions`: (topic, partition) → the offset that the query has read to. `complete_lsn`:
     bytes, None before the first batch that proves one. `batch_at`: when the newest batch ended.
-    `targets`: a table's freshness target in seconds.
+    `target_s`: a table's freshness target in seconds.
     """
 
-    def __init__(self, lake: Lake, targets: Callable[[str], float]) -> None:
+    def __init__(self, lake: Lake, target_s: Callable[[str], float]) -> None:
         self._lake = lake
         self._ledger = Follower(lake, LEDGER, _COLUMNS)
-        self.targets = targets
+        self.target_s = target_s
         self.positions: dict[Place, int] = {}
         self.complete_lsn: int | None = None
         self.batch_at: datetime | None = None

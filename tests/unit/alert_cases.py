@@ -112,6 +112,14 @@ CASES: dict[str, tuple[Series, Series]] = {
         {'headwater_expectation_broken_rows{table="orders",rule="total",action="warn"}': ONE},
         {'headwater_expectation_broken_rows{table="orders",rule="total",action="warn"}': ZERO},
     ),
+    "DataCondition": (
+        {'headwater_condition_breached{table="orders",condition="total"}': ONE},
+        {'headwater_condition_breached{table="orders",condition="total"}': ZERO},
+    ),
+    "ConditionUnanswered": (
+        {'headwater_condition_answered{table="orders",condition="total"}': ZERO},
+        {'headwater_condition_answered{table="orders",condition="total"}': ONE},
+    ),
     "TableStopped": (
         {'headwater_silver_stopped{table="orders"}': ONE},
         {'headwater_silver_stopped{table="orders"}': ZERO},

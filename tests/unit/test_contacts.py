@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.metrics.monitoring import contacts
+from app.metrics.monitoring.render import prometheus_rules
 from app.metrics.monitoring.yaml import dump
 from app.settings import Settings, load
 
@@ -92,3 +93,26 @@ def test_the_files_of_a_start_are_for_their_owner_only(
     ]
     assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
     assert (folder / "provisioning" / "alerting" / "rules.yaml").exists()
+
+
+def test_a_wait_factor_shortens_every_wait_and_changes_no_question(tmp_path: Path) -> None:
+    quick = settings(tmp_path, alert_wait_factor="0.1")
+    route = contacts.alertmanager(quick)["route"]
+    assert (route["group_wait"], route["group_interval"]) == ("1s", "6s")
+    usual = [rule for group in prometheus_rules()["groups"] for rule in group["rules"]]
+    short = [rule for group in prometheus_rules(0.1)["groups"] for rule in group["rules"]]
+    assert [rule["expr"] for rule in short] == [rule["expr"] for rule in usual]
+    assert {(a["for"], b["for"]) for a, b in zip(usual, short, strict=True)} >= {
+        ("1m", "6s"),
+        ("30s", "3s"),
+        ("0s", "0s"),
+    }
+
+
+def test_warnings_wait_over_the_weekend_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    for muted in (False, True):
+        given = settings(tmp_path, alert_mute_weekends="true" if muted else "false")
+        [warnings] = contacts.alertmanager(given)["route"]["routes"]
+        assert warnings["mute_time_intervals"] == (["headwater-weekend"] if muted else [])
+        [route] = contacts.grafana_notifications(given)["policies"][0]["routes"]
+        assert route["mute_time_intervals"] == warnings["mute_time_intervals"]

@@ -54,6 +54,32 @@ def rules(folder: Path, text: str) -> TableRules:
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
+        (
+            "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'",
+            1,
+            "needs `min`, `max` or `max_fall`",
+            "",
+        ),
+        ("[[conditions]]\nname = 'a'\nmax = 1", 1, "`conditions.0.value` is missing", ""),
+        (
+            "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'\nmax = 1\nover = '1h'",
+            1,
+            "`over` goes with `max_fall`",
+            "",
+        ),
+        (
+            "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'\nmax = 1\nevery = '1s'",
+            5,
+            "greater than or equal to 10",
+            "it is '1s'",
+        ),
+        (
+            "[[conditions]]\nname = 'a'\nvalue = 'x'\nmax = 1\n"
+            "[[conditions]]\nname = 'a'\nvalue = 'x'\nmin = 1",
+            1,
+            "two conditions are named `a`",
+            "",
+        ),
         ("\nfreshnes = '5s'", 2, "unknown key `freshnes`", "did you mean `freshness`?"),
         ("freshness = '5 parsecs'", 1, "a duration is a number with a unit", ""),
         ("[columns.stars]\nmin = 1\nmaks = 2", 3, "unknown key `maks`", "did you mean `mask`?"),

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 
 from app.metrics.board import LABEL_CHARS_MAX, SERIES_MAX, Board
 from app.metrics.carriage import Waiting
-from app.metrics.exporter import FAILED_AGAIN_S, GRACE_CPU_S, PERIOD_S_MAX, Exporter
+from app.metrics.contracts import LOOK_AGAIN_S, TARGET_S, Contracts
+from app.metrics.exporter import FAILED_AGAIN_S, GRACE_CPU_S, PERIOD_S_MAX, Exporter, others_start
 from app.metrics.processes import families, family
 from app.metrics.silver import SilverState
 from app.metrics.source import GROWTH_WINDOW_S, SourceCollector, SourceSession
 from app.metrics.store import Inventory, folder_listing
-from app.metrics.targets import TARGET_S, Targets
 from spark_streaming.lake import Lake
 from spark_streaming.settings import StoreSettings
 
@@ -226,12 +226,36 @@ def test_a_tables_target_comes_from_its_contract(tmp_path: Path) -> None:
     ]:
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.toml").write_text(text)
-    targets = Targets([own, shipped])
-    assert targets("orders") == 120
-    assert targets("sales__items") == 0.5
-    assert [targets(name) for name in ("odd", "broken", "none")] == [TARGET_S] * 3
+    target_s = Contracts([own, shipped]).target_s
+    assert target_s("orders") == 120
+    assert target_s("sales__items") == 0.5
+    assert [target_s(name) for name in ("odd", "broken", "none")] == [TARGET_S] * 3
+
+
+def test_a_changed_contract_file_counts_half_a_minute_later(tmp_path: Path) -> None:
+    file = tmp_path / "public.orders.toml"
+    file.write_text('freshness = "5s"')
+    clock = Clock()
+    contracts = Contracts([tmp_path], clock=lambda: clock.now)
+    assert contracts.target_s("orders") == 5
+    file.write_text('freshness = "7.5s"')
+    assert contracts.target_s("orders") == 5
+    clock.now = LOOK_AGAIN_S + 1
+    assert contracts.target_s("orders") == 7.5
 
 
 def test_a_family_of_processes_is_found_through_its_children() -> None:
     assert family(1, {1: [2, 3], 3: [4], 9: [10]}) == [1, 2, 3, 4]
     assert families()
+
+
+def test_the_exporter_sees_that_others_are_being_started(tmp_path: Path) -> None:
+    def seen(**states: str) -> bool:
+        services = {name: {"state": state} for name, state in states.items()}
+        (tmp_path / "state.json").write_text(json.dumps({"services": services}))
+        return others_start(tmp_path, "metrics")
+
+    assert not others_start(tmp_path, "metrics")
+    assert seen(silver="starting", metrics="starting")
+    assert seen(trino="preparing", metrics="starting")
+    assert not seen(silver="ready", store="completed", metrics="starting", prometheus="waiting")

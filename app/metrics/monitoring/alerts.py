@@ -53,8 +53,8 @@ def _over(group: str, name: str, expression: str, limit: float, wait: str, sever
 
 
 def _under(group: str, name: str, expression: str, limit: float, wait: str, severity: Severity,
-           symptom: str, normal: str) -> Alert:  # fmt: skip
-    return Alert(name, group, expression, False, limit, wait, severity, symptom, normal)
+           symptom: str, normal: str, **more: bool | Team) -> Alert:  # fmt: skip
+    return Alert(name, group, expression, False, limit, wait, severity, symptom, normal, **more)  # type: ignore[arg-type]
 
 
 ALERTS: tuple[Alert, ...] = (
@@ -112,10 +112,16 @@ ALERTS: tuple[Alert, ...] = (
     _over("quality", "ExpectationBreached", "expectations_breached", 0, "0s", "warning",
           "Rows of {{ $labels.table }} break expectation {{ $labels.rule }}", "0",
           team="data-engineering", may_be_absent=True),
+    _over("quality", "DataCondition", "conditions_breached", 0, "0s", "warning",
+          "Condition {{ $labels.condition }} of {{ $labels.table }} does not hold", "0",
+          team="data-engineering", may_be_absent=True),
+    _under("quality", "ConditionUnanswered", "conditions_answered", 1, "10m", "warning",
+           "Condition {{ $labels.condition }} of {{ $labels.table }} cannot be computed", "1",
+           team="data-engineering", may_be_absent=True),
     _over("quality", "TableStopped", "tables_stopped", 0, "1m", "critical",
           "Table {{ $labels.table }} is stopped after a failure; the others go on", "0",
           may_be_absent=True),
-    _over("quality", "SchemaChangePending", "tables_refused", 0, "1m", "critical",
+    _over("quality", "SchemaChangePending", "schema_pending", 0, "1m", "critical",
           "Table {{ $labels.table }} is not merged: a change of its schema or key needs a decision",
           "0", team="data-engineering"),
     # -- resources

@@ -1,8 +1,8 @@
-"""`python -m app.metrics.monitoring.contacts PROGRAM FOLDER`: who is told of alerts.
+"""`python -m app.metrics.monitoring.contacts PROGRAM FOLDER`: who is told of alerts, and how soon.
 
 Alertmanager's and Grafana's own configuration depends on what the settings name: a receiver
 without an address is an error to both. So their files are written at each start, with mode 0600,
-for the addresses hold secrets.
+for the addresses hold secrets. Prometheus gets its rules with the waits that the settings ask for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.metrics.monitoring.render import FOLDER
+from app.metrics.monitoring.render import FOLDER, grafana_rules, prometheus_rules, waiting
 from app.metrics.monitoring.yaml import dump
 from app.settings import Settings, load, write_private
 
@@ -51,14 +51,14 @@ def alertmanager(settings: Settings) -> dict[str, Any]:
         "route": {
             "receiver": RECEIVER,
             "group_by": ["alertname", "team"],
-            "group_wait": _WAIT,
-            "group_interval": _AGAIN,
+            "group_wait": waiting(_WAIT, profile.alert_wait_factor),
+            "group_interval": waiting(_AGAIN, profile.alert_wait_factor),
             "repeat_interval": _REPEAT,
             "routes": [
                 {
                     "matchers": ['severity="warning"'],
                     "repeat_interval": _REPEAT_WARNING,
-                    "mute_time_intervals": [WEEKEND],
+                    "mute_time_intervals": _muted(settings),
                 }
             ],
         },
@@ -66,7 +66,7 @@ def alertmanager(settings: Settings) -> dict[str, Any]:
         "inhibit_rules": [
             {
                 "source_matchers": ['alertname="TrinoDown"'],
-                "target_matchers": ['alertname="TrinoFailing"'],
+                "target_matchers": ['alertname=~"TrinoFailing|ConditionUnanswered"'],
             },
             {
                 "source_matchers": ['alertname="SlotLost"'],
@@ -110,20 +110,25 @@ def grafana_notifications(settings: Settings) -> dict[str, Any]:
                 "orgId": 1,
                 "receiver": name,
                 "group_by": ["alertname", "team"],
-                "group_wait": _WAIT,
-                "group_interval": _AGAIN,
+                "group_wait": waiting(_WAIT, profile.alert_wait_factor),
+                "group_interval": waiting(_AGAIN, profile.alert_wait_factor),
                 "repeat_interval": _REPEAT,
                 "routes": [
                     {
                         "receiver": name,
                         "object_matchers": [["severity", "=", "warning"]],
                         "repeat_interval": _REPEAT_WARNING,
-                        "mute_time_intervals": [WEEKEND],
+                        "mute_time_intervals": _muted(settings),
                     }
                 ],
             }
         ],
     }
+
+
+def _muted(settings: Settings) -> list[str]:
+    """The times at which warnings are not sent."""
+    return [WEEKEND] if settings.profile.alert_mute_weekends else []
 
 
 def _receiver(kind: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -167,9 +172,13 @@ def grafana_ini(settings: Settings) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files of `alertmanager` or `grafana` into a folder."""
+    """Write the files of `prometheus`, `alertmanager` or `grafana` into a folder."""
     program, folder = arguments[0], Path(arguments[1])
     settings = load()
+    factor = settings.profile.alert_wait_factor
+    if program == "prometheus":
+        (folder / "rules.yml").write_text(dump(prometheus_rules(factor)))
+        return 0
     if program == "alertmanager":
         write_private(folder / "alertmanager.yml", dump(alertmanager(settings)))
         target = f"127.0.0.1:{settings.port('alertmanager')}"
@@ -178,6 +187,7 @@ def main(arguments: list[str]) -> int:
     shutil.copytree(FOLDER / "provisioning", folder / "provisioning", dirs_exist_ok=True)
     notifications = folder / "provisioning" / "alerting" / "notifications.yaml"
     write_private(notifications, dump(grafana_notifications(settings)))
+    (folder / "provisioning" / "alerting" / "rules.yaml").write_text(dump(grafana_rules(factor)))
     write_private(folder / "grafana.ini", grafana_ini(settings))
     return 0
 

@@ -18,24 +18,23 @@ def _alerts(severity: str) -> str:
     return f'sum(ALERTS{{alertstate="firing",severity="{severity}"}}) or vector(0)'
 
 
+# Silver tells the targets that it applies; the exporter's are what contract files say.
+_BEHIND_TARGET = (
+    'max by (table) (headwater_table_seconds_behind{hop="silver"}) / on (table)'
+    " (max by (table) (headwater_freshness_target_seconds)"
+    " or max by (table) (headwater_table_freshness_target_seconds))"
+)
+
 EXPRESSIONS: dict[str, Expression] = {
     # -- overview
     "services_down": Expression("sum(headwater_service_up == bool 0)"),
     "alerts_critical": Expression(_alerts("critical")),
     "alerts_warning": Expression(_alerts("warning")),
-    "table_behind_target": Expression(
-        'max by (table) (headwater_table_seconds_behind{hop="silver"})'
-        " / on (table) headwater_table_freshness_target_seconds",
-        "percentunit",
-        "{{table}}",
-    ),
+    "table_behind_target": Expression(_BEHIND_TARGET, "percentunit", "{{table}}"),
     "table_seconds_behind": Expression(
         'max by (table) (headwater_table_seconds_behind{hop="silver"})', "s", "{{table}}"
     ),
-    "tables_behind": Expression(
-        'count((max by (table) (headwater_table_seconds_behind{hop="silver"})'
-        " / on (table) headwater_table_freshness_target_seconds) > 1) or vector(0)"
-    ),
+    "tables_behind": Expression(f"count(({_BEHIND_TARGET}) > 1) or vector(0)"),
     "events_behind": Expression(
         "sum by (hop) (headwater_table_offsets_behind)", "short", "{{hop}}"
     ),
@@ -183,9 +182,34 @@ EXPRESSIONS: dict[str, Expression] = {
         "short",
         "{{table}} {{rule}}",
     ),
+    "conditions_breached": Expression(
+        "max by (table, condition) (headwater_condition_breached)",
+        "short",
+        "{{table}} {{condition}}",
+    ),
+    "conditions_answered": Expression(
+        "min by (table, condition) (headwater_condition_answered)",
+        "short",
+        "{{table}} {{condition}}",
+    ),
+    "condition_values": Expression("headwater_condition_value", "short", "{{table}} {{condition}}"),
     "verify_differences": Expression("headwater_verification_differences", "short", "{{table}}"),
     "verify_age": Expression("time() - headwater_verification_timestamp_seconds", "s", "{{table}}"),
     "tables_refused": Expression("max by (table) (headwater_silver_refused)", "short", "{{table}}"),
+    "schema_pending": Expression(
+        # Two reasons side by side: a table that cannot be kept, or one that a change has stopped.
+        'max by (table) (label_replace(headwater_silver_refused, "why", "refused", "", "")'
+        " or label_replace(max by (table) (headwater_silver_stopped) * on (table)"
+        ' (sum by (table) (headwater_silver_schema_changes_total{outcome="stopped"}) > bool 0),'
+        ' "why", "changed", "", ""))',
+        "short",
+        "{{table}}",
+    ),
+    "schema_changes": Expression(
+        "sum by (table, kind, outcome) (increase(headwater_silver_schema_changes_total[1h]))",
+        "short",
+        "{{table}} {{kind}} {{outcome}}",
+    ),
     "tables_stopped": Expression("max by (table) (headwater_silver_stopped)", "short", "{{table}}"),
     "contract_version": Expression("headwater_contract_version", "short", "{{table}}"),
     # -- resources

@@ -49,21 +49,32 @@ def groups() -> dict[str, list[Alert]]:
 # -- Prometheus
 
 
-def prometheus_rules() -> dict[str, Any]:
-    """The alerts as a Prometheus rule file."""
+def waiting(wait: str, factor: float) -> str:
+    """A time such as `30s` or `5m`, `factor` times as long."""
+    if factor == 1:
+        return wait
+    seconds = int(wait[:-1]) * {"s": 1, "m": 60, "h": 3600}[wait[-1]]
+    return f"{round(seconds * factor)}s"
+
+
+def prometheus_rules(wait_factor: float = 1) -> dict[str, Any]:
+    """The alerts as a Prometheus rule file; each waits `wait_factor` times as long as it says."""
     return {
         "groups": [
-            {"name": f"headwater-{name}", "rules": [_prometheus_rule(a) for a in alerts]}
+            {
+                "name": f"headwater-{name}",
+                "rules": [_prometheus_rule(a, wait_factor) for a in alerts],
+            }
             for name, alerts in groups().items()
         ]
     }
 
 
-def _prometheus_rule(alert: Alert) -> dict[str, Any]:
+def _prometheus_rule(alert: Alert, wait_factor: float) -> dict[str, Any]:
     return {
         "alert": alert.name,
         "expr": alert.condition,
-        "for": alert.wait,
+        "for": waiting(alert.wait, wait_factor),
         "labels": {"severity": alert.severity, "team": alert.team},
         "annotations": _annotations(alert),
     }
@@ -80,8 +91,8 @@ def _annotations(alert: Alert) -> dict[str, str]:
 # -- Grafana: alerting
 
 
-def grafana_rules() -> dict[str, Any]:
-    """The alerts as Grafana-managed rules, in its provisioning format."""
+def grafana_rules(wait_factor: float = 1) -> dict[str, Any]:
+    """The alerts as Grafana-managed rules, in its provisioning format; see `prometheus_rules`."""
     return {
         "apiVersion": 1,
         "groups": [
@@ -90,14 +101,14 @@ def grafana_rules() -> dict[str, Any]:
                 "name": f"headwater-{name}",
                 "folder": FOLDER_TITLE,
                 "interval": f"{EVALUATE_S}s",
-                "rules": [_grafana_rule(alert) for alert in alerts],
+                "rules": [_grafana_rule(alert, wait_factor) for alert in alerts],
             }
             for name, alerts in groups().items()
         ],
     }
 
 
-def _grafana_rule(alert: Alert) -> dict[str, Any]:
+def _grafana_rule(alert: Alert, wait_factor: float) -> dict[str, Any]:
     board, panel = place_of(alert.expression)
     annotations = _annotations(alert)
     annotations["description"] = f"Now {{{{ $values.A.Value }}}}. Normal: {alert.normal}."
@@ -145,7 +156,7 @@ def _grafana_rule(alert: Alert) -> dict[str, Any]:
         # A missing exporter has an alert of its own; all the others need not repeat it.
         "noDataState": "OK",
         "execErrState": "Error",
-        "for": alert.wait,
+        "for": waiting(alert.wait, wait_factor),
         "annotations": annotations,
         "labels": {"severity": alert.severity, "team": alert.team},
         "isPaused": False,
