@@ -1,0 +1,63 @@
+"""What Prometheus would find, asked of the parts themselves: also where there is no Prometheus."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import requests
+
+from app.metrics.catalogue import METRICS
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 120.0
+# What has series only after something that happens elsewhere: a verification, a breach.
+LATER = re.compile("verification|expectation|quarantine|series_dropped|slot_seconds_until")
+
+
+def samples(stack: Stack, service: str, path: str = "") -> dict[str, float]:
+    """Sample name (with labels) → value, of a service's own endpoint."""
+    urls = json.loads(stack.run("urls", "--format", "json").stdout)
+    answer = requests.get(urls[service] + path, timeout=10)
+    answer.raise_for_status()
+    lines = [line for line in answer.text.splitlines() if line and not line.startswith("#")]
+    # A Java agent may add a time behind the value; names and labels end at the last brace.
+    found = re.compile(r"(\S+?(?:\{.*\})?) (\S+)")
+    matches = [found.match(line) for line in lines]
+    return {match[1]: float(match[2]) for match in matches if match}
+
+
+def names(stack: Stack, service: str, path: str = "") -> set[str]:
+    return {sample.split("{")[0] for sample in samples(stack, service, path)}
+
+
+def test_the_exporter_tells_every_metric_of_its_catalogue(stack: Stack) -> None:
+    wanted = {metric.sample for metric in METRICS if not LATER.search(metric.name)}
+    until(
+        lambda: wanted - names(stack, "metrics"),
+        lambda missing: not missing,
+        within_s=SOON_S,
+        what="no metric is missing",
+        every_s=1,
+    )
+
+
+def test_every_collector_works_and_probes_reach_every_hop(stack: Stack) -> None:
+    def failing() -> list[str]:
+        found = samples(stack, "metrics")
+        wanted = [f'headwater_probe_seconds_count{{hop="{hop}"}}' for hop in ("kafka", "trino")]
+        down = [n for n, v in found.items() if n.startswith("headwater_collector_up") and v != 1]
+        return down + [name for name in wanted if not found.get(name)]
+
+    until(failing, lambda left: not left, within_s=SOON_S, what="all collectors work", every_s=1)
+
+
+def test_kafka_connect_debezium_and_spark_tell_their_figures(stack: Stack) -> None:
+    for service, path, wanted in [
+        ("kafka", "", "kafka_server_messagesin_total"),
+        ("connect", "", "debezium_streaming_millisecondsbehindsource"),
+        ("spark", "/metrics/prometheus/", "metrics_silver_driver_spark_streaming_silver_latency_Value"),
+    ]:  # fmt: skip
+        name = service if service == "spark" else f"{service}_metrics"
+        assert wanted in names(stack, name, path)
