@@ -292,7 +292,7 @@ class Evolver:
             )
         reason = "TRUNCATE: the policy for table_truncated is quarantine; silver keeps its rows"
         rejects += [Reject(event, "table_truncated", reason) for event in found]
-        return [event for event in events if event not in found]
+        return [event for event in events if not is_truncate(event)]
 
     def truncated(self, topic: Topic, decoded: Decoded) -> None:
         """Note a TRUNCATE that silver applies."""

@@ -189,7 +189,7 @@ class Ledger:
             if generation == latest[name]["generation"]:
                 merged = merged.merge(HighWater.from_json(text))
         for text in rows["offsets"].to_pylist():
-            for topic, partitions in _offsets(text).items():
+            for topic, partitions in offsets_of(text).items():
                 known = offsets.setdefault(topic, {})
                 for number, offset in partitions.items():
                     known[number] = max(offset, known.get(number, 0))
@@ -270,15 +270,16 @@ class Ledger:
             self._write(marked.filter(kept).select(SCHEMA.names), mode="overwrite")
 
 
-def _offsets(text: str) -> Offsets:
+def offsets_of(text: str | None) -> Offsets:
+    """A row's `offsets`: topic → partition → the next offset; empty where it has none."""
     return {
-        topic: {int(partition): offset for partition, offset in partitions.items()}
-        for topic, partitions in json.loads(text).items()
+        topic: {int(partition): int(offset) for partition, offset in partitions.items()}
+        for topic, partitions in json.loads(text or "{}").items()
     }
 
 
 def _stop(row: dict[str, Any]) -> Stop:
-    [(topic, offsets)] = _offsets(row["offsets"]).items()
+    [(topic, offsets)] = offsets_of(row["offsets"]).items()
     return Stop(
         topic,
         row["table_name"],

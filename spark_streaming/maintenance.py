@@ -20,7 +20,12 @@ from typing import Protocol
 from deltalake import DeltaTable
 
 from spark_streaming.ledger import Ledger, LedgerRow
-from spark_streaming.table import TARGET_FILE_BYTES, SilverTable, TableOptions
+from spark_streaming.table import (
+    SMALL_FILE_BYTES,
+    TARGET_FILE_BYTES,
+    SilverTable,
+    TableOptions,
+)
 from spark_streaming.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -29,7 +34,6 @@ CHECKPOINT_COMMITS = 25
 # Insert-only batches leave one small file each. Looking costs little, joining rewrites them.
 COMPACT_LOOK_COMMITS = 20
 COMPACT_FILES_MIN = 12
-SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
 LEDGER_COMPACT_COMMITS = 60
 LEDGER_KEPT = timedelta(hours=1)
 VACUUM_PAUSE_S_MIN = 60.0

@@ -25,7 +25,7 @@ from spark_streaming.quarantine import Quarantine
 from spark_streaming.rebuild_state import Rebuild, RebuildStore
 from spark_streaming.settle import settle
 from spark_streaming.stopped import Slice
-from spark_streaming.table import SilverTable, TableOptions
+from spark_streaming.table import SilverTable, TableOptions, row_count
 from spark_streaming.topics import Topic, Topics
 
 log = logging.getLogger(__name__)
@@ -161,8 +161,7 @@ class Swaps:
             version = silver.version()
         rebuilt = Quarantine(side, state.id, TableOptions().properties())
         settled = settle(self._quarantine, table, rebuilt, state.offsets)
-        counts = built.handle().get_add_actions(flatten=True)["num_records"].to_pylist()
-        rows = sum(count or 0 for count in counts)
+        rows = row_count(built.handle())
         log.info(
             "table %s is rebuilt: %d rows of %d events in %.1f s; quarantine: %d new, %d resolved",
             table,

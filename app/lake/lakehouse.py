@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from app.settings import Settings
 from spark_streaming.envelope import HighWater
 from spark_streaming.events import RawEvent
 from spark_streaming.lake import LEDGER, QUARANTINE, Lake
-from spark_streaming.ledger import WHOLE_BATCH
+from spark_streaming.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.offsets import version_of
 from spark_streaming.quarantine import OPEN, event_of, unresolved_rows
 from spark_streaming.rebuild_state import rebuild_of
@@ -176,15 +175,11 @@ def replace_bucket(store: StoreSettings, bucket: str) -> StoreSettings:
 
 def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
     """Read one ledger row, a mapping of its column names."""
-    offsets = {
-        topic: {int(partition): int(offset) for partition, offset in by_partition.items()}
-        for topic, by_partition in json.loads(row["offsets"] or "{}").items()
-    }
     return LedgerEntry(
         row["table_name"],
         row["batch_id"],
         row["delta_version"],
-        offsets,
+        offsets_of(row["offsets"]),
         row["complete_lsn"],
         row["merged_at"],
         HighWater.from_json(row.get("high_water") or "{}"),

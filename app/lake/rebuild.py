@@ -39,6 +39,7 @@ from spark_streaming.rebuild import Builder, RebuildRefusedError, RulesChangedEr
 from spark_streaming.rebuild_state import Rebuild, RebuildStore
 from spark_streaming.requests import new_id
 from spark_streaming.stopped import STOPPED, TableStoppedError
+from spark_streaming.table import row_count
 
 COLUMNS = ("table", "events", "rows", "delta_version", "seconds")
 ROUNDS_MAX = 5
@@ -75,9 +76,8 @@ def run_rebuild(table: str, fmt: str) -> None:
         finally:
             steps.rest()
         silver = Lakehouse(settings).silver(table)
-        counts = silver.get_add_actions(flatten=True)["num_records"].to_pylist()
+        rows = row_count(silver)
     seconds = round(time.monotonic() - started, 1)
-    rows = sum(count or 0 for count in counts)
     print_rows(COLUMNS, [(table, state.events, rows, silver.version(), seconds)], fmt)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from app.metrics.follow import Follower
 from spark_streaming.lake import LEDGER, Lake
-from spark_streaming.ledger import WHOLE_BATCH
+from spark_streaming.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.stopped import FAILING, RESUMING, STOPPED
 
 _COLUMNS = ["table_name", "merged_at", "offsets", "complete_lsn", "state"]
@@ -61,7 +60,7 @@ class SilverState:
         """Take rows of the ledger in, in any order."""
         for row in rows.to_pylist():
             at, lsn = row["merged_at"], row["complete_lsn"]
-            offsets = _offsets(row["offsets"])
+            offsets = _places(row["offsets"])
             # Beside each table's own row the whole batch has one that names all its topics.
             if row["table_name"] != WHOLE_BATCH:
                 known = self._tables.get(row["table_name"])
@@ -96,9 +95,9 @@ class SilverState:
         return self._merged.get(place) if self.positions.get(place, 0) > offset else None
 
 
-def _offsets(text: str | None) -> dict[Place, int]:
+def _places(text: str | None) -> dict[Place, int]:
     return {
-        (topic, int(number)): int(offset)
-        for topic, partitions in json.loads(text or "{}").items()
+        (topic, number): offset
+        for topic, partitions in offsets_of(text).items()
         for number, offset in partitions.items()
     }

@@ -18,9 +18,8 @@ from app.metrics.board import Board
 from app.metrics.catalogue import LAYERS
 from spark_streaming.lake import Lake
 from spark_streaming.naming import silver_table
+from spark_streaming.table import SMALL_FILE_BYTES
 
-TARGET_FILE_BYTES = 8 * 1024 * 1024  # silver's delta.targetFileSize
-SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
 TABLES_A_LOOK = 12
 
 Listing = Callable[[], Iterator[tuple[str, int]]]

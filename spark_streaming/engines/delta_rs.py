@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from deltalake import (
     CommitProperties,
     PostCommitHookProperties,
-    Transaction,
     write_deltalake,
 )
 
@@ -29,7 +28,7 @@ from spark_streaming.engines.protocol import (
     stamped,
 )
 from spark_streaming.fold import Folded
-from spark_streaming.table import TARGET_FILE_BYTES, SilverTable
+from spark_streaming.table import TARGET_FILE_BYTES, SilverTable, named
 
 # Checkpoints and log clean-up are maintenance's, between batches: never inside a merge that
 # somebody waits for.
@@ -50,17 +49,13 @@ class DeltaRsEngine:
             return MergeResult(table.version(), 0, 0, skipped=True)
         merge = _merge_keyed if table.contract.key else _merge_bag
         try:
-            upserted, deleted = merge(table, folded, _properties(commit))
+            upserted, deleted = merge(table, folded, named(commit))
         except Exception:
             # Whether the commit went through is unknown: look at the store before trying again.
             table.forget()
             raise
         table.committed(commit)
         return MergeResult(table.version(), upserted, deleted)
-
-
-def _properties(commit: Commit) -> CommitProperties:
-    return CommitProperties(app_transactions=[Transaction(commit.app_id, commit.version)])
 
 
 def _merge_keyed(

@@ -23,7 +23,7 @@ from spark_streaming.rebuild_state import RebuildStore
 from spark_streaming.table import SilverTable
 from tests.spark.rebuilding import SOON_S, Cuts, RebuiltShop, world_of
 from tests.spark.shop import POSITIVE, Shop
-from tests.spark.test_stopped import HURT, WELL, Killed
+from tests.spark.test_stopped import HURT, WELL, Killed, assert_like_the_sources
 from tests.support.bronze import write
 from tests.support.waiting import until
 from tests.unit.model import BAG, KEYED
@@ -61,8 +61,7 @@ def test_damaged_table_is_made_again_while_the_stream_goes_on(
     world.store.ask(world.state)
     world.run_all()
     world.await_rebuilt()
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
     told = world.ledger(HURT)
     assert {row["generation"] for row in told} == {None, world.state.id}
     assert told[-1]["delta_version"] > versions
@@ -109,8 +108,7 @@ def test_rebuild_cut_at_any_step_ends_in_the_sources_rows(
     world.run_all()
     cuts.off()
     world.await_rebuilt()
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
     assert {row["state"] for row in world.ledger(WELL)} == {"running"}
 
 
@@ -137,8 +135,7 @@ def test_what_silver_had_beyond_the_rebuild_is_merged_again_after_a_restart(
     world.await_rebuilt()
     world.run_all()
     assert killed == [world.silver_name], "nothing was to be caught up with"
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
 
 
 def test_swap_that_was_cut_is_known_from_the_ledger_alone(
@@ -178,8 +175,7 @@ def test_swap_that_was_cut_is_known_from_the_ledger_alone(
     world.run_all()
     world.await_rebuilt()
     assert killed
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
 
 
 def test_slices_after_a_swap_are_not_taken_for_those_of_an_earlier_stop(
@@ -201,8 +197,7 @@ def test_slices_after_a_swap_are_not_taken_for_those_of_an_earlier_stop(
     world.store.ask(world.state)
     world.run_all()
     world.await_rebuilt()
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
 
 
 def test_stopped_table_whose_events_kafka_has_dropped_is_mended(lake: Lake, seed: int) -> None:
@@ -230,8 +225,7 @@ def test_stopped_table_whose_events_kafka_has_dropped_is_mended(lake: Lake, seed
     world.store.ask(world.state)
     world.run_all()
     world.await_rebuilt()
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
 
 
 def test_rebuild_that_is_not_whole_is_refused_and_the_table_goes_on(lake: Lake, seed: int) -> None:

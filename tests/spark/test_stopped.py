@@ -142,6 +142,12 @@ class World:
         self.breaks = lambda name: how if name.endswith(HURT) else None
 
 
+def assert_like_the_sources(world: World) -> None:
+    """Silver has exactly the rows of both source tables."""
+    for name in (HURT, WELL):
+        assert world.rows(name) == world.sources[name].content(), name
+
+
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_streaming.batch.RETRY_PAUSES_S", ())
@@ -245,8 +251,7 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
     for _ in range(2):
         world.run()
     assert not world.is_stopped()
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content(), name
+    assert_like_the_sources(world)
 
 
 def test_rule_stops_its_table_before_anything_is_merged_and_a_new_contract_lets_it_go_on(
@@ -294,8 +299,7 @@ def test_trouble_of_all_tables_stops_none_until_it_has_come_three_times(world: W
     assert world.ledger(HURT)[-1]["state"] == "stopped"
     world.breaks = lambda name: None
     world.run()
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content()
+    assert_like_the_sources(world)
 
 
 def test_rejects_of_a_stopped_table_are_quarantined_once(world: World) -> None:
@@ -334,8 +338,7 @@ def test_rejects_that_a_failed_batch_did_not_get_to_know_are_quarantined_when_it
     held = world.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
     mine = [row for row in held if row["table_name"].startswith(world.schema)]
     assert sorted(row["offset"] for row in mine) == [10_000, 10_001]
-    for name in (HURT, WELL):
-        assert world.rows(name) == world.sources[name].content()
+    assert_like_the_sources(world)
 
 
 def test_stopped_table_survives_the_shortening_of_the_ledger(world: World) -> None:
