@@ -130,11 +130,25 @@ def free_port_offset() -> int:
     for path in ROOT.glob("*/service.toml"):
         for service in tomli.loads(path.read_text())["services"].values():
             ports += service.get("ports", {}).values()
-    start = 1_000 + os.getpid() % 200 * 100
-    for offset in range(start, start + 20_000, 100):
-        if all(_is_free(port + offset) for port in ports):
+    # Beneath the ports that the kernel gives to clients: hundreds of those are taken at any time,
+    # and one could be taken between this look and the service's start.
+    last = first_client_port() - max(ports) - 1
+    offsets = list(range(1_000, last, 100))
+    turn = os.getpid() % len(offsets)
+    taken = 0
+    for offset in offsets[turn:] + offsets[:turn]:
+        taken = next((port + offset for port in ports if not _is_free(port + offset)), 0)
+        if not taken:
             return offset
-    raise AssertionError("no free port offset was found")
+    raise AssertionError(f"none of {len(offsets)} port offsets is free; last seen taken: {taken}")
+
+
+def first_client_port() -> int:
+    """The first port that the kernel gives to a client that asks for none."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32_768
 
 
 def processes_of(home: Path) -> list[str]:
