@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 HERE = Path(__file__).resolve().parent
+LOCAL_CHECKPOINT = (
+    "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+)
+LOCAL_FILES = "dev.headwater.spark.LocalFiles"
 LOG_STORE = "dev.headwater.spark.ConditionalPutLogStore"
 
 
@@ -100,6 +104,11 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.sql.streaming.numRecentProgressUpdates": "5",
         "spark.sql.sources.partitionOverwriteMode": "static",
     }
+    if settings.checkpoint_url.startswith("file:"):
+        # Spark's own choice goes by Hadoop's FileContext, which starts the program `readlink` ten
+        # times a batch. By this one too a rename is atomic on a local disk.
+        engine["spark.sql.streaming.checkpointFileManagerClass"] = LOCAL_CHECKPOINT
+        engine["spark.hadoop.fs.file.impl"] = LOCAL_FILES
     process = {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
