@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from app.cli import loading
 from app.cli.printing import FORMAT_OPTION, Format, Steps, print_object, print_rows
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def up(
         steps.note(f"ready: {', '.join(ready)}")
         if later := [name for name in selected if name not in ready]:
             steps.note(f"starting beside them: {', '.join(later)}")
+        if "connectors" in selected:
+            loading.follow(settings, steps, with_silver="silver" in stack.running())
 
 
 def down(
@@ -114,19 +117,26 @@ def status(
 ) -> None:
     """Show each service: state, pid, port, memory, uptime, restarts, last error; and what alarms.
 
-    As a table, it goes on with the alerts that Prometheus says fire, where Prometheus runs.
+    As a table, it goes on with the tables that a first snapshot is still loading, and the alerts
+    that Prometheus says fire, where Prometheus runs.
     """
     from app.launcher.status import Row
 
     stack = open_stack()
     rows = stack.status(service or [])
     columns = [field.name for field in fields(Row)]
-    found = [astuple(row) for row in rows]
+    values = [astuple(row) for row in rows]
     if fmt is Format.table:
         columns[columns.index("uptime_s")] = "uptime"
-        found = [astuple(replace(row, uptime_s=duration(row.uptime_s))) for row in rows]
-        found = [tuple("" if value is None else value for value in row) for row in found]
-    print_rows(columns, found, fmt)
+        values = [astuple(replace(row, uptime_s=duration(row.uptime_s))) for row in rows]
+        values = [tuple("" if value is None else value for value in row) for row in values]
+    print_rows(columns, values, fmt)
+    if fmt is Format.table and not service and "connectors" in stack.running():
+        found, why = loading.attempt(stack.settings, with_silver="silver" in stack.running())
+        if found:
+            loading.print_loading(found)
+        elif why:
+            print(why, file=sys.stderr)
     if fmt is Format.table and "prometheus" in stack.running():
         print_alerts(f"http://127.0.0.1:{stack.settings.port('prometheus')}", service or [])
     if stack.home.wanted().services and not stack.home.is_supervised():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import pytest
 
 from app.lake.lakehouse import Lakehouse
 from tests.support.events import events
-from tests.support.stack import Stack, fresh_stack
+from tests.support.stack import UP_TIMEOUT_S, Stack, fresh_stack
 from tests.support.waiting import until
 
 WITHIN_S = 240.0
@@ -34,6 +35,7 @@ def test_rows_deleted_between_two_tries_of_the_first_snapshot_are_not_in_silver(
         for table in (READ, EMPTIED, HELD):
             source.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, word text)")
             source.execute(f"INSERT INTO {table} SELECT i, 'x' FROM generate_series(1, {ROWS}) i")
+            source.execute(f"ANALYZE {table}")
     # Publishes the tables, which it could not do once one is held.
     stack.run("preflight", "--source", dsn, "--apply", expect=None)
     with stack.source() as source:
@@ -41,7 +43,9 @@ def test_rows_deleted_between_two_tries_of_the_first_snapshot_are_not_in_silver(
         source.execute("SELECT pg_create_logical_replication_slot('headwater', 'pgoutput')")
     with psycopg.connect(dsn) as holder:
         holder.execute(f"LOCK TABLE {HELD} IN ACCESS EXCLUSIVE MODE")
-        stack.up("--only", "silver")
+        told = stack.run("up", "--only", "silver", timeout_s=UP_TIMEOUT_S).stderr
+        assert f"public.{HELD}: waits for its turn, about {ROWS:,} rows" in told
+        assert "watch it: ./headwater status" in told
         lake = Lakehouse(stack.settings)
         until(
             lambda: [len(events(stack, f"public.{table}")) for table in (READ, EMPTIED)],
@@ -58,6 +62,9 @@ def test_rows_deleted_between_two_tries_of_the_first_snapshot_are_not_in_silver(
             what="those rows in silver",
             every_s=1,
         )
+        shown = stack.run("status").stdout.split("first snapshot: ")[1]
+        assert f"public.{READ} " not in shown  # whole, as far as anybody can say
+        assert re.search(rf"^public\.{HELD} +waiting +0 +{ROWS} ", shown, re.MULTILINE)
         with stack.source() as source:
             source.execute(f"DELETE FROM {READ} WHERE id <= 400")
             source.execute(f"DELETE FROM {EMPTIED}")

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from app.source.first_snapshot import ask, estimated_rows
 from tests.support.events import events
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
@@ -60,6 +61,39 @@ def test_the_capture_role_is_no_superuser_and_may_write_only_the_pipelines_own_t
             role.execute("DELETE FROM movies")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             role.execute("CREATE TABLE mine (id int)")
+
+
+def test_the_worker_tells_the_rows_that_the_first_snapshot_read(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    found = ask(f"http://127.0.0.1:{stack.settings.port('connect_metrics')}/metrics")
+    assert found is not None
+    assert not found.running
+    counted = source.execute("SELECT count(*) FROM movies").fetchone()
+    assert counted is not None
+    assert found.rows["public.movies"] == counted[0] > 100
+
+
+def test_how_many_rows_there_are_is_estimated_without_waiting_for_a_lock(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    source.execute("CREATE TABLE sized (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    source.execute("CREATE TABLE sized_1 PARTITION OF sized FOR VALUES FROM (0) TO (500)")
+    source.execute("CREATE TABLE sized_2 PARTITION OF sized FOR VALUES FROM (500) TO (1000)")
+    source.execute("INSERT INTO sized SELECT generate_series(0, 999)")
+    source.execute("CREATE TABLE unsized (id int PRIMARY KEY) WITH (autovacuum_enabled = false)")
+    source.execute("INSERT INTO unsized VALUES (1)")
+    names = [("public", "sized"), ("public", "unsized")]
+    until(
+        lambda: set(names) <= set(estimated_rows(stack.settings)),
+        within_s=WITHIN_S,
+        what="both tables are captured",
+    )
+    source.execute("ANALYZE sized")
+    with source.transaction():
+        source.execute("LOCK TABLE sized, unsized IN ACCESS EXCLUSIVE MODE")
+        found = estimated_rows(stack.settings)
+    assert [found[name] for name in names] == [1_000, None]
 
 
 def test_the_publication_names_its_tables(
