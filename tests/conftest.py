@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from app.loopback import keep_direct
+
 if TYPE_CHECKING:
     from tests.support.stack import Stack
 
@@ -22,6 +24,7 @@ settings.load_profile("headwater")
 def pytest_configure() -> None:
     # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests
     # that interrupt a command would wait in vain.
+    keep_direct(os.environ)  # as the command does: the tests ask the same parts
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

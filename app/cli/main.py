@@ -11,6 +11,7 @@ import typer
 
 from app.cli import checks, data, stack
 from app.errors import HeadwaterError
+from app.loopback import keep_direct
 
 DEBUG = "--debug"
 
@@ -38,6 +39,7 @@ checks.mount(app)
 
 def main() -> NoReturn:
     """Run one command; a failure ends in one message on stderr and exit code 1."""
+    keep_direct(os.environ)
     arguments = sys.argv[1:]
     debug = DEBUG in arguments or bool(os.environ.get("HEADWATER_DEBUG"))
     # It may stand anywhere: who sees a failure appends it to the command.

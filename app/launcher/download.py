@@ -18,7 +18,7 @@ import urllib3
 
 from app.launcher.errors import HeadwaterError
 from app.launcher.lock import LockedFile
-from app.launcher.repository import MIRROR_VARIABLE, Repository
+from app.launcher.repository import MIRROR_VARIABLE, Repository, certificates
 
 CONNECT_TIMEOUT_S = 15
 READ_TIMEOUT_S = 60  # without a single byte
@@ -97,8 +97,8 @@ class Download:
         raise HeadwaterError(
             f"cannot fetch {self.file.coordinate}",
             detail=f"{self._address()}: {observed}",
-            hint="is the network there? a proxy is taken from HTTPS_PROXY, a mirror from "
-            f"{MIRROR_VARIABLE} or Maven's settings.xml; what was downloaded is kept",
+            hint="is the network there? a proxy is taken from HTTPS_PROXY or Maven's settings.xml, "
+            f"a mirror from {MIRROR_VARIABLE} or settings.xml; what was downloaded is kept",
         ) from observed
 
     def _try(self) -> None:
@@ -107,18 +107,27 @@ class Download:
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
+        url = self.repository.url_of(self.file.coordinate.path)
         try:
             with requests.get(
-                self.repository.url_of(self.file.coordinate.path),
+                url,
                 headers=headers,
                 stream=True,
                 timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
                 auth=self.repository.login,
+                proxies=self._proxies(url),
+                verify=certificates(),
             ) as answer:
                 self._refuse(answer, start)
                 self._write(answer, start if answer.status_code == 206 else 0)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _Retry(_cause(error)) from error
+
+    def _proxies(self, url: str) -> dict[str, str]:
+        """The environment's, for it names this start's; else those of Maven's settings."""
+        if requests.utils.should_bypass_proxies(url, no_proxy=None):
+            return {}
+        return requests.utils.get_environ_proxies(url) or self.repository.proxies
 
     def _refuse(self, answer: requests.Response, start: int) -> None:
         status = answer.status_code

@@ -2,28 +2,37 @@
 
 In this order: `HEADWATER_MAVEN_MIRROR` (a URL, `file://` too), a `<mirror>` of `central` or `*`
 in the user's Maven `settings.xml`, the registry that the `jgo` library knows. The addresses are
-never written into this repository.
+never written into this repository. The way there: the proxy of the environment, else that of
+`settings.xml`; certificates as the machine knows them.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import ssl
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from xml.etree import ElementTree
 
 from app.launcher.errors import HeadwaterError
 
 MIRROR_VARIABLE = "HEADWATER_MAVEN_MIRROR"
+# Where distributions keep the certificates that the machine's owner trusts.
+SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A Maven repository, by its address; the log-in is never shown."""
+    """A Maven repository, by its address; the log-ins are never shown.
+
+    `proxies` are those that Maven's settings name (scheme → URL), for where the environment has none.
+    """
 
     url: str = field(repr=False)
     login: tuple[str, str] | None = field(default=None, repr=False)
+    proxies: dict[str, str] = field(default_factory=dict, repr=False)
     chosen_by: str = "the default registry"
 
     def url_of(self, path: str) -> str:
@@ -50,13 +59,28 @@ def find_repository(settings_xml: Path | None = None) -> Repository:
                 hint="it starts with https://, http:// or file://",
             )
         return Repository(mirror, chosen_by=MIRROR_VARIABLE)
-    found = _mirror_of_settings(settings_xml or Path.home() / ".m2" / "settings.xml")
-    if found:
-        return found
-    # Here, not above: jgo takes a while to load, and only a fetch needs it.
-    from jgo.constants import MAVEN_CENTRAL_URL
+    path = settings_xml or Path.home() / ".m2" / "settings.xml"
+    root = _read(path)
+    found = None if root is None else _mirror_of(root, chosen_by=str(path))
+    if found is None:
+        # Here, not above: jgo takes a while to load, and only a fetch needs it.
+        from jgo.constants import MAVEN_CENTRAL_URL
 
-    return Repository(MAVEN_CENTRAL_URL)
+        found = Repository(MAVEN_CENTRAL_URL)
+    return found if root is None else replace(found, proxies=_proxies_of(root, found.url))
+
+
+def certificates() -> str | bool:
+    """What servers' certificates are checked by: as curl, the bundle of the user or of the machine.
+
+    Returns: for `requests`: a file, or True where `requests` finds the right one by itself. Its own
+    bundle does not have the authority of a company whose proxy opens the connections.
+    """
+    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        return True
+    of_python = ssl.get_default_verify_paths()
+    candidates = (os.environ.get("SSL_CERT_FILE"), of_python.cafile, *SYSTEM_BUNDLES)
+    return next((path for path in candidates if path and Path(path).is_file()), True)
 
 
 def local_maven_folder() -> Path:
@@ -65,7 +89,8 @@ def local_maven_folder() -> Path:
     return Path(own) if own else Path.home() / ".m2" / "repository"
 
 
-def _mirror_of_settings(path: Path) -> Repository | None:
+def _read(path: Path) -> ElementTree.Element | None:
+    """Maven's settings, their names without the name space; None where there are none."""
     if not path.is_file():
         return None
     try:
@@ -78,12 +103,37 @@ def _mirror_of_settings(path: Path) -> Repository | None:
         ) from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def _mirror_of(root: ElementTree.Element, *, chosen_by: str) -> Repository | None:
     for mirror in root.findall("mirrors/mirror"):
-        url = (mirror.findtext("url") or "").strip()
-        if url and _covers_central(mirror.findtext("mirrorOf") or ""):
-            name = (mirror.findtext("id") or "").strip()
-            return Repository(url, _login(root, name), chosen_by=str(path))
+        url = _text(mirror, "url")
+        if url and _covers_central(_text(mirror, "mirrorOf")):
+            return Repository(url, _login(root, _text(mirror, "id")), chosen_by=chosen_by)
     return None
+
+
+def _proxies_of(root: ElementTree.Element, url: str) -> dict[str, str]:
+    """The active proxy, for both schemes; none for a host that needs none."""
+    for proxy in root.findall("proxies/proxy"):
+        host = _text(proxy, "host")
+        if not host or _text(proxy, "active").lower() == "false":
+            continue
+        to = urlsplit(url).hostname or ""
+        direct = _text(proxy, "nonProxyHosts").replace(",", "|").split("|")
+        if any(fnmatch(to, pattern.strip().lower()) for pattern in direct):
+            return {}
+        user, password = _text(proxy, "username"), _text(proxy, "password")
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+        # Maven takes 8080 where no port is named.
+        address = f"http://{login}{host}:{_text(proxy, 'port') or 8080}"
+        return {"http": address, "https": address}
+    return {}
+
+
+def _text(element: ElementTree.Element, name: str) -> str:
+    return (element.findtext(name) or "").strip()
 
 
 def _covers_central(mirror_of: str) -> bool:
@@ -93,7 +143,7 @@ def _covers_central(mirror_of: str) -> bool:
 
 def _login(settings: ElementTree.Element, name: str) -> tuple[str, str] | None:
     for server in settings.findall("servers/server"):
-        if (server.findtext("id") or "").strip() == name:
+        if _text(server, "id") == name:
             user, password = server.findtext("username"), server.findtext("password")
             if user and password:
                 return user, password

@@ -52,6 +52,8 @@ class Registry:
             def do_GET(self) -> None:
                 registry._answer(self)
 
+            do_HEAD = do_POST = do_GET  # asked by other clients, who are to be seen as well
+
             def log_message(self, format: str, *args: object) -> None:
                 pass
 

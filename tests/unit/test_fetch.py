@@ -17,7 +17,7 @@ from app.launcher.cache import file_path
 from app.launcher.fetch import Fetcher
 from app.launcher.lock import LockedFile
 from app.launcher.progress import Lines
-from app.launcher.repository import Repository, find_repository
+from app.launcher.repository import Repository, certificates, find_repository
 from tests.support.maven import Registry, locked
 from tests.support.waiting import until
 
@@ -284,6 +284,85 @@ def test_a_mirror_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HEADWATER_MAVEN_MIRROR", "ours.example/m2")
     with pytest.raises(HeadwaterError, match="HEADWATER_MAVEN_MIRROR is not an address"):
         find_repository()
+
+
+PROXIES = """<?xml version="1.0"?>
+<settings xmlns="http://maven.apache.org/SETTINGS/1.2.0"><proxies>
+  <proxy><active>false</active><host>off.example</host></proxy>
+  <proxy><host>127.0.0.1</host><port>{port}</port><username>me</username><password>s3:cret</password>
+    <nonProxyHosts>*.inside.example|localhost</nonProxyHosts></proxy>
+</proxies><mirrors>
+  <mirror><id>ours</id><mirrorOf>central</mirrorOf><url>http://{mirror}/maven</url></mirror>
+</mirrors></settings>
+"""
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """A proxy of the user's, asked for hosts that do not exist; no variable names it."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    with Registry() as proxy:
+        yield proxy
+
+
+def behind(proxy: Registry) -> LockedFile:
+    file = proxy.add(ONE, CONTENT)
+    proxy.content[f"http://mirror.example/maven/{file.coordinate.path}"] = CONTENT
+    return file
+
+
+def test_the_environments_proxy_is_asked_for_the_mirrors_files(
+    proxy: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_MAVEN_MIRROR", "http://mirror.example/maven")
+    monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/maven"))
+    file = behind(proxy)
+    fetcher(tmp_path).fetch([file])
+    assert fetched(tmp_path, file) == CONTENT
+
+
+def test_the_proxy_of_mavens_settings_is_asked_where_the_environment_names_none(
+    proxy: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADWATER_MAVEN_MIRROR", raising=False)
+    settings = tmp_path / "settings.xml"
+    port = proxy.url.split(":")[2].split("/")[0]
+    settings.write_text(PROXIES.format(port=port, mirror="mirror.example"))
+    found = find_repository(settings)
+    assert found.proxies["https"] == f"http://me:s3%3Acret@127.0.0.1:{port}"
+    assert "s3" not in repr(found)
+    file = behind(proxy)
+    Fetcher(tmp_path, found, backoff_s=0.001).fetch([file])
+    assert fetched(tmp_path, file) == CONTENT
+    settings.write_text(PROXIES.format(port=port, mirror="maven.inside.example"))
+    assert find_repository(settings).proxies == {}
+
+
+def test_a_host_that_needs_no_proxy_is_asked_directly(
+    registry: Registry, proxy: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/maven"))
+    monkeypatch.setenv("no_proxy", "elsewhere.example,127.0.0.1")
+    file = registry.add(ONE, CONTENT)
+    fetcher(tmp_path).fetch([file])
+    assert (len(registry.asked), proxy.asked) == (1, [])
+
+
+def test_certificates_are_the_users_or_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    machine = certificates()
+    assert machine is True or Path(str(machine)).is_file()
+    bundle = tmp_path / "company.pem"
+    bundle.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    assert certificates() == str(bundle)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    assert certificates() is True  # which is this file, by the library's own rule
 
 
 def test_progress_in_a_log_is_a_line_every_five_seconds_at_most() -> None:
