@@ -8,6 +8,7 @@ import sys
 import typer
 
 from app.cli import contract, quarantine
+from app.cli.preflight import preflight
 from app.cli.printing import FORMAT_OPTION, Format
 from app.errors import HeadwaterError
 
@@ -109,19 +110,6 @@ def watch(
     from app.lake.watch import run_watch
 
     raise typer.Exit(run_watch(table or [], fmt.value) or 0)
-
-
-def preflight(
-    source: str = typer.Option(None, "--source", help="The Postgres to look at (postgresql://…)."),
-    apply: bool = typer.Option(False, "--apply", help="Run the SQL that mends what is missing."),
-    fmt: Format = FORMAT_OPTION,
-) -> None:
-    """Check a source database and print the SQL for whatever is missing."""
-    from app.settings import load
-    from app.source.preflight import run
-
-    settings = load(source_dsn=source)
-    raise typer.Exit(run(settings.source_dsn, apply, fmt.value) or 0)
 
 
 def resume(table: str = typer.Argument(help="A silver table that is stopped.")) -> None:

@@ -41,7 +41,7 @@ def up(
         None, "--source", help="Capture this Postgres (postgresql://…) in place of the demo store."
     ),
     apply: bool = typer.Option(
-        False, "--apply", help="Run in your database what preflight says is missing."
+        False, "--apply", help="Mend what preflight says is missing in your database or S3 store."
     ),
     profile: Path = typer.Option(None, "--profile", help="A TOML file of settings."),
     only: list[str] = typer.Option(
@@ -67,6 +67,10 @@ def up(
         from app.source.preflight import ensure_ready
 
         ensure_ready(settings)
+    if not settings.embedded_s3 and any("s3" in stack.described[n].depends_on for n in selected):
+        from app.lake import object_store
+
+        object_store.ensure_ready(settings)
     with Steps() as steps:
         if not names:
             for left_out in stack.unavailable.values():

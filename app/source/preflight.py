@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import psycopg
 
 from app.errors import HeadwaterError
-from app.settings import Settings, load
+from app.settings import Settings
 from app.source.database import Connection, address_of, connect, password_of
 from app.source.facts import read_facts
 from app.source.findings import LEFT_OUT, MISSING, NOTE, Finding
@@ -23,7 +23,6 @@ from app.source.judge import judge
 from app.source.tables import Names
 
 APPLICATION = "headwater preflight"
-COLUMNS = ("check", "status", "observed", "mend")
 # Passes of looking and mending: a mend can uncover the next thing (a new role's login, say).
 PASSES_MAX = 3
 _LISTED_MAX = 20
@@ -41,23 +40,18 @@ class Source:
     apply: bool
 
 
-def run(dsn: str, apply: bool, fmt: str) -> int:
-    """Print every finding about the source at `dsn`.
+def look(settings: Settings) -> list[Finding]:
+    """Every finding about the source, after mending it where `settings.profile.apply` is set.
 
-    Returns: the exit code, 0 only if nothing is missing and no table is left out.
     Raises: HeadwaterError where the source cannot be reached, or a mend fails.
     """
-    from app.cli.printing import print_rows
+    dsn, capture_dsn = settings.source_dsn, settings.capture_dsn
+    return examine(Source(dsn, capture_dsn, Names.of(settings), settings.profile.apply))
 
-    settings = load(source_dsn=dsn, apply=apply)
-    findings = examine(Source(dsn, settings.capture_dsn, Names.of(settings), apply))
-    print_rows(COLUMNS, [(f.check, f.status, f.observed, f.remedy) for f in findings], fmt)
-    # A table that nothing can bring into the capture is told, and is no failure.
-    standing = [f for f in findings if f.status == MISSING or (f.status == LEFT_OUT and f.mends)]
-    if standing and not apply:
-        print("hint: --apply runs the SQL under `mend`, without what has to be done by hand",
-              file=sys.stderr)  # fmt: skip
-    return 1 if standing else 0
+
+def stands(finding: Finding) -> bool:
+    """Whether something is to be done: a table that nothing can bring in is told, no failure."""
+    return finding.status == MISSING or (finding.status == LEFT_OUT and bool(finding.mends))
 
 
 def ensure_ready(settings: Settings) -> None:

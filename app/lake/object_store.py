@@ -1,0 +1,206 @@
+"""Checks an object store of the user's own before anything is started on it.
+
+1. Is there an answer, and are the keys right?
+2. Is each bucket there? Make it where that is allowed.
+3. In each: put on a condition, put again (the store must refuse), get, list, delete of one object.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import requests
+
+from app.errors import HeadwaterError
+from app.lake.s3_request import S3, Answer
+from app.settings import Settings
+
+OK, NOTE, MISSING = "ok", "note", "missing"  # the words of the source's preflight
+FOLDER = "_headwater"
+BODY = b"headwater looks whether it may write here; it may be deleted\n"
+AWS_DEFAULT_REGION = "us-east-1"
+ONLY_IF_FREE = {"If-None-Match": "*"}
+_CONDITION = (
+    "writers of bronze and of Delta tables keep off each other by it: use a store, or a version of "
+    "it, that honours `If-None-Match: *`"
+)
+
+# S3's code → what to do about it.
+_HINTS = {
+    "InvalidAccessKeyId": "check s3_access_key in the profile",
+    "SignatureDoesNotMatch": "check s3_secret_key in the profile, and s3_region",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+    "AuthorizationHeaderMalformed": "set s3_region in the profile to the bucket's region",
+    "PermanentRedirect": "set s3_region and s3_endpoint in the profile to the bucket's region",
+    "IllegalLocationConstraintException": "set s3_region in the profile to the endpoint's region",
+    "BucketAlreadyExists": "somebody else has a bucket of this name: choose another by "
+    "bronze_bucket or lake_bucket in the profile",
+}
+_NETWORK_HINTS = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not one that this machine trusts"),
+    ("SSL", "does it speak TLS there? http:// and https:// in s3_endpoint differ"),
+    ("refused", "is the store running, and is this its port?"),
+    ("timed out", "is it reachable from here, and does a firewall let the port through?"),
+    ("resolve", "check the host in s3_endpoint"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was seen, how it stands, what mends it."""
+
+    check: str
+    status: str
+    observed: str
+    remedy: str = ""
+
+
+def ensure_ready(settings: Settings) -> None:
+    """Return if the store can be used; make its buckets first where `--apply` was given.
+
+    Raises: HeadwaterError that lists what is missing, each with what was seen and what to do.
+    """
+    found = examine(settings, apply=settings.profile.apply)
+    missing = [one for one in found if one.status == MISSING]
+    if missing:
+        raise HeadwaterError(
+            f"the object store at {settings.s3_endpoint} is not ready to be used",
+            detail="\n".join(f"{one.check}: {one.observed}\n  {one.remedy}" for one in missing),
+            hint="`headwater preflight` shows everything",
+        )
+    for one in found:
+        if one.status == NOTE:
+            print(f"{one.check}: {one.observed}\n  hint: {one.remedy}", file=sys.stderr)
+
+
+def examine(settings: Settings, *, apply: bool) -> list[Finding]:
+    """What stands between this stack and its object store; with `apply` missing buckets are made."""
+    profile = settings.profile
+    if profile.s3_access_key is None or profile.s3_secret_key is None:
+        seen = "the profile names an s3_endpoint, and no s3_access_key or no s3_secret_key"
+        return [Finding("object store", MISSING, seen, "put both keys into the profile")]
+    store = S3(
+        settings.s3_endpoint,
+        profile.s3_region,
+        settings.secret("s3_access_key"),
+        settings.secret("s3_secret_key"),
+    )
+    buckets = dict.fromkeys((settings.bronze_bucket, settings.lake_bucket))
+    try:
+        return [
+            finding
+            for bucket in buckets
+            for finding in _look(store, bucket, apply, deletes=bucket == settings.lake_bucket)
+        ]
+    except requests.RequestException as error:
+        return [_unreachable(store, error)]
+
+
+def _look(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iterator[Finding]:
+    check = f"bucket {bucket}"
+    listed = store.ask("GET", bucket, query={"list-type": "2", "max-keys": "1"})
+    made = False
+    if listed.code == "NoSuchBucket" and apply:
+        answer = _make(store, bucket)
+        if not answer.ok:
+            yield _refused(check, "cannot be made", answer, "s3:CreateBucket", bucket)
+            return
+        made = True
+        print(f"applied: made bucket {bucket}", file=sys.stderr)
+        listed = store.ask("GET", bucket, query={"list-type": "2", "max-keys": "1"})
+    if listed.code == "NoSuchBucket":
+        yield Finding(check, MISSING, "is not there", f"{_command(store, bucket)}\n  (or --apply)")
+        return
+    if not listed.ok:
+        yield _refused(check, "cannot be listed", listed, "s3:ListBucket", bucket)
+        return
+    yield Finding(check, OK, "was made" if made else "is there")
+    yield from _try(store, bucket, f"{FOLDER}/preflight-{secrets.token_hex(8)}", deletes=deletes)
+
+
+def _try(store: S3, bucket: str, key: str, *, deletes: bool) -> Iterator[Finding]:
+    """Put, put again, get, list and delete one object; the first refusal but the last ends it."""
+    check = f"objects of {bucket}"
+    put = store.ask("PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
+    if put.status == 501 or put.code == "NotImplemented":
+        yield Finding(check, MISSING, f"a put on a condition: {put.told()}", _CONDITION)
+        return
+    if not put.ok:
+        yield _refused(check, "cannot be put", put, "s3:PutObject", bucket)
+        return
+    try:
+        yield from _try_reading(store, bucket, key)
+    finally:
+        deleted = store.ask("DELETE", bucket, key)
+    if deleted.ok:
+        yield Finding(check, OK, "can be deleted")
+    else:
+        # Bronze is never deleted by the stack; of the lake, old files and log entries are.
+        found = _refused(check, "cannot be deleted", deleted, "s3:DeleteObject", bucket)
+        status = MISSING if deletes else NOTE
+        yield Finding(check, status, f"{found.observed}; {key} stays", found.remedy)
+
+
+def _try_reading(store: S3, bucket: str, key: str) -> Iterator[Finding]:
+    check = f"objects of {bucket}"
+    again = store.ask("PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
+    if again.status in (409, 412):
+        yield Finding(check, OK, f"a name that is taken is not put again ({again.told()})")
+    else:
+        seen = f"a put with `If-None-Match: *` on a name that is taken: {again.told()}, not 412"
+        yield Finding(check, MISSING, seen, _CONDITION)
+    got = store.ask("GET", bucket, key)
+    if got.ok and got.body == BODY:
+        yield Finding(check, OK, "come back as they were put")
+    elif got.ok:
+        seen = f"{len(got.body)} bytes came back of {len(BODY)} that were put"
+        yield Finding(check, MISSING, seen, "what stands between changes objects: find it")
+    else:
+        yield _refused(check, "cannot be read", got, "s3:GetObject", bucket)
+    listed = store.ask("GET", bucket, query={"list-type": "2", "prefix": key})
+    if listed.ok and key.encode() in listed.body:
+        yield Finding(check, OK, "are listed at once")
+    elif listed.ok:
+        seen = "an object that was just put is not listed"
+        yield Finding(check, MISSING, seen, "use a store that lists what it has, at once")
+    else:
+        yield _refused(check, "cannot be listed", listed, "s3:ListBucket", bucket)
+
+
+def _make(store: S3, bucket: str) -> Answer:
+    body = b""
+    if store.region != AWS_DEFAULT_REGION:
+        where = f"<LocationConstraint>{store.region}</LocationConstraint>"
+        body = f"<CreateBucketConfiguration>{where}</CreateBucketConfiguration>".encode()
+    return store.ask("PUT", bucket, body=body)
+
+
+def _command(store: S3, bucket: str) -> str:
+    """What makes a bucket by hand."""
+    text = f"aws s3api create-bucket --bucket {bucket} --endpoint-url {store.endpoint}"
+    if store.region == AWS_DEFAULT_REGION:
+        return text
+    where = f"LocationConstraint={store.region}"
+    return f"{text} --region {store.region} --create-bucket-configuration {where}"
+
+
+def _refused(check: str, what: str, answer: Answer, action: str, bucket: str) -> Finding:
+    hint = _HINTS.get(answer.code)
+    if hint is None and answer.status in (401, 403):
+        on = f"arn:aws:s3:::{bucket}" + ("/*" if "Object" in action else "")
+        hint = f"allow {action} on {on} to this key"
+    if hint is None and not answer.code:
+        hint = "it does not answer as an S3 store does: check s3_endpoint in the profile"
+    return Finding(check, MISSING, f"{what}: {answer.told()}", hint or "see the store's own log")
+
+
+def _unreachable(store: S3, error: requests.RequestException) -> Finding:
+    reason = str(error)
+    hint = next((hint for text, hint in _NETWORK_HINTS if text in reason), "check s3_endpoint")
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    return Finding("object store", MISSING, f"{store.endpoint}: {cause}", hint)
