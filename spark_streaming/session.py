@@ -122,7 +122,6 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.sql.ui.retainedExecutions": "20",
         "spark.sql.streaming.ui.retainedQueries": "2",
         "spark.sql.streaming.ui.retainedProgressUpdates": "20",
-        "spark.local.dir": str(settings.data / "local"),
         "spark.sql.warehouse.dir": (settings.data / "tmp").as_uri(),
         "spark.ui.showConsoleProgress": "false",
         # Prometheus asks the UI's port for the query's own figures; one name for every run.

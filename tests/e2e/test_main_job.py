@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+
+import pytest
 
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -22,6 +25,27 @@ def test_every_table_of_the_store_is_in_trino_with_the_sources_rows(stack: Stack
     assert {"tags", "orders", "order_lines", "invoices", "payments"} <= set(verdicts)
     assert all(row["verdict"] == "equal" for row in verdicts.values())
     assert int(verdicts["movies"]["rows"]) > 100
+
+
+# Service → what it writes once it has started; what comes later may be about other tests' doings.
+STARTED = {
+    "kafka": "Kafka Server started",
+    "connect": "Finished starting connectors and tasks",
+    "silver": "INFO spark_streaming",
+    "trino": "SERVER STARTED",
+}
+
+
+@pytest.mark.parametrize("service", list(STARTED))
+def test_a_start_that_goes_well_warns_of_nothing(stack: Stack, service: str) -> None:
+    log = (stack.home / "run" / service / "stderr.log").read_text()
+    start, reached, _ = log.partition(STARTED[service])
+    assert reached
+    assert [line for line in start.splitlines() if re.search(r"\b(WARN|ERROR)\b", line)] == []
+
+
+def test_new_topics_make_the_producers_of_connect_warn_of_nothing(stack: Stack) -> None:
+    assert "NOT_LEADER_OR_FOLLOWER" not in (stack.home / "run/connect/stderr.log").read_text()
 
 
 def test_an_update_an_insert_and_a_delete_arrive_in_one_transaction(stack: Stack) -> None:
