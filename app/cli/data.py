@@ -8,6 +8,7 @@ import sys
 import typer
 
 from app.cli import contract, quarantine
+from app.cli.needs import require
 from app.cli.preflight import preflight
 from app.cli.printing import FORMAT_OPTION, Format
 from app.errors import HeadwaterError
@@ -93,6 +94,7 @@ def verify(
         allow_quarantined=allow_quarantined,
     )
     try:
+        require("kafka", "s3", *([] if bronze else ["postgres"]))
         code = run(asked)
     except Exception as error:
         from app.cli.main import DEBUG, show
@@ -109,6 +111,7 @@ def watch(
     """Show changes as they arrive, with the time that each hop took."""
     from app.lake.watch import run_watch
 
+    require("kafka", "s3")
     raise typer.Exit(run_watch(table or [], fmt.value) or 0)
 
 
@@ -116,6 +119,7 @@ def resume(table: str = typer.Argument(help="A silver table that is stopped.")) 
     """Try a stopped table again at once, and say what became of it."""
     from app.lake.resume import run_resume
 
+    require("s3", "silver")
     run_resume(table)
 
 
@@ -134,6 +138,7 @@ def rebuild(
     """
     from app.lake.rebuild import run_rebuild
 
+    require("s3", "silver")
     run_rebuild(table, fmt.value)
 
 

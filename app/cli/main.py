@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from typing import NoReturn
@@ -63,6 +64,12 @@ def show(error: Exception, *, debug: bool) -> None:
         return
     from app.settings import SettingsError
 
+    if isinstance(error, OSError) and "S3 error" in str(error):
+        # delta-rs tells it as a tree in colours; the last branch is what happened.
+        last = re.sub(r"\x1b\[\d*m|↳", "", str(error)).strip().splitlines()[-1].strip()
+        error = HeadwaterError(
+            "the object store does not answer", detail=last, hint="see `./headwater status s3`"
+        )
     if isinstance(error, (HeadwaterError, SettingsError)):
         text = str(error).replace("\nhint:", "\n  hint:")
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from app.cli.needs import require
 from app.cli.printing import FORMAT_OPTION, Format, print_rows
 from app.errors import HeadwaterError
 
@@ -33,6 +34,8 @@ def preflight(
             rows.append((one.check, one.status, one.observed, one.remedy))
             standing |= one.status == object_store.MISSING
     try:
+        if settings.embedded_source:
+            require("postgres")
         for finding in look(settings):
             rows.append((finding.check, finding.status, finding.observed, finding.remedy))
             standing |= stands(finding)

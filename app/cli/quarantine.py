@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from app.cli.needs import require
 from app.cli.printing import FORMAT_OPTION, Format, print_object, print_rows
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ def list_entries(
     from app.lake.quarantine import COLUMNS, entries
     from app.settings import load
 
+    require("s3")
     rows, total = entries(load(), table or [], resolved=resolved, limit=limit)
     print_rows(COLUMNS, rows, fmt)
     if total > len(rows):
@@ -44,6 +46,7 @@ def show_entry(
     from app.lake.quarantine import entry_of
     from app.settings import load
 
+    require("s3")
     print_object(entry_of(load(), entry), fmt)
 
 
@@ -78,6 +81,8 @@ def _resolve(
     from app.lake.quarantine import OUTCOME_COLUMNS, resolve
     from app.settings import load
 
+    if what or everything:
+        require("s3", "silver")
     rows = resolve(load(), action, what or [], everything=everything, wait_s=wait)
     print_rows(OUTCOME_COLUMNS, rows, fmt)
     raise typer.Exit(1 if any(row[2] == "open" for row in rows) else 0)

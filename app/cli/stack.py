@@ -210,6 +210,8 @@ def logs(
         for line in found:
             print(line)
     sys.stdout.flush()
+    if lines and not any(offsets.values()):
+        print(f"{service} has written nothing yet", file=sys.stderr)
     while follow:
         for path in paths:
             end = files.size(path)

@@ -110,4 +110,4 @@ def test_up_refuses_within_seconds_and_preflight_shows_the_store_without_a_sourc
         told = fresh.run("preflight", *given, "--format", "json", expect=1)
         rows = {row["check"]: row["status"] for row in json.loads(told.stdout)}
         assert (rows["bucket absent"], rows["bucket lake"]) == ("missing", "ok")
-        assert "cannot reach the source" in told.stderr
+        assert "this stack is not running" in told.stderr

@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from app.cli.checks import tier_arguments
-from app.cli.main import app
+from app.cli.main import app, show
 from app.cli.printing import Format, Steps, print_object, print_rows
 from app.cli.stack import duration
 from app.errors import HeadwaterError
@@ -223,3 +223,44 @@ def test_a_pipe_is_told_now_and_then_what_is_waited_for() -> None:
 )
 def test_uptimes_read_well(seconds: int | None, text: str | None) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "verify",
+        "verify --bronze",
+        "watch",
+        "resume orders",
+        "rebuild orders",
+        "preflight",
+        "quarantine list",
+        "quarantine show hw.public.a/0/1",
+        "quarantine replay orders",
+    ],
+)
+def test_a_verb_that_needs_the_stack_says_at_once_that_it_is_not_running(
+    tmp_path: Path, verb: str
+) -> None:
+    ended = run(*verb.split(), home=tmp_path)
+    assert ended.returncode == (3 if verb.startswith("verify") else 1)
+    assert ended.stderr.startswith("this stack is not running\n")
+    assert "hint: start it: ./headwater up" in ended.stderr
+    assert not ended.stdout
+
+
+def test_a_store_that_is_away_is_told_in_a_line_and_without_colours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = "Kernel error -> Generic S3 error\n \x1b[31m↳\x1b[0m Connection refused (os error 111)\n"
+    show(OSError(tree), debug=False)
+    assert capsys.readouterr().err == (
+        "the object store does not answer\n  detail: Connection refused (os error 111)\n"
+        "  hint: see `./headwater status s3`\n"
+    )
+
+
+def test_a_service_that_has_written_nothing_is_said_to_have(tmp_path: Path) -> None:
+    ended = run("logs", "kafka", home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == "kafka has written nothing yet\n"

@@ -1,0 +1,33 @@
+"""What a verb needs running: told at once, before anybody waits for an answer that cannot come."""
+
+from __future__ import annotations
+
+from app.errors import HeadwaterError
+
+
+def require(*services: str) -> None:
+    """Return if this home's stack was asked to run these services.
+
+    `postgres` and `s3` count only where they are the embedded ones.
+    Raises: HeadwaterError that names those that are not running.
+    """
+    from app.launcher.state import Home
+    from app.settings import load
+
+    settings = load()
+    home = Home(settings.home)
+    running = home.wanted().services if home.is_supervised() else []
+    own = {"postgres": settings.embedded_source, "s3": settings.embedded_s3}
+    missing = [name for name in services if own.get(name, True) and name not in running]
+    if not missing:
+        return
+    if not running:
+        raise HeadwaterError(
+            "this stack is not running",
+            detail=f"its home is {settings.home}",
+            hint="start it: ./headwater up (another home: HEADWATER_HOME=FOLDER)",
+        )
+    only = " ".join(missing)
+    raise HeadwaterError(
+        f"this stack runs without {', '.join(missing)}", hint=f"./headwater up --only {only}"
+    )
