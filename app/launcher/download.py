@@ -94,11 +94,16 @@ class Download:
                 break
             pause_s = min(self.backoff_s * 2 ** (failures - 1), BACKOFF_S_MAX)
             self.cancelled.wait(max(pause_s, min(observed.after_s, BACKOFF_S_MAX)))
+        hint = (
+            "is the network there? a proxy is taken from HTTPS_PROXY or Maven's settings.xml, "
+            f"a mirror from {MIRROR_VARIABLE} or settings.xml; what was downloaded is kept"
+        )
+        if "CERTIFICATE_VERIFY_FAILED" in str(observed):
+            hint = "name the file with your network's certificates: REQUESTS_CA_BUNDLE=FILE"
         raise HeadwaterError(
             f"cannot fetch {self.file.coordinate}",
             detail=f"{self._address()}: {observed}",
-            hint="is the network there? a proxy is taken from HTTPS_PROXY or Maven's settings.xml, "
-            f"a mirror from {MIRROR_VARIABLE} or settings.xml; what was downloaded is kept",
+            hint=hint,
         ) from observed
 
     def _try(self) -> None:
