@@ -14,6 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from app.launcher.certificates import VARIABLES, certificates
+
 FREE_BYTES_MIN = 2_500_000_000  # the packages unpack to 1.4 GB, and pip keeps copies meanwhile
 INSTALL_TIMEOUT_S = 1_800
 NOTE_EVERY_S = 15.0
@@ -82,7 +86,11 @@ def _pip(venv: Path, lock: Path, kind: str) -> None:
     with open(log, "w") as output:
         # A group of its own, so that Ctrl-C reaches us first and we end it in order.
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(),
         )
         try:
             _await(process, started, log)
@@ -97,6 +105,13 @@ def _pip(venv: Path, lock: Path, kind: str) -> None:
             "  hint: is the package index reachable? pip's own settings and proxies are honoured"
         )
     print(f"installed in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _environment() -> dict[str, str]:
+    """The user's, and the machine's certificates where none are named: a certificate that stands in
+    pip's own settings counts all the same, before these."""
+    found = certificates()
+    return dict(os.environ) if found is True else {**os.environ, VARIABLES[0]: str(found)}
 
 
 def _await(process: subprocess.Popen[bytes], started: float, log: Path) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 import requests
 import urllib3
 
+from app.launcher.certificates import certificates
 from app.launcher.errors import HeadwaterError
 from app.launcher.lock import LockedFile
-from app.launcher.repository import MIRROR_VARIABLE, Repository, certificates
+from app.launcher.repository import MIRROR_VARIABLE, Repository
 
 CONNECT_TIMEOUT_S = 15
 READ_TIMEOUT_S = 60  # without a single byte

@@ -2,14 +2,13 @@
 
 In this order: `HEADWATER_MAVEN_MIRROR` (a URL, `file://` too), a `<mirror>` of `central` or `*`
 in the user's Maven `settings.xml`, the registry that the `jgo` library knows. The addresses are
-never written into this repository. The way there: the proxy of the environment, else that of
-`settings.xml`; certificates as the machine knows them.
+never written into this repository. The way there is the proxy of the environment, else that of
+`settings.xml`.
 """
 
 from __future__ import annotations
 
 import os
-import ssl
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,8 +18,6 @@ from xml.etree import ElementTree
 from app.launcher.errors import HeadwaterError
 
 MIRROR_VARIABLE = "HEADWATER_MAVEN_MIRROR"
-# Where distributions keep the certificates that the machine's owner trusts.
-SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
 @dataclass(frozen=True)
@@ -68,19 +65,6 @@ def find_repository(settings_xml: Path | None = None) -> Repository:
 
         found = Repository(MAVEN_CENTRAL_URL)
     return found if root is None else replace(found, proxies=_proxies_of(root, found.url))
-
-
-def certificates() -> str | bool:
-    """What servers' certificates are checked by: as curl, the bundle of the user or of the machine.
-
-    Returns: for `requests`: a file, or True where `requests` finds the right one by itself. Its own
-    bundle does not have the authority of a company whose proxy opens the connections.
-    """
-    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
-        return True
-    of_python = ssl.get_default_verify_paths()
-    candidates = (os.environ.get("SSL_CERT_FILE"), of_python.cafile, *SYSTEM_BUNDLES)
-    return next((path for path in candidates if path and Path(path).is_file()), True)
 
 
 def local_maven_folder() -> Path:

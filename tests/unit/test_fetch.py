@@ -14,10 +14,11 @@ import pytest
 
 from app.errors import HeadwaterError
 from app.launcher.cache import file_path
+from app.launcher.certificates import certificates
 from app.launcher.fetch import Fetcher
 from app.launcher.lock import LockedFile
 from app.launcher.progress import Lines
-from app.launcher.repository import Repository, certificates, find_repository
+from app.launcher.repository import Repository, find_repository
 from tests.support.maven import Registry, locked
 from tests.support.waiting import until
 
