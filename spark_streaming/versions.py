@@ -7,7 +7,7 @@ version come before all of the new one. Where the border lies is told, in this o
 3. the log position: the catalog still had the old version at `valid_after_lsn`;
 4. between the two, the transaction: one that began to write before the change's did is older.
    (A transaction that wrote to other tables first, and to this one after the change, is taken
-   for older. Only types without a trace in the events, as float4 to float8, depend on it.)
+   for older. Only types without a trace in the events, as float4[] to float8[], depend on it.)
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import orjson
 
 from spark_streaming.contract import Contract
 from spark_streaming.events import RawEvent
+from spark_streaming.pgtext import array_items
 from spark_streaming.position import parse_sequence
 from spark_streaming.types import Column
 
 Document = Mapping[str, Any]
 _XID_BITS = 32
+_SPECIAL_FLOATS = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
 @dataclass(frozen=True)
@@ -252,20 +254,35 @@ class _Upgrade:
 
 
 def _needs_form(old: Column, new: Column) -> bool:
-    return old.kind != new.kind and (
-        (old.kind, new.kind) == ("float32", "float64")
-        or new.kind in ("decimal", "text", "text_as_is")
-    )
+    if old.kind == new.kind == "array":
+        return (old.element, new.element) == ("float32", "float64")
+    return old.kind != new.kind and new.kind in ("decimal", "text", "text_as_is")
 
 
 def _in_form(old: Column, new: Column, value: Any) -> Any:
     """A value as the newer type's events have it; what the cast of the rows makes of it."""
-    if (old.kind, new.kind) == ("float32", "float64"):
-        if isinstance(value, (int, float)):
-            return struct.unpack("<f", struct.pack("<f", value))[0]
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    if old.kind == "array":
+        return _doubles(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return value
+
+
+def _doubles(value: Any) -> Any:
+    """A real[] as the double precision[] that its cast gives. (A real comes so by itself.)"""
+    try:
+        items = array_items(value) if isinstance(value, str) else None
+    except ValueError:
+        return value  # of several dimensions: refused when it is converted
+    if items is None:
+        return value
+    return [
+        item if item is None or item in _SPECIAL_FLOATS else _single(float(item)) for item in items
+    ]
+
+
+def _single(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def key_changed(contract: Contract) -> bool:

@@ -242,7 +242,7 @@ class EvolvingSource:
         self.events.append(RawEvent(self.topic, 0, len(self.events), 0, message_key, value, []))
 
     def _image(self, row: Row) -> dict[str, Any]:
-        return {c.name: _in_json(c.kind, row[c.attnum or 0]) for c in self.columns}
+        return {c.name: row[c.attnum or 0] for c in self.columns}
 
     def _value(self, kind: str) -> Any:
         self.next_value += 1
@@ -286,14 +286,3 @@ class ModelCatalog(ContractStore):
 
 def _single(value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
-
-
-def _in_json(kind: str, value: Any) -> Any:
-    """A value as the connector writes it: a float4 as its shortest text."""
-    if kind == "float32" and value is not None:
-        return next(
-            short
-            for digits in range(1, 10)
-            if _single(short := float(f"{value:.{digits}g}")) == value
-        )
-    return value

@@ -87,12 +87,29 @@ def test_a_value_that_fits_no_older_type_is_behind_the_border() -> None:
 
 
 def test_an_old_events_row_reads_as_the_cast_of_the_table_made_it() -> None:
-    late = event("c", lsn=90, key={"id": 1}, after={"id": 1, "size": 0.1}, txId=40)
-    new = event("c", lsn=300, key={"id": 2}, after={"id": 2, "size": 0.1}, txId=60)
-    decoded = decode([late, new], WIDER, HighWater())
+    narrow = replace(SIZE, pg_type="real[]", kind="array", element="float32")
+    wide = replace(narrow, pg_type="double precision[]", element="float64")
+    newer = followed(replace(FILMS, columns=(ID, narrow)), replace(FILMS, columns=(ID, wide)))
+    newer = replace(newer, valid_after_lsn=100, valid_from_lsn=200, xid=50)
+    sizes = "{0.1,NULL,NaN}"
+    late = event("c", lsn=90, key={"id": 1}, after={"id": 1, "size": sizes}, txId=40)
+    new = event("c", lsn=300, key={"id": 2}, after={"id": 2, "size": "{0.1}"}, txId=60)
+    decoded = decode([late, new], newer, HighWater())
     assert decoded.rejects == []
     # What Postgres has for 0.1::real::double precision, and for 0.1::double precision.
-    assert decoded.changes.images["size"].to_pylist() == [0.10000000149011612, 0.1]
+    [[first, none, nan], [double]] = decoded.changes.images["size"].to_pylist()
+    assert (first, none, nan != nan, double) == (0.10000000149011612, None, True, 0.1)
+
+
+def test_a_real_reads_right_whichever_version_its_event_is_taken_for() -> None:
+    exact = 0.10000000149011612  # as the connector sends 0.1::real
+    events = [
+        event("c", lsn=lsn, key={"id": lsn}, after={"id": lsn, "size": exact}, txId=45)
+        for lsn in (90, 150, 300)
+    ]
+    assert decode(events, WIDER, HighWater()).changes.images["size"].to_pylist() == [exact] * 3
+    narrow = decode(events, FILMS, HighWater()).changes.images["size"]
+    assert narrow.cast("double").to_pylist() == [exact] * 3
 
 
 def test_an_old_events_columns_and_key_get_their_newer_names() -> None:

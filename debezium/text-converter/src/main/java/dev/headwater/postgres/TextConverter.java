@@ -14,6 +14,9 @@ import org.apache.kafka.connect.data.SchemaBuilder;
  * else is not in {@link #CARRIED_EXACTLY} arrive as {@code column::text} would print them under
  * TimeZone UTC, DateStyle ISO, IntervalStyle postgres; bytea in base64. An unchanged TOAST value
  * becomes Debezium's own placeholder, which Debezium itself forgets for bytea: it would send NULL.
+ *
+ * <p>A real arrives as the double that a cast of it gives, not by its shortest digits: a column that
+ * is widened to double precision later then reads right, whichever of the two wrote the event.
  */
 public final class TextConverter implements CustomConverter<SchemaBuilder, RelationalColumn> {
 
@@ -30,7 +33,6 @@ public final class TextConverter implements CustomConverter<SchemaBuilder, Relat
           25, // text
           26, // oid
           114, // json
-          700, // real
           701, // double precision
           790, // money
           1042, // character
@@ -40,6 +42,8 @@ public final class TextConverter implements CustomConverter<SchemaBuilder, Relat
           1700, // numeric
           2950, // uuid
           3802); // jsonb
+
+  private static final int REAL = 700;
 
   @Override
   public void configure(Properties settings) {
@@ -55,6 +59,11 @@ public final class TextConverter implements CustomConverter<SchemaBuilder, Relat
     }
     String where = column.dataCollection() + "." + column.name() + " " + column.typeExpression();
     Object declaredDefault = column.hasDefaultValue() ? column.defaultValue() : null;
+    if (column.nativeType() == REAL) {
+      registration.register(
+          SchemaBuilder.float64().optional(), value -> RealNumber.of(value, where));
+      return;
+    }
     registration.register(
         SchemaBuilder.string().optional(), value -> PostgresText.of(value, declaredDefault, where));
   }
