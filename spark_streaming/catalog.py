@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -16,12 +17,18 @@ INTERNAL_SCHEMA = "headwater"
 
 _IDENTITIES = {"d": "default", "f": "full", "i": "index", "n": "nothing"}
 
-# Defaults are read as text, so the forms must not depend on the role's or database's settings.
-_TEXT_FORMS = """
-select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),
-       set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true),
-       set_config('extra_float_digits', '1', true)
-"""
+# Types and defaults are read as text: the forms must not depend on the role's or database's settings.
+TEXT_FORMS = {
+    "search_path": "pg_catalog, pg_temp",
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+_SET_FORMS = (
+    "select set_config(name, value, true) from unnest(%s::text[], %s::text[]) f (name, value)"
+)
 
 _TABLES = """
 select n.nspname, c.relname
@@ -47,7 +54,8 @@ with recursive base (attnum, type, modifier) as (
            case when b.modifier >= 0 then b.modifier else t.typtypmod end
     from base b join pg_type t on t.oid = b.type where t.typtype = 'd'
 )
-select a.attname as name, format_type(a.atttypid, a.atttypmod) as pg_type,
+select a.attname as name,
+       regexp_replace(format_type(a.atttypid, a.atttypmod), '^public[.]', '') as pg_type,
        not a.attnotnull as nullable, a.attgenerated <> '' as generated,
        a.attstorage <> 'p' as toastable, a.attndims as dimensions, b.modifier,
        -- A partitioned table's older rows are in its parts, and so is what they have here.
@@ -95,6 +103,38 @@ order by k.place
 """
 
 
+# Definitions as the source's own event trigger noted them (see debezium/sql/definitions.sql).
+_NOTES_ARE_THERE = """
+select coalesce(has_table_privilege(to_regclass('headwater.definitions'), 'select'), false)
+"""
+_NOTED = """
+select lsn, xid, oid::bigint, identity, columns, key from headwater.definitions
+where schema_name = %(schema)s and table_name = %(table)s and lsn > %(after)s
+order by lsn, id
+"""
+_NOTED_UP_TO = """
+select coalesce(max(lsn), 0) from headwater.definitions
+where schema_name = %(schema)s and table_name = %(table)s
+"""
+
+
+def describing(table: str, identity: str) -> tuple[str, str]:
+    """The queries of a table's columns and of its key, for the source's own event trigger.
+
+    Args:
+        table, identity: SQL expressions for its oid and its `relreplident`.
+    """
+    columns = _COLUMNS.replace("%(oid)s", table)
+    key = _KEY.replace("%(oid)s", table).replace("%(identity)s", identity)
+    return columns.strip(), key.strip()
+
+
+def notes_are_there(conn: psycopg.Connection[Any]) -> bool:
+    """Whether the source notes each definition of a table, and this role may read the notes."""
+    [(there,)] = _plain(conn.execute(_NOTES_ARE_THERE))
+    return bool(there)
+
+
 def list_tables(conn: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     """The source's ordinary and partitioned tables as (schema, table), sorted.
 
@@ -116,7 +156,7 @@ def read_contract(
     Raises: psycopg.Error when the catalog cannot be read.
     """
     with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_TEXT_FORMS)
+        cursor.execute(_SET_FORMS, [list(TEXT_FORMS), list(TEXT_FORMS.values())])
         found = cursor.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
         if found is None:
             named = _named_in_topic(conn, schema, table)
@@ -129,21 +169,54 @@ def read_contract(
         described = cursor.execute(_COLUMNS, {"oid": found["oid"]}).fetchall()
         key = cursor.execute(_KEY, {"oid": found["oid"], "identity": found["identity"]}).fetchall()
         newest = cursor.execute(_XID, {"oid": found["oid"]}).fetchone()
-    left_out = tuple(row["name"] for row in described if row["generated"])
+        noted = None
+        if notes_are_there(conn):
+            [(noted,)] = _plain(conn.execute(_NOTED_UP_TO, {"schema": schema, "table": table}))
+    contract = _contract((schema, table), found, described, [row["attname"] for row in key])
+    return replace(
+        contract, version=version, xid=newest["xid"] if newest else None, noted_lsn=noted
+    )
+
+
+def noted_contracts(
+    conn: psycopg.Connection[Any], schema: str, table: str, after_lsn: int
+) -> list[Contract]:
+    """Each definition that a table got behind a log position, as the source noted it, in order.
+
+    Each tells where in the log it begins (`begins_at_lsn`): exactly, for the note was made while
+    nobody else had the table. Empty where the source notes nothing.
+    """
+    if not notes_are_there(conn):
+        return []
+    with conn.cursor(row_factory=dict_row) as cursor:
+        asked = {"schema": schema, "table": table, "after": after_lsn}
+        rows = cursor.execute(_NOTED, asked).fetchall()
+    return [
+        replace(
+            _contract((schema, table), row, row["columns"], row["key"]),
+            xid=row["xid"],
+            begins_at_lsn=row["lsn"],
+            noted_lsn=row["lsn"],
+        )
+        for row in rows
+    ]
+
+
+def _contract(
+    names: tuple[str, str], found: dict[str, Any], described: list[dict[str, Any]], key: list[str]
+) -> Contract:
     carried = [row for row in described if not row["generated"]]
-    names = silver_columns(row["name"] for row in carried)
-    columns = tuple(_column(row, name) for row, name in zip(carried, names, strict=True))
-    in_silver = {column.source_name: column.name for column in columns}
+    in_silver = silver_columns(row["name"] for row in carried)
+    columns = tuple(_column(row, name) for row, name in zip(carried, in_silver, strict=True))
+    by_source = {column.source_name: column.name for column in columns}
     return Contract(
-        schema=schema,
-        table=table,
+        schema=names[0],
+        table=names[1],
         columns=columns,
-        key=tuple(in_silver[row["attname"]] for row in key),
+        key=tuple(by_source[name] for name in key),
         replica_identity=_IDENTITIES[found["identity"]],
-        version=version,
-        left_out=left_out,
+        left_out=tuple(row["name"] for row in described if row["generated"]),
         oid=found["oid"],
-        xid=newest["xid"] if newest else None,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from spark_streaming.catalog import notes_are_there
 from spark_streaming.contract_store import CatalogUnreachableError
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,17 @@ select n.nspname::text, c.relname::text, md5(concat_ws('|', c.oid, c.relrepliden
    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
   (select string_agg(concat_ws(',', i.indexrelid, i.indkey, i.indisprimary, i.indisreplident,
                                i.indisvalid, i.indimmediate), ';' order by i.indexrelid)
-   from pg_index i where i.indrelid = c.oid and i.indisunique)))
+   from pg_index i where i.indrelid = c.oid and i.indisunique){noted}))
 from unnest(%(schemas)s::text[], %(tables)s::text[]) as w (schema, name)
 join pg_namespace n on n.nspname = w.schema
 join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
 """
+# So that a shape that came and went again is seen, too.
+_AND_NOTED = """,
+  (select max(d.id) from headwater.definitions d
+   where d.schema_name = n.nspname and d.table_name = c.relname)"""
+_PLAIN_STAMPS = _STAMPS.format(noted="")
+_NOTED_STAMPS = _STAMPS.format(noted=_AND_NOTED)
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class CatalogWatch:
         self._connection: psycopg.Connection[Any] | None = None
         self._failed_at = -RETRY_S
         self._failure = ""
+        self._stamps = _PLAIN_STAMPS
         self._lock = threading.Lock()
 
     def look(self, tables: Iterable[Table]) -> Look:
@@ -113,11 +121,12 @@ class CatalogWatch:
                 application_name="headwater silver",
             )
             self._connection.execute(_SETTINGS, [str(STATEMENT_TIMEOUT_MS)])
+            self._stamps = _NOTED_STAMPS if notes_are_there(self._connection) else _PLAIN_STAMPS
         connection = self._connection
         with connection.pipeline():
             # Three statements, each with what is committed at its own time.
             before = connection.execute(_BEFORE)
-            stamps = connection.execute(_STAMPS, _named(wanted))
+            stamps = connection.execute(self._stamps, _named(wanted))
             after = connection.execute(_AFTER)
         return Look(
             _number(before),
@@ -139,7 +148,7 @@ def _number(cursor: psycopg.Cursor[Any]) -> int:
 
 def table_stamps(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> dict[Table, str]:
     """A digest of each of these tables that there is; another one where its shape changed."""
-    return _by_table(connection.execute(_STAMPS, _named(tables)))
+    return _by_table(connection.execute(_PLAIN_STAMPS, _named(tables)))
 
 
 def _named(tables: Iterable[Table]) -> dict[str, list[str]]:

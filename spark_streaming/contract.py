@@ -17,6 +17,8 @@ METADATA_FIELDS = (
     pa.field("_committed_at", pa.timestamp("us", "UTC")),
     pa.field("_merged_at", pa.timestamp("us", "UTC")),
 )
+# What a contract says of when it holds, and not of what the table is.
+_WHEN = ("version", "valid_after_lsn", "valid_from_lsn", "begins_at_lsn", "noted_lsn", "xid")
 
 
 class ContractError(ValueError):
@@ -39,6 +41,9 @@ class Contract:
         valid_after_lsn: at this LSN the version before held still.
         valid_from_lsn: at this LSN, at the latest, this version held. Events between the two tell
             by their columns, else by their transaction (see `versions`).
+        begins_at_lsn: where in the log this version begins, exactly; None: between the two above.
+        noted_lsn: the newest definition of the table that the source had noted when this was
+            read; None: it notes none.
         xid: the transaction that made the table so, as far as the catalog tells.
         earlier: the versions before, oldest first, for events from before this one; not part of
             what the contract is.
@@ -54,6 +59,8 @@ class Contract:
     oid: int | None = None
     valid_after_lsn: int = 0
     valid_from_lsn: int = 0
+    begins_at_lsn: int | None = None
+    noted_lsn: int | None = None
     xid: int | None = None
     earlier: tuple[Contract, ...] = field(default=(), compare=False, repr=False)
 
@@ -105,7 +112,7 @@ class Contract:
     def fingerprint(self) -> str:
         """16 hex digits that change with anything but the version and when it holds."""
         described = self._described()
-        for name in ("version", "valid_after_lsn", "valid_from_lsn", "xid"):
+        for name in _WHEN:
             described[name] = 0
         for column in described["columns"]:
             # A default that is set later changes no row.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote, unquote
 
 import psycopg
 import pyarrow.fs as pa_fs
 
-from spark_streaming.catalog import read_contract
+from spark_streaming.catalog import noted_contracts, read_contract
 from spark_streaming.contract import Contract
 from spark_streaming.evolution import EARLIER_MAX, followed
 from spark_streaming.lake import Lake
@@ -87,20 +89,30 @@ class ContractStore:
 
     def in_source(self, schema: str, table: str) -> Contract | None:
         """The table as the source's catalog has it now. Raises: CatalogUnreachableError."""
-        with contextlib.ExitStack() as stack:
-            try:
-                connection = stack.enter_context(
-                    psycopg.connect(
-                        self._dsn, connect_timeout=CONNECT_TIMEOUT_S, application_name="headwater"
-                    )
-                )
-                return read_contract(connection, schema, table)
-            except psycopg.Error as error:
-                raise CatalogUnreachableError(
-                    f"the contract of {schema}.{table} could not be read from the source\n"
-                    f"  detail: {type(error).__name__}: {str(error).strip()}\n"
-                    "  hint: HEADWATER_CAPTURE_DSN must reach the source; `headwater status postgres`"
-                ) from error
+        with self._source(schema, table) as connection:
+            return read_contract(connection, schema, table)
+
+    def noted(self, schema: str, table: str, after_lsn: int) -> list[Contract]:
+        """What the table was like behind a log position, definition by definition.
+
+        Empty where the source notes none. Raises: CatalogUnreachableError.
+        """
+        with self._source(schema, table) as connection:
+            return noted_contracts(connection, schema, table, after_lsn)
+
+    @contextlib.contextmanager
+    def _source(self, schema: str, table: str) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with psycopg.connect(
+                self._dsn, connect_timeout=CONNECT_TIMEOUT_S, application_name="headwater"
+            ) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise CatalogUnreachableError(
+                f"the contract of {schema}.{table} could not be read from the source\n"
+                f"  detail: {type(error).__name__}: {str(error).strip()}\n"
+                "  hint: HEADWATER_CAPTURE_DSN must reach the source; `headwater status postgres`"
+            ) from error
 
 
 def _folder(schema: str, table: str) -> str:

@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import orjson
@@ -25,7 +24,7 @@ from spark_streaming.catalog_watch import CatalogWatch, Look
 from spark_streaming.contract import Contract
 from spark_streaming.contract_files import ContractFileError, Evolution
 from spark_streaming.contract_store import ContractStore
-from spark_streaming.engines.protocol import Commit
+from spark_streaming.definitions import Pending, mended, queue, since_first
 from spark_streaming.events import Decoded, RawEvent, Reject
 from spark_streaming.evolution import (
     EVOLVE,
@@ -47,7 +46,7 @@ from spark_streaming.schema_changes import (
     SchemaChanges,
 )
 from spark_streaming.stopped import stop_table
-from spark_streaming.versions import Boundary, place_of, split_at
+from spark_streaming.versions import place_of, split_at
 
 if TYPE_CHECKING:
     from spark_streaming.topics import Topic
@@ -68,18 +67,6 @@ def default_policies(schema: str, table: str) -> Evolution:
     """No contract file says anything."""
     del schema, table
     return Evolution()
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A newer contract of a table that its stream has not reached, or that its policy holds back.
-
-    `boundary`: None: all events are of it (the table is new).
-    """
-
-    contract: Contract
-    changes: tuple[SchemaChange, ...]
-    boundary: Boundary | None
 
 
 @dataclass(frozen=True)
@@ -105,28 +92,6 @@ class ContractChanged(Exception):
 def is_truncate(event: RawEvent) -> bool:
     """Whether an event is a TRUNCATE; quicker than to read it."""
     return event.value is not None and _TRUNCATE.search(event.value) is not None
-
-
-def before(commit: Commit, version: int) -> Commit:
-    """The identity of the merge that ends before a table follows a version of its contract."""
-    return Commit(f"{commit.app_id}:before_version_{version}", commit.version)
-
-
-def unmerged(topic: Topic, events: list[RawEvent], commit: Commit) -> list[RawEvent]:
-    """The events without those that this very batch merged before its table followed a change.
-
-    A batch that was cut behind that merge comes again when the table has followed.
-    """
-    contract, silver = topic.contract, topic.silver
-    if contract is None or silver is None or not contract.earlier:
-        return events
-    chain = (*contract.earlier, contract)
-    for older, newer in pairwise(chain):
-        with silver.lock:
-            merged = silver.has_commit(before(commit, newer.version))
-        if merged:
-            _, events = split_at(events, Boundary.between(older, newer))
-    return events
 
 
 class Evolver:
@@ -173,6 +138,7 @@ class Evolver:
         assert contract is not None
         for _ in range(READS_MAX):
             found = self._contracts.in_source(*topic.source)
+            noted = self._noted(topic, found)
             again = self._watch.look([topic.source])
             if again.stamps.get(topic.source) == seen.stamps.get(topic.source):
                 break
@@ -189,22 +155,47 @@ class Evolver:
         while topic.pendings and topic.pendings[-1].contract.refusal:
             # Nobody can follow that one: what mends it takes its place.
             after = topic.pendings.pop().contract.valid_after_lsn
-        last = topic.pendings[-1].contract if topic.pendings else contract
-        newer = followed(last, found)
-        if newer is last:
-            return
-        if topic.pendings and self.how(topic) is None and followed(contract, found) is contract:
+        queue(topic.pendings, contract, [*mended(noted, found), found], after, again.by_lsn)
+        if followed(contract, found) is contract and self._holds_back(topic):
             log.info("table %s is as it was before again", topic.silver_name)
             topic.pendings.clear()
-            return
-        newer = replace(newer, valid_after_lsn=after, valid_from_lsn=again.by_lsn, xid=found.xid)
-        changes = tuple(changes_between(last, found))
-        topic.pendings.append(Pending(newer, changes, Boundary.between(last, newer)))
+
+    def _noted(self, topic: Topic, found: Contract | None) -> list[Contract]:
+        """The definitions that the table got since the newest that is known here."""
+        last = topic.contract
+        for pending in topic.pendings:
+            last = last if pending.contract.refusal else pending.contract
+        since = topic.unchanged_at or None  # the source notes them since then only, perhaps
+        if last is not None and last.noted_lsn is not None:
+            since = last.noted_lsn
+        if found is None or found.noted_lsn is None or since is None or found.noted_lsn <= since:
+            return []
+        return self._contracts.noted(found.schema, found.table, since)
+
+    def _holds_back(self, topic: Topic) -> bool:
+        """Whether any change that is pending is not to be followed."""
+        return any(
+            pending.contract.refusal or self._policy(topic, pending) not in (EVOLVE, NEW_VERSION)
+            for pending in topic.pendings
+        )
 
     def before_first(self, topic: Topic) -> None:
         """Note what the catalog shows before a table's first contract is read from it."""
         seen = self._watch.look([topic.source])
         topic.stamp, topic.unchanged_at = seen.stamps.get(topic.source), seen.after_lsn
+
+    def beginning(self, topic: Topic, found: Contract, events: list[RawEvent]) -> Contract:
+        """The contract that a new table's first events are of; what it became is pending then.
+
+        `found` itself where the source notes no definitions, or the events tell no position.
+        """
+        if not found.noted_lsn:
+            return found
+        noted = self._contracts.noted(found.schema, found.table, 0)
+        first, *later = since_first(noted, found, events)
+        first, at = followed(None, first), topic.unchanged_at
+        queue(topic.pendings, first, later, at, at)
+        return first
 
     def first(self, topic: Topic, found: Contract) -> bool:
         """Whether a table that was never seen may be taken up; else it is pending."""
@@ -254,6 +245,8 @@ class Evolver:
         """
         pending = topic.pending
         if pending is None or pending.boundary is None:
+            return False
+        if pending.boundary.begins_at_lsn is not None:
             return False
         if not any(c.kind in ("widen_type", "incompatible_change") for c in pending.changes):
             return False

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 from spark_streaming.engines.protocol import Commit, MergeResult
 from spark_streaming.envelope import HighWater, decode
 from spark_streaming.events import RawEvent, Reject
-from spark_streaming.evolver import ContractChanged, before, unmerged
+from spark_streaming.evolver import ContractChanged
 from spark_streaming.gate import Gate
 from spark_streaming.ledger_rows import newest
 from spark_streaming.part import Part
 from spark_streaming.topics import Topic, Topics
+from spark_streaming.versions import Boundary, split_at
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -109,3 +111,25 @@ class Preparation:
         if part.failure is not None:
             raise part.failure
         self._gate.put_aside([part], None)
+
+
+def before(commit: Commit, version: int) -> Commit:
+    """The identity of the merge that ends before a table follows a version of its contract."""
+    return Commit(f"{commit.app_id}:before_version_{version}", commit.version)
+
+
+def unmerged(topic: Topic, events: list[RawEvent], commit: Commit) -> list[RawEvent]:
+    """The events without those that this very batch merged before its table followed a change.
+
+    A batch that was cut behind that merge comes again when the table has followed.
+    """
+    contract, silver = topic.contract, topic.silver
+    if contract is None or silver is None or not contract.earlier:
+        return events
+    chain = (*contract.earlier, contract)
+    for older, newer in pairwise(chain):
+        with silver.lock:
+            merged = silver.has_commit(before(commit, newer.version))
+        if merged:
+            _, events = split_at(events, Boundary.between(older, newer))
+    return events

@@ -16,9 +16,10 @@ from deltalake.exceptions import TableNotFoundError
 from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract import Contract
 from spark_streaming.contract_store import CatalogUnreachableError, ContractStore
+from spark_streaming.definitions import Pending
 from spark_streaming.events import RawEvent
 from spark_streaming.evolution import NEW_VERSION
-from spark_streaming.evolver import Evolver, Pending
+from spark_streaming.evolver import Evolver
 from spark_streaming.held import Holds
 from spark_streaming.lake import Lake
 from spark_streaming.naming import parse_topic, silver_table
@@ -267,8 +268,11 @@ class Topics:
         topic.differences = frozenset() if changed else topic.differences | found
         return changed
 
-    def refresh(self, topic: Topic) -> bool:
-        """Look at the source's catalog again. Returns: it is known now that something changed."""
+    def refresh(self, topic: Topic, events: list[RawEvent] | None = None) -> bool:
+        """Look at the source's catalog again. Returns: it is known now that something changed.
+
+        events: the first of a table that was never seen.
+        """
         topic.checked_at = time.monotonic()
         if topic.contract is not None and not topic.refusal:
             before = len(topic.pendings)
@@ -289,6 +293,7 @@ class Topics:
             topic.refusal = None
             if not self.evolver.first(topic, found):
                 return True
+            found = self.evolver.beginning(topic, found, events or [])
         self._adopt(topic, found)
         return True
 
@@ -297,7 +302,7 @@ class Topics:
         topic = Topic(name, schema, table, high_water=self._merged.of_topic(name))
         kept = None if topic.internal else self._contracts.latest(schema, table)
         if kept is None or kept.refusal:
-            self.refresh(topic)
+            self.refresh(topic, events)
         else:
             self._adopt(topic, kept, known=True)
             topic.unchanged_at = 0

@@ -1,7 +1,9 @@
 """Which version of a contract an event was written under, and old events in the newest's terms.
 
 Postgres changes a table under a lock that nobody else has, so in the stream all events of the old
-version come before all of the new one. Where the border lies is told, in this order, by
+version come before all of the new one. Where the source notes its definitions (an event trigger of
+Headwater's), the border is an exact log position for all that is streamed. Else, and for rows that
+a snapshot read, it is told, in this order, by
 1. the log position: the catalog had the new version at `valid_from_lsn`;
 2. the columns that an event has, where the two versions differ in them: exactly;
 3. the log position: the catalog still had the old version at `valid_after_lsn`;
@@ -29,6 +31,7 @@ from spark_streaming.types import Column
 
 Document = Mapping[str, Any]
 _XID_BITS = 32
+_STREAMED = frozenset("cudt")  # operations that come from the log, where it has them
 _SPECIAL_FLOATS = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
@@ -41,6 +44,7 @@ class Boundary:
         older_key: those of the older version's message keys; empty where it has no key.
         after_lsn, by_lsn, xid: see the module.
         type_xid: the transaction that gave a column another type; None: no column has one.
+        begins_at_lsn: the first log position of the newer version, where that is known.
         known: partition -> an offset that is behind the border: its value fits no older type.
     """
 
@@ -52,6 +56,7 @@ class Boundary:
     by_lsn: int
     xid: int | None
     type_xid: int | None
+    begins_at_lsn: int | None = None
     known: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -66,6 +71,7 @@ class Boundary:
             newer.valid_from_lsn,
             newer.xid,
             _type_xid(older, newer),
+            newer.begins_at_lsn,
         )
 
     def is_passed(self, document: Document, key: Mapping[str, Any] | None = None) -> bool:
@@ -77,6 +83,8 @@ class Boundary:
             return True
         image = document.get("after") or document.get("before")
         lsn, xid = place_of(document)
+        if lsn is not None and self.begins_at_lsn is not None and document.get("op") in _STREAMED:
+            return lsn >= self.begins_at_lsn
         if lsn is not None and lsn > self.by_lsn:
             return True  # also where a later change brought the older names back
         if self.older != self.newer and isinstance(image, dict):
@@ -129,17 +137,26 @@ def place_of(document: Document) -> tuple[int | None, int | None]:
 def split_at(events: list[RawEvent], boundary: Boundary) -> tuple[list[RawEvent], list[RawEvent]]:
     """One topic's events before and behind a border.
 
-    Within a partition nothing is before the border once it was passed. What is no JSON, or no
-    row's event, goes with the event before it.
+    Within a partition nothing is before the border once it was passed; but a snapshot's rows may
+    be ahead of the log, and where that has exact positions they stand for themselves. What is no
+    JSON, or no row's event, goes with the event before it.
     """
     older: list[RawEvent] = []
     newer: list[RawEvent] = []
     passed: set[int] = set()
     for event in sorted(events, key=lambda event: (event.partition, event.offset)):
+        side = newer if event.partition in passed else older
         if event.partition not in passed and _passes(event, boundary):
-            passed.add(event.partition)
-        (newer if event.partition in passed else older).append(event)
+            side = newer
+            if boundary.begins_at_lsn is None or not _is_snapshot_row(event):
+                passed.add(event.partition)
+        side.append(event)
     return older, newer
+
+
+def _is_snapshot_row(event: RawEvent) -> bool:
+    document = orjson.loads(event.value or b"{}")  # it was read before
+    return bool(document.get("op") == "r")
 
 
 def _passes(event: RawEvent, boundary: Boundary) -> bool:

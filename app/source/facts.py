@@ -9,6 +9,7 @@ import psycopg
 
 from app.errors import HeadwaterError
 from app.source.database import Address, Connection, address_of, connect
+from app.source.definitions import Notes, read_notes
 from app.source.tables import OWN_SCHEMA, Names, SourceTable, source_tables
 from app.source.tls import tls_problem
 
@@ -73,6 +74,7 @@ class Facts:
     slot: Slot | None
     tables: tuple[SourceTable, ...]
     tls_problem: str = ""
+    notes: Notes = field(default_factory=Notes)
     # Table → its columns whose type travels as text, each with that type.
     as_text: AsText = field(default_factory=dict)
     # Values that silver's columns cannot hold → the columns (`schema.table.column`) of such types.
@@ -111,6 +113,7 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names:
         slot=_slot(connection, names.slot),
         tables=tuple(source_tables(connection, role, names.publication)),
         tls_problem=tls_problem(capture_dsn),
+        notes=read_notes(connection, role),
         as_text=as_text,
         limited=limited,
     )

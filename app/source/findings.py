@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from psycopg import sql
 
 SQL_FOLDER = Path(__file__).resolve().parents[2] / "debezium" / "sql"
+
+# A function's body, between dollar quotes, has semicolons of its own.
+_STATEMENT = re.compile(r"(?:\$body\$.*?\$body\$|[^;])+", re.DOTALL)
 
 OK = "ok"
 NOTE = "note"  # works, and somebody should know
@@ -70,7 +74,8 @@ def from_file(name: str, **parts: sql.Composable) -> list[Mend]:
 
 def _statements(text: str) -> Iterable[str]:
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    return (part.strip() for part in "\n".join(lines).split(";") if part.strip())
+    found = _STATEMENT.findall("\n".join(lines))
+    return (part.strip() for part in found if part.strip())
 
 
 def _filled(statement: str, parts: dict[str, sql.Composable]) -> sql.Composed:

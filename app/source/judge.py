@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from psycopg import sql
 
+from app.source.definitions import notes_finding
 from app.source.facts import Facts
 from app.source.findings import (
     LEFT_OUT,
@@ -39,6 +40,7 @@ def judge(facts: Facts, verifier: str) -> list[Finding]:
         *_publication(facts),
         *_tables(facts),
         *_values(facts),
+        notes_finding(facts.notes, facts.role.name),
     ]
 
 

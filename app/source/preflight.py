@@ -2,7 +2,7 @@
 
 1. Open a session as the owner.
 2. Read the facts; judge each.
-3. With `apply`, run the SQL of what is missing or left out, then look again.
+3. With `apply`, run the SQL of what is missing, left out, or could be better; then look again.
 4. Print, or raise with, whatever still stands.
 """
 
@@ -90,17 +90,15 @@ def examine(source: Source) -> list[Finding]:
 
 
 def apply_mends(connection: Connection, findings: Sequence[Finding]) -> int:
-    """Run the mends of what is missing or left out; returns how many statements ran.
+    """Run the mends of what is missing, left out or noted; returns how many statements ran.
 
     Each finding's statements run in one transaction of their own. One table that refuses stays
-    left out, and is told on stderr.
+    left out, and is told on stderr; so is what works without its mend.
     Raises: HeadwaterError with the statement and what the server said of it, where without it
         nothing can be captured.
     """
     done = 0
     for finding in findings:
-        if finding.status not in (MISSING, LEFT_OUT):
-            continue
         try:
             done += _apply(connection, finding)
         except HeadwaterError as error:

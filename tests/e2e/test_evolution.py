@@ -45,7 +45,20 @@ EVOLVING = {
     "ev_truncate": ({}, "TRUNCATE ev_truncate", "(3, 3, 3, 'c')"),
     "ev_identity": ({}, "ALTER TABLE ev_identity REPLICA IDENTITY FULL", "(3, 3, 3, 'c')"),
     "ev_enum": ({}, "ALTER TYPE ev_mood ADD VALUE 'calm'", "(3, 3, 3, 'c', 'calm')"),
+    "ev_jump": ({}, "ALTER TABLE ev_jump ADD n real", "(3, 3, 3, 'c', 0.1)"),
 }
+# One after the other, too quick to be looked at apart.
+JUMP = (
+    "ALTER TABLE ev_jump RENAME n TO m",
+    "INSERT INTO ev_jump VALUES (4, 4, 4, 'd', 0.1)",
+    "ALTER TABLE ev_jump ALTER m TYPE double precision",
+    "INSERT INTO ev_jump VALUES (5, 5, 5, 'e', 0.1)",
+    "ALTER TABLE ev_jump DROP v",
+    "ALTER TABLE ev_jump ADD v text",
+    "INSERT INTO ev_jump VALUES (6, 6, 'f', 0.1, 'another column of that name')",
+    "ALTER TABLE ev_jump RENAME m TO n",
+    "UPDATE ev_jump SET t = t || '.'",
+)
 QUARANTINED = {
     "q_add": ({"add_column": "quarantine"}, "ALTER TABLE q_add ADD n int", "(3, 3, 3, 'c', 8)"),
     "q_truncate": ({"table_truncated": "quarantine"}, "TRUNCATE q_truncate", ""),
@@ -94,6 +107,8 @@ def test_each_kind_of_change_is_followed_as_its_policy_says(stack: Stack, folder
                 source.execute(statement.encode())
             if row:
                 source.execute(f"INSERT INTO {table} VALUES {row}".encode())
+        for statement in JUMP:
+            source.execute(statement.encode())
         source.execute("DROP TABLE ev_gone")
         source.execute(f"CREATE TABLE {LATER} ({COLUMNS})")
         source.execute(f"INSERT INTO {LATER} VALUES (1, 1, 1, 'a')")
@@ -247,6 +262,8 @@ def _check_records(stack: Stack) -> None:
     assert {
         ("ev_add", "add_column", "applied"),
         ("ev_rename", "rename_column", "applied"),
+        ("ev_jump", "widen_type", "applied"),
+        ("ev_jump", "drop_column", "applied"),
         ("ev_truncate", "table_truncated", "applied"),
         ("ev_again", "table_recreated", "applied"),
         ("ev_enum", "enum_value", "noted"),

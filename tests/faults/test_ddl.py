@@ -17,8 +17,6 @@ from tests.support.waiting import until
 
 STEPS_A_SECOND = 10
 SETTLED_S = 300.0
-# What changes values of older rows without an event for them: see `KINDS`.
-OFF = ("rename_column", "widen_float")
 # How a reason shows what silver cannot hold.
 REFUSED_IN_EVENTS = ("NAN", "NaN", "infinity", "{{a}", "[2:3]=")
 
@@ -28,7 +26,7 @@ def test_silver_and_bronze_equal_the_source_after_random_rows_and_definitions(
 ) -> None:
     minutes = float(os.environ.get("HEADWATER_FAULT_MINUTES") or 1)
     with stack.source() as source:
-        workload = Workload(source, seed, off=OFF)
+        workload = Workload(source, seed)
         workload.begin()
         try:
             run(workload, minutes)

@@ -19,7 +19,7 @@ from tests.support.ddl_tables import Table, names_of
 from tests.support.ddl_values import MOODS, REFUSED
 
 TABLES_MAX = 10
-# Kind -> weight. `rename_column` and `widen_float` change what older rows hold without an event.
+# Kind -> weight.
 KINDS = {
     "insert": 30,
     "update": 40,

@@ -267,16 +267,30 @@ class EvolvingSource:
 
 
 class ModelCatalog(ContractStore):
-    """The catalog of a modelled source, as it is at `lsn`; contracts go to the lake if there is one."""
+    """The catalog of a modelled source, as it is at `lsn`; contracts go to the lake if there is one.
 
-    def __init__(self, source: EvolvingSource, lake: Any = None) -> None:
+    notes: the source notes each definition.
+    """
+
+    def __init__(self, source: EvolvingSource, lake: Any = None, *, notes: bool = False) -> None:
         super().__init__(lake, "")
         self.source = source
+        self.notes = notes
         self.lsn = source.lsn
 
     def in_source(self, schema: str, table: str) -> Contract | None:
         del schema, table
-        return self.source.catalog_at(self.lsn)
+        newest = max(since for since, _ in self.source.states if since <= self.lsn)
+        found = self.source.catalog_at(self.lsn)
+        return replace(found, noted_lsn=newest) if self.notes else found
+
+    def noted(self, schema: str, table: str, after_lsn: int) -> list[Contract]:
+        del schema, table
+        return [
+            replace(contract, begins_at_lsn=since, noted_lsn=since)
+            for since, contract in self.source.states
+            if self.notes and after_lsn < since <= self.lsn
+        ]
 
     def look(self, tables: Any) -> Look:
         """As `CatalogWatch.look`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import Any, cast
 
@@ -140,6 +141,24 @@ def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, ste
     kinds = ("add_column", "table_truncated")
     source, catalog = _history(random, kinds, steps)
     job = Job(source, catalog)
+    for batch in split(source.events, random):
+        catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
+        job.look()
+        job.run(batch)
+    job.finish(catalog)
+    assert job.content() == source.content()
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_any_changes_between_two_looks_are_followed_where_the_source_notes_them(
+    seed: int, steps: int
+) -> None:
+    random = Random(seed)
+    source, catalog = _history(random, (*KINDS, "nothing"), steps)
+    catalog.notes = True
+    job = Job(source, catalog)
+    job.topic.contract = job.silver.contract = replace(source.states[0][1], noted_lsn=catalog.lsn)
     for batch in split(source.events, random):
         catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
         job.look()

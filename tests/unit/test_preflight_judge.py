@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.source.database import Address
+from app.source.definitions import Notes, _digest
 from app.source.facts import Facts, Publication, Role, Slot
 from app.source.findings import LEFT_OUT, MISSING, NOTE, OK, Finding
 from app.source.judge import judge
@@ -35,6 +36,7 @@ READY = Facts(
     publication=Publication(all_tables=False, publishes_all=True, via_root=True),
     slot=None,
     tables=(ORDERS,),
+    notes=Notes(_digest(), readable=True, may_make=True),
 )
 
 
@@ -267,3 +269,20 @@ def test_columns_that_hold_less_than_their_type_are_one_note() -> None:
     assert (finding.check, finding.status) == ("values beyond silver's types", NOTE)
     assert "NaN: in public.orders.total. infinity: in public.orders.day_0" in finding.observed
     assert finding.observed.endswith("public.orders.day_4 and 2 more")
+
+
+def test_a_source_that_does_not_note_definitions_can_be_captured_and_is_told_how_they_are() -> None:
+    [finding] = [f for f in judge(replace(READY, notes=Notes(may_make=True)), SECRET) if f.mends]
+    assert (finding.check, finding.status) == ("definitions", NOTE)
+    assert [mend for mend in finding.mends if mend.run is None] == []
+    function = next(mend.shown for mend in finding.mends if "CREATE OR REPLACE" in mend.shown)
+    assert function.count("$body$") == 2
+    assert "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'" in function
+    stale = replace(READY, notes=replace(READY.notes, digest="of an earlier release"))
+    assert standing(stale).keys() == {"definitions"}
+
+
+def test_an_owner_who_may_make_no_event_trigger_is_shown_the_statements_only() -> None:
+    [finding] = [f for f in judge(replace(READY, notes=Notes()), SECRET) if f.mends]
+    assert {mend.run for mend in finding.mends} == {None}
+    assert "superuser" in finding.observed
