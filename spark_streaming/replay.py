@@ -92,9 +92,11 @@ class Replay:
         elif table.waits:
             reason = table.waits
         elif table.contract.is_bag:
+            # A copy that a later event removed was never in silver: that removal found none.
             reason = (
-                "the table has no key: whether later events took the row away cannot be told; "
-                "ask for a new snapshot of the table instead"
+                "the table has no key, so nothing tells whether later events took the row away; "
+                f"`headwater rebuild {name}` takes all its events again, in order, and those in "
+                "quarantine with them"
             )
         if reason:
             events = [event for some in table.rows.values() for event in some]

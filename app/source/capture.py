@@ -3,8 +3,9 @@
 Every few seconds:
 1. where the stream cannot go on without a loss, the source's connector is stopped and so is this;
 2. connector tasks that failed are started again, with back-off and a limit;
-3. tables that are not captured are taken in where that is allowed, and told where it is not;
-4. tables whose earlier rows are still to be snapshotted are seen through.
+3. tables at which the connector would stop at its next start are left out, and told;
+4. tables that are not captured are taken in where that is allowed, and told where it is not;
+5. tables whose earlier rows are still to be snapshotted are seen through.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from psycopg import sql
 from app.errors import HeadwaterError
 from app.settings import Settings, load
 from app.source.adoption import publish_bag, publish_keyed, signal_snapshots
-from app.source.connectors import BRONZE, RUNNING_WAIT_S, SOURCE, look_at_stream, running
+from app.source.connectors import (
+    BRONZE,
+    LEFT_OUT_LIST,
+    RUNNING_WAIT_S,
+    SOURCE,
+    left_out,
+    look_at_stream,
+    running,
+)
 from app.source.continuity import SERVER_KEY, judge, read_slot
 from app.source.database import Connection, address_of, connect
 from app.source.judge import refused_names
@@ -60,6 +69,7 @@ class Capture:
         self._since: str | None = None  # by the source's clock
         self._signalled_at: dict[int, float] = {}
         self._single: set[int] = set()  # tables without a key whose topic was looked at
+        self._left_out: dict[str, str] | None = None  # as the connector is configured
         self._skipped: set[int] = set()  # tables whose incremental snapshot did not succeed
 
     def step(self) -> None:
@@ -131,6 +141,7 @@ class Capture:
                 "empty lake (down --wipe, then up)",
             )
         tables = self._tables(connection)
+        self._leave_out(connection, [t for t in tables if t.twins and not t.published])
         names = refused_names(tables)
         absent = [table for table in tables if not table.published and not table.uncapturable()]
         wanted = []
@@ -157,6 +168,29 @@ class Capture:
         if self._streams(connection):
             self._see_through(connection)
             self._look_back(connection)
+
+    def _leave_out(self, connection: Connection, twins: Sequence[SourceTable]) -> None:
+        """Keep the connector from tables whose columns it cannot tell apart, and from no others.
+
+        It reads the columns of every table when it starts, and stops there at such a one.
+        """
+        wanted = left_out(twins)
+        for table in twins:
+            self._tell(f"columns of {table}", f"{table} is left out: {table.uncapturable()}")
+        if wanted == self._left_out:
+            return
+        config = self._worker.config(SOURCE) or {}
+        self._left_out = {k: v for k, v in config.items() if k == LEFT_OUT_LIST}
+        if wanted == self._left_out or not config:
+            return
+        failed = any(task.state == "FAILED" for task in self._worker.tasks(SOURCE))
+        if not failed and not self._streams(connection):
+            self._left_out = None  # a new configuration would begin its first snapshot again
+            return
+        rest = {k: v for k, v in config.items() if k != LEFT_OUT_LIST}
+        self._worker.register(SOURCE, rest | wanted)
+        self._await_source()
+        self._left_out = wanted
 
     def _make_topics(self, tables: Sequence[SourceTable]) -> None:
         """See that tables without a key have a topic of one partition; each is looked at once."""
@@ -290,6 +324,9 @@ class Capture:
         for task in self._worker.tasks(SOURCE):
             if task.task is not None:
                 self._worker.restart(task)
+        self._await_source()
+
+    def _await_source(self) -> None:
         patiently(
             lambda: running(self._worker, SOURCE),
             within_s=RUNNING_WAIT_S,

@@ -32,6 +32,7 @@ SOURCE, BRONZE = "source", "bronze"
 FILES = {SOURCE: ROOT / "debezium" / "connector.json", BRONZE: ROOT / "connect" / "bronze.json"}
 SNAPSHOT_LIST = "snapshot.include.collection.list"
 SNAPSHOT_STATEMENTS = "snapshot.select.statement.overrides"
+LEFT_OUT_LIST = "table.exclude.list"
 WORKER_WAIT_S = 90
 RUNNING_WAIT_S = 120
 _BEAT = (
@@ -72,13 +73,14 @@ def source_config(
         # Debezium would snapshot every table of the database, whatever is published.
         SNAPSHOT_LIST: ",".join(pattern(name) for name in snapshotted),
         **_own_rows(tables),
-        **_left_out(unreadable),
+        **left_out(unreadable),
     }
 
 
-def _left_out(tables: Sequence[SourceTable]) -> dict[str, str]:
+def left_out(tables: Sequence[SourceTable]) -> dict[str, str]:
+    """The setting that keeps Debezium from reading these tables' columns; empty for none."""
     names = ",".join(pattern(str(table)) for table in tables)
-    return {"table.exclude.list": names} if names else {}
+    return {LEFT_OUT_LIST: names} if names else {}
 
 
 def _own_rows(tables: list[SourceTable]) -> dict[str, str]:
