@@ -73,7 +73,7 @@ _TEXTS: dict[Contract, tuple[Callable[[Any], str], ...]] = {}
 def silver_texts(contract: Contract) -> tuple[Callable[[Any], str], ...]:
     """For each column of a contract the function from a silver value to its canonical text."""
     if contract not in _TEXTS:
-        _TEXTS[contract] = tuple(_silver_text(column) for column in contract.columns)
+        _TEXTS[contract] = tuple(silver_text(column) for column in contract.columns)
     return _TEXTS[contract]
 
 
@@ -102,7 +102,8 @@ def _float_bytes(name: str) -> str:
     return f"case when {name} = 'NaN' then 'NaN' else encode(float8send({name}), 'hex') end"
 
 
-def _silver_text(column: Column) -> Callable[[Any], str]:
+def silver_text(column: Column) -> Callable[[Any], str]:
+    """The function from one column's silver value to its canonical text."""
     if column.kind != "array":
         return _TEXT_OF_KIND[column.kind]
     item_text = _item_text(column.element or "text")

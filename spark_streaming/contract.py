@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from spark_streaming.types import Column, arrow_type
+from spark_streaming.types import Column, arrow_type, may_be_text
 
 METADATA_FIELDS = (
     pa.field("_lsn", pa.int64()),
@@ -108,6 +109,19 @@ class Contract:
     def silver_schema(self) -> pa.Schema:
         """The silver table's schema: the contract's columns, then `_lsn` and the two times."""
         return pa.schema([*self.data_schema, *METADATA_FIELDS])
+
+    def with_texts(self, names: Collection[str]) -> Contract:
+        """The contract with some columns (names in silver) carried as text; others stay.
+
+        A column that every value of its type fits stays as it is, too.
+        """
+        columns = tuple(
+            replace(column, kind="text_as_is", element=None, precision=None, scale=None)
+            if column.name in names and not column.dropped and may_be_text(column)
+            else column
+            for column in self.columns
+        )
+        return self if columns == self.columns else replace(self, columns=columns)
 
     def fingerprint(self) -> str:
         """16 hex digits that change with anything but the version and when it holds."""

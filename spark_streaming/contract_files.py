@@ -77,11 +77,13 @@ class _Closed(BaseModel):
 class ColumnRules(_Closed):
     """`[columns.NAME]`: rules and treatment of one column.
 
+    `type = "text"` keeps the column as the text that Postgres prints, so that it holds every value.
     `action` holds for the column's rules; by default it is `quarantine`, and `warn` for
     `references` and `unique`, which depend on other rows.
     """
 
     description: str = ""
+    type: Literal["text"] | None = None
     not_null: bool = False
     not_empty: bool = False
     min: Scalar | None = None
@@ -167,6 +169,11 @@ class Refinements(_Closed):
     unique: list[UniqueColumns] = Field(default_factory=list)
     conditions: list[TableCondition] = Field(default_factory=list)
     evolution: Evolution = Evolution()
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The columns that are to be carried as text."""
+        return frozenset(name for name, rules in self.columns.items() if rules.type == "text")
 
     @field_validator("conditions")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
@@ -26,12 +26,25 @@ class CatalogUnreachableError(Exception):
     """The source's catalog could not be read; the text says what was observed, without the DSN."""
 
 
-class ContractStore:
-    """Reads contracts from the source's catalog and keeps every version under `contracts/`."""
+Texts = Callable[[str, str], frozenset[str]]
 
-    def __init__(self, lake: Lake, dsn: str) -> None:
+
+def no_texts(schema: str, table: str) -> frozenset[str]:
+    """No column is carried as text by choice."""
+    del schema, table
+    return frozenset()
+
+
+class ContractStore:
+    """Reads contracts from the source's catalog and keeps every version under `contracts/`.
+
+    `texts` tells the columns of a table (schema, name) that its contract file carries as text.
+    """
+
+    def __init__(self, lake: Lake, dsn: str, texts: Texts = no_texts) -> None:
         self._lake = lake
         self._dsn = dsn
+        self.texts: Texts = texts
 
     @property
     def dsn(self) -> str:
@@ -90,7 +103,8 @@ class ContractStore:
     def in_source(self, schema: str, table: str) -> Contract | None:
         """The table as the source's catalog has it now. Raises: CatalogUnreachableError."""
         with self._source(schema, table) as connection:
-            return read_contract(connection, schema, table)
+            found = read_contract(connection, schema, table)
+        return found and found.with_texts(self.texts(found.schema, found.table))
 
     def noted(self, schema: str, table: str, after_lsn: int) -> list[Contract]:
         """What the table was like behind a log position, definition by definition.
@@ -98,7 +112,8 @@ class ContractStore:
         Empty where the source notes none. Raises: CatalogUnreachableError.
         """
         with self._source(schema, table) as connection:
-            return noted_contracts(connection, schema, table, after_lsn)
+            noted = noted_contracts(connection, schema, table, after_lsn)
+        return [contract.with_texts(self.texts(schema, table)) for contract in noted]
 
     @contextlib.contextmanager
     def _source(self, schema: str, table: str) -> Iterator[psycopg.Connection[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -93,7 +94,7 @@ def _builder(column: Column) -> Callable[[Values], pa.Array]:
         build_items, target = _builder(element), arrow_type(column)
         return lambda values: _array(build_items, element.kind, target, values)
     if column.kind == "text_as_is":
-        return lambda values: _as_text(column.base_type, values)
+        return lambda values: _as_text(column, values)
     target = arrow_type(column)
     build = _BUILDERS[column.kind]
     return lambda values: build(values, target)
@@ -194,19 +195,48 @@ def _decimal(values: Values, target: pa.DataType) -> pa.Array:
     return texts.cast(target)
 
 
-def _as_text(base_type: str, values: Values) -> pa.Array:
+def _as_text(column: Column, values: Values) -> pa.Array:
     found = _expect(values, str, int, float, bool, dict, list)
     if found - {str, _NONE}:
         values = [
             value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
             for value in values
         ]
-    if base_type == "numeric":
-        values = [
-            None if value is None else _SPECIAL_NUMERICS.get(value, value) for value in values
-        ]
+    printed = _PRINTED.get(column.base_type)
+    if printed is not None:
+        values = [None if value is None else printed(value, column) for value in values]
     return pa.array(values, pa.string())
 
+
+def _number(text: str, column: Column) -> str:
+    if ",-" in column.pg_type:  # numeric(5,-2) comes with zeros behind its point
+        text = text.partition(".")[0]
+    return _SPECIAL_NUMERICS.get(text, text)
+
+
+def _day(text: str, column: Column) -> str:
+    if " or " in text:  # a snapshot's, of October 1582
+        raise ValueError(f"the driver gives one day for two of {column.pg_type}")
+    return text
+
+
+def _time(text: str, column: Column) -> str:
+    """A timestamp of an event as Postgres prints it; what is printed already stays."""
+    found = _ISO_TIME.fullmatch(text)
+    if found is None:
+        return text
+    if infinite := _INFINITE_TIMES.get(text[:11]):
+        return infinite.strip('"')
+    year, rest, fraction = int(found[1]), found[2], found[3]
+    fraction = (fraction or "").rstrip("0").rstrip(".")
+    zone = "+00" if column.base_type == "timestamptz" else ""
+    era = "" if year > 0 else " BC"
+    shown = year if year > 0 else 1 - year
+    return f"{shown:04}{rest.replace('T', ' ')}{fraction}{zone}{era}"
+
+
+_ISO_TIME = re.compile(r"([+-]?\d{4,})(-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
+_PRINTED = {"numeric": _number, "date": _day, "timestamp": _time, "timestamptz": _time}
 
 _BUILDERS: dict[str, Callable[[Values, pa.DataType], pa.Array]] = {
     "int16": _integer,

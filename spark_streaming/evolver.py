@@ -127,10 +127,15 @@ class Evolver:
             return
         seen = self._watch.look(named)
         for source, topic in named.items():
-            if topic.stamp is not None and topic.stamp == seen.stamps.get(source):
+            if topic.stamp is not None and topic.stamp == self._stamp(seen, source):
                 topic.unchanged_at = seen.after_lsn
                 continue
             self._read(topic, seen)
+
+    def _stamp(self, seen: Look, source: tuple[str, str]) -> str | None:
+        """What changes with a table or with the columns that are carried as text by choice."""
+        digest = seen.stamps.get(source)
+        return digest and " ".join([digest, *sorted(self._contracts.texts(*source))])
 
     def _read(self, topic: Topic, seen: Look) -> None:
         """Read a table's whole catalog entry, as it is at one moment."""
@@ -150,7 +155,7 @@ class Evolver:
                 dropped = changes_between(contract, None)
                 self._record(topic, dropped, NOTED, contract.version, again.by_lsn, EVOLVE)
             return
-        topic.stamp, topic.gone = seen.stamps.get(topic.source), False
+        topic.stamp, topic.gone = self._stamp(seen, topic.source), False
         after, topic.unchanged_at = topic.unchanged_at, again.after_lsn
         while topic.pendings and topic.pendings[-1].contract.refusal:
             # Nobody can follow that one: what mends it takes its place.
@@ -182,7 +187,7 @@ class Evolver:
     def before_first(self, topic: Topic) -> None:
         """Note what the catalog shows before a table's first contract is read from it."""
         seen = self._watch.look([topic.source])
-        topic.stamp, topic.unchanged_at = seen.stamps.get(topic.source), seen.after_lsn
+        topic.stamp, topic.unchanged_at = self._stamp(seen, topic.source), seen.after_lsn
 
     def beginning(self, topic: Topic, found: Contract, events: list[RawEvent]) -> Contract:
         """The contract that a new table's first events are of; what it became is pending then.

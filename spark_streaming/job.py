@@ -184,7 +184,7 @@ class Silver:
         files = ContractFolder(
             folders_of(settings.contracts_path), settings.mask_secret.get_secret_value().encode()
         )
-        contracts = ContractStore(lake, settings.capture_dsn.get_secret_value())
+        contracts = ContractStore(lake, settings.capture_dsn.get_secret_value(), files.texts_of)
         restored = ledger.restore()
         changes = SchemaChanges(lake, options.properties())
         changes.ensure()

@@ -50,6 +50,7 @@ class ContractFolder:
         self._looked_at = -RELOAD_S
         self._stamps: dict[tuple[str, str], Stamp] = {}
         self._files: dict[tuple[str, str], ContractFile | ContractFileError] = {}
+        self._texts: dict[tuple[str, str], frozenset[str]] = {}
         self._bound: dict[tuple[str, str], tuple[Contract, TableRules | ContractFileError]] = {}
 
     def rules_of(self, contract: Contract) -> TableRules:
@@ -70,6 +71,12 @@ class ContractFolder:
         if isinstance(known[1], ContractFileError):
             raise known[1]
         return known[1]
+
+    def texts_of(self, schema: str, table: str) -> frozenset[str]:
+        """The columns that a table's file has carried as text, as it was right last."""
+        with self._lock:
+            self._look()
+            return self._texts.get((schema, table), frozenset())
 
     def evolution_of(self, schema: str, table: str) -> Evolution:
         """What a table's file says of changes of the table; the defaults where it has none.
@@ -137,10 +144,12 @@ class ContractFolder:
         self._bound.pop(table, None)
         if path is None:
             self._files.pop(table, None)
+            self._texts.pop(table, None)
             log.info("contract file of %s.%s is gone", *table)
             return
         try:
-            self._files[table] = read_file(path)
+            self._files[table] = file = read_file(path)
+            self._texts[table] = file.content.texts
             log.info("contract file %s is read", path)
         except ContractFileError as error:
             self._files[table] = error

@@ -78,7 +78,7 @@ class Builder:
         side, options = lake.below(state.folder), TableOptions()
         properties = options.properties()
         quarantine = Quarantine(side, state.id, properties)
-        contracts = _KeptContracts(lake, dsn)
+        contracts = _KeptContracts(lake, dsn, files.texts_of)
         evolver = Evolver(contracts, CatalogWatch(dsn), files.evolution_of)
         self._topics = _SideTopics(side, lake, contracts, prefix, options, evolver)
         self._runner = BatchRunner(

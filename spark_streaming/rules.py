@@ -19,7 +19,7 @@ from spark_streaming.contract_files import (
 )
 from spark_streaming.expectations import ConditionError, Rule, checked
 from spark_streaming.masks import MASKABLE_KINDS
-from spark_streaming.types import TEXT_KINDS, Column
+from spark_streaming.types import TEXT_KINDS, Column, may_be_text
 
 _NUMBERS = frozenset({"int16", "int32", "int64", "decimal", "float32", "float64"})
 _TIMES = frozenset({"timestamp", "timestamptz"})
@@ -91,7 +91,7 @@ def bind(file: ContractFile, contract: Contract) -> TableRules:
     Raises: ContractFileError with every mistake: unknown columns, wrong types, conditions that
         are no SQL on these columns, names that are there twice.
     """
-    binder = _Binder(file, contract)
+    binder = _Binder(file, contract.with_texts(file.content.texts))
     binder.bind()
     if binder.problems:
         raise ContractFileError(sorted(binder.problems, key=lambda problem: problem.line))
@@ -180,6 +180,12 @@ class _Binder:
 
     def _treatment(self, column: Column, given: ColumnRules) -> None:
         place = ("columns", column.name)
+        if given.type == "text" and not may_be_text(column):
+            message = f"column `{column.name}` ({column.pg_type}) cannot be text by choice"
+            hint = "silver's type for it holds every value; see docs/types.md"
+            if column.kind == "array":
+                hint = "lists of real or double precision stay lists"
+            self._wrong((*place, "type"), message, hint)
         if given.empty == "null":
             if column.kind not in TEXT_KINDS:
                 self._wrong(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pa_dataset
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
+from spark_streaming.canonical import silver_text
 from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import Commit
 from spark_streaming.lake import Lake
 from spark_streaming.missing import missing_value
+from spark_streaming.types import Column
 
 # A merge rewrites every file that holds a touched row: small files keep that cheap.
 # 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
@@ -249,6 +252,7 @@ class _Rewrite:
         self, old: Contract, new: Contract, have: pa.Schema, clear: bool, lenient: bool
     ) -> None:
         self.wanted = _nullable(new.silver_schema())
+        self._printed: dict[str, Callable[[Any], str]] = {}
         self.clear, self.lenient = clear, lenient
         self._missing = {column.name: missing_value(column) for column in new.columns}
         # Where each column's values come from: its name in the table; None: from nowhere.
@@ -263,6 +267,9 @@ class _Rewrite:
                 self.sources[column.name] = None  # another column had the name
             else:
                 self.sources[column.name] = column.name if column.name in have.names else None
+            typed = before or same_name
+            if self.sources[column.name] and typed is not None and is_text_now(typed, column):
+                self._printed[column.name] = silver_text(typed)
         for name in self.wanted.names:
             self.sources.setdefault(name, name)
         self.added = [c.name for c in new.columns if c.name not in have.names]
@@ -285,11 +292,23 @@ class _Rewrite:
             source = self.sources[field.name]
             if source is None:
                 columns.append(pa.repeat(self._missing[field.name], len(batch)))
+            elif field.name in self._printed:
+                columns.append(_printed(batch[source], self._printed[field.name]))
             elif self.lenient:
                 columns.append(_cast_or_null(batch[source], field.type))
             else:
                 columns.append(batch[source].cast(field.type))
         return pa.RecordBatch.from_arrays(columns, schema=self.wanted)
+
+
+def is_text_now(old: Column, new: Column) -> bool:
+    """Whether a column of the same type is carried as text now, by choice."""
+    return old.pg_type == new.pg_type and new.kind == "text_as_is" != old.kind
+
+
+def _printed(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:
+    """The values as Postgres prints them: Arrow's own casts write times and lists otherwise."""
+    return pa.array([None if v is None else text(v) for v in values.to_pylist()], pa.string())
 
 
 def row_count(table: DeltaTable) -> int:

@@ -71,6 +71,17 @@ def not_held(kind: str, *, array: bool = False) -> str:
     return "; ".join(part for part in (_NOT_HELD.get(kind, ""), shape) if part)
 
 
+def may_be_text(column: Column) -> bool:
+    """Whether a column may be carried as text by choice: what it is then is what Postgres prints.
+
+    Those types hold values that silver's do not. Lists of floats are left out: of what silver has
+    of them nothing tells which digits Postgres would print.
+    """
+    if column.kind == "array":
+        return column.element not in ("float32", "float64")
+    return column.kind in _NOT_HELD or column.kind == "text_as_is"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a contract.

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 from deltalake import DeltaTable
 
 from app.errors import HeadwaterError
@@ -156,6 +157,7 @@ class Instant:
         pinned = self.pinned.get(name)
         held = self._lake.pinned(pinned) if pinned else None
         version = int(held.version()) if held is not None else None
+        contract = contract.with_texts(_texts(held, self._files.texts_of(schema, table)))
         silver = SilverRows(held, contract)
         high_water = pinned.high_water if pinned else HighWater()
         rules, secret = self._rules(contract), self._files.mask_secret
@@ -329,6 +331,14 @@ class _Patience:
             )
         self._waits += 1
         time.sleep(CATCH_UP_LOOK_S)
+
+
+def _texts(held: DeltaTable | None, chosen: frozenset[str]) -> frozenset[str]:
+    """The columns that may be text by choice: as silver has them, for it follows a moment later."""
+    if held is None:
+        return chosen
+    fields = pa.schema(held.schema().to_arrow())
+    return frozenset(field.name for field in fields if str(field.type).endswith("string"))
 
 
 def _oid(connection: psycopg.Connection[tuple[object, ...]], contract: Contract) -> int:

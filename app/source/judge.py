@@ -294,6 +294,7 @@ def _values(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "values beyond silver's types",
         NOTE,
-        "a row with one of these goes to ops.quarantine, with the value as it came "
+        "a row with one of these goes to ops.quarantine, with the value as it came, unless the "
+        'column\'s contract file says `type = "text"` '
         f"(docs/types.md). {'. '.join(kinds)}",
     )

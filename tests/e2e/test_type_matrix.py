@@ -73,6 +73,7 @@ def stack() -> Iterator[Stack]:
         stack.up("--only", "postgres")
         with stack.source() as source:
             prepare(source)
+            choose_texts(stack, known(source))
         stack.up("--only", "tables", "silver", "capture")
         yield stack
 
@@ -94,12 +95,30 @@ def prepare(source: Source) -> None:
         insert(source, "matrix_bag", number, row)
     for number, (each, text, _) in enumerate(refusals(types), start=1):
         insert(source, "matrix_refused", number, {each: text})
+    chosen = by_choice(types)
+    columns = ", ".join(f"{each.column} {each.ddl}" for each in chosen)
+    source.execute(f"CREATE TABLE matrix_texts (id int PRIMARY KEY, {columns})")
+    for number, (each, text, _) in enumerate(beyond(chosen), start=1):
+        insert(source, "matrix_texts", number, {each: text})
     make_large_values(source)
     for table in odd_tables():
         table.create(source)
         for number in (1, 2):
             table.insert(source, number)
     source.execute("INSERT INTO large VALUES (1, 0, '', ''), (2, 0, %s, NULL)", [noise(source)])
+
+
+def choose_texts(stack: Stack, types: Sequence[Type]) -> None:
+    """The contract file of `matrix_texts`: all of its columns are text."""
+    folder = stack.settings.contracts_dir
+    folder.mkdir(exist_ok=True)
+    lines = [f'[columns.{each.column}]\ntype = "text"\n' for each in by_choice(types)]
+    (folder / "public.matrix_texts.toml").write_text("\n".join(lines))
+
+
+def by_choice(types: Sequence[Type]) -> list[Type]:
+    """The types that have values beyond silver's, and may be text."""
+    return [each for each in types if each.refused and each.silver != "array<float>"]
 
 
 def make_large_values(source: Source) -> None:
@@ -137,6 +156,12 @@ def refusals(types: Sequence[Type]) -> list[tuple[Type, str, bool]]:
         *((each, text, False) for each in types for text in each.refused),
         *((each, text, True) for each in types for text in each.snapshot_refused),
     ]
+
+
+def beyond(types: Sequence[Type]) -> list[tuple[Type, str, bool]]:
+    """Those of `refusals` that are read rightly, and a value of each type that silver does hold."""
+    held = [(each, each.held[0].text, False) for each in types]
+    return [*held, *(given for given in refusals(types) if not given[2])]
 
 
 def insert(source: Source, table: str, number: int, row: dict[Type, str]) -> None:
@@ -313,6 +338,18 @@ def test_values_beyond_silver_wait_in_quarantine_with_their_text(stack: Stack) -
         # What fits takes the row up again: here, its end.
         source.execute("DELETE FROM matrix_refused WHERE id = ANY(%s)", [list(expected)])
     stack.verify("matrix_refused")
+
+
+def test_values_beyond_silver_are_text_where_the_contract_file_says_so(stack: Stack) -> None:
+    with stack.source() as source:
+        types = by_choice(known(source))
+        count = stream(source, "matrix_texts", types)
+    [verdict] = stack.verify("matrix_texts")  # each against the source's ::text
+    assert (verdict["verdict"], int(verdict["rows"])) == ("equal", 3 * count)
+    asked = "SELECT key, reason FROM ops.quarantine WHERE table_name = 'matrix_texts'"
+    assert stack.query(asked) == []
+    shown = dict(row[:2] for row in stack.query("SHOW COLUMNS FROM silver.matrix_texts"))
+    assert {shown[each.column] for each in types} == {"varchar"}
 
 
 def test_odd_names_and_shapes_hold_the_sources_rows(stack: Stack) -> None:

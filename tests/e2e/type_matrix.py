@@ -23,6 +23,11 @@ and in Trino, and `./headwater verify` is green.
   never rounded, cut or NULL: its row's event goes to `ops.quarantine`, whole, with the value, the
   column and the reason, and to bronze, as every event does. `./headwater preflight` and `up` say
   which columns could hold such values. A later value that fits takes the row up again.
+- **Or it is text, by choice.** `type = "text"` for the column in the table's
+  [contract file](../spark_streaming/contracts/README.md) makes it a `string` of what the source
+  prints: nothing of these types goes to quarantine then (but those days of 1582). It is for
+  `numeric`, `date`, `timestamp`, `timestamptz` and lists other than of `real` and `double precision`;
+  the others have no value that silver cannot hold. The values marked so below were tried both ways.
 - **NULL stays NULL**, of every type, also over a column's DEFAULT; json's `null` is a text.
 - **string** holds what the source prints as the column's text (`TimeZone` UTC, `DateStyle` ISO,
   `IntervalStyle` postgres): `cast` it back, or compute with it in SQL where that is possible.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -71,6 +72,36 @@ def test_type_that_cannot_hold_the_values_is_refused(make_table: MakeTable) -> N
     with pytest.raises(TableEvolutionError, match="note"):
         table.adopt(replace(KEYED, columns=(KEYED.columns[0], note, KEYED.columns[2]), version=2))
     assert content(table) == Counter([(7, "not a number", None)])
+
+
+def test_a_column_that_becomes_text_holds_what_postgres_prints(make_table: MakeTable) -> None:
+    zone = dt.timezone.utc
+    held = {
+        "n": (Column("n", "numeric(10,2)", "decimal", precision=10, scale=2), Decimal("1.50"), "1.50"),
+        "d": (Column("d", "date", "date"), dt.date(44, 3, 15), "0044-03-15"),
+        "t": (
+            Column("t", "timestamp without time zone", "timestamp", base_type="timestamp"),
+            dt.datetime(2026, 1, 2, 3, 4, 5, 120000),
+            "2026-01-02 03:04:05.12",
+        ),
+        "z": (
+            Column("z", "timestamp with time zone", "timestamptz", base_type="timestamptz"),
+            dt.datetime(2026, 1, 2, tzinfo=zone),
+            "2026-01-02 00:00:00+00",
+        ),
+        "a": (Column("a", "text[]", "array", element="text"), ["x y", None, "NULL"], '{"x y",NULL,"NULL"}'),
+    }  # fmt: skip
+    typed = replace(KEYED, columns=(*KEYED.columns, *(column for column, _, _ in held.values())))
+    table = make_table(typed)
+    values = {name: value for name, (_, value, _) in held.items()}
+    empty = dict.fromkeys(held)
+    DeltaRsEngine().merge(
+        table, Folded(rows(typed, {**film(1), **values}, {**film(2), **empty})), Commit("t", 1)
+    )
+    table.adopt(replace(typed.with_texts(held.keys()), version=2))
+    found = table.handle().to_pyarrow_table(columns=["id", *held]).sort_by("id").to_pylist()
+    printed = {name: text for name, (_, _, text) in held.items()}
+    assert found == [{"id": 1, **printed}, {"id": 2, **empty}]
 
 
 def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -> None:

@@ -282,6 +282,7 @@ class ModelCatalog(ContractStore):
         del schema, table
         newest = max(since for since, _ in self.source.states if since <= self.lsn)
         found = self.source.catalog_at(self.lsn)
+        found = found.with_texts(self.texts(self.source.schema, self.source.table))
         return replace(found, noted_lsn=newest) if self.notes else found
 
     def noted(self, schema: str, table: str, after_lsn: int) -> list[Contract]:

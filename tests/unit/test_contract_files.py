@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -276,3 +277,47 @@ def test_the_check_names_references_to_what_is_not_there(tmp_path: Path) -> None
         ("public.films2.toml", 2),
         ("public.nowhere.toml", 1),
     ]
+
+
+def test_columns_are_text_by_choice_where_their_type_has_values_that_silver_has_not(
+    tmp_path: Path,
+) -> None:
+    file = read_file(
+        write(tmp_path, '[columns.stars]\ntype = "text"\nmin = "0"\n[columns.tags]\ntype = "text"')
+    )
+    chosen = FILMS.with_texts(file.content.texts)
+    assert [c.kind for c in chosen.columns] == ["int64", "text", "text_as_is", "date", "text_as_is"]
+    # The rules see the text, whether they are held against the table or against what silver has.
+    assert bind(file, FILMS) == bind(file, chosen)
+    assert chosen.with_texts(file.content.texts) is chosen
+    assert chosen.fingerprint() != FILMS.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("column", "hint"),
+    [
+        (Column("id", "bigint", "int64", nullable=False), "holds every value"),
+        (Column("id", "real[]", "array", element="float32"), "stay lists"),
+    ],
+)
+def test_what_cannot_be_text_by_choice_is_a_mistake(
+    tmp_path: Path, column: Column, hint: str
+) -> None:
+    contract = replace(FILMS, columns=(column, *FILMS.columns[1:]))
+    [problem] = problems(tmp_path, '[columns.id]\ntype = "text"', contract)
+    assert (problem.line, problem.message) == (
+        2,
+        f"column `id` ({column.pg_type}) cannot be text by choice",
+    )
+    assert hint in problem.hint
+
+
+def test_the_choice_of_text_stays_while_its_file_is_wrong(tmp_path: Path) -> None:
+    now = [0.0]
+    folder = ContractFolder([tmp_path], clock=lambda: now[0])
+    seen = []
+    for text in ('[columns.seen]\ntype = "text"', "[columns", "[columns.seen]"):
+        write(tmp_path, text)
+        now[0] += 100
+        seen.append(folder.texts_of("public", "films"))
+    assert seen == [{"seen"}, {"seen"}, frozenset()]

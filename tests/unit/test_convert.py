@@ -207,3 +207,38 @@ def test_a_day_that_a_snapshot_cannot_tell_from_another_is_refused() -> None:
     column = Column("day", "date", "date", base_type="date")
     _, bad = convert(column, ["1582-10-10 or 1582-10-20", "1582-10-04"])
     assert list(bad) == [0]
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "base_type", "sent", "printed"),
+    [
+        ("timestamp(6)", "timestamp", "2026-01-02T03:04:05.120000Z", "2026-01-02 03:04:05.12"),
+        ("timestamp", "timestamp", "2026-01-02T03:04:05Z", "2026-01-02 03:04:05"),
+        ("timestamp", "timestamp", "-0043-03-15T12:34:56.789012Z", "0044-03-15 12:34:56.789012 BC"),
+        ("timestamp", "timestamp", "0000-03-15T12:00:00Z", "0001-03-15 12:00:00 BC"),
+        ("timestamp", "timestamp", "+10000-01-01T00:00:00Z", "10000-01-01 00:00:00"),
+        ("timestamp", "timestamp", "+292278994-08-16T23:00:00Z", "infinity"),
+        ("timestamp", "timestamp", "-292275055-05-16T16:47:04.192Z", "-infinity"),
+        ("timestamptz", "timestamptz", "2026-01-02T03:04:05.5Z", "2026-01-02 03:04:05.5+00"),
+        ("timestamptz", "timestamptz", "-0043-03-15T12:00:00Z", "0044-03-15 12:00:00+00 BC"),
+        ("timestamptz", "timestamptz", "infinity", "infinity"),
+        ("timestamptz", "timestamptz", "2026-01-02 00:00:00+00", "2026-01-02 00:00:00+00"),
+        ("timestamp[]", "timestamp", '{{"2026-01-02 00:00:00"}}', '{{"2026-01-02 00:00:00"}}'),
+        ("date", "date", "0044-03-15 BC", "0044-03-15 BC"),
+        ("numeric(10,2)", "numeric", "NAN", "NaN"),
+        ("numeric(5,-2)", "numeric", "9999900.00", "9999900"),
+        ("integer[]", "int4", "[2:3]={7,8}", "[2:3]={7,8}"),
+    ],
+)
+def test_a_column_that_is_text_by_choice_holds_what_postgres_prints(
+    pg_type: str, base_type: str, sent: str, printed: str
+) -> None:
+    column = Column("c", pg_type, "text_as_is", base_type=base_type)
+    values, bad = convert(column, [sent, None])
+    assert (values.to_pylist(), bad) == ([printed, None], {})
+
+
+def test_a_day_that_may_be_two_is_refused_as_text_too() -> None:
+    column = Column("c", "date", "text_as_is", base_type="date")
+    _, bad = convert(column, ["1582-10-10 or 1582-10-20"])
+    assert bad[0][0] == "value-out-of-range"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from random import Random
+from typing import Any, cast
 
+from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract import Contract
 from spark_streaming.definitions import Pending, mended, queue, since_first
 from spark_streaming.events import RawEvent
+from spark_streaming.evolver import Evolver
+from spark_streaming.topics import Topic
 from spark_streaming.types import Column
 from spark_streaming.versions import Boundary, split_at
 from tests.unit.debezium_events import event
+from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog
 
 ID = Column("id", "integer", "int32", nullable=False, base_type="int4", attnum=1)
 
@@ -89,3 +94,23 @@ def test_what_mends_a_definition_that_nobody_can_follow_takes_its_place() -> Non
 def boundary(pending: Pending) -> Boundary:
     assert pending.boundary is not None
     return pending.boundary
+
+
+def test_a_column_that_is_text_from_now_on_is_a_version_of_its_own() -> None:
+    source = EvolvingSource(Random(1), ("nothing",))
+    day = Column("day", "date", "date", base_type="date", attnum=9)
+    source.columns.append(day)
+    source.alter("nothing")
+    catalog = ModelCatalog(source)
+    first = source.states[-1][1]
+    topic = Topic(source.topic, *TABLE, contract=first)
+    evolver = Evolver(catalog, cast(CatalogWatch, catalog))
+    evolver.look([topic])
+    assert topic.pendings == []
+    catalog.texts = lambda schema, table: frozenset({"day"})
+    evolver.look([topic])
+    [pending] = topic.pendings
+    assert (pending.contract.version, pending.contract.by_name["day"].kind) == (2, "text_as_is")
+    assert evolver.how(topic) == "evolve"
+    evolver.look([topic])
+    assert len(topic.pendings) == 1
