@@ -167,6 +167,7 @@ class BatchRunner:
         self.gate.put_aside([part for part in parts if part.failure is None], batch_id)
         self._all(lambda part: self._merged(part, batch_id), parts)
         parts += self._worked_off(more) + self._resumed(batch_id, span)
+        parts += self._dropped(span, {part.topic.name for part in parts})
         self._stop_failed(parts, batch_id, events, span)
         clock.append(time.monotonic())
         if saw_all and seen_before is not None:
@@ -280,6 +281,14 @@ class BatchRunner:
         """Let the stopped tables that are due go on, side by side."""
         due = self._stopped.due(span)
         return self._all(lambda stop: self._stopped.go_on(stop, batch_id, span), due)
+
+    def _dropped(self, span: BatchSpan, told: set[str]) -> list[Part]:
+        """The tables that are to stop now, for their source dropped them."""
+        return [
+            Part(topic, 0, failure=error)
+            for topic, error in self._topics.dropped(self._complete_lsn, self.is_stopped)
+            if topic.name in span.end and topic.name not in told
+        ]
 
     def _stop_failed(
         self,

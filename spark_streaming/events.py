@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,6 +25,14 @@ class RawEvent(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+
+
+_TRUNCATE = re.compile(rb'"op":\s*"t"')
+
+
+def is_truncate(event: RawEvent) -> bool:
+    """Whether an event is a TRUNCATE; quicker than to read it."""
+    return event.value is not None and _TRUNCATE.search(event.value) is not None
 
 
 @dataclass(frozen=True)

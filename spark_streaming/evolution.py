@@ -39,7 +39,10 @@ POLICIES = {
         EVOLVE, (EVOLVE, QUARANTINE, FAIL), "a table that is new has no older rows to keep"
     ),
     "table_dropped": KindPolicies(
-        EVOLVE, (EVOLVE,), "silver keeps the last rows; no event follows that could wait"
+        EVOLVE,
+        (EVOLVE, FAIL),
+        "no event follows that could wait, and silver keeps the last rows; what becomes of them when "
+        "a table of that name comes again, `table_recreated` says",
     ),
     "table_recreated": KindPolicies(EVOLVE, (EVOLVE, QUARANTINE, FAIL, NEW_VERSION)),
     "table_truncated": KindPolicies(

@@ -12,7 +12,6 @@ Everything that became of a change is recorded (`schema_changes`).
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from spark_streaming.contract import Contract
 from spark_streaming.contract_files import ContractFileError, Evolution
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.definitions import Pending, mended, queue, since_first
-from spark_streaming.events import Decoded, RawEvent, Reject
+from spark_streaming.events import Decoded, RawEvent, Reject, is_truncate
 from spark_streaming.evolution import (
     EVOLVE,
     FAIL,
@@ -45,7 +44,7 @@ from spark_streaming.schema_changes import (
     RecordedChange,
     SchemaChanges,
 )
-from spark_streaming.stopped import stop_table
+from spark_streaming.stopped import TableStoppedError, stop_table
 from spark_streaming.versions import place_of, split_at
 
 if TYPE_CHECKING:
@@ -56,7 +55,6 @@ log = logging.getLogger(__name__)
 QUIET_LOOK_S = 10.0
 # A catalog that changes while it is read is read again.
 READS_MAX = 5
-_TRUNCATE = re.compile(rb'"op":\s*"t"')
 # Silver's columns and rows stay as they are.
 _ONLY_NOTED = frozenset({"enum_value", "replica_identity", "table_dropped"})
 
@@ -87,11 +85,6 @@ class Turn:
 
 class ContractChanged(Exception):
     """While events were decoded their table turned out to have changed: part them anew."""
-
-
-def is_truncate(event: RawEvent) -> bool:
-    """Whether an event is a TRUNCATE; quicker than to read it."""
-    return event.value is not None and _TRUNCATE.search(event.value) is not None
 
 
 class Evolver:
@@ -151,9 +144,10 @@ class Evolver:
         if found is None:
             topic.stamp = None
             if not topic.gone:
-                topic.gone = True
-                dropped = changes_between(contract, None)
-                self._record(topic, dropped, NOTED, contract.version, again.by_lsn, EVOLVE)
+                topic.gone, topic.gone_lsn = True, again.by_lsn
+                dropped, policy = changes_between(contract, None), self._dropped_policy(topic)
+                outcome = STOPPED if policy == FAIL else NOTED
+                self._record(topic, dropped, outcome, contract.version, again.by_lsn, policy)
             return
         topic.stamp, topic.gone = self._stamp(seen, topic.source), False
         after, topic.unchanged_at = topic.unchanged_at, again.after_lsn
@@ -183,6 +177,21 @@ class Evolver:
             pending.contract.refusal or self._policy(topic, pending) not in (EVOLVE, NEW_VERSION)
             for pending in topic.pendings
         )
+
+    def _dropped_policy(self, topic: Topic) -> str:
+        try:
+            return policy_of(self._evolution(topic), "table_dropped")
+        except TableStoppedError:
+            return EVOLVE  # its file is wrong, and there are no events that would wait for it
+
+    def refuse_dropped(self, topic: Topic) -> None:
+        """Raise TableStoppedError for a table that its source dropped, where that is its policy."""
+        if topic.gone and self._dropped_policy(topic) == FAIL:
+            stop_table(
+                "the source dropped the table, and its policy for table_dropped is fail",
+                hint="silver has its last rows; `evolve` keeps them without a word, and a table of "
+                "that name that comes again goes on here",
+            )
 
     def before_first(self, topic: Topic) -> None:
         """Note what the catalog shows before a table's first contract is read from it."""
@@ -382,7 +391,6 @@ class Evolver:
     ) -> None:
         if self._records is None:
             return
-        evolution = self._evolution(topic)
         if from_version is None:
             from_version = topic.contract.version if topic.contract else 0
         found = [
@@ -392,7 +400,7 @@ class Evolver:
                 from_version,
                 to_version,
                 lsn,
-                policy or policy_of(evolution, change.kind),
+                policy or policy_of(self._evolution(topic), change.kind),
                 outcome,
                 change.detail,
                 change.warning,

@@ -20,8 +20,7 @@ from spark_streaming.contract import Contract
 from spark_streaming.contract_files import ContractFileError
 from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.envelope import decode
-from spark_streaming.events import Decoded, RawEvent, RawKey
-from spark_streaming.evolver import is_truncate
+from spark_streaming.events import Decoded, RawEvent, RawKey, is_truncate
 from spark_streaming.fold import Folded
 from spark_streaming.gate import Gate
 from spark_streaming.held import Holds, Place, describe, place_of

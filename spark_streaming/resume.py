@@ -236,6 +236,8 @@ class Resumption:
         done = Part(self._topics.named(stop.topic, []), 0)
         done.high_water = done.topic.high_water
         try:
+            if rebuild_of(stop.planned) is None:
+                self._topics.refuse_dropped(stop.topic)
             while True:
                 app_id = self._app_id(stop)
                 piece = stop.planned or next_slice(app_id, stop.offsets, end, SLICE_OFFSETS_MAX)

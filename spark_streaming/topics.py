@@ -25,6 +25,7 @@ from spark_streaming.lake import Lake
 from spark_streaming.naming import parse_topic, silver_table
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
+from spark_streaming.stopped import TableStoppedError
 from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions, generation_name
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Topic:
         stamp: of the source's catalog, as it was looked at last; None: not yet.
         unchanged_at: a log position at which the contract still held.
         pendings: the next contracts, where the source's table changed, the oldest first.
-        gone: the source dropped the table.
+        gone: the source dropped the table, before `gone_lsn`.
         settle_at: not to be tried before; by the monotonic clock.
     """
 
@@ -63,6 +64,7 @@ class Topic:
     unchanged_at: int = 0
     pendings: list[Pending] = field(default_factory=list)
     gone: bool = False
+    gone_lsn: int = 0
     settle_at: float = 0.0
 
     @property
@@ -170,6 +172,31 @@ class Topics:
                     log.warning("table %s: %s", topic.silver_name, error)
                     topic.settle_at = time.monotonic() + DIFFERENCE_CHECK_S
                     break
+
+    def dropped(
+        self, complete_lsn: int | None, is_stopped: Callable[[str], bool]
+    ) -> list[tuple[Topic, Exception]]:
+        """The tables that stop because their source dropped them, each with the reason.
+
+        Their events from before are merged: silver is complete to where they were gone.
+        """
+        with self._lock:
+            known = [t for t in self._topics.values() if t.gone and not is_stopped(t.name)]
+        found: list[tuple[Topic, Exception]] = []
+        for topic in known:
+            try:
+                if (complete_lsn or 0) >= topic.gone_lsn:
+                    self.evolver.refuse_dropped(topic)
+            except TableStoppedError as error:
+                found.append((topic, error))
+        return found
+
+    def refuse_dropped(self, name: str) -> None:
+        """Keep a table stopped that the source dropped. Raises: TableStoppedError."""
+        topic = self.named(name, [])
+        if topic.contract is None and self._contracts.latest(*topic.source) is not None:
+            topic = self.resolve(name, [])  # a new process has not met it yet
+        self.evolver.refuse_dropped(topic)
 
     def settle(self, topic: Topic) -> str:
         """Take up what is pending, where the policy lets it. Returns: why it waits, else empty."""

@@ -159,6 +159,8 @@ def _silver(change: SchemaChange, policy: str, refusal: str | None, generation: 
     if policy == FAIL:
         if change.kind == "table_truncated":
             return "the table stops with the event, its rows kept, until its policy is another one"
+        if change.kind == "table_dropped":
+            return "the table stops with its last rows, until its policy is another one"
         return (
             "the table stops with the first event of the new shape, until its policy or the "
             "source is another one; then it goes on from there"

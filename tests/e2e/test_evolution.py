@@ -91,7 +91,7 @@ def folder(stack: Stack) -> Iterator[Path]:
     for path in folder.glob("*.toml"):
         path.unlink()
     with stack.source() as source:
-        source.execute(f"DROP TABLE IF EXISTS {', '.join([*CHANGES, LATER, 'ev_gone'])}")
+        source.execute(f"DROP TABLE IF EXISTS {', '.join([*CHANGES, LATER, 'ev_gone', 'f_gone'])}")
         source.execute("DROP TYPE IF EXISTS ev_mood")
 
 
@@ -109,10 +109,10 @@ def test_each_kind_of_change_is_followed_as_its_policy_says(stack: Stack, folder
                 source.execute(f"INSERT INTO {table} VALUES {row}".encode())
         for statement in JUMP:
             source.execute(statement.encode())
-        source.execute("DROP TABLE ev_gone")
+        source.execute("DROP TABLE ev_gone, f_gone")
         source.execute(f"CREATE TABLE {LATER} ({COLUMNS})")
         source.execute(f"INSERT INTO {LATER} VALUES (1, 1, 1, 'a')")
-    for table in STOPPED:
+    for table in [*STOPPED, "f_gone"]:
         _await_state(stack, table, "stopped")
     for table in [*QUARANTINED, LATER]:
         _await_quarantined(stack, table)
@@ -131,16 +131,17 @@ def _make_tables(stack: Stack, folder: Path) -> None:
     for table, (policies, _, _) in CHANGES.items():
         _write_policies(folder, table, policies)
     _write_policies(folder, LATER, {"table_added": "quarantine"})
+    _write_policies(folder, "f_gone", {"table_dropped": "fail"})
     with stack.source() as source:
         source.execute("CREATE TYPE ev_mood AS ENUM ('sad', 'happy')")
-        for table in [*CHANGES, "ev_gone"]:
+        for table in [*CHANGES, "ev_gone", "f_gone"]:
             more = {"ev_widen": ", f real, n numeric(6,2)", "ev_enum": ", m ev_mood"}.get(table, "")
             values = {"ev_widen": ", 0.1, 1.5", "ev_enum": ", 'sad'"}.get(table, "")
             source.execute(f"CREATE TABLE {table} ({COLUMNS}{more})".encode())
             for number in (1, 2):
                 row = f"({number}, {number}, {number}, 'a'{values})"
                 source.execute(f"INSERT INTO {table} VALUES {row}".encode())
-    stack.await_tables(*CHANGES, "ev_gone", within_s=SOON_S)
+    stack.await_tables(*CHANGES, "ev_gone", "f_gone", within_s=SOON_S)
     stack.verify(*CHANGES)
 
 
@@ -267,6 +268,7 @@ def _check_records(stack: Stack) -> None:
         ("ev_truncate", "table_truncated", "applied"),
         ("ev_again", "table_recreated", "applied"),
         ("ev_enum", "enum_value", "noted"),
+        ("f_gone", "table_dropped", "stopped"),
         ("q_add", "add_column", "quarantined"),
         ("q_add", "add_column", "applied"),
         ("q_new", "table_added", "quarantined"),

@@ -201,3 +201,43 @@ def test_a_change_that_is_undone_lets_a_stopped_table_go_on(job: EvolvingJob) ->
     job.restart()
     job.settle()
     assert not job.runner.is_stopped(job.source.topic)
+
+
+def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_again(
+    job: EvolvingJob,
+) -> None:
+    job.policies(table_dropped="fail")
+    _insert(job, 3)
+    job.source.drop()
+    job.catalog.lsn = job.source.lsn
+    before = job.source.content()
+    job.settle()
+    assert job.runner.is_stopped(job.source.topic)
+    assert job.content() == before, "what came before is merged"
+    job.restart()
+    job.settle()
+    assert job.runner.is_stopped(job.source.topic)
+    assert job.recorded()[-1] == ("table_dropped", "stopped")
+    _alter(job, "table_recreated")
+    _insert(job, 7)
+    for _ in range(2):
+        job.settle()
+        job.restart()  # it tries at once
+    assert not job.runner.is_stopped(job.source.topic)
+    assert job.content() == job.source.content()
+
+
+def test_a_table_that_stopped_for_being_dropped_goes_on_by_another_policy(
+    job: EvolvingJob,
+) -> None:
+    job.policies(table_dropped="fail")
+    before = job.content()
+    job.source.drop()
+    job.catalog.lsn = job.source.lsn
+    job.settle()
+    assert job.runner.is_stopped(job.source.topic)
+    job.policies(table_dropped="evolve")
+    job.restart()
+    job.settle()
+    assert not job.runner.is_stopped(job.source.topic)
+    assert job.content() == before

@@ -60,6 +60,7 @@ class EvolvingSource:
         self.ends: list[tuple[int, int]] = []  # (events so far, the LSN of their commit)
         self.contents: list[tuple[int, Counter[tuple[Any, ...]]]] = []  # (events so far, rows)
         self.states: list[tuple[int, Contract]] = []  # (from which LSN, the catalog)
+        self.dropped_at: int | None = None  # again where it was made again since
         self._remember()
 
     # -- what may happen
@@ -172,6 +173,12 @@ class EvolvingSource:
         ]
         self.next_number = len(self.columns) + 1
 
+    def drop(self) -> None:
+        """Drop the table, in a transaction of its own."""
+        self.xid += 1
+        self.lsn += 8
+        self.last_commit = self.dropped_at = self.lsn
+
     def _ddl_table_truncated(self) -> None:
         self.xid += 1
         self.lsn += 8
@@ -278,8 +285,15 @@ class ModelCatalog(ContractStore):
         self.notes = notes
         self.lsn = source.lsn
 
+    def is_dropped(self) -> bool:
+        """Whether there is no such table at `lsn`."""
+        newest = max(since for since, _ in self.source.states if since <= self.lsn)
+        return newest < (self.source.dropped_at or 0) <= self.lsn
+
     def in_source(self, schema: str, table: str) -> Contract | None:
         del schema, table
+        if self.is_dropped():
+            return None
         newest = max(since for since, _ in self.source.states if since <= self.lsn)
         found = self.source.catalog_at(self.lsn)
         found = found.with_texts(self.texts(self.source.schema, self.source.table))
@@ -296,7 +310,8 @@ class ModelCatalog(ContractStore):
     def look(self, tables: Any) -> Look:
         """As `CatalogWatch.look`."""
         stamp = str(sum(since <= self.lsn for since, _ in self.source.states))
-        return Look(self.lsn, self.lsn, dict.fromkeys(tables, stamp))
+        found = [] if self.is_dropped() else tables
+        return Look(self.lsn, self.lsn, dict.fromkeys(found, stamp))
 
 
 def _single(value: float) -> float:
