@@ -45,7 +45,7 @@ from spark_streaming.schema_changes import (
     SchemaChanges,
 )
 from spark_streaming.stopped import TableStoppedError, stop_table
-from spark_streaming.versions import place_of, split_at
+from spark_streaming.versions import moved, place_of, split_at
 
 if TYPE_CHECKING:
     from spark_streaming.topics import Topic
@@ -260,18 +260,12 @@ class Evolver:
         pending = topic.pending
         if pending is None or pending.boundary is None:
             return False
-        if pending.boundary.begins_at_lsn is not None:
-            return False
         if not any(c.kind in ("widen_type", "incompatible_change") for c in pending.changes):
             return False
-        known = dict(pending.boundary.known)
-        for reject in rejects:
-            if reject.rule in ("value-out-of-range", "wrong-type"):
-                place, offset = reject.event.partition, reject.event.offset
-                known[place] = min(offset, known.get(place, offset))
-        if known == pending.boundary.known:
+        unfit = [r.event for r in rejects if r.rule in ("value-out-of-range", "wrong-type")]
+        border = moved(pending.boundary, unfit)
+        if border == pending.boundary:
             return False
-        border = replace(pending.boundary, known=known)
         topic.pendings[0] = replace(pending, boundary=border)
         return True
 

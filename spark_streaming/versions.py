@@ -15,8 +15,8 @@ a snapshot read, it is told, in this order, by
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -45,6 +45,8 @@ class Boundary:
         after_lsn, by_lsn, xid: see the module.
         type_xid: the transaction that gave a column another type; None: no column has one.
         begins_at_lsn: the first log position of the newer version, where that is known.
+        ahead: (partition, offset) of a snapshot's rows that are behind an exact border all the same:
+            their values fit no older type.
         known: partition -> an offset that is behind the border: its value fits no older type.
     """
 
@@ -57,6 +59,7 @@ class Boundary:
     xid: int | None
     type_xid: int | None
     begins_at_lsn: int | None = None
+    ahead: frozenset[tuple[int, int]] = frozenset()
     known: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -148,18 +151,35 @@ def split_at(events: list[RawEvent], boundary: Boundary) -> tuple[list[RawEvent]
         side = newer if event.partition in passed else older
         if event.partition not in passed and _passes(event, boundary):
             side = newer
-            if boundary.begins_at_lsn is None or not _is_snapshot_row(event):
+            if boundary.begins_at_lsn is None or not is_snapshot_row(event):
                 passed.add(event.partition)
         side.append(event)
     return older, newer
 
 
-def _is_snapshot_row(event: RawEvent) -> bool:
-    document = orjson.loads(event.value or b"{}")  # it was read before
-    return bool(document.get("op") == "r")
+def moved(boundary: Boundary, unfit: Iterable[RawEvent]) -> Boundary:
+    """A border with events behind it whose values fit no older type."""
+    if boundary.begins_at_lsn is not None:
+        # Of what is streamed the log positions tell: such a value breaks its own contract.
+        rows = {(event.partition, event.offset) for event in unfit if is_snapshot_row(event)}
+        return replace(boundary, ahead=boundary.ahead | rows)
+    known = dict(boundary.known)
+    for event in unfit:
+        known[event.partition] = min(event.offset, known.get(event.partition, event.offset))
+    return replace(boundary, known=known)
+
+
+def is_snapshot_row(event: RawEvent) -> bool:
+    """Whether an event is a row that a snapshot read."""
+    try:
+        return bool(orjson.loads(event.value or b"{}")["op"] == "r")
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _passes(event: RawEvent, boundary: Boundary) -> bool:
+    if (event.partition, event.offset) in boundary.ahead:
+        return True
     if event.offset >= boundary.known.get(event.partition, event.offset + 1):
         return True
     if event.value is None:

@@ -13,7 +13,7 @@ from spark_streaming.events import RawEvent
 from spark_streaming.evolver import Evolver
 from spark_streaming.topics import Topic
 from spark_streaming.types import Column
-from spark_streaming.versions import Boundary, split_at
+from spark_streaming.versions import Boundary, moved, split_at
 from tests.unit.debezium_events import event
 from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog
 
@@ -71,6 +71,14 @@ def test_rows_that_a_snapshot_read_ahead_of_the_log_draw_no_streamed_event_with_
         event("c", lsn=250, offset=3, after={"id": 3, "b": ""}),
     ]
     assert [[e.offset for e in part] for part in split_at(events, border)] == [[2], [1, 3]]
+
+
+def test_a_snapshots_row_that_fits_no_older_type_is_ahead_of_an_exact_border() -> None:
+    border = Boundary.between(A, replace(B, version=2, valid_after_lsn=150, valid_from_lsn=400))
+    row = event("r", lsn=120, offset=1, after={"id": 1, "a": ""})
+    streamed = event("c", lsn=150, offset=2, after={"id": 2, "a": ""})
+    assert split_at([row, streamed], border) == ([row, streamed], [])
+    assert split_at([row, streamed], moved(border, [row, streamed])) == ([streamed], [row])
 
 
 def test_a_new_table_begins_as_it_was_at_its_first_event() -> None:
