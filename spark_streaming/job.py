@@ -10,9 +10,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from spark_streaming.archive import Archive
 from spark_streaming.backlog import Backlog
 from spark_streaming.batch import BatchRunner
 from spark_streaming.breaches import Breaches
+from spark_streaming.bronze import Bronze
 from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract_files import folders_of
 from spark_streaming.contract_store import ContractStore
@@ -193,6 +195,7 @@ class Silver:
             lake, contracts, settings.topic_prefix, options, restored.high_water, evolver
         )
         self._changes = changes
+        archive = Archive(Bronze(Lake(settings.of_bronze()).filesystem()))
         choose = engine_chooser(settings, self._session)
         runner = BatchRunner(
             query_id=query_id,
@@ -202,7 +205,7 @@ class Silver:
             choose=choose,
             pool=self._pool,
             restored=restored,
-            read=read_once(settings.kafka),
+            read=read_once(settings.kafka, archive),
             requested=lambda: take_requests(lake),
             contracts=files,
             breaches=breaches,
@@ -219,7 +222,7 @@ class Silver:
             settings,
             runner,
             topics,
-            EventReader(settings, self._session),
+            EventReader(settings, self._session, archive),
             self._session,
         )
         return runner, backlog
@@ -290,8 +293,9 @@ def _readable(text: str) -> str:
     message = "\n".join(lines)[:4000]
     if "data loss" in message.lower() or "failOnDataLoss" in message:
         message += (
-            "\n  hint: Kafka has dropped events that silver had not merged; they are in bronze. "
-            "Rebuild the tables from there, then start again with a new checkpoint"
+            "\n  hint: a topic was deleted or made again, so its offsets begin anew; what silver had "
+            "not merged is in bronze. Rebuild the tables from there, then start again with a new "
+            "checkpoint"
         )
     return message
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from spark_streaming.archive import Archive, NotArchivedError
 from spark_streaming.events import RawEvent
 from spark_streaming.offsets import BatchSpan, Offsets
 from spark_streaming.settings import SilverSettings
@@ -61,10 +62,14 @@ class TooManyBytesError(Exception):
 
 
 class DirectReader:
-    """One consumer of the driver's own; it has no group and commits nothing."""
+    """One consumer of the driver's own; it has no group and commits nothing.
 
-    def __init__(self, kafka: str) -> None:
+    archive: gives what Kafka has expired; None: that is an error.
+    """
+
+    def __init__(self, kafka: str, archive: Archive | None = None) -> None:
         self._kafka = kafka
+        self._archive = archive
         self._consumer: Any = None
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> Events:
@@ -72,14 +77,13 @@ class DirectReader:
 
         Raises: DirectReadError where the broker does not give all of it in time,
             TooManyBytesError where it is larger than `bytes_max`, ExpiredError where the broker
-            does not have it any more.
+            does not have it any more, and the archive neither.
         """
         try:
-            return self._read(span, bytes_max)
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-            missing = self._missing(span)
-            self.close()
-            raise ExpiredError(missing) from error
+            try:
+                return self._read(span, bytes_max)
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+                return self._read_expired(span, bytes_max, error)
         except KafkaError as error:
             self.close()
             raise DirectReadError(f"{type(error).__name__}: {error}") from error
@@ -132,19 +136,45 @@ class DirectReader:
                 raise DirectReadError(f"{len(waiting)} partitions give nothing more")
         return {topic: found for topic, found in events.items() if found}
 
-    def _missing(self, span: BatchSpan) -> str:
-        places = [TopicPartition(t, p) for t, starts in span.start.items() for p in starts]
-        begins = self._open().beginning_offsets(places)
-        gone = [
-            f"{tp.topic}, partition {tp.partition}: offsets from {span.start[tp.topic][tp.partition]}"
-            f" on are wanted, there are those from {begin} on"
-            for tp, begin in begins.items()
-            if begin > span.start[tp.topic][tp.partition]
+    def _read_expired(self, span: BatchSpan, bytes_max: int | None, error: KafkaError) -> Events:
+        """What Kafka has expired of a span from the archive, the rest from Kafka."""
+        begins = self._expired(span)
+        start = {topic: dict(partitions) for topic, partitions in span.start.items()}
+        events: Events = {}
+        size = 0
+        for tp, begin in begins.items():
+            first, end = start[tp.topic][tp.partition], min(begin, span.end[tp.topic][tp.partition])
+            try:
+                if self._archive is None:
+                    raise NotArchivedError("bronze is not asked here")
+                found = self._archive.read(tp.topic, tp.partition, first, end)
+            except NotArchivedError as lacking:
+                self.close()
+                raise ExpiredError(_missing(span, begins, lacking)) from error
+            events.setdefault(tp.topic, []).extend(found)
+            start[tp.topic][tp.partition] = end
+            size += sum(len(event.value or b"") for event in found)
+            if bytes_max is not None and size > bytes_max:
+                raise TooManyBytesError(f"more than {bytes_max} bytes") from error
+        told = ", ".join(f"{tp.topic}/{tp.partition}" for tp in begins)
+        log.warning("Kafka has expired events that silver wants (%s): bronze gives them", told)
+        left = None if bytes_max is None else bytes_max - size
+        for topic, found in self._read(BatchSpan(start, span.end), left).items():
+            events.setdefault(topic, []).extend(found)
+        return {topic: found for topic, found in events.items() if found}
+
+    def _expired(self, span: BatchSpan) -> dict[TopicPartition, int]:
+        """The partitions whose first offset is behind the span's start, with that offset."""
+        places = [
+            TopicPartition(topic, partition)
+            for topic, starts in span.start.items()
+            for partition, start in starts.items()
+            if span.end.get(topic, {}).get(partition, 0) > start
         ]
-        return (
-            f"Kafka has dropped events that silver has not merged ({'; '.join(gone)})\n"
-            "  hint: bronze has them: `headwater rebuild` makes the table again from there"
-        )
+        begins = self._open().beginning_offsets(places)
+        return {
+            tp: begin for tp, begin in begins.items() if begin > span.start[tp.topic][tp.partition]
+        }
 
     def _open(self) -> Any:
         if self._consumer is None:
@@ -161,6 +191,19 @@ class DirectReader:
                 check_crcs=False,
             )
         return self._consumer
+
+
+def _missing(span: BatchSpan, begins: dict[TopicPartition, int], lacking: Exception) -> str:
+    gone = [
+        f"{tp.topic}, partition {tp.partition}: offsets from {span.start[tp.topic][tp.partition]}"
+        f" on are wanted, there are those from {begin} on"
+        for tp, begin in begins.items()
+    ]
+    return (
+        f"Kafka has dropped events that silver has not merged ({'; '.join(gone)}), and {lacking}\n"
+        "  hint: `headwater verify --bronze` names what bronze lacks, `headwater rebuild` makes the "
+        "table again from what it has"
+    )
 
 
 def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
@@ -208,10 +251,12 @@ def raw_event(record: Any) -> RawEvent:
 class EventReader:
     """Reads parts of a batch, between the offsets that Spark planned."""
 
-    def __init__(self, settings: SilverSettings, session: SparkSession) -> None:
+    def __init__(
+        self, settings: SilverSettings, session: SparkSession, archive: Archive | None = None
+    ) -> None:
         self._settings = settings
         self._session = session
-        self._direct = DirectReader(settings.kafka)
+        self._direct = DirectReader(settings.kafka, archive)
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> Events:
         """The events of a span in the driver: directly where that works, through Spark else.

@@ -20,6 +20,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Protocol
 
+from spark_streaming.archive import Archive
 from spark_streaming.engines.protocol import Commit, MergeResult
 from spark_streaming.events import RawEvent
 from spark_streaming.kafka_source import DirectReader, Events
@@ -334,11 +335,11 @@ class Resumption:
         return self._steps.contract_of(topic, refresh=True) != self._contracts[topic]
 
 
-def read_once(kafka: str) -> Read:
+def read_once(kafka: str, archive: Archive | None = None) -> Read:
     """Reads spans with a consumer of its own each time: stopped tables go on side by side."""
 
     def read(span: BatchSpan) -> Events:
-        reader = DirectReader(kafka)
+        reader = DirectReader(kafka, archive)
         try:
             return reader.read(span)
         finally:

@@ -47,6 +47,9 @@ class SilverSettings(StoreSettings):
     # repeated checkpoint harmless either way.
     checkpoint: str = Field(default="", validation_alias="HEADWATER_SILVER_CHECKPOINT")
 
+    # What Kafka has expired before silver merged it comes from there.
+    bronze_bucket: str = "bronze"
+
     kafka: str
     topic_prefix: str = "hw"
     capture_dsn: SecretStr
@@ -86,6 +89,11 @@ class SilverSettings(StoreSettings):
     # Each small merge rewrites a file, so old versions are the larger part of a busy table:
     # kept as long as the longest reader needs its snapshot, not for time travel.
     silver_retention_minutes: int = Field(default=15, ge=1)
+
+    def of_bronze(self) -> StoreSettings:
+        """Where bronze is, as settings of a lake."""
+        known = {name: getattr(self, name) for name in StoreSettings.model_fields}
+        return StoreSettings(**{**known, "lake_bucket": self.bronze_bucket})
 
     @property
     def checkpoint_url(self) -> str:

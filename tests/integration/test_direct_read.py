@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
+import orjson
+import pyarrow.fs as pa_fs
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from spark_streaming.kafka_source import DirectReader, ExpiredError
+from spark_streaming.archive import Archive
+from spark_streaming.bronze import Bronze
+from spark_streaming.events import RawEvent
+from spark_streaming.kafka_source import DirectReader, ExpiredError, TooManyBytesError
 from spark_streaming.offsets import BatchSpan
 from tests.support.stack import fresh_stack
 
@@ -83,7 +90,55 @@ def test_events_that_kafka_has_dropped_are_an_error_that_says_what_there_is(
     ) as raised:
         reader.read(span)
     reader.close()
-    assert "hint: bronze has them" in str(raised.value)
+    assert "headwater verify --bronze" in str(raised.value)
+
+
+def _archived(folder: Path, events: list[RawEvent]) -> Archive:
+    """A bronze bucket with these events of one partition, in one object."""
+    first = events[0]
+    place = folder / first.topic / f"partition={first.partition}" / f"block={0:016}"
+    place.mkdir(parents=True)
+    lines = [
+        {
+            "topic": event.topic,
+            "partition": event.partition,
+            "offset": event.offset,
+            "timestamp": event.timestamp_ms,
+            "headers": [[name, content.decode()] for name, content in event.headers],
+            "key": None,
+            "value": (event.value or b"").decode(),
+        }
+        for event in events
+    ]
+    text = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    (place / f"{first.offset:020}.jsonl.gz").write_bytes(gzip.compress(text))
+    return Archive(Bronze(pa_fs.SubTreeFileSystem(str(folder), pa_fs.LocalFileSystem())))
+
+
+def test_events_that_kafka_has_dropped_come_from_bronze(
+    broker: str, topic: str, tmp_path: Path
+) -> None:
+    for values in ([b"a", b"-", b"b", b"-"], [b"c", b"-", b"d"]):
+        _send(broker, topic, values, commit=True)
+    span = BatchSpan({topic: {0: 1, 1: 0}}, {topic: _ends(broker, topic)})
+    plain = DirectReader(broker)
+    before = plain.read(span)
+    whole = plain.read(BatchSpan({}, span.end))[topic]
+    plain.close()
+    mine = [event for event in whole if event.partition == 0]
+    reader = DirectReader(broker, _archived(tmp_path / "whole", mine))
+    holed = DirectReader(broker, _archived(tmp_path / "holed", [mine[0], mine[-1]]))
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.delete_records({TopicPartition(topic, 0): 4})
+    admin.close()
+    read = reader.read(span)
+    assert sorted(read[topic]) == sorted(before[topic])
+    with pytest.raises(TooManyBytesError):
+        reader.read(span, bytes_max=1)
+    with pytest.raises(ExpiredError, match="bronze lacks the offsets 1 to"):
+        holed.read(span)
+    reader.close()
+    holed.close()
 
 
 def test_events_beyond_the_planned_end_are_left_for_the_next_batch(broker: str, topic: str) -> None:
