@@ -26,6 +26,9 @@ TEXT_FORMS = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
 }
+_SEARCH_PATH = (
+    "select current_setting('search_path') as path, set_config('search_path', %s, true) as now"
+)
 _SET_FORMS = (
     "select set_config(name, value, true) from unnest(%s::text[], %s::text[]) f (name, value)"
 )
@@ -156,7 +159,8 @@ def read_contract(
     Raises: psycopg.Error when the catalog cannot be read.
     """
     with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SET_FORMS, [list(TEXT_FORMS), list(TEXT_FORMS.values())])
+        forms = {name: value for name, value in TEXT_FORMS.items() if name != "search_path"}
+        cursor.execute(_SET_FORMS, [list(forms), list(forms.values())])
         found = cursor.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
         if found is None:
             named = _named_in_topic(conn, schema, table)
@@ -166,7 +170,10 @@ def read_contract(
             found = cursor.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
         if found is None:
             return None
+        # A type's name is qualified, or not, by what is on the path; others' statements follow.
+        before = cursor.execute(_SEARCH_PATH, [TEXT_FORMS["search_path"]]).fetchone()
         described = cursor.execute(_COLUMNS, {"oid": found["oid"]}).fetchall()
+        cursor.execute(_SEARCH_PATH, [before["path"] if before else ""])
         key = cursor.execute(_KEY, {"oid": found["oid"], "identity": found["identity"]}).fetchall()
         newest = cursor.execute(_XID, {"oid": found["oid"]}).fetchone()
         noted = None
