@@ -140,7 +140,8 @@ class Workload(Definitions):
     def insert(self, table: Table) -> bool:
         for _ in range(self._rng.choice([1, 1, 2, 10])):
             # Now and then the defaults have their say.
-            names = [n for n in table.columns if n in table.key or self._rng.random() < 0.9]
+            chosen = [n for n in table.columns if n in table.key or self._rng.random() < 0.9]
+            names = chosen or list(table.columns)  # a statement names one column at least
             values = [self._value(table, name) for name in names]
             self._run(
                 sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
