@@ -10,6 +10,7 @@ import gzip
 import heapq
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -57,15 +58,50 @@ class Bronze:
 
         A block of 10,000 offsets is listed at a time.
         """
-        for block in self._blocks(topic, partition):
+        for block in self.blocks(topic, partition):
             if block < after.rsplit("/", 1)[0]:
                 continue
             # The store shows a put that is under way by its name with a UUID behind it.
             yield from (p for p in self._below(block) if p.endswith(OBJECT) and p > after)
 
+    def objects_newest_first(
+        self, topic: str, partition: int, before: int | None = None
+    ) -> Iterator[str]:
+        """The paths of a partition's objects, the newest first, of those that begin below the
+        offset `before`. A block is listed at a time."""
+        for block in reversed(self.blocks(topic, partition)):
+            if before is not None and block_number(block) * BLOCK_OFFSETS >= before:
+                continue
+            found = [path for path in self._below(block) if path.endswith(OBJECT)]
+            yield from (p for p in reversed(found) if before is None or first_offset(p) < before)
+
+    def first_timestamp(self, block: str) -> int | None:
+        """Kafka's time (ms since 1970) of the first record of a block; None without objects."""
+        for path in self._below(block):
+            if path.endswith(OBJECT):
+                return int(next(self.documents(path))["timestamp"] or 0)
+        return None
+
+    def content(self, path: str) -> bytes:
+        """The lines of an object, unpacked, as they stand in it.
+
+        Raises: UnreadableObjectError; OSError where the store does not answer.
+        """
+        with self._files.open_input_stream(path, compression=None) as stream:
+            packed = stream.read()
+        try:
+            return gzip.decompress(packed)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UnreadableObjectError(f"{path}: {type(error).__name__}: {error}") from error
+
+    def put_at(self, path: str) -> datetime | None:
+        """When an object was put, as the store says; None where it does not say."""
+        found: datetime | None = self._files.get_file_info(path).mtime
+        return found
+
     def last_offset(self, topic: str, partition: int) -> int:
         """The first offset of a partition's last object: the end, for an estimate; 0 without."""
-        for block in reversed(self._blocks(topic, partition)):
+        for block in reversed(self.blocks(topic, partition)):
             found = [path for path in self._below(block) if path.endswith(OBJECT)]
             if found:
                 return first_offset(found[-1])
@@ -111,8 +147,8 @@ class Bronze:
 
     def _objects_from(self, topic: str, partition: int, start: int) -> Iterator[str]:
         """The objects that may hold `start` or later offsets."""
-        blocks = self._blocks(topic, partition)
-        names = [int(block.rsplit(_BLOCK, 1)[1]) for block in blocks]
+        blocks = self.blocks(topic, partition)
+        names = [block_number(block) for block in blocks]
         # What holds `start` may have begun in the block before.
         upto = sum(1 for name in names if name <= start // BLOCK_OFFSETS)
         waiting = ""
@@ -126,12 +162,18 @@ class Bronze:
         if waiting:
             yield waiting
 
-    def _blocks(self, topic: str, partition: int) -> list[str]:
+    def blocks(self, topic: str, partition: int) -> list[str]:
+        """The folders of a partition's blocks, in the order of their offsets."""
         return [p for p in self._below(f"{topic}/{_PARTITION}{partition}") if _BLOCK in p]
 
     def _below(self, folder: str) -> list[str]:
         selector = pa_fs.FileSelector(folder, allow_not_found=True)
         return sorted(str(info.path) for info in self._files.get_file_info(selector))
+
+
+def block_number(block: str) -> int:
+    """The number of a block's folder: its objects begin at that many BLOCK_OFFSETS or later."""
+    return int(block.rsplit(_BLOCK, 1)[1])
 
 
 def first_offset(path: str) -> int:

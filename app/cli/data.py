@@ -11,9 +11,7 @@ from app.cli import contract, quarantine
 from app.cli.needs import require
 from app.cli.preflight import preflight
 from app.cli.printing import FORMAT_OPTION, Format
-from app.errors import HeadwaterError
 
-LATER_RELEASE = 2
 VERIFY_FAILED = 3  # neither equal nor different: nobody knows
 
 
@@ -123,9 +121,20 @@ def resume(table: str = typer.Argument(help="A silver table that is stopped.")) 
     run_resume(table)
 
 
-def trace(key: str = typer.Argument(help="TABLE/KEY of a row.")) -> None:
-    """Show the whole way of one row (a later release)."""
-    raise later("trace")
+def trace(
+    table: str = typer.Argument(help="A silver table."),
+    key: str = typer.Argument(help="7, or a=1,b=2, or the values in the key's order, or JSON."),
+    limit: int = typer.Option(20, "--limit", min=1, help="At most so many versions, the newest."),
+    before: str = typer.Option(
+        None, "--before", help="TOPIC/PARTITION/OFFSET: only what came before it."
+    ),
+    seconds: float = typer.Option(3, "--seconds", min=0, help="For the search in bronze."),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Show the whole way of a row's versions, the newest last: from the log to Trino's answer."""
+    from app.lake.trace import run_trace
+
+    run_trace(table, key, fmt.value, limit, before, seconds)
 
 
 def rebuild(
@@ -140,10 +149,3 @@ def rebuild(
 
     require("s3", "silver")
     run_rebuild(table, fmt.value)
-
-
-def later(verb: str) -> Exception:
-    """Say that a verb comes with a later release; exit code 2."""
-    error = HeadwaterError(f"`{verb}` comes with a later release; this one does not have it yet")
-    typer.echo(str(error), err=True)
-    return typer.Exit(LATER_RELEASE)

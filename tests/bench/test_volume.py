@@ -49,6 +49,9 @@ def test_a_snapshot_of_a_million_rows(stack: Stack) -> None:
         took = time.monotonic() - began
         [verdict] = stack.verify("apart__big", timeout_s=600)
         assert verdict["verdict"] == "equal"
+        began_trace = time.monotonic()
+        stack.run("trace", "apart__big", str(SNAPSHOT_ROWS // 3), "--format", "json")
+        traced = time.monotonic() - began_trace
         events = SNAPSHOT_ROWS
         source.execute("DROP TABLE apart.big")
     report(
@@ -59,6 +62,7 @@ def test_a_snapshot_of_a_million_rows(stack: Stack) -> None:
             "rows_per_s": round(events / took),
             "rows_per_cpu_s": round(events / max(sum(resources.cpu_s.values()), 0.1)),
             "verify_s": verdict["seconds"],
+            "trace_s": round(traced, 1),
             "bronze_bytes_per_event": round(bronze_bytes(stack, "hw.apart.big") / events, 1),
             **resources.as_dict(),
         },

@@ -121,13 +121,6 @@ def test_a_defect_asks_for_a_report_instead_of_printing_a_trace(tmp_path: Path) 
     assert "--debug" in ended.stderr
 
 
-@pytest.mark.parametrize("words", [["trace", "a/1"]])
-def test_a_verb_of_a_later_release_says_so(tmp_path: Path, words: list[str]) -> None:
-    ended = run(*words, home=tmp_path)
-    assert ended.returncode == 2
-    assert "comes with a later release" in ended.stderr
-
-
 def test_status_and_urls_speak_json(tmp_path: Path) -> None:
     rows = json.loads(run("status", "--format", "json", home=tmp_path).stdout)
     assert {"service", "state", "pid", "port", "memory_mb", "uptime_s", "restarts",

@@ -1,0 +1,378 @@
+"""`headwater trace TABLE KEY`: the whole way of a row's versions, from the log to Trino's answer.
+
+1. The table's contract in the lake says what its key is; no source is asked.
+2. At the same time: silver's own tables are read (ledger, quarantine, the row), Trino is asked for
+   the row, and Kafka for its end.
+3. Bronze is searched backwards for the key's events (`trace_scan`).
+4. Kafka gives what is behind bronze's end.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deltalake.exceptions import DeltaError
+from kafka.errors import KafkaError
+
+from app.cli.printing import print_rows
+from app.errors import HeadwaterError
+from app.lake import tail
+from app.lake.lakehouse import Lakehouse
+from app.lake.quarantine import entry_name, place_named
+from app.lake.trace_event import lsn_of, op_of
+from app.lake.trace_key import RowKey, parse_key
+from app.lake.trace_scan import Found, Scan, Skip, scan
+from app.lake.trace_silver import Batch, DeltaFiles, Known, Row, ask_trino, known_of
+from app.lake.trace_version import (
+    COLUMNS,
+    HOP_COLUMNS,
+    NOW,
+    Version,
+    version_of,
+)
+from app.settings import Settings, load
+from spark_streaming.bronze import Bronze, UnreadableObjectError
+from spark_streaming.contract import Contract
+from spark_streaming.contract_files import ContractFileError
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.events import RawEvent
+from spark_streaming.held import Place, place_of
+from spark_streaming.naming import silver_table, topic_of
+from spark_streaming.position import lsn_text
+from spark_streaming.quality import ContractFolder
+
+LIMIT = 20
+SCAN_S = 3.0
+TAIL_S = 2.0
+WRITES = frozenset("cur")  # what an event that leaves a row is called
+
+
+@dataclass
+class Trace:
+    """A row's versions, the oldest first; the last one is what Trino answers now.
+
+    `notes` say what could not be looked at, and how to go on.
+    """
+
+    table: str
+    key: str
+    versions: list[Version] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def run_trace(
+    table: str, key: str, fmt: str, limit: int, before: str | None, seconds: float
+) -> None:
+    """Trace a row and print it: for people a line a hop, as CSV and JSON a record a version.
+
+    Raises: HeadwaterError where the table is not known or has no key, the key is none of its, or
+        nothing was ever heard of such a row.
+    """
+    found = trace(load(), table, key, limit=limit, before=before, seconds=seconds)
+    if fmt == "table":
+        rows = [
+            hop
+            for number, version in enumerate(found.versions, 1)
+            for hop in version.hops(NOW if version.event == NOW else number)
+        ]
+        print_rows(HOP_COLUMNS, rows, fmt)
+    else:
+        print_rows(COLUMNS, [version.as_row() for version in found.versions], fmt)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+
+
+def trace(
+    settings: Settings,
+    table: str,
+    key: str,
+    *,
+    limit: int = LIMIT,
+    before: str | None = None,
+    seconds: float = SCAN_S,
+) -> Trace:
+    """Trace one row.
+
+    Args:
+        table: silver's name, or `schema.table`.
+        key: see `trace_key.parse_key`.
+        limit: of versions, the newest.
+        before: TOPIC/PARTITION/OFFSET: only what came before it, in its partition.
+        seconds: for the search in bronze.
+    Raises: HeadwaterError, see `run_trace`.
+    """
+    deadline = time.monotonic() + seconds
+    lake = Lakehouse(settings)
+    with _told_apart():
+        contract = _contract(lake, table)
+        return _Tracer(settings, lake, contract, parse_key(contract, key)).run(
+            limit, before, deadline
+        )
+
+
+class _Tracer:
+    def __init__(
+        self, settings: Settings, lake: Lakehouse, contract: Contract, key: RowKey
+    ) -> None:
+        self._settings = settings
+        self._lake = lake
+        self._contract = contract
+        self._key = key
+        self._table = silver_table(contract.schema, contract.table)
+        self._topic = topic_of(settings.topic_prefix, contract.schema, contract.table)
+        self._bronze = Bronze(lake.bronze_files())
+        self._files = DeltaFiles(lake.lake, self._table, key)
+        self._result = Trace(self._table, str(key))
+        self._cut: Place | None = None
+        self._masks_known = True
+        self._masked = self._masked_columns()
+
+    def run(self, limit: int, before: str | None, deadline: float) -> Trace:
+        masked_key = self._masks_known and any(
+            column.source_name in self._masked for column in self._key.columns
+        )
+        with ThreadPoolExecutor(3) as pool:
+            asked = None if masked_key else pool.submit(self._ask_trino)
+            kafka = pool.submit(self._kafka) if before is None else None
+            known = pool.submit(known_of, self._lake.lake, self._table, self._key, self._topic)
+            silver = known.result()
+            scans = self._search(limit, before, deadline, silver)
+            consumer = kafka.result() if kafka else None
+            found = [one for searched in scans.values() for one in searched.found]
+            if kafka is not None and consumer is None:
+                self._note("Kafka does not answer: what bronze does not have yet is not shown")
+            if consumer is not None:
+                with closing(consumer):
+                    found += self._tail(consumer, {p: s.end for p, s in scans.items()})
+            versions = self._versions(found, silver, limit)
+            now = self._now(*asked.result(), silver.row) if asked else None
+        if masked_key:
+            self._note("the key is masked in silver: Trino is not asked for the row")
+        self._check(versions, now, scans)
+        self._result.versions = versions + ([now] if now else [])
+        return self._result
+
+    def _note(self, text: str) -> None:
+        self._result.notes.append(text)
+
+    def _ask_trino(self) -> tuple[dict[str, Any] | None, str]:
+        try:
+            return ask_trino(self._settings.trino_url, self._table, self._key), ""
+        except HeadwaterError as error:
+            return None, f"{error.message}{': ' + error.detail if error.detail else ''}"
+
+    def _kafka(self) -> Any:
+        try:
+            return tail.open_consumer(self._settings.kafka)
+        except HeadwaterError:
+            return None
+
+    def _search(
+        self, limit: int, before: str | None, deadline: float, silver: Known
+    ) -> dict[int, Scan]:
+        """Partition -> what bronze has there; the partitions behind the one with events are left
+        out: a key's events are all in one."""
+        place = place_named(before) if before else None
+        if before and (place is None or place.topic != self._topic):
+            raise HeadwaterError(
+                f"`{before}` is no place in this table's topic",
+                hint=f"--before {self._topic}/PARTITION/OFFSET, as a trace prints it",
+            )
+        count = max([*self._bronze.partitions(self._topic), 0]) + 1
+        partitions = [place.partition] if place else self._key.partitions(count)
+        skip = self._skip(silver) if place is None else None
+        scans: dict[int, Scan] = {}
+        for partition in partitions:
+            scans[partition] = found = scan(
+                self._bronze,
+                self._topic,
+                partition,
+                self._key,
+                limit=limit,
+                deadline=deadline,
+                before=place.offset if place else None,
+                skip=skip,
+            )
+            if any(one.event.key is not None for one in found.found):
+                break
+        return scans
+
+    def _skip(self, silver: Known) -> Skip | None:
+        if silver.row is None:
+            return None
+        held: dict[int, list[int]] = {}
+        for entry in silver.held:
+            held.setdefault(entry.partition, []).append(entry.offset)
+        merged_ms = int(silver.row.merged_at.timestamp() * 1000)
+        return Skip(merged_ms, silver.batches.merged_to(self._topic), held)
+
+    def _tail(self, consumer: Any, ends: dict[int, int]) -> list[Found]:
+        """The key's events that bronze does not have yet."""
+        try:
+            to = tail.end_offsets(consumer, self._topic)
+            # A partition that bronze has nothing of may just have begun.
+            known = set(self._bronze.partitions(self._topic))
+            wanted = {p: end for p, end in to.items() if p in ends or p not in known}
+            start = {partition: ends.get(partition, 0) for partition in wanted}
+            events = tail.read_between(consumer, self._topic, start, wanted, deadline_s=TAIL_S)
+            return [Found(event) for event in events if self._is_own(event)]
+        except (HeadwaterError, KafkaError) as error:
+            self._note(f"what bronze does not have yet was not read from Kafka: {error}")
+            return []
+
+    def _is_own(self, event: RawEvent) -> bool:
+        return event.value is not None and self._key.matches(event.key)
+
+    def _versions(self, found: Sequence[Found], silver: Known, limit: int) -> list[Version]:
+        kept = self._newest(found, limit)
+        puts = {path: self._bronze.put_at(path) for path in {one.path for one in kept if one.path}}
+        newest = self._in_silver(kept, silver.row, silver.held)
+        merged_to = silver.batches.merged_to(self._topic)
+        versions = []
+        for one in kept:
+            event = one.event
+            batch = silver.batches.of(event.topic, event.partition, event.offset)
+            held = silver.held.get(place_of(event))
+            merged = event.offset < merged_to.get(event.partition, 0) or batch is not None
+            is_newest = one is newest
+            versions.append(
+                version_of(
+                    one,
+                    bucket=self._settings.bronze_bucket,
+                    put_at=puts.get(one.path),
+                    batch=batch,
+                    data_file=self._data_file(one, batch, held),
+                    row=silver.row if is_newest else None,
+                    state=_state(one, held, batch, merged, is_newest),
+                    masked=self._masked,
+                )
+            )
+        return versions
+
+    def _newest(self, found: Sequence[Found], limit: int) -> list[Found]:
+        """The newest `limit` events, the oldest first, with the TRUNCATEs among them."""
+        placed = {(one.event.partition, one.event.offset): one for one in found}
+        ordered = [one for _, one in sorted(placed.items())]
+        own = [number for number, one in enumerate(ordered) if one.event.key is not None]
+        if len(own) > limit:
+            self._cut = place_of(ordered[own[-limit]].event)
+            return ordered[own[-limit] :]
+        # A TRUNCATE before the row's first event was none of it.
+        return ordered[own[0] :] if own else []
+
+    def _in_silver(
+        self, found: Sequence[Found], row: Row | None, held: Mapping[Place, str]
+    ) -> Found | None:
+        """The event whose values silver has now."""
+        if row is None:
+            return None
+        fitting = [
+            one
+            for one in found
+            if op_of(one.event) in WRITES
+            and lsn_of(one.event) == row.lsn
+            and place_of(one.event) not in held
+        ]
+        return fitting[-1] if fitting else None
+
+    def _data_file(self, one: Found, batch: Batch | None, held: str | None) -> str | None:
+        writes = op_of(one.event) in WRITES and held is None
+        if not writes or batch is None or batch.delta_version is None:
+            return None
+        return self._files.of(batch.delta_version)
+
+    def _now(self, row: dict[str, Any] | None, error: str, held: Row | None) -> Version:
+        now = Version(NOW, state=f"not known: {error}" if error else "no such row")
+        if row is None:
+            return now
+        lsn, committed = row.pop("_lsn", None), row.pop("_committed_at", None)
+        row.pop("_merged_at", None)
+        now = replace(now, state="the row", row=row, committed_at=committed)
+        if lsn is not None:
+            now = replace(now, lsn=lsn_text(int(lsn)))
+        if held is not None and held.lsn == lsn:
+            now = replace(now, delta_version=held.version, data_file=held.file)
+        return now
+
+    def _check(self, versions: list[Version], now: Version | None, scans: dict[int, Scan]) -> None:
+        """Note where the search ended. Raises: HeadwaterError where there is no trace of the row."""
+        stopped = {p: s.reached for p, s in scans.items() if s.reached is not None}
+        places = [Place(self._topic, partition, at) for partition, at in stopped.items()]
+        # What was found and is left out is older than the oldest that is told.
+        go_on = [f"--before {entry_name(p)}" for p in ([self._cut] if self._cut else places)]
+        if not versions and (now is None or now.row is None):
+            raise HeadwaterError(
+                f"no event of {self._table} with {self._key} was found",
+                detail="; ".join(
+                    f"offsets from {r} of partition {p} on" for p, r in stopped.items()
+                )
+                or "all of bronze was searched",
+                hint=f"go on with {' or '.join(go_on)}, or give more --seconds" if go_on else "",
+            )
+        if go_on:
+            self._note(
+                f"older versions were not looked for; go on with {' or '.join(go_on)}"
+                ", or with a greater --limit or more --seconds"
+            )
+
+    def _masked_columns(self) -> frozenset[str]:
+        folder = ContractFolder(
+            self._settings.contracts_folders, self._settings.secret("mask_secret").encode()
+        )
+        try:
+            masks = folder.rules_of(self._contract).masks
+        except ContractFileError as error:
+            self._note(f"values are left out: the contract file is wrong ({error})")
+            self._masks_known = False
+            return frozenset(column.source_name for column in self._contract.columns)
+        return frozenset(self._contract.by_name[name].source_name for name in masks)
+
+
+def _state(one: Found, held: str | None, batch: Batch | None, merged: bool, newest: bool) -> str:
+    if held is not None:
+        return f"quarantine, {held}"
+    if newest:
+        return "in silver"
+    if not merged:
+        return "not merged yet"
+    if batch is not None and batch.delta_version is None:
+        return "nothing merged"  # as where a later event of the batch went to quarantine
+    return "merged" if op_of(one.event) in WRITES else "removed"
+
+
+def _contract(lake: Lakehouse, table: str) -> Contract:
+    store = ContractStore(lake.lake, "")
+    known = {silver_table(*name): name for name in store.tables()}
+    named = {f"{schema}.{name}": (schema, name) for schema, name in known.values()}
+    found = known.get(table) or named.get(table)
+    contract = store.latest(*found) if found else None
+    if contract is None:
+        raise HeadwaterError(
+            f"there is no table `{table}` in the lake",
+            detail=f"there are {', '.join(sorted(known)) or 'none yet'}",
+        )
+    return contract
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except UnreadableObjectError as error:
+        raise HeadwaterError(
+            "bronze has an object that cannot be read",
+            detail=str(error),
+            hint="`./headwater verify --bronze` tells what else is wrong there",
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise HeadwaterError(
+            "the object store did not give what was asked for",
+            detail=f"{type(error).__name__}: {error}",
+            hint="`./headwater status s3`",
+        ) from error

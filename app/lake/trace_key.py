@@ -1,0 +1,220 @@
+"""The key of a row that is traced: as a user names it, and as events carry it.
+
+Bronze is searched for text, not parsed: an object's bytes are looked through for what the key must
+look like in them (`RowKey.needles`), and only lines that hold it are read and compared by value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from kafka.partitioner.default import murmur2
+
+from app.errors import HeadwaterError
+from spark_streaming.contract import Contract
+from spark_streaming.convert import convert
+from spark_streaming.pgtext import raw_value
+from spark_streaming.types import Column
+
+# Kinds whose values have one form in events, so that the bytes of a value are known.
+_ONE_FORM = frozenset(
+    {"int16", "int32", "int64", "bool", "text", "uuid", "enum", "bytes", "date", "decimal"}
+)
+_SHORT_ESCAPES = "\b\f\n\r\t"
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """A row's key.
+
+    Args:
+        columns: the key's columns, in the key's order.
+        values: theirs, as silver holds them.
+        raws: theirs, as events carry them.
+        names: the names of the columns in message keys; one list for each version of the table
+            that had this key under other names, the newest first.
+    """
+
+    columns: tuple[Column, ...]
+    values: tuple[Any, ...]
+    raws: tuple[Any, ...]
+    names: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        told = zip(self.columns, self.values, strict=True)
+        return ", ".join(f"{column.name}={value}" for column, value in told)
+
+    def needles(self) -> list[bytes]:
+        """Byte strings of which every line of this key's events has one; few other lines do."""
+        return sorted({needle for names in self.names for needle in self._needles(names)})
+
+    def _needles(self, names: Sequence[str]) -> list[bytes]:
+        parts = [
+            _part(name, column, raw)
+            for name, column, raw in zip(names, self.columns, self.raws, strict=True)
+        ]
+        if len(parts) == 1:
+            part, whole = parts[0]
+            return [b"{" + part + b"}" if whole else b"{" + part]
+        # The longest is the one that the fewest rows share, as a rule.
+        part, whole = max(parts, key=lambda found: (found[1], len(found[0])))
+        return [part + b",", part + b"}"] if whole else [part]
+
+    def matches(self, message_key: bytes | None) -> bool:
+        """Whether a message key is this row's."""
+        if not message_key:
+            return False
+        try:
+            document = orjson.loads(message_key)
+        except orjson.JSONDecodeError:
+            return False
+        return isinstance(document, dict) and any(
+            self._is_in(document, names) for names in self.names
+        )
+
+    def _is_in(self, document: Mapping[str, Any], names: Sequence[str]) -> bool:
+        if document.keys() != set(names):
+            return False
+        found = zip(self.columns, names, self.raws, self.values, strict=True)
+        return all(
+            document[name] == raw or _value(column, document[name]) == value
+            for column, name, raw, value in found
+        )
+
+    def partitions(self, count: int) -> list[int]:
+        """All of a topic's partitions, the one first that the producer puts the key in.
+
+        The producer hashes the message key's bytes (murmur2), and they hold the key's columns in
+        the key's order or in the table's.
+        """
+        names = self.names[0]
+        numbers = [column.attnum or 0 for column in self.columns]
+        orders = [range(len(names)), sorted(range(len(names)), key=lambda i: numbers[i])]
+        likely = []
+        for order in orders:
+            document = {names[i]: self.raws[i] for i in order}
+            text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+            likely.append((murmur2(text) & 0x7FFFFFFF) % count)
+        return list(dict.fromkeys([*likely, *range(count)]))
+
+
+def parse_key(contract: Contract, text: str) -> RowKey:
+    """The key that a user names: `7`; `a=1,b=2`, or `1,2` in the key's order; or JSON.
+
+    Raises: HeadwaterError where the table has no key, or the text is none of its keys.
+    """
+    table = f"{contract.schema}.{contract.table}"
+    if contract.is_bag:
+        raise HeadwaterError(
+            f"table {table} has no key, so no row of it can be named",
+            detail="equal rows may stand there several times, and events do not tell them apart",
+            hint=f"ALTER TABLE {table} ADD PRIMARY KEY (…), or look at its topic in bronze",
+        )
+    columns = tuple(contract.by_name[name] for name in contract.key)
+    texts = _texts(columns, text, table)
+    raws, values = [], []
+    for column, given in zip(columns, texts, strict=True):
+        raw, value = _typed(column, given, table)
+        raws.append(raw)
+        values.append(value)
+    return RowKey(columns, tuple(values), tuple(raws), _names(contract, columns))
+
+
+def _texts(columns: Sequence[Column], text: str, table: str) -> list[str]:
+    """The text of each key column, in the key's order."""
+    named = _from_json(text)
+    if named is None and len(columns) == 1:
+        name, equals, rest = text.partition("=")
+        is_named = equals and name.strip() in (columns[0].name, columns[0].source_name)
+        return [rest if is_named else text]
+    if named is None:
+        parts = text.split(",")
+        pairs = [part.partition("=") for part in parts]
+        known = {name for column in columns for name in (column.name, column.source_name)}
+        if not all(equals and name.strip() in known for name, equals, _ in pairs):
+            if len(parts) == len(columns):
+                return [part.strip() for part in parts]
+            raise _no_key(columns, text, table)
+        named = {name.strip(): value.strip() for name, _, value in pairs}
+    found = [named.get(column.name, named.get(column.source_name)) for column in columns]
+    if len(named) != len(columns) or any(value is None for value in found):
+        raise _no_key(columns, text, table)
+    return [value for value in found if value is not None]
+
+
+def _from_json(text: str) -> dict[str, str] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        given = json.loads(text, parse_float=Decimal)
+    except ValueError:
+        return None
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in given.items()
+    }
+
+
+def _no_key(columns: Sequence[Column], text: str, table: str) -> HeadwaterError:
+    names = [column.name for column in columns]
+    form = ",".join(f"{name}=…" for name in names)
+    return HeadwaterError(
+        f"`{text}` is no key of {table}",
+        detail=f"its key is ({', '.join(names)})",
+        hint=f"give {form}, or the values in that order, or JSON where they hold commas",
+    )
+
+
+def _typed(column: Column, text: str, table: str) -> tuple[Any, Any]:
+    """A key column's value, as events carry it and as silver holds it."""
+    if column.kind == "uuid":
+        text = text.lower()
+    try:
+        raw = raw_value(column.kind, text)
+    except ValueError:
+        raw = None
+    array, bad = convert(column, [raw])
+    if raw is None or bad:
+        raise HeadwaterError(
+            f"`{text}` is no value of {table}.{column.name}",
+            detail=f"the column is {column.pg_type}",
+        )
+    value = array[0].as_py()
+    return (format(value, "f") if isinstance(value, Decimal) else raw), value
+
+
+def _value(column: Column, raw: Any) -> Any:
+    array, bad = convert(column, [raw])
+    return None if bad else array[0].as_py()
+
+
+def _names(contract: Contract, columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
+    """The names of the key's columns in events, by each version that had the same key."""
+    found = [tuple(column.source_name for column in columns)]
+    for version in reversed(contract.earlier):
+        numbered = {c.attnum: c.source_name for c in version.columns if c.attnum is not None}
+        names = tuple(
+            numbered.get(c.attnum, "") if c.attnum is not None else c.source_name for c in columns
+        )
+        if "" not in names and len(version.key) == len(columns):
+            found.append(names)
+    return tuple(dict.fromkeys(found))
+
+
+def _part(name: str, column: Column, raw: Any) -> tuple[bytes, bool]:
+    """`\\"name\\":value` as a line of bronze has it, and whether the value is in it."""
+    whole = column.kind in _ONE_FORM and not _has_control(raw)
+    inner = json.dumps(name, ensure_ascii=False) + ":"
+    if whole:
+        inner += json.dumps(raw, ensure_ascii=False)
+    return inner.replace("\\", "\\\\").replace('"', '\\"').encode(), whole
+
+
+def _has_control(raw: Any) -> bool:
+    # These are escaped in more than one way.
+    return isinstance(raw, str) and any(c < " " and c not in _SHORT_ESCAPES for c in raw)

@@ -1,0 +1,237 @@
+"""What silver knows of a traced row: its batches, its Delta versions and files, quarantine, the
+row as it is now in the table, and as Trino answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake.exceptions import TableNotFoundError
+
+from app.lake.catalog import identifier
+from app.lake.connection import connect, explain
+from app.lake.trace_key import RowKey
+from spark_streaming.held import Place
+from spark_streaming.lake import LEDGER, QUARANTINE, Lake
+from spark_streaming.ledger import WHOLE_BATCH, offsets_of
+from spark_streaming.lookup import one_of
+from spark_streaming.quarantine import OPEN
+
+_LEDGER_COLUMNS = ["table_name", "batch_id", "delta_version", "merged_at", "offsets"]
+_QUARANTINE_COLUMNS = ["topic", "partition", "offset", "raw_key", "rule", "reason", "status"]
+
+
+class Batch(NamedTuple):
+    """The batch that an event was merged in; `delta_version` is None where nothing of the table
+    was merged in it."""
+
+    batch_id: int
+    delta_version: int | None
+    merged_at: datetime
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A table's batches that the ledger still has, the oldest first.
+
+    Args:
+        rows: (batch, topic -> partition -> next offset).
+        from_start: whether the ledger still has the very first batch.
+    """
+
+    rows: Sequence[tuple[Batch, Mapping[str, Mapping[int, int]]]] = ()
+    from_start: bool = False
+
+    def of(self, topic: str, partition: int, offset: int) -> Batch | None:
+        """The batch that merged an event; None where it did not yet, or the ledger forgot it.
+
+        An event is between the offsets that two batches of the table ended with, one after the
+        other; a rebuild sets the offsets back, so that the last such batch counts.
+        """
+        found = None
+        previous = 0 if self.from_start else None
+        for batch, offsets in self.rows:
+            end = offsets.get(topic, {}).get(partition)
+            if end is None:
+                continue
+            if previous is not None and previous <= offset < end:
+                found = batch
+            previous = end
+        return found
+
+    def merged_to(self, topic: str) -> dict[int, int]:
+        """Partition -> the next offset that is not merged."""
+        ends: dict[int, int] = {}
+        for _, offsets in self.rows:
+            ends.update(offsets.get(topic, {}))
+        return ends
+
+
+@dataclass(frozen=True)
+class Row:
+    """The row as it is in silver: its LSN and times, the file that holds it, the version read."""
+
+    lsn: int
+    committed_at: datetime | None
+    merged_at: datetime
+    file: str
+    version: int
+
+
+@dataclass
+class Known:
+    """What the lake's own tables say of a row: its table's batches, the key's entries in
+    quarantine by their places, and the row, None where silver has none."""
+
+    batches: Batches = field(default_factory=Batches)
+    held: dict[Place, str] = field(default_factory=dict)
+    row: Row | None = None
+
+
+def known_of(lake: Lake, table: str, key: RowKey, topic: str) -> Known:
+    """What the lake's own tables say. Raises: DeltaError, OSError."""
+    return Known(_batches(lake, table), _held(lake, table, key, topic), row_of(lake, table, key))
+
+
+def _batches(lake: Lake, table: str) -> Batches:
+    try:
+        dataset = lake.table(LEDGER).to_pyarrow_dataset()
+    except TableNotFoundError:
+        return Batches()
+    names = pc.field("table_name").cast(pa.string())
+    wanted = names.isin(pa.array([table, WHOLE_BATCH], pa.string()))
+    found = dataset.to_table(columns=_LEDGER_COLUMNS, filter=wanted).sort_by("merged_at")
+    rows = [row for row in found.to_pylist() if row["table_name"] == table]
+    first = any(b == 0 and n == WHOLE_BATCH for b, n in _pairs(found))
+    return Batches(
+        [
+            (
+                Batch(row["batch_id"], row["delta_version"], row["merged_at"]),
+                offsets_of(row["offsets"]),
+            )
+            for row in rows
+        ],
+        from_start=first,
+    )
+
+
+def _pairs(found: pa.Table) -> list[tuple[int, str]]:
+    return list(zip(found["batch_id"].to_pylist(), found["table_name"].to_pylist(), strict=True))
+
+
+def _held(lake: Lake, table: str, key: RowKey, topic: str) -> dict[Place, str]:
+    """The key's entries of quarantine: place -> what is said of it."""
+    try:
+        dataset = lake.table(QUARANTINE).to_pyarrow_dataset()
+    except TableNotFoundError:
+        return {}
+    columns = [name for name in _QUARANTINE_COLUMNS if name in dataset.schema.names]
+    wanted = pc.field("table_name").cast(pa.string()) == table
+    return {
+        Place(row["topic"], row["partition"], row["offset"]): (
+            f"{row.get('status') or OPEN}: {row['rule']}: {row['reason']}"
+        )
+        for batch in dataset.to_batches(columns=columns, filter=wanted)
+        for row in batch.to_pylist()
+        if row["topic"] == topic and key.matches(row["raw_key"])
+    }
+
+
+def row_of(lake: Lake, table: str, key: RowKey) -> Row | None:
+    """The row as the newest version of the table has it; None without one."""
+    try:
+        silver = lake.table(lake.silver_path(table))
+    except TableNotFoundError:
+        return None
+    dataset = silver.to_pyarrow_dataset()
+    names = [column.name for column in key.columns]
+    if not {*names, "_lsn", "_merged_at"} <= set(dataset.schema.names):
+        return None
+    condition = None
+    for name, value in zip(names, key.values, strict=True):
+        kind = dataset.schema.field(name).type
+        term = one_of(name, pa.array([value], _plain(kind)))
+        condition = term if condition is None else condition & term
+    columns = ["_lsn", "_committed_at", "_merged_at", "__filename"]
+    found = dataset.to_table(columns=columns, filter=condition).to_pylist()
+    if not found:
+        return None
+    [row, *_] = found
+    return Row(
+        row["_lsn"],
+        row["_committed_at"],
+        row["_merged_at"],
+        str(row["__filename"]).rsplit("/", 1)[-1],
+        int(silver.version()),
+    )
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without the forms that Arrow's filters do not compare."""
+    text = str(kind)
+    if text in ("large_string", "string_view"):
+        return pa.string()
+    return pa.binary() if text in ("large_binary", "binary_view") else kind
+
+
+class DeltaFiles:
+    """The files that commits of a silver table added, by the table's log, as long as it has them."""
+
+    def __init__(self, lake: Lake, table: str, key: RowKey) -> None:
+        self._files: Any = lake.filesystem()
+        self._folder = f"{lake.silver_path(table)}/_delta_log"
+        self._key = key
+        self._known: dict[int, str | None] = {}
+
+    def of(self, version: int) -> str | None:
+        """The file in which a version wrote the key's row; None where the log does not tell."""
+        if version not in self._known:
+            self._known[version] = self._read(version)
+        return self._known[version]
+
+    def _read(self, version: int) -> str | None:
+        try:
+            path = f"{self._folder}/{version:020d}.json"
+            with self._files.open_input_stream(path, compression=None) as stream:
+                lines = stream.read().splitlines()
+        except FileNotFoundError:  # the log is kept as long as old versions are
+            return None
+        added = [found["add"] for found in map(orjson.loads, lines) if "add" in found]
+        fitting = [add for add in added if self._may_hold(json.loads(add.get("stats") or "{}"))]
+        return unquote(fitting[0]["path"]) if len(fitting) == 1 else None
+
+    def _may_hold(self, stats: Mapping[str, Any]) -> bool:
+        low, high = stats.get("minValues") or {}, stats.get("maxValues") or {}
+        for column, value in zip(self._key.columns, self._key.values, strict=True):
+            least, most = low.get(column.name), high.get(column.name)
+            if not (isinstance(value, int) and type(least) is type(most) is int):
+                continue  # texts are cut off in statistics
+            if not least <= value <= most:
+                return False
+        return True
+
+
+def ask_trino(url: str, table: str, key: RowKey) -> dict[str, Any] | None:
+    """The row that Trino answers with now, column -> value; None without one.
+
+    Raises: HeadwaterError where Trino does not answer.
+    """
+    conditions = " AND ".join(f"{identifier(column.name)} = ?" for column in key.columns)
+    connection = connect(url)
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"SELECT * FROM silver.{identifier(table)} WHERE {conditions}", key.values)
+        found = cursor.fetchall()
+        names = [column[0] for column in cursor.description or ()]
+    except Exception as error:
+        raise explain(error, url) from error
+    finally:
+        connection.close()
+    return dict(zip(names, found[0], strict=True)) if found else None

@@ -1,0 +1,177 @@
+"""`trace` on the whole chain: every version of a row with its hops, whatever became of the row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pa_fs
+import pytest
+
+from app.lake.lakehouse import Lakehouse
+from spark_streaming.bronze import Bronze
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 120.0
+TABLES = ("traced", "traced_pairs", "traced_bag")
+Record = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(stack: Stack) -> Iterator[Path]:
+    """The stack's own contract files; what these tests make is gone afterwards."""
+    folder = stack.settings.contracts_dir
+    folder.mkdir(exist_ok=True)
+    (folder / "public.traced.toml").write_text(
+        "[columns.v]\nmin = 0\n[columns.secret]\nmask = 'redact'\n"
+    )
+    yield folder
+    (folder / "public.traced.toml").unlink()
+    with stack.source() as source:
+        source.execute(f"DROP TABLE IF EXISTS {', '.join(TABLES)}")
+
+
+def traced(stack: Stack, *words: str) -> list[Record]:
+    return list(json.loads(stack.run("trace", *words, "--format", "json").stdout))
+
+
+def await_trace(stack: Stack, states: list[str], *words: str) -> list[Record]:
+    """The versions of a row, when they have these states, and bronze has all of them."""
+
+    def are_there(versions: list[Record]) -> bool:
+        *events, _ = versions
+        return [v["state"].split(":")[0] for v in versions] == states and all(
+            v["bronze"] and v["line"] for v in events
+        )
+
+    return until(
+        lambda: traced(stack, *words),
+        are_there,
+        within_s=SOON_S,
+        what=f"the states {states} of {words}",
+        every_s=0.5,
+    )
+
+
+def test_a_row_is_followed_from_the_log_to_trino_through_all_of_its_life(
+    stack: Stack, folder: Path
+) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE traced (id int PRIMARY KEY, v int, secret text)")
+        # What stands in a new table comes as a snapshot; what comes after it as events.
+        source.execute("INSERT INTO traced VALUES (11, 1, 'y')")
+        stack.await_tables("traced")
+        source.execute("INSERT INTO traced VALUES (1, 1, 'x')")
+        await_trace(stack, ["in silver", "the row"], "traced", "1")
+        source.execute("UPDATE traced SET v = 2 WHERE id = 1")
+        versions = await_trace(stack, ["merged", "in silver", "the row"], "traced", "1")
+        check_hops(stack, versions[:-1])
+        inserted, updated, now = versions
+        assert [version["event"] for version in versions] == ["insert", "update", "now"]
+        assert updated["row"] == {"id": 1, "v": 2, "secret": "(masked)"}
+        assert now["row"]["v"] == 2 and '"x"' not in json.dumps(versions)
+        assert (now["lsn"], now["data_file"]) == (updated["lsn"], updated["data_file"])
+        assert lsn(inserted) < lsn(updated) and inserted["batch"] < updated["batch"]
+
+        source.execute("DELETE FROM traced WHERE id = 1")
+        states = ["merged", "merged", "removed", "no such row"]
+        deleted = await_trace(stack, states, "public.traced", "id=1")[2]
+        assert (deleted["event"], deleted["row"]) == ("delete", None)
+        source.execute("INSERT INTO traced VALUES (1, 3, 'z')")
+        states = ["merged", "merged", "removed", "in silver", "the row"]
+        again = await_trace(stack, states, "traced", "1")
+    newest = traced(stack, "traced", "1", "--limit", "2")
+    assert newest == again[2:]
+    rest = traced(stack, "traced", "1", "--before", newest[0]["kafka"])
+    assert [version["kafka"] for version in rest[:-1]] == [v["kafka"] for v in again[:2]]
+    told = stack.run("trace", "traced", "1", "--limit", "2").stderr
+    assert f"--before {newest[0]['kafka']}" in told
+
+
+def check_hops(stack: Stack, versions: list[Record]) -> None:
+    """Each place that is told holds the event."""
+    bronze = Bronze(Lakehouse(stack.settings).bronze_files())
+    silver = Lakehouse(stack.settings).silver("traced")
+    files: Any = pa_fs.FileSelector("silver/traced", recursive=False)
+    names = {
+        info.base_name for info in Lakehouse(stack.settings).lake.filesystem().get_file_info(files)
+    }
+    for version in versions:
+        path = version["bronze"].split("/", 3)[3]
+        line = list(bronze.documents(path))[version["line"] - 1]
+        place = f"{line['topic']}/{line['partition']}/{line['offset']}"
+        assert place == version["kafka"]
+        value = json.loads(line["value"])
+        assert value["source"]["txId"] == version["transaction"]
+        assert (value["after"]["id"], value["after"]["v"]) == (1, version["row"]["v"])
+        assert version["data_file"] in names
+        assert version["delta_version"] <= silver.version()
+        assert version["debezium_ms"] >= 0 and version["kafka_ms"] >= version["debezium_ms"]
+        assert version["silver_ms"] > version["kafka_ms"]
+
+
+def lsn(version: Record) -> int:
+    high, low = version["lsn"].split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def test_a_row_in_quarantine_says_why_and_silver_keeps_the_older_one(
+    stack: Stack, folder: Path
+) -> None:
+    with stack.source() as source:
+        source.execute("INSERT INTO traced VALUES (5, 5, 'a')")
+        await_trace(stack, ["in silver", "the row"], "traced", "5")
+        source.execute("UPDATE traced SET v = -5 WHERE id = 5")
+    versions = await_trace(stack, ["in silver", "quarantine, open", "the row"], "traced", "5")
+    assert "v_range" in versions[1]["state"]
+    assert versions[-1]["row"]["v"] == 5
+    shown = stack.run("quarantine", "show", versions[1]["kafka"], "--format", "json").stdout
+    assert json.loads(shown)["table_name"] == "traced"
+    stack.run("quarantine", "discard", versions[1]["kafka"])
+
+
+def test_a_key_of_several_columns_and_one_that_changed(stack: Stack, folder: Path) -> None:
+    with stack.source() as source:
+        source.execute(
+            "CREATE TABLE traced_pairs (word text, n int, at timestamptz, PRIMARY KEY (word, n))"
+        )
+        source.execute("INSERT INTO traced_pairs VALUES ('a,b=\"c\"', 1, now()), ('ä', 2, now())")
+        stack.await_tables("traced_pairs")
+        await_trace(stack, ["in silver", "the row"], "traced_pairs", "ä,2")
+        source.execute("UPDATE traced_pairs SET n = 3 WHERE n = 2")
+    key = json.dumps({"word": 'a,b="c"', "n": 1})
+    assert len(await_trace(stack, ["in silver", "the row"], "traced_pairs", key)) == 2
+    moved = await_trace(stack, ["in silver", "the row"], "traced_pairs", "ä,3")
+    gone = await_trace(stack, ["merged", "removed", "no such row"], "traced_pairs", "n=2,word=ä")
+    assert moved[0]["event"].startswith("insert, key was ")
+    assert gone[0]["event"] == "snapshot"
+    assert gone[1]["event"].startswith("delete, key becomes ")
+
+
+def test_what_cannot_be_traced_is_told_with_the_reason(stack: Stack, folder: Path) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE traced_bag (word text)")
+        source.execute("ALTER TABLE traced_bag REPLICA IDENTITY FULL")
+        source.execute("INSERT INTO traced_bag VALUES ('a')")
+    stack.await_tables("traced_bag")
+    for words, told in (
+        (("traced_bag", "a"), "has no key"),
+        (("no_such_table", "1"), "there is no table `no_such_table` in the lake"),
+        (("movies", "999999999"), "no event of movies with movie_id=999999999 was found"),
+        (("movies", "many"), "is no value of public.movies.movie_id"),
+        (("movies", "1", "--before", "elsewhere/0/1"), "is no place in this table's topic"),
+    ):
+        ended = stack.run("trace", *words, expect=1)
+        assert told in ended.stderr and "Traceback" not in ended.stderr
+        assert ended.stdout == ""
+
+
+def test_for_people_each_hop_is_a_line(stack: Stack) -> None:
+    out = stack.run("trace", "movies", "1").stdout
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["version", "event", "hop", "at", "ms", "where"]
+    assert [line[2] for line in lines[1:] if line[0] == "1"][-3:] == ["kafka", "bronze", "silver"]
+    assert lines[-1][:3] == ["now", "now", "trino"]
