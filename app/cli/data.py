@@ -104,13 +104,14 @@ def verify(
 
 def watch(
     table: list[str] = typer.Argument(None, help="Tables; all captured ones when left out."),
+    hops: bool = typer.Option(False, "--hops", help="A line for each hop, as it happens."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Show changes as they arrive, with the time that each hop took."""
     from app.lake.watch import run_watch
 
     require("kafka", "s3")
-    raise typer.Exit(run_watch(table or [], fmt.value) or 0)
+    raise typer.Exit(run_watch(table or [], fmt.value, hops) or 0)
 
 
 def resume(table: str = typer.Argument(help="A silver table that is stopped.")) -> None:

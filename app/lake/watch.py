@@ -31,7 +31,20 @@ TOPICS_EVERY_S = 2.0
 # So long without a line, the feed says what it waits for.
 SILENCE_S = 5.0
 FIELDS = ("time", "table", "op", "key", "lsn", "kafka_ms", "bronze_ms", "silver_ms", "trino_ms")
+HOP_FIELDS = (
+    "time",
+    "table",
+    "op",
+    "key",
+    "lsn",
+    "transaction",
+    "event",
+    "hop",
+    "ms",
+    "passed_over",
+)
 _LINE = "{:29} {:16} {:8} {:32} {:11} {:>8} {:>9} {:>9} {:>8}"
+_HOP_LINE = "{:29} {:16} {:8} {:32} {:11} {:>11} {:36} {:6} {:>7} {:>11}"
 _OPS = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot", "t": "truncate"}
 
 
@@ -48,37 +61,66 @@ class Change:
     lsn: int
     committed_at: float
     arrived: float
+    transaction: int | None = None
     seen: dict[str, int] = field(default_factory=dict)
+    on_seen: Callable[[Change, str], None] = lambda change, hop: None
 
     def mark(self, hop: str) -> None:
-        self.seen.setdefault(hop, round((time.time() - self.committed_at) * 1_000))
+        if hop not in self.seen:
+            self.seen[hop] = round((time.time() - self.committed_at) * 1_000)
+            self.on_seen(self, hop)
 
     def as_row(self) -> dict[str, Any]:
         """The row that is printed, with the names of FIELDS; None where a hop was not seen."""
+        return self._facts() | {f"{hop}_ms": self.seen.get(hop) for hop in hops.HOPS}
+
+    def as_hop(self, hop: str, passed_over: int) -> dict[str, Any]:
+        """One hop that has shown it, with the names of HOP_FIELDS."""
+        return self._facts() | {
+            "transaction": self.transaction,
+            "event": f"{self.topic}/{self.partition}/{self.offset}",
+            "hop": hop,
+            "ms": self.seen[hop],
+            "passed_over": passed_over,
+        }
+
+    def _facts(self) -> dict[str, Any]:
         moment = datetime.fromtimestamp(self.committed_at, timezone.utc)
-        row: dict[str, Any] = {
+        return {
             "time": moment.isoformat(timespec="milliseconds"),
             "table": self.table,
             "op": _OPS.get(self.op, self.op),
             "key": self.key,
             "lsn": lsn_text(self.lsn),
         }
-        return row | {f"{hop}_ms": self.seen.get(hop) for hop in hops.HOPS}
 
 
-def run_watch(tables: Sequence[str], fmt: str) -> int:
+def run_watch(tables: Sequence[str], fmt: str, each_hop: bool = False) -> int:
     """Print changes as they arrive, until Ctrl-C; returns the exit code.
 
-    `table` prints aligned lines, `csv` a header and lines, `json` one object a line.
+    `table` prints aligned lines, `csv` a header and lines, `json` one object a line. With
+    `each_hop` a line for each hop of a change, as it shows the change.
     """
-    watch = Watch(load(), tables, note=lambda text: print(text, file=sys.stderr, flush=True))
+    fields, line = (HOP_FIELDS, _HOP_LINE) if each_hop else (FIELDS, _LINE)
+
+    def show(row: dict[str, Any]) -> None:
+        print(_printed(row, fmt, fields, line), flush=True)
+
+    def on_seen(change: Change, hop: str) -> None:
+        if each_hop:
+            show(change.as_hop(hop, watch.passed_over))
+
+    watch = Watch(
+        load(), tables, note=lambda text: print(text, file=sys.stderr, flush=True), on_seen=on_seen
+    )
     if fmt == "csv":
-        print(",".join(FIELDS), flush=True)
+        print(",".join(fields), flush=True)
     elif fmt == "table":
-        print(_LINE.format(*FIELDS), flush=True)
+        print(line.format(*fields), flush=True)
     try:
         for change in watch.changes(stop=lambda: False):
-            print(_printed(change.as_row(), fmt), flush=True)
+            if not each_hop:
+                show(change.as_row())
     except KeyboardInterrupt:
         if watch.passed_over:
             print(
@@ -90,11 +132,21 @@ def run_watch(tables: Sequence[str], fmt: str) -> int:
 
 
 class Watch:
-    """Follows the topics of one stack from now on. `note` takes lines for people."""
+    """Follows the topics of one stack from now on.
+
+    Args:
+        note: takes lines for people.
+        on_seen: called when a hop has shown a change, at once.
+    """
 
     def __init__(
-        self, settings: Settings, tables: Sequence[str], note: Callable[[str], None]
+        self,
+        settings: Settings,
+        tables: Sequence[str],
+        note: Callable[[str], None],
+        on_seen: Callable[[Change, str], None] = lambda change, hop: None,
     ) -> None:
+        self._on_seen = on_seen
         self._settings = settings
         self._note = note
         self._missing: set[str] = set()
@@ -205,6 +257,7 @@ class Watch:
                 if not self._takes():
                     self.passed_over += 1
                     continue
+                change.on_seen = self._on_seen
                 change.mark("kafka")
                 self._pending[(change.topic, change.partition, change.offset)] = change
 
@@ -266,15 +319,15 @@ class Watch:
             self._ledger_since = datetime.now(timezone.utc) - timedelta(seconds=5)
 
 
-def _printed(row: dict[str, Any], fmt: str) -> str:
+def _printed(row: dict[str, Any], fmt: str, fields: Sequence[str], line: str) -> str:
     if fmt == "json":
         return json.dumps(row, ensure_ascii=False)
-    values = ["" if row[name] is None else str(row[name]) for name in FIELDS]
+    values = ["" if row[name] is None else str(row[name]) for name in fields]
     if fmt == "csv":
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(values)
-        return line.getvalue()
-    return _LINE.format(*values)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(values)
+        return text.getvalue()
+    return line.format(*values)
 
 
 def _covers(entry: LedgerEntry | None, change: Change) -> bool:
@@ -301,4 +354,5 @@ def _change(record: Any, prefix: str) -> Change | None:
         int(source.get("lsn") or 0),
         committed_ms / 1_000,
         time.monotonic(),
+        source.get("txId"),
     )
