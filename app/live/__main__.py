@@ -1,0 +1,54 @@
+"""`python -m app.live`: the service `app`, which serves the page on loopback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import uvicorn
+
+from app.errors import HeadwaterError
+from app.live.page import make_page
+from app.live.source import Source
+from app.settings import load
+
+HOST = "127.0.0.1"
+CONNECTIONS_MAX = 100
+# Browsers that listen for events never end by themselves.
+STOP_S = 2
+
+
+def main() -> int:
+    """Serve until stopped."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        settings = load()
+        port = int(os.environ["HEADWATER_PAGE_PORT"])
+        page = make_page(
+            Source(settings.source_dsn, settings.profile.publication_name),
+            [sys.executable, "-m", "app", "watch", "--hops", "--format", "json"],
+            port=port,
+            token=settings.secret("page_token"),
+        )
+    except HeadwaterError as error:
+        logging.getLogger("page").error("%s", error)
+        return 1
+    uvicorn.run(
+        page,
+        host=HOST,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_graceful_shutdown=STOP_S,
+        ws="none",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

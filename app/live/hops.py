@@ -1,0 +1,146 @@
+"""What `headwater watch --hops` sees, for all browsers that look: one child, while anybody does.
+
+The child brings the clients of Kafka, Delta and Trino along, some 150 MB: the page itself stays
+small while nobody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+log = logging.getLogger("page")
+KEPT = 800
+QUEUE_MAX = 1_000
+# A page that is loaded again finds what it had seen.
+IDLE_S = 20.0
+AGAIN_S = 3.0
+ALIVE_S = 10.0
+LINE_BYTES_MAX = 1 << 20
+
+
+class Hops:
+    """Runs the child and hands its lines on as server-sent events.
+
+    Args:
+        command: prints a JSON object a line on stdout, and notes for people on stderr.
+    """
+
+    def __init__(self, command: Sequence[str], *, idle_s: float = IDLE_S) -> None:
+        self._command = list(command)
+        self._idle_s = idle_s
+        self._queues: set[asyncio.Queue[str]] = set()
+        self._kept: deque[tuple[int, str]] = deque(maxlen=KEPT)
+        # Numbers of an earlier process of the page mean nothing here.
+        self._process = secrets.token_hex(4)
+        self._number = 0
+        self._runner: asyncio.Task[None] | None = None
+        self._note = "starting"
+
+    async def events(self, last_id: str = "") -> AsyncIterator[str]:
+        """Server-sent events for one browser: what is kept, then what comes; never ends.
+
+        last_id: of the event that the browser had last; what is kept from before is left out.
+        """
+        queue: asyncio.Queue[str] = asyncio.Queue(QUEUE_MAX)
+        self._queues.add(queue)
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run())
+        try:
+            yield "retry: 1000\n\n" + _event("note", self._note)
+            process, _, number = last_id.partition("-")
+            had = int(number) if process == self._process and number.isdecimal() else 0
+            for event in [event for at, event in self._kept if at > had]:
+                yield event
+            while True:
+                try:
+                    yield await asyncio.wait_for(queue.get(), ALIVE_S)
+                except asyncio.TimeoutError:
+                    yield ": alive\n\n"
+        finally:
+            self._queues.discard(queue)
+
+    async def stop(self) -> None:
+        """End the child."""
+        if self._runner is not None:
+            self._runner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._runner
+
+    async def _run(self) -> None:
+        while True:
+            if not await self._child():
+                self._kept.clear()
+                return
+            self._tell(_event("note", "the observer ended and is started again"))
+            await asyncio.sleep(AGAIN_S)
+
+    async def _child(self) -> bool:
+        """Run one child to its end; whether another is wanted."""
+        child = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
+        )
+        assert child.stdout is not None and child.stderr is not None
+        readers = [
+            asyncio.create_task(self._read(child.stdout, "hop")),
+            asyncio.create_task(self._read(child.stderr, "note")),
+        ]
+        ended = asyncio.create_task(child.wait())
+        try:
+            while not ended.done():
+                if not await self._is_watched(ended):
+                    return False
+            return True
+        finally:
+            if child.returncode is None:
+                child.terminate()
+                try:
+                    await asyncio.wait_for(ended, 5)
+                except asyncio.TimeoutError:
+                    child.kill()
+            for reader in readers:
+                reader.cancel()
+
+    async def _is_watched(self, ended: asyncio.Task[int]) -> bool:
+        """False after nobody has looked for a while; True now and then otherwise."""
+        unwatched = 0.0
+        while not self._queues and unwatched < self._idle_s:
+            await asyncio.wait({ended}, timeout=min(1.0, self._idle_s))
+            unwatched += min(1.0, self._idle_s)
+            if ended.done():
+                return bool(self._queues)
+        if self._queues:
+            await asyncio.wait({ended}, timeout=1.0)
+            return True
+        return False
+
+    async def _read(self, stream: asyncio.StreamReader, kind: str) -> None:
+        while line := await stream.readline():
+            text = line.decode(errors="replace").rstrip()
+            if kind == "note":
+                self._note = text
+                self._tell(_event("note", text))
+            elif text:
+                self._number += 1
+                event = f"id: {self._process}-{self._number}\nevent: hop\ndata: {text}\n\n"
+                self._kept.append((self._number, event))
+                self._tell(event)
+
+    def _tell(self, event: str) -> None:
+        for queue in self._queues:
+            if queue.full():
+                queue.get_nowait()  # a browser that does not keep up misses the oldest
+            queue.put_nowait(event)
+
+
+def _event(kind: str, text: str) -> str:
+    return f"event: {kind}\ndata: {json.dumps(text, ensure_ascii=False)}\n\n"

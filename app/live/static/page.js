@@ -1,0 +1,296 @@
+"use strict";
+// Whatever comes from the database becomes text nodes only: a value is never read as HTML.
+
+const HOPS = ["kafka", "bronze", "silver", "trino"];
+const PAGE_ROWS = 25;
+const TOKENS_MAX = 150;
+const FIGURES_MS = 300000;
+const FIGURES_MAX = 5000;
+const token = document.querySelector("meta[name=headwater-token]").content;
+const $ = (id) => document.getElementById(id);
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined && text !== null) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function cell(value) {
+  return value === null ? element("td", "NULL", { class: "null" }) : element("td", value);
+}
+
+// -- asking
+
+async function ask(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-headwater-token": token },
+    body: JSON.stringify(body),
+  };
+  let answer, given;
+  try {
+    answer = await fetch(path, options);
+    given = await answer.json();
+  } catch {
+    throw { message: "the page's server does not answer; it is asked again when it is back" };
+  }
+  if (!answer.ok) throw given.error || { message: `status ${answer.status}` };
+  return given;
+}
+
+function showError(place, error) {
+  const box = element("div", null, { class: "error" });
+  const first = error.severity ? `${error.severity}: ${error.message}` : error.message || String(error);
+  box.append(element("pre", error.change ? `change ${error.change}: ${first}` : first));
+  for (const part of ["detail", "hint", "constraint", "position", "context", "sqlstate"])
+    if (error[part]) box.append(element("pre", `${part}: ${error[part]}`));
+  place.replaceChildren(box);
+}
+
+// -- store: browsing
+
+let shown = null;
+let offset = 0;
+let changes = [];
+const own = new Set();
+
+async function loadTables() {
+  const select = $("table");
+  const before = select.value;
+  const tables = await ask("/api/tables");
+  select.replaceChildren(...tables.map((t) => element("option", `${t.table} (about ${t.rows})`, { value: t.table })));
+  if (tables.some((t) => t.table === before)) select.value = before;
+}
+
+async function loadRows() {
+  const table = $("table").value;
+  if (!table) return;
+  const query = new URLSearchParams({ table, offset, limit: PAGE_ROWS, descending: $("descending").checked });
+  try {
+    shown = await ask(`/api/rows?${query}`);
+  } catch (error) {
+    showError($("edit-answer"), error);
+    return;
+  }
+  const head = element("tr");
+  head.append(element("th", "", { scope: "col" }));
+  for (const column of shown.columns)
+    head.append(element("th", column.name + (column.key ? " (key)" : ""), { scope: "col", title: column.type }));
+  $("rows").tHead.replaceChildren(head);
+  $("rows").tBodies[0].replaceChildren(...shown.rows.map(rowOf));
+  $("earlier").disabled = offset === 0;
+  $("later").disabled = shown.rows.length < PAGE_ROWS;
+  $("insert").disabled = false;
+}
+
+function rowOf(values, number) {
+  const row = element("tr");
+  const acts = element("td");
+  if (shown.columns.some((column) => column.key)) {
+    const edit = element("button", "Edit", { type: "button" });
+    edit.addEventListener("click", () => openEditor("update", values, number));
+    const remove = element("button", "Delete", { type: "button" });
+    remove.addEventListener("click", () => addChange({ op: "delete", table: shown.table, key: keyOf(values), values: {} }));
+    acts.append(edit, " ", remove);
+  }
+  row.append(acts, ...values.map(cell));
+  return row;
+}
+
+function keyOf(values) {
+  const key = {};
+  shown.columns.forEach((column, i) => { if (column.key) key[column.name] = values[i]; });
+  return key;
+}
+
+// -- store: one transaction
+
+function openEditor(op, values, number) {
+  const editor = $("editor");
+  const at = shown;
+  $("editor-title").textContent = `${op === "insert" ? "New row of" : "Row of"} ${at.table}`;
+  const fields = at.columns.map((column, i) => fieldOf(column, i, op, values, at.cut.some(([r, c]) => r === number && c === i)));
+  $("fields").replaceChildren(...fields.map((field) => field.box));
+  editor.onclose = () => {
+    if (editor.returnValue !== "add") return;
+    const found = {};
+    fields.forEach((field, i) => { if (field.changed()) found[at.columns[i].name] = field.value(); });
+    if (op === "update" && !Object.keys(found).length) return;
+    const key = {};
+    if (op === "update") at.columns.forEach((c, i) => { if (c.key) key[c.name] = values[i]; });
+    addChange({ op, table: at.table, key, values: found });
+  };
+  editor.returnValue = "cancel";
+  editor.showModal();
+}
+
+function fieldOf(column, i, op, values, cut) {
+  const before = op === "insert" ? null : values[i];
+  const box = element("div", null, { class: "field" });
+  const input = element(String(before).length > 60 ? "textarea" : "input", null, { id: `field-${i}`, autocomplete: "off" });
+  input.value = before ?? "";
+  const empty = element("input", null, { type: "checkbox" });
+  empty.checked = op !== "insert" && before === null;
+  const none = element("label");
+  none.append(empty, " NULL");
+  const fixed = column.computed || cut;
+  input.disabled = empty.disabled = fixed;
+  input.addEventListener("input", () => { empty.checked = false; });
+  const says = [column.type];
+  if (column.computed) says.push("made by Postgres");
+  else if (cut) says.push("too long to edit here");
+  else if (op === "insert" && column.filled) says.push("left empty: its default");
+  box.append(element("label", column.name, { for: `field-${i}` }), input, none, element("small", says.join(", ")));
+  const value = () => (empty.checked ? null : input.value);
+  const changed = () => !fixed && (op === "insert" ? empty.checked || input.value !== "" : value() !== before);
+  return { box, value, changed };
+}
+
+function addChange(change) {
+  changes.push(change);
+  showChanges();
+}
+
+function showChanges() {
+  $("changes").replaceChildren(...changes.map((change, i) => {
+    const line = element("li");
+    const parts = [change.op, change.table];
+    if (Object.keys(change.key).length) parts.push(JSON.stringify(change.key));
+    if (Object.keys(change.values).length) parts.push("set", JSON.stringify(change.values));
+    const drop = element("button", "Take out", { type: "button" });
+    drop.addEventListener("click", () => { changes.splice(i, 1); showChanges(); });
+    line.append(element("span", parts.join(" ")), " ", drop);
+    return line;
+  }));
+  $("empty").hidden = changes.length > 0;
+  $("commit").disabled = $("discard").disabled = changes.length === 0;
+}
+
+async function commit() {
+  $("commit").disabled = true;
+  try {
+    const done = await ask("/api/edit", { changes });
+    markOwn(done.transaction);
+    changes = [];
+    $("edit-answer").replaceChildren(element("p", `committed as transaction ${done.transaction}`));
+    await loadRows();
+  } catch (error) {
+    showError($("edit-answer"), error);
+  }
+  showChanges();
+}
+
+async function runSql() {
+  const place = $("sql-answer");
+  place.replaceChildren(element("p", "running"));
+  try {
+    const answers = await ask("/api/sql", { sql: $("statement").value });
+    place.replaceChildren(...(answers.length ? answers.map(answerOf) : [element("p", "nothing to run")]));
+  } catch (error) {
+    showError(place, error);
+  }
+}
+
+function answerOf(answer) {
+  const box = element("div");
+  if (answer.columns) {
+    const table = element("table");
+    const head = element("tr");
+    head.append(...answer.columns.map((name) => element("th", name, { scope: "col" })));
+    table.createTHead().append(head);
+    table.createTBody().append(...answer.rows.map((values) => {
+      const row = element("tr");
+      row.append(...values.map(cell));
+      return row;
+    }));
+    box.append(table);
+  }
+  const rest = answer.columns && answer.count > answer.rows.length ? `, the first ${answer.rows.length} are shown` : "";
+  box.append(element("p", answer.done + rest));
+  return box;
+}
+
+// -- propagation
+
+const tokens = new Map();
+const seen = [];
+
+function markOwn(transaction) {
+  own.add(transaction);
+  for (const known of tokens.values()) if (known.transaction === transaction) known.row.className = "own";
+}
+
+function onHop(hop) {
+  let known = tokens.get(hop.event);
+  if (!known) {
+    known = { row: element("tr"), transaction: hop.transaction, cells: {} };
+    const time = new Date(hop.time).toLocaleTimeString([], { hour12: false });
+    known.row.append(...[time, hop.table, hop.op, hop.key, hop.lsn, hop.event].map(cell));
+    for (const name of HOPS) {
+      known.cells[name] = element("td", "…", { class: "hop wait" });
+      known.row.append(known.cells[name]);
+    }
+    if (own.has(hop.transaction)) known.row.className = "own";
+    tokens.set(hop.event, known);
+    $("tokens").tBodies[0].prepend(known.row);
+    if (tokens.size > TOKENS_MAX) {
+      const [oldest, gone] = tokens.entries().next().value;
+      gone.row.remove();
+      tokens.delete(oldest);
+    }
+  }
+  known.cells[hop.hop].textContent = hop.ms;
+  known.cells[hop.hop].className = "hop";
+  known.cells[hop.hop].dataset.hop = hop.hop;
+  if (hop.op !== "snapshot") seen.push({ hop: hop.hop, ms: hop.ms, at: Date.parse(hop.time) });
+  if (seen.length > FIGURES_MAX) seen.splice(0, seen.length - FIGURES_MAX);
+  $("link").textContent = hop.passed_over ? `live; ${hop.passed_over} changes of a fast stream are not shown` : "live";
+}
+
+function share(values, part) {
+  return values.length ? values[Math.min(values.length - 1, Math.floor(values.length * part))] : "";
+}
+
+function showFigures() {
+  const since = Date.now() - FIGURES_MS;
+  const byHop = HOPS.map((name) => seen.filter((s) => s.hop === name && s.at > since).map((s) => s.ms).sort((a, b) => a - b));
+  const lines = [["p50, ms", 0.5], ["p95, ms", 0.95]].map(([name, part]) => [name, ...byHop.map((v) => share(v, part))]);
+  lines.push(["changes", ...byHop.map((v) => v.length)]);
+  $("figures").tBodies[0].replaceChildren(...lines.map(([name, ...values]) => {
+    const row = element("tr");
+    row.append(element("th", name, { scope: "row" }), ...values.map((v) => element("td", v, { class: "hop" })));
+    return row;
+  }));
+}
+
+function listen() {
+  const events = new EventSource("/api/hops");
+  let waiting = [];
+  events.addEventListener("hop", (event) => { waiting.push(event.data); });
+  events.addEventListener("note", (event) => { $("note").textContent = JSON.parse(event.data); });
+  events.onopen = () => { $("link").textContent = "live"; };
+  events.onerror = () => { $("link").textContent = "connecting again"; };
+  // Drawn a few times a second, however many come.
+  setInterval(() => {
+    const some = waiting;
+    waiting = [];
+    for (const data of some) onHop(JSON.parse(data));
+  }, 100);
+  setInterval(showFigures, 1000);
+}
+
+$("choose").addEventListener("submit", (event) => { event.preventDefault(); offset = 0; loadRows(); });
+$("table").addEventListener("change", () => { offset = 0; loadRows(); });
+$("earlier").addEventListener("click", () => { offset = Math.max(0, offset - PAGE_ROWS); loadRows(); });
+$("later").addEventListener("click", () => { offset += PAGE_ROWS; loadRows(); });
+$("insert").addEventListener("click", () => openEditor("insert", [], -1));
+$("commit").addEventListener("click", commit);
+$("discard").addEventListener("click", () => { changes = []; showChanges(); });
+$("sql").addEventListener("submit", (event) => { event.preventDefault(); runSql(); });
+$("statement").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); runSql(); }
+});
+showFigures();
+listen();
+loadTables().then(loadRows).catch((error) => showError($("edit-answer"), error));

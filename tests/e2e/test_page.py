@@ -1,0 +1,156 @@
+"""The page on the whole chain: an edit is committed, seen at each hop, and silver agrees."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+SOON_S = 120.0
+TABLE = "public.paged"
+WICKED = "<script>alert(1)</script>&'\""
+Answer = dict[str, Any]
+
+
+class Page:
+    """The page as a browser uses it: loaded once, then asked with its token."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        text = requests.get(self.url, timeout=30).text
+        found = re.search(r'name="headwater-token" content="(\w+)"', text)
+        assert found
+        self.token = found.group(1)
+        self.notes: list[str] = []
+        self.hops: list[Answer] = []
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = requests.get(f"{self.url}{path}", params=query, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Any, expect: int = 200) -> Any:
+        headers = {"x-headwater-token": self.token}
+        answer = requests.post(f"{self.url}{path}", json=body, headers=headers, timeout=30)
+        assert answer.status_code == expect, answer.text
+        return answer.json()
+
+    def listen(self) -> None:
+        """Gather what the page is told, until the server ends."""
+        with requests.get(f"{self.url}/api/hops", stream=True, timeout=60) as stream:
+            kind = ""
+            for line in stream.iter_lines():
+                name, _, text = line.decode().partition(": ")
+                if name == "event":
+                    kind = text
+                elif name == "data":
+                    (self.hops if kind == "hop" else self.notes).append(json.loads(text))
+
+
+@pytest.fixture(scope="module")
+def page(stack: Stack) -> Iterator[Page]:
+    url = json.loads(stack.run("urls", "--format", "json").stdout)["app"]
+    page = until(lambda: Page(url), within_s=SOON_S, what="the page")
+    with stack.source() as source:
+        source.execute("CREATE TABLE paged (id int PRIMARY KEY, v text NOT NULL, at timestamptz)")
+        source.execute("INSERT INTO paged VALUES (1, 'old', '2026-01-01')")
+    stack.await_tables("paged")
+    yield page
+    with stack.source() as source:
+        source.execute("DROP TABLE paged")
+
+
+def insert(number: int, **values: str | None) -> Answer:
+    return {"op": "insert", "table": TABLE, "values": {"id": str(number), **values}}
+
+
+def test_a_transaction_of_several_rows_is_seen_at_each_hop_and_silver_agrees(
+    stack: Stack, page: Page
+) -> None:
+    # A daemon: the stream ends with the server.
+    threading.Thread(target=page.listen, daemon=True).start()
+    until(
+        lambda: [note for note in page.notes if note.startswith("watching")],
+        within_s=SOON_S,
+        what="the observer",
+    )
+    made = page.post(
+        "/api/edit",
+        {
+            "changes": [
+                insert(2, v=WICKED, at="yesterday"),
+                {"op": "update", "table": TABLE, "key": {"id": "1"}, "values": {"at": None}},
+            ]
+        },
+    )
+
+    def arrived() -> dict[tuple[str, str], int]:
+        own = [hop for hop in page.hops if hop["transaction"] == made["transaction"]]
+        return {(hop["key"], hop["hop"]): hop["ms"] for hop in own}
+
+    seen = until(arrived, lambda hops: len(hops) == 8, within_s=SOON_S, what="eight sightings")
+    for key in ('{"id": 1}', '{"id": 2}'):
+        assert 0 <= seen[key, "kafka"] <= seen[key, "bronze"]
+        assert seen[key, "kafka"] <= seen[key, "silver"] <= seen[key, "trino"]
+    order = [hop["hop"] for hop in page.hops if hop["transaction"] == made["transaction"]]
+    assert order.index("kafka") == 0 and order.index("silver") < order.index("trino")
+    stack.verify("paged")
+    assert TABLE in {row["table"] for row in page.get("/api/tables")}
+    rows = page.get("/api/rows", table=TABLE, descending=True)
+    assert [row[:2] for row in rows["rows"]] == [["2", WICKED], ["1", "old"]]
+    assert rows["rows"][1][2] is None
+    assert [column["key"] for column in rows["columns"]] == [True, False, False]
+
+
+def test_what_the_database_refuses_is_told_in_its_words_and_nothing_is_committed(
+    page: Page,
+) -> None:
+    before = page.get("/api/rows", table=TABLE)["rows"]
+    wrong = {
+        "23505": insert(1, v="again"),
+        "23502": insert(8, v=None),
+        "22P02": {"op": "update", "table": TABLE, "key": {"id": "one"}, "values": {"v": "a"}},
+        "22007": insert(8, v="a", at="someday"),
+    }
+    for state, change in wrong.items():
+        body = {"changes": [insert(7, v="first"), change]}
+        error = page.post("/api/edit", body, expect=422)["error"]
+        assert (error["sqlstate"], error["change"]) == (state, 2)
+    assert error["message"] == 'invalid input syntax for type timestamp with time zone: "someday"'
+    gone = {"op": "delete", "table": TABLE, "key": {"id": "99"}}
+    error = page.post("/api/edit", {"changes": [insert(7, v="x"), gone]}, expect=409)["error"]
+    assert "found 0 rows" in error["message"]
+    for table in ("public.nothing", "headwater.heartbeat", "pg_catalog.pg_class", "paged"):
+        change = {"op": "insert", "table": table}
+        assert page.post("/api/edit", {"changes": [change]}, expect=404)
+    assert page.get("/api/rows", table=TABLE)["rows"] == before
+
+
+def test_the_sql_box_runs_what_is_typed_as_one_transaction(page: Page) -> None:
+    def run(text: str, expect: int = 200) -> Any:
+        return page.post("/api/sql", {"sql": text}, expect)
+
+    inserted, selected = run(
+        "INSERT INTO paged VALUES (20, 'x'); SELECT id, NULL FROM paged WHERE id = 20"
+    )
+    assert inserted == {"done": "INSERT 0 1"}
+    assert (selected["rows"], selected["columns"]) == ([["20", None]], ["id", "?column?"])
+    error = run("DELETE FROM paged WHERE id = 20; SELEC 1", 422)["error"]
+    assert (error["sqlstate"], error["message"]) == ("42601", 'syntax error at or near "SELEC"')
+    error = run("DELETE FROM paged WHERE id = 20; SELECT 1 / 0", 422)["error"]
+    assert error["message"] == "division by zero"
+    [kept] = run("SELECT count(*) FROM paged WHERE id = 20")
+    assert kept["rows"] == [["1"]]
+    [large] = run("SELECT i, repeat('x', 9000) FROM generate_series(1, 5000) i")
+    assert (len(large["rows"]), large["count"], len(large["rows"][0][1])) == (200, 5000, 2001)
+    assert run("  ") == []
+    assert "COPY" in run("COPY paged TO STDOUT", 422)["error"]["message"]
+    assert run("DELETE FROM paged WHERE id = 20") == [{"done": "DELETE 1"}]

@@ -1,0 +1,263 @@
+"""The page: who may ask what, what it makes of a change, and how hops reach browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.live.guard import BODY_BYTES_MAX, SECURITY_HEADERS, TOKEN_HEADER
+from app.live.hops import Hops
+from app.live.page import STATIC, make_page
+from app.live.source import Change, Column, Refused, Source, Table, statement_of
+
+PORT = 14090
+HERE = f"http://127.0.0.1:{PORT}"
+TOKEN = "t0ken"
+EDIT = {"changes": [{"op": "delete", "table": "public.films", "key": {"id": "1"}}]}
+FILMS = Table(
+    "public",
+    "odd films",
+    (
+        Column("id", "integer", False, False, True, True),
+        Column('ti"tle', "character varying(9)", True, False, False, False),
+    ),
+    ("id",),
+)
+
+
+@pytest.fixture
+def page() -> Iterator[TestClient]:
+    """The page over a source that does not answer."""
+    source = Source("postgresql://nobody@127.0.0.1:1/none", "headwater")
+    app = make_page(source, [sys.executable, "-c", ""], port=PORT, token=TOKEN)
+    with TestClient(app, base_url=HERE) as client:
+        yield client
+
+
+def message(answer: Any) -> str:
+    return str(answer.json()["error"]["message"])
+
+
+def test_the_page_and_its_files_are_served_with_the_token_and_strict_headers(
+    page: TestClient,
+) -> None:
+    found = page.get("/")
+    assert found.status_code == 200 and f'content="{TOKEN}"' in found.text
+    assert {name: found.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    for name in ("page.js", "page.css"):
+        assert page.get(f"/{name}").text == (STATIC / name).read_text()
+    assert TOKEN not in page.get("/page.js").text
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_makes_no_html_of_values() -> None:
+    script = (STATIC / "page.js").read_text()
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "http:",
+    ):
+        assert word not in script
+    html = (STATIC / "index.html").read_text()
+    assert "://" not in html and "onclick" not in html and "<script>" not in html
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../service.toml", "/%2e%2e/service.toml", "/static/page.js", "/page.js/x", "//etc/passwd",
+     "/docs", "/openapi.json", "/api/nothing"],
+)  # fmt: skip
+def test_no_other_path_is_served(page: TestClient, path: str) -> None:
+    assert page.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "", f"127.0.0.1:{PORT}.evil.example"])  # fmt: skip
+def test_another_name_is_not_served(page: TestClient, host: str) -> None:
+    for path in ("/", "/api/tables"):
+        assert page.get(path, headers={"host": host}).status_code == 421
+
+
+def test_the_names_of_this_machine_are_served(page: TestClient) -> None:
+    for host in (f"127.0.0.1:{PORT}", f"localhost:{PORT}", f"LOCALHOST:{PORT}", f"[::1]:{PORT}"):
+        assert page.get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"},
+     {"sec-fetch-site": "same-site"}, {"origin": f"https://127.0.0.1:{PORT}"}],
+)  # fmt: skip
+def test_another_sites_request_is_refused_even_with_the_token(
+    page: TestClient, headers: dict[str, str]
+) -> None:
+    sent = page.post("/api/edit", json=EDIT, headers={TOKEN_HEADER: TOKEN, **headers})
+    assert sent.status_code == 403 and "another site" in message(sent)
+    assert page.get("/api/tables", headers=headers).status_code == 403
+
+
+def test_a_link_from_another_site_to_the_page_works(page: TestClient) -> None:
+    assert page.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+
+
+@pytest.mark.parametrize("token", [None, "", "T0ken", "t0ken ", "é"])
+def test_what_changes_something_needs_the_token(page: TestClient, token: str | None) -> None:
+    headers = [] if token is None else [(TOKEN_HEADER.encode(), token.encode("latin-1"))]
+    for path in ("/api/edit", "/api/sql"):
+        sent = page.post(path, json=EDIT, headers=headers)
+        assert sent.status_code == 403 and "token" in message(sent)
+    assert page.request("DELETE", "/", headers=headers).status_code == 403
+
+
+def test_a_form_of_another_site_is_no_json(page: TestClient) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        headers = {TOKEN_HEADER: TOKEN, "content-type": kind}
+        sent = page.post("/api/edit", content=json.dumps(EDIT), headers=headers)
+        assert sent.status_code == 415
+
+
+def test_a_body_that_is_too_large_is_refused_told_or_not(page: TestClient) -> None:
+    headers = {TOKEN_HEADER: TOKEN, "content-type": "application/json"}
+    told = page.post("/api/sql", content=b" " * (BODY_BYTES_MAX + 1), headers=headers)
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(BODY_BYTES_MAX // 1000 + 1):
+            yield b" " * 1000
+
+    untold = page.post("/api/sql", content=pieces(), headers=headers)
+    assert [told.status_code, untold.status_code] == [413, 413]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/api/edit", {"changes": []}, "changes"),
+        ("/api/edit", {"changes": EDIT["changes"] * 101}, "changes"),
+        ("/api/edit", {"changes": [{"op": "drop", "table": "a.b"}]}, "changes.0.op"),
+        ("/api/edit", {**EDIT, "more": 1}, "more"),
+        ("/api/edit", {"changes": [{"op": "update", "table": "a.b", "values": {"a": 1}}]}, "values.a"),
+        ("/api/sql", {"sql": ""}, "sql"),
+        ("/api/sql", {}, "sql"),
+        ("/api/sql", [], ""),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_with_its_place(
+    page: TestClient, path: str, body: Any, told: str
+) -> None:
+    sent = page.post(path, json=body, headers={TOKEN_HEADER: TOKEN})
+    assert sent.status_code == 422 and told in message(sent)
+
+
+@pytest.mark.parametrize("query", ["", "?table=a&limit=0", "?table=a&limit=1000", "?table=a&offset=-1", "?table=" + "a" * 300])  # fmt: skip
+def test_a_bad_query_is_told(page: TestClient, query: str) -> None:
+    assert page.get(f"/api/rows{query}").status_code == 422
+
+
+def test_a_source_that_is_away_is_told_without_its_address(page: TestClient) -> None:
+    answer = page.get("/api/tables")
+    assert (answer.status_code, message(answer)) == (503, "the source database does not answer")
+
+
+def change(op: str, **more: Any) -> tuple[str, list[str | None]]:
+    query, values = statement_of(Change(op=op, table="public.odd films", **more), FILMS)
+    return query.as_string(None), list(values)
+
+
+def test_names_are_quoted_and_values_are_parameters_that_postgres_reads() -> None:
+    wicked = "1'; drop table films --"
+    assert change("update", key={"id": wicked}, values={'ti"tle': None}) == (
+        'update "public"."odd films" set "ti""tle" = %s::text::character varying(9)'
+        ' where "id" = %s::text::integer',
+        [None, wicked],
+    )
+    assert change("delete", key={"id": "1"})[1] == ["1"]
+    assert change("insert") == ('insert into "public"."odd films" default values', [])
+    assert change("insert", values={"id": "7"})[1] == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("op", "more", "told"),
+    [
+        ("update", {"key": {}, "values": {"id": "2"}}, "name the row by its key (id)"),
+        ("update", {"key": {"id": "1"}}, "an update needs a value"),
+        ("delete", {"key": {'ti"tle': "a"}}, "name the row by its key (id)"),
+        ("insert", {"values": {"id; drop": "1"}}, "has no column `id; drop`"),
+    ],
+)
+def test_a_change_that_names_no_row_or_column_is_refused(
+    op: str, more: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(Refused, match="") as refused:
+        change(op, **more)
+    assert told in refused.value.told["message"]
+
+
+CHILD = (
+    "import sys, time\n"
+    "print('watching', file=sys.stderr, flush=True)\n"
+    "for n in range(3): print('{\"n\": %d}' % n, flush=True)\n"
+    "time.sleep(60)\n"
+)
+
+
+async def take(hops: Hops, enough: Callable[[list[str]], bool], last_id: str = "") -> list[str]:
+    """Events of one browser until there are enough of them; heartbeats are left out."""
+    taken: list[str] = []
+    stream = hops.events(last_id)
+    try:
+        async for event in stream:
+            taken.append(event)
+            if enough(taken):
+                return taken
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]
+    return taken
+
+
+def numbers(events: list[str]) -> list[int]:
+    found = [line for event in events for line in event.splitlines() if line.startswith("data: {")]
+    return [json.loads(line[6:])["n"] for line in found]
+
+
+def test_browsers_share_one_child_and_a_page_that_is_loaded_again_finds_what_it_had_seen() -> None:
+    async def run() -> None:
+        hops = Hops([sys.executable, "-c", CHILD])
+        try:
+            first = await asyncio.wait_for(take(hops, lambda got: len(numbers(got)) == 3), 30)
+            assert numbers(first) == [0, 1, 2]
+            again = await asyncio.wait_for(take(hops, lambda got: len(numbers(got)) == 3), 30)
+            assert numbers(again) == [0, 1, 2] and "watching" in again[0]
+            [last] = [line[4:] for line in first[-1].splitlines() if line.startswith("id: ")]
+            second = f"{last.partition('-')[0]}-2"
+            rest = await asyncio.wait_for(
+                take(hops, lambda got: len(numbers(got)) == 1, second), 30
+            )
+            assert numbers(rest) == [2]
+        finally:
+            await hops.stop()
+
+    asyncio.run(run())
+
+
+def test_a_child_that_ends_is_started_again_and_one_that_nobody_watches_is_ended() -> None:
+    async def run() -> None:
+        script = "import sys; print('gone', file=sys.stderr)"
+        ending = Hops([sys.executable, "-c", script])
+        told = await asyncio.wait_for(
+            take(ending, lambda got: any("started again" in event for event in got)), 30
+        )
+        assert told
+        await ending.stop()
+        idle = Hops([sys.executable, "-c", CHILD], idle_s=0.01)
+        await asyncio.wait_for(take(idle, lambda got: len(numbers(got)) == 3), 30)
+        assert idle._runner is not None
+        await asyncio.wait_for(idle._runner, 30)
+
+    asyncio.run(run())
