@@ -109,8 +109,8 @@ def trace(
     """
     deadline = time.monotonic() + seconds
     lake = Lakehouse(settings)
-    with _told_apart():
-        contract = _contract(lake, table)
+    with told_apart():
+        contract = contract_of(lake, table)
         return _Tracer(settings, lake, contract, parse_key(contract, key)).run(
             limit, before, deadline
         )
@@ -346,7 +346,11 @@ def _state(one: Found, held: str | None, batch: Batch | None, merged: bool, newe
     return "merged" if op_of(one.event) in WRITES else "removed"
 
 
-def _contract(lake: Lakehouse, table: str) -> Contract:
+def contract_of(lake: Lakehouse, table: str) -> Contract:
+    """The contract of silver's `table`, or of `schema.table`, as the lake has it.
+
+    Raises: HeadwaterError where there is none.
+    """
     store = ContractStore(lake.lake, "")
     known = {silver_table(*name): name for name in store.tables()}
     named = {f"{schema}.{name}": (schema, name) for schema, name in known.values()}
@@ -361,7 +365,8 @@ def _contract(lake: Lakehouse, table: str) -> Contract:
 
 
 @contextmanager
-def _told_apart() -> Iterator[None]:
+def told_apart() -> Iterator[None]:
+    """Tell what the store did not give. Raises: HeadwaterError."""
     try:
         yield
     except UnreadableObjectError as error:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
+from operator import and_
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -154,11 +156,7 @@ def row_of(lake: Lake, table: str, key: RowKey) -> Row | None:
     names = [column.name for column in key.columns]
     if not {*names, "_lsn", "_merged_at"} <= set(dataset.schema.names):
         return None
-    condition = None
-    for name, value in zip(names, key.values, strict=True):
-        kind = dataset.schema.field(name).type
-        term = one_of(name, pa.array([value], _plain(kind)))
-        condition = term if condition is None else condition & term
+    condition = condition_of(dataset.schema, key)
     columns = ["_lsn", "_committed_at", "_merged_at", "__filename"]
     found = dataset.to_table(columns=columns, filter=condition).to_pylist()
     if not found:
@@ -171,6 +169,15 @@ def row_of(lake: Lake, table: str, key: RowKey) -> Row | None:
         str(row["__filename"]).rsplit("/", 1)[-1],
         int(silver.version()),
     )
+
+
+def condition_of(schema: pa.Schema, key: RowKey) -> pc.Expression:
+    """The filter of a silver table's dataset that the row with a key passes."""
+    terms = (
+        one_of(column.name, pa.array([value], _plain(schema.field(column.name).type)))
+        for column, value in zip(key.columns, key.values, strict=True)
+    )
+    return reduce(and_, terms)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -30,6 +30,7 @@ def main() -> int:
         page = make_page(
             Source(settings.source_dsn, settings.profile.publication_name),
             [sys.executable, "-m", "app", "watch", "--hops", "--format", "json"],
+            [sys.executable, "-m", "app.lake.side_by_side"],
             port=port,
             token=settings.secret("page_token"),
         )

@@ -13,9 +13,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from app.live.child import Child
 from app.live.guard import Guard
 from app.live.hops import Hops
-from app.live.source import ROWS_MAX, Edit, Refused, Source, Statement
+from app.live.source import ROWS_MAX, Edit, Refused, Rows, Source, Statement
 
 STATIC = Path(__file__).parent / "static"
 # The only files that are served; no path of a request is ever one of the disk.
@@ -32,16 +33,20 @@ def hosts_of(port: int) -> list[str]:
     return [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
 
 
-def make_page(source: Source, watch: Sequence[str], *, port: int, token: str) -> ASGIApp:
+def make_page(
+    source: Source, watch: Sequence[str], compare: Sequence[str], *, port: int, token: str
+) -> ASGIApp:
     """The page, guarded.
 
     Args:
         source: what it shows and edits.
         watch: the command that prints each hop of each change.
+        compare: the command that is given rows' keys and tells both sides.
         port: where it is served, on loopback.
         token: alphanumeric; the page carries it, and sends it back with what changes something.
     """
     hops = Hops(watch)
+    sides = Child(compare)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -81,6 +86,10 @@ def make_page(source: Source, watch: Sequence[str], *, port: int, token: str) ->
     @app.post("/api/sql")
     def run(given: Statement) -> list[dict[str, Any]]:
         return source.run(given)
+
+    @app.post("/api/compare")
+    def compared(given: Rows) -> Any:
+        return sides.ask(given.model_dump())
 
     @app.get("/api/hops")
     async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:

@@ -18,8 +18,10 @@ ROWS_MAX = 200
 CELL_CHARS_MAX = 2_000
 CHANGES_MAX = 100
 CONNECT_TIMEOUT_S = 5
+# Times read as silver's do; and nothing waits for ever.
 _OPTIONS = (
-    "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000"
+    "-c TimeZone=UTC -c DateStyle=ISO,YMD -c IntervalStyle=postgres -c statement_timeout=15000 "
+    "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000"
 )
 _TABLES = """
 select t.schemaname, t.tablename, greatest(c.reltuples, 0)::bigint
@@ -82,6 +84,15 @@ class Statement(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sql: str = Field(min_length=1, max_length=100_000)
+
+
+class Rows(BaseModel):
+    """Rows to compare, by their keys: column → text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str = Field(max_length=200)
+    keys: list[dict[str, str]] = Field(max_length=ROWS_MAX)
 
 
 @dataclass(frozen=True)
@@ -173,9 +184,7 @@ class Source:
                         f"{change.table}; nothing was committed",
                         change=number,
                     )
-            row = connection.execute(
-                "select txid_current()::text::numeric % 4294967296"
-            ).fetchone()
+            row = connection.execute("select txid_current()::text::numeric % 4294967296").fetchone()
         return {"transaction": int(row[0]) if row else None, "changes": len(edit.changes)}
 
     def run(self, statement: Statement) -> list[dict[str, Any]]:

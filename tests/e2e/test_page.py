@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from app.lake.lakehouse import Lakehouse
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -108,6 +109,35 @@ def test_a_transaction_of_several_rows_is_seen_at_each_hop_and_silver_agrees(
     assert [row[:2] for row in rows["rows"]] == [["2", WICKED], ["1", "old"]]
     assert rows["rows"][1][2] is None
     assert [column["key"] for column in rows["columns"]] == [True, False, False]
+
+
+def test_source_and_silver_are_compared_cell_by_cell(stack: Stack, page: Page) -> None:
+    with stack.source() as source:
+        source.execute("INSERT INTO paged VALUES (5, 'five', '2026-05-05 05:05+00'), (6, 'six')")
+    asked = {"table": TABLE, "keys": [{"id": "5"}, {"id": "6"}, {"id": "77"}]}
+
+    def differing() -> list[list[str]]:
+        return [row["differing"] for row in page.post("/api/compare", asked)["rows"]]
+
+    until(differing, lambda found: found == [[], [], []], within_s=SOON_S, what="equal rows")
+    found = page.post("/api/compare", asked)
+    five, _, none = found["rows"]
+    assert (
+        five["source"] == five["silver"] == {"id": "5", "v": "five", "at": "2026-05-05 05:05:00+00"}
+    )
+    assert (none["source"], none["silver"]) == (None, None)
+    assert found["behind_bytes"] >= 0 and "/" in found["complete_lsn"]
+    silver = Lakehouse(stack.settings).silver("paged")
+    silver.update(predicate="id = 5", updates={"v": "'forged'"})
+    silver.delete(predicate="id = 6")
+    five, six, _ = page.post("/api/compare", asked)["rows"]
+    assert (five["differing"], five["silver"]["v"]) == (["v"], "forged")
+    assert (six["differing"], six["silver"]) == (["id", "v", "at"], None)
+    with stack.source() as source:  # a new event mends a row
+        source.execute("UPDATE paged SET v = v || '!' WHERE id IN (5, 6)")
+    until(differing, lambda found: found == [[], [], []], within_s=SOON_S, what="mended rows")
+    error = page.post("/api/compare", {"table": TABLE, "keys": [{"no": "1"}]}, expect=502)["error"]
+    assert error["message"].endswith("is no key of public.paged")
 
 
 def test_what_the_database_refuses_is_told_in_its_words_and_nothing_is_committed(

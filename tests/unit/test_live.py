@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.live.child import Child
 from app.live.guard import BODY_BYTES_MAX, SECURITY_HEADERS, TOKEN_HEADER
 from app.live.hops import Hops
 from app.live.page import STATIC, make_page
@@ -19,6 +20,7 @@ from app.live.source import Change, Column, Refused, Source, Table, statement_of
 PORT = 14090
 HERE = f"http://127.0.0.1:{PORT}"
 TOKEN = "t0ken"
+NOTHING = [sys.executable, "-c", ""]
 EDIT = {"changes": [{"op": "delete", "table": "public.films", "key": {"id": "1"}}]}
 FILMS = Table(
     "public",
@@ -35,7 +37,7 @@ FILMS = Table(
 def page() -> Iterator[TestClient]:
     """The page over a source that does not answer."""
     source = Source("postgresql://nobody@127.0.0.1:1/none", "headwater")
-    app = make_page(source, [sys.executable, "-c", ""], port=PORT, token=TOKEN)
+    app = make_page(source, NOTHING, NOTHING, port=PORT, token=TOKEN)
     with TestClient(app, base_url=HERE) as client:
         yield client
 
@@ -146,6 +148,8 @@ def test_a_body_that_is_too_large_is_refused_told_or_not(page: TestClient) -> No
         ("/api/sql", {"sql": ""}, "sql"),
         ("/api/sql", {}, "sql"),
         ("/api/sql", [], ""),
+        ("/api/compare", {"table": "a.b", "keys": [{"id": 1}]}, "keys.0.id"),
+        ("/api/compare", {"table": "a.b", "keys": [{}] * 201}, "keys"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_with_its_place(
@@ -197,6 +201,22 @@ def test_a_change_that_names_no_row_or_column_is_refused(
     with pytest.raises(Refused, match="") as refused:
         change(op, **more)
     assert told in refused.value.told["message"]
+
+
+ECHO = "import json, sys; print(json.dumps({'given': json.load(sys.stdin)}))"
+
+
+def test_a_question_is_answered_by_a_process_or_told_in_its_words() -> None:
+    assert Child([sys.executable, "-c", ECHO]).ask({"a": "ä"}) == {"given": {"a": "ä"}}
+    failing = "import sys; print('it failed\\n  detail: so', file=sys.stderr); sys.exit(1)"
+    for script, status, told in (
+        (failing, 502, {"message": "it failed", "detail": "detail: so"}),
+        ("import sys; sys.exit(3)", 502, {"message": "exit code 3"}),
+        ("import time; time.sleep(60)", 503, {"message": "there was no answer within 1 s"}),
+    ):
+        with pytest.raises(Refused, match="") as refused:
+            Child([sys.executable, "-c", script], timeout_s=1).ask({})
+        assert (refused.value.status, refused.value.told) == (status, told)
 
 
 CHILD = (

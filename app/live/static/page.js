@@ -172,9 +172,11 @@ async function commit() {
   try {
     const done = await ask("/api/edit", { changes });
     markOwn(done.transaction);
+    changes.forEach(touch);
     changes = [];
     $("edit-answer").replaceChildren(element("p", `committed as transaction ${done.transaction}`));
     await loadRows();
+    compare();
   } catch (error) {
     showError($("edit-answer"), error);
   }
@@ -211,6 +213,57 @@ function answerOf(answer) {
   return box;
 }
 
+// -- compare
+
+const touched = new Map();
+let comparing = false;
+let compareAgain = false;
+
+async function compare() {
+  if (!shown) return;
+  if (comparing) { compareAgain = true; return; }
+  comparing = true;
+  const place = $("compare-answer");
+  const keys = new Map(shown.rows.map((values) => [JSON.stringify(keyOf(values)), keyOf(values)]));
+  for (const [name, key] of touched.get(shown.table) || []) keys.set(name, key);
+  keys.delete("{}");
+  try {
+    const found = await ask("/api/compare", { table: shown.table, keys: [...keys.values()].slice(0, 200) });
+    showSides(found);
+    const apart = found.rows.filter((row) => row.differing.length).length;
+    const upTo = `silver is complete up to ${found.complete_lsn}, the source is at ${found.source_lsn} (${found.behind_bytes} bytes of log later)`;
+    place.replaceChildren(element("p", `${found.table}: ${found.rows.length} rows, ${apart ? `${apart} differ` : "all equal"}; ${upTo}`));
+  } catch (error) {
+    showError(place, error);
+  }
+  comparing = false;
+  if (compareAgain) { compareAgain = false; compare(); }
+}
+
+function showSides(found) {
+  const head = element("tr");
+  head.append(element("th", "side", { scope: "col" }), ...found.columns.map((name) => element("th", name, { scope: "col" })));
+  $("sides").tHead.replaceChildren(head);
+  $("sides").tBodies[0].replaceChildren(...found.rows.flatMap((row) => ["source", "silver"].map((side) => {
+    const line = element("tr", null, { class: side });
+    line.append(element("th", row[side] ? side : `${side}: no such row`, { scope: "row" }));
+    for (const name of found.columns) {
+      const made = row[side] ? cell(row[side][name]) : element("td", "");
+      if (row.differing.includes(name)) made.classList.add("differs");
+      line.append(made);
+    }
+    return line;
+  })));
+}
+
+function touch(change) {
+  if (!Object.keys(change.key).length) return;
+  if (!touched.has(change.table)) touched.set(change.table, new Map());
+  const keys = touched.get(change.table);
+  keys.set(JSON.stringify(change.key), change.key);
+  if (keys.size > 50) keys.delete(keys.keys().next().value);
+}
+
 // -- propagation
 
 const tokens = new Map();
@@ -243,6 +296,7 @@ function onHop(hop) {
   known.cells[hop.hop].textContent = hop.ms;
   known.cells[hop.hop].className = "hop";
   known.cells[hop.hop].dataset.hop = hop.hop;
+  if (hop.hop === "trino" && own.has(hop.transaction)) compare();
   if (hop.op !== "snapshot") seen.push({ hop: hop.hop, ms: hop.ms, at: Date.parse(hop.time) });
   if (seen.length > FIGURES_MAX) seen.splice(0, seen.length - FIGURES_MAX);
   $("link").textContent = hop.passed_over ? `live; ${hop.passed_over} changes of a fast stream are not shown` : "live";
@@ -291,6 +345,7 @@ $("sql").addEventListener("submit", (event) => { event.preventDefault(); runSql(
 $("statement").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); runSql(); }
 });
+$("compare-now").addEventListener("click", compare);
 showFigures();
 listen();
 loadTables().then(loadRows).catch((error) => showError($("edit-answer"), error));
