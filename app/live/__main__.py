@@ -9,14 +9,25 @@ import sys
 import uvicorn
 
 from app.errors import HeadwaterError
+from app.live.health import Health
 from app.live.page import make_page
 from app.live.source import Source
-from app.settings import load
+from app.live.trino_sql import Trino
+from app.settings import Settings, SettingsError, load
 
 HOST = "127.0.0.1"
 CONNECTIONS_MAX = 100
 # Browsers that listen for events never end by themselves.
 STOP_S = 2
+# Services with a page of their own, whose port has their name.
+OPENED = ("superset", "grafana", "trino", "prometheus", "alertmanager")
+
+
+def _address(settings: Settings, name: str) -> str:
+    try:
+        return f"http://127.0.0.1:{settings.port(name)}"
+    except SettingsError:  # this stack has no such service
+        return ""
 
 
 def main() -> int:
@@ -27,10 +38,12 @@ def main() -> int:
     try:
         settings = load()
         port = int(os.environ["HEADWATER_PAGE_PORT"])
+        links = {name: _address(settings, name) for name in OPENED if _address(settings, name)}
         page = make_page(
             Source(settings.source_dsn, settings.profile.publication_name),
             [sys.executable, "-m", "app", "watch", "--hops", "--format", "json"],
             [sys.executable, "-m", "app.lake.side_by_side"],
+            Health(settings.home, Trino(settings.trino_url), links, links.get("prometheus")),
             port=port,
             token=settings.secret("page_token"),
         )

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from app.live.child import Child
 from app.live.guard import Guard
+from app.live.health import Health
 from app.live.hops import Hops
 from app.live.source import ROWS_MAX, Edit, Refused, Rows, Source, Statement
 
@@ -34,7 +35,13 @@ def hosts_of(port: int) -> list[str]:
 
 
 def make_page(
-    source: Source, watch: Sequence[str], compare: Sequence[str], *, port: int, token: str
+    source: Source,
+    watch: Sequence[str],
+    compare: Sequence[str],
+    health: Health,
+    *,
+    port: int,
+    token: str,
 ) -> ASGIApp:
     """The page, guarded.
 
@@ -42,6 +49,7 @@ def make_page(
         source: what it shows and edits.
         watch: the command that prints each hop of each change.
         compare: the command that is given rows' keys and tells both sides.
+        health: tells how the stack is.
         port: where it is served, on loopback.
         token: alphanumeric; the page carries it, and sends it back with what changes something.
     """
@@ -90,6 +98,10 @@ def make_page(
     @app.post("/api/compare")
     def compared(given: Rows) -> Any:
         return sides.ask(given.model_dump())
+
+    @app.get("/api/health")
+    def looked() -> dict[str, Any]:
+        return health.look()
 
     @app.get("/api/hops")
     async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:

@@ -140,6 +140,22 @@ def test_source_and_silver_are_compared_cell_by_cell(stack: Stack, page: Page) -
     assert error["message"].endswith("is no key of public.paged")
 
 
+def test_health_tells_services_freshness_and_where_to_look(stack: Stack, page: Page) -> None:
+    def looked() -> Any:
+        return page.get("/api/health")
+
+    found = until(
+        looked,
+        lambda told: "paged" in {row[0] for row in told["freshness"].get("rows", ())},
+        within_s=SOON_S,
+        what="the table's freshness",
+    )
+    states = {row[0]: row[1] for row in found["services"]["rows"]}
+    assert (states["app"], states["kafka"], states["store"]) == ("ready", "ready", "completed")
+    assert found["links"]["trino"] == stack.settings.trino_url
+    assert {row[1] for row in found["freshness"]["rows"] if row[0] == "paged"} == {"running"}
+
+
 def test_what_the_database_refuses_is_told_in_its_words_and_nothing_is_committed(
     page: Page,
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,17 @@ from fastapi.testclient import TestClient
 
 from app.live.child import Child
 from app.live.guard import BODY_BYTES_MAX, SECURITY_HEADERS, TOKEN_HEADER
+from app.live.health import Health
 from app.live.hops import Hops
 from app.live.page import STATIC, make_page
 from app.live.source import Change, Column, Refused, Source, Table, statement_of
+from app.live.trino_sql import Trino
 
 PORT = 14090
 HERE = f"http://127.0.0.1:{PORT}"
 TOKEN = "t0ken"
+NOWHERE = "http://127.0.0.1:1"
+LINKS = {"grafana": "http://127.0.0.1:2", "trino": "http://127.0.0.1:3"}
 NOTHING = [sys.executable, "-c", ""]
 EDIT = {"changes": [{"op": "delete", "table": "public.films", "key": {"id": "1"}}]}
 FILMS = Table(
@@ -34,10 +39,17 @@ FILMS = Table(
 
 
 @pytest.fixture
-def page() -> Iterator[TestClient]:
+def page(tmp_path: Path) -> Iterator[TestClient]:
     """The page over a source that does not answer."""
     source = Source("postgresql://nobody@127.0.0.1:1/none", "headwater")
-    app = make_page(source, NOTHING, NOTHING, port=PORT, token=TOKEN)
+    app = make_page(
+        source,
+        NOTHING,
+        NOTHING,
+        Health(tmp_path, Trino(NOWHERE), LINKS, NOWHERE),
+        port=PORT,
+        token=TOKEN,
+    )
     with TestClient(app, base_url=HERE) as client:
         yield client
 
@@ -167,6 +179,28 @@ def test_a_bad_query_is_told(page: TestClient, query: str) -> None:
 def test_a_source_that_is_away_is_told_without_its_address(page: TestClient) -> None:
     answer = page.get("/api/tables")
     assert (answer.status_code, message(answer)) == (503, "the source database does not answer")
+
+
+def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> None:
+    found = page.get("/api/health").json()
+    assert {part: "error" in told for part, told in found.items() if part != "links"} == {
+        "services": True, "freshness": True, "verification": True, "alerts": True,
+    }  # fmt: skip
+    services = {
+        "trino": {"state": "ready", "restarts": 2},
+        "grafana": {"state": "failed", "error": {"message": "it ended"}},
+        "silver": {"state": "waiting", "waits_for": "kafka"},
+    }
+    (tmp_path / "state.json").write_text(json.dumps({"services": services}))
+    found = page.get("/api/health").json()
+    assert found["services"]["rows"] == [
+        ["trino", "ready", "2", None],
+        ["grafana", "failed", "0", "it ended"],
+        ["silver", "waiting", "0", "waits for kafka"],
+    ]
+    assert found["links"] == {"trino": LINKS["trino"]}
+    assert found["freshness"]["error"]["message"] == "Trino does not answer"
+    assert "Prometheus does not run" in found["alerts"]["error"]["message"]
 
 
 def change(op: str, **more: Any) -> tuple[str, list[str | None]]:

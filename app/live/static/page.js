@@ -194,20 +194,22 @@ async function runSql() {
   }
 }
 
+function tableOf(answer) {
+  const table = element("table");
+  const head = element("tr");
+  head.append(...answer.columns.map((name) => element("th", name, { scope: "col" })));
+  table.createTHead().append(head);
+  table.createTBody().append(...answer.rows.map((values) => {
+    const row = element("tr");
+    row.append(...values.map(cell));
+    return row;
+  }));
+  return table;
+}
+
 function answerOf(answer) {
   const box = element("div");
-  if (answer.columns) {
-    const table = element("table");
-    const head = element("tr");
-    head.append(...answer.columns.map((name) => element("th", name, { scope: "col" })));
-    table.createTHead().append(head);
-    table.createTBody().append(...answer.rows.map((values) => {
-      const row = element("tr");
-      row.append(...values.map(cell));
-      return row;
-    }));
-    box.append(table);
-  }
+  if (answer.columns) box.append(tableOf(answer));
   const rest = answer.columns && answer.count > answer.rows.length ? `, the first ${answer.rows.length} are shown` : "";
   box.append(element("p", answer.done + rest));
   return box;
@@ -263,6 +265,36 @@ function touch(change) {
   keys.set(JSON.stringify(change.key), change.key);
   if (keys.size > 50) keys.delete(keys.keys().next().value);
 }
+
+// -- health
+
+const HEALTH_MS = 10000;
+let healthShown = false;
+
+async function health() {
+  if (!healthShown || document.hidden) return;
+  let found;
+  try {
+    found = await ask("/api/health");
+  } catch (error) {
+    showError($("links"), error);
+    return;
+  }
+  $("links").replaceChildren(...Object.entries(found.links).flatMap(([name, url]) => [element("a", name, { href: url, rel: "noreferrer" }), " "]));
+  for (const part of ["alerts", "freshness", "verification", "services"]) {
+    const place = $(`health-${part}`);
+    if (found[part].error) showError(place, found[part].error);
+    else place.replaceChildren(found[part].rows.length ? tableOf(found[part]) : element("p", "none"));
+  }
+}
+
+// Looked at while somebody sees it.
+new IntersectionObserver(([entry]) => {
+  const before = healthShown;
+  healthShown = entry.isIntersecting;
+  if (healthShown && !before) health();
+}).observe($("health"));
+setInterval(health, HEALTH_MS);
 
 // -- propagation
 

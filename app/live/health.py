@@ -1,0 +1,111 @@
+"""How the stack is: services as the supervisor sees them, freshness, verification, what alarms.
+
+Each part is looked at by itself; one that does not answer says so, and the others are told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from app.live.source import Refused
+from app.live.trino_sql import Trino
+
+TABLES_MAX = 500
+ALERTS_TIMEOUT_S = 2.0
+_FRESHNESS = (
+    "SELECT table_name, state, complete_pg_lsn, round(seconds_behind, 1) AS seconds_behind, "
+    "freshness_met, last_delta_version, reason FROM ops.freshness ORDER BY table_name"
+)
+_VERIFICATION = (
+    "SELECT table_name, verdict, rows, wrong_rows, round(minutes_ago, 1) AS minutes_ago "
+    "FROM ops.verification_status ORDER BY table_name"
+)
+
+
+class Health:
+    """Looks when it is asked.
+
+    Args:
+        home: of the stack; the supervisor keeps `state.json` there.
+        links: service → address, of those that people open.
+        prometheus: its address, or None.
+    """
+
+    def __init__(
+        self, home: Path, trino: Trino, links: Mapping[str, str], prometheus: str | None
+    ) -> None:
+        self._home = home
+        self._trino = trino
+        self._links = dict(links)
+        self._prometheus = prometheus
+
+    def look(self) -> dict[str, Any]:
+        """`services`, `freshness`, `verification`, `alerts`: each `{columns, rows}` or `{error}`;
+        and `links` of services that run."""
+        services = self._told(self._services)
+        running = {row[0] for row in services.get("rows", ()) if row[1] == "ready"}
+        return {
+            "services": services,
+            "freshness": self._told(lambda: self._trino.run(_FRESHNESS, TABLES_MAX)),
+            "verification": self._told(self._verification),
+            "alerts": self._told(lambda: self._alerts("prometheus" in running)),
+            "links": {name: url for name, url in self._links.items() if name in running},
+        }
+
+    @staticmethod
+    def _told(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return look()
+        except Refused as refused:
+            return {"error": refused.told}
+
+    def _services(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self._home / "state.json").read_text())["services"]
+        except (OSError, ValueError, KeyError) as error:
+            raise Refused(503, message="the supervisor's state cannot be read") from error
+        rows = [
+            [name, seen.get("state"), str(seen.get("restarts", 0)), _failure(seen)]
+            for name, seen in found.items()
+        ]
+        return {"columns": ["service", "state", "restarts", "last error"], "rows": rows}
+
+    def _verification(self) -> dict[str, Any]:
+        try:
+            return self._trino.run(_VERIFICATION, TABLES_MAX)
+        except Refused as refused:
+            if refused.told.get("sqlstate") != "TABLE_NOT_FOUND":
+                raise
+            hint = "./headwater verify --continuous, or up --only verifier"
+            raise Refused(404, message="there was no round yet", hint=hint) from refused
+
+    def _alerts(self, runs: bool) -> dict[str, Any]:
+        if not runs or self._prometheus is None:
+            raise Refused(404, message="Prometheus does not run: nothing alarms")
+        import requests
+
+        try:
+            answer = requests.get(f"{self._prometheus}/api/v1/alerts", timeout=ALERTS_TIMEOUT_S)
+            alerts = answer.json()["data"]["alerts"]
+        except (requests.RequestException, ValueError, KeyError) as error:
+            raise Refused(503, message="Prometheus does not answer") from error
+        firing = [alert for alert in alerts if alert.get("state") == "firing"]
+        rows = [
+            [
+                alert["labels"].get("alertname"),
+                alert["labels"].get("severity"),
+                alert.get("annotations", {}).get("summary"),
+                alert.get("activeAt"),
+            ]
+            for alert in firing
+        ]
+        return {"columns": ["alert", "severity", "what", "since"], "rows": rows}
+
+
+def _failure(seen: Mapping[str, Any]) -> str | None:
+    if seen.get("waits_for") and seen.get("state") in ("waiting", "starting"):
+        return f"waits for {seen['waits_for']}"
+    return (seen.get("error") or {}).get("message")
