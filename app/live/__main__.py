@@ -10,7 +10,7 @@ import uvicorn
 
 from app.errors import HeadwaterError
 from app.live.health import Health
-from app.live.page import make_page
+from app.live.page import Parts, make_page
 from app.live.source import Source
 from app.live.trino_sql import Trino
 from app.settings import Settings, SettingsError, load
@@ -39,14 +39,13 @@ def main() -> int:
         settings = load()
         port = int(os.environ["HEADWATER_PAGE_PORT"])
         links = {name: _address(settings, name) for name in OPENED if _address(settings, name)}
-        page = make_page(
+        parts = Parts(
             Source(settings.source_dsn, settings.profile.publication_name),
-            [sys.executable, "-m", "app", "watch", "--hops", "--format", "json"],
-            [sys.executable, "-m", "app.lake.side_by_side"],
             Health(settings.home, Trino(settings.trino_url), links, links.get("prometheus")),
-            port=port,
-            token=settings.secret("page_token"),
+            [sys.executable, "-m", "app"],
+            [sys.executable, "-m", "app.lake.side_by_side"],
         )
+        page = make_page(parts, port=port, token=settings.secret("page_token"))
     except HeadwaterError as error:
         logging.getLogger("page").error("%s", error)
         return 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -27,6 +29,22 @@ FILES = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
 TOKEN_PLACE = "{{token}}"
+ENTRIES_MAX = 200
+# TOPIC/PARTITION/OFFSET
+ENTRY = r"^[^\s/]+/\d+/\d+$"
+# For the silver job's answer; it comes between two batches.
+WAIT_S = "30"
+
+
+class Resolution(BaseModel):
+    """Entries of quarantine, and what becomes of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Literal["replay", "discard"]
+    entries: list[Annotated[str, Field(pattern=ENTRY, max_length=300)]] = Field(
+        min_length=1, max_length=ENTRIES_MAX
+    )
 
 
 def hosts_of(port: int) -> list[str]:
@@ -34,27 +52,31 @@ def hosts_of(port: int) -> list[str]:
     return [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
 
 
-def make_page(
-    source: Source,
-    watch: Sequence[str],
-    compare: Sequence[str],
-    health: Health,
-    *,
-    port: int,
-    token: str,
-) -> ASGIApp:
-    """The page, guarded.
+@dataclass(frozen=True)
+class Parts:
+    """What the page is made of.
 
     Args:
         source: what it shows and edits.
-        watch: the command that prints each hop of each change.
-        compare: the command that is given rows' keys and tells both sides.
         health: tells how the stack is.
+        command: `headwater`; its verbs that read the lake run in processes of their own.
+        sides: the command that is given rows' keys and tells both sides.
+    """
+
+    source: Source
+    health: Health
+    command: Sequence[str]
+    sides: Sequence[str]
+
+
+def make_page(parts: Parts, *, port: int, token: str) -> ASGIApp:
+    """The page, guarded.
+
+    Args:
         port: where it is served, on loopback.
         token: alphanumeric; the page carries it, and sends it back with what changes something.
     """
-    hops = Hops(watch)
-    sides = Child(compare)
+    hops = Hops([*parts.command, "watch", "--hops", "--format", "json"])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -74,6 +96,17 @@ def make_page(
     def ready() -> dict[str, bool]:
         return {"ready": True}
 
+    _add_store(app, parts.source)
+    _add_lake(app, parts)
+
+    @app.get("/api/hops")
+    async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:
+        return StreamingResponse(hops.events(last_event_id), media_type="text/event-stream")
+
+    return Guard(app, hosts=hosts_of(port), token=token)
+
+
+def _add_store(app: FastAPI, source: Source) -> None:
     @app.get("/api/tables")
     def tables() -> list[dict[str, Any]]:
         return source.tables()
@@ -95,19 +128,32 @@ def make_page(
     def run(given: Statement) -> list[dict[str, Any]]:
         return source.run(given)
 
+
+def _add_lake(app: FastAPI, parts: Parts) -> None:
+    sides, command = Child(parts.sides), Child(parts.command)
+
     @app.post("/api/compare")
     def compared(given: Rows) -> Any:
-        return sides.ask(given.model_dump())
+        return sides.ask(given=given.model_dump()).document
 
     @app.get("/api/health")
     def looked() -> dict[str, Any]:
-        return health.look()
+        return parts.health.look()
 
-    @app.get("/api/hops")
-    async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:
-        return StreamingResponse(hops.events(last_event_id), media_type="text/event-stream")
+    @app.get("/api/quarantine")
+    def entries() -> dict[str, Any]:
+        limit = str(ENTRIES_MAX)
+        found = command.ask("quarantine", "list", "--limit", limit, "--format", "json")
+        return {"entries": found.document, "notes": found.notes}
 
-    return Guard(app, hosts=hosts_of(port), token=token)
+    @app.get("/api/quarantine/entry")
+    def entry(name: str = Query(pattern=ENTRY, max_length=300)) -> Any:
+        return command.ask("quarantine", "show", "--format", "json", "--", name).document
+
+    @app.post("/api/quarantine")
+    def resolve(given: Resolution) -> Any:
+        words = ("quarantine", given.action, "--wait", WAIT_S, "--format", "json", "--")
+        return command.ask(*words, *given.entries).document
 
 
 def _file(content: str, kind: str) -> Any:

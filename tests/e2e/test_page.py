@@ -156,6 +156,36 @@ def test_health_tells_services_freshness_and_where_to_look(stack: Stack, page: P
     assert {row[1] for row in found["freshness"]["rows"] if row[0] == "paged"} == {"running"}
 
 
+def test_a_row_in_quarantine_is_mended_and_replayed(stack: Stack, page: Page) -> None:
+    folder = stack.settings.contracts_dir
+    folder.mkdir(exist_ok=True)
+    file = folder / "public.paged.toml"
+    file.write_text("[columns.v]\nvalues = ['old']\n")
+    try:
+        with stack.source() as source:
+            source.execute("INSERT INTO paged VALUES (30, 'new')")
+
+        def entries() -> list[Answer]:
+            found = page.get("/api/quarantine")["entries"]
+            return [entry for entry in found if entry["table"] == "paged"]
+
+        [entry] = until(entries, within_s=SOON_S, what="the entry")
+        assert (entry["rule"], entry["key"]) == ("v_values", '{"id":30}')
+        shown = page.get("/api/quarantine/entry", name=entry["entry"])
+        assert json.loads(shown["raw_value"])["after"]["v"] == "new"
+        [still] = page.post("/api/quarantine", {"action": "replay", "entries": [entry["entry"]]})
+        assert still["outcome"] == "open"
+    finally:
+        file.unlink()
+    until(
+        lambda: page.post("/api/quarantine", {"action": "replay", "entries": [entry["entry"]]}),
+        lambda outcomes: [one["outcome"] for one in outcomes] == ["replayed"],
+        within_s=SOON_S,
+        what="the replay",
+    )
+    assert entries() == []
+
+
 def test_what_the_database_refuses_is_told_in_its_words_and_nothing_is_committed(
     page: Page,
 ) -> None:

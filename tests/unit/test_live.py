@@ -16,7 +16,7 @@ from app.live.child import Child
 from app.live.guard import BODY_BYTES_MAX, SECURITY_HEADERS, TOKEN_HEADER
 from app.live.health import Health
 from app.live.hops import Hops
-from app.live.page import STATIC, make_page
+from app.live.page import STATIC, Parts, make_page
 from app.live.source import Change, Column, Refused, Source, Table, statement_of
 from app.live.trino_sql import Trino
 
@@ -25,7 +25,12 @@ HERE = f"http://127.0.0.1:{PORT}"
 TOKEN = "t0ken"
 NOWHERE = "http://127.0.0.1:1"
 LINKS = {"grafana": "http://127.0.0.1:2", "trino": "http://127.0.0.1:3"}
-NOTHING = [sys.executable, "-c", ""]
+# Answers with what it was given.
+ECHO = [
+    sys.executable,
+    "-c",
+    "import json, sys; print(json.dumps([sys.argv[1:], json.load(sys.stdin)]))",
+]
 EDIT = {"changes": [{"op": "delete", "table": "public.films", "key": {"id": "1"}}]}
 FILMS = Table(
     "public",
@@ -42,14 +47,8 @@ FILMS = Table(
 def page(tmp_path: Path) -> Iterator[TestClient]:
     """The page over a source that does not answer."""
     source = Source("postgresql://nobody@127.0.0.1:1/none", "headwater")
-    app = make_page(
-        source,
-        NOTHING,
-        NOTHING,
-        Health(tmp_path, Trino(NOWHERE), LINKS, NOWHERE),
-        port=PORT,
-        token=TOKEN,
-    )
+    health = Health(tmp_path, Trino(NOWHERE), LINKS, NOWHERE)
+    app = make_page(Parts(source, health, ECHO, ECHO), port=PORT, token=TOKEN)
     with TestClient(app, base_url=HERE) as client:
         yield client
 
@@ -160,6 +159,9 @@ def test_a_body_that_is_too_large_is_refused_told_or_not(page: TestClient) -> No
         ("/api/sql", {"sql": ""}, "sql"),
         ("/api/sql", {}, "sql"),
         ("/api/sql", [], ""),
+        ("/api/quarantine", {"action": "drop", "entries": ["a/0/1"]}, "action"),
+        ("/api/quarantine", {"action": "replay", "entries": []}, "entries"),
+        ("/api/quarantine", {"action": "replay", "entries": ["orders"]}, "entries.0"),
         ("/api/compare", {"table": "a.b", "keys": [{"id": 1}]}, "keys.0.id"),
         ("/api/compare", {"table": "a.b", "keys": [{}] * 201}, "keys"),
     ],
@@ -179,6 +181,22 @@ def test_a_bad_query_is_told(page: TestClient, query: str) -> None:
 def test_a_source_that_is_away_is_told_without_its_address(page: TestClient) -> None:
     answer = page.get("/api/tables")
     assert (answer.status_code, message(answer)) == (503, "the source database does not answer")
+
+
+def test_quarantine_is_asked_by_the_command_with_what_was_chosen(page: TestClient) -> None:
+    chosen = {"action": "replay", "entries": ["hw.public.a b/0/1", "-x/0/2"]}
+    headers = {TOKEN_HEADER: TOKEN}
+    assert page.post("/api/quarantine", json=chosen, headers=headers).status_code == 422
+    chosen["entries"] = ["hw.public.a/0/1", "--all/0/2"]
+    [words, _] = page.post("/api/quarantine", json=chosen, headers=headers).json()
+    assert words[:2] == ["quarantine", "replay"]
+    # None of them is taken for an option.
+    assert words[words.index("--") + 1 :] == chosen["entries"]
+    [listed, _] = page.get("/api/quarantine").json()["entries"]
+    assert listed[:2] == ["quarantine", "list"]
+    [shown, _] = page.get("/api/quarantine/entry", params={"name": "hw.public.a/0/1"}).json()
+    assert shown[-2:] == ["--", "hw.public.a/0/1"]
+    assert page.get("/api/quarantine/entry", params={"name": "a/b"}).status_code == 422
 
 
 def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> None:
@@ -237,11 +255,10 @@ def test_a_change_that_names_no_row_or_column_is_refused(
     assert told in refused.value.told["message"]
 
 
-ECHO = "import json, sys; print(json.dumps({'given': json.load(sys.stdin)}))"
-
-
 def test_a_question_is_answered_by_a_process_or_told_in_its_words() -> None:
-    assert Child([sys.executable, "-c", ECHO]).ask({"a": "ä"}) == {"given": {"a": "ä"}}
+    assert Child(ECHO).ask("x", given={"a": "ä"}).document == [["x"], {"a": "ä"}]
+    warned = "import sys; print('[1]'); print('open', file=sys.stderr); sys.exit(1)"
+    assert Child([sys.executable, "-c", warned]).ask() == ([1], "open")
     failing = "import sys; print('it failed\\n  detail: so', file=sys.stderr); sys.exit(1)"
     for script, status, told in (
         (failing, 502, {"message": "it failed", "detail": "detail: so"}),
@@ -249,7 +266,7 @@ def test_a_question_is_answered_by_a_process_or_told_in_its_words() -> None:
         ("import time; time.sleep(60)", 503, {"message": "there was no answer within 1 s"}),
     ):
         with pytest.raises(Refused, match="") as refused:
-            Child([sys.executable, "-c", script], timeout_s=1).ask({})
+            Child([sys.executable, "-c", script], timeout_s=1).ask()
         assert (refused.value.status, refused.value.told) == (status, told)
 
 

@@ -296,6 +296,70 @@ new IntersectionObserver(([entry]) => {
 }).observe($("health"));
 setInterval(health, HEALTH_MS);
 
+// -- quarantine
+
+const ENTRY_COLUMNS = ["table", "key", "rule", "reason", "status", "quarantined_at", "entry"];
+const chosen = new Set();
+
+function showChosen() {
+  $("replay").disabled = $("give-up").disabled = chosen.size === 0;
+}
+
+async function quarantine(keepAnswer) {
+  const place = $("quarantine-answer");
+  if (!keepAnswer) place.replaceChildren(element("p", "looking"));
+  try {
+    const found = await ask("/api/quarantine");
+    chosen.clear();
+    showChosen();
+    const head = element("tr");
+    head.append(...["", "", ...ENTRY_COLUMNS].map((name) => element("th", name, { scope: "col" })));
+    $("entries").tHead.replaceChildren(head);
+    $("entries").tBodies[0].replaceChildren(...found.entries.map(entryOf));
+    if (!keepAnswer) place.replaceChildren(element("p", `${found.entries.length} open entries ${found.notes}`));
+  } catch (error) {
+    showError(place, error);
+  }
+}
+
+function entryOf(entry) {
+  const row = element("tr");
+  const choose = element("input", null, { type: "checkbox", "aria-label": `choose ${entry.entry}` });
+  choose.addEventListener("change", () => { choose.checked ? chosen.add(entry.entry) : chosen.delete(entry.entry); showChosen(); });
+  const show = element("button", "Show", { type: "button" });
+  show.addEventListener("click", () => showEntry(entry.entry));
+  const cells = [element("td"), element("td")];
+  cells[0].append(choose);
+  cells[1].append(show);
+  row.append(...cells, ...ENTRY_COLUMNS.map((name) => cell(entry[name] ?? null)));
+  return row;
+}
+
+async function showEntry(name) {
+  try {
+    const found = await ask(`/api/quarantine/entry?${new URLSearchParams({ name })}`);
+    const rows = Object.entries(found).map(([part, value]) => [part, value === null ? null : String(value)]);
+    $("entry").replaceChildren(tableOf({ columns: ["part", "value"], rows }));
+  } catch (error) {
+    showError($("entry"), error);
+  }
+}
+
+async function resolve(action) {
+  const place = $("quarantine-answer");
+  place.replaceChildren(element("p", `${action}: the silver job is asked`));
+  $("replay").disabled = $("give-up").disabled = true;
+  try {
+    const found = await ask("/api/quarantine", { action, entries: [...chosen] });
+    const columns = ["table", "entry", "outcome", "reason"];
+    place.replaceChildren(tableOf({ columns, rows: found.map((one) => columns.map((name) => one[name] ?? null)) }));
+    await quarantine(true);
+  } catch (error) {
+    showError(place, error);
+    showChosen();
+  }
+}
+
 // -- propagation
 
 const tokens = new Map();
@@ -378,6 +442,9 @@ $("statement").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); runSql(); }
 });
 $("compare-now").addEventListener("click", compare);
+$("entries-look").addEventListener("click", () => quarantine(false));
+$("replay").addEventListener("click", () => resolve("replay"));
+$("give-up").addEventListener("click", () => resolve("discard"));
 showFigures();
 listen();
 loadTables().then(loadRows).catch((error) => showError($("edit-answer"), error));
