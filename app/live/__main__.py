@@ -39,13 +39,15 @@ def main() -> int:
         settings = load()
         port = int(os.environ["HEADWATER_PAGE_PORT"])
         links = {name: _address(settings, name) for name in OPENED if _address(settings, name)}
+        trino = Trino(settings.trino_url)
         parts = Parts(
             Source(settings.source_dsn, settings.profile.publication_name),
-            Health(settings.home, Trino(settings.trino_url), links, links.get("prometheus")),
+            trino,
+            Health(settings.home, trino, links, links.get("prometheus")),
             [sys.executable, "-m", "app"],
             [sys.executable, "-m", "app.lake.side_by_side"],
         )
-        page = make_page(parts, port=port, token=settings.secret("page_token"))
+        page = make_page(parts, port=port, token=os.environ["HEADWATER_PAGE_TOKEN"])
     except HeadwaterError as error:
         logging.getLogger("page").error("%s", error)
         return 1

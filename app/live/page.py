@@ -20,6 +20,7 @@ from app.live.guard import Guard
 from app.live.health import Health
 from app.live.hops import Hops
 from app.live.source import ROWS_MAX, Edit, Refused, Rows, Source, Statement
+from app.live.trino_sql import Trino
 
 STATIC = Path(__file__).parent / "static"
 # The only files that are served; no path of a request is ever one of the disk.
@@ -30,6 +31,7 @@ FILES = {
 }
 TOKEN_PLACE = "{{token}}"
 ENTRIES_MAX = 200
+ANSWER_ROWS_MAX = 500
 # TOPIC/PARTITION/OFFSET
 ENTRY = r"^[^\s/]+/\d+/\d+$"
 # For the silver job's answer; it comes between two batches.
@@ -58,12 +60,14 @@ class Parts:
 
     Args:
         source: what it shows and edits.
+        trino: answers what is asked of the lake.
         health: tells how the stack is.
         command: `headwater`; its verbs that read the lake run in processes of their own.
         sides: the command that is given rows' keys and tells both sides.
     """
 
     source: Source
+    trino: Trino
     health: Health
     command: Sequence[str]
     sides: Sequence[str]
@@ -139,6 +143,18 @@ def _add_lake(app: FastAPI, parts: Parts) -> None:
     @app.get("/api/health")
     def looked() -> dict[str, Any]:
         return parts.health.look()
+
+    @app.post("/api/ask")
+    def asked(given: Statement) -> dict[str, Any]:
+        return parts.trino.run(given.sql.strip().rstrip(";"), ANSWER_ROWS_MAX)
+
+    @app.get("/api/trace")
+    def traced(
+        table: str = Query(min_length=1, max_length=200),
+        key: str = Query(min_length=1, max_length=2_000),
+    ) -> dict[str, Any]:
+        found = command.ask("trace", "--format", "json", "--", table, key)
+        return {"versions": found.document, "notes": found.notes}
 
     @app.get("/api/quarantine")
     def entries() -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_a_transaction_of_several_rows_is_seen_at_each_hop_and_silver_agrees(
 
 def test_source_and_silver_are_compared_cell_by_cell(stack: Stack, page: Page) -> None:
     with stack.source() as source:
-        source.execute("INSERT INTO paged VALUES (5, 'five', '2026-05-05 05:05+00'), (6, 'six')")
+        source.execute("INSERT INTO paged VALUES (5, 'five', '2026-05-05 05:05+00'), (6, 'six', NULL)")
     asked = {"table": TABLE, "keys": [{"id": "5"}, {"id": "6"}, {"id": "77"}]}
 
     def differing() -> list[list[str]]:
@@ -156,6 +156,44 @@ def test_health_tells_services_freshness_and_where_to_look(stack: Stack, page: P
     assert {row[1] for row in found["freshness"]["rows"] if row[0] == "paged"} == {"running"}
 
 
+def test_what_is_asked_of_trino_is_answered_also_as_it_was(stack: Stack, page: Page) -> None:
+    def asked(text: str, expect: int = 200) -> Any:
+        return page.post("/api/ask", {"sql": text}, expect)
+
+    found = asked(
+        "SELECT i, IF(i > 1, NULL, ARRAY[true]) AS a FROM UNNEST(sequence(1, 2)) AS t (i);"
+    )
+    assert (found["columns"], found["rows"], found["more"]) == (
+        ["i", "a"], [["1", "[true]"], ["2", None]], False,
+    )  # fmt: skip
+    large = asked("SELECT i FROM UNNEST(sequence(1, 5000)) AS t (i)")
+    assert (len(large["rows"]), large["more"]) == (500, True)
+    [first, *_], *_ = asked('SELECT version FROM silver."paged$history" ORDER BY 1 DESC')["rows"]
+    with stack.source() as source:
+        source.execute("INSERT INTO paged VALUES (40, 'later', NULL)")
+    until(
+        lambda: asked("SELECT v FROM silver.paged WHERE id = 40")["rows"],
+        within_s=SOON_S,
+        what="the row in Trino",
+    )
+    then = asked(f"SELECT v FROM silver.paged FOR VERSION AS OF {first} WHERE id = 40")
+    assert then["rows"] == []
+    error = asked("SELEC 1", 422)["error"]
+    assert error["sqlstate"] == "SYNTAX_ERROR" and "SELEC" in error["message"]
+    assert asked("DELETE FROM silver.paged", 422)["error"]["sqlstate"] == "PERMISSION_DENIED"
+
+
+def test_a_row_is_traced_and_one_that_never_was_is_told(page: Page) -> None:
+    versions = page.get("/api/trace", table=TABLE, key='{"id":"1"}')["versions"]
+    assert [version["event"] for version in versions][-1] == "now"
+    assert versions[0]["event"] in ("insert", "snapshot") and versions[0]["bronze"]
+    answer = requests.get(
+        f"{page.url}/api/trace", params={"table": TABLE, "key": "999"}, timeout=30
+    )
+    assert answer.status_code == 502
+    assert answer.json()["error"]["message"] == "no event of paged with id=999 was found"
+
+
 def test_a_row_in_quarantine_is_mended_and_replayed(stack: Stack, page: Page) -> None:
     folder = stack.settings.contracts_dir
     folder.mkdir(exist_ok=True)
@@ -163,7 +201,7 @@ def test_a_row_in_quarantine_is_mended_and_replayed(stack: Stack, page: Page) ->
     file.write_text("[columns.v]\nvalues = ['old']\n")
     try:
         with stack.source() as source:
-            source.execute("INSERT INTO paged VALUES (30, 'new')")
+            source.execute("INSERT INTO paged VALUES (30, 'new', NULL)")
 
         def entries() -> list[Answer]:
             found = page.get("/api/quarantine")["entries"]

@@ -47,8 +47,9 @@ FILMS = Table(
 def page(tmp_path: Path) -> Iterator[TestClient]:
     """The page over a source that does not answer."""
     source = Source("postgresql://nobody@127.0.0.1:1/none", "headwater")
-    health = Health(tmp_path, Trino(NOWHERE), LINKS, NOWHERE)
-    app = make_page(Parts(source, health, ECHO, ECHO), port=PORT, token=TOKEN)
+    trino = Trino(NOWHERE)
+    health = Health(tmp_path, trino, LINKS, NOWHERE)
+    app = make_page(Parts(source, trino, health, ECHO, ECHO), port=PORT, token=TOKEN)
     with TestClient(app, base_url=HERE) as client:
         yield client
 
@@ -197,6 +198,18 @@ def test_quarantine_is_asked_by_the_command_with_what_was_chosen(page: TestClien
     [shown, _] = page.get("/api/quarantine/entry", params={"name": "hw.public.a/0/1"}).json()
     assert shown[-2:] == ["--", "hw.public.a/0/1"]
     assert page.get("/api/quarantine/entry", params={"name": "a/b"}).status_code == 422
+
+
+def test_a_row_is_traced_by_the_command(page: TestClient) -> None:
+    found = page.get("/api/trace", params={"table": "--help", "key": '{"id": "-1"}'}).json()
+    [words, _] = found["versions"]
+    assert words == ["trace", "--format", "json", "--", "--help", '{"id": "-1"}']
+    assert page.get("/api/trace", params={"table": "a"}).status_code == 422
+
+
+def test_a_trino_that_is_away_is_told(page: TestClient) -> None:
+    answer = page.post("/api/ask", json={"sql": "SELECT 1"}, headers={TOKEN_HEADER: TOKEN})
+    assert (answer.status_code, message(answer)) == (503, "Trino does not answer")
 
 
 def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ function rowOf(values, number) {
     edit.addEventListener("click", () => openEditor("update", values, number));
     const remove = element("button", "Delete", { type: "button" });
     remove.addEventListener("click", () => addChange({ op: "delete", table: shown.table, key: keyOf(values), values: {} }));
-    acts.append(edit, " ", remove);
+    const way = element("button", "Trace", { type: "button" });
+    way.addEventListener("click", () => traceRow(shown.table, keyOf(values)));
+    acts.append(edit, " ", remove, " ", way);
   }
   row.append(acts, ...values.map(cell));
   return row;
@@ -296,6 +298,94 @@ new IntersectionObserver(([entry]) => {
 }).observe($("health"));
 setInterval(health, HEALTH_MS);
 
+// -- ask
+
+const EXAMPLES = [
+  ["How fresh is each table?", "SELECT table_name, state, seconds_behind, complete_pg_lsn FROM ops.freshness ORDER BY seconds_behind DESC"],
+  ["What did the last batches do?", "SELECT batch_id, table_name, rows_in, rows_upserted, rows_deleted, duration_ms FROM ops.ledger WHERE table_name <> '' ORDER BY merged_at DESC LIMIT 50"],
+  ["What tables are there?", "SHOW TABLES FROM silver"],
+];
+
+async function loadExamples() {
+  const reports = await ask("/api/ask", { sql: "SELECT table_name FROM information_schema.tables WHERE table_schema = 'reports' ORDER BY 1" }).catch(() => ({ rows: [] }));
+  const all = [...EXAMPLES, ...reports.rows.map(([name]) => [`report ${name}`, `SELECT * FROM reports.${name} LIMIT 100`])];
+  $("examples").replaceChildren(element("option", "choose one", { value: "" }), ...all.map(([name, text]) => element("option", name, { value: text })));
+  const tables = await ask("/api/ask", { sql: "SHOW TABLES FROM silver" }).catch(() => ({ rows: [] }));
+  $("travelled").replaceChildren(element("option", "choose a table", { value: "" }), ...tables.rows.map(([name]) => element("option", name, { value: name })));
+}
+
+let asking = 0;
+
+async function question(text) {
+  const place = $("ask-answer");
+  const turn = ++asking;
+  if (!place.hasChildNodes()) place.replaceChildren(element("p", "running"));
+  let made;
+  try {
+    const found = await ask("/api/ask", { sql: text });
+    const told = element("p", `${found.rows.length} rows${found.more ? ", more are not shown" : ""}, ${found.seconds} s`);
+    made = [$("as-chart").checked ? barsOf(found) : tableOf(found), told];
+  } catch (error) {
+    made = [element("div")];
+    showError(made[0], error);
+  }
+  if (turn === asking) place.replaceChildren(...made); // an answer that was overtaken is left out
+}
+
+// The last column whose values are all numbers, by the first column.
+function barsOf(found) {
+  const number = (value) => value === null || (value !== "" && Number.isFinite(Number(value)));
+  let last = found.columns.length - 1;
+  while (last > 0 && !found.rows.every((row) => number(row[last]))) last -= 1;
+  const box = element("div");
+  if (last < 1 || !found.rows.length) {
+    box.append(element("p", "bars need a column of numbers behind the first one"));
+    return box;
+  }
+  const values = found.rows.map((row) => Number(row[last] ?? 0));
+  const most = Math.max(...values.map(Math.abs), 1e-9);
+  box.append(element("h3", `${found.columns[last]} by ${found.columns[0]}`));
+  found.rows.forEach((row, i) => {
+    const line = element("div", null, { class: "bar" });
+    const bar = element("meter", String(row[last]), { min: 0, max: most, value: Math.abs(values[i]) });
+    line.append(element("span", `${row[0]}: ${row[last]}`), bar);
+    box.append(line);
+  });
+  return box;
+}
+
+let versions = [];
+
+function quoted(name) {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+async function travelTo() {
+  const name = $("travelled").value;
+  $("version").disabled = true;
+  $("version-told").textContent = "";
+  if (!name) return;
+  try {
+    const found = await ask("/api/ask", { sql: `SELECT version, timestamp, operation FROM silver.${quoted(`${name}$history`)} ORDER BY version DESC LIMIT 200` });
+    versions = found.rows.reverse();
+    const range = $("version");
+    range.max = versions.length - 1;
+    range.value = versions.length - 1;
+    range.disabled = versions.length === 0;
+    showVersion();
+  } catch (error) {
+    showError($("ask-answer"), error);
+  }
+}
+
+function showVersion() {
+  const at = versions[Number($("version").value)];
+  if (!at) return;
+  $("version-told").textContent = `${at[0]}, ${at[1]}, ${at[2]}`;
+  $("asked").value = `SELECT * FROM silver.${quoted($("travelled").value)} FOR VERSION AS OF ${at[0]} ORDER BY 1 LIMIT 100`;
+  question($("asked").value);
+}
+
 // -- quarantine
 
 const ENTRY_COLUMNS = ["table", "key", "rule", "reason", "status", "quarantined_at", "entry"];
@@ -358,6 +448,35 @@ async function resolve(action) {
     showError(place, error);
     showChosen();
   }
+}
+
+// -- trace
+
+const TRACE_COLUMNS = [
+  ["event", "event"], ["committed_at", "committed"], ["lsn", "LSN"], ["transaction", "transaction"],
+  ["debezium_ms", "Debezium, ms"], ["kafka", "Kafka"], ["kafka_ms", "ms"], ["bronze", "bronze"], ["line", "line"], ["bronze_ms", "ms"],
+  ["batch", "batch"], ["delta_version", "Delta version"], ["data_file", "file"], ["silver_ms", "ms"], ["state", "state"], ["row", "row"],
+];
+
+async function trace() {
+  const place = $("trace-answer");
+  place.replaceChildren(element("p", "looking"));
+  try {
+    const query = new URLSearchParams({ table: $("trace-table").value, key: $("trace-key").value });
+    const found = await ask(`/api/trace?${query}`);
+    const text = (value) => value === null || value === undefined ? null : typeof value === "object" ? JSON.stringify(value) : String(value);
+    const rows = found.versions.map((version) => TRACE_COLUMNS.map(([name]) => text(version[name])));
+    place.replaceChildren(tableOf({ columns: TRACE_COLUMNS.map(([, name]) => name), rows }), element("p", found.notes));
+  } catch (error) {
+    showError(place, error);
+  }
+}
+
+function traceRow(table, key) {
+  $("trace-table").value = table;
+  $("trace-key").value = JSON.stringify(key);
+  $("trace").scrollIntoView();
+  trace();
 }
 
 // -- propagation
@@ -442,6 +561,19 @@ $("statement").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); runSql(); }
 });
 $("compare-now").addEventListener("click", compare);
+$("examples").addEventListener("change", () => { if ($("examples").value) $("asked").value = $("examples").value; });
+$("question").addEventListener("submit", (event) => { event.preventDefault(); question($("asked").value); });
+$("asked").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.ctrlKey) { event.preventDefault(); question($("asked").value); }
+});
+$("travelled").addEventListener("change", travelTo);
+$("version").addEventListener("change", showVersion);
+new IntersectionObserver(([entry], observer) => {
+  if (!entry.isIntersecting) return;
+  observer.disconnect();
+  loadExamples();
+}).observe($("ask"));
+$("trace-row").addEventListener("submit", (event) => { event.preventDefault(); trace(); });
 $("entries-look").addEventListener("click", () => quarantine(false));
 $("replay").addEventListener("click", () => resolve("replay"));
 $("give-up").addEventListener("click", () => resolve("discard"));
