@@ -107,12 +107,11 @@ def trace(
         seconds: for the search in bronze.
     Raises: HeadwaterError, see `run_trace`.
     """
-    deadline = time.monotonic() + seconds
     lake = Lakehouse(settings)
     with told_apart():
         contract = contract_of(lake, table)
         return _Tracer(settings, lake, contract, parse_key(contract, key)).run(
-            limit, before, deadline
+            limit, before, seconds
         )
 
 
@@ -133,7 +132,7 @@ class _Tracer:
         self._masks_known = True
         self._masked = self._masked_columns()
 
-    def run(self, limit: int, before: str | None, deadline: float) -> Trace:
+    def run(self, limit: int, before: str | None, seconds: float) -> Trace:
         masked_key = self._masks_known and any(
             column.source_name in self._masked for column in self._key.columns
         )
@@ -142,7 +141,7 @@ class _Tracer:
             kafka = pool.submit(self._kafka) if before is None else None
             known = pool.submit(known_of, self._lake.lake, self._table, self._key, self._topic)
             silver = known.result()
-            scans = self._search(limit, before, deadline, silver)
+            scans = self._search(limit, before, time.monotonic() + seconds, silver)
             consumer = kafka.result() if kafka else None
             found = [one for searched in scans.values() for one in searched.found]
             if kafka is not None and consumer is None:

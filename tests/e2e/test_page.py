@@ -113,7 +113,9 @@ def test_a_transaction_of_several_rows_is_seen_at_each_hop_and_silver_agrees(
 
 def test_source_and_silver_are_compared_cell_by_cell(stack: Stack, page: Page) -> None:
     with stack.source() as source:
-        source.execute("INSERT INTO paged VALUES (5, 'five', '2026-05-05 05:05+00'), (6, 'six', NULL)")
+        source.execute(
+            "INSERT INTO paged VALUES (5, 'five', '2026-05-05 05:05+00'), (6, 'six', NULL)"
+        )
     asked = {"table": TABLE, "keys": [{"id": "5"}, {"id": "6"}, {"id": "77"}]}
 
     def differing() -> list[list[str]]:

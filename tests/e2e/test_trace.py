@@ -16,6 +16,8 @@ from tests.support.stack import Stack
 from tests.support.waiting import until
 
 SOON_S = 120.0
+# The machine may be busy: what is found must not depend on it.
+PATIENT = ("--seconds", "60")
 TABLES = ("traced", "traced_pairs", "traced_bag")
 Record = dict[str, Any]
 
@@ -35,7 +37,7 @@ def folder(stack: Stack) -> Iterator[Path]:
 
 
 def traced(stack: Stack, *words: str) -> list[Record]:
-    return list(json.loads(stack.run("trace", *words, "--format", "json").stdout))
+    return list(json.loads(stack.run("trace", *words, *PATIENT, "--format", "json").stdout))
 
 
 def await_trace(stack: Stack, states: list[str], *words: str) -> list[Record]:
@@ -87,7 +89,7 @@ def test_a_row_is_followed_from_the_log_to_trino_through_all_of_its_life(
     assert newest == again[2:]
     rest = traced(stack, "traced", "1", "--before", newest[0]["kafka"])
     assert [version["kafka"] for version in rest[:-1]] == [v["kafka"] for v in again[:2]]
-    told = stack.run("trace", "traced", "1", "--limit", "2").stderr
+    told = stack.run("trace", "traced", "1", "--limit", "2", *PATIENT).stderr
     assert f"--before {newest[0]['kafka']}" in told
 
 
@@ -164,13 +166,13 @@ def test_what_cannot_be_traced_is_told_with_the_reason(stack: Stack, folder: Pat
         (("movies", "many"), "is no value of public.movies.movie_id"),
         (("movies", "1", "--before", "elsewhere/0/1"), "is no place in this table's topic"),
     ):
-        ended = stack.run("trace", *words, expect=1)
+        ended = stack.run("trace", *words, *PATIENT, expect=1)
         assert told in ended.stderr and "Traceback" not in ended.stderr
         assert ended.stdout == ""
 
 
 def test_for_people_each_hop_is_a_line(stack: Stack) -> None:
-    out = stack.run("trace", "movies", "1").stdout
+    out = stack.run("trace", "movies", "1", *PATIENT).stdout
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["version", "event", "hop", "at", "ms", "where"]
     assert [line[2] for line in lines[1:] if line[0] == "1"][-3:] == ["kafka", "bronze", "silver"]
