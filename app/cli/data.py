@@ -135,6 +135,7 @@ def trace(
     """Show the whole way of a row's versions, the newest last: from the log to Trino's answer."""
     from app.lake.trace import run_trace
 
+    require("s3")
     run_trace(table, key, fmt.value, limit, before, seconds)
 
 
