@@ -1,7 +1,8 @@
-"""Make the locked Python environment: `bootstrap.py VENV LOCK KIND`.
+"""Make a locked Python environment: `bootstrap.py VENV LOCK KIND`.
 
-Runs on the system's Python with its standard library only, before anything is installed.
-Two clones may start at once: the second waits for the first.
+Runs on the system's Python with its standard library only, before anything is installed; `dist`
+makes the environments of artefact groups with it. Two clones may start at once: the second waits
+for the first.
 """
 
 from __future__ import annotations
@@ -28,21 +29,33 @@ class BootstrapError(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    venv, lock, kind = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    try:
+        make_environment(Path(arguments[0]), Path(arguments[1]), arguments[2])
+    except BootstrapError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the next start goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_environment(venv: Path, lock: Path, kind: str) -> None:
+    """Install the packages of `lock` into `venv`, once; `complete_mark` is there afterwards.
+
+    In its own place from the first file on: an environment holds its path and cannot be moved.
+    Raises: BootstrapError; what was downloaded is kept for the next call.
+    """
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(venv.parent / f".{venv.name}.lock", "w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        if (venv / f".complete-{kind}").exists():
-            return 0
-        try:
+        if not complete_mark(venv, kind).exists():
             _install(venv, lock, kind)
-        except BootstrapError as error:
-            print(error, file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("stopped; the next start goes on from here", file=sys.stderr)
-            return 130
-    return 0
+
+
+def complete_mark(venv: Path, kind: str) -> Path:
+    """The file that says that the environment is whole."""
+    return venv / f".complete-{kind}"
 
 
 def _install(venv: Path, lock: Path, kind: str) -> None:
@@ -56,7 +69,7 @@ def _install(venv: Path, lock: Path, kind: str) -> None:
     if not (venv / "bin" / "python").exists():
         _make(venv)
     _pip(venv, lock, kind)
-    (venv / f".complete-{kind}").touch()
+    complete_mark(venv, kind).touch()
 
 
 def _make(venv: Path) -> None:

@@ -6,7 +6,9 @@
     artefacts.directory("bronze-sink")  # its folder
 
 A folder is named by a hash of all that goes into it, built beside its place and renamed there:
-what stands under the name is whole, and clones of different versions share one cache.
+what stands under the name is whole, and clones of different versions share one cache. Python
+environments cannot be moved: they are made in their place, and a mark in them says that they are
+whole.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tarfile
 import threading
 import time
@@ -25,6 +28,7 @@ from lzma import LZMAError
 from pathlib import Path
 
 from app.launcher.archive import unpack
+from app.launcher.bootstrap import BootstrapError, complete_mark, make_environment
 from app.launcher.cache import default_cache, exclusive, file_path, make_folder, scratch_folder
 from app.launcher.compile import compile_sources, java, require_java, sources_hash
 from app.launcher.download import sha256_of
@@ -97,7 +101,7 @@ class Artefacts:
     def directory(self, group: str) -> Path:
         """The folder of a prepared group: what was unpacked or compiled, else its files."""
         folder = self._folder(group)
-        if not folder.is_dir():
+        if not self._is_there(group):
             raise HeadwaterError(
                 f"artefact group `{group}` is not there", hint="run `./headwater up`"
             )
@@ -116,8 +120,14 @@ class Artefacts:
 
     def _unbuilt(self, groups: Iterable[str]) -> list[str]:
         """What is to be built, in order: the groups, and what those of them that are not there need."""
-        wanted = [name for name in groups if not self._folder(name).is_dir()]
-        return [n for n in self._wishes.build_order(wanted) if not self._folder(n).is_dir()]
+        wanted = [name for name in groups if not self._is_there(name)]
+        return [n for n in self._wishes.build_order(wanted) if not self._is_there(n)]
+
+    def _is_there(self, name: str) -> bool:
+        folder = self._folder(name)
+        if self._wishes.group(name).venv:
+            return complete_mark(folder, name).exists()
+        return folder.is_dir()
 
     def _fetch(self, files: list[LockedFile]) -> None:
         if missing_files(self.cache, files):
@@ -142,11 +152,21 @@ class Artefacts:
             parts += [
                 self._folder(n).name for n in (*group.compile.against, group.compile.compiler)
             ]
+        if group.venv:
+            # A new minor version of Python finds none of the old one's packages.
+            parts += [list(sys.version_info[:2]), sha256_of(self.root / group.venv)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return self.cache / "dist" / f"{name}-{digest[:16]}"
 
     def _build(self, name: str) -> None:
         folder = self._folder(name)
+        lock = self._wishes.group(name).venv
+        if lock:
+            try:
+                make_environment(folder, self.root / lock, name)
+            except BootstrapError as error:
+                raise HeadwaterError(str(error)) from error
+            return
         give_up = time.monotonic() + BUILD_WAIT_S
         pause = threading.Event()
 

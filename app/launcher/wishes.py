@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import tomli
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from app.launcher.coordinates import Coordinate
 from app.launcher.errors import HeadwaterError
@@ -47,6 +47,8 @@ class Group(BaseModel):
     `roots` with `transitive` are resolved to a closure, without what `exclude` names
     (patterns of `group:artifact`) and what only that would bring. `uses` adds the files
     of other groups. `folder` puts the files one level down, as a plugin path wants them.
+    `venv` names a lock of Python packages with hashes, from the root of the clone: the group
+    is then a virtual environment of its own, and nothing else.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +61,13 @@ class Group(BaseModel):
     folder: str = ""
     unpack: Unpack | None = None
     compile: Compile | None = None
+    venv: str = ""
+
+    @model_validator(mode="after")
+    def _only_an_environment(self) -> Group:
+        if self.venv and (self.roots or self.uses or self.folder or self.unpack or self.compile):
+            raise ValueError("a group with `venv` has no files: leave the other keys out")
+        return self
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -265,3 +266,45 @@ def test_what_a_killed_build_left_is_removed_a_day_later(clone: Clone) -> None:
     clone.artefacts().prepare(["a"])
     assert not old.exists()
     assert young.exists()
+
+
+def test_an_environment_is_made_once_in_its_place_and_a_changed_lock_gets_another(
+    clone: Clone,
+) -> None:
+    lock = clone.root / "tool.lock"
+    lock.write_text("# no packages\n")
+    clone.write({"tool": ()}, tool={"venv": "tool.lock"})
+    clone.artefacts().prepare(["tool"])
+    made = clone.artefacts().directory("tool")
+    said = subprocess.run(
+        [made / "bin" / "python", "-c", "import sys; print(sys.prefix)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert said.stdout.strip() == str(made)
+    before = (made / "pyvenv.cfg").stat().st_mtime_ns
+    clone.artefacts().prepare(["tool"])
+    assert (made / "pyvenv.cfg").stat().st_mtime_ns == before
+    lock.write_text("# still none\n")
+    with pytest.raises(HeadwaterError, match="artefact group `tool` is not there"):
+        clone.artefacts().directory("tool")
+    assert made.is_dir()
+
+
+def test_an_environment_whose_packages_cannot_be_installed_is_not_there(clone: Clone) -> None:
+    (clone.root / "tool.lock").write_text(f"./none-1-py3-none-any.whl --hash=sha256:{'0' * 64}\n")
+    clone.write({"tool": ()}, tool={"venv": "tool.lock"})
+    with pytest.raises(HeadwaterError, match="pip could not install the locked packages"):
+        clone.artefacts().prepare(["tool"])
+    with pytest.raises(HeadwaterError, match="artefact group `tool` is not there"):
+        clone.artefacts().directory("tool")
+
+
+def test_an_environment_has_no_files_of_its_own(clone: Clone) -> None:
+    (clone.root / WISHES_FILE).write_text(
+        '[groups.a]\ndescription = ""\nroots = ["g:a:1"]\nvenv = "tool.lock"\n'
+    )
+    with pytest.raises(HeadwaterError, match="leave the other keys out"):
+        clone.artefacts()
