@@ -2,7 +2,7 @@
 # `./headwater test --python` prints the locked environment's interpreter, making it if needed.
 PYTHON = $(shell ./headwater test --python)
 
-.PHONY: help check lint types unit lock
+.PHONY: help check lint types unit lock screenshots
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /  /'
@@ -19,9 +19,16 @@ types: ## mypy, strict
 unit: ## unit tests, import rules among them
 	$(PYTHON) -m pytest -q -n auto --dist worksteal tests/unit
 
+screenshots: ## pictures of each dashboard into superset/screenshots (needs Chromium)
+	HEADWATER_TEST_DASHBOARDS=1 HEADWATER_SCREENSHOTS=superset/screenshots \
+	  $(PYTHON) -m pytest -q tests/e2e/test_superset_in_a_browser.py
+
 lock: ## resolve the Python lock files again (needs uv on PATH)
 	uv pip compile pyproject.toml --universal --python-version 3.10 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/runtime.lock
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/dev.lock \
 	  -c requirements/runtime.lock
+	uv pip compile superset/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras -q \
+	  -o superset/requirements.lock  # pip refuses a hashed lock that has lost an extra

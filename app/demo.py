@@ -4,7 +4,8 @@
 2. Run the store's workload at a steady rate, seeded.
 3. Edit one row, and show when each hop saw it.
 4. Verify: silver equals the source while the workload goes on.
-5. Show the URLs and what to try; end on Ctrl-C, or at once with `--once`.
+5. Start the dashboards: they come last, so that nobody waits for them to see the chain.
+6. Show the URLs and what to try; end on Ctrl-C, or at once (without 5) with `--once`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from app.lake.verify import run_verify
 from app.launcher.control import Stack
 from app.launcher.interrupts import terminated_like_interrupted
 from app.launcher.lazy import LazyArtefacts
+from app.launcher.service import of_setting
 from app.settings import ROOT, Settings, load
 from app.store.connection import engine_for
 from app.store.edit import edit_movie
@@ -59,10 +61,10 @@ def run_demo(once: bool) -> int:
     started = time.monotonic()
     with terminated_like_interrupted(), Steps() as steps:
         try:
-            stack.up(stack.select([]), LazyArtefacts(ROOT, show=True), steps)
+            stack.up(_chain(stack), LazyArtefacts(ROOT, show=True), steps)
             steps.rest()
-            steps.note(f"everything is ready after {time.monotonic() - started:.0f} s")
-            return _show(settings, steps, once, started)
+            steps.note(f"the chain is ready after {time.monotonic() - started:.0f} s")
+            return _show(stack, steps, once, started)
         except KeyboardInterrupt:
             steps.rest()
             steps.note("stopping")
@@ -76,7 +78,14 @@ def run_demo(once: bool) -> int:
                 steps.note("the stack was up before the demo and stays up")
 
 
-def _show(settings: Settings, steps: Steps, once: bool, started: float) -> int:
+def _chain(stack: Stack) -> list[str]:
+    """All services but the dashboards'."""
+    later = of_setting(stack.services, "dashboards")
+    return [name for name in stack.select([]) if name not in later]
+
+
+def _show(stack: Stack, steps: Steps, once: bool, started: float) -> int:
+    settings = stack.settings
     with _workload(settings):
         steps.note(f"the store's workload runs: {RATE:g} changes a second, seed {SEED}")
         for _ in range(WARM_UP_EDITS):
@@ -89,9 +98,26 @@ def _show(settings: Settings, steps: Steps, once: bool, started: float) -> int:
         steps.note("verify: silver equals the source" if verdict == 0 else "verify: NOT equal")
         if once:
             return verdict
+        _start_dashboards(stack, steps)
         _say_what_to_try(settings, steps)
         while True:
             time.sleep(IDLE_POLL_S)
+
+
+def _start_dashboards(stack: Stack, steps: Steps) -> None:
+    if not stack.settings.profile.dashboards:
+        return
+    steps.note("starting the dashboards; the chain goes on meanwhile")
+    try:
+        dashboards = of_setting(stack.services, "dashboards")
+        stack.up(stack.select([]), LazyArtefacts(ROOT, show=True), steps, named=dashboards)
+    except HeadwaterError as error:
+        steps.rest()
+        steps.note(f"the dashboards did not start, all else runs on: {error}")
+        return
+    steps.rest()
+    url = f"http://127.0.0.1:{stack.settings.port('superset')}/superset/dashboard/store/"
+    steps.note(f"dashboards: {url} (the password: ./headwater superset login)")
 
 
 def _edit(settings: Settings, steps: Steps, *, quiet: bool) -> None:

@@ -80,6 +80,8 @@ class Profile(BaseModel):
     # Of the time that each alert waits before it is told; and whether warnings wait for Monday.
     alert_wait_factor: float = Field(default=1.0, ge=0.05, le=10)
     alert_mute_weekends: bool = False
+    # Superset; `up --dashboards` sets it.
+    dashboards: bool = False
 
 
 class Settings:
@@ -222,6 +224,7 @@ class Settings:
             "embedded_source": self.embedded_source,
             "embedded_s3": self.embedded_s3,
             "may_apply": self.may_apply,
+            "dashboards": self.profile.dashboards,
         }
         if name not in flags:
             raise SettingsError(f"unknown setting `{name}`\nhint: known are {', '.join(flags)}")

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import checks, data, stack
+from app.cli import checks, dashboards, data, stack
 from app.errors import HeadwaterError
 from app.loopback import keep_direct
 
@@ -35,6 +35,7 @@ def headwater(
 
 stack.mount(app)
 data.mount(app)
+dashboards.mount(app)
 checks.mount(app)
 
 

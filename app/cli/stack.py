@@ -50,17 +50,30 @@ def up(
     port_offset: int = typer.Option(
         None, "--port-offset", help="Add this to every port, to run beside another stack."
     ),
+    dashboards: bool = typer.Option(
+        None,
+        "--dashboards/--no-dashboards",
+        help="With Superset, or (the default) without it; kept for later starts.",
+    ),
 ) -> None:
     """Start the stack, or what is missing of it, and wait until it is ready."""
     from app.launcher.binary import how_to_get
     from app.launcher.control import Stack
     from app.launcher.lazy import LazyArtefacts
+    from app.launcher.service import of_setting
     from app.settings import ROOT, load
 
     names = [name for word in [*only, *(more or [])] for name in word.split(",") if name]
     if names and not only:
         raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
-    settings = load(None, profile, source_dsn=source, apply=apply or None, port_offset=port_offset)
+    settings = load(
+        None,
+        profile,
+        source_dsn=source,
+        apply=apply or None,
+        port_offset=port_offset,
+        dashboards=dashboards,
+    )
     stack = Stack(settings)
     selected = stack.select(names)
     if not settings.embedded_source and not names:
@@ -75,9 +88,10 @@ def up(
         if not names:
             for left_out in stack.unavailable.values():
                 steps.note(f"without {left_out.name}: {how_to_get(left_out)}")
-        stack.up(selected, LazyArtefacts(ROOT, show=True), steps, named=names)
+        named = [*names, *(of_setting(stack.services, "dashboards") if dashboards else [])]
+        stack.up(selected, LazyArtefacts(ROOT, show=True), steps, named=named)
         steps.rest()
-        ready = stack.awaited(selected, names)
+        ready = stack.awaited(selected, named)
         steps.note(f"ready: {', '.join(ready)}")
         if later := [name for name in selected if name not in ready]:
             steps.note(f"starting beside them: {', '.join(later)}")
@@ -145,6 +159,8 @@ def status(
         print_alerts(f"http://127.0.0.1:{stack.settings.port('prometheus')}", service or [])
     if stack.home.wanted().services and not stack.home.is_supervised():
         print("the supervisor has ended without stopping the stack: `up` repairs", file=sys.stderr)
+    if fmt is Format.table and not service and not stack.settings.profile.dashboards:
+        print("Superset is left out: `./headwater up --dashboards` starts it", file=sys.stderr)
     states = {row.service: row.state for row in rows}
     if fmt is Format.table and all(states.get(name) == "ready" for name in ("s3", "silver")):
         tell_late(stack.settings)

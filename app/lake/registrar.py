@@ -1,6 +1,6 @@
 """Keeps Trino's catalog in step with the lake; service `tables` (`python -m app.lake.registrar`).
 
-Each pass, in this order:
+It makes `ops.verification` where it is not there yet. Then each pass, in this order:
   1. list the folders of silver and ops in the lake;
   2. unregister tables whose folder went, register those that are new, and those that were made
      again (another Delta table id) anew;
@@ -27,6 +27,7 @@ from deltalake.exceptions import DeltaError
 from app.errors import HeadwaterError
 from app.lake.catalog import Catalog, TrinoUnreachable
 from app.lake.tables import Identity, LakeTables
+from app.lake.verification_table import VerificationTable
 from app.lake.views import View, read_views
 from spark_streaming.lake import Lake
 from spark_streaming.settings import SettingsError, load_store_settings
@@ -245,8 +246,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    make_verification_table()
     serve(registrar, stop)
     return 0
+
+
+def make_verification_table() -> None:
+    """Its view, and with it a dashboard, is to answer before the first verification."""
+    try:
+        VerificationTable(Lake(load_store_settings())).make()
+    except (DeltaError, OSError) as error:
+        log.warning("ops.verification is not there before the first round: %s", error)
 
 
 def from_environment() -> Registrar:

@@ -53,6 +53,10 @@ class VerificationTable:
     def __init__(self, lake: Any) -> None:
         self._lake = lake
 
+    def make(self) -> None:
+        """Make the table where it is not there: what asks for verdicts then finds none."""
+        self._open()
+
     def append(self, number: int, verdicts: Sequence[tuple[Verdict, datetime, float]]) -> None:
         """Write one round's verdicts, each with when it was reached and its CPU seconds.
 

@@ -259,6 +259,11 @@ def dependency_order(services: Services) -> list[str]:
     return order
 
 
+def of_setting(services: Services, flag: str) -> list[str]:
+    """The services that run where this setting holds (`when`)."""
+    return [name for name, service in services.items() if service.when == flag]
+
+
 def with_dependencies(services: Services, names: Iterable[str]) -> list[str]:
     """The named services and all that they depend on, in dependency order.
 

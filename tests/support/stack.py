@@ -37,6 +37,7 @@ class Stack:
             "HEADWATER_PORT_OFFSET": str(port_offset),
         }
         self._port_offset = port_offset
+        self._dashboards = False
 
     @property
     def settings(self) -> Settings:
@@ -71,8 +72,11 @@ class Stack:
             )
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def up(self, *arguments: str) -> None:
-        self.run("up", *arguments, timeout_s=UP_TIMEOUT_S)
+    def up(self, *arguments: str, dashboards: bool = False) -> None:
+        """Start the stack; without Superset, which few tests look at, until one asks for it."""
+        self._dashboards = self._dashboards or dashboards
+        choice = "--dashboards" if self._dashboards else "--no-dashboards"
+        self.run("up", choice, *arguments, timeout_s=UP_TIMEOUT_S)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Service name → its row of `headwater status`."""

@@ -74,7 +74,7 @@ def test_every_command_and_option_is_documented() -> None:
 def test_no_command_is_documented_that_is_not_there() -> None:
     known = commands()
     told = re.findall(
-        r"^\| `([a-z]+(?: (?:list|show|replay|discard|init|check|plan))?)",
+        r"^\| `([a-z]+(?: (?:list|show|replay|discard|init|check|plan|login|import|export))?)",
         reference(),
         re.MULTILINE,
     )
@@ -130,6 +130,16 @@ def test_status_and_urls_speak_json(tmp_path: Path) -> None:
     urls = json.loads(run("urls", "--format", "json", home=tmp_path).stdout)
     assert all(isinstance(value, str) for value in urls.values())
     assert {"kafka", "s3", "trino", "postgres"} <= set(urls)
+
+
+def test_a_stack_without_dashboards_says_so_in_status(tmp_path: Path) -> None:
+    ended = run("status", home=tmp_path)
+    assert "Superset is left out: `./headwater up --dashboards` starts it" in ended.stderr
+    assert "superset" not in ended.stdout
+    (tmp_path / "settings.toml").write_text("dashboards = true\n")
+    ended = run("status", home=tmp_path)
+    assert "left out" not in ended.stderr
+    assert "superset" in ended.stdout
 
 
 def test_a_port_offset_moves_every_address(tmp_path: Path) -> None:

@@ -15,8 +15,17 @@ from jgo.constants import MAVEN_CENTRAL_URL
 ROOT = Path(__file__).resolve().parents[2]
 # Folders that share a name with an installed package: a package here would hide it.
 NEVER_PACKAGES = ("trino", "superset", "debezium", "connect", "grafana")
-APART = ("store", "source", "lake", "live", "metrics", "launcher")
-FOLDERS = ("debezium", "connect", "spark_streaming", "trino", "grafana", "app", "tests")
+APART = ("store", "source", "lake", "live", "metrics", "launcher", "dashboards")
+FOLDERS = (
+    "debezium",
+    "connect",
+    "spark_streaming",
+    "trino",
+    "grafana",
+    "superset",
+    "app",
+    "tests",
+)
 LINES_MAX = 420
 
 
@@ -96,9 +105,11 @@ def test_no_file_names_a_package_registry() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["runtime", "dev"])
-def test_the_python_lock_files_hold_hashes_and_no_address(name: str) -> None:
-    text = (ROOT / "requirements" / f"{name}.lock").read_text()
+@pytest.mark.parametrize(
+    "path", ["requirements/runtime.lock", "requirements/dev.lock", "superset/requirements.lock"]
+)
+def test_the_python_lock_files_hold_hashes_and_no_address(path: str) -> None:
+    text = (ROOT / path).read_text()
     assert "://" not in text
     pinned = [line for line in text.splitlines() if "==" in line and line[:1].isalnum()]
     assert len(pinned) > 20

@@ -1,0 +1,100 @@
+"""Superset in a real browser: the Chromium that the machine has, driven by playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 240_000  # a busy machine; nothing is asserted about time
+SHOTS_MAX = 10
+PICTURE_BYTES_MAX = 150_000  # each stands in the repository
+QUALITIES = (75, 60, 45, 30)
+HOLDER = ".dashboard-component-chart-holder"
+# Per chart of a dashboard: its title, whether it is still loading, whether it shows an error,
+# whether it has drawn something.
+_CHARTS = """() => [...document.querySelectorAll('HOLDER')].map(holder => ({
+  title: (holder.querySelector('.header-title') || {}).innerText || '',
+  loading: !!holder.querySelector('.loading, [data-test="loading-indicator"]'),
+  error: (holder.querySelector('.ant-alert-error, [data-test="error-content"]') || {}).innerText || '',
+  drawn: !!holder.querySelector(
+    'canvas, table, .header-line, [data-test="chart-empty-state"], .ant-empty'),
+}))""".replace("HOLDER", HOLDER)
+# Where the lowest chart ends: the page is taller than most dashboards.
+_BOTTOM = """() => Math.ceil(Math.max(0, ...[...document.querySelectorAll('HOLDER')].map(
+  holder => holder.getBoundingClientRect().bottom + 16)))""".replace("HOLDER", HOLDER)
+
+
+def chromium() -> str | None:
+    """The browser's path; None where the machine has none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def logged_in(url: str, user: str, password: str) -> Iterator[Page]:
+    """A page of a fresh browser, logged in at the Superset of `url`."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            page = browser.new_page(viewport={"width": 1440, "height": 1000})
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(f"{url}/login/")
+            page.wait_for_load_state("networkidle")  # earlier input is lost as the form is made
+            page.fill("input#username", user)
+            page.fill("input#password", password)
+            page.keyboard.press("Enter")
+            page.wait_for_url(lambda address: "/login" not in address)
+            yield page
+        finally:
+            browser.close()
+
+
+def open_dashboard(page: Page, url: str, slug: str) -> list[dict[str, str]]:
+    """Show a dashboard until each of its charts has drawn or failed.
+
+    The page is made as tall as the dashboard, whose charts are drawn only where they are seen.
+    Returns: title and error (empty: none) of each chart.
+    """
+    page.set_viewport_size({"width": 1440, "height": 2300})
+    page.goto(f"{url}/superset/dashboard/{slug}/")
+    page.wait_for_selector(HOLDER)
+    page.wait_for_function(
+        f"() => {{ const all = ({_CHARTS})();"
+        " return all.length && all.every(one => one.error || one.drawn) }"
+    )
+    return list(page.evaluate(_CHARTS))
+
+
+def number_of(page: Page, title: str) -> str:
+    """What the big number with this title shows now; empty while it loads."""
+    holder = page.locator(HOLDER).filter(has=page.get_by_text(title, exact=True))
+    line = holder.locator(".header-line")
+    return line.inner_text().strip() if line.count() else ""
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Save what the page shows, where `HEADWATER_SCREENSHOTS` names a folder."""
+    folder = os.environ.get("HEADWATER_SCREENSHOTS")
+    if not folder:
+        return
+    before = b""
+    for _ in range(SHOTS_MAX):  # charts move for a moment after they were drawn
+        shot = page.screenshot(type="png")
+        if shot == before:
+            break
+        before = shot
+    width, bottom = page.viewport_size["width"], page.evaluate(_BOTTOM)  # type: ignore[index]
+    clip = {"clip": {"x": 0, "y": 0, "width": width, "height": bottom}} if bottom else {}
+    for quality in QUALITIES:
+        picture = page.screenshot(type="jpeg", quality=quality, **clip)  # type: ignore[arg-type]
+        if len(picture) <= PICTURE_BYTES_MAX:
+            break
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / f"{name}.jpg").write_bytes(picture)
