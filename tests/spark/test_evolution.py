@@ -211,6 +211,7 @@ def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_agai
     job.source.drop()
     job.catalog.lsn = job.source.lsn
     before = job.source.content()
+    job.run()
     job.settle()
     assert job.runner.is_stopped(job.source.topic)
     assert job.content() == before, "what came before is merged"
@@ -221,6 +222,7 @@ def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_agai
     _alter(job, "table_recreated")
     _insert(job, 7)
     for _ in range(2):
+        job.run()
         job.settle()
         job.restart()  # it tries at once
     assert not job.runner.is_stopped(job.source.topic)
