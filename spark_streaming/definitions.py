@@ -55,12 +55,12 @@ def since_first(
     definition that no event is of costs a commit, one that is left out costs values.
     """
     reached = _first_position(events)
-    of_this = [step for step in noted if step.oid == found.oid and not step.refusal]
-    of_this = of_this[-EARLIER_MAX:]
-    if reached is None or not of_this:
+    # Those of a table of that name that was dropped, too: its rows go where this one begins.
+    steps = [step for step in noted if not step.refusal][-EARLIER_MAX:]
+    if reached is None or not steps:
         return [found]
-    begun = sum((step.begins_at_lsn or 0) <= reached for step in of_this)
-    return [*of_this[max(begun - 1, 0) :], found]
+    begun = sum((step.begins_at_lsn or 0) <= reached for step in steps)
+    return [*steps[max(begun - 1, 0) :], found]
 
 
 def queue(

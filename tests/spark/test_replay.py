@@ -138,7 +138,7 @@ def test_replay_of_a_table_without_a_key_is_refused_with_the_reason(shop: Shop) 
     [outcome] = shop.ask(table="bag").outcomes
     assert outcome.outcome == "open"
     assert "has no key" in outcome.reason
-    assert "`headwater rebuild bag`" in outcome.reason
+    assert f"`headwater rebuild {outcome.table}`" in outcome.reason
 
 
 def test_requests_wait_in_the_lake_until_they_are_answered(shop: Shop) -> None:
