@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -40,7 +41,8 @@ class Page:
 
     def post(self, path: str, body: Any, expect: int = 200) -> Any:
         headers = {"x-headwater-token": self.token}
-        answer = requests.post(f"{self.url}{path}", json=body, headers=headers, timeout=30)
+        # A replay waits for silver's next batch.
+        answer = requests.post(f"{self.url}{path}", json=body, headers=headers, timeout=SOON_S)
         assert answer.status_code == expect, answer.text
         return answer.json()
 
@@ -201,16 +203,27 @@ def test_a_row_in_quarantine_is_mended_and_replayed(stack: Stack, page: Page) ->
     folder.mkdir(exist_ok=True)
     file = folder / "public.paged.toml"
     file.write_text("[columns.v]\nvalues = ['old']\n")
-    try:
+    numbers = itertools.count(30)
+
+    def entries() -> list[Answer]:
+        found = page.get("/api/quarantine")["entries"]
+        return [entry for entry in found if entry["table"] == "paged"]
+
+    def one_more() -> list[Answer]:
+        """A row that the file does not allow; the file is read every two seconds."""
+        number = next(numbers)
         with stack.source() as source:
-            source.execute("INSERT INTO paged VALUES (30, 'new', NULL)")
+            source.execute("INSERT INTO paged VALUES (%s, 'new', NULL)", [number])
+        until(
+            lambda: entries() or stack.query(f"SELECT 1 FROM silver.paged WHERE id = {number}"),
+            within_s=SOON_S,
+            what=f"row {number} in silver or in quarantine",
+        )
+        return entries()
 
-        def entries() -> list[Answer]:
-            found = page.get("/api/quarantine")["entries"]
-            return [entry for entry in found if entry["table"] == "paged"]
-
-        [entry] = until(entries, within_s=SOON_S, what="the entry")
-        assert (entry["rule"], entry["key"]) == ("v_values", '{"id":30}')
+    try:
+        [entry] = until(one_more, within_s=SOON_S, what="the entry")
+        assert (entry["rule"], entry["key"]) == ("v_values", f'{{"id":{next(numbers) - 1}}}')
         shown = page.get("/api/quarantine/entry", name=entry["entry"])
         assert json.loads(shown["raw_value"])["after"]["v"] == "new"
         [still] = page.post("/api/quarantine", {"action": "replay", "entries": [entry["entry"]]})
