@@ -101,11 +101,8 @@ class Bronze:
 
     def last_offset(self, topic: str, partition: int) -> int:
         """The first offset of a partition's last object: the end, for an estimate; 0 without."""
-        for block in reversed(self.blocks(topic, partition)):
-            found = [path for path in self._below(block) if path.endswith(OBJECT)]
-            if found:
-                return first_offset(found[-1])
-        return 0
+        newest = next(self.objects_newest_first(topic, partition), None)
+        return 0 if newest is None else first_offset(newest)
 
     def size(self, topic: str) -> int:
         """The bytes that a topic's objects take, as they are stored."""

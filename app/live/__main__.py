@@ -38,7 +38,7 @@ def main() -> int:
     try:
         settings = load()
         port = int(os.environ["HEADWATER_PAGE_PORT"])
-        links = {name: _address(settings, name) for name in OPENED if _address(settings, name)}
+        links = {name: url for name in OPENED if (url := _address(settings, name))}
         trino = Trino(settings.trino_url)
         parts = Parts(
             Source(settings.source_dsn, settings.profile.publication_name),

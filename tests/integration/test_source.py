@@ -215,17 +215,22 @@ def test_a_null_is_never_replaced_by_the_columns_default(
     }
 
 
+def await_word_of_capture(stack: Stack, words: str) -> None:
+    """Until the guard of new tables has said these words."""
+
+    def said() -> str:
+        ended = stack.run("logs", "capture")
+        return ended.stdout + ended.stderr
+
+    until(said, lambda text: words in text, within_s=WITHIN_S, what=f"`{words}` of the guard")
+
+
 def test_a_new_table_without_a_key_arrives_whole_once_its_identity_is_full(
     stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
     source.execute("CREATE TABLE bag (colour text)")
     source.execute("INSERT INTO bag VALUES ('red'), ('red'), ('blue')")
-    until(
-        lambda: stack.run("logs", "capture").stdout + stack.run("logs", "capture").stderr,
-        lambda text: 'ALTER TABLE "public"."bag" REPLICA IDENTITY FULL;' in text,
-        within_s=WITHIN_S,
-        what="the guard's word about the table without a key",
-    )
+    await_word_of_capture(stack, 'ALTER TABLE "public"."bag" REPLICA IDENTITY FULL;')
     source.execute("ALTER TABLE bag REPLICA IDENTITY FULL")
     until(
         lambda: source.execute(
@@ -253,11 +258,8 @@ def test_a_table_that_the_connector_cannot_read_does_not_stop_the_others(
 ) -> None:
     source.execute('CREATE TABLE twins (id int PRIMARY KEY, v int, "V" int)')
     source.execute("INSERT INTO twins VALUES (1, 1, 2)")
-    until(
-        lambda: stack.run("logs", "capture").stdout + stack.run("logs", "capture").stderr,
-        lambda text: "public.twins is left out: columns whose names differ in case only" in text,
-        within_s=WITHIN_S,
-        what="the guard's word about the table",
+    await_word_of_capture(
+        stack, "public.twins is left out: columns whose names differ in case only"
     )
     # To take this one in, the connector starts anew.
     source.execute("CREATE TABLE after_twins (id int PRIMARY KEY)")

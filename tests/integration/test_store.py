@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import random
 from collections.abc import Iterator, Mapping
-from email.utils import formatdate
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
-import requests
 
+from app.lake.s3_request import S3
 from app.settings import Settings
 from tests.support.bronze import store
 from tests.support.stack import Stack, fresh_stack
@@ -30,21 +26,16 @@ class Listed(NamedTuple):
 
 def page(settings: Settings, bucket: str, **asked: str) -> tuple[list[Listed], list[str], str]:
     """One page of a listing: its objects, its common prefixes, where the next page begins."""
-    date = formatdate(usegmt=True)
-    signed = f"GET\n\n\n{date}\n/{bucket}/".encode()
-    secret = settings.secret("s3_secret_key").encode()
-    signature = base64.b64encode(hmac.new(secret, signed, hashlib.sha1).digest()).decode()
-    answer = requests.get(
-        f"{settings.s3_endpoint}/{bucket}/",
-        params={"list-type": "2", **{name.replace("_", "-"): v for name, v in asked.items()}},
-        headers={
-            "Date": date,
-            "Authorization": f"AWS {settings.secret('s3_access_key')}:{signature}",
-        },
-        timeout=30,
+    client = S3(
+        settings.s3_endpoint,
+        "us-east-1",
+        settings.secret("s3_access_key"),
+        settings.secret("s3_secret_key"),
     )
-    assert answer.status_code == 200, answer.text
-    tree = ElementTree.fromstring(answer.content)
+    named = {name.replace("_", "-"): value for name, value in asked.items()}
+    answer = client.ask("GET", bucket, query={"list-type": "2", **named})
+    assert answer.status == 200, answer.body.decode()
+    tree = ElementTree.fromstring(answer.body)
     space = tree.tag.partition("}")[0] + "}"
 
     def said(node: ElementTree.Element, *path: str) -> str:

@@ -133,6 +133,17 @@ def test_history_with_changes_of_the_table_ends_in_the_sources_rows(seed: int, s
     assert job.content() == source.content()
 
 
+def _run_with_looks_at_any_time(
+    job: Job, source: EvolvingSource, catalog: ModelCatalog, random: Random
+) -> None:
+    """All events in batches; the catalog is as it was when each was read, or at the end."""
+    for batch in split(source.events, random):
+        catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
+        job.look()
+        job.run(batch)
+    job.finish(catalog)
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, steps: int) -> None:
@@ -141,11 +152,7 @@ def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, ste
     kinds = ("add_column", "table_truncated")
     source, catalog = _history(random, kinds, steps)
     job = Job(source, catalog)
-    for batch in split(source.events, random):
-        catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
-        job.look()
-        job.run(batch)
-    job.finish(catalog)
+    _run_with_looks_at_any_time(job, source, catalog, random)
     assert job.content() == source.content()
 
 
@@ -159,9 +166,5 @@ def test_any_changes_between_two_looks_are_followed_where_the_source_notes_them(
     catalog.notes = True
     job = Job(source, catalog)
     job.topic.contract = job.silver.contract = replace(source.states[0][1], noted_lsn=catalog.lsn)
-    for batch in split(source.events, random):
-        catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
-        job.look()
-        job.run(batch)
-    job.finish(catalog)
+    _run_with_looks_at_any_time(job, source, catalog, random)
     assert job.content() == source.content()

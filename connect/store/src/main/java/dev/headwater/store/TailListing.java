@@ -3,8 +3,6 @@ package dev.headwater.store;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
-import java.nio.file.NoSuchFileException;
-import java.nio.file.NotDirectoryException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -37,7 +35,7 @@ final class TailListing extends ForwardingBlobStore {
 
   @Override
   public ListObjectsV2Response list(ListObjectsV2Request request) {
-    List<String> keys = tail(request);
+    TreeSet<String> keys = tail(request);
     if (keys == null) {
       return delegate().list(request);
     }
@@ -54,7 +52,7 @@ final class TailListing extends ForwardingBlobStore {
   }
 
   /** The keys that answer the request, in order; null where the store beneath has to answer. */
-  private List<String> tail(ListObjectsV2Request request) {
+  private TreeSet<String> tail(ListObjectsV2Request request) {
     String after =
         request.continuationToken() != null ? request.continuationToken() : request.startAfter();
     String prefix = request.prefix();
@@ -76,7 +74,7 @@ final class TailListing extends ForwardingBlobStore {
         return null; // what lies in it may be asked for too
       }
     }
-    return new ArrayList<>(keys);
+    return keys;
   }
 
   /** The folder's place on the disk; null where it is not plainly below the bucket. */
@@ -111,9 +109,7 @@ final class TailListing extends ForwardingBlobStore {
         }
       }
       return true;
-    } catch (NoSuchFileException | NotDirectoryException none) {
-      return false;
-    } catch (IOException failed) {
+    } catch (IOException notListed) {
       return false;
     }
   }
