@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,15 @@ from app.errors import HeadwaterError
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
 TIERS = (*DEFAULT_TIERS, "bench")
+SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-xdist spreads them
+    "unit": "worksteal",
+    "spark": "loadfile",  # a file's tests share a Spark session and tables
+    "integration": "loadfile",
+}
+WORKERS_MAX = 4
+WORKER_BYTES = 6 << 30  # Spark's JVM, an object store, Kafka and Connect
+NOTHING_COLLECTED = 5  # pytest's exit code
+INTERRUPTED = 130
 
 
 def mount(app: typer.Typer) -> None:
@@ -38,7 +49,7 @@ def test(
     if python:
         print(sys.executable)
         return
-    run_pytest(tier_arguments(tier or []), shlex.split(pytest_options))
+    raise typer.Exit(run_phases(phases(tier or []), shlex.split(pytest_options)))
 
 
 def bench(
@@ -59,17 +70,59 @@ def fault(
     run_pytest([str(named_file("faults", name))], ["-s"])
 
 
-def tier_arguments(tiers: list[str]) -> list[str]:
-    """The pytest arguments for these tiers, one process for all of them."""
+def phases(tiers: list[str]) -> list[list[str]]:
+    """The pytest arguments of each run that these tiers need, in order.
+
+    What starts no whole stack runs with several workers; a stack takes all cores for itself.
+    """
     unknown = [tier for tier in tiers if tier not in TIERS]
     if unknown:
         raise HeadwaterError(
             f"there is no test tier `{unknown[0]}`", hint=f"tiers are {', '.join(TIERS)}"
         )
-    folders = [TESTS / tier for tier in tiers or DEFAULT_TIERS]
-    arguments = [str(folder) for folder in folders if folder.is_dir()]
+    chosen = [tier for tier in TIERS if tier in (tiers or DEFAULT_TIERS)]
+    grouped: dict[str, list[str]] = {}
+    for tier in chosen:
+        grouped.setdefault(SIDE_BY_SIDE.get(tier, ""), []).append(str(TESTS / tier))
     # Of the faults, the default run takes the short ones; a named tier is run whole.
-    return arguments if tiers else ["-m", "smoke or not faults", *arguments]
+    selected = [] if tiers else ["-m", "smoke or not faults"]
+    return [[*spread(how), *selected, *folders] for how, folders in grouped.items()]
+
+
+def spread(how: str) -> list[str]:
+    """pytest's options to run with several workers, as many as cores and memory allow."""
+    import psutil
+
+    workers = min(os.cpu_count() or 1, psutil.virtual_memory().total // WORKER_BYTES, WORKERS_MAX)
+    return ["-n", str(workers), "--dist", how] if how and workers > 1 else []
+
+
+def run_phases(phases: list[list[str]], options: list[str]) -> int:
+    """Run pytest for each, in the clone's folder, also after one failed; the first bad exit code."""
+    sys.stdout.flush()
+    codes = []
+    for arguments in phases:
+        command = [sys.executable, "-m", "pytest", *arguments, *options]
+        with subprocess.Popen(command, cwd=TESTS.parent) as process:
+            codes.append(wait_for(process))
+        if codes[-1] in (INTERRUPTED, 2):  # pytest's own code for Ctrl-C is 2
+            break
+    found = [code for code in codes if code != NOTHING_COLLECTED]  # a choice by name is in one
+    return next((code for code in found if code), 0) if found else NOTHING_COLLECTED
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The exit code; Ctrl-C and SIGTERM wait until pytest has stopped what its tests started."""
+    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    try:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue  # pytest, in the same terminal, was told as well
+            return code if code >= 0 else INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def named_file(tier: str, name: str | None) -> Path:

@@ -118,18 +118,23 @@ def fresh_stack() -> Iterator[Stack]:
     # Not pytest's own folder: when root, Postgres' unprivileged user must get through to it.
     home = Path(tempfile.mkdtemp(prefix="headwater-test-"))
     home.chmod(0o755)
-    stack = Stack(home, free_port_offset())
-    try:
-        yield stack
-    finally:
-        stack.run("down", "--wipe", timeout_s=DOWN_TIMEOUT_S, expect=None)
-        left = processes_of(home)
-        shutil.rmtree(home, ignore_errors=True)
-        assert left == [], f"left running: {left}"
+    with free_port_offset() as offset:
+        stack = Stack(home, offset)
+        try:
+            yield stack
+        finally:
+            stack.run("down", "--wipe", timeout_s=DOWN_TIMEOUT_S, expect=None)
+            left = processes_of(home)
+            shutil.rmtree(home, ignore_errors=True)
+            assert left == [], f"left running: {left}"
 
 
-def free_port_offset() -> int:
-    """An offset at which no service's port is taken."""
+@contextmanager
+def free_port_offset() -> Iterator[int]:
+    """An offset at which no service's port is taken; no other test gets it meanwhile.
+
+    Several workers run tests side by side: one could take what another has only looked at.
+    """
     ports: list[int] = []
     for path in ROOT.glob("*/service.toml"):
         for service in tomli.loads(path.read_text())["services"].values():
@@ -141,9 +146,15 @@ def free_port_offset() -> int:
     turn = os.getpid() % len(offsets)
     taken = 0
     for offset in offsets[turn:] + offsets[:turn]:
-        taken = next((port + offset for port in ports if not _is_free(port + offset)), 0)
-        if not taken:
-            return offset
+        with socket.socket(socket.AF_UNIX) as claim:
+            try:
+                claim.bind(f"\0headwater-test-offset-{offset}")  # no file; ends with the process
+            except OSError:
+                continue
+            taken = next((port + offset for port in ports if not _is_free(port + offset)), 0)
+            if not taken:
+                yield offset
+                return
     raise AssertionError(f"none of {len(offsets)} port offsets is free; last seen taken: {taken}")
 
 

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 
-from app.cli.checks import tier_arguments
+from app.cli import checks
 from app.cli.main import app, show
 from app.cli.printing import Format, Steps, print_object, print_rows
 from app.cli.stack import duration
@@ -163,10 +164,51 @@ def test_services_without_only_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_default_tiers_take_only_the_smoke_of_the_faults() -> None:
-    assert tier_arguments([])[:2] == ["-m", "smoke or not faults"]
-    assert tier_arguments(["unit"]) == [str(ROOT / "tests" / "unit")]
+    runs = checks.phases([])
+    assert [[Path(each).name for each in run if "/tests/" in each] for run in runs] == [
+        ["unit"],
+        ["spark", "integration"],
+        ["e2e", "faults"],
+    ]
+    assert all("smoke or not faults" in run for run in runs)
+    assert checks.phases(["faults"]) == [[str(ROOT / "tests" / "faults")]]
     with pytest.raises(HeadwaterError, match="no test tier `uint`"):
-        tier_arguments(["uint"])
+        checks.phases(["uint"])
+
+
+def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def workers(cores: int, gib: int) -> list[str]:
+        monkeypatch.setattr("os.cpu_count", lambda: cores)
+        memory = SimpleNamespace(total=gib << 30)
+        monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+        return checks.spread("loadfile")
+
+    assert workers(cores=2, gib=24) == ["-n", "2", "--dist", "loadfile"]
+    assert workers(cores=8, gib=15)[1] == "2"
+    assert workers(cores=64, gib=256)[1] == str(checks.WORKERS_MAX)
+    assert workers(cores=2, gib=8) == []
+
+
+@pytest.mark.parametrize(
+    ("bodies", "code", "ran"),
+    [
+        (["assert True", "assert True"], 0, 2),
+        (["assert False", "assert True"], 1, 2),  # the rest is still run
+        (["assert True", None], 0, 1),  # nothing of that name in one of them
+        ([None, None], checks.NOTHING_COLLECTED, 0),
+    ],
+)
+def test_runs_of_tests_go_on_after_a_failure(
+    tmp_path: Path, bodies: list[str | None], code: int, ran: int
+) -> None:
+    runs = []
+    for number, body in enumerate(bodies):
+        file = tmp_path / f"test_{number}.py"
+        mark = f"open({str(tmp_path / f'ran_{number}')!r}, 'w').close()"
+        file.write_text(f"def test_it() -> None:\n    {mark}\n    {body}\n" if body else "")
+        runs.append(["-q", "-p", "no:cacheprovider", str(file)])
+    assert checks.run_phases(runs, []) == code
+    assert len(list(tmp_path.glob("ran_*"))) == ran
 
 
 ROW = [None, True, Decimal("1.50"), dt.datetime(2026, 11, 21, 1, 2, 3), b"\x01\xff", 'a,"b"', [1]]
