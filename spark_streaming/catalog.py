@@ -223,6 +223,11 @@ def _contract(
         key=tuple(by_source[name] for name in key),
         replica_identity=_IDENTITIES[found["identity"]],
         left_out=tuple(row["name"] for row in described if row["generated"]),
+        left_out_at=tuple(
+            (row["attnum"], row["pg_type"], row["nullable"])
+            for row in described
+            if row["generated"]
+        ),
         oid=found["oid"],
     )
 

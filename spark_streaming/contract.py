@@ -20,6 +20,8 @@ METADATA_FIELDS = (
 )
 # What a contract says of when it holds, and not of what the table is.
 _WHEN = ("version", "valid_after_lsn", "valid_from_lsn", "begins_at_lsn", "noted_lsn", "xid")
+# Chains of versions beside a contract: kept by themselves.
+_BESIDE = ("earlier", "later")
 
 
 class ContractError(ValueError):
@@ -38,6 +40,8 @@ class Contract:
         version: counts up whenever the contract of a table changes, from 1.
         left_out: the source's columns that silver does not carry (generated ones: Postgres
             does not stream them), by their names in the source.
+        left_out_at: (number in the catalog, type, whether it may be NULL) of each of those; empty where an earlier release
+            read the contract.
         oid: the table in the source; another one where it was dropped and made again.
         valid_after_lsn: at this LSN the version before held still.
         valid_from_lsn: at this LSN, at the latest, this version held. Events between the two tell
@@ -48,6 +52,8 @@ class Contract:
         xid: the transaction that made the table so, as far as the catalog tells.
         earlier: the versions before, oldest first, for events from before this one; not part of
             what the contract is.
+        later: those behind it, as far as they are known and not followed yet, oldest first; not
+            part of it either (see `ahead`).
     """
 
     schema: str
@@ -57,6 +63,7 @@ class Contract:
     replica_identity: str = "default"
     version: int = 1
     left_out: tuple[str, ...] = ()
+    left_out_at: tuple[tuple[int, str, bool], ...] = ()
     oid: int | None = None
     valid_after_lsn: int = 0
     valid_from_lsn: int = 0
@@ -64,6 +71,7 @@ class Contract:
     noted_lsn: int | None = None
     xid: int | None = None
     earlier: tuple[Contract, ...] = field(default=(), compare=False, repr=False)
+    later: tuple[Contract, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def is_bag(self) -> bool:
@@ -126,7 +134,7 @@ class Contract:
     def fingerprint(self) -> str:
         """16 hex digits that change with anything but the version and when it holds."""
         described = self._described()
-        for name in _WHEN:
+        for name in (*_WHEN, "left_out_at"):
             described[name] = 0
         for column in described["columns"]:
             # A default that is set later changes no row.
@@ -139,8 +147,9 @@ class Contract:
         return json.dumps(self._described(), indent=1)
 
     def _described(self) -> dict[str, Any]:
-        described = asdict(replace(self, earlier=()))
-        del described["earlier"]
+        described = asdict(replace(self, earlier=(), later=()))
+        for name in _BESIDE:
+            del described[name]
         return described
 
     @classmethod
@@ -154,7 +163,10 @@ class Contract:
             )
             key = tuple(given.pop("key"))
             left_out = tuple(given.pop("left_out", ()))
-            contract = cls(columns=columns, key=key, left_out=left_out, **given)
+            left_out_at = tuple((a, b, c) for a, b, c in given.pop("left_out_at", ()))
+            contract = cls(
+                columns=columns, key=key, left_out=left_out, left_out_at=left_out_at, **given
+            )
             _ = contract.data_schema
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ContractError(f"not a contract: {error}") from error

@@ -112,8 +112,7 @@ class _Reader:
             self.ignored += 1
             return
         source = document["source"]
-        history = self.images.history
-        if history is not None and history.is_of_other_table(document):
+        if self.images.history.is_of_other_table(document):
             self.skipped += 1
             return
         lsn = source["lsn"]
@@ -217,7 +216,7 @@ class _Reader:
         key = images.key_of(after)
         old_key, old_image = None, -1
         if op == "c" and event.headers:
-            old_key, old_image = images.old_key(event)
+            old_key, old_image = images.old_key(event, document)
         elif op == "u" and self.contract.replica_identity == "index" and document.get("before"):
             # Debezium splits an update where the primary key changes, and knows no other key.
             old_key, old_image = images.key_row(None, document)

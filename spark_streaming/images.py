@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from spark_streaming.ahead import RULE, NotTold
 from spark_streaming.contract import Contract
 from spark_streaming.convert import convert
 from spark_streaming.events import RawEvent, RawKey
@@ -32,7 +33,7 @@ class Images:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.layout = layout_of(contract)
-        self.history = History(contract) if contract.earlier else None
+        self.history = History(contract)
         self.rows: list[Row] = []
         self.gaps: dict[int, tuple[int, ...]] = {}
         self.unknown_columns: set[str] = set()
@@ -52,8 +53,7 @@ class Images:
             needs = "; the table's replica identity must be FULL" if which == "before" else ""
             raise Refused(f"no-{which}", f"the event has no `{which}` row{needs}")
         layout = self.layout
-        if self.history is not None:
-            image = self.history.upgraded(image, document)
+        image = self._upgraded(image, document)
         if len(image) == layout.width:
             try:
                 row = layout.row_of(image)
@@ -65,6 +65,15 @@ class Images:
             row = self._without_placeholders(row, document, which)
         self.rows.append(row)
         return len(self.rows) - 1
+
+    def _upgraded(self, image: Document, document: Document) -> Document:
+        """A row in the contract's columns. Raises: Refused where nothing tells its values apart."""
+        try:
+            return self.history.upgraded(image, document)
+        except NotTold as untold:
+            # Perhaps it is of a definition that the catalog was not asked about yet.
+            self.unknown_columns |= self.layout.aligned(image)[1]
+            raise Refused(RULE, str(untold)) from untold
 
     def _aligned(self, image: Document) -> Row:
         row, unknown, absent = self.layout.aligned(image)
@@ -78,6 +87,8 @@ class Images:
             return row
         values = list(row)
         old = (document.get("before") or {}) if which == "after" else {}
+        if old and self.contract.replica_identity == "full":
+            old = self._upgraded(old, document)
         left = []
         for number in gaps:
             # Only identity FULL makes `before` hold the row; else it holds made-up values.
@@ -99,11 +110,17 @@ class Images:
         layout = self.layout
         names = set(layout.key_names)
         found = orjson.loads(message_key) if message_key else None
-        if self.history is not None and isinstance(found, dict):
+        if isinstance(found, dict):
             found = self.history.key(found, names)
+        try:
+            # The connector takes the key from the row, by the names that it gave it.
+            found = self.history.key_of_delete(document, names) or found
+        except NotTold as untold:
+            raise Refused(RULE, str(untold)) from untold
         if not isinstance(found, dict) or not found.keys() >= names:
             # Under the default identity `before` holds made-up values beside the key.
             real = self.contract.replica_identity in ("full", "index")
+            real = real or self.history.holds_key(document)
             found = document.get("before") if real else None
         if not isinstance(found, dict) or not found.keys() >= names:
             wanted = ", ".join(layout.key_names)
@@ -114,10 +131,12 @@ class Images:
         self.rows.append(tuple(values))
         return checked(layout.key_of(values)), len(self.rows) - 1
 
-    def old_key(self, event: RawEvent) -> tuple[RawKey | None, int]:
+    def old_key(self, event: RawEvent, document: Document) -> tuple[RawKey | None, int]:
         """The key that the row of a create had before, if its key changed; (None, -1) if not."""
         for name, value in event.headers:
             if name == OLD_KEY_HEADER and value:
+                if not self.history.is_own(document["after"], document):
+                    break
                 try:
                     return self.key_row(value, {})
                 except (Refused, orjson.JSONDecodeError):

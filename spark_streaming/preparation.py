@@ -81,8 +81,9 @@ class Preparation:
     ) -> Part:
         """Decode, fold and judge events of one version of a table."""
         topic = part.topic
-        assert topic.contract is not None
-        decoded = decode(events, topic.contract, high_water)
+        contract = topic.reading
+        assert contract is not None
+        decoded = decode(events, contract, high_water)
         if self._topics.follow(topic, decoded.unknown_columns, decoded.stale_columns):
             raise ContractChanged
         if self._topics.evolver.move_border(topic, decoded.rejects):

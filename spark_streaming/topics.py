@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -71,6 +71,12 @@ class Topic:
     def pending(self) -> Pending | None:
         """The change of the source's table that comes next in the stream."""
         return self.pendings[0] if self.pendings else None
+
+    @property
+    def reading(self) -> Contract | None:
+        """The contract with what is known to come after it: events may be named by that already."""
+        later = tuple(pending.contract for pending in self.pendings)
+        return replace(self.contract, later=later) if self.contract and later else self.contract
 
     @property
     def source(self) -> tuple[str, str]:

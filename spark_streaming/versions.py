@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from spark_streaming.ahead import RowReader, streamed_fields
 from spark_streaming.contract import Contract
 from spark_streaming.events import RawEvent
 from spark_streaming.pgtext import array_items
@@ -82,12 +83,12 @@ class Boundary:
 
         key: its message key; None where it has none, or where it is not known here.
         """
+        lsn, xid = place_of(document)
+        if lsn is not None and self.begins_at_lsn is not None and document.get("op") in _STREAMED:
+            return lsn >= self.begins_at_lsn  # whatever the connector calls its columns (`ahead`)
         if key is not None and self.older_key and key.keys() != self.older_key:
             return True
         image = document.get("after") or document.get("before")
-        lsn, xid = place_of(document)
-        if lsn is not None and self.begins_at_lsn is not None and document.get("op") in _STREAMED:
-            return lsn >= self.begins_at_lsn
         if lsn is not None and lsn > self.by_lsn:
             return True  # also where a later change brought the older names back
         if self.older != self.newer and isinstance(image, dict):
@@ -198,24 +199,72 @@ class History:
     """A contract with the versions before it: brings old events' rows into its terms.
 
     Events that were still on their way when the version was taken up come under it: their columns
-    get the newer names, and values the form that the newer type is read from.
+    get the newer names, and values the form that the newer type is read from. Streamed rows that
+    the connector named by a later version's columns are read by their own (see `ahead`).
     """
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        chain = (*contract.earlier, contract)
-        self._borders = [Boundary.between(older, newer) for older, newer in pairwise(chain)]
-        self._exact = event_columns(contract)
+        self._chain = (*contract.earlier, contract)
+        self._borders = [Boundary.between(older, newer) for older, newer in pairwise(self._chain)]
+        self._by_lsn = self._borders[-1].by_lsn if self._borders else -1
+        self._names = tuple(field.name for field in streamed_fields(contract))
+        self._readers: dict[int, RowReader] = {}
         self._was_made_again = any(older.oid != contract.oid for older in contract.earlier)
 
     def upgraded(self, image: dict[str, Any], document: Document) -> dict[str, Any]:
-        """A row of an event in the newest version's columns; the row itself where it is of it."""
-        newest = self._borders[-1]
-        lsn, _ = place_of(document)
-        if lsn is not None and lsn > newest.by_lsn and image.keys() == self._exact:
+        """A row of an event in the newest version's columns; the row itself where it is of it.
+
+        Raises: NotTold where nothing tells which value is whose.
+        """
+        if tuple(image) == self._names and (not self._borders or self._is_newest(document)):
             return image
         number = self._version(document)
+        if document.get("op") in _STREAMED:
+            image = self._reader(number).read(image)
         return image if number == len(self._borders) else self._steps[number].upgraded(image)
+
+    def key_of_delete(self, document: Document, wanted: set[str]) -> dict[str, Any] | None:
+        """The key of a deleted row that the connector named by a later version's columns.
+
+        None: its message key is right. wanted: the key's columns, by their newest names.
+        Raises: NotTold.
+        """
+        before = document.get("before")
+        if not isinstance(before, dict) or document.get("op") != "d":
+            return None
+        number = self._version(document)
+        newer = {} if number == len(self._borders) else self._steps[number].names
+        reader = self._reader(number)
+        found = reader.key_of(before, [n for n in reader.names if newer.get(n, n) in wanted])
+        return found and {newer.get(name, name): value for name, value in found.items()}
+
+    def holds_key(self, document: Document) -> bool:
+        """Whether the `before` of a deleted row has the key's values, whatever its identity.
+
+        The connector reads ahead which columns the message key has, too.
+        """
+        reader = self._reader(len(self._borders))
+        newest = self._version(document) == len(self._borders)
+        return newest and reader.exact and document.get("op") == "d"
+
+    def is_own(self, image: dict[str, Any], document: Document) -> bool:
+        """Whether a streamed row is named by the columns of its own version."""
+        return tuple(image) == self._names or self._reader(self._version(document)).is_own(image)
+
+    def _is_newest(self, document: Document) -> bool:
+        lsn, _ = place_of(document)
+        return lsn is not None and lsn > self._by_lsn
+
+    def _reader(self, number: int) -> RowReader:
+        """Reads the streamed rows of one version."""
+        if number not in self._readers:
+            version = self._chain[number]
+            later = (*self._chain[number + 1 :], *self._contract.later)
+            ends = not later or later[0].begins_at_lsn is not None
+            exact = ends and version.noted_lsn is not None
+            self._readers[number] = RowReader(version, later, exact=exact)
+        return self._readers[number]
 
     def is_of_other_table(self, document: Document) -> bool:
         """Whether an event is of a table that was dropped, and made again under its name."""

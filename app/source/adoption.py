@@ -99,7 +99,7 @@ def signal_snapshots(
     Args:
         skipped: object identifiers of tables whose incremental snapshot did not succeed.
     """
-    beside = [t for t in tables if _can_be_incremental(t) and t.oid not in skipped]
+    beside = [t for t in tables if can_be_incremental(t) and t.oid not in skipped]
     for kind, chosen in (
         ("incremental", beside),
         ("blocking", [table for table in tables if table not in beside]),
@@ -110,7 +110,25 @@ def signal_snapshots(
             _tell(f"{kind} snapshot signalled: {', '.join(map(str, chosen))}")
 
 
-def _can_be_incremental(table: SourceTable) -> bool:
+def describe_anew(connection: Connection, names: Names) -> None:
+    """Have the server describe each published table in the stream before its next row.
+
+    A blocking snapshot has read the columns of all tables ahead of the log; to set the publication
+    to what it is changes nothing else.
+    """
+    row = connection.execute(
+        "SELECT pubviaroot FROM pg_publication WHERE pubname = %s", [names.publication]
+    ).fetchone()
+    if row is not None:
+        connection.execute(
+            sql.SQL("ALTER PUBLICATION {} SET (publish_via_partition_root = {})").format(
+                sql.Identifier(names.publication), sql.Literal(bool(row[0]))
+            )
+        )
+
+
+def can_be_incremental(table: SourceTable) -> bool:
+    """Whether its earlier rows can be read beside the stream."""
     # Debezium cannot parse other names there, and skips them in silence; and it reads all columns,
     # but knows only those of the stream, where generated ones are absent.
     return table.plain and not table.generated

@@ -21,7 +21,13 @@ from psycopg import sql
 
 from app.errors import HeadwaterError
 from app.settings import Settings, load
-from app.source.adoption import publish_bag, publish_keyed, signal_snapshots
+from app.source.adoption import (
+    can_be_incremental,
+    describe_anew,
+    publish_bag,
+    publish_keyed,
+    signal_snapshots,
+)
 from app.source.connectors import (
     BRONZE,
     LEFT_OUT_LIST,
@@ -269,6 +275,9 @@ class Capture:
                 record(connection, self._names, [table], DONE)
                 del pending[name]
                 print(f"{table}: its earlier rows are snapshotted", file=sys.stderr)
+                blocking = table.oid in self._skipped or not can_be_incremental(table)
+                if blocking and self._settings.may_apply:
+                    describe_anew(connection, self._names)
             elif scan is not None:
                 self._tell(name, f"{table}: its snapshot ended with {scan.status}")
                 self._skipped.add(table.oid)

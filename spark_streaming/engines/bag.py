@@ -6,6 +6,7 @@ value go, and those that stay are put back beside the new ones, in the same comm
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections import defaultdict
 from collections.abc import Hashable
@@ -19,6 +20,7 @@ from spark_streaming.engines.protocol import OP, MergeError, silver_columns, sta
 from spark_streaming.lookup import one_of
 from spark_streaming.table import SilverTable
 
+log = logging.getLogger(__name__)
 _FILTERABLE = (pa.types.is_integer, pa.types.is_string, pa.types.is_decimal, pa.types.is_date)
 
 
@@ -82,6 +84,15 @@ def plan_bag(table: SilverTable, rows: pa.Table, floor: int | None) -> BagPlan:
         missing += max(0, count - len(held))
         gone += min(count, len(held))
         put_back += held[count:]
+    if missing:
+        # Rows in quarantine are in no copy; else a row's earlier event told another value of it.
+        log.warning(
+            "table %s: %d row(s) were to be removed that silver does not have\n"
+            "  hint: `headwater verify %s` names what differs; a new snapshot of the table mends it",
+            table.name,
+            missing,
+            table.name,
+        )
     columns = silver_columns(table.contract)
     schema = table.contract.silver_schema()
     parts = [

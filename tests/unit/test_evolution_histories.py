@@ -19,7 +19,7 @@ from spark_streaming.fold import fold
 from spark_streaming.missing import missing_value
 from spark_streaming.position import HighWater
 from spark_streaming.topics import Topic
-from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog
+from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog, named_ahead
 from tests.unit.model import Silver, split
 
 KINDS = (
@@ -55,7 +55,7 @@ class Job:
         self._merge(turn.events)
 
     def _merge(self, events: list[RawEvent]) -> None:
-        contract = self.topic.contract
+        contract = self.topic.reading
         assert contract is not None
         decoded = decode(events, contract, self.high_water)
         folded = fold(decoded.changes, contract, self.silver.moved, self.silver.present)
@@ -167,4 +167,26 @@ def test_any_changes_between_two_looks_are_followed_where_the_source_notes_them(
     job = Job(source, catalog)
     job.topic.contract = job.silver.contract = replace(source.states[0][1], noted_lsn=catalog.lsn)
     _run_with_looks_at_any_time(job, source, catalog, random)
+    assert job.content() == source.content()
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_rows_that_the_connector_named_ahead_of_the_log_are_read_by_their_own_columns(
+    seed: int, steps: int
+) -> None:
+    random = Random(seed)
+    source, catalog = _history(random, KINDS, steps)
+    catalog.notes = True
+    events, read_at = named_ahead(source, random)
+    job = Job(source, catalog)
+    job.topic.contract = job.silver.contract = replace(source.states[0][1], noted_lsn=catalog.lsn)
+    for batch in split(events, random):
+        # Whatever the connector saw in the catalog is there when its events are read.
+        seen = max((read_at.get(event.offset, 0) for event in batch), default=0)
+        least = max(catalog.lsn, _read_at(source, batch), seen)
+        catalog.lsn = random.choice([source.lsn, least])
+        job.look()
+        job.run(batch)
+    job.finish(catalog)
     assert job.content() == source.content()
