@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -20,6 +20,7 @@ from spark_streaming.contract_store import CatalogUnreachableError
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]
+Answer = TypeVar("Answer")
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 10_000
 # A source that is away is not asked with every batch.
@@ -54,6 +55,21 @@ select n.nspname::text, c.relname::text, md5(concat_ws('|', c.oid, c.relrepliden
 from unnest(%(schemas)s::text[], %(tables)s::text[]) as w (schema, name)
 join pg_namespace n on n.nspname = w.schema
 join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
+"""
+# Tables whose columns Debezium cannot tell apart: the capture leaves them out.
+_TWINS = """
+select schema, name, string_agg(same, '; ' order by same) from (
+    select n.nspname::text as schema, c.relname::text as name,
+           string_agg(a.attname::text, ', ' order by a.attnum) as same
+    from pg_attribute a join pg_class c on c.oid = a.attrelid
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
+      and n.nspname not in ('information_schema', 'headwater') and n.nspname !~ '^pg_'
+      and a.attnum > 0 and not a.attisdropped
+      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass
+                      and d.objid = c.oid and d.deptype = 'e')
+    group by n.nspname, c.relname, lower(a.attname::text) having count(*) > 1
+) twins group by schema, name
 """
 # So that a shape that came and went again is seen, too.
 _AND_NOTED = """,
@@ -93,15 +109,25 @@ class CatalogWatch:
     def look(self, tables: Iterable[Table]) -> Look:
         """Look at some tables. Raises: CatalogUnreachableError, at once where it just failed."""
         wanted = sorted(set(tables))
+        return self._asked(lambda: self._look(wanted))
+
+    def twins(self) -> dict[Table, str]:
+        """The tables with columns whose names differ in case only, and which those are.
+
+        Raises: CatalogUnreachableError, as `look`.
+        """
+        return self._asked(lambda: _by_table(self._connected().execute(_TWINS)))
+
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
         with self._lock:
             if self._clock() - self._failed_at < RETRY_S:
                 raise CatalogUnreachableError(self._failure)
             try:
                 try:
-                    return self._look(wanted)
+                    return ask()
                 except psycopg.OperationalError:
                     self.close()  # it may have been cut while nobody looked
-                    return self._look(wanted)
+                    return ask()
             except psycopg.Error as error:
                 self.close()
                 self._failed_at = self._clock()
@@ -112,7 +138,7 @@ class CatalogWatch:
                 )
                 raise CatalogUnreachableError(self._failure) from error
 
-    def _look(self, wanted: list[Table]) -> Look:
+    def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             self._connection = psycopg.connect(
                 self._dsn,
@@ -122,7 +148,10 @@ class CatalogWatch:
             )
             self._connection.execute(_SETTINGS, [str(STATEMENT_TIMEOUT_MS)])
             self._stamps = _NOTED_STAMPS if notes_are_there(self._connection) else _PLAIN_STAMPS
-        connection = self._connection
+        return self._connection
+
+    def _look(self, wanted: list[Table]) -> Look:
+        connection = self._connected()
         with connection.pipeline():
             # Three statements, each with what is committed at its own time.
             before = connection.execute(_BEFORE)

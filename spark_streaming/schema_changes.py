@@ -1,8 +1,8 @@
 """What became of each change of a source table: `ops/schema_changes`, one row a change and outcome.
 
 Outcomes: `applied` (silver follows), `noted` (silver need not change), `quarantined` (events of
-the new shape wait), `stopped` (the table waits). A change that waits and is applied later has a
-row for each.
+the new shape wait), `stopped` (the table waits), `left_out` (the table is not captured at all). A
+change that waits and is applied later has a row for each.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.engines.protocol import TIMESTAMP
 from spark_streaming.lake import SCHEMA_CHANGES, Lake
+from spark_streaming.naming import silver_table
 
 log = logging.getLogger(__name__)
 APPLIED, NOTED, QUARANTINED, STOPPED = "applied", "noted", "quarantined", "stopped"
+LEFT_OUT = "left_out"
 SCHEMA = pa.schema(
     [
         ("table_name", pa.string()),
@@ -66,7 +68,24 @@ class RecordedChange:
     def identity(self) -> tuple[object, ...]:
         """What makes two records the same: a repeated batch sees a change again."""
         mark = self.lsn if self.from_version == self.to_version else self.to_version
+        if self.outcome == LEFT_OUT:
+            mark = 0  # it is so until it is mended, and seen by each process
         return (self.table_name, self.kind, mark, self.outcome, self.detail)
+
+
+def left_out_record(schema: str, table: str, names: str) -> RecordedChange:
+    """A table that the capture leaves out, for the names of its columns."""
+    return RecordedChange(
+        silver_table(schema, table),
+        "columns_differ_in_case",
+        0,
+        0,
+        0,
+        "",
+        LEFT_OUT,
+        f"{schema}.{table}: columns whose names differ in case only ({names})",
+        "the connector would stop at them: the table is not captured until one is renamed",
+    )
 
 
 class SchemaChanges:
@@ -142,12 +161,12 @@ class SchemaChanges:
             level = logging.WARNING if change.warning or change.outcome != APPLIED else logging.INFO
             log.log(
                 level,
-                "table %s: %s (%s): %s, by policy %s%s",
+                "table %s: %s (%s): %s%s%s",
                 change.table_name,
                 change.kind,
                 change.detail,
                 change.outcome,
-                change.policy,
+                f", by policy {change.policy}" if change.policy else "",
                 f"\n  {change.warning}" if change.warning else "",
             )
 

@@ -161,6 +161,8 @@ class Topics:
         everything = self.evolver.quiet_look_is_due()
         try:
             self.evolver.look([t for t in known if everything or t.name in wanted])
+            if everything:
+                self.evolver.look_for_left_out()
         except CatalogUnreachableError as error:
             log.debug("%s", error)
         for topic in known:

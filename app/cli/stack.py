@@ -135,8 +135,8 @@ def status(
 ) -> None:
     """Show each service: state, pid, port, memory, uptime, restarts, last error; and what alarms.
 
-    As a table, it goes on with the tables that a first snapshot is still loading, and the alerts
-    that Prometheus says fire, where Prometheus runs.
+    As a table, it goes on with the tables that a first snapshot is still loading, those that are
+    left out for the names of their columns, and the alerts that Prometheus says fire, where it runs.
     """
     from app.launcher.status import Row
 
@@ -155,6 +155,8 @@ def status(
             loading.print_loading(found)
         elif why:
             print(why, file=sys.stderr)
+    if fmt is Format.table and not service and "capture" in stack.running():
+        tell_left_out(stack.settings)
     if fmt is Format.table and "prometheus" in stack.running():
         print_alerts(f"http://127.0.0.1:{stack.settings.port('prometheus')}", service or [])
     if stack.home.wanted().services and not stack.home.is_supervised():
@@ -164,6 +166,14 @@ def status(
     states = {row.service: row.state for row in rows}
     if fmt is Format.table and all(states.get(name) == "ready" for name in ("s3", "silver")):
         tell_late(stack.settings)
+
+
+def tell_left_out(settings: Settings) -> None:
+    """Say on stderr which tables are not captured for the names of their columns."""
+    from app.source.left_out import left_out_told
+
+    for line in left_out_told(settings):
+        print(line, file=sys.stderr)
 
 
 def tell_late(settings: Settings) -> None:

@@ -261,6 +261,8 @@ def test_a_table_that_the_connector_cannot_read_does_not_stop_the_others(
     await_word_of_capture(
         stack, "public.twins is left out: columns whose names differ in case only"
     )
+    told = stack.run("status").stderr
+    assert "public.twins is left out: columns whose names differ in case only (v, V)" in told
     # To take this one in, the connector starts anew.
     source.execute("CREATE TABLE after_twins (id int PRIMARY KEY)")
     source.execute("INSERT INTO after_twins VALUES (1)")

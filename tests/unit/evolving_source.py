@@ -366,6 +366,10 @@ class ModelCatalog(ContractStore):
         found = [] if self.is_dropped() else tables
         return Look(self.lsn, self.lsn, dict.fromkeys(found, stamp))
 
+    def twins(self) -> dict[tuple[str, str], str]:
+        """As `CatalogWatch.twins`."""
+        return {}
+
 
 def _single(value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
