@@ -36,6 +36,7 @@ from spark_streaming.evolution import (
     policy_of,
     strictest,
 )
+from spark_streaming.left_out import LeftOut
 from spark_streaming.schema_changes import (
     APPLIED,
     NOTED,
@@ -43,7 +44,6 @@ from spark_streaming.schema_changes import (
     STOPPED,
     RecordedChange,
     SchemaChanges,
-    left_out_record,
 )
 from spark_streaming.stopped import TableStoppedError, stop_table
 from spark_streaming.versions import moved, place_of, split_at
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Tables without events are looked at so often.
 QUIET_LOOK_S = 10.0
-LEFT_OUT_LOOK_S = 30.0  # through the columns of all tables
 # A catalog that changes while it is read is read again.
 READS_MAX = 5
 # Silver's columns and rows stay as they are.
@@ -106,8 +105,7 @@ class Evolver:
         self._records = records
         self._clock = clock
         self._quiet_looked_at = -QUIET_LOOK_S
-        self._left_out_looked_at = -LEFT_OUT_LOOK_S
-        self._left_out: dict[tuple[str, str], str] = {}
+        self.left_out = LeftOut(watch, records, clock)
 
     def quiet_look_is_due(self) -> bool:
         """Whether tables without events are to be looked at, too; the next time is counted on."""
@@ -116,20 +114,6 @@ class Evolver:
         if due:
             self._quiet_looked_at = now
         return due
-
-    def look_for_left_out(self) -> None:
-        """Record the tables that the capture leaves out, for the connector would stop at them.
-
-        They have no topic, so nothing else tells of them here. Raises: CatalogUnreachableError.
-        """
-        now = self._clock()
-        if self._records is None or now - self._left_out_looked_at < LEFT_OUT_LOOK_S:
-            return
-        self._left_out_looked_at = now
-        found = self._watch.twins()
-        new = {t: n for t, n in found.items() if self._left_out.get(t) != n}
-        self._left_out = found
-        self._records.note([left_out_record(*table, names) for table, names in new.items()])
 
     def look(self, topics: Iterable[Topic]) -> None:
         """See which of these tables changed. Raises: CatalogUnreachableError."""

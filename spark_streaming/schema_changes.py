@@ -20,7 +20,6 @@ from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.engines.protocol import TIMESTAMP
 from spark_streaming.lake import SCHEMA_CHANGES, Lake
-from spark_streaming.naming import silver_table
 
 log = logging.getLogger(__name__)
 APPLIED, NOTED, QUARANTINED, STOPPED = "applied", "noted", "quarantined", "stopped"
@@ -71,21 +70,6 @@ class RecordedChange:
         if self.outcome == LEFT_OUT:
             mark = 0  # it is so until it is mended, and seen by each process
         return (self.table_name, self.kind, mark, self.outcome, self.detail)
-
-
-def left_out_record(schema: str, table: str, names: str) -> RecordedChange:
-    """A table that the capture leaves out, for the names of its columns."""
-    return RecordedChange(
-        silver_table(schema, table),
-        "columns_differ_in_case",
-        0,
-        0,
-        0,
-        "",
-        LEFT_OUT,
-        f"{schema}.{table}: columns whose names differ in case only ({names})",
-        "the connector would stop at them: the table is not captured until one is renamed",
-    )
 
 
 class SchemaChanges:

@@ -74,7 +74,7 @@ class Topic:
 
     @property
     def reading(self) -> Contract | None:
-        """The contract with what is known to come after it: events may be named by that already."""
+        """The contract with those that come after it: events may be named by them already."""
         later = tuple(pending.contract for pending in self.pendings)
         return replace(self.contract, later=later) if self.contract and later else self.contract
 
@@ -162,7 +162,7 @@ class Topics:
         try:
             self.evolver.look([t for t in known if everything or t.name in wanted])
             if everything:
-                self.evolver.look_for_left_out()
+                self.evolver.left_out.look()
         except CatalogUnreachableError as error:
             log.debug("%s", error)
         for topic in known:

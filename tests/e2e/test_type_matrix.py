@@ -75,6 +75,20 @@ def test_preflight_names_what_silver_cannot_hold_and_what_is_left_out(stack: Sta
     assert "infinity" in limits["observed"] and "NaN" in limits["observed"]
 
 
+def test_a_table_that_is_left_out_is_told_of_in_the_lake_and_in_status(stack: Stack) -> None:
+    found = until(
+        lambda: stack.query(
+            "SELECT outcome, detail FROM ops.schema_changes WHERE table_name = 'twins'"
+        ),
+        within_s=SOON_S,
+        what="the table that is left out",
+        every_s=1,
+    )
+    told = "columns whose names differ in case only (id, ID)"
+    assert found == [("left_out", f"public.twins: {told}")]
+    assert f"public.twins is left out: {told}" in stack.run("status").stderr
+
+
 def test_every_value_of_every_type_comes_back_as_the_matrix_says(stack: Stack) -> None:
     with stack.source() as source:
         types = known(source)

@@ -132,6 +132,19 @@ def test_a_look_sees_each_change_and_nothing_else(dsn: str) -> None:
     watch.close()
 
 
+def test_columns_whose_names_differ_in_case_only_are_found(dsn: str) -> None:
+    watch = CatalogWatch(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        assert watch.twins() == {}
+        connection.execute('create table "T" (a int, "A" int, b int, "é" int, "É" int)')
+        assert watch.twins() == {("public", "T"): "a, A; é, É"}
+        connection.execute('alter table "T" rename "A" to c')
+        connection.execute('alter table "T" rename "É" to d')
+        assert watch.twins() == {}
+        connection.execute('drop table "T"')
+    watch.close()
+
+
 def test_a_source_that_is_away_is_not_asked_again_at_once() -> None:
     now = [0.0]
     watch = CatalogWatch("postgresql://nobody@127.0.0.1:1/none", clock=lambda: now[0])

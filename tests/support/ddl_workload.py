@@ -44,10 +44,6 @@ KINDS = {
 }
 
 
-# Those that leave definitions as they are.
-ROWS = frozenset({"insert", "update", "update_key", "delete_some", "insert_refused", "truncate"})
-
-
 class Workload(Definitions):
     """Random transactions on one source.
 
@@ -84,9 +80,9 @@ class Workload(Definitions):
         for table in self._tables.values():
             self.insert(table)
 
-    def step(self, *, rows_only: bool = False) -> None:
+    def step(self) -> None:
         """One transaction of one to five operations; one in twelve is rolled back."""
-        kinds = {n: w for n, w in self._kinds.items() if n in ROWS or not rows_only}
+        kinds = self._kinds
         before = copy.deepcopy((self._tables, self._serial))
         planned: Counter[str] = Counter()
         self._new_labels = []
