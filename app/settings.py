@@ -13,8 +13,9 @@ import re
 import secrets as random_secrets
 import string
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import tomli
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from app.errors import HeadwaterError
 
 ROOT = Path(__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.1"
 SECRET_LENGTH = 32
 # A name that Postgres takes without quotes, also for a slot, and that leaves room for a suffix.
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
@@ -46,6 +48,8 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # `containers`: every service has an address of its own, its name in compose.
+    network: Literal["loopback", "containers"] = "loopback"
     source_dsn: SecretStr | None = None
     capture_dsn: SecretStr | None = None
     apply: bool = False
@@ -55,6 +59,8 @@ class Profile(BaseModel):
     accept_source: str | None = Field(default=None, pattern=r"^\d+/\d+$")
     port_offset: int = Field(default=0, ge=0, le=40_000)
     ports: dict[str, int] = Field(default_factory=dict)
+    # `containers`: service port → the port of this machine that leads there.
+    published_ports: dict[str, int] = Field(default_factory=dict)
     topic_prefix: str = Field(default="hw", pattern=r"^[a-z][a-z0-9_]{0,30}$")
     topic_partitions: int = Field(default=1, ge=1, le=64)
     s3_endpoint: str | None = None
@@ -92,6 +98,7 @@ class Settings:
         self.profile = profile
         self.port_offset = port_offset
         self._defaults: dict[str, int] = {}
+        self._owners: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Settings(home={self.home})"
@@ -110,10 +117,46 @@ class Settings:
         if name in self.profile.ports:
             return self.profile.ports[name]
         if name not in self._defaults:
-            self.declare_ports(_declared_ports())
+            self.declare_ports({key: number for key, (_, number) in _declared_ports().items()})
         if name not in self._defaults:
             raise SettingsError(f"no service declares a port named `{name}`")
         return self._defaults[name] + self.port_offset
+
+    def declared_ports(self) -> dict[str, int]:
+        """Port name → number, of all services."""
+        return {name: self.port(name) for name in _declared_ports()}
+
+    @property
+    def bind(self) -> str:
+        """The address that services listen on."""
+        return "0.0.0.0" if self.in_containers else LOOPBACK
+
+    @property
+    def peers(self) -> str:
+        """Who may connect to a Postgres of the stack, in the words of pg_hba.conf."""
+        return "samenet" if self.in_containers else f"{LOOPBACK}/32"
+
+    def host(self, port: str) -> str:
+        """The host that others reach service port `port` at.
+
+        Raises SettingsError where no service declares that name.
+        """
+        if not self.in_containers:
+            return LOOPBACK
+        if not self._owners:
+            self._owners = {name: owner for name, (owner, _) in _declared_ports().items()}
+        if port not in self._owners:
+            raise SettingsError(f"no service declares a port named `{port}`")
+        return self._owners[port]
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether Docker Compose runs this stack; there is no supervisor then."""
+        return self.profile.network == "containers"
+
+    def published(self, name: str) -> int:
+        """The port of this machine, on loopback, at which people reach service port `name`."""
+        return self.profile.published_ports.get(name) or self.port(name)
 
     def secret(self, name: str) -> str:
         """The secret `name`: 32 alphanumerics, made at first use and kept in `secrets.json`."""
@@ -173,24 +216,28 @@ class Settings:
         return name if slot == Profile.model_fields["slot_name"].default else f"{name}_{slot}"
 
     def _embedded_dsn(self, user: str, secret: str) -> str:
-        address = f"127.0.0.1:{self.port('postgres')}"
+        address = self.address("postgres")
         return f"postgresql://{user}:{self.secret(secret)}@{address}/store"
+
+    def address(self, port: str) -> str:
+        """`host:port` at which other services reach service port `port`."""
+        return f"{self.host(port)}:{self.port(port)}"
 
     @property
     def kafka(self) -> str:
-        return f"127.0.0.1:{self.port('kafka')}"
+        return self.address("kafka")
 
     @property
     def connect_url(self) -> str:
-        return f"http://127.0.0.1:{self.port('connect')}"
+        return f"http://{self.address('connect')}"
 
     @property
     def s3_endpoint(self) -> str:
-        return self.profile.s3_endpoint or f"http://127.0.0.1:{self.port('s3')}"
+        return self.profile.s3_endpoint or f"http://{self.address('s3')}"
 
     @property
     def trino_url(self) -> str:
-        return f"http://127.0.0.1:{self.port('trino')}"
+        return f"http://{self.address('trino')}"
 
     @property
     def topic_prefix(self) -> str:
@@ -243,6 +290,7 @@ class Settings:
         return {
             "HEADWATER_HOME": str(self.home),
             "HEADWATER_PORT_OFFSET": str(self.port_offset),
+            "HEADWATER_BIND": self.bind,
             "HEADWATER_TOPIC_PREFIX": self.topic_prefix,
             "HEADWATER_TOPIC_PARTITIONS": str(self.profile.topic_partitions),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
@@ -294,11 +342,19 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     if offset:
         given["port_offset"] = offset
     given.update({k: v for k, v in overrides.items() if v is not None})
+    return checked(folder, given, told=f"{profile or folder / 'settings.toml'} or its override")
+
+
+def checked(home: Path, given: Mapping[str, object], *, told: str) -> Settings:
+    """The settings of a home from these values of Profile's keys; `told` says where they stand.
+
+    Raises SettingsError for an unknown key or a wrong value.
+    """
     try:
-        checked = Profile.model_validate(given)
+        profile = Profile.model_validate(given)
     except ValidationError as error:
-        raise SettingsError(_explain(error, profile or folder / "settings.toml")) from None
-    return Settings(folder, checked, checked.port_offset)
+        raise SettingsError(_explain(error, told)) from None
+    return Settings(home, profile, profile.port_offset)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -310,11 +366,14 @@ def write_private(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _declared_ports() -> dict[str, int]:
-    ports: dict[str, int] = {}
+def _declared_ports() -> dict[str, tuple[str, int]]:
+    """Port name → the service that listens there, and the port's default number."""
+    ports: dict[str, tuple[str, int]] = {}
     for path in sorted(ROOT.glob("*/service.toml")):
-        for service in _read_toml(path).get("services", {}).values():
-            ports.update(service.get("ports", {}))
+        for name, service in _read_toml(path).get("services", {}).items():
+            ports.update(
+                {port: (name, number) for port, number in service.get("ports", {}).items()}
+            )
     return ports
 
 
@@ -327,11 +386,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} is not TOML: {error}") from None
 
 
-def _explain(error: ValidationError, path: Path) -> str:
+def _explain(error: ValidationError, told: str) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"setting `{key}`: {problem['msg']} (in {path} or its override)")
+        lines.append(f"setting `{key}`: {problem['msg']} (in {told})")
     return "\n".join(lines) + f"\nhint: known settings are {', '.join(Profile.model_fields)}"
 
 

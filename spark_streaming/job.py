@@ -267,7 +267,7 @@ def _watch(
             return _failed(query)
         query = silver.resized(query)
         if not serving and _is_ready(query):
-            silver.metrics.serve(settings.metrics_port)
+            silver.metrics.serve(settings.bind, settings.metrics_port)
             serving = True
             log.info("silver is ready: %s", query.status["message"])
     silver.stop(query, timeout_s=14)

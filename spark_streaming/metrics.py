@@ -86,9 +86,9 @@ class Metrics:
             registry=self.registry,
         )
 
-    def serve(self, port: int) -> None:
-        """Answer GET /metrics on 127.0.0.1:`port`, from a thread of its own."""
-        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+    def serve(self, address: str, port: int) -> None:
+        """Answer GET /metrics on `address`:`port`, from a thread of its own."""
+        start_http_server(port, addr=address, registry=self.registry)
 
     def rules_broken(self, breaches: list[Breach]) -> None:
         """Count one batch's broken rules."""

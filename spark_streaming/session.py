@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def _prepare_launcher(settings: SilverSettings) -> None:
     import pyspark
 
     extra = os.environ.get("HEADWATER_SPARK_CLASSPATH", "")
-    if "delta-spark" not in extra:
+    if not any("delta-spark" in jar for jar in _jars(extra)):
         raise SettingsError(
             "HEADWATER_SPARK_CLASSPATH names no Delta jars\n"
             "hint: `headwater up` sets it; it is the class path of artefact group `spark`"
@@ -61,8 +62,15 @@ def _prepare_launcher(settings: SilverSettings) -> None:
     # The workers run what this process runs; else Spark takes the `python3` of its PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark names this host by itself otherwise, and a host name may resolve to nothing.
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["SPARK_LOCAL_IP"] = settings.bind
     os.environ["SPARK_LOCAL_DIRS"] = str(settings.data / "local")
+
+
+def _jars(classpath: str) -> Iterator[str]:
+    """The jars of a class path, `folder/*` expanded as the JVM does."""
+    for entry in classpath.split(":"):
+        folder, star, _ = entry.partition("/*")
+        yield from map(str, Path(folder).glob("*.jar")) if star else [entry]
 
 
 def _link(link: Path, target: Path) -> None:

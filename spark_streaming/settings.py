@@ -79,6 +79,7 @@ class SilverSettings(StoreSettings):
 
     spark_master: str = "local[2]"
     spark_heap_mb: int = Field(default=1024, ge=512)
+    bind: str = "127.0.0.1"  # where metrics and Spark's UI listen
     spark_ui_port: int = Field(default=14040, ge=0)
     metrics_port: int = Field(default=14041, ge=0)
     # How long an idle query waits before it asks Kafka for new offsets: half of it is added to

@@ -28,14 +28,14 @@ def login(
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Print address, user and the password that was generated for it."""
-    from app.dashboards.load import ADMIN, ANALYST, superset_url
+    from app.dashboards.load import ADMIN, ANALYST
     from app.settings import load
 
     settings = load()
     user = ANALYST if analyst else ADMIN
     print_object(
         {
-            "url": superset_url(settings),
+            "url": f"http://127.0.0.1:{settings.published('superset')}",
             "user": user,
             "password": settings.secret(f"superset_{user}_password"),
         },

@@ -87,7 +87,7 @@ def look(settings: Settings, *, with_silver: bool) -> Loading | None:
     """
     from app.source.first_snapshot import ask, estimated_rows
 
-    reading = ask(f"http://127.0.0.1:{settings.port('connect_metrics')}/metrics")
+    reading = ask(f"http://{settings.address('connect_metrics')}/metrics")
     if reading is None or not (reading.running or reading.rows):
         return None
     from app.lake.loading import Merged, merged

@@ -15,6 +15,8 @@ def require(*services: str) -> None:
     from app.settings import load
 
     settings = load()
+    if settings.in_containers:
+        return  # compose was asked before this container was started
     home = Home(settings.home)
     running = home.wanted().services if home.is_supervised() else []
     own = {"postgres": settings.embedded_source, "s3": settings.embedded_s3}

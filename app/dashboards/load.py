@@ -25,7 +25,7 @@ ADMIN, ANALYST = "admin", "analyst"
 
 def superset_url(settings: Settings) -> str:
     """Where this stack's Superset listens."""
-    return f"http://127.0.0.1:{settings.port('superset')}"
+    return f"http://{settings.address('superset')}"
 
 
 def admin(settings: Settings) -> Superset:
@@ -41,7 +41,7 @@ def import_assets(settings: Settings, mark: Path | None = None, folder: Path = F
     Returns: how many were imported.
     """
     assets = for_source(read_assets(folder), demo_store=settings.embedded_source)
-    content = archive(assets, trino=f"127.0.0.1:{settings.port('trino')}")
+    content = archive(assets, trino=settings.address("trino"))
     digest = hashlib.sha256(content).hexdigest()
     if mark is not None and mark.exists() and mark.read_text() == digest:
         return 0

@@ -107,9 +107,9 @@ class VerifyMetrics:
             "headwater_verify_cpu_seconds", "CPU that verifying took", registry=self.registry
         )
 
-    def serve(self, port: int) -> None:
-        """Answer GET /metrics on 127.0.0.1:`port`, from a thread of its own."""
-        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+    def serve(self, address: str, port: int) -> None:
+        """Answer GET /metrics on `address`:`port`, from a thread of its own."""
+        start_http_server(port, addr=address, registry=self.registry)
 
     def verdict(self, found: Verdict, at: datetime, cpu_seconds: float) -> None:
         """Take one table's verdict."""
@@ -145,7 +145,7 @@ def run_continuous(
     # An instant is left after each part: between parts nothing is held.
     rounds = Rounds(settings, tables, replace(options, instant_s=0.0), pace, stop)
     if metrics_port is not None:
-        rounds.metrics.serve(metrics_port)
+        rounds.metrics.serve(settings.bind, metrics_port)
     return rounds.run()
 
 

@@ -1,7 +1,9 @@
 """Closed templates: `${name}` in service descriptions and in the files that they render.
 
-Names: `home run data folder root java python`, `binary` (the program of `requires_binary`), and `port.NAME`, `secret.NAME`, `setting.NAME`,
-`classpath.GROUP`, `dir.GROUP`. `$${` is a literal `${`. An unknown name is an error.
+Names: `home run data folder root java python`, `binary` (the program of `requires_binary`), `bind`
+(the address to listen on), `peers` (who may connect, for pg_hba.conf), and `port.NAME`, `host.NAME`
+(where others reach port NAME), `secret.NAME`, `setting.NAME`, `classpath.GROUP`, `dir.GROUP`.
+`$${` is a literal `${`. An unknown name is an error.
 """
 
 from __future__ import annotations
@@ -29,6 +31,14 @@ class SettingsValues(Protocol):
     """What templates ask of the settings."""
 
     home: Path
+
+    @property
+    def bind(self) -> str: ...
+
+    @property
+    def peers(self) -> str: ...
+
+    def host(self, port: str) -> str: ...
 
     def port(self, name: str) -> int: ...
 
@@ -117,6 +127,8 @@ def make_lookup(
         "root": lambda: root,
         "python": lambda: python,
         "java": artefacts.java,
+        "bind": lambda: settings.bind,
+        "peers": lambda: settings.peers,
     }
 
     def port(name: str) -> object:
@@ -130,6 +142,11 @@ def make_lookup(
             raise UnknownVariable("the service has no `requires_binary`, or it is not installed")
         return found
 
+    def host(name: str) -> object:
+        if name not in ports:
+            raise UnknownVariable(f"no service declares a port `{name}`")
+        return settings.host(name)
+
     def setting(name: str) -> object:
         try:
             return settings.value(name)
@@ -139,6 +156,7 @@ def make_lookup(
     plain["binary"] = program
     spaces: dict[str, Callable[[str], object]] = {
         "port": port,
+        "host": host,
         "secret": settings.secret,
         "setting": setting,
         "classpath": lambda group: os.pathsep.join(map(str, artefacts.classpath(group))),

@@ -93,6 +93,23 @@ class Binary(_Closed):
     home_variable: str | None = None
 
 
+class Container(_Closed):
+    """Where an image keeps what the templates name; the image itself stands in compose.
+
+    `directories` and `classpaths` are by artefact group. Groups that are not named lie in our own
+    images, below `DIST`. Where an image has not our code, `${folder}` is a copy in the volume
+    `config`, and what `prepare` does with `${python}` is done before by the one-shot `config`.
+    """
+
+    code: bool = True
+    data: str = "/var/lib/headwater"
+    directories: dict[str, str] = Field(default_factory=dict)
+    classpaths: dict[str, str] = Field(default_factory=dict)
+    # What the image has to run scripts with: bash, or only busybox's sh and wget.
+    shell: Literal["bash", "busybox"] = "bash"
+    binary: str | None = None  # where the image has the program of `requires_binary`
+
+
 class Service(_Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
@@ -122,6 +139,7 @@ class Service(_Closed):
     timeout_s: float = Field(default=300, gt=0, le=86_400)
     prepare: list[Prepare] = Field(default_factory=list)
     ready: Ready | None = None
+    container: Container = Field(default_factory=Container)
     restart: Restart = Field(default_factory=Restart)
     stop: Stop = Field(default_factory=Stop)
 

@@ -1,4 +1,4 @@
-"""`python -m app.live`: the service `app`, which serves the page on loopback."""
+"""`python -m app.live`: the service `app`, which serves the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from app.live.source import Source
 from app.live.trino_sql import Trino
 from app.settings import Settings, SettingsError, load
 
-HOST = "127.0.0.1"
 CONNECTIONS_MAX = 100
 # Browsers that listen for events never end by themselves.
 STOP_S = 2
@@ -23,11 +22,26 @@ STOP_S = 2
 OPENED = ("superset", "grafana", "trino", "prometheus", "alertmanager")
 
 
-def _address(settings: Settings, name: str) -> str:
+def _link(settings: Settings, name: str) -> str:
     try:
-        return f"http://127.0.0.1:{settings.port(name)}"
+        return f"http://127.0.0.1:{settings.published(name)}"
     except SettingsError:  # this stack has no such service
         return ""
+
+
+def _health(settings: Settings, trino: Trino, links: dict[str, str]) -> Health:
+    prometheus = f"http://{settings.address('prometheus')}" if "prometheus" in links else None
+    return Health(settings.home, trino, links, prometheus, _addresses(settings))
+
+
+def _addresses(settings: Settings) -> dict[str, tuple[str, int]] | None:
+    """Each container that listens; None where the supervisor can be asked."""
+    if not settings.in_containers:
+        return None
+    found: dict[str, tuple[str, int]] = {}
+    for name, port in sorted(settings.declared_ports().items(), key=lambda port: port[1]):
+        found.setdefault(settings.host(name), (settings.host(name), port))
+    return found
 
 
 def main() -> int:
@@ -38,22 +52,23 @@ def main() -> int:
     try:
         settings = load()
         port = int(os.environ["HEADWATER_PAGE_PORT"])
-        links = {name: url for name in OPENED if (url := _address(settings, name))}
+        links = {name: url for name in OPENED if (url := _link(settings, name))}
         trino = Trino(settings.trino_url)
         parts = Parts(
             Source(settings.source_dsn, settings.profile.publication_name),
             trino,
-            Health(settings.home, trino, links, links.get("prometheus")),
+            _health(settings, trino, links),
             [sys.executable, "-m", "app"],
             [sys.executable, "-m", "app.lake.side_by_side"],
         )
-        page = make_page(parts, port=port, token=os.environ["HEADWATER_PAGE_TOKEN"])
+        ports = {port, settings.published("app")}
+        page = make_page(parts, ports=ports, token=os.environ["HEADWATER_PAGE_TOKEN"])
     except HeadwaterError as error:
         logging.getLogger("page").error("%s", error)
         return 1
     uvicorn.run(
         page,
-        host=HOST,
+        host=settings.bind,
         port=port,
         log_config=None,
         access_log=False,

@@ -6,7 +6,9 @@ Each part is looked at by itself; one that does not answer says so, and the othe
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from app.live.trino_sql import Trino
 
 TABLES_MAX = 500
 ALERTS_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 1.0
+COLUMNS = ["service", "state", "restarts", "last error"]
 _FRESHNESS = (
     "SELECT table_name, state, complete_pg_lsn, round(seconds_behind, 1) AS seconds_behind, "
     "freshness_met, last_delta_version, reason FROM ops.freshness ORDER BY table_name"
@@ -30,14 +34,22 @@ class Health:
 
     Args:
         home: of the stack; the supervisor keeps `state.json` there.
+        asked: service → (host, port); where it is given there is no supervisor, and each service is
+            asked for a connection.
         links: service → address, of those that people open.
         prometheus: its address, or None.
     """
 
     def __init__(
-        self, home: Path, trino: Trino, links: Mapping[str, str], prometheus: str | None
+        self,
+        home: Path,
+        trino: Trino,
+        links: Mapping[str, str],
+        prometheus: str | None,
+        asked: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         self._home = home
+        self._asked = asked
         self._trino = trino
         self._links = dict(links)
         self._prometheus = prometheus
@@ -63,6 +75,14 @@ class Health:
             return {"error": refused.told}
 
     def _services(self) -> dict[str, Any]:
+        if self._asked is not None:
+            with ThreadPoolExecutor(len(self._asked)) as pool:
+                states = pool.map(_answers, self._asked.values())
+            rows: list[list[str | None]] = [
+                [name, "ready" if state else "absent", "", None]
+                for name, state in zip(self._asked, states, strict=True)
+            ]
+            return {"columns": COLUMNS, "rows": rows}
         try:
             found = json.loads((self._home / "state.json").read_text())["services"]
         except (OSError, ValueError, KeyError) as error:
@@ -71,7 +91,7 @@ class Health:
             [name, seen.get("state"), str(seen.get("restarts", 0)), _failure(seen)]
             for name, seen in found.items()
         ]
-        return {"columns": ["service", "state", "restarts", "last error"], "rows": rows}
+        return {"columns": COLUMNS, "rows": rows}
 
     def _verification(self) -> dict[str, Any]:
         try:
@@ -103,6 +123,14 @@ class Health:
             for alert in firing
         ]
         return {"columns": ["alert", "severity", "what", "since"], "rows": rows}
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _failure(seen: Mapping[str, Any]) -> str | None:

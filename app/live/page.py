@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +73,11 @@ class Parts:
     sides: Sequence[str]
 
 
-def make_page(parts: Parts, *, port: int, token: str) -> ASGIApp:
+def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
     """The page, guarded.
 
     Args:
-        port: where it is served, on loopback.
+        ports: where people reach it, on loopback of their machine.
         token: alphanumeric; the page carries it, and sends it back with what changes something.
     """
     hops = Hops([*parts.command, "watch", "--hops", "--format", "json"])
@@ -107,7 +107,7 @@ def make_page(parts: Parts, *, port: int, token: str) -> ASGIApp:
     async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:
         return StreamingResponse(hops.events(last_event_id), media_type="text/event-stream")
 
-    return Guard(app, hosts=hosts_of(port), token=token)
+    return Guard(app, hosts=[host for port in ports for host in hosts_of(port)], token=token)
 
 
 def _add_store(app: FastAPI, source: Source) -> None:

@@ -41,7 +41,8 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     kafka = Kafka(settings.kafka, settings.topic_prefix, heartbeat, time.monotonic)
     contracts = Contracts(contract_folders())
     silver = SilverState(lake, contracts.target_s)
-    if settings.embedded_s3:
+    # A container has only its own files.
+    if settings.embedded_s3 and not settings.in_containers:
         files = settings.home / "data" / "s3"
         listings: dict[str, Listing] = {
             "bronze": partial(folder_listing, files / settings.bronze_bucket),

@@ -154,7 +154,7 @@ def main() -> int:
         settings = load()
         exporter = Exporter(board, all_collectors(settings, board))
         start_http_server(
-            int(os.environ["HEADWATER_EXPORTER_PORT"]), addr="127.0.0.1", registry=board.registry
+            int(os.environ["HEADWATER_EXPORTER_PORT"]), addr=settings.bind, registry=board.registry
         )
     except (HeadwaterError, OSError) as error:
         log.error("%s", error)

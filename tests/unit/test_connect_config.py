@@ -72,14 +72,16 @@ def test_the_largest_message_is_the_same_for_broker_worker_and_source() -> None:
 
 
 @pytest.mark.parametrize("name", ["kafka/server.properties", "worker/worker.properties"])
-def test_a_server_listens_on_loopback_only(name: str) -> None:
+def test_a_server_listens_on_loopback_only(name: str, tmp_path: Path) -> None:
     listeners = properties(CONNECT / name)["listeners"].split(",")
-    assert all(re.search(r"://127\.0\.0\.1:", listener) for listener in listeners)
+    assert all(re.search(r"://\$\{(bind|host\.\w+)\}:", listener) for listener in listeners)
+    settings = load(tmp_path)
+    assert (settings.bind, settings.host("kafka_controller")) == ("127.0.0.1", "127.0.0.1")
 
 
 def test_the_object_store_listens_on_loopback_and_asks_for_the_generated_keys() -> None:
     store = properties(CONNECT / "s3/s3proxy.properties")
-    assert store["s3proxy.endpoint"].startswith("http://127.0.0.1:")
+    assert store["s3proxy.endpoint"].startswith("http://${bind}:")
     assert store["s3proxy.authorization"] == "aws-v2-or-v4"
     assert store["s3proxy.credential"] == "${secret.s3_secret_key}"
 

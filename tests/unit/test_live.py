@@ -49,7 +49,7 @@ def page(tmp_path: Path) -> Iterator[TestClient]:
     source = Source("postgresql://nobody@127.0.0.1:1/none", "headwater")
     trino = Trino(NOWHERE)
     health = Health(tmp_path, trino, LINKS, NOWHERE)
-    app = make_page(Parts(source, trino, health, ECHO, ECHO), port=PORT, token=TOKEN)
+    app = make_page(Parts(source, trino, health, ECHO, ECHO), ports=[PORT], token=TOKEN)
     with TestClient(app, base_url=HERE) as client:
         yield client
 

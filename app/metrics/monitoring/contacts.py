@@ -145,7 +145,7 @@ def grafana_ini(settings: Settings) -> str:
     profile = settings.profile
     lines = [
         "[server]",
-        "http_addr = 127.0.0.1",
+        f"http_addr = {settings.bind}",
         f"http_port = {settings.port('grafana')}",
         "[analytics]",
         "reporting_enabled = false",
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if program == "alertmanager":
         write_private(folder / "alertmanager.yml", dump(alertmanager(settings)))
-        target = f"127.0.0.1:{settings.port('alertmanager')}"
+        target = settings.address("alertmanager")
         write_private(folder / "targets.json", json.dumps([{"targets": [target]}]))
         return 0
     shutil.copytree(FOLDER / "provisioning", folder / "provisioning", dirs_exist_ok=True)
