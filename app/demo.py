@@ -84,6 +84,16 @@ def _chain(stack: Stack) -> list[str]:
     return [name for name in stack.select([]) if name not in later]
 
 
+def show_demo(once: bool) -> int:
+    """The demo on a stack that is up already; returns the exit code as `run_demo` does."""
+    stack = Stack(load())
+    with terminated_like_interrupted(), Steps() as steps:
+        try:
+            return _show(stack, steps, once, time.monotonic())
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED if once else 0
+
+
 def _show(stack: Stack, steps: Steps, once: bool, started: float) -> int:
     settings = stack.settings
     with _workload(settings):
@@ -105,7 +115,7 @@ def _show(stack: Stack, steps: Steps, once: bool, started: float) -> int:
 
 
 def _start_dashboards(stack: Stack, steps: Steps) -> None:
-    if not stack.settings.profile.dashboards:
+    if not stack.settings.profile.dashboards or stack.settings.in_containers:
         return
     steps.note("starting the dashboards; the chain goes on meanwhile")
     try:
@@ -170,13 +180,17 @@ def _workload(settings: Settings) -> Iterator[None]:
 
 
 def _say_what_to_try(settings: Settings, steps: Steps) -> None:
-    urls = Stack(settings).urls(LazyArtefacts(ROOT))
-    print_rows(["service", "url"], sorted(urls.items()))
-    sys.stdout.flush()
+    headwater = "./headwater"
+    if settings.in_containers:
+        headwater += " --docker"
+        steps.note(f"where each part is: {headwater} urls")
+    else:
+        print_rows(["service", "url"], sorted(Stack(settings).urls(LazyArtefacts(ROOT)).items()))
+        sys.stdout.flush()
     steps.note("")
     steps.note("Three things to try, in another terminal:")
-    steps.note("  ./headwater watch                      every change, with the time of each hop")
-    steps.note("  ./headwater sql 'SELECT * FROM reports.best_rated_movies LIMIT 10'")
-    steps.note("  ./headwater verify                     the proof again, whenever you like")
+    steps.note(f"  {headwater} watch                      every change, with the time of each hop")
+    steps.note(f"  {headwater} sql 'SELECT * FROM reports.best_rated_movies LIMIT 10'")
+    steps.note(f"  {headwater} verify                     the proof again, whenever you like")
     steps.note("")
     steps.note("Ctrl-C stops everything.")

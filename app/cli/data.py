@@ -27,11 +27,14 @@ def demo(
     once: bool = typer.Option(
         False, "--once", help="For machines: exit 0 only if every hop was seen; then stop."
     ),
+    running: bool = typer.Option(
+        False, "--running", help="The stack is up already, and is left so."
+    ),
 ) -> None:
     """Start everything, seed the movie store, edit a row and show it at every hop."""
-    from app.demo import run_demo
+    from app.demo import run_demo, show_demo
 
-    raise typer.Exit(run_demo(once) or 0)
+    raise typer.Exit((show_demo(once) if running else run_demo(once)) or 0)
 
 
 def sql(

@@ -15,6 +15,7 @@ from app.errors import HeadwaterError
 from app.loopback import keep_direct
 
 DEBUG = "--debug"
+DOCKER = "--docker"
 
 app = typer.Typer(
     name="headwater",
@@ -29,6 +30,9 @@ app = typer.Typer(
 @app.callback()
 def headwater(
     debug: bool = typer.Option(False, DEBUG, help="Show the stack trace of a failure."),
+    docker: bool = typer.Option(
+        False, DOCKER, help="Act on the stack in containers (see `--docker --help`)."
+    ),
 ) -> None:
     """Real-time CDC lakehouse: Postgres to SQL on Delta Lake, in about a second."""
 
@@ -47,6 +51,10 @@ def main() -> NoReturn:
     # It may stand anywhere: who sees a failure appends it to the command.
     sys.argv[1:] = [word for word in arguments if word != DEBUG]
     try:
+        if DOCKER in sys.argv[1:]:
+            from app.cli.docker import run_docker
+
+            sys.exit(run_docker([word for word in sys.argv[1:] if word != DOCKER]))
         app(prog_name="headwater")
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain while it closes.
