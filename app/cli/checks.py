@@ -15,7 +15,7 @@ from app.errors import HeadwaterError
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
-TIERS = (*DEFAULT_TIERS, "bench")
+TIERS = (*DEFAULT_TIERS, "bench", "containers")
 SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-xdist spreads them
     "unit": "worksteal",
     "spark": "loadfile",  # a file's tests share a Spark session and tables
@@ -36,7 +36,8 @@ def mount(app: typer.Typer) -> None:
 
 def test(
     tier: list[str] = typer.Argument(
-        None, help=f"Of {', '.join(TIERS)}; by default all but bench, and of faults the smoke ones."
+        None,
+        help=f"Of {', '.join(TIERS)}; by default all but bench and containers, and of faults the smoke ones.",
     ),
     pytest_options: str = typer.Option(
         "", "--pytest", help='More options for pytest, as one text: --pytest "-x -k fold".'
