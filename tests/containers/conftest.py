@@ -90,11 +90,12 @@ def containers() -> Iterator[Containers]:
                 if shutil.which("debootstrap") is None:
                     pytest.skip("debootstrap is not here: it makes the base of the images")
                 build_all(work, full=True)
-            stack = Containers(home, free_port_offset(), docker)
-            try:
-                stack.up()
-                yield stack
-            finally:
-                stack.run("down", "--wipe", "--yes", timeout_s=300, expect=None)
+            with free_port_offset() as offset:
+                stack = Containers(home, offset, docker)
+                try:
+                    stack.up()
+                    yield stack
+                finally:
+                    stack.run("down", "--wipe", "--yes", timeout_s=300, expect=None)
     finally:
         shutil.rmtree(home, ignore_errors=True)
