@@ -4,7 +4,8 @@
 2. Run the store's workload at a steady rate, seeded.
 3. Edit one row, and show when each hop saw it.
 4. Verify: silver equals the source while the workload goes on.
-5. Start the dashboards: they come last, so that nobody waits for them to see the chain.
+5. Start the dashboards where they are asked for: last, so that nobody waits for them to see the
+   chain.
 6. Show the URLs and what to try; end on Ctrl-C, or at once (without 5) with `--once`.
 """
 
@@ -43,14 +44,15 @@ NAMES = {
 EXIT_INTERRUPTED = 130
 
 
-def run_demo(once: bool) -> int:
+def run_demo(once: bool, dashboards: bool | None = None) -> int:
     """Run the demo; returns the exit code.
 
     Args:
         once: end after the proof with everything stopped; 0 only if every hop was seen and
             verify is green.
+        dashboards: whether Superset comes last; None leaves it as the home has it.
     """
-    settings = load()
+    settings = load(dashboards=dashboards)
     if not settings.embedded_source:
         raise HeadwaterError(
             "the demo edits its own movie store, and this stack captures your database",

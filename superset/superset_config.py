@@ -33,7 +33,7 @@ DEFAULT_SQLLAB_LIMIT = 1_000
 SUPERSET_WEBSERVER_TIMEOUT = 120
 SQLLAB_TIMEOUT = 120
 
-# Refreshing is for seeing changes: ten seconds is the dashboards' own interval.
+# Refreshing is for seeing changes: the shortest interval of our dashboards is ten seconds.
 SUPERSET_DASHBOARD_PERIODICAL_REFRESH_LIMIT = 5
 SUPERSET_DASHBOARD_PERIODICAL_REFRESH_WARNING_MESSAGE = None
 

@@ -30,11 +30,17 @@ def demo(
     running: bool = typer.Option(
         False, "--running", help="The stack is up already, and is left so."
     ),
+    dashboards: bool = typer.Option(
+        None,
+        "--dashboards/--no-dashboards",
+        help="With Superset, last, or (the default) without it; kept for later starts.",
+    ),
 ) -> None:
     """Start everything, seed the movie store, edit a row and show it at every hop."""
     from app.demo import run_demo, show_demo
 
-    raise typer.Exit((show_demo(once) if running else run_demo(once)) or 0)
+    code = show_demo(once) if running else run_demo(once, dashboards)
+    raise typer.Exit(code or 0)
 
 
 def sql(

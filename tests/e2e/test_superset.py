@@ -17,7 +17,7 @@ from app.dashboards.client import Superset
 from app.dashboards.export import export_assets
 from app.dashboards.load import ANALYST, FOLDER, admin, import_assets, superset_url
 from app.errors import HeadwaterError
-from tests.support.charts import Charts, only_where_asked_for
+from tests.support.charts import Charts, only_where_asked_for, something_to_see
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -56,10 +56,10 @@ SQL = {
 
 @pytest.fixture(scope="module")
 def superset(stack: Stack) -> Iterator[Superset]:
-    """The shared stack with its dashboards, and an administrator logged in."""
+    """The shared stack with its dashboards and something in each, and an administrator logged in."""
     stack.up(dashboards=True)
-    stack.await_tables("ratings", "payments", "orders")
-    yield admin(stack.settings)
+    with something_to_see(stack):
+        yield admin(stack.settings)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,10 @@ def shown(charts: Charts, name: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", sorted(set(CHARTS) - set(SQL)))
-def test_every_other_charts_question_is_answered(charts: Charts, name: str) -> None:
+def test_every_other_chart_has_something_to_show(charts: Charts, name: str) -> None:
     rows = shown(charts, name)
-    empty_in_a_quiet_store = ("quarantine", "ratings-by-minute", "verification")
-    assert rows or name.startswith(empty_in_a_quiet_store)
+    assert rows
+    assert any(value is not None for row in rows for value in row)
 
 
 @pytest.mark.parametrize("name", sorted(SQL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,8 @@ from urllib.parse import urlencode
 import pytest
 
 from app.dashboards.assets import chart_uuids, read_assets
-from app.dashboards.load import ADMIN, FOLDER, superset_url
-from app.store.connection import engine_for
-from app.store.workload import Workload
-from tests.support.charts import only_where_asked_for
+from app.dashboards.load import ADMIN, FOLDER, admin, superset_url
+from tests.support.charts import only_where_asked_for, something_to_see
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -31,24 +30,18 @@ pytestmark = [
 
 SOON_S = 300.0
 BOARDS = {Path(a.path).stem: a for a in read_assets(FOLDER).values() if a.kind == "dashboards"}
+SQL = """SELECT rank, title, release_year, average_stars, ratings
+FROM lake.reports.best_rated_movies
+ORDER BY rank
+LIMIT 10"""
+CHART_DATA = re.compile(r"/api/v1/chart/data")
 
 
 @pytest.fixture(scope="module")
-def url(stack: Stack) -> str:
+def url(stack: Stack) -> Iterator[str]:
     stack.up(dashboards=True)
-    stack.await_tables("ratings", "payments", "orders")
-    # For the charts of the last hour.
-    Workload(engine_for(stack.settings.source_dsn), rate=0).run(changes_max=300)
-    with stack.source() as source:
-        [(placed,)] = source.execute("SELECT count(*) FROM orders").fetchall()
-    until(
-        lambda: stack.query("SELECT count(*) FROM silver.orders"),
-        lambda rows: rows == [(placed,)],
-        within_s=SOON_S,
-        what=f"{placed} orders in silver",
-        every_s=0.5,
-    )
-    return superset_url(stack.settings)
+    with something_to_see(stack):
+        yield superset_url(stack.settings)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +52,28 @@ def page(stack: Stack, url: str) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("slug", sorted(BOARDS))
-def test_every_chart_of_a_dashboard_is_drawn_without_an_error(
+def test_every_chart_of_a_dashboard_is_drawn_with_data_and_without_an_error(
     url: str, page: Page, slug: str
 ) -> None:
     charts = browser.open_dashboard(page, url, slug)
     browser.keep_picture(page, slug)
-    assert [chart for chart in charts if chart["error"]] == []
+    assert [chart for chart in charts if chart["error"] or chart["empty"]] == []
     assert len(charts) == len(chart_uuids(BOARDS[slug].content))
+
+
+def test_a_chart_whose_question_fails_is_told_by_what_looks_at_the_page(
+    url: str, page: Page
+) -> None:
+    answer = json.dumps(
+        {"errors": [{"message": "not today", "error_type": "GENERIC_BACKEND_ERROR"}]}
+    )
+    page.route(
+        CHART_DATA,
+        lambda route: route.fulfill(status=500, content_type="application/json", body=answer),
+    )
+    charts = browser.open_dashboard(page, url, "ratings")
+    page.unroute(CHART_DATA)
+    assert [chart["title"] for chart in charts if not chart["error"]] == []
 
 
 def test_an_edit_in_the_source_changes_the_number_on_the_open_dashboard(
@@ -91,9 +99,11 @@ def test_an_edit_in_the_source_changes_the_number_on_the_open_dashboard(
     )
 
 
-def test_sql_lab_answers_in_the_browser(url: str, page: Page) -> None:
-    sql = "SELECT 'rows: ' || cast(count(*) AS varchar) AS answer FROM lake.silver.genres"
-    query = urlencode({"dbid": 1, "schema": "silver", "sql": sql, "autorun": "true"})
-    page.goto(f"{url}/sqllab?{query}")
-    page.get_by_text(re.compile(r"^rows: \d+$")).first.wait_for()
+def test_sql_lab_answers_in_the_browser(stack: Stack, url: str, page: Page) -> None:
+    [trino] = admin(stack.settings).all("/api/v1/database/")
+    query = {"dbid": trino["id"], "schema": "reports", "sql": SQL, "autorun": "true"}
+    page.set_viewport_size({"width": browser.WIDTH, "height": 900})
+    page.goto(f"{url}/sqllab?{urlencode(query)}")
+    [(title,)] = stack.query(f"SELECT title FROM ({SQL}) WHERE rank = 1")
+    page.get_by_text(title, exact=True).first.wait_for()
     browser.keep_picture(page, "sql-lab")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -16,15 +17,19 @@ SHOTS_MAX = 10
 PICTURE_BYTES_MAX = 150_000  # each stands in the repository
 QUALITIES = (75, 60, 45, 30)
 HOLDER = ".dashboard-component-chart-holder"
-# Per chart of a dashboard: its title, whether it is still loading, whether it shows an error,
-# whether it has drawn something.
-_CHARTS = """() => [...document.querySelectorAll('HOLDER')].map(holder => ({
-  title: (holder.querySelector('.header-title') || {}).innerText || '',
-  loading: !!holder.querySelector('.loading, [data-test="loading-indicator"]'),
-  error: (holder.querySelector('.ant-alert-error, [data-test="error-content"]') || {}).innerText || '',
-  drawn: !!holder.querySelector(
-    'canvas, table, .header-line, [data-test="chart-empty-state"], .ant-empty'),
-}))""".replace("HOLDER", HOLDER)
+WIDTH = 1440
+# Per chart of a dashboard: its title, the error that it shows, whether it has drawn something,
+# whether that says no more than that there is nothing.
+_CHARTS = """() => [...document.querySelectorAll('HOLDER')].map(holder => {
+  const text = selector => (holder.querySelector(selector) || {}).innerText || ''
+  const empty = !!holder.querySelector('.ant-empty') || text('.header-line') === 'No data'
+  return {
+    title: text('.header-title'),
+    error: text('.ant-alert-error'),
+    drawn: empty || !!holder.querySelector('canvas, table, .header-line'),
+    empty,
+  }
+})""".replace("HOLDER", HOLDER)
 # Where the lowest chart ends: the page is taller than most dashboards.
 _BOTTOM = """() => Math.ceil(Math.max(0, ...[...document.querySelectorAll('HOLDER')].map(
   holder => holder.getBoundingClientRect().bottom + 16)))""".replace("HOLDER", HOLDER)
@@ -43,7 +48,7 @@ def logged_in(url: str, user: str, password: str) -> Iterator[Page]:
             executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
         )
         try:
-            page = browser.new_page(viewport={"width": 1440, "height": 1000})
+            page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
             page.set_default_timeout(PATIENCE_MS)
             page.goto(f"{url}/login/")
             page.wait_for_load_state("networkidle")  # earlier input is lost as the form is made
@@ -56,13 +61,13 @@ def logged_in(url: str, user: str, password: str) -> Iterator[Page]:
             browser.close()
 
 
-def open_dashboard(page: Page, url: str, slug: str) -> list[dict[str, str]]:
+def open_dashboard(page: Page, url: str, slug: str) -> list[dict[str, Any]]:
     """Show a dashboard until each of its charts has drawn or failed.
 
     The page is made as tall as the dashboard, whose charts are drawn only where they are seen.
-    Returns: title and error (empty: none) of each chart.
+    Returns: of each chart its `title`, `error` (empty: none), and whether it is `empty`.
     """
-    page.set_viewport_size({"width": 1440, "height": 2300})
+    page.set_viewport_size({"width": WIDTH, "height": 2300})
     page.goto(f"{url}/superset/dashboard/{slug}/")
     page.wait_for_selector(HOLDER)
     page.wait_for_function(

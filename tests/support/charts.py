@@ -1,22 +1,118 @@
-"""Asks Superset for a chart's data as its page in the browser does."""
+"""A store with something to see in every chart, and a chart's data as its page asks for it."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from app.dashboards.client import Superset
+from app.store.connection import engine_for
+from app.store.schema import TABLE_NAMES
+from app.store.workload import Workload
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 # Superset is off by default, and its start takes minutes on a busy machine.
 only_where_asked_for = pytest.mark.skipif(
     os.environ.get("HEADWATER_TEST_DASHBOARDS") != "1",
     reason="Superset's tests run with HEADWATER_TEST_DASHBOARDS=1",
 )
+
+SOON_S = 300.0
+CHANGES = 400
+STEP_S = 15  # between two business transactions of the hour that was
+BROKEN = "turnstile"  # a table of rows that break its contract
+
+
+@contextmanager
+def something_to_see(stack: Stack) -> Iterator[None]:
+    """A running stack with data for every chart, also for those of bad rows and of the last hour.
+
+    1. An hour's business in the store.
+    2. A table whose rows break its contract; it is dropped at the end, since rows in quarantine
+       would be differences to whoever verifies everything next.
+    3. One round of continuous verification.
+    4. Silver has all that the source committed until then.
+    """
+    engine = engine_for(stack.settings.source_dsn)
+    Workload(engine, rate=0, now=clock_of_the_last_hour()).run(changes_max=CHANGES)
+    engine.dispose()
+    contract = stack.settings.contracts_dir / f"public.{BROKEN}.toml"
+    contract.parent.mkdir(exist_ok=True)
+    contract.write_text(
+        "[columns.passages]\nmin = 1\n[columns.gate]\nvalues = ['north', 'south']\n"
+    )
+    try:
+        with stack.source() as source:
+            source.execute(f"CREATE TABLE {BROKEN} (id int PRIMARY KEY, passages int, gate text)")
+            source.execute(
+                f"INSERT INTO {BROKEN} "
+                "VALUES (1, 3, 'north'), (2, -5, 'south'), (3, 0, 'north'), (4, 7, 'roof')"
+            )
+        until(
+            lambda: stack.query(f"SELECT 1 FROM ops.quarantine WHERE table_name = '{BROKEN}'"),
+            lambda rows: len(rows) == 3,
+            within_s=SOON_S,
+            what="three rows in quarantine",
+            every_s=0.5,
+        )
+        await_everything(stack)
+        stack.run(
+            "verify", "movies", "genres", "orders", BROKEN, "--continuous", "--rounds", "1",
+            "--cpu-share", "100", timeout_s=SOON_S, expect=None,  # 1: there are rows in quarantine
+        )  # fmt: skip
+        yield
+    finally:
+        contract.unlink()
+        with stack.source() as source:
+            source.execute(f"DROP TABLE IF EXISTS {BROKEN}")
+
+
+def clock_of_the_last_hour() -> Callable[[], datetime]:
+    """Tells a time STEP_S later each time, from an hour ago until it is now."""
+    told = datetime.now(timezone.utc) - timedelta(minutes=58)
+
+    def now() -> datetime:
+        nonlocal told
+        told = min(told + timedelta(seconds=STEP_S), datetime.now(timezone.utc))
+        return told
+
+    return now
+
+
+def await_everything(stack: Stack) -> None:
+    """Until silver has all that the source has committed up to now."""
+    count = " UNION ALL ".join(f"SELECT '{t}', count(*) FROM {t}" for t in sorted(TABLE_NAMES))
+    with stack.source() as source:
+        [(lsn,)] = source.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchall()
+
+        def counts() -> tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]:
+            return set(source.execute(count).fetchall()), set(stack.query(count))
+
+        until(
+            counts,
+            lambda both: both[0] == both[1],
+            within_s=SOON_S,
+            what="as many rows in silver as in the source",
+            every_s=1.0,
+        )
+    names = ", ".join(f"'{t}'" for t in TABLE_NAMES)
+    until(
+        lambda: stack.query(
+            f"SELECT min(complete_lsn) FROM ops.freshness WHERE table_name IN ({names})"
+        ),
+        lambda rows: rows[0][0] is not None and rows[0][0] >= lsn,
+        within_s=SOON_S,
+        what=f"silver complete to {lsn}",
+        every_s=1.0,
+    )
 
 
 class Charts:

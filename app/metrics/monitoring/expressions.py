@@ -72,7 +72,8 @@ EXPRESSIONS: dict[str, Expression] = {
         "1 - debezium_streaming_queueremainingcapacity / debezium_streaming_queuetotalcapacity",
         "percentunit",
     ),
-    "snapshot_tables_left": Expression("debezium_snapshot_remainingtablecount"),
+    # Debezium counts the signal table among those that it will read, and never reads it.
+    "snapshot_tables_left": Expression("clamp_min(debezium_snapshot_remainingtablecount - 1, 0)"),
     # -- carriage
     "connector_running": Expression("headwater_connector_running", "short", "{{connector}}"),
     "connector_tasks": Expression("headwater_connector_tasks", "short", "{{connector}} {{state}}"),
