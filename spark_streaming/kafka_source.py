@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -92,6 +93,22 @@ class DirectReader:
         """The first offset that the broker has of each partition. Raises: DirectReadError."""
         try:
             return dict(self._open().beginning_offsets(partitions))
+        except KafkaError as error:
+            self.close()
+            raise DirectReadError(f"{type(error).__name__}: {error}") from error
+
+    def ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
+        """The offset after the last committed record of each partition of those topics that there
+        are. Raises: DirectReadError."""
+        try:
+            consumer = self._open()
+            there = consumer.topics() & set(topics)
+            places = [
+                TopicPartition(topic, partition)
+                for topic in sorted(there)
+                for partition in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
+            return dict(consumer.end_offsets(places)) if places else {}
         except KafkaError as error:
             self.close()
             raise DirectReadError(f"{type(error).__name__}: {error}") from error

@@ -12,6 +12,7 @@ from spark_streaming.settings import StoreSettings, load_store_settings
 
 LEDGER = "ops/ledger"
 QUARANTINE = "ops/quarantine"
+STREAM_QUARANTINE = "ops/stream_quarantine"
 EXPECTATIONS = "ops/expectations"
 SCHEMA_CHANGES = "ops/schema_changes"
 

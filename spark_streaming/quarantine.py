@@ -65,6 +65,8 @@ class Held:
 class Quarantine:
     """The quarantine table in the lake; one writer."""
 
+    path = QUARANTINE
+
     def __init__(self, lake: Lake, query_id: str, properties: dict[str, str | None]) -> None:
         self._lake = lake
         self._app_id = f"headwater:{query_id}:quarantine"
@@ -76,10 +78,10 @@ class Quarantine:
     def ensure(self) -> DeltaTable:
         """The table; made where there is none, so that SQL finds it before the first bad row."""
         try:
-            table = self._lake.table(QUARANTINE)
+            table = self._lake.table(self.path)
         except TableNotFoundError:
             return DeltaTable.create(
-                self._lake.url(QUARANTINE),
+                self._lake.url(self.path),
                 schema=SCHEMA,
                 mode="ignore",
                 configuration=self._properties,

@@ -22,6 +22,7 @@ from spark_streaming.lake import Lake
 
 log = logging.getLogger(__name__)
 FOLDER = "requests/quarantine"
+STREAM_FOLDER = "requests/stream_quarantine"
 ANSWER = ".answer.json"
 # Nobody waits for an answer any more.
 ANSWER_KEPT = timedelta(hours=1)
@@ -79,18 +80,23 @@ class Answer:
 
 
 class Desk:
-    """The requests of one lake. The asking side asks and takes answers; the job serves."""
+    """The requests of one lake. The asking side asks and takes answers; the job serves.
 
-    def __init__(self, lake: Lake) -> None:
+    Args:
+        folder: where they are put: each job that serves has its own.
+    """
+
+    def __init__(self, lake: Lake, folder: str = FOLDER) -> None:
         self._files: Any = lake.filesystem()
+        self._folder = folder
 
     def ask(self, request: Request) -> None:
         """Put a request where the job finds it."""
-        self._write(f"{FOLDER}/{request.id}.json", request.to_json())
+        self._write(f"{self._folder}/{request.id}.json", request.to_json())
 
     def answer_to(self, request_id: str) -> Answer | None:
         """The answer, which is removed then; None: there is none yet."""
-        path = f"{FOLDER}/{request_id}{ANSWER}"
+        path = f"{self._folder}/{request_id}{ANSWER}"
         try:
             with self._files.open_input_stream(path) as stream:
                 given = json.loads(stream.readall())
@@ -105,7 +111,7 @@ class Desk:
 
     def pending(self) -> list[Request]:
         """The requests that wait, oldest first; old answers and what is no request go."""
-        selector = pa_fs.FileSelector(FOLDER, allow_not_found=True)
+        selector = pa_fs.FileSelector(self._folder, allow_not_found=True)
         found = []
         for info in sorted(self._files.get_file_info(selector), key=lambda i: str(i.path)):
             if info.base_name.endswith(ANSWER):
@@ -122,8 +128,8 @@ class Desk:
 
     def answer(self, request: Request, answer: Answer) -> None:
         """Answer a request; only then it is gone."""
-        self._write(f"{FOLDER}/{request.id}{ANSWER}", json.dumps(asdict(answer)).encode())
-        self._files.delete_file(f"{FOLDER}/{request.id}.json")
+        self._write(f"{self._folder}/{request.id}{ANSWER}", json.dumps(asdict(answer)).encode())
+        self._files.delete_file(f"{self._folder}/{request.id}.json")
 
     def _write(self, path: str, content: bytes) -> None:
         with self._files.open_output_stream(path) as stream:

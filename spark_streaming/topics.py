@@ -26,6 +26,7 @@ from spark_streaming.naming import parse_topic, silver_table
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
 from spark_streaming.stopped import TableStoppedError
+from spark_streaming.streams.table import is_stream_table
 from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions, generation_name
 
 log = logging.getLogger(__name__)
@@ -380,7 +381,14 @@ class Topics:
     def _collision(self, topic: Topic) -> str | None:
         with self._lock:
             owner = self._owners.setdefault(topic.silver_name, topic.name)
-        if topic.internal or owner == topic.name:
+        if topic.internal:
+            return None
+        if topic.silver is None and is_stream_table(self._lake, topic.silver_name):
+            return (
+                f"table {topic.schema}.{topic.table} would share the silver table "
+                f"`{topic.silver_name}` with a stream\n  hint: rename the stream's file"
+            )
+        if owner == topic.name:
             return None
         return (
             f"table {topic.schema}.{topic.table} would share the silver table "

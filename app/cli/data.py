@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import contract, quarantine
+from app.cli import contract, quarantine, streams
 from app.cli.needs import require
 from app.cli.preflight import preflight
 from app.cli.printing import FORMAT_OPTION, Format
@@ -21,6 +21,7 @@ def mount(app: typer.Typer) -> None:
         app.command()(verb)
     app.add_typer(contract.app)
     app.add_typer(quarantine.app)
+    app.add_typer(streams.app)
 
 
 def demo(

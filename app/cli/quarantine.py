@@ -78,11 +78,12 @@ def discard(
 def _resolve(
     action: str, what: list[str] | None, everything: bool, wait: float, fmt: Format
 ) -> None:
-    from app.lake.quarantine import OUTCOME_COLUMNS, resolve
+    from app.lake.quarantine import OUTCOME_COLUMNS, keepers_of, resolve
     from app.settings import load
 
     if what or everything:
-        require("s3", "silver")
+        require("s3")
+        require(*keepers_of(load(), what or []))
     rows = resolve(load(), action, what or [], everything=everything, wait_s=wait)
     print_rows(OUTCOME_COLUMNS, rows, fmt)
     raise typer.Exit(1 if any(row[2] == "open" for row in rows) else 0)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FOLLOW_POLL_S = 0.2
 LATE_SHOWN = 5
+LOG_SENDER = "log-sender"
 
 
 def mount(app: typer.Typer) -> None:
@@ -55,6 +56,9 @@ def up(
         "--dashboards/--no-dashboards",
         help="With Superset, or (the default) without it; kept for later starts.",
     ),
+    send_logs: bool = typer.Option(
+        False, "--send-logs", help="Also send the stack's own logs and runs to lake.silver."
+    ),
 ) -> None:
     """Start the stack, or what is missing of it, and wait until it is ready."""
     from app.launcher.binary import how_to_get
@@ -75,7 +79,8 @@ def up(
         dashboards=dashboards,
     )
     stack = Stack(settings)
-    selected = stack.select(names)
+    extra = [LOG_SENDER] if send_logs else []
+    selected = stack.select([*(names or stack.select([])), *extra] if extra else names)
     if not settings.embedded_source and not names:
         from app.source.preflight import ensure_ready
 
@@ -88,7 +93,7 @@ def up(
         if not names:
             for left_out in stack.unavailable.values():
                 steps.note(f"without {left_out.name}: {how_to_get(left_out)}")
-        named = [*names, *(of_setting(stack.services, "dashboards") if dashboards else [])]
+        named = [*names, *extra, *(of_setting(stack.services, "dashboards") if dashboards else [])]
         stack.up(selected, LazyArtefacts(ROOT, show=True), steps, named=named)
         steps.rest()
         ready = stack.awaited(selected, named)
@@ -223,11 +228,20 @@ def logs(
     service: str = typer.Argument(help="A service, or `supervisor`."),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on as lines come."),
     lines: int = typer.Option(50, "--lines", "-n", min=0, help="How many lines of each file."),
+    send: bool = typer.Option(
+        False, "--send", help="Send them to lake.silver.app_logs in place of printing them."
+    ),
 ) -> None:
     """Print the last lines of a service's output."""
     from app.launcher import logs as files
 
     paths = open_stack().log_files(service)
+    if send:
+        from app.cli.streams import send_lines
+
+        count = send_lines(service, paths, lines)
+        print(f"sent {count} lines of {service} to lake.silver.app_logs", file=sys.stderr)
+        return
     offsets = {path: files.size(path) for path in paths}
     for path in paths:
         found = files.tail(path, lines) if lines else []

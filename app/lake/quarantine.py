@@ -1,7 +1,8 @@
-"""Quarantine from outside of the silver job: reads its table, and asks the job for changes.
+"""Quarantine from outside of the jobs that keep it: reads their tables, and asks them for changes.
 
-Only the job writes the lake's tables: a replay or discard is an object under `requests/`, which
-the job carries out between two batches and answers.
+Each job writes a table of its own (`silver` of captured tables, `streams` of streams) and nobody
+else does: a replay or discard is an object under `requests/`, which the job carries out between two
+batches and answers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, cast
 
@@ -21,15 +23,28 @@ from app.errors import HeadwaterError
 from app.lake.lakehouse import Lakehouse
 from app.settings import Settings
 from spark_streaming.held import Place
-from spark_streaming.lake import QUARANTINE, Lake
+from spark_streaming.lake import QUARANTINE, STREAM_QUARANTINE, Lake
 from spark_streaming.quarantine import OPEN
-from spark_streaming.requests import Desk, Request, new_id
+from spark_streaming.requests import FOLDER, STREAM_FOLDER, Answer, Desk, Request, new_id
 
 COLUMNS = ("entry", "table", "key", "rule", "reason", "status", "quarantined_at")
 OUTCOME_COLUMNS = ("entry", "table", "outcome", "reason")
 _READ = ["topic", "partition", "offset", "table_name", "key", "rule", "reason", "status"]
 _READ += ["quarantined_at"]
 _POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """A service with a quarantine of its own, and the folder of requests that it serves."""
+
+    service: str
+    table: str
+    folder: str
+
+
+SILVER = Keeper("silver", QUARANTINE, FOLDER)
+STREAMS = Keeper("streams", STREAM_QUARANTINE, STREAM_FOLDER)
 
 
 def entries(
@@ -60,9 +75,10 @@ def entry_of(settings: Settings, name: str) -> dict[str, Any]:
         raise HeadwaterError(
             f"`{name}` names no entry", hint="TOPIC/PARTITION/OFFSET, see `quarantine list`"
         )
-    table = _table(Lakehouse(settings).lake)
+    lake = Lakehouse(settings).lake
     wanted = (pc.field("partition") == place.partition) & (pc.field("offset") == place.offset)
-    rows = table.to_table(filter=wanted).to_pylist() if table is not None else []
+    tables = [table for keeper in (SILVER, STREAMS) if (table := _table(lake, keeper)) is not None]
+    rows = [row for table in tables for row in table.to_table(filter=wanted).to_pylist()]
     rows = [row for row in rows if row["topic"] == place.topic]
     if not rows:
         raise HeadwaterError(f"there is no entry `{name}` in quarantine")
@@ -87,7 +103,7 @@ def resolve(
     wait_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[tuple[str, str, str, str]]:
-    """Ask the silver job to replay or discard entries, and wait for what became of them.
+    """Ask the jobs that keep them to replay or discard entries, and wait for what became of them.
 
     Args:
         what: silver tables and entries.
@@ -99,26 +115,66 @@ def resolve(
         raise HeadwaterError(f"nothing is named to {action}", hint=hint)
     lake = Lakehouse(settings).lake
     tables, places = _named(lake, what)
-    request = Request(
-        new_id(datetime.now(timezone.utc), uuid.uuid4().hex),
-        cast(Literal["replay", "discard"], action),
-        tuple(tables),
-        tuple(places),
-    )
-    desk = Desk(lake)
-    desk.ask(request)
     deadline = clock() + wait_s
+    asked = []
+    for keeper, some, entries in _shared_out(lake, tables, places):
+        request = Request(
+            new_id(datetime.now(timezone.utc), uuid.uuid4().hex),
+            cast(Literal["replay", "discard"], action),
+            tuple(some),
+            tuple(entries),
+        )
+        desk = Desk(lake, keeper.folder)
+        desk.ask(request)
+        asked.append((keeper, desk, request))
+    rows: list[tuple[str, str, str, str]] = []
+    for keeper, desk, request in asked:
+        answer = _await(keeper, desk, request, lambda: clock() > deadline, wait_s)
+        if answer.error:
+            raise HeadwaterError(f"`quarantine {action}` failed", detail=answer.error)
+        rows += [(entry_name(o.place), o.table, o.outcome, o.reason) for o in answer.outcomes]
+    return rows
+
+
+def keepers_of(settings: Settings, what: Sequence[str]) -> list[str]:
+    """The services that a resolution of these tables and entries needs."""
+    lake = Lakehouse(settings).lake
+    return [keeper.service for keeper, _, _ in _shared_out(lake, *_named(lake, what))]
+
+
+def _shared_out(
+    lake: Lake, tables: list[str], places: list[Place]
+) -> list[tuple[Keeper, list[str], list[Place]]]:
+    """Which keeper is asked for which tables and places; without any, for all that it has."""
+    streams = _read_one(lake, STREAMS, resolved=False)
+    names = set(streams["table_name"].to_pylist())
+    topics = set(streams["topic"].to_pylist())
+    if not tables and not places:
+        # Who has nothing is not asked: it may not run.
+        return [(SILVER, [], []), *([(STREAMS, [], [])] if names else [])]
+    split = [
+        (
+            SILVER,
+            [t for t in tables if t not in names],
+            [p for p in places if p.topic not in topics],
+        ),
+        (STREAMS, [t for t in tables if t in names], [p for p in places if p.topic in topics]),
+    ]
+    return [(keeper, some, entries) for keeper, some, entries in split if some or entries]
+
+
+def _await(
+    keeper: Keeper, desk: Desk, request: Request, is_late: Callable[[], bool], wait_s: float
+) -> Answer:
     while (answer := desk.answer_to(request.id)) is None:
-        if clock() > deadline:
+        if is_late():
             raise HeadwaterError(
-                f"the silver job has not answered within {wait_s:g} s",
+                f"the service `{keeper.service}` has not answered within {wait_s:g} s",
                 detail=f"the request {request.id} waits in the lake and will be carried out",
-                hint="see `./headwater status silver`",
+                hint=f"see `./headwater status {keeper.service}`",
             )
         time.sleep(_POLL_S)
-    if answer.error:
-        raise HeadwaterError(f"`quarantine {action}` failed", detail=answer.error)
-    return [(entry_name(o.place), o.table, o.outcome, o.reason) for o in answer.outcomes]
+    return answer
 
 
 def entry_name(place: Place) -> str:
@@ -157,15 +213,25 @@ def _named(lake: Lake, what: Sequence[str]) -> tuple[list[str], list[Place]]:
     return sorted({owners[place] for place in places}), places
 
 
-def _table(lake: Lake) -> Any:
+def _table(lake: Lake, keeper: Keeper) -> Any:
     try:
-        return lake.table(QUARANTINE).to_pyarrow_dataset()
+        return lake.table(keeper.table).to_pyarrow_dataset()
     except TableNotFoundError:
         return None
 
 
 def _read(lake: Lake, tables: Sequence[str], *, resolved: bool) -> pa.Table:
-    dataset = _table(lake)
+    """What all keepers hold, as _READ."""
+    found = [_read_one(lake, keeper, resolved=resolved) for keeper in (SILVER, STREAMS)]
+    table = pa.concat_tables([one.select(_READ) for one in found if len(one)] or found[:1])
+    if tables:
+        names = table["table_name"].cast(pa.string())
+        table = table.filter(pc.is_in(names, value_set=pa.array(list(tables), pa.string())))
+    return table
+
+
+def _read_one(lake: Lake, keeper: Keeper, *, resolved: bool) -> pa.Table:
+    dataset = _table(lake, keeper)
     if dataset is None:
         return pa.table({name: pa.array([], pa.string()) for name in _READ})
     found = dataset.to_table(columns=[name for name in _READ if name in dataset.schema.names])
@@ -174,9 +240,6 @@ def _read(lake: Lake, tables: Sequence[str], *, resolved: bool) -> pa.Table:
     status = pc.fill_null(found["status"].cast(pa.string()), OPEN)
     if not resolved:
         found = found.filter(pc.equal(status, OPEN))
-    if tables:
-        names = found["table_name"].cast(pa.string())
-        found = found.filter(pc.is_in(names, value_set=pa.array(list(tables), pa.string())))
     return found
 
 

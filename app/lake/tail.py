@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 from app.errors import HeadwaterError
 from spark_streaming.envelope import RawEvent
 from spark_streaming.kafka_source import raw_event
+from spark_streaming.streams.contract import is_stream_topic
 
 POLL_MS = 200
 LOOK_EVERY_S = 2.0
@@ -77,7 +78,12 @@ class Arrivals:
             )
 
     def _offsets(self) -> int:
-        topics = [topic for topic in self._consumer.topics() if topic.startswith(self._prefix)]
+        # A stream's events say nothing of capture.
+        topics = [
+            topic
+            for topic in self._consumer.topics()
+            if topic.startswith(self._prefix) and not is_stream_topic(topic, self._prefix[:-1])
+        ]
         places = [tp for topic in topics for tp in partitions(self._consumer, topic)]
         return sum(self._consumer.end_offsets(places).values()) if places else 0
 

@@ -24,6 +24,7 @@ from app.errors import HeadwaterError
 from app.lake.instant import Instant, SourceName, await_complete, open_instant
 from app.lake.lakehouse import Lakehouse
 from app.lake.ranges import size_of
+from app.lake.streams import declared_streams, left_out, stream_tables
 from app.lake.verdict import COLUMNS, Verdict
 from app.lake.verify_progress import Progress
 from app.lake.verify_state import FOLDER, RunState, StateFile
@@ -160,11 +161,16 @@ class Verifier:
         self._names = captured_tables(self._settings)
         unknown = [table for table in tables if table not in self._names]
         if unknown:
+            of_streams = declared_streams(self._settings).keys() & set(unknown)
             raise HeadwaterError(
                 f"not captured: {', '.join(unknown)}",
                 detail=f"the publication holds: {', '.join(sorted(self._names)) or 'no table'}",
-                hint="`./headwater preflight` says why a table is left out",
+                hint="a stream has no source; `verify --bronze` checks its topic"
+                if of_streams
+                else "`./headwater preflight` says why a table is left out",
             )
+        if not tables and (streams := stream_tables(self._settings, self._lake.lake)):
+            self._note(left_out(streams))
         return sorted(set(tables) or self._names)
 
     def _expect(self, works: list[Work]) -> None:

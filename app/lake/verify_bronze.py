@@ -24,6 +24,7 @@ from app.lake import tail
 from app.lake.bronze import Bronze, Line, UnreadableObjectError, first_offset, record_digest
 from app.lake.bronze_check import Committed, Finding, Gap, PartitionReport, check_partition
 from app.lake.lakehouse import Lakehouse
+from app.lake.streams import declared_streams
 from app.lake.verify import captured_tables, told_apart
 from app.lake.verify_progress import Progress
 from app.lake.verify_state import FOLDER
@@ -131,15 +132,19 @@ class BronzeVerifier:
     def _wanted(self, tables: list[str]) -> set[str] | None:
         if not tables:
             return None
+        prefix = self._settings.topic_prefix
         names = captured_tables(self._settings)
-        unknown = sorted(set(tables) - set(names))
+        topics = {table: topic_of(prefix, *name) for table, name in names.items()}
+        for stream in declared_streams(self._settings).values():
+            topics.setdefault(stream.name, stream.topic(prefix))
+        unknown = sorted(set(tables) - topics.keys())
         if unknown:
             raise HeadwaterError(
                 f"not captured: {', '.join(unknown)}",
                 detail=f"the publication holds: {', '.join(sorted(names)) or 'no table'}",
                 hint="leave the names out to check every topic that bronze has",
             )
-        return {topic_of(self._settings.topic_prefix, *names[table]) for table in tables}
+        return {topics[table] for table in tables}
 
     def _places(self, consumer: Any, wanted: set[str] | None) -> list[TopicPartition]:
         """The partitions that bronze or Kafka has of the wanted topics, or of the prefix."""

@@ -28,6 +28,7 @@ from app.store.create import create_store
 from app.store.drive import Report, Transaction, first_line
 from app.store.edit import edit_movie
 from app.store.movielens_load import REJECTS_MAX, as_dicts, load_movielens
+from app.store.rating_events import send_ratings
 from app.store.seed import Sizes, seed_store
 from app.store.workload import Workload
 
@@ -82,8 +83,18 @@ def workload(
 
 
 @app.command()
-def ratings(seed: Seed = 1, rate: Rate = 10.0, seconds: Seconds = None) -> None:
+def ratings(
+    seed: Seed = 1,
+    rate: Rate = 10.0,
+    seconds: Seconds = None,
+    to_kafka: Annotated[
+        bool, typer.Option("--to-kafka", help="As events of a stream, without the database.")
+    ] = False,
+) -> None:
     """Let customers rate movies in a steady stream; no other table changes."""
+    if to_kafka:
+        _print(send_ratings(seed, rate, seconds, _stop_on_signals()).as_dict())
+        return
     with _source() as engine:
         job = Workload(engine, seed, rate, tables=["ratings"])
         _print(job.run(seconds, _stop_on_signals(), watch=_watch()).as_dict())

@@ -78,6 +78,12 @@ class Stack:
         choice = "--dashboards" if self._dashboards else "--no-dashboards"
         self.run("up", choice, *arguments, timeout_s=UP_TIMEOUT_S)
 
+    def stop(self, *services: str) -> None:
+        """End services that a test has started beside the others; no command does that."""
+        from app.launcher.control import Stack as Control
+
+        Control(self.settings)._take_back(services, Silence())
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Service name → its row of `headwater status`."""
         rows = json.loads(self.run("status", "--format", "json").stdout)
@@ -110,6 +116,16 @@ class Stack:
         """`headwater verify` must be green; its rows."""
         ended = self.run("verify", *tables, "--format", "json", timeout_s=timeout_s)
         return list(json.loads(ended.stdout))
+
+
+class Silence:
+    """Progress that nobody reads."""
+
+    def note(self, text: str) -> None:
+        """Nothing is shown."""
+
+    def waiting(self, text: str) -> None:
+        """Nothing is shown."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from jgo.constants import MAVEN_CENTRAL_URL
 ROOT = Path(__file__).resolve().parents[2]
 # Folders that share a name with an installed package: a package here would hide it.
 NEVER_PACKAGES = ("trino", "superset", "debezium", "connect", "grafana")
-APART = ("store", "source", "lake", "live", "metrics", "launcher", "dashboards")
+APART = ("store", "source", "lake", "live", "metrics", "launcher", "dashboards", "intake")
 FOLDERS = (
     "debezium",
     "connect",

@@ -1,0 +1,231 @@
+"""`python -m spark_streaming.streams.job`: the service `streams`.
+
+Each declared stream's events go from its topic into its append-only table. A process of its own,
+without Spark: a flood of logs takes nothing from the batches of captured tables, and 120 MB do.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from deltalake.exceptions import DeltaError
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from spark_streaming.archive import Archive
+from spark_streaming.bronze import Bronze
+from spark_streaming.kafka_source import DirectReader, DirectReadError
+from spark_streaming.lake import Lake
+from spark_streaming.requests import STREAM_FOLDER, Desk
+from spark_streaming.settings import SettingsError
+from spark_streaming.streams.contract import Stream, read_streams, stream_folders
+from spark_streaming.streams.metrics import StreamMetrics
+from spark_streaming.streams.producer import ensure_topics
+from spark_streaming.streams.settings import StreamSettings, load_stream_settings
+from spark_streaming.streams.table import StreamError
+from spark_streaming.streams.writer import StreamQuarantine, StreamWriter, answer
+
+log = logging.getLogger("streams")
+POLL_S = 0.2
+# How often files are looked at, and requests.
+FILES_LOOK_S = 5.0
+REQUESTS_LOOK_S = 1.0
+BACKOFF_S = (1.0, 30.0)
+QUARANTINE_KEEP_S = 300.0
+# What passes by itself, or is mended from outside; anything else is a defect and ends the process.
+TROUBLES = (StreamError, DirectReadError, DeltaError, KafkaError, OSError)
+_QUERY_ID = "streams"
+
+
+class Declared:
+    """The stream files, read again when one of them has changed."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._folders = folders
+        self._stamp: object = None
+        self._looked_at = -FILES_LOOK_S
+
+    def changed(self) -> dict[str, Stream] | None:
+        """The streams, if the files are others than at the last call; else None."""
+        if time.monotonic() - self._looked_at < FILES_LOOK_S:
+            return None
+        self._looked_at = time.monotonic()
+        files = [path for folder in self._folders for path in sorted(folder.glob("*.toml"))]
+        stamp = [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        streams, problems = read_streams(self._folders)
+        for problem in problems:
+            log.error("a stream is left out: %s", problem)
+        return streams
+
+
+class Trouble:
+    """A stream's failures in a row, and when it is tried again."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.not_before = 0.0
+        self._told = ""
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Note a failure; a new one is told, a repeated one is not."""
+        self.failures += 1
+        pause = min(BACKOFF_S[0] * 2 ** (self.failures - 1), BACKOFF_S[1])
+        self.not_before = time.monotonic() + pause
+        text = f"{type(error).__name__}: {error}"
+        if text != self._told:
+            self._told = text
+            log.error("stream %s waits: %s", name, text)
+
+    def passed(self, name: str) -> None:
+        """Note that it goes on."""
+        if self.failures:
+            log.info("stream %s goes on after %d failed tries", name, self.failures)
+            self.failures, self._told = 0, ""
+
+
+class Streams:
+    """All streams of one lake, written in turn by one thread."""
+
+    def __init__(self, settings: StreamSettings, declared: Declared | None = None) -> None:
+        self._settings = settings
+        self._lake = Lake(settings)
+        archive = Archive(Bronze(Lake(settings.of_bronze()).filesystem()))
+        self._reader = DirectReader(settings.kafka, archive)
+        properties: dict[str, str | None] = {
+            "delta.logRetentionDuration": f"interval {settings.silver_retention_minutes} minutes"
+        }
+        self._quarantine = StreamQuarantine(self._lake, _QUERY_ID, properties)
+        self._desk = Desk(self._lake, STREAM_FOLDER)
+        self._declared = declared or Declared(stream_folders(settings.contracts_path))
+        self._waiting: dict[str, Stream] | None = None  # read, and not taken up yet
+        self._requests_at = 0.0
+        self._kept_at = time.monotonic()
+        self._due: dict[str, float] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self.metrics = StreamMetrics()
+        self.writers: dict[str, StreamWriter] = {}
+
+    def turn(self) -> bool:
+        """One turn over all streams. Returns: whether some stream has more at once.
+
+        Raises: what TROUBLES names, where nothing can be done for any stream.
+        """
+        changed = self._declared.changed()
+        self._waiting = self._waiting if changed is None else changed
+        if self._waiting is not None:
+            self._take_up(self._waiting)
+            self._waiting = None
+        ends = self._reader.ends([writer.topic for writer in self.writers.values()])
+        more = [self._step(name, writer, ends) for name, writer in self.writers.items()]
+        self._serve_requests()
+        self._keep_quarantine()
+        return any(more)
+
+    def _take_up(self, streams: Mapping[str, Stream]) -> None:
+        settings = self._settings
+        self._quarantine.ensure()
+        made = ensure_topics(
+            settings.kafka, settings.topic_prefix, streams.values(), settings.topic_partitions
+        )
+        if made:
+            log.info("made topic(s) %s", ", ".join(made))
+        for name in self.writers.keys() - streams.keys():
+            log.warning("stream %s is declared no more: its table stays as it is", name)
+            del self.writers[name]
+        for name, stream in streams.items():
+            known = self.writers.get(name)
+            if known is None:
+                self.writers[name] = StreamWriter(
+                    settings, self._lake, self._reader, self._quarantine, stream, self.metrics
+                )
+            elif known.stream != stream:
+                log.info("stream %s: its file has changed", name)
+                known.follow(stream)
+            self._troubles[name] = Trouble()
+
+    def _step(self, name: str, writer: StreamWriter, ends: Mapping[TopicPartition, int]) -> bool:
+        trouble = self._troubles[name]
+        now = time.monotonic()
+        if now < max(trouble.not_before, self._due.get(name, 0.0)):
+            return False
+        mine = {place.partition: end for place, end in ends.items() if place.topic == writer.topic}
+        try:
+            if not mine:
+                writer.table.ensure()  # SQL finds it before the first event
+                return False
+            before = writer.commits
+            more = writer.step(mine)
+        except TROUBLES as error:
+            trouble.failed(name, error)
+            self.metrics.stopped(name, True)
+            return False
+        trouble.passed(name)
+        self.metrics.stopped(name, False)
+        if writer.commits > before and not more:
+            self._due[name] = now + self._settings.streams_commit_ms / 1000
+        return more
+
+    def _serve_requests(self) -> None:
+        if time.monotonic() - self._requests_at < REQUESTS_LOOK_S:
+            return
+        self._requests_at = time.monotonic()
+        for request in self._desk.pending():
+            self._desk.answer(request, answer(self.writers, request))
+
+    def _keep_quarantine(self) -> None:
+        if time.monotonic() - self._kept_at < QUARANTINE_KEEP_S:
+            return
+        self._kept_at = time.monotonic()
+        self._quarantine.prune()
+
+
+def run(streams: Streams, stop: threading.Event, port: int) -> None:
+    """Turn until `stop` is set; a broker or a store that does not answer is waited for."""
+    serving, trouble = False, Trouble()
+    pause = 0.0
+    while not stop.wait(pause):
+        try:
+            pause = 0.0 if streams.turn() else POLL_S
+        except TROUBLES as error:
+            trouble.failed("all", error)
+            pause = max(POLL_S, trouble.not_before - time.monotonic())
+            continue
+        trouble.passed("all")
+        if not serving:
+            streams.metrics.serve(port)
+            serving = True
+            log.info("writing %s", ", ".join(sorted(streams.writers)) or "no stream yet")
+
+
+def main() -> int:
+    """Run until SIGTERM."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    try:
+        settings = load_stream_settings()
+    except SettingsError as error:
+        log.error("%s", error)
+        return 2
+    logging.getLogger().setLevel(settings.streams_log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(Streams(settings), stop, settings.streams_port)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Stream events onto Kafka: topics with limits, and a producer that waits for the broker's word."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from spark_streaming.streams.contract import Stream
+
+_ADMIN_TIMEOUT_MS = 30_000
+# A broker that has not acknowledged by then is told of: the sender comes again, with the same keys.
+ACK_TIMEOUT_S = 10.0
+_TOPIC_CONFIG = {
+    # The broker's time: no sender decides when something was received.
+    "message.timestamp.type": "LogAppendTime",
+    "compression.type": "producer",
+    # Bronze keeps all; Kafka keeps what spans an outage of its readers.
+    "retention.ms": str(3 * 24 * 3_600_000),
+    "retention.bytes": str(2 << 30),
+    "segment.bytes": str(64 << 20),
+}
+_BATCH_BYTES = 256 << 10
+_LINGER_MS = 5
+_REQUEST_BYTES_MAX = 8 << 20
+
+Record = tuple[bytes, bytes]
+
+
+def ensure_topics(kafka: str, prefix: str, streams: Iterable[Stream], partitions: int) -> list[str]:
+    """Make the topics of streams that have none; returns those that were made.
+
+    Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
+    """
+    admin = KafkaAdminClient(
+        bootstrap_servers=kafka,
+        client_id="headwater-streams",
+        request_timeout_ms=_ADMIN_TIMEOUT_MS,
+    )
+    try:
+        there = {entry["name"] for entry in admin.describe_topics()}
+        absent = sorted({stream.topic(prefix) for stream in streams} - there)
+        wanted = {
+            topic: {"num_partitions": partitions, "configs": _TOPIC_CONFIG} for topic in absent
+        }
+        if wanted:
+            with contextlib.suppress(TopicAlreadyExistsError):  # another service was quicker
+                admin.create_topics(wanted, timeout_ms=_ADMIN_TIMEOUT_MS, wait_for_metadata=True)
+        return absent
+    finally:
+        admin.close()
+
+
+class StreamProducer:
+    """One Kafka producer for all streams, shared by threads; made anew after a failure."""
+
+    def __init__(self, kafka: str) -> None:
+        self._kafka = kafka
+        self._producer: Any = None
+        self._lock = threading.Lock()
+
+    def send(self, topic: str, records: Sequence[Record]) -> list[str | None]:
+        """Put records on a topic and wait until all replicas that count have them.
+
+        Returns: for each record None, or what went wrong. Such a record may be there or not:
+            send it again, with the same key.
+        """
+        deadline = time.monotonic() + ACK_TIMEOUT_S
+        try:
+            producer = self._open()
+            futures = [producer.send(topic, key=key, value=value) for key, value in records]
+        except (KafkaError, AssertionError) as error:
+            self._drop()
+            return [f"{type(error).__name__}: {error}"] * len(records)
+        failures: list[str | None] = []
+        for future in futures:
+            try:
+                future.get(timeout=max(0.0, deadline - time.monotonic()))
+                failures.append(None)
+            except KafkaError as error:
+                failures.append(f"{type(error).__name__}: {error}")
+        if any(failures):
+            self._drop()
+        return failures
+
+    def close(self) -> None:
+        """Drop the connection; the next send opens a new one."""
+        self._drop()
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._producer is None:
+                self._producer = KafkaProducer(
+                    bootstrap_servers=self._kafka,
+                    client_id="headwater-streams",
+                    acks="all",
+                    # A retry inside the producer makes no second record; silver would leave it
+                    # out, bronze would keep it.
+                    enable_idempotence=True,
+                    compression_type="lz4",
+                    linger_ms=_LINGER_MS,
+                    batch_size=_BATCH_BYTES,
+                    max_request_size=_REQUEST_BYTES_MAX,
+                    max_block_ms=5_000,
+                    request_timeout_ms=5_000,
+                    delivery_timeout_ms=int(ACK_TIMEOUT_S * 1000),
+                    bootstrap_timeout_ms=5_000,
+                    # A stream without a topic is an error, not a new topic.
+                    allow_auto_create_topics=False,
+                    metrics_enabled=False,
+                )
+            return self._producer
+
+    def _drop(self) -> None:
+        with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            # Others may wait for their records' futures: those are failed by it too.
+            producer.close(timeout=0)
