@@ -2,7 +2,7 @@
 
 An entry is `open`, and then one of:
 - `superseded`: silver took a later event of the same row, so this one says nothing any more;
-- `replayed`: silver took it;
+- `replayed`: silver took it, with other values in the columns that `replayed_values` names;
 - `discarded`: a person gave it up. A later event of the row still makes it `superseded`.
 """
 
@@ -44,6 +44,8 @@ SCHEMA = pa.schema(
         ("quarantined_at", TIMESTAMP),
         ("status", pa.string()),
         ("resolved_at", TIMESTAMP),
+        # JSON, column -> text or null; the event itself stays as it came.
+        ("replayed_values", pa.string()),
     ]
 )
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -180,11 +182,26 @@ class Quarantine:
             closed += int(counts["num_updated_rows"])
         return closed
 
+    def note_values(self, place: Place, values: Mapping[str, str | None]) -> None:
+        """Note the values that an entry is replayed with in place of its event's."""
+        text = json.dumps(values, ensure_ascii=False).replace("'", "''")
+        for condition in _conditions([place]):
+            with self.lock:
+                self.ensure().update(
+                    predicate=condition,
+                    updates={"replayed_values": f"'{text}'"},
+                    post_commithook_properties=_HOOKS,
+                )
+
     def prune(self) -> None:
-        """Remove the entries that were replayed or superseded longer ago than RESOLVED_KEPT."""
+        """Remove the entries that were replayed or superseded longer ago than RESOLVED_KEPT.
+
+        Those that were replayed with other values stay: they say why silver is not the source.
+        """
         limit = (datetime.now(timezone.utc) - RESOLVED_KEPT).isoformat()
         self.ensure().delete(
-            f"status IN ('{REPLAYED}', '{SUPERSEDED}') AND resolved_at < '{limit}'",
+            f"status IN ('{REPLAYED}', '{SUPERSEDED}') AND resolved_at < '{limit}' "
+            f"AND NOT (status = '{REPLAYED}' AND replayed_values IS NOT NULL)",
             post_commithook_properties=_HOOKS,
         )
 
@@ -246,9 +263,18 @@ class Quarantine:
                 self._append(self.ensure(), rows, None)
 
 
-def unresolved_rows(dataset: Any, table_name: str) -> Iterator[list[dict[str, Any]]]:
-    """A table's rows of quarantine that are open or discarded, a few at a time."""
-    wanted = (pc.field("table_name").cast(pa.string()) == table_name) & _is_unresolved()
+def unresolved_rows(
+    dataset: Any, table_name: str, *, edited: bool = False
+) -> Iterator[list[dict[str, Any]]]:
+    """A table's rows of quarantine that are open or discarded, a few at a time.
+
+    edited: also those that were replayed with other values than their event's.
+    """
+    wanted = _is_unresolved()
+    if edited and "replayed_values" in dataset.schema.names:
+        replayed = pc.field("status").cast(pa.string()) == REPLAYED
+        wanted = wanted | (replayed & pc.field("replayed_values").is_valid())
+    wanted = (pc.field("table_name").cast(pa.string()) == table_name) & wanted
     for batch in dataset.to_batches(filter=wanted, batch_size=_READ_ROWS):
         yield batch.to_pylist()
 
@@ -312,4 +338,5 @@ def _row(table: str, reject: Reject, now: datetime, superseded: bool) -> dict[st
         "quarantined_at": now,
         "status": SUPERSEDED if superseded else OPEN,
         "resolved_at": now if superseded else None,
+        "replayed_values": None,
     }

@@ -6,6 +6,7 @@ The order is kept by three things:
 - All open entries of a row go together, and are folded as one batch's would be: the last one
   counts, and takes what it leaves out from the ones before it.
 - What comes of it replaces a row only where its own LSN is not lower (`screen.at_lsn`).
+An event may be replayed with other values (`edits`); its place in that order stays its own.
 The job runs this between two batches, so nothing is merged meanwhile.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 
 from spark_streaming.contract import Contract
 from spark_streaming.contract_files import ContractFileError
+from spark_streaming.edits import EditError, edited
 from spark_streaming.engines.protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.envelope import decode
 from spark_streaming.events import Decoded, RawEvent, RawKey, is_truncate
@@ -46,6 +48,7 @@ class _Table:
     rows: dict[RawKey, list[RawEvent]] = field(default_factory=dict)
     discarded: Holds = field(default_factory=Holds)
     waits: str = ""  # for its policy about a change of the source's table
+    edits: dict[Place, dict[str, str | None]] = field(default_factory=dict)
 
 
 class Replay:
@@ -100,11 +103,36 @@ class Replay:
         if reason:
             events = [event for some in table.rows.values() for event in some]
             return [Outcome(name, place_of(event), "open", reason) for event in events]
-        outcomes = []
+        outcomes = self._edit(name, table, request)
         rows = list(table.rows.values())
         for start in range(0, len(rows), ROWS_MAX):
             events = [event for some in rows[start : start + ROWS_MAX] for event in some]
             outcomes += self._merge(table, events)
+        return outcomes
+
+    def _edit(self, name: str, table: _Table, request: Request) -> list[Outcome]:
+        """Give events the values that were asked for; rows of those that cannot have them stay
+        open, with the reason."""
+        wanted = dict(request.edits)
+        outcomes = []
+        for key, events in list(table.rows.items()):
+            try:
+                found = [
+                    edited(event, wanted[place_of(event)], table.contract)
+                    if place_of(event) in wanted
+                    else event
+                    for event in events
+                ]
+            except EditError as error:
+                del table.rows[key]
+                outcomes += [Outcome(name, place_of(event), "open", str(error)) for event in events]
+                continue
+            table.rows[key] = found
+            table.edits |= {
+                place: values
+                for event in events
+                if (values := wanted.get(place := place_of(event))) is not None
+            }
         return outcomes
 
     def _open(self, name: str, wanted: set[Place]) -> _Table | None:
@@ -172,6 +200,10 @@ class Replay:
             with silver.lock:
                 result = engine.merge(silver, screened.folded, commit)
             self.merged.append((topic, result, engine.name))
+        for outcome in outcomes:
+            # Before it is closed: a request that is cut here is carried out again, as a whole.
+            if outcome.outcome == REPLAYED and outcome.place in table.edits:
+                self._gate.quarantine.note_values(outcome.place, table.edits[outcome.place])
         for status in (REPLAYED, SUPERSEDED):
             places = [o.place for o in outcomes if o.outcome == status]
             self._gate.quarantine.close(places, status)

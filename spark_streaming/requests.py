@@ -37,12 +37,15 @@ class Request:
         id: sorts by the time of asking.
         tables: silver tables; empty: all.
         places: entries, with those of the same rows; empty: all of the tables.
+        edits: (entry, the values that it is replayed with): column -> text as Postgres prints
+            it, None for NULL. Only these columns of it, and only in this replay.
     """
 
     id: str
     action: Literal["replay", "discard"]
     tables: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
+    edits: tuple[tuple[Place, dict[str, str | None]], ...] = ()
 
     def to_json(self) -> bytes:
         """The request as the object's content."""
@@ -56,7 +59,11 @@ class Request:
             if given["action"] not in ("replay", "discard"):
                 raise ValueError(f"action {given['action']!r}")
             places = tuple(Place(str(t), int(p), int(o)) for t, p, o in given["places"])
-            return cls(str(given["id"]), given["action"], tuple(given["tables"]), places)
+            edits = tuple(
+                (Place(str(t), int(p), int(o)), dict(values))
+                for (t, p, o), values in given.get("edits", ())
+            )
+            return cls(str(given["id"]), given["action"], tuple(given["tables"]), places, edits)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a request: {error}") from error
 

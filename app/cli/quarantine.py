@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import typer
@@ -54,14 +55,26 @@ def show_entry(
 def replay(
     what: list[str] = _WHAT,
     everything: bool = _ALL,
+    values: list[str] = typer.Option(
+        None, "--set", metavar="COLUMN=VALUE", help="Replay the one ENTRY with this value."
+    ),
+    nulls: list[str] = typer.Option(
+        None, "--null", metavar="COLUMN", help="Replay the one ENTRY with NULL there."
+    ),
+    from_stdin: bool = typer.Option(
+        False, "--set-from-stdin", help="Such values as a JSON object, column to text or null."
+    ),
     wait: float = _WAIT,
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Merge entries into silver after a fix; a newer row is never overwritten.
 
-    All open entries of a row go together. Exit 0 only if none of them stays open.
+    All open entries of a row go together. Exit 0 only if none of them stays open. An entry can be
+    replayed with other values (as Postgres prints them); it keeps its event as it came, and what
+    it was replayed with beside it.
     """
-    _resolve("replay", what, everything, wait, fmt)
+    given = _values(values or [], nulls or [], sys.stdin.read() if from_stdin else "")
+    _resolve("replay", what, everything, wait, fmt, given)
 
 
 @app.command("discard")
@@ -76,7 +89,12 @@ def discard(
 
 
 def _resolve(
-    action: str, what: list[str] | None, everything: bool, wait: float, fmt: Format
+    action: str,
+    what: list[str] | None,
+    everything: bool,
+    wait: float,
+    fmt: Format,
+    values: dict[str, str | None] | None = None,
 ) -> None:
     from app.lake.quarantine import OUTCOME_COLUMNS, keepers_of, resolve
     from app.settings import load
@@ -84,6 +102,30 @@ def _resolve(
     if what or everything:
         require("s3")
         require(*keepers_of(load(), what or []))
-    rows = resolve(load(), action, what or [], everything=everything, wait_s=wait)
+    rows = resolve(load(), action, what or [], everything=everything, wait_s=wait, values=values)
     print_rows(OUTCOME_COLUMNS, rows, fmt)
     raise typer.Exit(1 if any(row[2] == "open" for row in rows) else 0)
+
+
+def _values(pairs: list[str], nulls: list[str], text: str) -> dict[str, str | None] | None:
+    """Column -> text or None; None where nothing is given. Raises: HeadwaterError."""
+    from app.errors import HeadwaterError
+
+    found: dict[str, str | None] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise HeadwaterError(f"`{pair}` is no COLUMN=VALUE")
+        found[name] = value
+    found |= dict.fromkeys(nulls)
+    if text:
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise HeadwaterError("the values on stdin are no JSON") from error
+        if not isinstance(given, dict) or not all(
+            value is None or isinstance(value, str) for value in given.values()
+        ):
+            raise HeadwaterError("the values on stdin are no object of texts and nulls")
+        found |= given
+    return found if pairs or nulls or text else None

@@ -127,10 +127,15 @@ class Lakehouse:
         """Ask the streaming job to go on with stopped silver table `table` at once."""
         request_resume(self._lake, table)
 
-    def ledger(self, since: datetime | None = None) -> dict[str, LedgerEntry]:
-        """The newest ledger entry of each table, merged after `since`; empty before the first."""
+    def ledger(
+        self, since: datetime | None = None, opened: DeltaTable | None = None
+    ) -> dict[str, LedgerEntry]:
+        """The newest ledger entry of each table, merged after `since`; empty before the first.
+
+        opened: the ledger as the caller has it; opened anew where it is left out.
+        """
         try:
-            ledger = self._lake.table(LEDGER)
+            ledger = opened or self._lake.table(LEDGER)
         except TableNotFoundError:
             return {}
         wanted = None if since is None else pc.field("merged_at") > pa.scalar(since, _LEDGER_TIME)
@@ -148,14 +153,18 @@ class Lakehouse:
         return {name: ledger_entry(row) for name, row in newest.items() if name}
 
     def quarantined(self, table: str) -> Iterator[tuple[RawEvent, str]]:
-        """The unresolved entries of a silver table's quarantine: (event, why it is there)."""
+        """What quarantine keeps silver from: (event, why). Unresolved entries, and those that
+        silver took with other values."""
         try:
             dataset = self._lake.table(QUARANTINE).to_pyarrow_dataset()
         except TableNotFoundError:
             return
-        for batch in unresolved_rows(dataset, table):
+        for batch in unresolved_rows(dataset, table, edited=True):
             for row in batch:
-                yield event_of(row), f"{row['rule']}: {row['reason']} ({row['status'] or OPEN})"
+                status = row["status"] or OPEN
+                if row.get("replayed_values"):
+                    status += f" with {row['replayed_values']}"
+                yield event_of(row), f"{row['rule']}: {row['reason']} ({status})"
 
     def complete_lsn(self) -> int:
         """The LSN to which every table that is not stopped is complete; 0 before the first."""

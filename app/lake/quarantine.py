@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, cast
@@ -101,12 +101,15 @@ def resolve(
     *,
     everything: bool,
     wait_s: float,
+    values: Mapping[str, str | None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[tuple[str, str, str, str]]:
     """Ask the jobs that keep them to replay or discard entries, and wait for what became of them.
 
     Args:
         what: silver tables and entries.
+        values: what the one entry that is named is replayed with: column -> text as Postgres
+            prints it, None for NULL; its other columns, and the entry, stay as they are.
     Returns: rows as OUTCOME_COLUMNS. Raises: HeadwaterError where nothing is named, or where no
         answer comes within `wait_s`.
     """
@@ -115,14 +118,24 @@ def resolve(
         raise HeadwaterError(f"nothing is named to {action}", hint=hint)
     lake = Lakehouse(settings).lake
     tables, places = _named(lake, what)
+    edits: tuple[tuple[Place, dict[str, str | None]], ...] = ()
+    if values is not None:
+        if len(what) != 1 or len(places) != 1 or not values:
+            hint = "`quarantine replay ENTRY --set column=value`"
+            raise HeadwaterError("other values are for one entry", hint=hint)
+        edits = ((places[0], dict(values)),)
     deadline = clock() + wait_s
     asked = []
     for keeper, some, entries in _shared_out(lake, tables, places):
+        if edits and keeper is not SILVER:
+            hint = "send a mended event with a new key, and discard this one"
+            raise HeadwaterError("the values of a stream's event are not changed", hint=hint)
         request = Request(
             new_id(datetime.now(timezone.utc), uuid.uuid4().hex),
             cast(Literal["replay", "discard"], action),
             tuple(some),
             tuple(entries),
+            edits,
         )
         desk = Desk(lake, keeper.folder)
         desk.ask(request)

@@ -132,6 +132,11 @@ class Shop:
         mine = [row for row in found if row["topic"].startswith(f"hw.{self.schema}.")]
         return sorted((row["offset"], row["rule"], row["status"]) for row in mine)
 
+    @property
+    def table(self) -> str:
+        """Silver's name of the table `items`."""
+        return f"{self.schema}__items"
+
     def ask(
         self, action: Any = "replay", places: Sequence[Any] = (), table: str = "items"
     ) -> Answer:

@@ -34,6 +34,46 @@ def test_replay_after_the_contract_is_mended_merges_the_row(shop: Shop) -> None:
     assert shop.outcomes(shop.ask()) == [], "asked again it does nothing"
 
 
+def test_an_entry_is_replayed_with_other_values_and_keeps_its_event(shop: Shop) -> None:
+    shop.contract(POSITIVE)
+    bad = shop.event("c", 10, 1, -5, "it's")
+    shop.run(bad, shop.event("c", 11, 2, 5))
+    place = Place(bad.topic, 0, 1)
+
+    def ask(**values: str | None) -> list[tuple[str, str]]:
+        request = Request(uuid.uuid4().hex, "replay", (shop.table,), (place,), ((place, values),))
+        return [(o.outcome, o.reason) for o in shop.replayer.carry_out(request).outcomes]
+
+    assert ask(v="-6") == [("open", 'v_range: the row breaks `v_range` ("v" >= 1): v = -6')]
+    assert ask(id="3") == [("open", "`id` is of the key: another key is another row")]
+    assert shop.rows() == {2: (5, "b")}
+    assert ask(v="6", big="it's") == [("replayed", "")]
+    assert shop.rows() == {1: (6, "it's"), 2: (5, "b")}
+    found = shop.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
+    [row] = [row for row in found if row["topic"] == bad.topic]
+    assert event_of(row) == bad, "the original is kept"
+    assert (row["status"], row["replayed_values"]) == ("replayed", '{"v": "6", "big": "it\'s"}')
+    shop.run(shop.event("u", 20, 1, 7))
+    assert shop.rows()[1] == (7, "b"), "the row's next event counts"
+    assert ask(v="8") == [], "it is resolved"
+
+
+def test_an_entry_with_other_values_comes_in_its_own_turn(shop: Shop) -> None:
+    shop.contract(POSITIVE)
+    shop.run(shop.event("c", 10, 1, -5), shop.event("u", 11, 1, -6))
+    first, second = (Place(f"hw.{shop.schema}.items", 0, offset) for offset in (1, 2))
+
+    def ask(place: Place, v: str) -> list[tuple[int, str]]:
+        edits = ((place, {"v": v}),)
+        request = Request(uuid.uuid4().hex, "replay", (shop.table,), (place,), edits)
+        return shop.outcomes(shop.replayer.carry_out(request))
+
+    assert shop.quarantined() == [(2, "v_range", "open")], "rules judge the row, not the way to it"
+    assert ask(first, "5") == [], "it is no entry"
+    assert ask(second, "6") == [(2, "replayed")]
+    assert shop.rows() == {1: (6, "b")}
+
+
 def test_replay_never_overwrites_a_newer_row(shop: Shop) -> None:
     shop.contract(POSITIVE)
     shop.run(shop.event("c", 10, 1, -5), shop.event("c", 11, 2, -6))
