@@ -136,8 +136,8 @@ def trace(
     table: str = typer.Argument(help="A silver table."),
     key: str = typer.Argument(help="7, or a=1,b=2, or the values in the key's order, or JSON."),
     limit: int = typer.Option(20, "--limit", min=1, help="At most so many versions, the newest."),
-    before: str = typer.Option(
-        None, "--before", help="TOPIC/PARTITION/OFFSET: only what came before it."
+    before: list[str] = typer.Option(
+        None, "--before", help="TOPIC/PARTITION/OFFSET: only what came before it; one a partition."
     ),
     seconds: float = typer.Option(3, "--seconds", min=0, help="For the search in bronze."),
     fmt: Format = FORMAT_OPTION,
@@ -146,7 +146,7 @@ def trace(
     from app.lake.trace import run_trace
 
     require("s3")
-    run_trace(table, key, fmt.value, limit, before, seconds)
+    run_trace(table, key, fmt.value, limit, before or [], seconds)
 
 
 def rebuild(

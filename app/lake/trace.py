@@ -25,9 +25,9 @@ from app.errors import HeadwaterError
 from app.lake import tail
 from app.lake.lakehouse import Lakehouse
 from app.lake.quarantine import entry_name, place_named
-from app.lake.trace_event import lsn_of, op_of
-from app.lake.trace_key import RowKey, parse_key
-from app.lake.trace_scan import Found, Scan, Skip, scan
+from app.lake.trace_event import is_truncate, lsn_of, op_of
+from app.lake.trace_key import RowKey, images_of, parse_key
+from app.lake.trace_scan import Found, Scan, Skip, in_order, scan
 from app.lake.trace_silver import Batch, DeltaFiles, Known, Row, ask_trino, known_of
 from app.lake.trace_version import (
     COLUMNS,
@@ -35,6 +35,7 @@ from app.lake.trace_version import (
     NOW,
     Version,
     version_of,
+    with_other_key,
 )
 from app.settings import Settings, load
 from spark_streaming.bronze import Bronze, UnreadableObjectError
@@ -67,7 +68,7 @@ class Trace:
 
 
 def run_trace(
-    table: str, key: str, fmt: str, limit: int, before: str | None, seconds: float
+    table: str, key: str, fmt: str, limit: int, before: Sequence[str], seconds: float
 ) -> None:
     """Trace a row and print it: for people a line a hop, as CSV and JSON a record a version.
 
@@ -94,7 +95,7 @@ def trace(
     key: str,
     *,
     limit: int = LIMIT,
-    before: str | None = None,
+    before: Sequence[str] = (),
     seconds: float = SCAN_S,
 ) -> Trace:
     """Trace one row.
@@ -103,7 +104,7 @@ def trace(
         table: silver's name, or `schema.table`.
         key: see `trace_key.parse_key`.
         limit: of versions, the newest.
-        before: TOPIC/PARTITION/OFFSET: only what came before it, in its partition.
+        before: TOPIC/PARTITION/OFFSET, of as many partitions: only what came before these.
         seconds: for the search in bronze.
     Raises: HeadwaterError, see `run_trace`.
     """
@@ -128,17 +129,17 @@ class _Tracer:
         self._bronze = Bronze(lake.bronze_files())
         self._files = DeltaFiles(lake.lake, self._table, key)
         self._result = Trace(self._table, str(key))
-        self._cut: Place | None = None
+        self._cut: dict[int, int] = {}
         self._masks_known = True
         self._masked = self._masked_columns()
 
-    def run(self, limit: int, before: str | None, seconds: float) -> Trace:
+    def run(self, limit: int, before: Sequence[str], seconds: float) -> Trace:
         masked_key = self._masks_known and any(
             column.source_name in self._masked for column in self._key.columns
         )
         with ThreadPoolExecutor(3) as pool:
             asked = None if masked_key else pool.submit(self._ask_trino)
-            kafka = pool.submit(self._kafka) if before is None else None
+            kafka = None if before else pool.submit(self._kafka)
             known = pool.submit(known_of, self._lake.lake, self._table, self._key, self._topic)
             silver = known.result()
             scans = self._search(limit, before, time.monotonic() + seconds, silver)
@@ -173,21 +174,20 @@ class _Tracer:
             return None
 
     def _search(
-        self, limit: int, before: str | None, deadline: float, silver: Known
+        self, limit: int, before: Sequence[str], deadline: float, silver: Known
     ) -> dict[int, Scan]:
-        """Partition -> what bronze has there; the partitions behind the one with events are left
-        out: a key's events are all in one."""
-        place = place_named(before) if before else None
-        if before and (place is None or place.topic != self._topic):
-            raise HeadwaterError(
-                f"`{before}` is no place in this table's topic",
-                hint=f"--before {self._topic}/PARTITION/OFFSET, as a trace prints it",
-            )
+        """Partition -> what bronze has there.
+
+        All of the topic's partitions: the one first that the producer puts the key in now, for
+        the newest events are there. Older ones may be elsewhere (the topic had fewer partitions
+        then), and a TRUNCATE comes through any one.
+        """
         count = max([*self._bronze.partitions(self._topic), 0]) + 1
-        partitions = [place.partition] if place else self._key.partitions(count)
-        skip = self._skip(silver) if place is None else None
+        below = {place.partition: place.offset for place in map(self._place, before)}
+        skip = None if below else self._skip(silver)
         scans: dict[int, Scan] = {}
-        for partition in partitions:
+        since_ms: int | None = None
+        for partition in list(below) or self._key.partitions(count):
             scans[partition] = found = scan(
                 self._bronze,
                 self._topic,
@@ -195,12 +195,23 @@ class _Tracer:
                 self._key,
                 limit=limit,
                 deadline=deadline,
-                before=place.offset if place else None,
+                before=below.get(partition),
+                since_ms=since_ms,
                 skip=skip,
             )
-            if any(one.event.key is not None for one in found.found):
-                break
+            own = [one.event for one in found.found if not is_truncate(one.event)]
+            if len(own) >= limit:  # what is older than these is not shown
+                since_ms = max(since_ms or 0, min(event.timestamp_ms for event in own[:limit]))
         return scans
+
+    def _place(self, name: str) -> Place:
+        place = place_named(name)
+        if place is None or place.topic != self._topic:
+            raise HeadwaterError(
+                f"`{name}` is no place in this table's topic",
+                hint=f"--before {self._topic}/PARTITION/OFFSET, as a trace prints it",
+            )
+        return place
 
     def _skip(self, silver: Known) -> Skip | None:
         if silver.row is None:
@@ -226,7 +237,9 @@ class _Tracer:
             return []
 
     def _is_own(self, event: RawEvent) -> bool:
-        return event.value is not None and self._key.matches(event.key)
+        return event.value is not None and (
+            self._key.owns(event.key, event.value) or is_truncate(event)
+        )
 
     def _versions(self, found: Sequence[Found], silver: Known, limit: int) -> list[Version]:
         kept = self._newest(found, limit)
@@ -240,30 +253,31 @@ class _Tracer:
             held = silver.held.get(place_of(event))
             merged = event.offset < merged_to.get(event.partition, 0) or batch is not None
             is_newest = one is newest
-            versions.append(
-                version_of(
-                    one,
-                    bucket=self._settings.bronze_bucket,
-                    put_at=puts.get(one.path),
-                    batch=batch,
-                    data_file=self._data_file(one, batch, held),
-                    row=silver.row if is_newest else None,
-                    state=_state(one, held, batch, merged, is_newest),
-                    masked=self._masked,
-                )
+            version = version_of(
+                one,
+                bucket=self._settings.bronze_bucket,
+                put_at=puts.get(one.path),
+                batch=batch,
+                data_file=self._data_file(one, batch, held),
+                row=silver.row if is_newest else None,
+                state=_state(self._writes(one), held, batch, merged, is_newest),
+                masked=self._masked,
             )
+            versions.append(with_other_key(version, event, self._key, self._masked))
         return versions
 
     def _newest(self, found: Sequence[Found], limit: int) -> list[Found]:
         """The newest `limit` events, the oldest first, with the TRUNCATEs among them."""
-        placed = {(one.event.partition, one.event.offset): one for one in found}
-        ordered = [one for _, one in sorted(placed.items())]
-        own = [number for number, one in enumerate(ordered) if one.event.key is not None]
-        if len(own) > limit:
-            self._cut = place_of(ordered[own[-limit]].event)
-            return ordered[own[-limit] :]
+        ordered = in_order(found)
+        own = [number for number, one in enumerate(ordered) if not is_truncate(one.event)]
         # A TRUNCATE before the row's first event was none of it.
-        return ordered[own[0] :] if own else []
+        kept = ordered[own[max(0, len(own) - limit)] :] if own else []
+        if len(own) > limit:
+            first = {one.event.partition: one.event.offset for one in reversed(kept)}
+            for one in ordered[: own[-limit]]:
+                partition, offset = one.event.partition, one.event.offset
+                self._cut[partition] = first.get(partition, offset + 1)
+        return kept
 
     def _in_silver(
         self, found: Sequence[Found], row: Row | None, held: Mapping[Place, str]
@@ -274,15 +288,22 @@ class _Tracer:
         fitting = [
             one
             for one in found
-            if op_of(one.event) in WRITES
+            if self._writes(one)
             and lsn_of(one.event) == row.lsn
             and place_of(one.event) not in held
         ]
         return fitting[-1] if fitting else None
 
+    def _writes(self, one: Found) -> bool:
+        """Whether an event leaves the row; an update that gives it another key takes it away."""
+        if op_of(one.event) not in WRITES:
+            return False
+        return not self._key.in_rows or self._key.is_of(images_of(one.event.value)[1])
+
     def _data_file(self, one: Found, batch: Batch | None, held: str | None) -> str | None:
-        writes = op_of(one.event) in WRITES and held is None
-        if not writes or batch is None or batch.delta_version is None:
+        if held is not None or batch is None or batch.delta_version is None:
+            return None
+        if not self._writes(one):
             return None
         return self._files.of(batch.delta_version)
 
@@ -302,9 +323,9 @@ class _Tracer:
     def _check(self, versions: list[Version], now: Version | None, scans: dict[int, Scan]) -> None:
         """Note where the search ended. Raises: HeadwaterError where there is no trace of the row."""
         stopped = {p: s.reached for p, s in scans.items() if s.reached is not None}
-        places = [Place(self._topic, partition, at) for partition, at in stopped.items()]
-        # What was found and is left out is older than the oldest that is told.
-        go_on = [f"--before {entry_name(p)}" for p in ([self._cut] if self._cut else places)]
+        # What was found and is left out is looked for again.
+        places = [Place(self._topic, p, at) for p, at in sorted({**stopped, **self._cut}.items())]
+        go_on = [f"--before {entry_name(place)}" for place in places]
         if not versions and (now is None or now.row is None):
             raise HeadwaterError(
                 f"no event of {self._table} with {self._key} was found",
@@ -312,11 +333,11 @@ class _Tracer:
                     f"offsets from {r} of partition {p} on" for p, r in stopped.items()
                 )
                 or "all of bronze was searched",
-                hint=f"go on with {' or '.join(go_on)}, or give more --seconds" if go_on else "",
+                hint=f"go on with {' '.join(go_on)}, or give more --seconds" if go_on else "",
             )
         if go_on:
             self._note(
-                f"older versions were not looked for; go on with {' or '.join(go_on)}"
+                f"older versions were not looked for; go on with {' '.join(go_on)}"
                 ", or with a greater --limit or more --seconds"
             )
 
@@ -333,7 +354,7 @@ class _Tracer:
         return frozenset(self._contract.by_name[name].source_name for name in masks)
 
 
-def _state(one: Found, held: str | None, batch: Batch | None, merged: bool, newest: bool) -> str:
+def _state(writes: bool, held: str | None, batch: Batch | None, merged: bool, newest: bool) -> str:
     if held is not None:
         return f"quarantine, {held}"
     if newest:
@@ -342,7 +363,7 @@ def _state(one: Found, held: str | None, batch: Batch | None, merged: bool, newe
         return "not merged yet"
     if batch is not None and batch.delta_version is None:
         return "nothing merged"  # as where a later event of the batch went to quarantine
-    return "merged" if op_of(one.event) in WRITES else "removed"
+    return "merged" if writes else "removed"
 
 
 def contract_of(lake: Lakehouse, table: str) -> Contract:

@@ -39,3 +39,8 @@ def lsn_of(event: RawEvent) -> int | None:
         except (ValueError, TypeError):
             return None
     return found if isinstance(found, int) else None
+
+
+def is_truncate(event: RawEvent) -> bool:
+    """Whether an event empties the table; it is every row's."""
+    return event.key is None and op_of(event) == "t"

@@ -44,6 +44,7 @@ class RowKey:
     values: tuple[Any, ...]
     raws: tuple[Any, ...]
     names: tuple[tuple[str, ...], ...]
+    in_rows: bool = False
 
     def __str__(self) -> str:
         told = zip(self.columns, self.values, strict=True)
@@ -58,12 +59,18 @@ class RowKey:
             _part(name, column, raw)
             for name, column, raw in zip(names, self.columns, self.raws, strict=True)
         ]
-        if len(parts) == 1:
+        if len(parts) == 1 and not self.in_rows:
             part, whole = parts[0]
             return [b"{" + part + b"}" if whole else b"{" + part]
         # The longest is the one that the fewest rows share, as a rule.
         part, whole = max(parts, key=lambda found: (found[1], len(found[0])))
         return [part + b",", part + b"}"] if whole else [part]
+
+    def owns(self, message_key: bytes | None, value: bytes | None) -> bool:
+        """Whether an event is this row's: one that makes it, changes it or takes it away."""
+        if not self.in_rows:
+            return self.matches(message_key)
+        return any(self.is_of(image) for image in images_of(value))
 
     def matches(self, message_key: bytes | None) -> bool:
         """Whether a message key is this row's."""
@@ -74,12 +81,16 @@ class RowKey:
         except orjson.JSONDecodeError:
             return False
         return isinstance(document, dict) and any(
-            self._is_in(document, names) for names in self.names
+            document.keys() == set(names) and self._is_in(document, names) for names in self.names
+        )
+
+    def is_of(self, image: Mapping[str, Any] | None) -> bool:
+        """Whether an event's row (`before` or `after`) is this row."""
+        return image is not None and any(
+            image.keys() >= set(names) and self._is_in(image, names) for names in self.names
         )
 
     def _is_in(self, document: Mapping[str, Any], names: Sequence[str]) -> bool:
-        if document.keys() != set(names):
-            return False
         found = zip(self.columns, names, self.raws, self.values, strict=True)
         return all(
             document[name] == raw or _value(column, document[name]) == value
@@ -95,8 +106,8 @@ class RowKey:
         names = self.names[0]
         numbers = [column.attnum or 0 for column in self.columns]
         orders = [range(len(names)), sorted(range(len(names)), key=lambda i: numbers[i])]
-        likely = []
-        for order in orders:
+        likely: list[int] = []
+        for order in orders if not self.in_rows else ():
             document = {names[i]: self.raws[i] for i in order}
             text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
             likely.append((murmur2(text) & 0x7FFFFFFF) % count)
@@ -122,7 +133,23 @@ def parse_key(contract: Contract, text: str) -> RowKey:
         raw, value = _typed(column, given, table)
         raws.append(raw)
         values.append(value)
-    return RowKey(columns, tuple(values), tuple(raws), _names(contract, columns))
+    in_rows = contract.replica_identity == "index"
+    return RowKey(columns, tuple(values), tuple(raws), _names(contract, columns), in_rows)
+
+
+def images_of(value: bytes | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """An event's `before` and `after`; None for what it has not, or what cannot be read."""
+    try:
+        document = orjson.loads(value) if value else None
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        return None, None
+    before, after = document.get("before"), document.get("after")
+    return (
+        before if isinstance(before, dict) else None,
+        after if isinstance(after, dict) else None,
+    )
 
 
 def _texts(columns: Sequence[Column], text: str, table: str) -> list[str]:

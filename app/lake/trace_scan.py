@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import orjson
 
-from app.lake.trace_event import op_of
+from app.lake.trace_event import is_truncate, lsn_of
 from app.lake.trace_key import RowKey
 from spark_streaming.bronze import BLOCK_OFFSETS, Bronze, block_number, event_of, first_offset
 from spark_streaming.events import RawEvent
@@ -74,6 +74,7 @@ class Scan:
 class _Searched(NamedTuple):
     first: int
     last: int
+    newest_ms: int  # Kafka's time of its last record
     found: list[Found]  # newest first
 
 
@@ -86,6 +87,7 @@ def scan(
     limit: int,
     deadline: float,
     before: int | None = None,
+    since_ms: int | None = None,
     skip: Skip | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Scan:
@@ -94,6 +96,7 @@ def scan(
     Args:
         limit: ends when so many of the key's events are found; TRUNCATEs do not count.
         deadline: of `clock`; ends after it. One object is looked at in any case.
+        since_ms: ends at an object that is older than this (Kafka's time).
     Raises: UnreadableObjectError; OSError where the store does not answer.
     """
     result = Scan()
@@ -112,9 +115,10 @@ def scan(
             searched = under_way.popleft().result()
             result.end = max(result.end, searched.last + 1)
             result.found += searched.found
-            number += sum(1 for one in searched.found if one.event.key is not None)
+            number += sum(1 for one in searched.found if not is_truncate(one.event))
             result.reached = searched.first
-            if number >= limit or clock() > deadline:
+            is_old = since_ms is not None and searched.newest_ms < since_ms - CLOCKS_APART_MS
+            if number >= limit or is_old or clock() > deadline:
                 for future in under_way:
                     future.cancel()
                 return result
@@ -164,16 +168,18 @@ def _search(
 ) -> _Searched:
     """One object's events of the key, and its TRUNCATEs."""
     body = bronze.content(path)
-    last = int(orjson.loads(body[body.rfind(b"\n", 0, -1) + 1 :])["offset"])
+    newest = orjson.loads(body[body.rfind(b"\n", 0, -1) + 1 :])
     found = []
     for begin in sorted(set(_lines(body, needles)), reverse=True):
         document = orjson.loads(body[begin : body.find(b"\n", begin)])
         event = event_of(document)
         if event.value is None or (before is not None and event.offset >= before):
             continue  # a tombstone says nothing that the delete before it does not
-        if key.matches(event.key) or (event.key is None and op_of(event) == "t"):
+        if key.owns(event.key, event.value) or is_truncate(event):
             found.append(Found(event, path, body.count(b"\n", 0, begin) + 1))
-    return _Searched(first_offset(path), last, found)
+    return _Searched(
+        first_offset(path), int(newest["offset"]), int(newest.get("timestamp") or 0), found
+    )
 
 
 def _lines(body: bytes, needles: Sequence[bytes]) -> Iterator[int]:
@@ -186,3 +192,21 @@ def _lines(body: bytes, needles: Sequence[bytes]) -> Iterator[int]:
             # One hit a line is enough.
             end = body.find(b"\n", at)
             at = body.find(needle, end) if end >= 0 else -1
+
+
+def in_order(found: Sequence[Found]) -> list[Found]:
+    """Events of several partitions, each once, as the source committed them.
+
+    A partition's are in the order of its offsets whatever their LSNs say (an incremental
+    snapshot's rows have the stream's); partitions are put together by LSN.
+    """
+    placed: dict[int, dict[int, Found]] = {}
+    for one in found:
+        placed.setdefault(one.event.partition, {})[one.event.offset] = one
+    ranked = []
+    for partition, events in placed.items():
+        lsn = 0
+        for offset in sorted(events):
+            lsn = max(lsn, lsn_of(events[offset].event) or 0)
+            ranked.append(((lsn, partition, offset), events[offset]))
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]

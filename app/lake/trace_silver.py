@@ -27,7 +27,8 @@ from spark_streaming.lookup import one_of
 from spark_streaming.quarantine import OPEN
 
 _LEDGER_COLUMNS = ["table_name", "batch_id", "delta_version", "merged_at", "offsets"]
-_QUARANTINE_COLUMNS = ["topic", "partition", "offset", "raw_key", "rule", "reason", "status"]
+_QUARANTINE_COLUMNS = ["topic", "partition", "offset", "raw_key", "raw_value"]
+_QUARANTINE_COLUMNS += ["rule", "reason", "status", "replayed_values"]
 
 
 class Batch(NamedTuple):
@@ -139,10 +140,11 @@ def _held(lake: Lake, table: str, key: RowKey, topic: str) -> dict[Place, str]:
     return {
         Place(row["topic"], row["partition"], row["offset"]): (
             f"{row.get('status') or OPEN}: {row['rule']}: {row['reason']}"
+            + (f"; replayed with {row['replayed_values']}" if row.get("replayed_values") else "")
         )
         for batch in dataset.to_batches(columns=columns, filter=wanted)
         for row in batch.to_pylist()
-        if row["topic"] == topic and key.matches(row["raw_key"])
+        if row["topic"] == topic and key.owns(row["raw_key"], row["raw_value"])
     }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from app.lake.trace_event import document_of, lsn_of
+from app.lake.trace_key import RowKey, images_of
 from app.lake.trace_scan import Found
 from app.lake.trace_silver import Batch, Row
 from spark_streaming.events import RawEvent
@@ -145,6 +146,23 @@ def version_of(
         state=state,
         row=_values(document.get("after"), masked),
     )
+
+
+def with_other_key(
+    version: Version, event: RawEvent, key: RowKey, masked: frozenset[str]
+) -> Version:
+    """A version of a row whose key the events' rows tell: an update may change it, in one event."""
+    before, after = images_of(event.value) if key.in_rows else (None, None)
+    if before is None or after is None or key.is_of(before) == key.is_of(after):
+        return version
+    names = [column.source_name for column in key.columns]
+    leaves = key.is_of(before)
+    other = {
+        name: MASKED if name in masked else (after if leaves else before).get(name)
+        for name in names
+    }
+    told = f"update, key {'becomes' if leaves else 'was'} {json.dumps(other, ensure_ascii=False)}"
+    return replace(version, event=told, row=None if leaves else version.row)
 
 
 def _told(event: RawEvent, document: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -88,6 +89,30 @@ def test_tables_with_a_key_are_spread_and_tables_without_one_are_not(stack: Stac
         KEYED: PARTITIONS, EMPTIED: PARTITIONS, BAG: 1, LATE_BAG: 1,
     }  # fmt: skip
     assert all(count > 0 for count in counts[KEYED])
+
+
+def test_a_row_is_traced_whatever_partition_has_its_events_and_what_emptied_the_table(
+    stack: Stack,
+) -> None:
+    with stack.source() as source:
+        for number in range(1, 4):
+            source.execute(f"INSERT INTO {EMPTIED} VALUES (900, 'traced', {number}, 'x')")
+            source.execute(f"TRUNCATE {EMPTIED}")
+        source.execute(f"INSERT INTO {EMPTIED} VALUES (900, 'traced', 4, 'x')")
+
+    def versions() -> list[dict[str, Any]]:
+        words = ("trace", EMPTIED, "900,traced", "--seconds", "60", "--format", "json")
+        return list(json.loads(stack.run(*words).stdout))
+
+    found = until(
+        versions,
+        lambda told: [version["state"] for version in told][-2:] == ["in silver", "the row"],
+        within_s=WITHIN_S,
+        what="the row in silver",
+        every_s=0.5,
+    )
+    assert [version["event"] for version in found] == ["insert", "truncate"] * 3 + ["insert", "now"]
+    assert [version["row"]["n"] for version in found if version["row"]] == [1, 2, 3, 4, 4]
 
 
 def test_a_table_that_loses_its_key_is_told_of(stack: Stack) -> None:

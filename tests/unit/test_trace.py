@@ -15,9 +15,15 @@ from kafka.partitioner.default import murmur2
 
 from app.errors import HeadwaterError
 from app.lake.trace_key import RowKey, parse_key
-from app.lake.trace_scan import Found, Scan, Skip, scan
+from app.lake.trace_scan import Found, Scan, Skip, in_order, scan
 from app.lake.trace_silver import Batch, Batches, Row
-from app.lake.trace_version import COLUMNS, HOP_COLUMNS, Version, version_of
+from app.lake.trace_version import (
+    COLUMNS,
+    HOP_COLUMNS,
+    Version,
+    version_of,
+    with_other_key,
+)
 from spark_streaming.bronze import Bronze
 from spark_streaming.contract import Contract
 from spark_streaming.events import RawEvent
@@ -195,6 +201,60 @@ def test_a_search_that_has_enough_or_no_time_says_how_far_it_came(bucket: Any) -
     assert offsets(enough) + offsets(rest) == list(range(58, 0, -3))
     within = searched(bronze, key, before=56)
     assert offsets(within)[0] == 55
+
+
+def test_a_search_ends_at_an_object_that_is_old_enough(bucket: Any) -> None:
+    events = [
+        film(number % 3, number, timestamp_ms=MS + number * 1_000_000) for number in range(60)
+    ]
+    write(bucket, events, 3)
+    found = searched(Bronze(bucket), parse_key(FILMS, "1"), since_ms=MS + 55 * 1_000_000)
+    assert (offsets(found), found.reached) == ([58, 55, 52], 51)
+
+
+def test_events_of_several_partitions_are_put_together_as_the_source_committed_them() -> None:
+    def placed(partition: int, offset: int, lsn: int) -> Found:
+        return Found(event("u", lsn=lsn, offset=offset, partition=partition, after={"id": 7}))
+
+    # An incremental snapshot's row has an older LSN than the event before it.
+    found = [placed(1, 4, 300), placed(0, 2, 90), placed(0, 1, 100), placed(1, 3, 50), placed(0, 9, 200)]  # fmt: skip
+    ordered = [(one.event.partition, one.event.offset) for one in in_order([*found, found[0]])]
+    assert ordered == [(1, 3), (0, 1), (0, 2), (0, 9), (1, 4)]
+
+
+def test_a_row_is_found_by_its_values_where_messages_are_keyed_by_another_key(bucket: Any) -> None:
+    films = replace(
+        table(column("id"), column("code", "text", 2), key=("code",)), replica_identity="index"
+    )
+    key = parse_key(films, "a")
+
+    def coded(op: str, offset: int, before: Any, after: Any) -> RawEvent:
+        document = {"op": op, "before": before, "after": after, "source": {"lsn": offset}}
+        value = json.dumps(document, separators=(",", ":")).encode()
+        return raw(value, offset=offset, key=b'{"id":1}' if offset % 2 else None)
+
+    events = [
+        coded("c", 0, None, {"id": 1, "code": "a"}),
+        coded("c", 1, None, {"id": 2, "code": "aa"}),
+        coded("u", 2, {"code": "a"}, {"id": 1, "code": "b"}),
+        coded("u", 3, {"code": "b"}, {"code": "a", "id": 1}),
+        coded("d", 4, {"code": "a"}, None),
+        coded("t", 6, None, None),
+    ]
+    write(bucket, events, 2)
+    found = searched(Bronze(bucket), key)
+    assert offsets(found) == [6, 4, 3, 2, 0]
+    told = {}
+    for one in found.found:
+        version = version_of(
+            one, bucket="b", put_at=None, batch=None, data_file=None, row=None, state="",
+            masked=frozenset(),
+        )  # fmt: skip
+        version = with_other_key(version, one.event, key, frozenset())
+        told[one.event.offset] = (version.event, version.row)
+    assert told[2] == ('update, key becomes {"code": "b"}', None)
+    assert told[3] == ('update, key was {"code": "b"}', {"code": "a", "id": 1})
+    assert told[0][0] == "insert" and sorted(key.partitions(3)) == [0, 1, 2]
 
 
 def test_what_came_after_the_merge_of_silvers_row_is_not_read(bucket: Any) -> None:
