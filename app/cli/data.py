@@ -115,13 +115,16 @@ def verify(
 def watch(
     table: list[str] = typer.Argument(None, help="Tables; all captured ones when left out."),
     hops: bool = typer.Option(False, "--hops", help="A line for each hop, as it happens."),
+    follow_stdin: bool = typer.Option(
+        False, "--follow-stdin", help="Transaction ids on stdin are left out of no sample."
+    ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Show changes as they arrive, with the time that each hop took."""
     from app.lake.watch import run_watch
 
     require("kafka", "s3")
-    raise typer.Exit(run_watch(table or [], fmt.value, hops) or 0)
+    raise typer.Exit(run_watch(table or [], fmt.value, hops, follow_stdin) or 0)
 
 
 def resume(table: str = typer.Argument(help="A silver table that is stopped.")) -> None:

@@ -31,7 +31,8 @@ def _link(settings: Settings, name: str) -> str:
 
 def _health(settings: Settings, trino: Trino, links: dict[str, str]) -> Health:
     prometheus = f"http://{settings.address('prometheus')}" if "prometheus" in links else None
-    return Health(settings.home, trino, links, prometheus, _addresses(settings))
+    asked = _addresses(settings)
+    return Health(settings.home, trino, links, prometheus, asked, settings.connect_url)
 
 
 def _addresses(settings: Settings) -> dict[str, tuple[str, int]] | None:

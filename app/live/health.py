@@ -1,4 +1,4 @@
-"""How the stack is: services as the supervisor sees them, freshness, verification, what alarms.
+"""How the stack is: services, connectors, freshness, verification, what alarms.
 
 Each part is looked at by itself; one that does not answer says so, and the others are told.
 """
@@ -16,9 +16,11 @@ from app.live.source import Refused
 from app.live.trino_sql import Trino
 
 TABLES_MAX = 500
-ALERTS_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
 COLUMNS = ["service", "state", "restarts", "last error"]
+TIMEOUT_S = 2.0
+ERROR_CHARS_MAX = 300
+GOOD_SERVICES = ("ready", "completed", "stopped")
 _FRESHNESS = (
     "SELECT table_name, state, complete_pg_lsn, round(seconds_behind, 1) AS seconds_behind, "
     "freshness_met, last_delta_version, reason FROM ops.freshness ORDER BY table_name"
@@ -37,7 +39,7 @@ class Health:
         asked: service → (host, port); where it is given there is no supervisor, and each service is
             asked for a connection.
         links: service → address, of those that people open.
-        prometheus: its address, or None.
+        prometheus, connect: their addresses, or None.
     """
 
     def __init__(
@@ -47,25 +49,43 @@ class Health:
         links: Mapping[str, str],
         prometheus: str | None,
         asked: Mapping[str, tuple[str, int]] | None = None,
+        connect: str | None = None,
     ) -> None:
         self._home = home
         self._asked = asked
         self._trino = trino
         self._links = dict(links)
         self._prometheus = prometheus
+        self._connect = connect
 
     def look(self) -> dict[str, Any]:
-        """`services`, `freshness`, `verification`, `alerts`: each `{columns, rows}` or `{error}`;
-        and `links` of services that run."""
+        """`services`, `connectors`, `freshness`, `verification`, `alerts`: each `{columns, rows}`
+        or `{error}`; and `links` of services that run."""
         services = self._told(self._services)
         running = {row[0] for row in services.get("rows", ()) if row[1] == "ready"}
         return {
             "services": services,
+            "connectors": self._told(self._connectors),
             "freshness": self._told(lambda: self._trino.run(_FRESHNESS, TABLES_MAX)),
             "verification": self._told(self._verification),
             "alerts": self._told(lambda: self._alerts("prometheus" in running)),
             "links": {name: url for name, url in self._links.items() if name in running},
         }
+
+    def pulse(self) -> list[str]:
+        """What is wrong with services and connectors, in words; asks nothing that is slow."""
+        services, connectors = self._told(self._services), self._told(self._connectors)
+        troubles = [
+            f"{name} is {state}" + (f": {error}" if error else "")
+            for name, state, _, error in services.get("rows", ())
+            if state not in GOOD_SERVICES
+        ]
+        troubles += [
+            f"connector {name} is {state}" + (f": {error}" if error else "")
+            for name, state, error in connectors.get("rows", ())
+            if state != "RUNNING"
+        ]
+        return troubles
 
     @staticmethod
     def _told(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -93,6 +113,27 @@ class Health:
         ]
         return {"columns": COLUMNS, "rows": rows}
 
+    def _connectors(self) -> dict[str, Any]:
+        import requests
+
+        if self._connect is None:
+            raise Refused(404, message="this stack has no Connect")
+        try:
+            answer = requests.get(
+                f"{self._connect}/connectors", params={"expand": "status"}, timeout=TIMEOUT_S
+            )
+            found = {name: told["status"] for name, told in answer.json().items()}
+            rows = [[name, *_state(status)] for name, status in sorted(found.items())]
+        except (
+            requests.RequestException,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            raise Refused(503, message="Connect does not answer") from error
+        return {"columns": ["connector", "state", "last error"], "rows": rows}
+
     def _verification(self) -> dict[str, Any]:
         try:
             return self._trino.run(_VERIFICATION, TABLES_MAX)
@@ -108,7 +149,7 @@ class Health:
         import requests
 
         try:
-            answer = requests.get(f"{self._prometheus}/api/v1/alerts", timeout=ALERTS_TIMEOUT_S)
+            answer = requests.get(f"{self._prometheus}/api/v1/alerts", timeout=TIMEOUT_S)
             alerts = answer.json()["data"]["alerts"]
         except (requests.RequestException, ValueError, KeyError) as error:
             raise Refused(503, message="Prometheus does not answer") from error
@@ -137,3 +178,13 @@ def _failure(seen: Mapping[str, Any]) -> str | None:
     if seen.get("waits_for") and seen.get("state") in ("waiting", "starting"):
         return f"waits for {seen['waits_for']}"
     return (seen.get("error") or {}).get("message")
+
+
+def _state(status: Mapping[str, Any]) -> tuple[str, str | None]:
+    """A connector's state, or its task's where that is another, and why it failed."""
+    for part in (status["connector"], *status["tasks"]):
+        if part["state"] != "RUNNING":
+            # The stack trace's first line: the exception and what it says.
+            said = (part.get("trace") or "").strip().partition("\n")[0]
+            return part["state"], said[:ERROR_CHARS_MAX] or None
+    return "RUNNING", None

@@ -28,7 +28,8 @@ class Hops:
     """Runs the child and hands its lines on as server-sent events.
 
     Args:
-        command: prints a JSON object a line on stdout, and notes for people on stderr.
+        command: prints a JSON object a line on stdout, and notes for people on stderr; takes
+            transactions on stdin, whose changes it leaves out of no sample.
     """
 
     def __init__(self, command: Sequence[str], *, idle_s: float = IDLE_S) -> None:
@@ -41,6 +42,7 @@ class Hops:
         self._number = 0
         self._runner: asyncio.Task[None] | None = None
         self._note = "starting"
+        self._stdin: asyncio.StreamWriter | None = None
 
     async def events(self, last_id: str = "") -> AsyncIterator[str]:
         """Server-sent events for one browser: what is kept, then what comes; never ends.
@@ -61,9 +63,16 @@ class Hops:
                 try:
                     yield await asyncio.wait_for(queue.get(), ALIVE_S)
                 except asyncio.TimeoutError:
-                    yield ": alive\n\n"
+                    # An event, not a comment: scripts are not told of those, and a page that hears
+                    # nothing for long connects again.
+                    yield _event("alive", "")
         finally:
             self._queues.discard(queue)
+
+    def follow(self, transaction: int) -> None:
+        """Have a transaction's changes shown, however fast the stream is."""
+        if self._stdin is not None and not self._stdin.is_closing():
+            self._stdin.write(b"%d\n" % transaction)
 
     async def stop(self) -> None:
         """End the child."""
@@ -84,7 +93,7 @@ class Hops:
         """Run one child to its end; whether another is wanted."""
         child = await asyncio.create_subprocess_exec(
             *self._command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES_MAX,
@@ -95,12 +104,14 @@ class Hops:
             asyncio.create_task(self._read(child.stderr, "note")),
         ]
         ended = asyncio.create_task(child.wait())
+        self._stdin = child.stdin
         try:
             while not ended.done():
                 if not await self._is_watched(ended):
                     return False
             return True
         finally:
+            self._stdin = None
             if child.returncode is None:
                 child.terminate()
                 try:

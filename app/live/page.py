@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -24,11 +25,9 @@ from app.live.trino_sql import Trino
 
 STATIC = Path(__file__).parent / "static"
 # The only files that are served; no path of a request is ever one of the disk.
-FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-}
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+SCRIPTS = ("core.js", "store.js", "flow.js", "lake.js", "rows.js", "page.js")
+FILES = {"/": "index.html", **{f"/{name}": name for name in (*SCRIPTS, "page.css")}}
 TOKEN_PLACE = "{{token}}"
 ENTRIES_MAX = 200
 ANSWER_ROWS_MAX = 500
@@ -47,6 +46,14 @@ class Resolution(BaseModel):
     entries: list[Annotated[str, Field(pattern=ENTRY, max_length=300)]] = Field(
         min_length=1, max_length=ENTRIES_MAX
     )
+    # Column → text or None for NULL: what the one entry is replayed with.
+    values: dict[str, str | None] | None = Field(None, min_length=1, max_length=1_700)
+
+    @model_validator(mode="after")
+    def _one_is_edited(self) -> Resolution:
+        if self.values is not None and (self.action != "replay" or len(self.entries) != 1):
+            raise ValueError("values are for the replay of one entry")
+        return self
 
 
 def hosts_of(port: int) -> list[str]:
@@ -80,7 +87,7 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
         ports: where people reach it, on loopback of their machine.
         token: alphanumeric; the page carries it, and sends it back with what changes something.
     """
-    hops = Hops([*parts.command, "watch", "--hops", "--format", "json"])
+    hops = Hops([*parts.command, "watch", "--hops", "--follow-stdin", "--format", "json"])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -92,15 +99,16 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(HTTPException, _http)
-    for path, (name, kind) in FILES.items():
+    for path, name in FILES.items():
         content = (STATIC / name).read_text(encoding="utf-8").replace(TOKEN_PLACE, token)
+        kind = f"{_KINDS[Path(name).suffix]}; charset=utf-8"
         app.add_api_route(path, _file(content, kind), methods=["GET"])
 
     @app.get("/api/ready")
     def ready() -> dict[str, bool]:
         return {"ready": True}
 
-    _add_store(app, parts.source)
+    _add_store(app, parts.source, hops)
     _add_lake(app, parts)
 
     @app.get("/api/hops")
@@ -110,7 +118,7 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
     return Guard(app, hosts=[host for port in ports for host in hosts_of(port)], token=token)
 
 
-def _add_store(app: FastAPI, source: Source) -> None:
+def _add_store(app: FastAPI, source: Source, hops: Hops) -> None:
     @app.get("/api/tables")
     def tables() -> list[dict[str, Any]]:
         return source.tables()
@@ -125,8 +133,11 @@ def _add_store(app: FastAPI, source: Source) -> None:
         return source.rows(table, offset=offset, limit=limit, descending=descending)
 
     @app.post("/api/edit")
-    def edit(given: Edit) -> dict[str, Any]:
-        return source.edit(given)
+    async def edit(given: Edit) -> dict[str, Any]:
+        done = await run_in_threadpool(source.edit, given)
+        # Its events are a tenth of a second away at least.
+        hops.follow(done["transaction"])
+        return done
 
     @app.post("/api/sql")
     def run(given: Statement) -> list[dict[str, Any]]:
@@ -144,6 +155,10 @@ def _add_lake(app: FastAPI, parts: Parts) -> None:
     def looked() -> dict[str, Any]:
         return parts.health.look()
 
+    @app.get("/api/pulse")
+    def pulse() -> list[str]:
+        return parts.health.pulse()
+
     @app.post("/api/ask")
     def asked(given: Statement) -> dict[str, Any]:
         return parts.trino.run(given.sql.strip().rstrip(";"), ANSWER_ROWS_MAX)
@@ -157,9 +172,9 @@ def _add_lake(app: FastAPI, parts: Parts) -> None:
         return {"versions": found.document, "notes": found.notes}
 
     @app.get("/api/quarantine")
-    def entries() -> dict[str, Any]:
-        limit = str(ENTRIES_MAX)
-        found = command.ask("quarantine", "list", "--limit", limit, "--format", "json")
+    def entries(resolved: bool = False) -> dict[str, Any]:
+        words = ["quarantine", "list", "--limit", str(ENTRIES_MAX), "--format", "json"]
+        found = command.ask(*words, *(["--resolved"] if resolved else []))
         return {"entries": found.document, "notes": found.notes}
 
     @app.get("/api/quarantine/entry")
@@ -168,8 +183,10 @@ def _add_lake(app: FastAPI, parts: Parts) -> None:
 
     @app.post("/api/quarantine")
     def resolve(given: Resolution) -> Any:
-        words = ("quarantine", given.action, "--wait", WAIT_S, "--format", "json", "--")
-        return command.ask(*words, *given.entries).document
+        words = ["quarantine", given.action, "--wait", WAIT_S, "--format", "json"]
+        if given.values is not None:
+            words.append("--set-from-stdin")
+        return command.ask(*words, "--", *given.entries, given=given.values).document
 
 
 def _file(content: str, kind: str) -> Any:

@@ -185,7 +185,8 @@ class Source:
                         change=number,
                     )
             row = connection.execute("select txid_current()::text::numeric % 4294967296").fetchone()
-        return {"transaction": int(row[0]) if row else None, "changes": len(edit.changes)}
+        assert row is not None
+        return {"transaction": int(row[0]), "changes": len(edit.changes)}
 
     def run(self, statement: Statement) -> list[dict[str, Any]]:
         """Run SQL as it is; each statement's answer, at most ROWS_MAX rows of each."""

@@ -99,12 +99,15 @@ def test_a_transaction_of_several_rows_is_seen_at_each_hop_and_silver_agrees(
         own = [hop for hop in page.hops if hop["transaction"] == made["transaction"]]
         return {(hop["key"], hop["hop"]): hop["ms"] for hop in own}
 
-    seen = until(arrived, lambda hops: len(hops) == 8, within_s=SOON_S, what="eight sightings")
+    seen = until(arrived, lambda hops: len(hops) == 10, within_s=SOON_S, what="ten sightings")
     for key in ('{"id": 1}', '{"id": 2}'):
-        assert 0 <= seen[key, "kafka"] <= seen[key, "bronze"]
+        assert 0 <= seen[key, "debezium"] <= seen[key, "kafka"] <= seen[key, "bronze"]
         assert seen[key, "kafka"] <= seen[key, "silver"] <= seen[key, "trino"]
     order = [hop["hop"] for hop in page.hops if hop["transaction"] == made["transaction"]]
-    assert order.index("kafka") == 0 and order.index("silver") < order.index("trino")
+    assert order[:2] == ["debezium", "kafka"] and order.index("silver") < order.index("trino")
+    places = {hop["hop"]: hop["where"] for hop in page.hops if hop["key"] == '{"id": 2}'}
+    assert places["bronze"].endswith(".jsonl.gz") and places["kafka"].startswith("hw.public.paged/")
+    assert places["silver"] == places["trino"] and places["silver"].startswith("batch ")
     stack.verify("paged")
     assert TABLE in {row["table"] for row in page.get("/api/tables")}
     rows = page.get("/api/rows", table=TABLE, descending=True)

@@ -16,7 +16,7 @@ from app.live.child import Child
 from app.live.guard import BODY_BYTES_MAX, SECURITY_HEADERS, TOKEN_HEADER
 from app.live.health import Health
 from app.live.hops import Hops
-from app.live.page import STATIC, Parts, make_page
+from app.live.page import SCRIPTS, STATIC, Parts, make_page
 from app.live.source import Change, Column, Refused, Source, Table, statement_of
 from app.live.trino_sql import Trino
 
@@ -64,13 +64,15 @@ def test_the_page_and_its_files_are_served_with_the_token_and_strict_headers(
     found = page.get("/")
     assert found.status_code == 200 and f'content="{TOKEN}"' in found.text
     assert {name: found.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
-    for name in ("page.js", "page.css"):
+    files = {path.name for path in STATIC.iterdir()} - {"index.html"}
+    for name in files:
         assert page.get(f"/{name}").text == (STATIC / name).read_text()
-    assert TOKEN not in page.get("/page.js").text
+        assert TOKEN not in page.get(f"/{name}").text
+    assert {*SCRIPTS, "page.css"} == files
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_makes_no_html_of_values() -> None:
-    script = (STATIC / "page.js").read_text()
+    script = "".join((STATIC / name).read_text() for name in SCRIPTS)
     for word in (
         "innerHTML",
         "outerHTML",
@@ -163,6 +165,10 @@ def test_a_body_that_is_too_large_is_refused_told_or_not(page: TestClient) -> No
         ("/api/quarantine", {"action": "drop", "entries": ["a/0/1"]}, "action"),
         ("/api/quarantine", {"action": "replay", "entries": []}, "entries"),
         ("/api/quarantine", {"action": "replay", "entries": ["orders"]}, "entries.0"),
+        ("/api/quarantine", {"action": "replay", "entries": ["a/0/1", "a/0/2"], "values": {"v": "1"}}, "one entry"),
+        ("/api/quarantine", {"action": "discard", "entries": ["a/0/1"], "values": {"v": "1"}}, "one entry"),
+        ("/api/quarantine", {"action": "replay", "entries": ["a/0/1"], "values": {}}, "values"),
+        ("/api/quarantine", {"action": "replay", "entries": ["a/0/1"], "values": {"v": 1}}, "values.v"),
         ("/api/compare", {"table": "a.b", "keys": [{"id": 1}]}, "keys.0.id"),
         ("/api/compare", {"table": "a.b", "keys": [{}] * 201}, "keys"),
     ],
@@ -198,6 +204,17 @@ def test_quarantine_is_asked_by_the_command_with_what_was_chosen(page: TestClien
     [shown, _] = page.get("/api/quarantine/entry", params={"name": "hw.public.a/0/1"}).json()
     assert shown[-2:] == ["--", "hw.public.a/0/1"]
     assert page.get("/api/quarantine/entry", params={"name": "a/b"}).status_code == 422
+    [all_of_them, _] = page.get("/api/quarantine?resolved=true").json()["entries"]
+    assert "--resolved" in all_of_them and "--resolved" not in listed
+
+
+def test_values_for_a_replay_are_no_arguments(page: TestClient) -> None:
+    values = {"v": "--all", "at": None}
+    body = {"action": "replay", "entries": ["hw.public.a/0/1"], "values": values}
+    answer = page.post("/api/quarantine", json=body, headers={TOKEN_HEADER: TOKEN})
+    words, given = answer.json()
+    assert "--set-from-stdin" in words and "--all" not in words
+    assert given == values
 
 
 def test_a_row_is_traced_by_the_command(page: TestClient) -> None:
@@ -215,7 +232,7 @@ def test_a_trino_that_is_away_is_told(page: TestClient) -> None:
 def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> None:
     found = page.get("/api/health").json()
     assert {part: "error" in told for part, told in found.items() if part != "links"} == {
-        "services": True, "freshness": True, "verification": True, "alerts": True,
+        "services": True, "connectors": True, "freshness": True, "verification": True, "alerts": True,
     }  # fmt: skip
     services = {
         "trino": {"state": "ready", "restarts": 2},
@@ -232,6 +249,36 @@ def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> N
     assert found["links"] == {"trino": LINKS["trino"]}
     assert found["freshness"]["error"]["message"] == "Trino does not answer"
     assert "Prometheus does not run" in found["alerts"]["error"]["message"]
+
+
+def test_what_is_wrong_with_services_and_connectors_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = {
+        "trino": {"state": "ready"},
+        "store": {"state": "completed"},
+        "silver": {"state": "backoff", "error": {"message": "it ended"}},
+    }
+    (tmp_path / "state.json").write_text(json.dumps({"services": services}))
+    running, failed = {"state": "RUNNING"}, {"state": "FAILED", "trace": "Oops: no\n\tat x.y"}
+    shown = {
+        "bronze": {"status": {"connector": running, "tasks": [running, failed]}},
+        "source": {"status": {"connector": running, "tasks": [running]}},
+        "held": {"status": {"connector": {"state": "PAUSED"}, "tasks": []}},
+    }
+
+    class Answer:
+        def json(self) -> Any:
+            return shown
+
+    monkeypatch.setattr("requests.get", lambda *_, **__: Answer())
+    health = Health(tmp_path, Trino(NOWHERE), {}, None, NOWHERE)
+    assert health.pulse() == [
+        "silver is backoff: it ended",
+        "connector bronze is FAILED: Oops: no",
+        "connector held is PAUSED",
+    ]
+    assert health.look()["connectors"]["rows"][2] == ["source", "RUNNING", None]
 
 
 def change(op: str, **more: Any) -> tuple[str, list[str | None]]:
@@ -324,6 +371,31 @@ def test_browsers_share_one_child_and_a_page_that_is_loaded_again_finds_what_it_
                 take(hops, lambda got: len(numbers(got)) == 1, second), 30
             )
             assert numbers(rest) == [2]
+        finally:
+            await hops.stop()
+
+    asyncio.run(run())
+
+
+def test_a_transaction_is_followed_by_the_child() -> None:
+    script = (
+        "import sys\n"
+        "print('watching', file=sys.stderr, flush=True)\n"
+        "for line in sys.stdin: print('{\"n\": %d}' % int(line), flush=True)\n"
+    )
+
+    async def run() -> None:
+        hops = Hops([sys.executable, "-c", script])
+        hops.follow(1)  # nobody looks: there is no child, and nothing to follow
+
+        def told(got: list[str]) -> bool:
+            if any("watching" in event for event in got) and not numbers(got):
+                hops.follow(4_000_000_000)
+            return bool(numbers(got))
+
+        try:
+            got = await asyncio.wait_for(take(hops, told), 30)
+            assert set(numbers(got)) == {4_000_000_000}
         finally:
             await hops.stop()
 

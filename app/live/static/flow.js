@@ -1,0 +1,258 @@
+// Changes on their way: the newest one's stations, how long each hop takes, and a line a change.
+
+import { $, cell, drawn, element, remember, remembered } from "./core.js";
+
+export const HOPS = ["debezium", "kafka", "bronze", "silver", "trino"];
+const TOKENS_MAX = 150;
+const FIGURES_MS = 300000;
+const FIGURES_MAX = 16000; // a hop's: 50 changes a second for the five minutes
+const OWN_MAX = 200;
+const SILENT_MS = 30000;
+const LATE_MS = 10000;
+const SHOWN_MS = 20000;
+const GIVEN_UP_MS = 60000; // the observer's own limit
+const REFRESH_MS = 10000;
+const LOWEST_MS = 10;
+const BARS = 28; // eight for each power of ten
+
+const own = new Set(remembered("own", []));
+const awaited = new Map(); // own transactions that Kafka has not shown: transaction → {at, said}
+const tokens = new Map();
+const figures = Object.fromEntries(HOPS.map((name) => [name, { at: new Float64Array(FIGURES_MAX), ms: new Float64Array(FIGURES_MAX), count: 0 }]));
+const arrived = []; // when Kafka showed changes here, and how many were passed over until then
+let followed = null;
+let stale = true;
+let figuresAt = 0;
+let onOwnInTrino = () => {};
+let onBack = () => {};
+
+// -- one change
+
+export function markOwn(transaction, changes) {
+  own.add(transaction);
+  remember("own", [...own].slice(-OWN_MAX));
+  const first = changes[0];
+  awaited.set(transaction, { at: Date.now(), said: `${first.op} of ${first.table}` });
+  let last = null;
+  for (const known of tokens.values()) if (known.transaction === transaction) { known.row.className = "own"; last = known; }
+  if (last) { awaited.delete(transaction); follow(last); } else followAwaited(transaction);
+}
+
+// The same elements whichever change is shown: what becomes `there` moves, and nothing else.
+function showStations(seen, where) {
+  const list = $("journey");
+  const names = ["postgres", ...HOPS];
+  if (!list.children.length) list.append(...names.map((name) => {
+    const station = element("li", null, { "data-station": name });
+    station.append(element("b", name), element("span"), element("small"));
+    return station;
+  }));
+  names.forEach((name, i) => {
+    const station = list.children[i];
+    const [, told, place] = station.children;
+    station.className = name in seen ? "there" : "awaited";
+    told.textContent = name in seen ? (name === "postgres" ? "committed" : `${seen[name]} ms`) : "…";
+    place.textContent = where[name] ?? "";
+  });
+}
+
+function followAwaited(transaction) {
+  const { said } = awaited.get(transaction);
+  followed = null;
+  $("journey-title").textContent = `Yours: ${said}, waiting for Kafka`;
+  showStations({ postgres: 0 }, { postgres: `transaction ${transaction}` });
+}
+
+function follow(known) {
+  followed = known;
+  const { hop } = known;
+  $("journey-title").textContent = `${own.has(hop.transaction) ? "Yours" : "Newest"}: ${hop.op} of ${hop.table} ${hop.key}`;
+  const at = `LSN ${hop.lsn}` + (hop.transaction === null ? "" : `, transaction ${hop.transaction}`);
+  showStations({ postgres: 0, ...known.seen }, { ...known.where, postgres: at });
+}
+
+function tokenOf(hop) {
+  const known = { row: element("tr"), transaction: hop.transaction, hop, at: Date.now(), cells: {}, seen: {}, where: {} };
+  const time = new Date(hop.time).toLocaleTimeString([], { hour12: false });
+  known.row.append(...[time, hop.table, hop.op, hop.key, hop.lsn].map((value) => cell(value)));
+  for (const name of HOPS) {
+    known.cells[name] = element("td", "…", { class: "hop wait" });
+    known.row.append(known.cells[name]);
+  }
+  known.row.append(element("td", hop.event, { class: "place" }));
+  if (own.has(hop.transaction)) known.row.className = "own";
+  tokens.set(hop.event, known);
+  $("tokens").tBodies[0].prepend(known.row);
+  if (tokens.size > TOKENS_MAX) {
+    const [oldest, gone] = tokens.entries().next().value;
+    gone.row.remove();
+    tokens.delete(oldest);
+  }
+  return known;
+}
+
+// Yours is shown until it has arrived, and a while longer; otherwise the newest of all.
+function followsOwn() {
+  if (followed === null) return awaited.size > 0;
+  const since = followed.doneAt ?? followed.at + GIVEN_UP_MS;
+  return own.has(followed.transaction) && Date.now() - since < SHOWN_MS;
+}
+
+function onHop(hop) {
+  const known = tokens.get(hop.event) ?? tokenOf(hop);
+  const place = known.cells[hop.hop];
+  if (!place || hop.hop in known.seen) return; // told again after a connection was lost
+  known.seen[hop.hop] = hop.ms;
+  known.where[hop.hop] = hop.where;
+  place.textContent = hop.ms;
+  place.className = "hop";
+  place.dataset.hop = hop.hop;
+  place.dataset.at = Date.now();
+  if (hop.where) place.title = hop.where;
+  const isOwn = own.has(hop.transaction);
+  if (isOwn) awaited.delete(hop.transaction);
+  if (Object.keys(known.seen).length === HOPS.length) known.doneAt = Date.now();
+  if (known === followed || isOwn || !followsOwn()) toFollow = known;
+  if (hop.hop === "trino" && isOwn) onOwnInTrino();
+  if (hop.op !== "snapshot") count(hop);
+  if (hop.hop === "kafka") {
+    arrived.push({ at: Date.now(), passed: hop.passed_over });
+    if (arrived.length > TOKENS_MAX * 4) arrived.shift();
+  }
+}
+
+// -- figures
+
+function count(hop) {
+  const kept = figures[hop.hop];
+  const i = kept.count % FIGURES_MAX;
+  kept.at[i] = Date.parse(hop.time);
+  kept.ms[i] = hop.ms;
+  kept.count += 1;
+  stale = true;
+}
+
+function recent(name) {
+  const kept = figures[name];
+  const since = Date.now() - FIGURES_MS;
+  const found = [];
+  for (let i = 0; i < Math.min(kept.count, FIGURES_MAX); i += 1) if (kept.at[i] > since) found.push(kept.ms[i]);
+  return Float64Array.from(found).sort();
+}
+
+function share(values, part) {
+  return values.length ? values[Math.min(values.length - 1, Math.floor(values.length * part))] : null;
+}
+
+function barAt(ms) {
+  return Math.min(BARS - 1, Math.max(0, Math.floor(8 * Math.log10(Math.max(ms, 1) / LOWEST_MS))));
+}
+
+// Bars of equal width for equal ratios of time: 10 ms, 100 ms, 1 s, 10 s and more.
+function histogramOf(name, values, p50, p95) {
+  const bars = new Array(BARS).fill(0);
+  for (const ms of values) bars[barAt(ms)] += 1;
+  const most = Math.max(...bars, 1);
+  const told = values.length ? `${name}: p50 ${p50} ms, p95 ${p95} ms, ${values.length} changes` : `${name}: no changes`;
+  const svg = drawn("svg", { viewBox: `0 0 ${BARS * 5} 60`, role: "img", "aria-label": told, "data-bars": bars.filter(Boolean).length });
+  svg.append(drawn("title", {}, told));
+  bars.forEach((number, i) => {
+    const height = number ? Math.max(2, (44 * number) / most) : 0;
+    svg.append(drawn("rect", { x: i * 5 + 0.5, y: 46 - height, width: 4, height }));
+  });
+  svg.append(drawn("line", { x1: 0, x2: BARS * 5, y1: 46.5, y2: 46.5, class: "axis" }));
+  [["10ms", 0], ["0.1s", 8], ["1s", 16], ["10s", 24]].forEach(([text, at]) => {
+    svg.append(drawn("text", { x: at * 5 + 1, y: 56 }, text));
+  });
+  if (p95 !== null) svg.append(drawn("line", { x1: barAt(p95) * 5 + 2.5, x2: barAt(p95) * 5 + 2.5, y1: 0, y2: 46, class: "p95" }));
+  return svg;
+}
+
+function showFigures() {
+  const since = Date.now() - 5000;
+  const some = arrived.filter((one) => one.at > since);
+  const passed = some.length ? some[some.length - 1].passed - some[0].passed : 0;
+  const seconds = some.length > 1 ? Math.max(1, (some[some.length - 1].at - some[0].at) / 1000) : 1;
+  const all = arrived.length ? arrived[arrived.length - 1].passed : 0;
+  $("sampled").hidden = all === 0;
+  if (all) {
+    const now = passed ? `: now ${Math.round(some.length / seconds)} of about ${Math.round((some.length + passed) / seconds)} changes a second` : "";
+    $("sampled").textContent = `A fast stream is sampled${now}; ${all} changes so far were not shown.`;
+  }
+  if (!stale && Date.now() - figuresAt < REFRESH_MS) return;
+  stale = false;
+  figuresAt = Date.now(); // now and then without news too: old ones leave the window
+  $("figures").replaceChildren(...HOPS.map((name) => {
+    const values = recent(name);
+    const [p50, p95] = [share(values, 0.5), share(values, 0.95)];
+    const box = element("figure", null, { "data-hop": name });
+    const told = element("figcaption");
+    told.append(element("b", name), ` p50 ${p50 ?? "–"} ms, p95 ${p95 ?? "–"} ms `, element("small", `${values.length} changes`));
+    box.append(histogramOf(name, values, p50, p95), told);
+    return box;
+  }));
+}
+
+function tellLate() {
+  for (const [transaction, { at, said }] of awaited) {
+    const late = Date.now() - at;
+    if (late < LATE_MS) continue;
+    $("late").textContent = `${said} (transaction ${transaction}) was committed ${Math.round(late / 1000)} s ago and is not in Kafka yet; Health tells what does not run.`;
+    return;
+  }
+  $("late").textContent = "";
+}
+
+// -- the stream
+
+let waiting = [];
+let toFollow = null;
+let heard = Date.now();
+let events = null;
+let lost = false;
+
+function connect() {
+  if (events) events.close();
+  events = new EventSource("/api/hops");
+  heard = Date.now();
+  const hear = () => { heard = Date.now(); };
+  events.addEventListener("hop", (event) => { hear(); waiting.push(event.data); });
+  events.addEventListener("note", (event) => { hear(); $("note").textContent = JSON.parse(event.data); });
+  events.addEventListener("alive", hear);
+  events.onopen = () => {
+    hear();
+    tell("live", "live");
+    if (lost) onBack();
+    lost = false;
+  };
+  events.onerror = () => { lost = true; tell("lost", "connecting again"); };
+}
+
+function tell(state, text) {
+  $("link").dataset.state = state;
+  $("link").textContent = text;
+}
+
+// `inTrino`: when a change of this browser was seen in Trino. `back`: when the server is back.
+export function listen(inTrino, back) {
+  onOwnInTrino = inTrino;
+  onBack = back;
+  connect();
+  // A browser gives up by itself where the answer is an error, and does not notice silence.
+  setInterval(() => {
+    if (events.readyState === EventSource.CLOSED || Date.now() - heard > SILENT_MS) {
+      lost = true;
+      tell("lost", "connecting again");
+      connect();
+    }
+  }, 2000);
+  // Drawn a few times a second, however many come.
+  setInterval(() => {
+    const some = waiting;
+    waiting = [];
+    for (const data of some) onHop(JSON.parse(data));
+    if (toFollow) { follow(toFollow); toFollow = null; }
+  }, 50);
+  setInterval(() => { showFigures(); tellLate(); }, 1000);
+  showFigures();
+}

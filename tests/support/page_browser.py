@@ -1,0 +1,159 @@
+"""The page in a real browser: windows of the Chromium that the machine has, driven by playwright."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from tests.support.browser import chromium
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+# Nothing is asserted about time: a busy machine is waited for.
+PATIENCE_MS = 90_000
+TABS_MAX = 400
+PICTURE_BYTES_MAX = 150_000
+HOPS = ("debezium", "kafka", "bronze", "silver", "trino")
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+@contextmanager
+def table_to_edit(stack: Stack, table: str) -> Iterator[str]:
+    """The page's address, and in the source a table of rows 1 to 8; it is dropped at the end."""
+    url = json.loads(stack.run("urls", "--format", "json").stdout)["app"]
+    until(lambda: requests.get(url, timeout=5).ok, within_s=PATIENCE_MS / 1_000, what="the page")
+    with stack.source() as source:
+        source.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, v text, n int, at timestamptz)")
+        source.execute(f"INSERT INTO {table} SELECT i, 'row ' || i, i FROM generate_series(1, 8) i")
+    try:
+        yield url
+    finally:
+        with stack.source() as source:
+            source.execute(f"DROP TABLE {table}")
+
+
+@contextmanager
+def running() -> Iterator[Browser]:
+    """A browser without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def window(browser: Browser, url: str = "", **options: Any) -> Iterator[Page]:
+    """A window of its own profile, at `url`.
+
+    A script error or a dialog of the page fails what is done in it: scripts out of values show so.
+    """
+    context = browser.new_context(**{"viewport": DESKTOP, **options})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def on_dialog(dialog: Any) -> None:
+        wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("dialog", on_dialog)
+    try:
+        if url:
+            page.goto(url)
+        yield page
+        assert wrong == []
+    finally:
+        context.close()
+
+
+def await_true(page: Page, script: str, argument: Any = None) -> Any:
+    """What a script gives, once that is something.
+
+    Asked from outside: the page's own policy forbids the browser to make scripts out of text.
+    """
+    return until(
+        lambda: page.evaluate(script, argument),
+        within_s=PATIENCE_MS / 1_000,
+        what=script,
+    )
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until what `selector` names has the focus."""
+    for _ in range(TABS_MAX):
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+        page.keyboard.press("Tab")
+    focus = page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+    raise AssertionError(f"{selector} was not reached by {TABS_MAX} tabs; the focus is on {focus}")
+
+
+def keep_shot(page: Page, name: str, whole: bool = False) -> None:
+    """Save what the page shows, where `HEADWATER_SCREENSHOTS` names a folder."""
+    folder = os.environ.get("HEADWATER_SCREENSHOTS")
+    if not folder:
+        return
+    for quality in (80, 60, 40, 25):
+        picture = page.screenshot(type="jpeg", quality=quality, full_page=whole)
+        if len(picture) <= PICTURE_BYTES_MAX:
+            break
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / f"{name}.jpg").write_bytes(picture)
+
+
+def show(page: Page, table: str) -> None:
+    """The table's rows, with the observer at work: what is edited from now on is seen."""
+    page.locator(f'#table option[value="public.{table}"]').wait_for(state="attached")
+    page.locator("#table").select_option(f"public.{table}")
+    page.locator("#rows th", has_text="(key)").wait_for()
+    page.locator("#note", has_text="watching").wait_for()
+
+
+def edit(page: Page, key: int, **values: str) -> None:
+    """Put a change of a row into the transaction."""
+    page.get_by_role("button", name=f"Edit {key}", exact=True).click()
+    for name, value in values.items():
+        page.locator("#fields").get_by_label(name, exact=True).fill(value)
+    page.locator("#editor-add").click()
+
+
+def own(page: Page) -> Locator:
+    return page.locator("#tokens tr.own")
+
+
+def await_hops(page: Page, changes: int) -> list[dict[str, int]]:
+    """Until all hops have shown so many changes of this browser: when each was drawn, newest first."""
+    await_true(
+        page,
+        "wanted => document.querySelectorAll('#tokens tr.own td.hop[data-hop]').length >= wanted",
+        changes * len(HOPS),
+    )
+    return list(
+        own(page).evaluate_all(
+            "rows => rows.map(row => Object.fromEntries([...row.querySelectorAll('[data-hop]')]"
+            ".map(cell => [cell.dataset.hop, Number(cell.dataset.at)])))"
+        )
+    )
+
+
+def ask(page: Page, statement: str) -> Locator:
+    page.locator("#asked").fill(statement)
+    page.locator("#asked").press("Control+Enter")
+    return page.locator("#ask-answer")
+
+
+def await_cell(page: Page, place: str, text: str) -> None:
+    page.locator(f"{place} td").get_by_text(text, exact=True).first.wait_for()

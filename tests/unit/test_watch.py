@@ -1,0 +1,66 @@
+"""Changes on their way: what is sampled, which hop waits for which, and when nobody waits any more."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from app.lake.flow import GIVE_UP_S, Change, Pending
+from app.lake.watch import SHOWN_A_TABLE, SHOWN_PER_S, Watch, _debezium_ms, _follow
+from app.settings import load
+
+
+def change(offset: int = 1, **more: Any) -> Change:
+    now = time.time()
+    return Change("hw.public.a", 0, offset, "a", "u", "", 7, now, now, **more)
+
+
+def test_a_change_is_told_at_each_hop_once_and_trino_waits_for_silver() -> None:
+    told: list[tuple[str, str]] = []
+    pending = Pending(lambda one, hop: told.append((hop, one.where.get(hop, ""))))
+    one = change(debezium_ms=12)
+    pending.add(one)
+    assert told == [("debezium", ""), ("kafka", "hw.public.a/0/1")]
+    assert (pending.waiting("bronze"), pending.waiting("trino")) == ([one], [])
+    for _ in range(2):
+        pending.mark(one, "silver", "batch 3")
+    assert pending.waiting("trino") == [one] and pending.finished() == []
+    pending.mark(one, "trino", "batch 3")
+    pending.mark(one, "bronze", "a/b")
+    assert told[2:] == [("silver", "batch 3"), ("trino", "batch 3"), ("bronze", "a/b")]
+    assert one.as_hop("silver", 5)["where"] == "batch 3" and one.as_row()["kafka_ms"] >= 0
+    assert pending.finished() == [one] and pending.oldest() is None
+
+
+def test_a_change_that_a_hop_never_shows_is_given_up() -> None:
+    pending = Pending(lambda one, hop: None)
+    old, new = change(1), change(2)
+    old.arrived -= GIVE_UP_S + 1
+    pending.add(old)
+    pending.add(new)
+    assert pending.finished() == [old] and pending.oldest() is new
+
+
+def test_of_a_fast_stream_some_are_taken_and_the_first_of_each_table(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(load(tmp_path), [], note=lambda text: None)
+    monkeypatch.setattr("app.lake.watch.time.monotonic", lambda: 100.5)
+    assert sum(watch._takes("busy") for _ in range(1_000)) == SHOWN_PER_S
+    assert sum(watch._takes("quiet") for _ in range(9)) == SHOWN_A_TABLE
+    monkeypatch.setattr("app.lake.watch.time.monotonic", lambda: 101.5)
+    assert watch._takes("busy"), "the next second"
+
+
+def test_lines_of_stdin_are_transactions_to_follow(tmp_path: Any) -> None:
+    watch = Watch(load(tmp_path), [], note=lambda text: None)
+    _follow(watch, ["7\n", "\n", "x\n", "-3\n", "9\n"])
+    assert list(watch._followed) == [7, 9]
+
+
+def test_debeziums_own_time_is_told_by_the_event() -> None:
+    assert _debezium_ms({"ts_us": 2_500_000, "ts_ms": 2_500}, 2_400.5) == 100
+    assert _debezium_ms({"ts_ms": 2_500}, 2_600) == 0, "clocks may be apart"
+    assert _debezium_ms({}, 2_600) is None
