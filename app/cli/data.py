@@ -116,7 +116,9 @@ def watch(
     table: list[str] = typer.Argument(None, help="Tables; all captured ones when left out."),
     hops: bool = typer.Option(False, "--hops", help="A line for each hop, as it happens."),
     follow_stdin: bool = typer.Option(
-        False, "--follow-stdin", help="Transaction ids on stdin are left out of no sample."
+        False,
+        "--follow-stdin",
+        help="Transactions on stdin are left out of no sample; its end ends the watch.",
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:

@@ -53,7 +53,7 @@ def run_watch(
 
     Args:
         follow_stdin: lines of stdin are transactions (as events name them), whose changes are
-            shown however fast the stream is.
+            shown however fast the stream is; its end ends the watch.
 
     `table` prints aligned lines, `csv` a header and lines, `json` one object a line. With
     `each_hop` a line for each hop of a change, as it shows the change.
@@ -73,14 +73,15 @@ def run_watch(
     watch = Watch(load(), tables, note=note, on_seen=on_seen)
     if sys.stderr.isatty():
         note("Ctrl-C ends")
+    ended = threading.Event()
     if follow_stdin:
-        threading.Thread(target=_follow, args=(watch, sys.stdin), daemon=True).start()
+        threading.Thread(target=_follow, args=(watch, sys.stdin, ended), daemon=True).start()
     if fmt == "csv":
         print(",".join(fields), flush=True)
     elif fmt == "table":
         print(line.format(*fields), flush=True)
     try:
-        for change in watch.changes(stop=lambda: False):
+        for change in watch.changes(stop=ended.is_set):
             if not each_hop:
                 show(change.as_row())
     except KeyboardInterrupt:
@@ -93,10 +94,11 @@ def run_watch(
     return 0
 
 
-def _follow(watch: Watch, lines: Iterable[str]) -> None:
+def _follow(watch: Watch, lines: Iterable[str], ended: threading.Event) -> None:
     for line in lines:
         if line.strip().isdecimal():
             watch.follow(int(line))
+    ended.set()  # whoever asked is gone
 
 
 class Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -56,8 +57,9 @@ def test_of_a_fast_stream_some_are_taken_and_the_first_of_each_table(
 
 def test_lines_of_stdin_are_transactions_to_follow(tmp_path: Any) -> None:
     watch = Watch(load(tmp_path), [], note=lambda text: None)
-    _follow(watch, ["7\n", "\n", "x\n", "-3\n", "9\n"])
-    assert list(watch._followed) == [7, 9]
+    ended = threading.Event()
+    _follow(watch, ["7\n", "\n", "x\n", "-3\n", "9\n"], ended)
+    assert list(watch._followed) == [7, 9] and ended.is_set()
 
 
 def test_debeziums_own_time_is_told_by_the_event() -> None:
