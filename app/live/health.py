@@ -74,7 +74,9 @@ class Health:
 
     def pulse(self) -> list[str]:
         """What is wrong with services and connectors, in words; asks nothing that is slow."""
-        services, connectors = self._told(self._services), self._told(self._connectors)
+        # Docker tells of containers; which of them ought to be there is not known here.
+        services = self._told(self._services) if self._asked is None else {}
+        connectors = self._told(self._connectors)
         troubles = [
             f"{name} is {state}" + (f": {error}" if error else "")
             for name, state, _, error in services.get("rows", ())

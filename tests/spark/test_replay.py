@@ -64,7 +64,7 @@ def test_an_entry_with_other_values_comes_in_its_own_turn(shop: Shop) -> None:
     first, second = (Place(f"hw.{shop.schema}.items", 0, offset) for offset in (1, 2))
 
     def ask(place: Place, v: str) -> list[tuple[int, str]]:
-        edits = ((place, {"v": v}),)
+        edits: tuple[tuple[Place, dict[str, str | None]], ...] = ((place, {"v": v}),)
         request = Request(uuid.uuid4().hex, "replay", (shop.table,), (place,), edits)
         return shop.outcomes(shop.replayer.carry_out(request))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.launcher.containers import DIST, NOT_FROM_THE_ENVIRONMENT, lingering
+from app.launcher.containers import DIST, NATIVE_ONLY, NOT_FROM_THE_ENVIRONMENT, lingering
 from app.launcher.render import variables
 from app.launcher.service import Service, load_services
 from app.launcher.wishes import read_wishes
@@ -20,7 +20,7 @@ from app.settings import ROOT, Profile
 FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
-SERVICES = load_services(ROOT)
+SERVICES = {n: s for n, s in load_services(ROOT).items() if n not in NATIVE_ONLY}
 # What containers have beside the native stack: the one-shot that renders, and the verbs.
 ONLY_CONTAINERS = {"config", "headwater"}
 WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset")

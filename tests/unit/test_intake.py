@@ -32,9 +32,10 @@ HEADERS = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json
 @pytest.fixture(scope="module")
 def api() -> Iterator[TestClient]:
     """The application before a broker that is away."""
-    producer = StreamProducer(f"127.0.0.1:{free_port_offset() + 19_092}")
-    with TestClient(make_api(Streams(""), producer, prefix="hw", token=TOKEN)) as client:
-        yield client
+    with free_port_offset() as offset:
+        producer = StreamProducer(f"127.0.0.1:{offset + 19_092}")
+        with TestClient(make_api(Streams(""), producer, prefix="hw", token=TOKEN)) as client:
+            yield client
 
 
 def body(*events: Any) -> bytes:

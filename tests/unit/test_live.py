@@ -272,7 +272,7 @@ def test_what_is_wrong_with_services_and_connectors_is_told_in_words(
             return shown
 
     monkeypatch.setattr("requests.get", lambda *_, **__: Answer())
-    health = Health(tmp_path, Trino(NOWHERE), {}, None, NOWHERE)
+    health = Health(tmp_path, Trino(NOWHERE), {}, None, connect=NOWHERE)
     assert health.pulse() == [
         "silver is backoff: it ended",
         "connector bronze is FAILED: Oops: no",
