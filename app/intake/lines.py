@@ -14,6 +14,7 @@ LINE_BYTES_MAX = 16 << 10
 FIRST_BYTES = 256 << 10
 # Who is further behind than this leaves the older part out, and says so.
 BEHIND_BYTES_MAX = 8 << 20
+MARK_BYTES = 256
 _TIME = re.compile(
     rb"^\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?"
 )
@@ -30,18 +31,22 @@ class Line(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Some lines, the byte after them, and how many bytes before them were left out."""
+    """Some lines, the byte after them, how many bytes before them were left out, and the mark of
+    what stands before that byte."""
 
     lines: list[Line]
     position: int
     skipped: int = 0
+    mark: str = ""
 
 
-def next_piece(path: Path, position: int | None, bytes_max: int) -> Piece:
+def next_piece(path: Path, position: int | None, bytes_max: int, mark: str = "") -> Piece:
     """The next whole lines of a log that is rotated by copy and truncation.
 
     Args:
         position: the byte after what was read; None: the file was never read.
+        mark: of what was read last. A file that was emptied may have grown past `position` again;
+            other bytes stand before it then.
     """
     try:
         size = path.stat().st_size
@@ -49,7 +54,7 @@ def next_piece(path: Path, position: int | None, bytes_max: int) -> Piece:
         return Piece([], position or 0)
     if position is None:
         return last_lines(path, max(0, size - FIRST_BYTES), bytes_max)
-    if position > size:
+    if position > size or (mark and mark != _mark(path, position)):
         older = path.with_name(f"{path.name}.1")
         if older.exists() and older.stat().st_size > position:
             found = _piece(older, position, bytes_max)
@@ -83,7 +88,14 @@ def _piece(path: Path, position: int, bytes_max: int) -> Piece:
         if text.strip():
             lines.append(Line(offset, text))
         offset += len(text) + 1
-    return Piece(lines, position + end)
+    return Piece(lines, position + end, mark=_mark(path, position + end))
+
+
+def _mark(path: Path, position: int) -> str:
+    """What tells the bytes before `position` from others."""
+    with open(path, "rb") as file:
+        file.seek(max(0, position - MARK_BYTES))
+        return blake2b(file.read(min(position, MARK_BYTES)), digest_size=8).hexdigest()
 
 
 def line_events(

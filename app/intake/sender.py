@@ -53,11 +53,12 @@ class Sender:
         self._post = post
         self._state = state
         self._clock = clock or (lambda: datetime.now(timezone.utc))
-        self._positions: dict[str, int] = {}
+        self._positions: dict[str, tuple[int, str]] = {}  # file → place, and mark of what is before
         self._runs: dict[str, str] = {}
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(state.read_text())
-            self._positions, self._runs = found["positions"], found["runs"]
+            self._positions = {name: (at, mark) for name, (at, mark) in found["positions"].items()}
+            self._runs = found["runs"]
 
     def turn(self) -> int:
         """Send what is new. Returns: how many events. Raises: IntakeError."""
@@ -70,8 +71,9 @@ class Sender:
 
     def _send_lines(self, service: str, path: Path, run: str | None) -> int:
         place = str(path.relative_to(self._home))
+        position, mark = self._positions.get(place, (None, ""))
         try:
-            piece = next_piece(path, self._positions.get(place), PIECE_BYTES)
+            piece = next_piece(path, position, PIECE_BYTES, mark)
         except OSError as error:
             log.warning("%s cannot be read: %s", path, error)
             return 0
@@ -80,8 +82,8 @@ class Sender:
         if piece.skipped:
             events.insert(0, _gap(service, path.stem, piece, now))
         self._send(LOGS, events)
-        if self._positions.get(place) != piece.position:
-            self._positions[place] = piece.position
+        if self._positions.get(place) != (piece.position, piece.mark):
+            self._positions[place] = (piece.position, piece.mark)
             self._save()
         return len(events)
 
