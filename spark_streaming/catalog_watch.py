@@ -17,6 +17,7 @@ import psycopg
 
 from spark_streaming.catalog import notes_are_there
 from spark_streaming.contract_store import CatalogUnreachableError
+from spark_streaming.naming import differ_in_case
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]
@@ -57,10 +58,11 @@ join pg_namespace n on n.nspname = w.schema
 join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
 """
 # Tables whose columns Debezium cannot tell apart: the capture leaves them out.
+# What is not ASCII the server may not be able to lower.
 _TWINS = """
-select schema, name, string_agg(same, '; ' order by same) from (
-    select n.nspname::text as schema, c.relname::text as name,
-           string_agg(a.attname::text, ', ' order by a.attnum) as same
+select schema, name, array_agg(attname order by attnum) from (
+    select n.nspname::text as schema, c.relname::text as name, a.attname::text as attname, a.attnum,
+           count(*) over (partition by c.oid, lower(a.attname::text)) as same
     from pg_attribute a join pg_class c on c.oid = a.attrelid
     join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
@@ -68,8 +70,7 @@ select schema, name, string_agg(same, '; ' order by same) from (
       and a.attnum > 0 and not a.attisdropped
       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass
                       and d.objid = c.oid and d.deptype = 'e')
-    group by n.nspname, c.relname, lower(a.attname::text) having count(*) > 1
-) twins group by schema, name
+) columns where same > 1 or attname !~ '^[ -~]*$' group by schema, name
 """
 # So that a shape that came and went again is seen, too.
 _AND_NOTED = """,
@@ -116,7 +117,9 @@ class CatalogWatch:
 
         Raises: CatalogUnreachableError, as `look`.
         """
-        return self._asked(lambda: _by_table(self._connected().execute(_TWINS)))
+        rows = self._asked(lambda: self._connected().execute(_TWINS).fetchall())
+        found = {(schema, table): differ_in_case(names) for schema, table, names in rows}
+        return {table: "; ".join(names) for table, names in found.items() if names}
 
     def _asked(self, ask: Callable[[], Answer]) -> Answer:
         with self._lock:

@@ -68,3 +68,11 @@ def silver_columns(names: Iterable[str]) -> list[str]:
         taken.add(candidate.lower())
         result.append(candidate)
     return result
+
+
+def differ_in_case(columns: Iterable[str]) -> list[str]:
+    """The names of columns that differ in case only, those of one name together: `a, A`."""
+    same: dict[str, list[str]] = {}
+    for name in columns:
+        same.setdefault(name.lower(), []).append(name)
+    return sorted(", ".join(names) for names in same.values() if len(names) > 1)

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from app.settings import Settings
 from app.source.database import Connection
+from spark_streaming.naming import differ_in_case
 
 OWN_SCHEMA = "headwater"
 _PLAIN_NAME = re.compile(r"\w+\.\w+")
@@ -33,9 +34,13 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
              ORDER BY a.attnum),
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid),
-       ARRAY(SELECT string_agg(a.attname::text, ', ' ORDER BY a.attnum) FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-             GROUP BY lower(a.attname::text) HAVING count(*) > 1 ORDER BY 1)
+       -- What is not ASCII the server may not be able to lower: see `differ_in_case`.
+       ARRAY(SELECT t.name FROM (
+                 SELECT a.attname::text AS name, a.attnum,
+                        count(*) OVER (PARTITION BY lower(a.attname::text)) AS same
+                 FROM pg_attribute a
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) t
+             WHERE t.same > 1 OR t.name !~ '^[ -~]*$' ORDER BY t.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(own_schema)s)
@@ -208,4 +213,7 @@ def source_tables(connection: Connection, role: str, publication: str) -> list[S
     """
     values = {"publication": publication, "role": role, "own_schema": OWN_SCHEMA}
     rows = connection.execute(_TABLES, values).fetchall()
-    return [SourceTable(*(*row[:-3], tuple(row[-3]), row[-2], tuple(row[-1]))) for row in rows]
+    return [
+        SourceTable(*(*row[:-3], tuple(row[-3]), row[-2], tuple(differ_in_case(row[-1]))))
+        for row in rows
+    ]

@@ -4,6 +4,7 @@ import pytest
 
 from spark_streaming.naming import (
     collisions,
+    differ_in_case,
     parse_topic,
     silver_columns,
     silver_table,
@@ -53,3 +54,8 @@ def test_columns_keep_their_names_where_delta_can_hold_them() -> None:
 def test_columns_that_delta_cannot_hold_or_tell_apart_get_other_names() -> None:
     names = silver_columns(["a b", "a_b", "Id", "id", "_lsn", "_op", "_keep_x"])
     assert names == ["a_b", "a_b_2", "Id", "id_2", "_lsn_2", "col_op", "col_keep_x"]
+
+
+def test_columns_that_differ_in_case_only_are_named_together() -> None:
+    assert differ_in_case(["a", "b", "é", "A", "É", "aa"]) == ["a, A", "é, É"]
+    assert differ_in_case(["a", "b"]) == []
