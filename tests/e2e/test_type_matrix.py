@@ -242,6 +242,20 @@ def test_odd_names_and_shapes_hold_the_sources_rows(stack: Stack) -> None:
     assert shown[:2] == ["id", "n"] and "twice" not in shown
 
 
+def test_a_new_label_of_an_enum_moves_no_value_behind_a_generated_column(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("INSERT INTO labelled (id, feels, n, v) VALUES (2, 'sad', 20, 200)")
+        source.execute("ALTER TYPE mood ADD VALUE 'new'")
+        # At the first of these the connector reads the table's columns from the catalog, generated
+        # ones too, and names the rows that follow by them.
+        source.execute("INSERT INTO labelled (id, feels, n, v) VALUES (3, 'new', 30, 300)")
+        source.execute("INSERT INTO labelled (id, feels, n) VALUES (4, 'new', 40)")
+        source.execute("UPDATE labelled SET n = n + 1 WHERE id IN (1, 2)")
+        source.execute("DELETE FROM labelled WHERE id = 1")
+    [verdict] = stack.verify("labelled")
+    assert (verdict["verdict"], int(verdict["rows"])) == ("equal", 3)
+
+
 def test_twenty_megabytes_arrive_by_snapshot_insert_and_update(stack: Stack) -> None:
     with stack.source() as source:
         body = noise(source)
