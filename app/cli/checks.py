@@ -14,6 +14,7 @@ import typer
 from app.errors import HeadwaterError
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
+PROOF_S_MAX = 2_400  # a stack's start, and the comparison of all rows
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
 TIERS = (*DEFAULT_TIERS, "bench", "containers")
 SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-xdist spreads them
@@ -68,7 +69,9 @@ def fault(
 ) -> None:
     """Run one fault scenario: kill or cut something, then prove that nothing was lost."""
     os.environ["HEADWATER_FAULT_MINUTES"] = str(minutes)
-    run_pytest([str(named_file("faults", name))], ["-s"])
+    # What a test may take by default is less than a long workload does, with its proof after it.
+    limit = f"--timeout={minutes * 60 + PROOF_S_MAX:.0f}"
+    run_pytest([str(named_file("faults", name))], ["-s", limit])
 
 
 def phases(tiers: list[str]) -> list[list[str]]:
