@@ -36,7 +36,7 @@ SQL = {
     "revenue": "SELECT sum(revenue) FROM reports.revenue_by_hour",
     "orders": "SELECT count(*) FROM orders",
     "ratings": "SELECT count(*) FROM ratings",
-    "revenue-by-hour": "SELECT cast(to_unixtime(hour) * 1000 AS bigint), revenue "
+    "revenue-by-hour": "SELECT format_datetime(hour, 'yyyy-MM-dd HH:00'), revenue "
     "FROM reports.revenue_by_hour ORDER BY hour DESC LIMIT 72",
     "orders-by-status": "SELECT status, count(*) FROM orders GROUP BY status",
     "rating-distribution": "SELECT stars, ratings FROM reports.rating_distribution",

@@ -49,7 +49,9 @@ def something_to_see(stack: Stack) -> Iterator[None]:
     contract.write_text(
         "[columns.passages]\nmin = 1\n[columns.gate]\nvalues = ['north', 'south']\n"
     )
+    waiting = f"SELECT count(*) FROM ops.quarantine WHERE table_name = '{BROKEN}'"
     try:
+        [(before,)] = stack.query(waiting)
         with stack.source() as source:
             source.execute(f"CREATE TABLE {BROKEN} (id int PRIMARY KEY, passages int, gate text)")
             source.execute(
@@ -57,10 +59,10 @@ def something_to_see(stack: Stack) -> Iterator[None]:
                 "VALUES (1, 3, 'north'), (2, -5, 'south'), (3, 0, 'north'), (4, 7, 'roof')"
             )
         until(
-            lambda: stack.query(f"SELECT 1 FROM ops.quarantine WHERE table_name = '{BROKEN}'"),
-            lambda rows: len(rows) == 3,
+            lambda: stack.query(waiting),
+            lambda rows: rows == [(before + 3,)],  # a dropped table's entries stay
             within_s=SOON_S,
-            what="three rows in quarantine",
+            what="three more rows in quarantine",
             every_s=0.5,
         )
         await_everything(stack)
