@@ -117,6 +117,14 @@ def test_a_chart_asks_for_columns_and_metrics_that_its_dataset_has(chart: Asset)
     assert params["viz_type"] == chart.content["viz_type"]
 
 
+@each_chart
+def test_an_axis_of_categories_has_no_times_which_superset_would_write_as_nan(chart: Asset) -> None:
+    columns = ASSETS[chart.content["dataset_uuid"]].content["columns"]
+    times = {column["column_name"] for column in columns if column["is_dttm"]}
+    params = chart.content["params"]
+    assert not (params.get("xAxisForceCategorical") and params["x_axis"] in times)
+
+
 @pytest.mark.parametrize("kind", ["databases", "datasets", "charts"])
 def test_no_answer_is_ever_kept(kind: str) -> None:
     assert {asset.content["cache_timeout"] for asset in of_kind(kind)} == {-1}
