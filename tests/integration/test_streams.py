@@ -19,7 +19,9 @@ from kafka import KafkaProducer
 
 from app.intake.client import Intake, Sent, event
 from app.lake.lakehouse import Lakehouse
+from spark_streaming.lake import STREAM_QUARANTINE
 from spark_streaming.quarantine import OPEN
+from spark_streaming.streams.producer import StreamProducer
 from tests.support.intake import client_of, intake_of, rows_of, url_of
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
@@ -52,6 +54,14 @@ def counts(stack: Stack, prefix: str) -> Counter[str]:
     """Key → how often silver has it, of the keys with this prefix."""
     rows = rows_of(stack, "shop", "event_key")
     return Counter(row["event_key"] for row in rows if row["event_key"].startswith(f"{prefix}-"))
+
+
+def quarantined(stack: Stack, prefix: str) -> list[tuple[str, int, int]]:
+    """(key, partition, offset) of each entry whose key has this prefix."""
+    table = Lakehouse(stack.settings).lake.table(STREAM_QUARANTINE).to_pyarrow_dataset()
+    rows = table.to_table(columns=["key", "partition", "offset"]).to_pylist()
+    found = [(row["key"], row["partition"], row["offset"]) for row in rows]
+    return [place for place in found if place[0].startswith(f"{prefix}-")]
 
 
 def await_keys(stack: Stack, prefix: str, count: int) -> None:
@@ -121,7 +131,18 @@ def test_each_key_is_in_silver_once_though_everything_is_killed_while_clients_se
         except Exception as error:  # noqa: BLE001 - shown by the test
             errors.append(error)
 
+    def send_bad() -> None:
+        """Records that are no events; each that the broker confirms is one entry of quarantine."""
+        producer = StreamProducer(taking.settings.kafka)
+        while not stop.wait(0.1):
+            key = f"torn-{len(torn)}"
+            if producer.send("hw.stream-shop", [(key.encode(), b"{")]) == [None]:
+                torn.add(key)
+        producer.close()
+
+    torn: set[str] = set()
     senders = [threading.Thread(target=send, args=(n,), daemon=True) for n in range(4)]
+    senders.append(threading.Thread(target=send_bad, daemon=True))
     for sender in senders:
         sender.start()
     for service in services:
@@ -142,6 +163,14 @@ def test_each_key_is_in_silver_once_though_everything_is_killed_while_clients_se
         what="every acknowledged event in silver",
     )
     assert found == wanted
+    entries = until(
+        lambda: quarantined(taking, "torn"),
+        lambda found: {key for key, _, _ in found} >= torn,
+        within_s=SOON_S,
+        what="every torn record in quarantine",
+    )
+    assert len(torn) > 0 and set(Counter(entries).values()) == {1}
+    taking.run("quarantine", "discard", "shop")
 
 
 def test_a_table_that_is_gone_is_made_again_from_the_topic(taking: Stack) -> None:
