@@ -28,6 +28,7 @@ PENDING_MAX = 2_000
 TOPICS_EVERY_S = 2.0
 # So long without a line, the feed says what it waits for.
 SILENCE_S = 5.0
+WATCHING = "watching; milliseconds are from the source's commit"
 FIELDS = ("time", "table", "op", "key", "lsn", "kafka_ms", "bronze_ms", "silver_ms", "trino_ms")
 HOP_FIELDS = (
     "time",
@@ -122,6 +123,7 @@ class Watch:
         self._second = 0
         self._taken: Counter[str] = Counter()
         self._spoke = time.monotonic()
+        self._told_waiting = False
         self._only = set(tables)
         self._pending = Pending(on_seen)
         self._followed: deque[int] = deque(maxlen=FOLLOWED_MAX)
@@ -138,7 +140,7 @@ class Watch:
         try:
             self._follow_topics(consumer)
             with observing(self._settings, self._pending, self._note):
-                self._note("watching; milliseconds are from the source's commit")
+                self._note(WATCHING)
                 while not stop():
                     if time.monotonic() - looked > TOPICS_EVERY_S:
                         self._follow_topics(consumer)
@@ -192,8 +194,12 @@ class Watch:
     def _break_silence(self) -> None:
         """Say what the feed waits for, where nothing has been shown for a while."""
         oldest = self._pending.oldest()
+        if oldest is None and self._told_waiting:
+            self._told_waiting = False
+            self._note(WATCHING)
         if oldest is None or time.monotonic() - self._spoke < SILENCE_S:
             return
+        self._told_waiting = True
         self._spoke = time.monotonic()
         waits = next((hop for hop in hops.HOPS if hop not in oldest.seen), "")
         behind = time.time() - oldest.committed_at

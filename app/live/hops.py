@@ -85,12 +85,15 @@ class Hops:
         while True:
             if not await self._child():
                 self._kept.clear()
-                return
+                if not self._queues:
+                    return
+                continue  # a browser came while the child was being ended
             self._tell(_event("note", "the observer ended and is started again"))
             await asyncio.sleep(AGAIN_S)
 
     async def _child(self) -> bool:
         """Run one child to its end; whether another is wanted."""
+        self._note = "starting"
         child = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,7 @@ def show(page: Page, table: str) -> None:
     page.locator(f'#table option[value="public.{table}"]').wait_for(state="attached")
     page.locator("#table").select_option(f"public.{table}")
     page.locator("#rows th", has_text="(key)").wait_for()
-    page.locator("#note", has_text="watching").wait_for()
+    page.locator("#note", has_text=re.compile(r"^(?!starting|the observer ended|$)")).wait_for()
 
 
 def edit(page: Page, key: int, **values: str) -> None:

@@ -417,3 +417,28 @@ def test_a_child_that_ends_is_started_again_and_one_that_nobody_watches_is_ended
         await asyncio.wait_for(idle._runner, 30)
 
     asyncio.run(run())
+
+
+def test_a_browser_that_comes_while_the_child_is_being_ended_gets_another() -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "def slow(*_):\n"
+        "    print('ending', file=sys.stderr, flush=True)\n"
+        "    time.sleep(0.5)\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, slow)\n"
+        "print('{\"n\": %d}' % os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+
+    async def run() -> None:
+        hops = Hops([sys.executable, "-c", script], idle_s=0.01)
+        try:
+            first = numbers(await asyncio.wait_for(take(hops, lambda got: bool(numbers(got))), 30))
+            while hops._stdin is not None:  # it is told to end a moment later
+                await asyncio.sleep(0.005)
+            await asyncio.wait_for(take(hops, lambda got: bool({*numbers(got)} - {*first})), 30)
+        finally:
+            await hops.stop()
+
+    asyncio.run(run())
