@@ -24,6 +24,7 @@ SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-x
 }
 WORKERS_MAX = 4
 WORKER_BYTES = 6 << 30  # Spark's JVM, an object store, Kafka and Connect
+PYTEST = ("-m", "pytest")
 NOTHING_COLLECTED = 5  # pytest's exit code
 INTERRUPTED = 130
 
@@ -106,7 +107,7 @@ def run_phases(phases: list[list[str]], options: list[str]) -> int:
     sys.stdout.flush()
     codes = []
     for arguments in phases:
-        command = [sys.executable, "-m", "pytest", *arguments, *options]
+        command = [sys.executable, *PYTEST, *arguments, *options]
         with subprocess.Popen(command, cwd=TESTS.parent) as process:
             codes.append(wait_for(process))
         if codes[-1] in (INTERRUPTED, 2):  # pytest's own code for Ctrl-C is 2
@@ -146,4 +147,4 @@ def run_pytest(arguments: list[str], options: list[str]) -> None:
     """Replace this process by pytest, in the clone's folder."""
     os.chdir(TESTS.parent)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments, *options])
+    os.execv(sys.executable, [sys.executable, *PYTEST, *arguments, *options])

@@ -190,23 +190,21 @@ def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("bodies", "code", "ran"),
+    ("ends", "code", "ran"),
     [
-        (["assert True", "assert True"], 0, 2),
-        (["assert False", "assert True"], 1, 2),  # the rest is still run
-        (["assert True", None], 0, 1),  # nothing of that name in one of them
-        ([None, None], checks.NOTHING_COLLECTED, 0),
+        ([0, 0], 0, 2),
+        ([1, 0], 1, 2),  # the rest is still run
+        ([0, 5], 0, 2),  # nothing of that name in one of them
+        ([5, 5], 5, 2),
+        ([2, 0], 2, 1),  # Ctrl-C
     ],
 )
 def test_runs_of_tests_go_on_after_a_failure(
-    tmp_path: Path, bodies: list[str | None], code: int, ran: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int], code: int, ran: int
 ) -> None:
-    runs = []
-    for number, body in enumerate(bodies):
-        file = tmp_path / f"test_{number}.py"
-        mark = f"open({str(tmp_path / f'ran_{number}')!r}, 'w').close()"
-        file.write_text(f"def test_it() -> None:\n    {mark}\n    {body}\n" if body else "")
-        runs.append(["-q", "-p", "no:cacheprovider", str(file)])
+    ending = "import sys; open(sys.argv[1], 'w').close(); sys.exit(int(sys.argv[2]))"
+    monkeypatch.setattr(checks, "PYTEST", ("-c", ending))
+    runs = [[str(tmp_path / f"ran_{number}"), str(end)] for number, end in enumerate(ends)]
     assert checks.run_phases(runs, []) == code
     assert len(list(tmp_path.glob("ran_*"))) == ran
 
