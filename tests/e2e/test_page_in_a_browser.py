@@ -102,7 +102,7 @@ def test_a_page_that_is_loaded_again_goes_on_where_it_was(stack: Stack, page: Pa
     os.kill(pid, signal.SIGKILL)
     page.locator('#link[data-state="lost"]').wait_for()
     page.locator('#link[data-state="live"]').wait_for()
-    page.locator("#note", has_text="watching").wait_for()
+    browsers.await_observer(page)
     browsers.edit(page, 3, v="after all")
     page.locator("#commit").click()
     browsers.await_hops(page, 1)

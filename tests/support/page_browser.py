@@ -120,6 +120,11 @@ def show(page: Page, table: str) -> None:
     page.locator(f'#table option[value="public.{table}"]').wait_for(state="attached")
     page.locator("#table").select_option(f"public.{table}")
     page.locator("#rows th", has_text="(key)").wait_for()
+    await_observer(page)
+
+
+def await_observer(page: Page) -> None:
+    """Until the observer of the hops is at work, whatever it tells."""
     page.locator("#note", has_text=re.compile(r"^(?!starting|the observer ended|$)")).wait_for()
 
 
