@@ -67,7 +67,7 @@ def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
     lags: dict[str, list[float]] = {hop: [] for hop in HOPS}
     try:
         with browsers.running() as browser, browsers.window(browser, url) as page:
-            page.locator("#note", has_text="watching").wait_for()
+            browsers.await_observer(page)
             for number in range(WARM_UP):
                 probe(stack, page, rate * 1_000 + number + 1)
             cpu = browser_cpu_s()

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -48,7 +49,10 @@ class Page:
 
     def listen(self) -> None:
         """Gather what the page is told, until the server ends."""
-        with requests.get(f"{self.url}/api/hops", stream=True, timeout=60) as stream:
+        with (
+            suppress(requests.RequestException),  # it ends with the server
+            requests.get(f"{self.url}/api/hops", stream=True, timeout=60) as stream,
+        ):
             kind = ""
             for line in stream.iter_lines():
                 name, _, text = line.decode().partition(": ")
