@@ -99,7 +99,11 @@ def spread(how: str) -> list[str]:
     import psutil
 
     workers = min(os.cpu_count() or 1, psutil.virtual_memory().total // WORKER_BYTES, WORKERS_MAX)
-    return ["-n", str(workers), "--dist", how] if how and workers > 1 else []
+    if not how or workers < 2:
+        return []
+    # In the order of the folders: a worker that came back to one would start its servers again,
+    # and Spark's clients do not forget an object store that is gone.
+    return ["-n", str(workers), "--dist", how, "--no-loadscope-reorder"]
 
 
 def run_phases(phases: list[list[str]], options: list[str]) -> int:
