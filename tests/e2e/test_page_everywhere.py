@@ -16,11 +16,8 @@ from tests.support.stack import Stack
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-chromium = pytest.importorskip("tests.support.browser", reason="playwright is not installed")
-browsers = pytest.importorskip("tests.support.page_browser")
-pytestmark = pytest.mark.skipif(
-    chromium.chromium() is None, reason="no Chromium here: apt-get install chromium"
-)
+browsers = pytest.importorskip("tests.support.page_browser", reason="playwright is not installed")
+pytestmark = browsers.MARKS
 
 TABLE = "roamed"
 

@@ -20,11 +20,8 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-chromium = pytest.importorskip("tests.support.browser", reason="playwright is not installed")
-browsers = pytest.importorskip("tests.support.page_browser")
-pytestmark = pytest.mark.skipif(
-    chromium.chromium() is None, reason="no Chromium here: apt-get install chromium"
-)
+browsers = pytest.importorskip("tests.support.page_browser", reason="playwright is not installed")
+pytestmark = browsers.MARKS
 
 SOON_S = 120.0
 WICKED = "<script>alert(1)</script><img src=x onerror=alert(2)>'\""

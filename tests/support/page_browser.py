@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
@@ -17,6 +18,13 @@ from tests.support.browser import chromium
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
+MARKS = [
+    pytest.mark.skipif(
+        os.environ.get("HEADWATER_TEST_BROWSER") != "1",
+        reason="the page's tests in a browser run with HEADWATER_TEST_BROWSER=1",
+    ),
+    pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
+]
 # Nothing is asserted about time: a busy machine is waited for.
 PATIENCE_MS = 90_000
 TABS_MAX = 400
