@@ -153,29 +153,6 @@ def test_a_key_of_several_columns_and_one_that_changed(stack: Stack, folder: Pat
     assert gone[1]["event"].startswith("delete, key becomes ")
 
 
-def test_a_row_whose_replica_identity_is_an_index_is_found_by_its_values(
-    stack: Stack, folder: Path
-) -> None:
-    with stack.source() as source:
-        source.execute("CREATE TABLE traced_codes (id int PRIMARY KEY, code text NOT NULL UNIQUE)")
-        source.execute(
-            "ALTER TABLE traced_codes REPLICA IDENTITY USING INDEX traced_codes_code_key"
-        )
-        source.execute("INSERT INTO traced_codes VALUES (1, 'other')")
-        stack.await_tables("traced_codes")
-        source.execute("INSERT INTO traced_codes VALUES (2, 'a')")
-        await_trace(stack, ["in silver", "the row"], "traced_codes", "a")
-        source.execute("UPDATE traced_codes SET code = 'b' WHERE id = 2")
-        moved = await_trace(stack, ["in silver", "the row"], "traced_codes", "code=b")
-        source.execute("DELETE FROM traced_codes WHERE id = 2")
-    gone = await_trace(stack, ["merged", "removed", "no such row"], "traced_codes", "a")
-    states = ["merged", "removed", "no such row"]
-    deleted = await_trace(stack, states, "traced_codes", "b")
-    assert moved[0]["event"] == 'update, key was {"code": "a"}'
-    assert gone[1]["event"] == 'update, key becomes {"code": "b"}' and gone[1]["row"] is None
-    assert deleted[1]["event"] == "delete"
-
-
 def test_what_cannot_be_traced_is_told_with_the_reason(stack: Stack, folder: Path) -> None:
     with stack.source() as source:
         source.execute("CREATE TABLE traced_bag (word text)")
