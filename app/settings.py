@@ -158,6 +158,10 @@ class Settings:
         """The port of this machine, on loopback, at which people reach service port `name`."""
         return self.profile.published_ports.get(name) or self.port(name)
 
+    def published_url(self, name: str) -> str:
+        """Where people on this machine open service port `name`."""
+        return f"http://{LOOPBACK}:{self.published(name)}"
+
     def secret(self, name: str) -> str:
         """The secret `name`: 32 alphanumerics, made at first use and kept in `secrets.json`."""
         given = {
@@ -238,6 +242,10 @@ class Settings:
     @property
     def trino_url(self) -> str:
         return f"http://{self.address('trino')}"
+
+    @property
+    def intake_url(self) -> str:
+        return f"http://{self.address('intake')}"
 
     @property
     def topic_prefix(self) -> str:

@@ -40,8 +40,8 @@ class Contract:
         version: counts up whenever the contract of a table changes, from 1.
         left_out: the source's columns that silver does not carry (generated ones: Postgres
             does not stream them), by their names in the source.
-        left_out_at: (number in the catalog, type, whether it may be NULL) of each of those; empty where an earlier release
-            read the contract.
+        left_out_at: (number in the catalog, type, whether it may be NULL) of each of those; empty
+            where an earlier release read the contract.
         oid: the table in the source; another one where it was dropped and made again.
         valid_after_lsn: at this LSN the version before held still.
         valid_from_lsn: at this LSN, at the latest, this version held. Events between the two tell

@@ -59,7 +59,7 @@ def bench(
     name: str = typer.Argument(None, help="A file of tests/bench; lists them when left out."),
 ) -> None:
     """Run one benchmark; it prints its figures."""
-    run_pytest([str(named_file("bench", name))], ["-s"])
+    raise typer.Exit(run_phases([[str(named_file("bench", name))]], ["-s"]))
 
 
 def fault(
@@ -72,7 +72,7 @@ def fault(
     os.environ["HEADWATER_FAULT_MINUTES"] = str(minutes)
     # What a test may take by default is less than a long workload does, with its proof after it.
     limit = f"--timeout={minutes * 60 + PROOF_S_MAX:.0f}"
-    run_pytest([str(named_file("faults", name))], ["-s", limit])
+    raise typer.Exit(run_phases([[str(named_file("faults", name))]], ["-s", limit]))
 
 
 def phases(tiers: list[str]) -> list[list[str]]:
@@ -145,10 +145,3 @@ def named_file(tier: str, name: str | None) -> Path:
             hint=f"there are {', '.join(known) or 'none yet'}",
         )
     return known[short]
-
-
-def run_pytest(arguments: list[str], options: list[str]) -> None:
-    """Replace this process by pytest, in the clone's folder."""
-    os.chdir(TESTS.parent)
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *PYTEST, *arguments, *options])

@@ -35,7 +35,7 @@ def login(
     user = ANALYST if analyst else ADMIN
     print_object(
         {
-            "url": f"http://127.0.0.1:{settings.published('superset')}",
+            "url": settings.published_url("superset"),
             "user": user,
             "password": settings.secret(f"superset_{user}_password"),
         },

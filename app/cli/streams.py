@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from app.cli.needs import require
 from app.cli.printing import FORMAT_OPTION, Format, print_object, print_rows
-
-if TYPE_CHECKING:
-    from app.settings import Settings
 
 COLUMNS = ("stream", "table", "topic", "retention_days", "max_mb", "columns")
 LINE_BYTES_GUESSED = 400
@@ -58,12 +54,7 @@ def login(fmt: Format = FORMAT_OPTION) -> None:
     from app.settings import load
 
     settings = load()
-    print_object({"url": intake_url(settings), "token": settings.secret("intake_token")}, fmt)
-
-
-def intake_url(settings: Settings) -> str:
-    """Where the service `intake` listens."""
-    return f"http://127.0.0.1:{settings.port('intake')}"
+    print_object({"url": settings.intake_url, "token": settings.secret("intake_token")}, fmt)
 
 
 def send_lines(service: str, paths: list[Path], lines: int) -> int:
@@ -82,7 +73,7 @@ def send_lines(service: str, paths: list[Path], lines: int) -> int:
 
     require("intake")
     settings = load()
-    intake = Intake(intake_url(settings), settings.secret("intake_token"), LOGS)
+    intake = Intake(settings.intake_url, settings.secret("intake_token"), LOGS)
     events = []
     span = max(65_536, lines * LINE_BYTES_GUESSED)
     for path in paths:

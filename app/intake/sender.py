@@ -177,7 +177,7 @@ def main() -> int:
     )
     try:
         settings = load()
-        url = f"http://127.0.0.1:{settings.port('intake')}"
+        url = settings.intake_url
     except HeadwaterError as error:
         log.error("%s", error)
         return 1

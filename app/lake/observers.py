@@ -136,10 +136,8 @@ class Trino:
 
 
 @contextmanager
-def observing(
-    settings: Settings, pending: Pending, note: Callable[[str], None]
-) -> Iterator[threading.Event]:
-    """Observe the hops behind Kafka meanwhile; what is yielded is set when one cannot go on.
+def observing(settings: Settings, pending: Pending, note: Callable[[str], None]) -> Iterator[None]:
+    """Observe the hops behind Kafka meanwhile.
 
     note: takes what went wrong with a hop; it is looked at again.
     """
@@ -158,7 +156,7 @@ def observing(
         for thread in threads:
             thread.start()
         try:
-            yield stop
+            yield
         finally:
             stop.set()
             for thread in threads:

@@ -24,7 +24,7 @@ OPENED = ("superset", "grafana", "trino", "prometheus", "alertmanager")
 
 def _link(settings: Settings, name: str) -> str:
     try:
-        return f"http://127.0.0.1:{settings.published(name)}"
+        return settings.published_url(name)
     except SettingsError:  # this stack has no such service
         return ""
 

@@ -22,7 +22,7 @@ from app.lake.lakehouse import Lakehouse
 from spark_streaming.lake import STREAM_QUARANTINE
 from spark_streaming.quarantine import OPEN
 from spark_streaming.streams.producer import StreamProducer
-from tests.support.intake import client_of, intake_of, rows_of, url_of
+from tests.support.intake import client_of, intake_of, rows_of
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -271,14 +271,14 @@ def test_the_ratings_generator_feeds_kafka_directly(taking: Stack) -> None:
 
 def test_a_request_of_another_name_is_not_answered_with_the_token(taking: Stack) -> None:
     answer = requests.post(
-        f"{url_of(taking)}/api/v1/streams/shop/events",
+        f"{taking.settings.intake_url}/api/v1/streams/shop/events",
         data=b'{"events": []}',
         headers={"content-type": "application/json", "origin": "http://evil.example"},
         timeout=30,
     )
     assert answer.status_code == 401
     assert "access-control-allow-origin" not in answer.headers
-    asked = requests.options(f"{url_of(taking)}/api/v1/streams/shop/events", timeout=30)
+    asked = requests.options(f"{taking.settings.intake_url}/api/v1/streams/shop/events", timeout=30)
     assert asked.status_code == 405
 
 
@@ -286,4 +286,4 @@ def test_a_client_with_a_wrong_token_is_told_so(taking: Stack) -> None:
     from app.intake.client import IntakeError
 
     with pytest.raises(IntakeError, match="401: the token is missing or wrong"):
-        Intake(url_of(taking), "x", "shop").post(numbered("no", range(1)), SOON_S)
+        Intake(taking.settings.intake_url, "x", "shop").post(numbered("no", range(1)), SOON_S)

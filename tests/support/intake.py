@@ -11,18 +11,13 @@ from tests.support.stack import Stack
 
 def intake_of(stack: Stack, stream: str) -> Intake:
     """One stream of the stack's intake."""
-    return Intake(url_of(stack), stack.settings.secret("intake_token"), stream)
+    return Intake(stack.settings.intake_url, stack.settings.secret("intake_token"), stream)
 
 
 def client_of(stack: Stack, stream: str, **options: Any) -> StreamClient:
     """A client that sends in the background."""
     token = stack.settings.secret("intake_token")
-    return StreamClient(url_of(stack), token, stream, **options)
-
-
-def url_of(stack: Stack) -> str:
-    """Where the stack's intake listens."""
-    return f"http://127.0.0.1:{stack.settings.port('intake')}"
+    return StreamClient(stack.settings.intake_url, token, stream, **options)
 
 
 def rows_of(stack: Stack, stream: str, *columns: str) -> list[dict[str, Any]]:
