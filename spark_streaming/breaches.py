@@ -45,6 +45,8 @@ class Breach:
 class Breaches:
     """The table in the lake; one writer. Only batches in which a rule is broken write to it."""
 
+    path = EXPECTATIONS
+
     def __init__(self, lake: Lake, query_id: str, properties: dict[str, str | None]) -> None:
         self._lake = lake
         self._query_id = query_id

@@ -217,7 +217,7 @@ class Silver:
             "expectations": breaches,
             "schema_changes": changes,
         }
-        self._maintenance = Maintenance(topics, ledger, options, ops)
+        self._maintenance = Maintenance(lake, topics, ledger, options, ops)
         backlog = Backlog(
             settings,
             runner,

@@ -1,8 +1,8 @@
 """Upkeep of the tables by their only writer: log checkpoints, small files, old versions.
 
-It runs in one thread beside the batches and holds a table's lock while it works on it, so it
+It runs in one thread beside the batches and holds a table's lock while it commits to it, so it
 never conflicts with a merge: other tables go on, a merge of the same table waits at most for
-the one step that is under way.
+the one step that is under way. What takes long, to list and to delete old files, holds no lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from functools import partial
 from typing import Protocol
 
 from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
 
+from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.ledger import Ledger, LedgerRow
 from spark_streaming.table import (
     SMALL_FILE_BYTES,
@@ -43,6 +45,7 @@ class OpsTable(Protocol):
     """A table of `ops` that batches append to; `prune` removes what is too old."""
 
     lock: threading.Lock
+    path: str
 
     def ensure(self) -> DeltaTable: ...
 
@@ -60,11 +63,13 @@ class Maintenance:
 
     def __init__(
         self,
+        lake: Lake,
         topics: Topics,
         ledger: Ledger,
         options: TableOptions,
         ops: Mapping[str, OpsTable] | None = None,
     ) -> None:
+        self._lake = lake
         self._topics = topics
         self._ops = ops or {}
         self._ledger = ledger
@@ -79,9 +84,9 @@ class Maintenance:
         for table in self._topics.tables():
             if table.name in merged:
                 self._note(table.name, partial(keep_table, table))
-        self._note("", partial(_keep_ledger, self._ledger))
+        self._note("", partial(_keep_ledger, self._lake, self._ledger))
         for name, kept in self._ops.items():
-            self._note(name, partial(keep_ops, name, kept))
+            self._note(name, partial(keep_ops, self._lake, kept))
 
     def stop(self) -> None:
         """Start nothing more."""
@@ -114,28 +119,27 @@ def keep_table(table: SilverTable, commits: int, vacuum: bool) -> None:
         with table.lock:
             table.handle().create_checkpoint()
     if vacuum:
-        with table.lock:
-            _drop_old(table.name, table.handle())
+        drop_old(table.lake, table.path, table.lock, table.handle)
 
 
-def keep_ops(name: str, table: OpsTable, commits: int, vacuum: bool) -> None:
+def keep_ops(lake: Lake, table: OpsTable, commits: int, vacuum: bool) -> None:
     """Look after a table that only some batches write to, whenever a vacuum is due."""
     del commits
     if vacuum:
         with table.lock:
             table.prune()
-            _compact(name, table.ensure())
-            _drop_old(name, table.ensure())
+            _compact(table.path, table.ensure())
+        drop_old(lake, table.path, table.lock, table.ensure)
 
 
-def _keep_ledger(ledger: Ledger, commits: int, vacuum: bool) -> None:
+def _keep_ledger(lake: Lake, ledger: Ledger, commits: int, vacuum: bool) -> None:
     if commits % LEDGER_COMPACT_COMMITS == 0:
         ledger.compact(datetime.now(timezone.utc) - LEDGER_KEPT)
-    with ledger.lock:
-        if commits % CHECKPOINT_COMMITS == 0:
+    if commits % CHECKPOINT_COMMITS == 0:
+        with ledger.lock:
             ledger.handle().create_checkpoint()
-        if vacuum:
-            _drop_old("ledger", ledger.handle())
+    if vacuum:
+        drop_old(lake, LEDGER, ledger.lock, ledger.handle)
 
 
 def _compact(name: str, table: DeltaTable) -> None:
@@ -149,12 +153,31 @@ def _compact(name: str, table: DeltaTable) -> None:
     log.debug("joined %d files of %s in %.2f s", len(small), name, time.monotonic() - began)
 
 
-def _drop_old(name: str, table: DeltaTable) -> None:
-    """Delete files and log entries that no version within the retention needs."""
+def drop_old(
+    lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], DeltaTable]
+) -> None:
+    """Delete files and log entries that no version within the retention needs.
+
+    Hundreds of files take seconds to list and to delete. No writer waits for that: the lock is
+    held only to ask the writer's own handle what the newest version consists of.
+
+    Args:
+        path: of the table below the lake.
+        writers: the handle that is written with; called with the lock held.
+    """
     began = time.monotonic()
+    table = lake.table(path)
     # `full` looks at the files themselves: a checkpoint of the log forgets what was removed
     # before the retention, and what it has forgotten would stay for ever.
-    files = table.vacuum(dry_run=False, enforce_retention_duration=False, full=True)
+    old = table.vacuum(dry_run=True, enforce_retention_duration=False, full=True)
+    with lock:
+        # A commit that took longer than the retention wrote files that were nobody's until now.
+        needed = set(writers().get_add_actions()["path"].to_pylist())
+    files = DeltaStorageHandler(lake.url(path), lake.storage_options())
+    for name in old:
+        if name not in needed:
+            files.delete_file(name)
+    table.update_incremental()
     table.create_checkpoint()
     table.cleanup_metadata()
-    log.debug("vacuumed %d files of %s in %.2f s", len(files), name, time.monotonic() - began)
+    log.debug("deleted %d files of %s in %.2f s", len(old), path, time.monotonic() - began)

@@ -75,6 +75,8 @@ class RecordedChange:
 class SchemaChanges:
     """The table in the lake; one writer. Rows are kept for good: changes are rare."""
 
+    path = SCHEMA_CHANGES
+
     def __init__(self, lake: Lake, properties: dict[str, str | None]) -> None:
         self._lake = lake
         self._properties = properties

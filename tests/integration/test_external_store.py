@@ -16,6 +16,7 @@ from app.lake.object_store import examine
 from app.settings import Settings, load
 from tests.support.bronze import store as files_of
 from tests.support.stack import Stack, fresh_stack
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,31 @@ def test_up_refuses_within_seconds_and_preflight_shows_the_store_without_a_sourc
         rows = {row["check"]: row["status"] for row in json.loads(told.stdout)}
         assert (rows["bucket absent"], rows["bucket lake"]) == ("missing", "ok")
         assert "this stack is not running" in told.stderr
+
+
+def test_the_whole_chain_runs_on_it_and_leaves_its_buckets_when_wiped(
+    owner: Stack, tmp_path: Path
+) -> None:
+    buckets = {"bronze_bucket": "their-bronze", "lake_bucket": "their-lake"}
+    assert {one.status for one in examine(user(owner, tmp_path, **buckets), apply=True)} == {"ok"}
+    with fresh_stack() as fresh:
+        fresh.up("--profile", str(profile(owner, tmp_path, **buckets)))
+        assert "s3" not in fresh.status()
+        with fresh.source() as source:
+            source.execute("CREATE TABLE elsewhere (id int PRIMARY KEY, place text)")
+            source.execute("INSERT INTO elsewhere VALUES (1, 'Oslo'), (2, 'Rome'), (3, 'Lima')")
+        fresh.await_tables("elsewhere")
+        with fresh.source() as source, source.transaction():
+            source.execute("UPDATE elsewhere SET place = 'Bergen' WHERE id = 1")
+            source.execute("DELETE FROM elsewhere WHERE id = 2")
+        statement = "SELECT id, place FROM silver.elsewhere ORDER BY id"
+        until(
+            lambda: fresh.query(statement) == [(1, "Bergen"), (3, "Lima")],
+            within_s=120,
+            what="the change in Trino, from the owner's store",
+        )
+        fresh.verify()
+        fresh.run("verify", "--bronze", timeout_s=300)
+        assert not (fresh.home / "data" / "s3").exists()
+    assert any("elsewhere" in name for name in names_in(owner, "their-bronze"))
+    assert any("elsewhere" in name for name in names_in(owner, "their-lake"))

@@ -7,15 +7,18 @@ import uuid
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pyarrow.fs as pa_fs
 import pytest
+from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
 
 from spark_streaming.engines.delta_rs import DeltaRsEngine
 from spark_streaming.engines.protocol import Commit, MergeEngine
 from spark_streaming.fold import Folded
 from spark_streaming.lake import Lake
-from spark_streaming.maintenance import COMPACT_FILES_MIN, keep_table
+from spark_streaming.maintenance import COMPACT_FILES_MIN, drop_old, keep_table
 from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions
 from spark_streaming.types import Column
 from tests.spark.conftest import MakeTable
@@ -119,18 +122,67 @@ def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -
     assert table.has_commit(Commit("t", count))
 
 
-def test_replaced_files_go_when_their_retention_is_over(lake: Lake) -> None:
+@pytest.fixture
+def forgetful(lake: Lake) -> SilverTable:
+    """A table that keeps no old file, after four merges into one row."""
     table = SilverTable(lake, f"short_{uuid.uuid4().hex[:8]}", KEYED, TableOptions(0))
     table.ensure()
     for number in range(4):
-        DeltaRsEngine().merge(
-            table, Folded(rows(KEYED, film(1, f"v{number}"))), Commit("t", number)
-        )
-    keep_table(table, 25, vacuum=False)
-    keep_table(table, 26, vacuum=True)
-    selector = pa_fs.FileSelector(table.path)
+        merge(table, film(1, f"v{number}"), number)
+    return table
+
+
+def merge(table: SilverTable, row: dict[str, Any], number: int) -> None:
+    with table.lock:
+        DeltaRsEngine().merge(table, Folded(rows(KEYED, row)), Commit("t", number))
+
+
+def test_replaced_files_go_when_their_retention_is_over(forgetful: SilverTable, lake: Lake) -> None:
+    keep_table(forgetful, 25, vacuum=False)
+    keep_table(forgetful, 26, vacuum=True)
+    selector = pa_fs.FileSelector(forgetful.path)
     found = [
         i.path for i in lake.filesystem().get_file_info(selector) if i.path.endswith("parquet")
     ]
     assert len(found) == 1
-    assert content(table) == Counter([(1, "v3", None)])
+    assert content(forgetful) == Counter([(1, "v3", None)])
+
+
+def test_merges_go_on_while_old_files_are_deleted(
+    forgetful: SilverTable, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = iter(range(4, 100))
+
+    class Deleting(DeltaStorageHandler):
+        def delete_file(self, path: str) -> None:
+            number = next(merged)
+            merge(forgetful, film(number, f"v{number}"), number)  # waits for ever if it is held off
+            super().delete_file(path)
+
+    monkeypatch.setattr("spark_streaming.maintenance.DeltaStorageHandler", Deleting)
+    drop_old(lake, forgetful.path, forgetful.lock, forgetful.handle)
+    count = next(merged)
+    assert count > 4
+    expected = [(1, "v3", None), *((n, f"v{n}", None) for n in range(4, count))]
+    assert content(forgetful) == Counter(expected)
+    forgetful.forget()
+    assert content(forgetful) == Counter(expected)
+
+
+def test_files_of_a_commit_that_took_longer_than_the_retention_stay(
+    forgetful: SilverTable, lake: Lake
+) -> None:
+    before = lake.table(forgetful.path)
+
+    class AsItWas:
+        """The lake as one sees it who looked before the last commit."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lake, name)
+
+        def table(self, path: str) -> DeltaTable:
+            return before
+
+    merge(forgetful, film(2, "late"), 4)
+    drop_old(AsItWas(), forgetful.path, forgetful.lock, forgetful.handle)  # type: ignore[arg-type]
+    assert content(forgetful) == Counter([(1, "v3", None), (2, "late", None)])
