@@ -29,11 +29,6 @@ needs_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="promtool is not on this machine (Debian's package `prometheus`)"
 )
 ROOT = Path(__file__).resolve().parents[2]
-# Of a rule in Grafana's provisioning files.
-RULE_KEYS = {
-    "uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState", "execErrState",
-    "for", "annotations", "labels", "isPaused",
-}  # fmt: skip
 # Told by silver once it has something to tell.
 ELSEWHERE = {"headwater_freshness_target_seconds", "headwater_silver_schema_changes_total"}
 ALERTS_BY_NAME = {alert.name: alert for alert in ALERTS}
@@ -86,17 +81,9 @@ def test_dashboards_and_rules_refer_to_the_one_data_source() -> None:
     assert uids <= known
 
 
-def test_grafanas_rules_have_the_keys_that_its_documentation_names() -> None:
-    found = grafana_rules()
-    assert found["apiVersion"] == 1
-    for group in found["groups"]:
-        assert set(group) == {"orgId", "name", "folder", "interval", "rules"}
+def test_a_rule_of_grafana_leads_to_the_panel_that_asks_its_question() -> None:
+    for group in grafana_rules()["groups"]:
         for rule in group["rules"]:
-            assert set(rule) == RULE_KEYS
-            assert rule["noDataState"] in ("NoData", "Alerting", "OK")
-            assert rule["execErrState"] in ("Error", "Alerting", "OK")
-            assert rule["condition"] in {query["refId"] for query in rule["data"]}
-            assert len(rule["uid"]) <= 40
             board = next(b for b in DASHBOARDS if b.uid == rule["dashboardUid"])
             panel = board.panels[rule["panelId"] - 1]
             asked = [query["model"].get("expr") for query in rule["data"]]

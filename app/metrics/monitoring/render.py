@@ -18,6 +18,9 @@ from app.metrics.monitoring.yaml import dump
 FOLDER = Path(__file__).resolve().parents[3] / "grafana"
 DATASOURCE = "headwater-prometheus"
 FOLDER_TITLE = "Headwater"
+# Rules come before dashboards at Grafana's start, and their files can give a folder no uid: of the
+# same title, the dashboards' folder would be refused or a second one.
+RULES_FOLDER_TITLE = "Headwater alerts"
 EVALUATE_S = 10
 _HEADER = "# Written by `python -m app.metrics.monitoring.render`; not edited by hand.\n"
 _PANEL_HEIGHT = {"stat": 4, "timeseries": 8, "table": 8}
@@ -99,7 +102,7 @@ def grafana_rules(wait_factor: float = 1) -> dict[str, Any]:
             {
                 "orgId": 1,
                 "name": f"headwater-{name}",
-                "folder": FOLDER_TITLE,
+                "folder": RULES_FOLDER_TITLE,
                 "interval": f"{EVALUATE_S}s",
                 "rules": [_grafana_rule(alert, wait_factor) for alert in alerts],
             }
@@ -110,10 +113,9 @@ def grafana_rules(wait_factor: float = 1) -> dict[str, Any]:
 
 def _grafana_rule(alert: Alert, wait_factor: float) -> dict[str, Any]:
     board, panel = place_of(alert.expression)
+    # Of these files only annotations are taken as they are written: a `$` is not doubled here.
     annotations = _annotations(alert)
     annotations["description"] = f"Now {{{{ $values.A.Value }}}}. Normal: {alert.normal}."
-    # Grafana reads `$NAME` in these files as a variable of its environment.
-    annotations = {name: text.replace("$", "$$") for name, text in annotations.items()}
     return {
         "uid": f"headwater-{alert.name.lower()}",
         "title": alert.name,
