@@ -81,3 +81,22 @@ class OpenedLogger(DBEventLogger):
 
 
 EVENT_LOGGER = OpenedLogger()
+
+
+def FLASK_APP_MUTATOR(_: Any) -> None:
+    """A question's own LIMIT counts in SQL Lab.
+
+    Superset 6.1 notes it in one session, and reads it in another before the first has committed
+    (its issue 40070): `LIMIT 10` gave as many rows as the page's own limit allows.
+    """
+    from superset.commands.sql_lab.execute import ExecuteSqlCommand
+
+    from superset import db
+
+    note = ExecuteSqlCommand._set_query_limit
+
+    def note_and_commit(command: Any, rendered_query: str) -> None:
+        note(command, rendered_query)
+        db.session.commit()
+
+    ExecuteSqlCommand._set_query_limit = note_and_commit

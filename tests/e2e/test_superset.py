@@ -185,6 +185,10 @@ def test_sql_lab_answers_on_each_schema(superset: Superset, schema: str) -> None
     assert row["n"] > 0
 
 
+def test_sql_lab_keeps_to_the_limit_that_a_question_has_itself(superset: Superset) -> None:
+    assert len(asked(superset, "SELECT movie_id FROM lake.silver.movies LIMIT 3")) == 3
+
+
 def test_sql_lab_cannot_change_the_lake(superset: Superset) -> None:
     with pytest.raises(HeadwaterError, match=r"(?i)only `SELECT`|not allowed|DML"):
         asked(superset, "DELETE FROM lake.silver.movies")
