@@ -13,7 +13,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 from sqlalchemy import create_engine
 
@@ -70,14 +69,14 @@ def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
             browsers.await_observer(page)
             for number in range(WARM_UP):
                 probe(stack, page, rate * 1_000 + number + 1)
-            cpu = browser_cpu_s()
+            cpu = chromium.cpu_s()
             with watched(stack) as resources:
                 began = time.monotonic()
                 for number in range(PROBES):
                     for hop, lag in probe(stack, page, rate * 1_000 + 100 + number).items():
                         lags[hop].append(lag)
                 lasted = time.monotonic() - began
-            cpu = browser_cpu_s() - cpu
+            cpu = chromium.cpu_s() - cpu
             sampled = page.locator("#sampled").text_content()
     finally:
         stop.set()
@@ -112,16 +111,3 @@ def probe(stack: Stack, page: Page, number: int) -> dict[str, float]:
     drawn: dict[str, Any] = browsers.await_true(page, _DRAWN, f'"id": {number}}}')
     at = {one.hop: edit.committed_at * 1_000 + one.milliseconds for one in seen}
     return {hop: drawn[hop] - at[hop] for hop in HOPS}
-
-
-def browser_cpu_s() -> float:
-    """Of all processes of the browser that this test has started."""
-    total = 0.0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "chrom" in process.name():
-                used = process.cpu_times()
-                total += used.user + used.system
-        except psutil.NoSuchProcess:
-            continue
-    return total

@@ -38,6 +38,7 @@ from spark_streaming.quarantine import SCHEMA as QUARANTINE
 ASSETS = read_assets(FOLDER)
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 QUESTIONS_PER_S_MAX = 0.4  # of one open dashboard: each is some tenths of a second of a CPU
+PICTURE_BYTES_MAX = 200_000
 FRESH_TILE = "charts/data-as-of.yaml"
 
 
@@ -174,6 +175,13 @@ def test_a_filter_reaches_only_charts_that_have_its_column(board: Asset) -> None
                 [target] = each["targets"]
                 columns = {column["column_name"] for column in dataset["columns"]}
                 assert target["column"]["name"] in columns, chart["slice_name"]
+
+
+@each_dashboard
+def test_the_readme_shows_each_dashboard_in_a_small_picture(board: Asset) -> None:
+    name = f"screenshots/{board.content['slug']}.jpg"
+    assert f"]({name})" in (FOLDER.parent / "README.md").read_text()
+    assert 10_000 < (FOLDER.parent / name).stat().st_size < PICTURE_BYTES_MAX
 
 
 def test_up_waits_for_superset_only_where_it_is_asked_for(tmp_path: Path) -> None:
