@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 POLL_S = 0.03
 REST_S = 0.02
 AGAIN_S = 1.0
-# How far back the ledger is read: silver may have merged an event before it was read here, as where
-# a topic was made a moment ago.
+# How far back the ledger is read before a change's commit: clocks of two machines.
 LEDGER_BACK = timedelta(seconds=15)
+EARLIER_S = 300.0
 
 
 class Bronze:
@@ -205,6 +205,11 @@ def _folder(change: Change) -> str:
 
 
 def _oldest(changes: list[Change]) -> datetime:
-    """When the first of them was read from Kafka."""
-    arrived = min((change.arrived for change in changes), default=time.time())
-    return datetime.fromtimestamp(arrived, timezone.utc)
+    """From when on a batch can hold the first of them: it was committed then.
+
+    Silver may have it long before it is read here, where this machine is busy. The source's clock
+    can be wrong: no more than EARLIER_S before it was read here is looked at.
+    """
+    now = time.time()
+    since = (max(min(one.committed_at, one.arrived), one.arrived - EARLIER_S) for one in changes)
+    return datetime.fromtimestamp(min(since, default=now), timezone.utc)

@@ -59,8 +59,9 @@ class Health:
         self._connect = connect
 
     def look(self) -> dict[str, Any]:
-        """`services`, `connectors`, `freshness`, `verification`, `alerts`: each `{columns, rows}`
-        or `{error}`; and `links` of services that run."""
+        """`services`, `connectors`, `freshness`, `verification`, `alerts`: each `{columns, rows}`,
+        `{none}` where the stack has nothing that could tell, or `{error}`; `links` of services
+        that run, and `off`, the names of those with a page that do not."""
         services = self._told(self._services)
         running = {row[0] for row in services.get("rows", ()) if row[1] == "ready"}
         return {
@@ -70,6 +71,7 @@ class Health:
             "verification": self._told(self._verification),
             "alerts": self._told(lambda: self._alerts("prometheus" in running)),
             "links": {name: url for name, url in self._links.items() if name in running},
+            "off": [name for name in self._links if name not in running],
         }
 
     def pulse(self) -> list[str]:
@@ -94,7 +96,8 @@ class Health:
         try:
             return look()
         except Refused as refused:
-            return {"error": refused.told}
+            # What is left out of a stack is no fault of it.
+            return {"none" if refused.status == 404 else "error": refused.told}
 
     def _services(self) -> dict[str, Any]:
         if self._asked is not None:

@@ -93,7 +93,7 @@ class Hops:
 
     async def _child(self) -> bool:
         """Run one child to its end; whether another is wanted."""
-        self._note = "starting"
+        self._tell(_event("note", self._note))
         child = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -115,6 +115,8 @@ class Hops:
             return True
         finally:
             self._stdin = None
+            # Told to whoever comes while it is being ended: what it said last holds no more.
+            self._note = "starting"
             if child.returncode is None:
                 child.terminate()
                 try:
@@ -140,6 +142,8 @@ class Hops:
     async def _read(self, stream: asyncio.StreamReader, kind: str) -> None:
         while line := await stream.readline():
             text = line.decode(errors="replace").rstrip()
+            if kind == "note" and self._stdin is None:
+                continue  # what a child says while it is being ended
             if kind == "note":
                 self._note = text
                 self._tell(_event("note", text))

@@ -28,7 +28,6 @@ MARKS = [
 # Nothing is asserted about time: a busy machine is waited for.
 PATIENCE_MS = 90_000
 TABS_MAX = 400
-PICTURE_BYTES_MAX = 150_000
 HOPS = ("debezium", "kafka", "bronze", "silver", "trino")
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -85,6 +84,7 @@ def window(browser: Browser, url: str = "", **options: Any) -> Iterator[Page]:
         yield page
         assert wrong == []
     finally:
+        keep_last(page)
         context.close()
 
 
@@ -110,24 +110,25 @@ def tab_to(page: Page, selector: str) -> None:
     raise AssertionError(f"{selector} was not reached by {TABS_MAX} tabs; the focus is on {focus}")
 
 
-def keep_shot(page: Page, name: str, whole: bool = False) -> None:
-    """Save what the page shows, where `HEADWATER_SCREENSHOTS` names a folder."""
-    folder = os.environ.get("HEADWATER_SCREENSHOTS")
-    if not folder:
+def keep_last(page: Page) -> None:
+    """Save what a window shows at its end, where `HEADWATER_TEST_WINDOWS` names a folder: a failed
+    test's picture and document tell more than its error."""
+    folder = os.environ.get("HEADWATER_TEST_WINDOWS")
+    if not folder or page.is_closed():
         return
-    for quality in (80, 60, 40, 25):
-        picture = page.screenshot(type="jpeg", quality=quality, full_page=whole)
-        if len(picture) <= PICTURE_BYTES_MAX:
-            break
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / f"{name}.jpg").write_bytes(picture)
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[-1].partition(" ")[0]
+    name = re.sub(r"\W+", "_", test)[:80] or "window"
+    page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+    (Path(folder) / f"{name}.html").write_text(page.content(), encoding="utf-8")
 
 
 def show(page: Page, table: str) -> None:
     """The table's rows, with the observer at work: what is edited from now on is seen."""
     page.locator(f'#table option[value="public.{table}"]').wait_for(state="attached")
     page.locator("#table").select_option(f"public.{table}")
-    page.locator("#rows th", has_text="(key)").wait_for()
+    # The rows of another table may be there before, with keys of the same names.
+    page.locator(f'#rows[data-table="public.{table}"]').wait_for()
     await_observer(page)
 
 

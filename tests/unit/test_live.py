@@ -229,8 +229,9 @@ def test_a_trino_that_is_away_is_told(page: TestClient) -> None:
 
 def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> None:
     found = page.get("/api/health").json()
-    assert {part: "error" in told for part, told in found.items() if part != "links"} == {
-        "services": True, "connectors": True, "freshness": True, "verification": True, "alerts": True,
+    assert {part: [*told] for part, told in found.items() if part not in ("links", "off")} == {
+        "services": ["error"], "connectors": ["none"], "freshness": ["error"],
+        "verification": ["error"], "alerts": ["none"],
     }  # fmt: skip
     services = {
         "trino": {"state": "ready", "restarts": 2},
@@ -245,8 +246,9 @@ def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> N
         ["silver", "waiting", "0", "waits for kafka"],
     ]
     assert found["links"] == {"trino": LINKS["trino"]}
+    assert found["off"] == [name for name in LINKS if name != "trino"]
     assert found["freshness"]["error"]["message"] == "Trino does not answer"
-    assert "Prometheus does not run" in found["alerts"]["error"]["message"]
+    assert "Prometheus does not run" in found["alerts"]["none"]["message"]
 
 
 def test_what_is_wrong_with_services_and_connectors_is_told_in_words(

@@ -116,7 +116,12 @@ def test_a_browser_that_comes_while_the_child_is_being_ended_gets_another() -> N
             first = numbers(await asyncio.wait_for(take(hops, lambda got: bool(numbers(got))), 30))
             while hops._stdin is not None:  # it is told to end a moment later
                 await asyncio.sleep(0.005)
-            await asyncio.wait_for(take(hops, lambda got: bool({*numbers(got)} - {*first})), 30)
+            got = await asyncio.wait_for(
+                take(hops, lambda got: bool({*numbers(got)} - {*first})), 30
+            )
+            # What the one that is being ended says is of no use to who waits for another.
+            told = [event.partition("data: ")[2] for event in got if "event: note" in event]
+            assert {text.strip() for text in told} == {'"starting"'}
         finally:
             await hops.stop()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.lake.flow import GIVE_UP_S, Change, Pending
+from app.lake.observers import EARLIER_S, _oldest
 from app.lake.watch import SHOWN_A_TABLE, SHOWN_PER_S, Watch, _debezium_ms, _follow
 from app.settings import load
 
@@ -42,6 +43,17 @@ def test_a_change_that_a_hop_never_shows_is_given_up() -> None:
     pending.add(old)
     pending.add(new)
     assert pending.finished() == [old] and pending.oldest() is new
+
+
+def test_batches_are_looked_for_from_the_commit_however_late_a_change_was_read() -> None:
+    late, wrong_clock = change(1), change(2)
+    late.committed_at = late.arrived - 40
+    assert _oldest([late, change(3)]).timestamp() == pytest.approx(late.committed_at)
+    wrong_clock.committed_at = 0.0
+    assert _oldest([wrong_clock]).timestamp() == pytest.approx(wrong_clock.arrived - EARLIER_S)
+    ahead = change(4)
+    ahead.committed_at += 900
+    assert _oldest([ahead]).timestamp() == pytest.approx(ahead.arrived)
 
 
 def test_of_a_fast_stream_some_are_taken_and_the_first_of_each_table(

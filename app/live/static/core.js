@@ -26,9 +26,15 @@ export function button(text, act, attributes = {}) {
   return made;
 }
 
+const LONG = 120; // beyond so many characters a table of rows shows a value's beginning
+
 // A value of a table; `blank` is what stands for none: NULL where the column could hold it.
 export function cell(value, blank = "NULL") {
-  return value === null ? element("td", blank, { class: "null" }) : element("td", value);
+  if (value === null) return element("td", blank, { class: "null" });
+  if (String(value).length < LONG) return element("td", value);
+  const made = element("td");
+  made.append(element("div", value, { class: "long", title: value }));
+  return made;
 }
 
 export function tableOf(answer, blank = "NULL") {
@@ -126,12 +132,36 @@ export function remember(name, value) {
   }
 }
 
+// The editor, for one row's fields; `act` is called where it is left by the button named `verb`.
+// Not by the dialog's `close` event: that comes with a later frame, when another row may be edited.
+export function openEditor(title, verb, fields, act) {
+  const editor = $("editor");
+  $("editor-title").textContent = title;
+  $("editor-add").textContent = verb;
+  $("fields").replaceChildren(...fields.map((field) => field.box));
+  editor.querySelector("form").onsubmit = (event) => {
+    event.preventDefault();
+    editor.close();
+    if (event.submitter !== $("editor-cancel")) act();
+  };
+  editor.showModal();
+}
+
+// `act` is told whenever a place comes into sight or leaves it. Of several reports at once, as a
+// busy browser makes them, the last one counts.
+export function onSight(place, act) {
+  const observer = new IntersectionObserver((reports) => {
+    act(reports[reports.length - 1].isIntersecting, observer);
+  });
+  observer.observe(place);
+}
+
 export function onceSeen(place, act) {
-  new IntersectionObserver(([entry], observer) => {
-    if (!entry.isIntersecting) return;
+  onSight(place, (isSeen, observer) => {
+    if (!isSeen) return;
     observer.disconnect();
     act();
-  }).observe(place);
+  });
 }
 
 export function onControlEnter(area, act) {

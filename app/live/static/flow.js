@@ -36,6 +36,7 @@ export function markOwn(transaction, changes) {
   let last = null;
   for (const known of tokens.values()) if (known.transaction === transaction) { known.row.className = "own"; last = known; }
   if (last) { awaited.delete(transaction); follow(last); } else followAwaited(transaction);
+  $("journey").scrollIntoView({ block: "nearest" });
 }
 
 // The same elements whichever change is shown: what becomes `there` moves, and nothing else.

@@ -1,6 +1,6 @@
 // How the stack is, and what Trino answers.
 
-import { $, ask, element, onControlEnter, onceSeen, say, showError, tableOf } from "./core.js";
+import { $, ask, element, onControlEnter, onSight, onceSeen, say, showError, tableOf } from "./core.js";
 
 // -- health
 
@@ -21,9 +21,11 @@ async function health() {
     return;
   }
   $("links").replaceChildren(...Object.entries(found.links).flatMap(([name, url]) => [element("a", name, { href: url, rel: "noreferrer" }), " "]));
+  if (found.off.length) $("links").append(element("span", `not running: ${found.off.join(", ")}`, { class: "quiet" }));
   for (const part of PARTS) {
     const place = $(`health-${part}`);
     if (found[part].error) showError(place, found[part].error);
+    else if (found[part].none) say(place, [found[part].none.message, found[part].none.hint].filter(Boolean).join("; "));
     else place.replaceChildren(found[part].rows.length ? stateTable(found[part]) : element("p", "none"));
   }
 }
@@ -178,11 +180,11 @@ function showVersion() {
 
 export function wireLake() {
   // Looked at while somebody sees it.
-  new IntersectionObserver(([entry]) => {
+  onSight($("health"), (isSeen) => {
     const before = healthShown;
-    healthShown = entry.isIntersecting;
+    healthShown = isSeen;
     if (healthShown && !before) health();
-  }).observe($("health"));
+  });
   setInterval(health, HEALTH_MS);
   setInterval(pulse, PULSE_MS);
   pulse();

@@ -23,5 +23,5 @@ async function load() {
 wireStore();
 wireLake();
 wireRows();
-listen(compare, load);
+listen(() => compare(), load);
 load();

@@ -1,6 +1,6 @@
 // Single rows: those in quarantine, and the whole way of one row's versions.
 
-import { $, ask, button, cell, element, fieldOf, onceSeen, say, showError, tableOf } from "./core.js";
+import { $, ask, button, cell, element, fieldOf, onceSeen, openEditor, say, showError, tableOf } from "./core.js";
 
 // -- quarantine
 
@@ -83,20 +83,13 @@ async function editEntry(name) {
   const key = Object.keys(parsed(found.raw_key));
   const names = Object.keys(after);
   const text = (value) => (value === null ? null : typeof value === "object" ? JSON.stringify(value) : String(value));
-  $("editor-title").textContent = `Event of ${found.table_name}: ${found.reason}`;
-  $("editor-add").textContent = "Replay with these values";
   const fields = names.map((column, i) => fieldOf(
     { name: column, fixed: key.includes(column) ? "of the key: another key is another row" : "" }, i, text(after[column])));
-  $("fields").replaceChildren(...fields.map((field) => field.box));
-  const editor = $("editor");
-  editor.onclose = () => {
-    if (editor.returnValue !== "add") return;
+  openEditor(`Event of ${found.table_name}: ${found.reason}`, "Replay with these values", fields, () => {
     const values = {};
     fields.forEach((field, i) => { if (field.changed()) values[names[i]] = field.value(); });
     resolve({ action: "replay", entries: [name], ...(Object.keys(values).length ? { values } : {}) });
-  };
-  editor.returnValue = "cancel";
-  editor.showModal();
+  });
 }
 
 async function resolve(request) {

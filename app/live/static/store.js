@@ -1,6 +1,6 @@
 // The source: its rows, one transaction of changes, SQL; and both sides of rows beside each other.
 
-import { $, ask, button, cell, element, fieldOf, onControlEnter, remember, remembered, say, showError, tableOf } from "./core.js";
+import { $, ask, button, cell, element, fieldOf, onControlEnter, openEditor, remember, remembered, say, showError, tableOf } from "./core.js";
 import { markOwn } from "./flow.js";
 import { traceRow } from "./rows.js";
 
@@ -10,13 +10,14 @@ const TOUCHED_MAX = 50;
 
 let shown = null;
 let offset = 0;
+let looks = 0;
 let changes = remembered("changes", []);
 
 // -- browsing
 
 export async function loadTables() {
   const select = $("table");
-  const before = select.value;
+  const before = select.value || remembered("table", "");
   const tables = await ask("/api/tables");
   select.replaceChildren(...tables.map((t) => element("option", `${t.table} (about ${t.rows})`, { value: t.table })));
   if (tables.some((t) => t.table === before)) select.value = before;
@@ -26,18 +27,24 @@ export async function loadRows() {
   const table = $("table").value;
   if (!table) return;
   const query = new URLSearchParams({ table, offset, limit: PAGE_ROWS, descending: $("descending").checked });
+  const turn = ++looks;
+  remember("table", table);
+  let found;
   try {
-    shown = await ask(`/api/rows?${query}`);
+    found = await ask(`/api/rows?${query}`);
   } catch (error) {
-    showError($("edit-answer"), error);
+    if (turn === looks) showError($("edit-answer"), error);
     return;
   }
+  if (turn !== looks) return; // another table was chosen meanwhile
+  shown = found;
   const head = element("tr");
   head.append(element("th", "", { scope: "col" }));
   for (const column of shown.columns)
     head.append(element("th", column.name + (column.key ? " (key)" : ""), { scope: "col", title: column.type }));
   $("rows").tHead.replaceChildren(head);
   $("rows").tBodies[0].replaceChildren(...shown.rows.map(rowOf));
+  $("rows").dataset.table = shown.table;
   $("earlier").disabled = offset === 0;
   $("later").disabled = shown.rows.length < PAGE_ROWS;
   $("insert").disabled = false;
@@ -50,7 +57,7 @@ function rowOf(values, number) {
     const key = keyOf(values);
     const named = Object.values(key).join(", ");
     acts.append(
-      button("Edit", () => openEditor("update", values, number), { "aria-label": `Edit ${named}` }), " ",
+      button("Edit", () => editRow("update", values, number), { "aria-label": `Edit ${named}` }), " ",
       button("Delete", () => addChange({ op: "delete", table: shown.table, key, values: {} }), { "aria-label": `Delete ${named}` }), " ",
       button("Trace", () => traceRow(shown.table, key), { "aria-label": `Trace ${named}` }),
     );
@@ -67,16 +74,12 @@ function keyOf(values) {
 
 // -- one transaction
 
-function openEditor(op, values, number) {
-  const editor = $("editor");
+function editRow(op, values, number) {
   const at = shown;
-  $("editor-title").textContent = `${op === "insert" ? "New row of" : "Row of"} ${at.table}`;
-  $("editor-add").textContent = "Add to the transaction";
   const fields = at.columns.map((column, i) => fieldOf(
     { ...column, cut: at.cut.some(([r, c]) => r === number && c === i) }, i, op === "insert" ? undefined : values[i]));
-  $("fields").replaceChildren(...fields.map((field) => field.box));
-  editor.onclose = () => {
-    if (editor.returnValue !== "add") return;
+  const title = `${op === "insert" ? "New row of" : "Row of"} ${at.table}`;
+  openEditor(title, "Add to the transaction", fields, () => {
     const found = {};
     fields.forEach((field, i) => { if (field.changed()) found[at.columns[i].name] = field.value(); });
     if (op === "update" && !Object.keys(found).length) return;
@@ -84,9 +87,7 @@ function openEditor(op, values, number) {
     if (op === "update") at.columns.forEach((c, i) => { if (c.key) key[c.name] = values[i]; });
     addChange({ op, table: at.table, key, values: found });
     $("commit").focus();
-  };
-  editor.returnValue = "cancel";
-  editor.showModal();
+  });
 }
 
 function addChange(change) {
@@ -151,13 +152,19 @@ function answerOf(answer) {
 // -- compare
 
 const touched = new Map();
+const AGAIN_MS = 2000; // twice as long each time
+const AGAIN_MAX = 5;
 let comparing = false;
 let compareAgain = false;
+let later = 0;
 
-export async function compare() {
+// Rows that differ are mostly on their way: they are looked at again by themselves, a few times.
+export async function compare(tries = 0) {
   if (!shown) return;
   if (comparing) { compareAgain = true; return; }
   comparing = true;
+  clearTimeout(later);
+  let isDone = false;
   const place = $("compare-answer");
   const keys = new Map(shown.rows.map((values) => [JSON.stringify(keyOf(values)), keyOf(values)]));
   for (const [name, key] of touched.get(shown.table) || []) keys.set(name, key);
@@ -168,11 +175,13 @@ export async function compare() {
     const apart = found.rows.filter((row) => row.differing.length).length;
     const upTo = `silver is complete up to ${found.complete_lsn}, the source is at ${found.source_lsn} (${found.behind_bytes} bytes of log later)`;
     say(place, `${found.table}: ${found.rows.length} rows, ${apart ? `${apart} differ` : "all equal"}; ${upTo}`);
+    isDone = apart === 0;
   } catch (error) {
     showError(place, error);
   }
   comparing = false;
   if (compareAgain) { compareAgain = false; compare(); }
+  else if (!isDone && tries < AGAIN_MAX) later = setTimeout(() => compare(tries + 1), AGAIN_MS * 2 ** tries);
 }
 
 function showSides(found) {
@@ -207,11 +216,11 @@ export function wireStore() {
   $("descending").addEventListener("change", () => { offset = 0; loadRows(); });
   $("earlier").addEventListener("click", () => { offset = Math.max(0, offset - PAGE_ROWS); loadRows(); });
   $("later").addEventListener("click", () => { offset += PAGE_ROWS; loadRows(); });
-  $("insert").addEventListener("click", () => openEditor("insert", [], -1));
+  $("insert").addEventListener("click", () => editRow("insert", [], -1));
   $("commit").addEventListener("click", commit);
   $("discard").addEventListener("click", () => { changes = []; showChanges(); });
   $("sql").addEventListener("submit", (event) => { event.preventDefault(); runSql(); });
   onControlEnter($("statement"), runSql);
-  $("compare-now").addEventListener("click", compare);
+  $("compare-now").addEventListener("click", () => compare());
   showChanges();
 }
