@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.launcher.service import load_services
 from app.metrics.catalogue import BY_NAME, METRICS
 from app.metrics.monitoring.alerts import ALERTS
 from app.metrics.monitoring.expressions import EXPRESSIONS
@@ -247,3 +248,12 @@ def test_each_alert_fires_on_its_symptom_and_is_silent_on_what_is_normal(tmp_pat
     path.write_text(dump({"rule_files": [rules], "evaluation_interval": "1m", "tests": tests}))
     ended = promtool("test", "rules", str(path))
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-6000:]
+
+
+def test_prometheus_asks_the_streams_where_their_service_was_started() -> None:
+    service = load_services(ROOT)["streams"]
+    [(written, template)] = service.files.items()
+    [asked] = json.loads((service.folder / template).read_text())
+    assert asked["targets"] == ["${host.streams_metrics}:${port.streams_metrics}"]
+    config = (ROOT / "grafana" / "prometheus.yml").read_text()
+    assert f"${{home}}/run/streams/{written}" in config
