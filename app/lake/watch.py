@@ -25,6 +25,10 @@ SHOWN_PER_S = 50
 SHOWN_A_TABLE = 5
 FOLLOWED_MAX = 200
 PENDING_MAX = 2_000
+# Who names transactions may have committed some while the watch was starting: the topics' ends are
+# read again for those.
+EARLIER_S = 30.0
+EARLIER_EVENTS_MAX = 2_000  # of a partition
 TOPICS_EVERY_S = 2.0
 # So long without a line, the feed says what it waits for.
 SILENCE_S = 5.0
@@ -71,7 +75,8 @@ def run_watch(
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    watch = Watch(load(), tables, note=note, on_seen=on_seen)
+    earlier_s = EARLIER_S if follow_stdin else 0.0
+    watch = Watch(load(), tables, note=note, on_seen=on_seen, earlier_s=earlier_s)
     if sys.stderr.isatty():
         note("Ctrl-C ends")
     ended = threading.Event()
@@ -108,6 +113,7 @@ class Watch:
     Args:
         note: takes lines for people.
         on_seen: called when a hop has shown a change, at once.
+        earlier_s: so far back the changes of followed transactions are looked for.
     """
 
     def __init__(
@@ -116,6 +122,7 @@ class Watch:
         tables: Sequence[str],
         note: Callable[[str], None],
         on_seen: Callable[[Change, str], None] = lambda change, hop: None,
+        earlier_s: float = 0.0,
     ) -> None:
         self._settings = settings
         self._note = note
@@ -127,6 +134,8 @@ class Watch:
         self._only = set(tables)
         self._pending = Pending(on_seen)
         self._followed: deque[int] = deque(maxlen=FOLLOWED_MAX)
+        self._earlier_s = earlier_s
+        self._news_since: dict[Any, int] = {}  # place → the first offset that is news for all
         self.passed_over = 0
 
     def follow(self, transaction: int) -> None:
@@ -181,6 +190,16 @@ class Watch:
             else:
                 consumer.seek_to_end(tp)
             consumer.position(tp)
+        if not known and self._earlier_s:
+            self._go_back(consumer)
+
+    def _go_back(self, consumer: Any) -> None:
+        self._news_since = {tp: consumer.position(tp) for tp in consumer.assignment()}
+        since_ms = round((time.time() - self._earlier_s) * 1_000)
+        found = consumer.offsets_for_times(dict.fromkeys(self._news_since, since_ms))
+        for tp, end in self._news_since.items():
+            if found.get(tp) is not None:
+                consumer.seek(tp, max(found[tp].offset, end - EARLIER_EVENTS_MAX))
 
     def _tell_missing(self, there: set[str]) -> None:
         missing = self._only - there
@@ -223,16 +242,18 @@ class Watch:
         if not consumer.assignment():
             time.sleep(0.2)
             return
-        for records in consumer.poll(timeout_ms=100).values():
+        for place, records in consumer.poll(timeout_ms=100).items():
             for record in records:
                 change = _change(record, self._settings.topic_prefix)
-                if change is None:
-                    continue
-                own = change.transaction in self._followed and len(self._pending) < PENDING_MAX
-                if self._takes(change.table) or own:
-                    self._pending.add(change)
-                else:
-                    self.passed_over += 1
+                if change is not None:
+                    self._take(change, record.offset >= self._news_since.get(place, 0))
+
+    def _take(self, change: Change, is_news: bool) -> None:
+        followed = change.transaction in self._followed and len(self._pending) < PENDING_MAX
+        if followed or (is_news and self._takes(change.table)):
+            self._pending.add(change)
+        elif is_news:
+            self.passed_over += 1
 
 
 def _printed(row: dict[str, Any], fmt: str, fields: Sequence[str], line: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.stack import Stack
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 browsers = pytest.importorskip("tests.support.page_browser", reason="playwright is not installed")
 pytestmark = browsers.MARKS
@@ -92,6 +92,22 @@ def test_it_fits_a_phone_in_light_and_in_dark(browser: Browser, url: str, scheme
         box = page.locator("#editor").bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= screen
         page.keyboard.press("Escape")
+
+
+def test_rows_that_come_late_do_not_replace_those_of_the_table_chosen_now(page: Page) -> None:
+    slow = re.compile(r"/api/rows\?table=public\.movies&")
+    held: list[Route] = []
+    page.route(slow, held.append)
+    with page.expect_request(slow):
+        page.locator("#table").select_option("public.movies")
+    browsers.show(page, TABLE)
+    [late] = held
+    with page.expect_response(slow):
+        late.continue_()
+    # What the page makes of that answer is done before it has another one.
+    page.evaluate("fetch('/api/tables').then(answer => answer.json())")
+    assert page.locator("#rows").get_attribute("data-table") == f"public.{TABLE}"
+    assert page.get_by_role("button", name="Edit 7", exact=True).is_visible()
 
 
 class _OtherSite(BaseHTTPRequestHandler):

@@ -67,6 +67,16 @@ def test_of_a_fast_stream_some_are_taken_and_the_first_of_each_table(
     assert watch._takes("busy"), "the next second"
 
 
+def test_what_came_before_the_watch_is_shown_of_followed_transactions_only(tmp_path: Any) -> None:
+    watch = Watch(load(tmp_path), [], note=lambda text: None)
+    watch.follow(77)
+    watch._take(change(1, transaction=76), is_news=False)
+    assert (len(watch._pending), watch.passed_over) == (0, 0)
+    watch._take(change(2, transaction=77), is_news=False)
+    watch._take(change(3, transaction=76), is_news=True)
+    assert [one.offset for one in watch._pending.waiting("bronze")] == [2, 3]
+
+
 def test_lines_of_stdin_are_transactions_to_follow(tmp_path: Any) -> None:
     watch = Watch(load(tmp_path), [], note=lambda text: None)
     ended = threading.Event()

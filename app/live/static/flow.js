@@ -3,10 +3,17 @@
 import { $, cell, drawn, element, remember, remembered } from "./core.js";
 
 export const HOPS = ["debezium", "kafka", "bronze", "silver", "trino"];
-const TOKENS_MAX = 150;
+const ROWS_MAX = 150;
+const OWN_ROWS_MAX = 50;
+const TOKENS_MAX = 1500; // what is on its way is known for longer than its row is shown
 const FIGURES_MS = 300000;
 const FIGURES_MAX = 16000; // a hop's: 50 changes a second for the five minutes
+const ARRIVED_MAX = 600;
 const OWN_MAX = 200;
+const MEANS = {
+  postgres: "the commit, in its log", debezium: "reads the log", kafka: "the event, on its topic",
+  bronze: "the raw event, kept for good", silver: "merged into the Delta table", trino: "SQL sees it",
+};
 const SILENT_MS = 30000;
 const LATE_MS = 10000;
 const SHOWN_MS = 20000;
@@ -21,6 +28,7 @@ const tokens = new Map();
 const figures = Object.fromEntries(HOPS.map((name) => [name, { at: new Float64Array(FIGURES_MAX), ms: new Float64Array(FIGURES_MAX), count: 0 }]));
 const arrived = []; // when Kafka showed changes here, and how many were passed over until then
 let followed = null;
+let atWork = false; // the observer, by what it told last
 let stale = true;
 let figuresAt = 0;
 let onOwnInTrino = () => {};
@@ -52,15 +60,15 @@ function showStations(seen, where) {
     const station = list.children[i];
     const [, told, place] = station.children;
     station.className = name in seen ? "there" : "awaited";
-    told.textContent = name in seen ? (name === "postgres" ? "committed" : `${seen[name]} ms`) : "…";
-    place.textContent = where[name] ?? "";
+    told.textContent = !(name in seen) ? "…" : name === "postgres" ? "committed" : `${seen[name]} ms`;
+    place.textContent = where[name] || (name in seen && name !== "debezium" ? "" : MEANS[name]);
   });
 }
 
 function followAwaited(transaction) {
   const { said } = awaited.get(transaction);
   followed = null;
-  $("journey-title").textContent = `Yours: ${said}, waiting for Kafka`;
+  $("journey-title").textContent = `Yours: ${said}, waiting for ${atWork ? "Kafka" : "the observer, which is starting"}`;
   showStations({ postgres: 0 }, { postgres: `transaction ${transaction}` });
 }
 
@@ -82,14 +90,28 @@ function tokenOf(hop) {
   }
   known.row.append(element("td", hop.event, { class: "place" }));
   if (own.has(hop.transaction)) known.row.className = "own";
+  known.row.dataset.table = hop.table;
   tokens.set(hop.event, known);
-  $("tokens").tBodies[0].prepend(known.row);
+  const body = $("tokens").tBodies[0];
+  body.prepend(known.row);
+  if (body.rows.length > ROWS_MAX) oneTooMany([...body.rows]).remove();
   if (tokens.size > TOKENS_MAX) {
     const [oldest, gone] = tokens.entries().next().value;
     gone.row.remove();
     tokens.delete(oldest);
   }
   return known;
+}
+
+// The oldest row of the table that has most: a busy one does not push out the others, nor yours.
+function oneTooMany(rows) {
+  const mine = rows.filter((row) => row.className === "own");
+  if (mine.length > OWN_ROWS_MAX) return mine[mine.length - 1];
+  const numbers = new Map();
+  const others = rows.filter((row) => row.className !== "own");
+  for (const { dataset } of others) numbers.set(dataset.table, (numbers.get(dataset.table) ?? 0) + 1);
+  const most = Math.max(...numbers.values());
+  return others.findLast((row) => numbers.get(row.dataset.table) === most);
 }
 
 // Yours is shown until it has arrived, and a while longer; otherwise the newest of all.
@@ -118,7 +140,7 @@ function onHop(hop) {
   if (hop.op !== "snapshot") count(hop);
   if (hop.hop === "kafka") {
     arrived.push({ at: Date.now(), passed: hop.passed_over });
-    if (arrived.length > TOKENS_MAX * 4) arrived.shift();
+    if (arrived.length > ARRIVED_MAX) arrived.shift();
   }
 }
 
@@ -197,7 +219,7 @@ function showFigures() {
 function tellLate() {
   for (const [transaction, { at, said }] of awaited) {
     const late = Date.now() - at;
-    if (late < LATE_MS) continue;
+    if (late < LATE_MS || !atWork) continue;
     $("late").textContent = `${said} (transaction ${transaction}) was committed ${Math.round(late / 1000)} s ago and is not in Kafka yet; Health tells what does not run.`;
     return;
   }
@@ -218,7 +240,12 @@ function connect() {
   heard = Date.now();
   const hear = () => { heard = Date.now(); };
   events.addEventListener("hop", (event) => { hear(); waiting.push(event.data); });
-  events.addEventListener("note", (event) => { hear(); $("note").textContent = JSON.parse(event.data); });
+  events.addEventListener("note", (event) => {
+    hear();
+    const text = JSON.parse(event.data);
+    atWork = !/^(starting|the observer ended)/.test(text);
+    $("note").textContent = text.startsWith("watching") ? "The observer is at work." : text;
+  });
   events.addEventListener("alive", hear);
   events.onopen = () => {
     hear();
@@ -255,5 +282,6 @@ export function listen(inTrino, back) {
     if (toFollow) { follow(toFollow); toFollow = null; }
   }, 50);
   setInterval(() => { showFigures(); tellLate(); }, 1000);
+  showStations({}, {});
   showFigures();
 }
