@@ -113,6 +113,7 @@ def test_the_databases_words_are_shown_where_they_belong(page: Page) -> None:
     assert page.locator("#changes li.wrong").inner_text().startswith("update public.browsed")
     assert page.locator("#changes li").count() == 2, "nothing is lost, and nothing is committed"
     page.locator("#discard").click()
+    page.get_by_text("SQL on the source", exact=True).click()
     page.locator("#statement").fill("UPDATE browsed SET v = 'x' WHERE id = 4;\nSELEC 1")
     page.locator("#statement").press("Control+Enter")
     page.locator("#sql-answer", has_text='ERROR: syntax error at or near "SELEC"').wait_for()
