@@ -19,9 +19,7 @@ types: ## mypy, strict
 unit: ## unit tests, import rules among them
 	$(PYTHON) -m pytest -q -n auto --dist worksteal tests/unit
 
-screenshots: ## pictures of the page and of each dashboard into screenshots folders (needs Chromium)
-	HEADWATER_TEST_BROWSER=1 HEADWATER_SCREENSHOTS=app/live/screenshots \
-	  $(PYTHON) -m pytest -q tests/e2e/test_page_*.py
+screenshots: ## pictures of each dashboard, on a stack of their own; the page's: ./headwater screenshots
 	HEADWATER_TEST_DASHBOARDS=1 HEADWATER_SCREENSHOTS=superset/screenshots \
 	  $(PYTHON) -m pytest -q tests/e2e/test_superset_in_a_browser.py
 

@@ -1,4 +1,4 @@
-"""Verbs that prove the project: tests, benchmarks, faults; each is one pytest run."""
+"""Verbs that prove and show the project: tests, benchmarks, faults, each one pytest run; pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from app.cli.needs import require
 from app.errors import HeadwaterError
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
@@ -25,6 +26,7 @@ SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-x
 WORKERS_MAX = 4
 WORKER_BYTES = 6 << 30  # Spark's JVM, an object store, Kafka and Connect
 PYTEST = ("-m", "pytest")
+PICTURES = ("-m", "tests.support.page_pictures")
 NOTHING_COLLECTED = 5  # pytest's exit code
 INTERRUPTED = 130
 
@@ -34,6 +36,7 @@ def mount(app: typer.Typer) -> None:
     app.command()(test)
     app.command()(bench)
     app.command()(fault)
+    app.command()(screenshots)
 
 
 def test(
@@ -73,6 +76,20 @@ def fault(
     # What a test may take by default is less than a long workload does, with its proof after it.
     limit = f"--timeout={minutes * 60 + PROOF_S_MAX:.0f}"
     raise typer.Exit(run_phases([[str(named_file("faults", name))]], ["-s", limit]))
+
+
+def screenshots(
+    out: Path = typer.Option(
+        None, "--out", help="The folder that gets them; app/live/pictures when left out."
+    ),
+) -> None:
+    """Take pictures of the page of the running demo stack, and record an edit on its way."""
+    require("app", "silver", "trino")
+    where = ["--out", str(out.resolve())] if out else []
+    paths = [str(TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with subprocess.Popen([sys.executable, *PICTURES, *where], env=environment) as process:
+        raise typer.Exit(wait_for(process))
 
 
 def phases(tiers: list[str]) -> list[list[str]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.launcher.compose import Compose
 
 # They need the clone and its development environment.
-NATIVE_ONLY = ("test", "bench", "fault")
+NATIVE_ONLY = ("test", "bench", "fault", "screenshots")
 COLUMNS = ("service", "state", "health", "exit_code", "status", "ports", "container")
 
 docker_app = typer.Typer(

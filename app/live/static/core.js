@@ -59,9 +59,13 @@ export async function ask(path, body) {
   let answer, given;
   try {
     answer = await fetch(path, options);
-    given = await answer.json();
   } catch {
     throw { message: "the page's server does not answer; it is asked again when it is back" };
+  }
+  try {
+    given = await answer.json();
+  } catch {
+    throw { message: `the page's server failed (status ${answer.status}); ./headwater logs app tells why` };
   }
   if (!answer.ok) throw given.error || { message: `status ${answer.status}` };
   return given;

@@ -1,0 +1,193 @@
+"""`./headwater screenshots`: pictures of the page, and a recording of an edit on its way.
+
+A browser edits a rating of the running stack's demo store, and gives it back its stars at the end;
+meanwhile the store's customers rate movies, so that there is something to see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine
+
+from app.errors import HeadwaterError
+from app.settings import ROOT, Settings, load
+from app.store.workload import Workload
+from tests.support import page_browser as browsers
+from tests.support.browser import chromium
+from tests.support.pictures import Frame, save_moving, save_still
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+FOLDER = ROOT / "app" / "live" / "pictures"
+SIZES_MAX = {".png": 200_000, ".gif": 1_500_000}
+TABLE = "ratings"
+RATE_PER_S = 4.0
+LIVELY_S = 25.0
+DESKTOP = {"width": 1280, "height": 900}
+RECORDED = {"width": 960, "height": 720}
+TYPED_FRAMES = 3
+TRAVELS_S_MAX = 60.0
+FIRST_ROW = "#rows tbody tr:first-child"
+REPORT = "SELECT stars, ratings FROM reports.rating_distribution ORDER BY stars"
+
+
+def main(arguments: list[str]) -> int:
+    """Take all pictures; prints each file with its size."""
+    parser = argparse.ArgumentParser(prog="headwater screenshots")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    out = parser.parse_args(arguments).out
+    settings = load()
+    if not settings.embedded_source:
+        raise HeadwaterError(
+            "pictures are taken of the demo store only",
+            detail="this stack captures another source, and taking pictures edits rows",
+            hint="HEADWATER_HOME=FOLDER ./headwater up --port-offset 100, and there",
+        )
+    if chromium() is None:
+        raise HeadwaterError("no Chromium was found", hint="apt-get install chromium")
+    url = settings.published_url("app")
+    sizes: dict[str, int] = {}
+    with raters(settings), browsers.running() as browser:
+        with browsers.window(browser, url, viewport=RECORDED) as page:
+            sizes["edit.gif"] = save_moving(recording(page), out / "edit.gif")
+        for name, pngs in stills(browser, url).items():
+            sizes[name] = save_still(pngs, out / name)
+    for name, size in sizes.items():
+        print(f"{out / name}\t{size}")
+    large = [name for name, size in sizes.items() if size > SIZES_MAX[Path(name).suffix]]
+    if large:
+        print(f"too large for the repository: {', '.join(large)}", file=sys.stderr)
+    return 1 if large else 0
+
+
+@contextmanager
+def raters(settings: Settings) -> Iterator[None]:
+    """Customers who rate movies, for a while before and then all the time."""
+    engine = create_engine(settings.source_dsn.replace("postgresql://", "postgresql+psycopg://"))
+    stop = threading.Event()
+    job = Workload(engine, int(time.time()), RATE_PER_S, tables=[TABLE])
+    runner = threading.Thread(target=job.run, args=(None, stop), daemon=True)
+    runner.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        runner.join(timeout=30)
+        engine.dispose()
+
+
+def recording(page: Page) -> list[Frame]:
+    """One edit from the form to Trino, as frames."""
+    frames: list[Frame] = []
+
+    def take() -> None:
+        frames.append(Frame(page.screenshot(type="png"), time.monotonic()))
+
+    page.emulate_media(reduced_motion="reduce")  # a half-run animation costs many frames
+    browsers.show(page, TABLE)
+    page.wait_for_timeout(LIVELY_S * 1_000)
+    before = page.locator(f"{FIRST_ROW} td").nth(3).inner_text()
+    after = "5.0" if before != "5.0" else "1.5"
+    try:
+        take()
+        page.locator(FIRST_ROW).get_by_role("button", name="Edit").click()
+        field = page.locator("#fields").get_by_label("stars", exact=True)
+        field.focus()
+        take()
+        for typed in range(1, len(after) + 1):
+            field.fill(after[:typed])
+            take()
+        page.locator("#editor-add").click()
+        take()
+        page.locator("#commit").click()
+        arrives(page, take)
+        page.locator("#compare-answer", has_text="all equal").wait_for()
+    finally:
+        change_stars(page, before)
+    return frames
+
+
+def arrives(page: Page, take: object) -> None:
+    """Take frames until the change that was committed is in Trino, and one more.
+
+    Raises: HeadwaterError where it is not within TRAVELS_S_MAX; on a machine that is as busy as that
+    a recording shows nothing but waiting.
+    """
+    assert callable(take)
+    limit = time.monotonic() + TRAVELS_S_MAX
+    there = "document.querySelectorAll('#journey li.there').length"
+    own = "document.getElementById('journey-title').textContent.startsWith('Yours')"
+    while time.monotonic() < limit:
+        take()
+        if page.evaluate(f"{own} && {there} === 6"):
+            take()
+            return
+    raise HeadwaterError(
+        f"the edit was not in Trino within {TRAVELS_S_MAX:.0f} s",
+        hint="take pictures on a machine with little else to do",
+    )
+
+
+def change_stars(page: Page, stars: str) -> None:
+    page.locator(FIRST_ROW).get_by_role("button", name="Edit").click()
+    page.locator("#fields").get_by_label("stars", exact=True).fill(stars)
+    page.locator("#editor-add").click()
+    page.locator("#commit").click()
+    page.locator("#edit-answer", has_text="committed as transaction").wait_for()
+
+
+def stills(browser: Browser, url: str) -> dict[str, list[bytes]]:
+    """The pictures by name of file, each of one or more windows."""
+    found = {}
+    for scheme, file in (("light", "page.png"), ("dark", "page-dark.png")):
+        with browsers.window(browser, url, viewport=DESKTOP, color_scheme=scheme) as page:
+            browsers.show(page, TABLE)
+            page.locator("#tokens tbody tr:nth-child(8) td:nth-child(10):not(.wait)").wait_for()
+            page.locator("#propagation").evaluate("one => one.scrollIntoView()")
+            found[file] = [page.screenshot(type="png")]
+            if scheme == "light":
+                found["ask.png"] = [asked(page)]
+                found["health.png"] = [healthy(page)]
+    found["phone.png"] = [phone(browser, url, scheme) for scheme in ("light", "dark")]
+    return found
+
+
+def asked(page: Page) -> bytes:
+    page.locator("#as-chart").check()
+    browsers.ask(page, REPORT)
+    page.locator("#ask-answer .bar").first.wait_for()
+    page.locator(f'#travelled option[value="{TABLE}"]').wait_for(state="attached")
+    return bytes(page.locator("#ask").screenshot(type="png"))
+
+
+def healthy(page: Page) -> bytes:
+    page.locator("#health").scroll_into_view_if_needed()
+    page.locator("#health-freshness td").first.wait_for()
+    return bytes(page.locator("#health").screenshot(type="png"))
+
+
+def phone(browser: Browser, url: str, scheme: str) -> bytes:
+    options = {"viewport": browsers.PHONE, "color_scheme": scheme, "is_mobile": True}
+    with browsers.window(browser, url, **options) as page:
+        browsers.show(page, TABLE)
+        page.locator("#journey li.there").nth(5).wait_for()
+        section = "#store" if scheme == "light" else "#propagation"
+        page.locator(section).evaluate("one => one.scrollIntoView()")
+        return bytes(page.screenshot(type="png"))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except HeadwaterError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

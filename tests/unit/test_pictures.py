@@ -1,0 +1,47 @@
+"""Pictures of the page: still ones beside each other, and a recording."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from tests.support.pictures import LAST_MS, STILL_MS_MAX, Frame, save_moving, save_still
+
+
+def png(colour: str) -> bytes:
+    text = io.BytesIO()
+    Image.new("RGB", (40, 20), colour).save(text, "png")
+    return text.getvalue()
+
+
+def test_windows_stand_beside_each_other_in_few_colours(tmp_path: Path) -> None:
+    size = save_still([png("red"), png("blue")], tmp_path / "new" / "both.png")
+    with Image.open(tmp_path / "new" / "both.png") as found:
+        assert (found.size, found.mode) == ((96, 20), "P")
+        shown = found.convert("RGB")
+        assert [shown.getpixel((x, 10)) for x in (10, 48, 80)] == [
+            (255, 0, 0),
+            (255, 255, 255),
+            (0, 0, 255),
+        ]
+    assert size == (tmp_path / "new" / "both.png").stat().st_size
+
+
+def test_a_recording_leaves_out_what_is_the_same_and_cuts_long_waits_short(tmp_path: Path) -> None:
+    frames = [
+        Frame(png("red"), 10.0),
+        Frame(png("red"), 10.1),
+        Frame(png("blue"), 10.4),
+        Frame(png("green"), 99.0),
+    ]
+    save_moving(frames, tmp_path / "moving.gif")
+    stands_ms = []
+    with Image.open(tmp_path / "moving.gif") as found:
+        assert (found.n_frames, found.info["loop"]) == (3, 0)
+        for number in range(found.n_frames):
+            found.seek(number)
+            stands_ms.append(found.info["duration"])
+        assert found.convert("RGB").getpixel((1, 1)) == (0, 128, 0)
+    assert stands_ms == [400, STILL_MS_MAX, LAST_MS]
