@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,7 @@ def open_compose() -> Compose:
 
 @docker_app.command()
 def up(
+    more: list[str] = typer.Argument(None, metavar="[SERVICE]...", help="With --only: more names."),
     source: str = typer.Option(
         None, "--source", help="Capture this Postgres (postgresql://…) in place of the demo store."
     ),
@@ -86,16 +88,23 @@ def up(
     profile: str = typer.Option(
         None, "--profile", help="core, dashboards or full; kept for later commands."
     ),
+    only: list[str] = typer.Option(
+        [], "--only", help="Start these services and what they need: --only verifier intake."
+    ),
     port_offset: int = typer.Option(
         None, "--port-offset", help="Add this to every port on this machine; kept too."
     ),
 ) -> None:
     """Build what is missing, start the containers, and wait until they are healthy."""
-    from app.launcher.compose import PROFILES, check_source
+    from app.launcher.compose import PROFILES, check_services, check_source
     from app.launcher.service import declared_ports, load_services
     from app.settings import ROOT
 
+    names = [name for word in [*only, *(more or [])] for name in word.split(",") if name]
+    if names and not only:
+        raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
     compose = open_compose()
+    check_services(names)
     changes: dict[str, str] = {}
     if source is not None:
         check_source(source)
@@ -112,12 +121,13 @@ def up(
             {f"HEADWATER_PORT_{k.upper()}": f"{v + port_offset}" for k, v in ports.items()}
         )
     compose.set_environment(changes)
-    start(compose)
+    start(compose, names)
 
 
-def start(compose: Compose) -> None:
-    """Bring the project up; HeadwaterError with what the failing containers said."""
-    if compose.run("up", "--build", "--wait", "--remove-orphans") != 0:
+def start(compose: Compose, names: Sequence[str] = ()) -> None:
+    """Bring the project up, or these services; HeadwaterError with what the failing ones said."""
+    # A service that is named is started whatever profile it is in.
+    if compose.run("up", "--build", "--wait", "--remove-orphans", *names) != 0:
         raise HeadwaterError(
             "not every container became healthy",
             detail=compose.failures(),

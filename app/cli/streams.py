@@ -54,7 +54,8 @@ def login(fmt: Format = FORMAT_OPTION) -> None:
     from app.settings import load
 
     settings = load()
-    print_object({"url": settings.intake_url, "token": settings.secret("intake_token")}, fmt)
+    url = settings.published_url("intake")
+    print_object({"url": url, "token": settings.secret("intake_token")}, fmt)
 
 
 def send_lines(service: str, paths: list[Path], lines: int) -> int:

@@ -1,4 +1,4 @@
-"""`python -m app.intake`: the service `intake`, which takes events over HTTP, on loopback."""
+"""`python -m app.intake`: the service `intake`, which takes events over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from app.intake.take import Streams
 from app.settings import Settings, load
 from spark_streaming.streams.producer import StreamProducer, ensure_topics
 
-HOST = "127.0.0.1"
 CONNECTIONS_MAX = 200
 STOP_S = 15  # requests under way wait for the broker at most so long
 TOPICS_TRIES = 5
@@ -65,7 +64,7 @@ def main() -> int:
     )
     uvicorn.run(
         api,
-        host=HOST,
+        host=settings.bind,
         port=int(os.environ["HEADWATER_INTAKE_PORT"]),
         log_config=None,
         access_log=False,

@@ -12,12 +12,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import HeadwaterError
+from app.launcher.containers import NATIVE_ONLY
 from app.launcher.render import variables
 from app.launcher.service import load_services
 from app.settings import ROOT, write_private
@@ -163,6 +164,21 @@ def require_docker() -> None:
         raise HeadwaterError(
             "`docker compose` does not work here", detail=asked.stderr.strip(), hint=hint
         )
+
+
+def check_services(names: Sequence[str], root: Path = ROOT) -> None:
+    """Refuse a name that no container has; HeadwaterError lists those there are."""
+    known = [name for name in load_services(root) if name not in NATIVE_ONLY]
+    for name in names:
+        if name in NATIVE_ONLY:
+            raise HeadwaterError(
+                f"`{name}` runs natively only",
+                hint="Docker keeps what containers say: ./headwater --docker logs SERVICE",
+            )
+        if name not in known:
+            raise HeadwaterError(
+                f"there is no service `{name}`", hint=f"known are {', '.join(known)}"
+            )
 
 
 def check_source(dsn: str) -> None:

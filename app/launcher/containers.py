@@ -43,7 +43,7 @@ SCRATCH = Path("/tmp/headwater")  # the container's own; emptied at each start
 READY_FILE = SCRATCH / "ready"
 START, HEALTHY = "start", "healthy"
 READABLE, RUNNABLE = 0o644, 0o755
-NATIVE_ONLY = ("intake", "streams", "log-sender")  # no container runs them yet
+NATIVE_ONLY = ("log-sender",)  # it reads log files, and Docker keeps what containers say
 # What a person may set in the environment file; the rest are the containers' own.
 NOT_FROM_THE_ENVIRONMENT = ("network", "port_offset", "ports", "published_ports", "dashboards")
 

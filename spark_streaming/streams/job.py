@@ -188,7 +188,7 @@ class Streams:
         self._quarantine.prune()
 
 
-def run(streams: Streams, stop: threading.Event, port: int) -> None:
+def run(streams: Streams, stop: threading.Event, address: str, port: int) -> None:
     """Turn until `stop` is set; a broker or a store that does not answer is waited for."""
     serving, trouble = False, Trouble()
     pause = 0.0
@@ -201,7 +201,7 @@ def run(streams: Streams, stop: threading.Event, port: int) -> None:
             continue
         trouble.passed("all")
         if not serving:
-            streams.metrics.serve(port)
+            streams.metrics.serve(address, port)
             serving = True
             log.info("writing %s", ", ".join(sorted(streams.writers)) or "no stream yet")
 
@@ -223,7 +223,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(Streams(settings), stop, settings.streams_port)
+    run(Streams(settings), stop, settings.bind, settings.streams_port)
     return 0
 
 

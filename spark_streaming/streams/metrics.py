@@ -1,4 +1,4 @@
-"""The Prometheus metrics of the service `streams`, on loopback."""
+"""The Prometheus metrics of the service `streams`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ class StreamMetrics:
         """Tell whether a stream is not written."""
         self._stopped.labels(stream).set(is_stopped)
 
-    def serve(self, port: int) -> None:
-        """Open the endpoint, on loopback."""
-        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+    def serve(self, address: str, port: int) -> None:
+        """Answer GET /metrics on `address`:`port`, from a thread of its own."""
+        start_http_server(port, addr=address, registry=self.registry)

@@ -3,10 +3,14 @@
 No registry is needed: debootstrap makes a Debian base, and what the official images hold comes from
 the artefacts of the native stack, at the places that the official images have it. So what runs is
 our compose file, our Dockerfiles and our scripts; what only the official images decide is not run.
+
+An image that is there and was made from the same things is kept: each base carries a digest of what
+it was made from as a label, and our own Dockerfiles have the builder's cache.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -36,6 +40,7 @@ MONITORING = {
 JAVA_HOME = "/opt/java/openjdk"
 CACHE = "/opt/headwater/cache"
 BUILD_TIMEOUT_S = 1_200
+MADE_FROM = "headwater.made-from"  # the label
 
 POSTGRES = f"""\
 FROM {PREFIX}/debian
@@ -162,24 +167,65 @@ def docker(*arguments: str, timeout_s: float = BUILD_TIMEOUT_S) -> str:
 
 
 def _debian(work: Path) -> None:
+    given = {CERTIFICATES: str(CERTIFICATES)} if CERTIFICATES.exists() else {}
+    key = _made_from(f"{DEBIAN} {PACKAGES}", given)
+    if _kept("debian", key):
+        return
     root = work / "debian"
-    if not (root / "etc" / "debian_version").exists():
-        shutil.rmtree(root, ignore_errors=True)
-        subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN, str(root)],
-            check=True,
-            capture_output=True,
-            timeout=BUILD_TIMEOUT_S,
-        )
-    if CERTIFICATES.exists():
-        shutil.copy(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
+    shutil.rmtree(root, ignore_errors=True)
+    made = subprocess.run(
+        ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN, str(root)],
+        capture_output=True,
+        text=True,
+        timeout=BUILD_TIMEOUT_S,
+    )
+    assert made.returncode == 0, f"debootstrap: {made.stdout[-2000:]}{made.stderr[-2000:]}"
+    for certificates in given:
+        shutil.copy(certificates, root / certificates.relative_to("/"))
     shutil.rmtree(root / "var" / "cache" / "apt", ignore_errors=True)
-    with _fed("import", "-", f"{PREFIX}/debian") as archive:
+    label = f"--change=LABEL {MADE_FROM}={key}"
+    with _fed("import", label, "-", f"{PREFIX}/debian") as archive:
         archive.add(root, arcname=".")
+    shutil.rmtree(root)
+
+
+def _made_from(recipe: str, content: Mapping[Path, str]) -> str:
+    """A digest of what an image is made from.
+
+    Folders count by their paths: those of the cache are named by what is in them.
+    """
+    digest = hashlib.sha256(recipe.encode())
+    for source, target in sorted(content.items()):
+        digest.update(f"\n{source} {target}".encode())
+        if source.is_file():
+            digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _kept(name: str, key: str) -> bool:
+    """Whether PREFIX/name is there, made from what `key` tells."""
+    form = f'{{{{index .Config.Labels "{MADE_FROM}"}}}}'
+    return _inspected(name, form) == key
+
+
+def _inspected(name: str, form: str) -> str:
+    """What the daemon tells of PREFIX/name; empty where there is no such image."""
+    asked = subprocess.run(
+        ["docker", "image", "inspect", f"--format={form}", f"{PREFIX}/{name}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return asked.stdout.strip() if asked.returncode == 0 else ""
 
 
 def _build(name: str, dockerfile: str, content: Mapping[Path, str]) -> None:
-    """Build PREFIX/name; `content` is what stands on this machine → its place in the image."""
+    """Build PREFIX/name, where it is not there; `content` is what stands on this machine → its
+    place in the image."""
+    base = dockerfile.splitlines()[0].rpartition("/")[2]
+    key = _made_from(dockerfile + _inspected(base, "{{.Id}}"), content)
+    if _kept(name, key):
+        return
     names: set[str] = set()
 
     def once(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -189,7 +235,8 @@ def _build(name: str, dockerfile: str, content: Mapping[Path, str]) -> None:
         names.add(item.name)
         return _for_everyone(item)
 
-    with _fed("build", f"--tag={PREFIX}/{name}", "-") as archive:
+    label = f"--label={MADE_FROM}={key}"
+    with _fed("build", label, f"--tag={PREFIX}/{name}", "-") as archive:
         header = tarfile.TarInfo("Dockerfile")
         header.size = len(dockerfile.encode())
         archive.addfile(header, io.BytesIO(dockerfile.encode()))

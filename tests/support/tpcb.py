@@ -39,11 +39,19 @@ def create(dsn: str, *, branches: int, accounts: int) -> None:
 
 @contextmanager
 def running(
-    dsn: str, *, clients: int, branches: int, accounts: int, seed: int, reconnect_s: float = 0
+    dsn: str,
+    *,
+    clients: int,
+    branches: int,
+    accounts: int,
+    seed: int,
+    reconnect_s: float = 0,
+    pause_s: float = 0,
 ) -> Iterator[list[int]]:
     """Run transactions from `clients` threads meanwhile; yields their counts, updated live.
 
-    A lost connection is made again for up to `reconnect_s` seconds.
+    A lost connection is made again for up to `reconnect_s` seconds. Between its transactions a
+    client pauses for `pause_s`.
     """
     stop = threading.Event()
     counts = [0] * clients
@@ -60,6 +68,8 @@ def running(
                             _transact(connection, rng, branches, accounts)
                             counts[number] += 1
                             lost_at = None
+                            if pause_s:
+                                stop.wait(pause_s)
                 except psycopg.OperationalError:
                     lost_at = lost_at or time.monotonic()
                     if time.monotonic() - lost_at > reconnect_s:

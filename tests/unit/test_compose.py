@@ -272,7 +272,7 @@ def test_silver_may_use_its_heap_and_as_much_again() -> None:
 
 def test_profiles_are_the_documented_ones() -> None:
     found = {profile for c in CONTAINERS.values() for profile in c.get("profiles", [])}
-    assert found == {"dashboards", "full", "verifier", "verbs"}
+    assert found == {"dashboards", "full", "verifier", "streams", "verbs"}
 
 
 @named
@@ -310,7 +310,7 @@ def test_every_volume_is_named_and_used() -> None:
 def test_compose_accepts_the_file() -> None:
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0:
         pytest.skip("docker compose is not there")
-    for profile in ("core", "dashboards", "full", "verifier"):
+    for profile in ("core", "dashboards", "full", "verifier", "streams"):
         checked = subprocess.run(
             ["docker", "compose", "-f", str(FILE), "--profile", profile, "config", "-q"],
             capture_output=True,

@@ -65,6 +65,20 @@ def test_up_makes_the_environment_file_and_waits_for_health(docker: Recorded) ->
     assert {"COMPOSE_PROFILES=full", "HEADWATER_PORT_TRINO=18180"} <= set(lines)
 
 
+def test_services_are_named_after_only_and_started_beside_the_others(docker: Recorded) -> None:
+    ended = docker.run("--docker", "up", "--only", "verifier", "intake")
+    assert ended.returncode == 0, ended.stderr
+    assert docker.called() == ["up --build --wait --remove-orphans verifier intake"]
+
+
+@pytest.mark.parametrize("name", ["lamp", "log-sender"])
+def test_a_service_that_no_container_runs_is_refused(docker: Recorded, name: str) -> None:
+    ended = docker.run("--docker", "up", "--only", name)
+    assert ended.returncode == 1
+    assert f"`{name}`" in ended.stderr and "hint:" in ended.stderr
+    assert docker.called() == []
+
+
 def test_a_verb_on_data_runs_beside_the_stack_with_its_exit_code(docker: Recorded) -> None:
     ended = docker.run("sql", "SELECT 1", "--docker", "--format", "csv")
     assert ended.returncode == 7
