@@ -99,10 +99,12 @@ class Containers(Stack):
 
     def docker(self, *arguments: str, stdin: str = "") -> str:
         """`docker ARGUMENTS`; its stdout."""
+        # Of the builders, those that see the images of this machine.
+        builder = {"DOCKER_BUILDKIT": "1" if OFFICIAL else "0", "BUILDX_BUILDER": "default"}
         ended = subprocess.run(
             ["docker", *arguments],
             cwd=ROOT,
-            env={**self.environment, "DOCKER_BUILDKIT": "1" if OFFICIAL else "0"},
+            env={**self.environment, **builder},
             input=stdin,
             capture_output=True,
             text=True,
