@@ -116,7 +116,9 @@ def build_all(work: Path, *, full: bool = False) -> None:
     if full:
         for name, program in MONITORING.items():
             if Path(program).exists():
-                _build(name, MONITOR.replace("NAME", name), {Path(program): f"/bin/{name}"})
+                # `/bin` is a link to it: a folder of that name would take its place.
+                place = {Path(program): f"/usr/bin/{name}"}
+                _build(name, MONITOR.replace("NAME", name), place)
         _superset(work, artefacts)
 
 
@@ -172,6 +174,9 @@ def _debian(work: Path) -> None:
     if _kept("debian", key):
         return
     root = work / "debian"
+    for mounted in (root / "proc", root / "sys"):  # by a debootstrap that was killed
+        if mounted.is_mount():
+            subprocess.run(["umount", str(mounted)], check=True, timeout=60)
     shutil.rmtree(root, ignore_errors=True)
     made = subprocess.run(
         ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN, str(root)],
