@@ -1,4 +1,4 @@
-"""The profiles beside `core`: dashboards, monitoring, the verifier, and events by API."""
+"""The profiles beside `core`: dashboards, monitoring, the verifier, events by API; and the demo."""
 
 from __future__ import annotations
 
@@ -136,3 +136,10 @@ def test_all_profiles_keep_to_their_memory_and_nothing_was_ended_for_it(full: Co
     print(f"memory in use, MB: {used}, in all {sum(used.values()):.0f}")
     assert sum(used.values()) <= FULL_MB_MAX
     assert {name: full.oom_kills(name) for name in names} == dict.fromkeys(names, 0)
+
+
+def test_the_demo_shows_every_hop_and_leaves_nothing_running(full: Containers) -> None:
+    shown = full.run("demo", "--once", timeout_s=PATIENCE_S)
+    for hop in ("Kafka", "bronze", "silver", "Trino"):
+        assert hop in shown.stdout
+    assert '"running"' not in full.run("status", "--format", "json").stdout
