@@ -37,6 +37,7 @@ MONITORING = {
     "prometheus": "/usr/bin/prometheus",
     "alertmanager": "/usr/bin/prometheus-alertmanager",
 }
+DEBIAN_TEMPLATES = Path("/usr/share/prometheus/alertmanager")
 JAVA_HOME = "/opt/java/openjdk"
 CACHE = "/opt/headwater/cache"
 BUILD_TIMEOUT_S = 1_200
@@ -118,6 +119,9 @@ def build_all(work: Path, *, full: bool = False) -> None:
             if Path(program).exists():
                 # `/bin` is a link to it: a folder of that name would take its place.
                 place = {Path(program): f"/usr/bin/{name}"}
+                # Debian's Alertmanager keeps its templates outside of its program.
+                if DEBIAN_TEMPLATES.exists() and name == "alertmanager":
+                    place[DEBIAN_TEMPLATES] = str(DEBIAN_TEMPLATES)
                 _build(name, MONITOR.replace("NAME", name), place)
         _superset(work, artefacts)
 
