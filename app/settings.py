@@ -73,6 +73,8 @@ class Profile(BaseModel):
     silver_heap_mb: int = Field(default=1024, ge=512)
     spark_master: str = "local[2]"
     silver_retention_minutes: int = Field(default=15, ge=1)
+    # Silver tables, streams too, that record their changes for readers: `orders, ratings`, or `*`.
+    change_data_feed: str = ""
     # Your own contract files; a relative path starts at the home. None: `contracts` in the home.
     contracts_dir: str | None = None
     # Who is told of alerts; each is left out where it is not set. The URLs are secrets.
@@ -321,6 +323,7 @@ class Settings:
             "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
             "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
             "HEADWATER_SILVER_RETENTION_MINUTES": str(self.profile.silver_retention_minutes),
+            "HEADWATER_CHANGE_DATA_FEED": self.profile.change_data_feed,
         }
 
     def save(self) -> None:

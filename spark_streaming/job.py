@@ -61,7 +61,7 @@ class Silver:
         self._settings = settings
         self._session = session
         self._lake = Lake(settings)
-        self._options = TableOptions(settings.silver_retention_minutes)
+        self._options = TableOptions(settings.silver_retention_minutes, settings.change_data_feed)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
         self._runner: BatchRunner | None = None

@@ -90,6 +90,8 @@ class SilverSettings(StoreSettings):
     # Each small merge rewrites a file, so old versions are the larger part of a busy table:
     # kept as long as the longest reader needs its snapshot, not for time travel.
     silver_retention_minutes: int = Field(default=15, ge=1)
+    # Silver tables, separated by commas, or `*`: see `feed`.
+    change_data_feed: str = ""
 
     def of_bronze(self) -> StoreSettings:
         """Where bronze is, as settings of a lake."""

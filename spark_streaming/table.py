@@ -15,6 +15,7 @@ from deltalake.exceptions import TableNotFoundError
 from spark_streaming.canonical import silver_text
 from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import Commit
+from spark_streaming.feed import feed_properties, set_feed, wants_feed
 from spark_streaming.lake import Lake
 from spark_streaming.missing import missing_value
 from spark_streaming.types import Column
@@ -35,9 +36,13 @@ class TableEvolutionError(Exception):
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Delta properties that every silver table is made with."""
+    """Delta properties that every silver table is made with.
+
+    `change_data_feed` names the tables that record their changes; see `feed`.
+    """
 
     retention_minutes: int = 15
+    change_data_feed: str = ""
 
     def properties(self) -> dict[str, str | None]:
         keep = f"interval {self.retention_minutes} minutes"
@@ -102,9 +107,13 @@ class SilverTable:
         self._versions[commit.app_id] = commit.version
 
     def ensure(self) -> bool:
-        """Make the table with its contract's columns if there is none. Returns: made now."""
+        """Make the table with its contract's columns if there is none. Returns: made now.
+
+        Either way its change data feed is as the settings have it.
+        """
+        feed = wants_feed(self._options.change_data_feed, self.name)
         try:
-            self.handle()
+            set_feed(self.handle(), self.name, feed)
             return False
         except TableNotFoundError:
             pass
@@ -114,7 +123,7 @@ class SilverTable:
             schema=schema,
             mode="ignore",
             name=self.name,
-            configuration=self._options.properties(),
+            configuration={**self._options.properties(), **feed_properties(feed)},
             storage_options=self.lake.storage_options(),
         )
         return True

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import checks, dashboards, data, stack
+from app.cli import checks, dashboards, data, readers, stack
 from app.errors import HeadwaterError
 from app.loopback import keep_direct
 
@@ -39,6 +39,7 @@ def headwater(
 
 stack.mount(app)
 data.mount(app)
+readers.mount(app)
 dashboards.mount(app)
 checks.mount(app)
 

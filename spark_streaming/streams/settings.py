@@ -19,6 +19,7 @@ class StreamSettings(StoreSettings):
     contracts_path: str = ""
     silver_retention_minutes: int = Field(default=15, ge=1)
     bind: str = "127.0.0.1"  # where metrics listen
+    change_data_feed: str = ""
     streams_port: int = Field(default=14043, ge=0)
     # What one commit takes: its memory hangs on these two.
     streams_batch_events_max: int = Field(default=20_000, ge=1)

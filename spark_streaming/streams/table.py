@@ -26,6 +26,7 @@ from deltalake import (
 )
 from deltalake.exceptions import TableNotFoundError
 
+from spark_streaming.feed import feed_properties, set_feed
 from spark_streaming.lake import Lake
 from spark_streaming.lookup import one_of
 from spark_streaming.streams.contract import Stream
@@ -56,11 +57,14 @@ class Appended:
 class StreamTable:
     """One stream's table and its only writer's state; not safe for several threads."""
 
-    def __init__(self, lake: Lake, stream: Stream, retention_minutes: int) -> None:
+    def __init__(
+        self, lake: Lake, stream: Stream, retention_minutes: int, *, feed: bool = False
+    ) -> None:
         self._lake = lake
         self.stream = stream
         self._path = lake.silver_path(stream.name)
         self._retention_minutes = retention_minutes
+        self._feed = feed
         self._handle: DeltaTable | None = None
         self._keys = KeyIndex(self._keys_of)
 
@@ -182,6 +186,7 @@ class StreamTable:
                 "delta.appendOnly": "false",  # whole days are deleted
                 "delta.logRetentionDuration": keep,
                 "delta.deletedFileRetentionDuration": keep,
+                **feed_properties(self._feed),
             },
             storage_options=self._lake.storage_options(),
         )
@@ -205,6 +210,7 @@ class StreamTable:
         if new:
             table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
             log.info("stream %s: added column(s) %s", name, ", ".join(f.name for f in new))
+        set_feed(table, name, self._feed)
         return table
 
     def _oldest(self, now: dt.datetime) -> dt.date:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 
 from spark_streaming.events import RawEvent, Reject
+from spark_streaming.feed import wants_feed
 from spark_streaming.held import place_of
 from spark_streaming.kafka_source import DirectReader, TooManyBytesError
 from spark_streaming.lake import STREAM_QUARANTINE, Lake
@@ -64,7 +65,12 @@ class StreamWriter:
     ) -> None:
         self.stream = stream
         self.topic = stream.topic(settings.topic_prefix)
-        self.table = StreamTable(lake, stream, settings.silver_retention_minutes)
+        self.table = StreamTable(
+            lake,
+            stream,
+            settings.silver_retention_minutes,
+            feed=wants_feed(settings.change_data_feed, stream.name),
+        )
         self._events_max = settings.streams_batch_events_max
         self._bytes_max = settings.streams_batch_mb_max << 20
         self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, settings.silver_retention_minutes * 60 / 3)

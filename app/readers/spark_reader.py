@@ -1,0 +1,181 @@
+"""Read a Delta table with Spark: in this process's own JVM, or on a cluster.
+
+    python -m app.readers.spark_reader orders --state orders.state
+    spark-submit app/readers/spark_reader.py orders     # its log comes on stdout then
+
+Delta's and S3A's jars must be on the class path. Rows become JSON in Spark, so any number of them
+passes through the driver one by one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from app.errors import HeadwaterError
+from app.readers.follow import feed_error, gone_error, run
+from app.readers.lines import READ, Change
+from app.readers.options import Options, Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.types import DataType
+
+SERVICE = "spark-reader"
+CHANGE, VERSION = "_change_type", "_commit_version"
+FEED_COLUMNS = (CHANGE, VERSION, "_commit_timestamp")
+_JSON = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+_COMMIT = "commitInfo struct<timestamp: bigint, inCommitTimestamp: bigint>"
+_NO_FEED = ("DELTA_MISSING_CHANGE_DATA", "DELTA_CHANGE_DATA_FEED")
+_NO_TABLE = ("DELTA_MISSING_DELTA_TABLE", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND")
+
+
+class SparkTable:
+    """One table; each call is a few Spark jobs."""
+
+    def __init__(self, session: SparkSession, address: str) -> None:
+        self._session = session
+        self._address = address
+        # Hadoop's file system for S3 has a scheme of its own.
+        self._url = address.replace("s3://", "s3a://", 1)
+
+    def newest(self) -> int:
+        from delta.tables import DeltaTable
+        from pyspark.errors import AnalysisException
+
+        try:
+            history = DeltaTable.forPath(self._session, self._url).history(1)
+            [last] = history.select("version").collect()
+        except AnalysisException as error:
+            if not _is(error, _NO_TABLE) and "not a Delta table" not in str(error):
+                raise
+            raise HeadwaterError(
+                f"there is no Delta table at {self._address}",
+                hint="`./headwater sql 'SHOW TABLES'` lists silver's",
+            ) from None
+        return int(last.version)
+
+    def rows(self, version: int) -> Iterator[Change]:
+        from pyspark.errors import PySparkException
+
+        frame = self._read({"versionAsOf": version})
+        try:
+            moment = self._times(version, version).get(version)
+        except PySparkException:
+            moment = None  # a checkpoint tells the table, and its log entry is gone
+        for (row,) in frame.select(as_json(frame)).toLocalIterator():
+            yield Change(version, moment, READ, row)
+
+    def changes(self, first: int, last: int) -> Iterator[Change]:
+        from pyspark.errors import PySparkException
+
+        span = {"readChangeFeed": "true", "startingVersion": first, "endingVersion": last}
+        try:
+            frame = self._read(span)
+            times = self._times(first, last)
+            lines = frame.select(VERSION, CHANGE, as_json(frame)).orderBy(VERSION)
+            for version, change, row in lines.toLocalIterator():
+                yield Change(version, times.get(version), change, row)
+        except PySparkException as error:
+            if _is(error, _NO_FEED):
+                raise feed_error(self._address, first) from None
+            raise gone_error(self._address, first, _short(error)) from None
+
+    def _read(self, options: dict[str, object]) -> DataFrame:
+        reader = self._session.read.format("delta")
+        for name, value in options.items():
+            reader = reader.option(name, str(value))
+        return reader.load(self._url)
+
+    def _times(self, first: int, last: int) -> dict[int, int]:
+        """Version → its commit's own time (ms). The feed's column has the log file's instead."""
+        from pyspark.sql import functions as F
+
+        files = [f"{self._url}/_delta_log/{version:020}.json" for version in range(first, last + 1)]
+        info = self._session.read.schema(_COMMIT).json(files).where("commitInfo IS NOT NULL")
+        number = F.regexp_extract(F.input_file_name(), r"(\d{20})\.json$", 1).cast("bigint")
+        moment = F.coalesce("commitInfo.inCommitTimestamp", "commitInfo.timestamp")
+        return {row[0]: row[1] for row in info.select(number, moment).collect()}
+
+
+def as_json(frame: DataFrame) -> Column:
+    """A row of the table's own columns as JSON text, with the words of `lines.plain`."""
+    from pyspark.sql import functions as F
+
+    fields = [field for field in frame.schema.fields if field.name not in FEED_COLUMNS]
+    values = []
+    for field in fields:
+        name = "`" + field.name.replace("`", "``") + "`"
+        kind = plain_type(field.dataType)
+        values.append((F.col(name).cast(kind) if kind else F.col(name)).alias(field.name))
+    return F.to_json(F.struct(*values), _JSON).alias("row")
+
+
+def plain_type(kind: DataType) -> str:
+    """The type that JSON holds without loss in place of another; empty: as it is."""
+    from pyspark.sql import types as T
+
+    if isinstance(kind, T.DecimalType):
+        return "string"
+    if isinstance(kind, T.FloatType):
+        return "double"
+    if isinstance(kind, T.ArrayType):
+        inner = plain_type(kind.elementType)
+        return f"array<{inner}>" if inner else ""
+    return ""
+
+
+def start_session(store: Store) -> SparkSession:
+    """A session with Delta and S3A; what `spark-submit` was given stays."""
+    from pyspark.sql import SparkSession
+
+    s3a = {
+        "endpoint": store.endpoint,
+        "endpoint.region": store.region,
+        "path.style.access": "true",
+        "connection.ssl.enabled": str(not store.plain_http).lower(),
+    }
+    if store.access_key:
+        s3a["access.key"], s3a["secret.key"] = store.access_key, store.secret_key
+        s3a["aws.credentials.provider"] = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
+    builder = SparkSession.builder.appName(SERVICE)
+    for name, value in s3a.items():
+        if value:
+            builder = builder.config(f"spark.hadoop.fs.s3a.{name}", value)
+    for name, value in {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        # A log and a chunk of changes fit one partition: else each is a stage of 50, or 200 tasks.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.shuffle.partitions": "1",
+        # A version older than the retention is read as long as its files are there.
+        "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def _is(error: Exception, conditions: tuple[str, ...]) -> bool:
+    found = getattr(error, "getCondition", lambda: None)() or ""
+    return found.startswith(conditions) or any(name in str(error) for name in conditions)
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def open_table(options: Options) -> SparkTable:
+    """Start Spark, and name the table."""
+    return SparkTable(start_session(options.store), options.table)
+
+
+if __name__ == "__main__":
+    sys.exit(run(SERVICE, open_table))
