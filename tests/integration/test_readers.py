@@ -122,7 +122,7 @@ def merge(table: SilverTable, version: int, *given: dict[str, Any]) -> None:
 def read(stack: Stack, reader: str, *words: str, expect: int = 0) -> tuple[list[Any], str]:
     """The lines that a reader prints, sorted (one version's have no order), and its log."""
     ended = stack.run("read", *words, "--with", reader, timeout_s=RUN_S, expect=expect)
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    lines = [json.loads(line) for line in filter(None, ended.stdout.split("\n"))]
     return sorted(lines, key=lambda line: json.dumps(line, sort_keys=True)), ended.stderr
 
 
