@@ -16,8 +16,8 @@ lint: ## ruff: style and formatting
 types: ## mypy, strict
 	$(PYTHON) -m mypy
 
-unit: ## unit tests, import rules among them
-	$(PYTHON) -m pytest -q -n auto --dist worksteal tests/unit
+unit: ## unit tests, import rules among them; fewer examples, and not those that take seconds
+	HEADWATER_EXAMPLES=few $(PYTHON) -m pytest -q -n auto --dist worksteal -m "not unhurried" tests/unit
 
 screenshots: ## pictures of each dashboard, on a stack of their own; the page's: ./headwater screenshots
 	HEADWATER_TEST_DASHBOARDS=1 HEADWATER_SCREENSHOTS=superset/screenshots \

@@ -12,12 +12,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from app.loopback import keep_direct
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from tests.support.stack import Stack
 
 # The machines are noisy: how long an example took says nothing about the code.
-settings.register_profile("headwater", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "headwater",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("headwater")
 
 

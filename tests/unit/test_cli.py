@@ -268,6 +268,7 @@ def test_uptimes_read_well(seconds: int | None, text: str | None) -> None:
     assert duration(seconds) == text
 
 
+@pytest.mark.unhurried
 @pytest.mark.parametrize(
     "verb",
     [

@@ -268,6 +268,7 @@ def test_what_a_killed_build_left_is_removed_a_day_later(clone: Clone) -> None:
     assert young.exists()
 
 
+@pytest.mark.unhurried
 def test_an_environment_is_made_once_in_its_place_and_a_changed_lock_gets_another(
     clone: Clone,
 ) -> None:
@@ -293,6 +294,7 @@ def test_an_environment_is_made_once_in_its_place_and_a_changed_lock_gets_anothe
     assert made.is_dir()
 
 
+@pytest.mark.unhurried
 def test_an_environment_whose_packages_cannot_be_installed_is_not_there(clone: Clone) -> None:
     (clone.root / "tool.lock").write_text(f"./none-1-py3-none-any.whl --hash=sha256:{'0' * 64}\n")
     clone.write({"tool": ()}, tool={"venv": "tool.lock"})

@@ -19,6 +19,7 @@ from spark_streaming.fold import fold
 from spark_streaming.missing import missing_value
 from spark_streaming.position import HighWater
 from spark_streaming.topics import Topic
+from tests.support.examples import examples
 from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog, named_ahead
 from tests.unit.model import Silver, split
 
@@ -114,7 +115,7 @@ def _read_at(source: EvolvingSource, batch: list[RawEvent]) -> int:
     return next(end for count, end in source.ends if count > last) if batch else 0
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_history_with_changes_of_the_table_ends_in_the_sources_rows(seed: int, steps: int) -> None:
     random = Random(seed)
@@ -144,7 +145,7 @@ def _run_with_looks_at_any_time(
     job.finish(catalog)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, steps: int) -> None:
     random = Random(seed)
@@ -156,7 +157,7 @@ def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, ste
     assert job.content() == source.content()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_any_changes_between_two_looks_are_followed_where_the_source_notes_them(
     seed: int, steps: int
@@ -170,7 +171,7 @@ def test_any_changes_between_two_looks_are_followed_where_the_source_notes_them(
     assert job.content() == source.content()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_rows_that_the_connector_named_ahead_of_the_log_are_read_by_their_own_columns(
     seed: int, steps: int

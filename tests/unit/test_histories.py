@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spark_streaming.contract import Contract
 from spark_streaming.events import RawEvent
+from tests.support.examples import examples
 from tests.unit.model import BAG, KEYED, Source, fold_batches, split, split_apart
 
 # Seeds instead of drawn choices: ten times the histories in the same time. The number of steps
@@ -46,7 +47,7 @@ def _check(source: Source, contract: Contract, batches: list[list[RawEvent]]) ->
     assert silver.content() == source.content()
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(SEEDS, PARTITIONS, st.tuples(STEPS, STEPS), st.booleans())
 def test_keyed_history_in_any_batches_ends_in_the_sources_rows(
     seed: int, partitions: int, steps: tuple[int, int], replays: bool
@@ -56,7 +57,7 @@ def test_keyed_history_in_any_batches_ends_in_the_sources_rows(
     _check(source, KEYED, split(source.finish(), random))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(SEEDS, PARTITIONS, st.tuples(STEPS, STEPS), st.booleans())
 def test_keyed_history_with_partitions_apart_ends_in_the_sources_rows(
     seed: int, partitions: int, steps: tuple[int, int], replays: bool
@@ -66,7 +67,7 @@ def test_keyed_history_with_partitions_apart_ends_in_the_sources_rows(
     _check(source, KEYED, split_apart(source.finish(), random))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(SEEDS, st.tuples(STEPS, STEPS), st.booleans())
 def test_bag_history_in_any_batches_ends_in_the_sources_rows(
     seed: int, steps: tuple[int, int], replays: bool
@@ -76,7 +77,7 @@ def test_bag_history_in_any_batches_ends_in_the_sources_rows(
     _check(source, BAG, split(source.finish(), random))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(SEEDS, st.tuples(STEPS, STEPS), STEPS)
 def test_keyed_table_that_is_snapshotted_again_ends_in_the_sources_rows(
     seed: int, steps: tuple[int, int], later: int
@@ -89,7 +90,7 @@ def test_keyed_table_that_is_snapshotted_again_ends_in_the_sources_rows(
     _check(source, KEYED, split(source.finish(), random))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(SEEDS, PARTITIONS, st.lists(STEPS, min_size=1, max_size=3), STEPS, st.booleans())
 def test_a_first_snapshot_that_was_interrupted_leaves_nothing_behind(
     seed: int, partitions: int, attempts: list[int], later: int, apart: bool
@@ -113,7 +114,7 @@ def test_a_first_snapshot_that_was_interrupted_leaves_nothing_behind(
     _check(source, KEYED, [*batches, *split(events[begun:], random)])
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(SEEDS, st.tuples(STEPS, STEPS))
 def test_one_batch_and_a_batch_an_event_give_the_same_rows(
     seed: int, steps: tuple[int, int]

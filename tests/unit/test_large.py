@@ -21,6 +21,7 @@ from spark_streaming.events import RawEvent, Reject
 from spark_streaming.fold import Folded, fold
 from spark_streaming.large import Before, NotByKey, fold_by_key, positions_of
 from spark_streaming.tasks import CARRIED, EVENT, REJECT, REPORT, ROW, TAG, FoldTask, Report
+from tests.support.examples import examples
 from tests.unit.debezium_events import event
 from tests.unit.model import KEYED, Silver, Source, split, split_apart
 
@@ -112,7 +113,7 @@ class Way:
         return True
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     st.integers(0, 2**32),
     st.sampled_from([1, 3]),

@@ -226,6 +226,7 @@ def test_prometheus_accepts_the_rules() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.unhurried
 @needs_promtool
 def test_each_alert_fires_on_its_symptom_and_is_silent_on_what_is_normal(tmp_path: Path) -> None:
     tests = [

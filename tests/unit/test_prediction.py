@@ -22,6 +22,7 @@ from spark_streaming.fold import fold
 from spark_streaming.masks import expected_in_silver
 from spark_streaming.quality import treat
 from spark_streaming.rules import TableRules
+from tests.support.examples import examples
 from tests.unit.model import BAG, KEYED, Silver, Source, split
 
 SEEDS = st.integers(0, 2**32)
@@ -100,7 +101,7 @@ def history(random: Random, contract: Contract, steps: tuple[int, int]) -> Sourc
     return source
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(SEEDS, st.tuples(STEPS, STEPS))
 def test_rows_with_a_key_are_predicted(seed: int, steps: tuple[int, int]) -> None:
     random = Random(seed)
@@ -109,7 +110,7 @@ def test_rows_with_a_key_are_predicted(seed: int, steps: tuple[int, int]) -> Non
     assert Counter(prediction.rows()) == texts(source, KEYED)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(SEEDS, st.tuples(STEPS, STEPS))
 def test_rows_without_a_key_are_predicted(seed: int, steps: tuple[int, int]) -> None:
     random = Random(seed)
@@ -118,7 +119,7 @@ def test_rows_without_a_key_are_predicted(seed: int, steps: tuple[int, int]) -> 
     assert Counter(prediction.rows()) == texts(source, BAG)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(SEEDS, st.tuples(STEPS, STEPS), st.integers(1, 6))
 def test_the_ranges_of_a_prediction_are_its_rows(
     seed: int, steps: tuple[int, int], parts: int
@@ -135,7 +136,7 @@ def test_the_ranges_of_a_prediction_are_its_rows(
     assert apart == texts(source, KEYED)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(SEEDS, st.tuples(STEPS, STEPS), st.sampled_from([KEYED, BAG]))
 def test_masked_silver_and_masked_later_events_are_what_the_source_is_expected_to_be(
     seed: int, steps: tuple[int, int], contract: Contract

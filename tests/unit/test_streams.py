@@ -259,6 +259,7 @@ def test_two_writers_from_the_same_place_make_no_copies(tmp_path: Path) -> None:
     assert keys_in(two) == ["a"]
 
 
+@pytest.mark.unhurried
 def test_random_batches_with_repeats_and_new_processes_hold_each_key_once(
     tmp_path: Path, seed: int
 ) -> None:

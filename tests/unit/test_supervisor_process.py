@@ -24,6 +24,8 @@ DEADLINE_S = 30.0
 # Writes "up" when it runs and its end into a shared file; ends in order at SIGTERM.
 SERVER = """
 import os, signal, sys, time
+
+pytestmark = pytest.mark.unhurried  # each starts processes
 def end(*_):
     with open(sys.argv[1], "a") as order: order.write(os.environ["HEADWATER_SERVICE"] + "\\n")
     sys.exit(0)

@@ -23,6 +23,8 @@ from app.cli.printing import Steps
 from app.launcher.control import Stack
 from app.launcher.lazy import LazyArtefacts
 from app.settings import load
+
+pytestmark = pytest.mark.unhurried  # each starts processes
 home, root = map(Path, sys.argv[1:])
 stack = Stack(load(home), root)
 with Steps() as steps:
