@@ -19,13 +19,13 @@ from app.launcher.process import all_pids, environment_of, is_running, start_tim
 from app.launcher.state import Observed
 from app.settings import load
 
+pytestmark = pytest.mark.unhurried  # each starts processes
+
 DEADLINE_S = 30.0
 
 # Writes "up" when it runs and its end into a shared file; ends in order at SIGTERM.
 SERVER = """
 import os, signal, sys, time
-
-pytestmark = pytest.mark.unhurried  # each starts processes
 def end(*_):
     with open(sys.argv[1], "a") as order: order.write(os.environ["HEADWATER_SERVICE"] + "\\n")
     sys.exit(0)

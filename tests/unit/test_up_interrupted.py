@@ -15,6 +15,8 @@ from app.errors import HeadwaterError
 from app.settings import ROOT
 from tests.unit.test_supervisor_process import READY_LOG, SERVER, Clone, wait_until
 
+pytestmark = pytest.mark.unhurried  # each starts processes
+
 # What `headwater up` does, over another folder of services.
 DRIVER = """
 import sys
@@ -23,8 +25,6 @@ from app.cli.printing import Steps
 from app.launcher.control import Stack
 from app.launcher.lazy import LazyArtefacts
 from app.settings import load
-
-pytestmark = pytest.mark.unhurried  # each starts processes
 home, root = map(Path, sys.argv[1:])
 stack = Stack(load(home), root)
 with Steps() as steps:
