@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from app.cli.needs import named_services
 from app.cli.printing import FORMAT_OPTION, Format, print_object, print_rows
 from app.errors import HeadwaterError
 
@@ -100,9 +101,7 @@ def up(
     from app.launcher.service import declared_ports, load_services
     from app.settings import ROOT
 
-    names = [name for word in [*only, *(more or [])] for name in word.split(",") if name]
-    if names and not only:
-        raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
+    names = named_services(only, more)
     compose = open_compose()
     check_services(names)
     changes: dict[str, str] = {}

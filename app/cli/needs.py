@@ -1,6 +1,11 @@
-"""What a verb needs running: told at once, before anybody waits for an answer that cannot come."""
+"""Services that a verb is given, and those that it needs running: told at once, before anybody
+waits for an answer that cannot come."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
 
 from app.errors import HeadwaterError
 
@@ -33,3 +38,14 @@ def require(*services: str) -> None:
     raise HeadwaterError(
         f"this stack runs without {', '.join(missing)}", hint=f"./headwater up --only {only}"
     )
+
+
+def named_services(only: Sequence[str], more: Sequence[str] | None) -> list[str]:
+    """The services that `up --only A B`, `--only A,B` or `--only A --only B` names.
+
+    Raises: typer.BadParameter where services are named without `--only`.
+    """
+    names = [name for word in [*only, *(more or [])] for name in word.split(",") if name]
+    if names and not only:
+        raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
+    return names

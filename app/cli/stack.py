@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from app.cli import loading
+from app.cli.needs import named_services
 from app.cli.printing import FORMAT_OPTION, Format, Steps, print_object, print_rows
 
 if TYPE_CHECKING:
@@ -67,9 +68,7 @@ def up(
     from app.launcher.service import of_setting
     from app.settings import ROOT, load
 
-    names = [name for word in [*only, *(more or [])] for name in word.split(",") if name]
-    if names and not only:
-        raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
+    names = named_services(only, more)
     settings = load(
         None,
         profile,

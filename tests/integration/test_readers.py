@@ -11,7 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from app.cli.readers import Library
@@ -22,6 +21,7 @@ from spark_streaming.engines.protocol import Commit
 from spark_streaming.fold import Folded
 from spark_streaming.table import SilverTable, TableOptions
 from spark_streaming.types import Column
+from tests.support.folded import rows
 from tests.support.intake import rows_of
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
@@ -105,18 +105,8 @@ def kinds(stack: Stack) -> SilverTable:
 
 def merge(table: SilverTable, version: int, *given: dict[str, Any]) -> None:
     """Merge rows as the streaming job does; `_op` d deletes."""
-    schema = pa.schema(
-        [
-            *KINDS.data_schema,
-            ("_lsn", pa.int64()),
-            ("_committed_at", pa.timestamp("us", "UTC")),
-            ("_op", pa.string()),
-            ("_guard_lsn", pa.int64()),
-        ]
-    )
-    usual = {"_lsn": version, "_committed_at": AT, "_op": "u", "_guard_lsn": 2**63 - 1}
-    rows = pa.Table.from_pylist([{**usual, **row} for row in given], schema=schema)
-    DeltaRsEngine().merge(table, Folded(rows), Commit("t", version))
+    its = [{"_lsn": version, "_committed_at": AT, **row} for row in given]
+    DeltaRsEngine().merge(table, Folded(rows(KINDS, *its)), Commit("t", version))
 
 
 def read(stack: Stack, reader: str, *words: str, expect: int = 0) -> tuple[list[Any], str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timezone
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 
 from spark_streaming.contract import Contract
@@ -20,30 +18,11 @@ from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.table import SilverTable
 from spark_streaming.types import Column
 from tests.spark.conftest import MakeTable
+from tests.support.folded import AT, rows
 from tests.unit.model import BAG, KEYED, Source, split
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-LSN_MAX = 2**63 - 1
-AT = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
-
-
-def rows(contract: Contract, *given: dict[str, Any], keeps: tuple[str, ...] = ()) -> pa.Table:
-    """Folded rows; what is not given is NULL, `_op` u, `_lsn` 100, a guard that always wins."""
-    schema = pa.schema(
-        [
-            *contract.data_schema,
-            ("_lsn", pa.int64()),
-            ("_committed_at", pa.timestamp("us", "UTC")),
-            ("_op", pa.string()),
-            ("_guard_lsn", pa.int64()),
-            *((f"_keep_{name}", pa.bool_()) for name in keeps),
-        ]
-    )
-    flags = {f"_keep_{name}": False for name in keeps}
-    usual = {"_lsn": 100, "_committed_at": AT, "_op": "u", "_guard_lsn": LSN_MAX, **flags}
-    return pa.Table.from_pylist([{**usual, **row} for row in given], schema=schema)
 
 
 def content(table: SilverTable) -> Counter[tuple[Any, ...]]:

@@ -22,7 +22,8 @@ from spark_streaming.fold import Folded
 from spark_streaming.lake import Lake
 from spark_streaming.settings import SilverSettings
 from spark_streaming.table import SilverTable, TableOptions
-from tests.spark.test_engines import film, rows
+from tests.spark.test_engines import film
+from tests.support.folded import rows
 from tests.unit.model import BAG, KEYED
 
 if TYPE_CHECKING:

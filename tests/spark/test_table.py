@@ -22,7 +22,8 @@ from spark_streaming.maintenance import COMPACT_FILES_MIN, drop_old, keep_table
 from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions
 from spark_streaming.types import Column
 from tests.spark.conftest import MakeTable
-from tests.spark.test_engines import content, film, rows
+from tests.spark.test_engines import content, film
+from tests.support.folded import rows
 from tests.unit.model import BAG, KEYED
 
 
