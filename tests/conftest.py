@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ settings.register_profile(
     "headwater",
     max_examples=examples(100),
     deadline=None,
+    derandomize=os.environ.get("HEADWATER_SEED") != "random",
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("headwater")
@@ -57,8 +59,13 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def seed() -> int:
-    """What a random history comes from; a failing test's output shows it."""
-    chosen = int(os.environ.get("HEADWATER_SEED") or random.randrange(1_000_000))
+def seed(request: pytest.FixtureRequest) -> int:
+    """What a random history comes from; a failing test's output shows it.
+
+    The same for the same test, so that a run answers alike for the same code;
+    `HEADWATER_SEED=random` draws new ones.
+    """
+    wanted = os.environ.get("HEADWATER_SEED") or zlib.crc32(request.node.name.encode())
+    chosen = random.randrange(1_000_000) if wanted == "random" else int(wanted)
     print(f"seed: run again with HEADWATER_SEED={chosen}")
     return chosen

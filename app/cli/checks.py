@@ -73,6 +73,7 @@ def fault(
 ) -> None:
     """Run one fault scenario: kill or cut something, then prove that nothing was lost."""
     os.environ["HEADWATER_FAULT_MINUTES"] = str(minutes)
+    os.environ.setdefault("HEADWATER_SEED", "random")  # each run another history
     # What a test may take by default is less than a long workload does, with its proof after it.
     limit = f"--timeout={minutes * 60 + PROOF_S_MAX:.0f}"
     raise typer.Exit(run_phases([[str(named_file("faults", name))]], ["-s", limit]))

@@ -16,6 +16,7 @@ from spark_streaming.streams.contract import Stream
 _ADMIN_TIMEOUT_MS = 30_000
 # A broker that has not acknowledged by then is told of: the sender comes again, with the same keys.
 ACK_TIMEOUT_S = 10.0
+_CLOSE_S = 5.0
 _TOPIC_CONFIG = {
     # The broker's time: no sender decides when something was received.
     "message.timestamp.type": "LogAppendTime",
@@ -71,11 +72,12 @@ class StreamProducer:
             send it again, with the same key.
         """
         deadline = time.monotonic() + ACK_TIMEOUT_S
+        producer = None
         try:
             producer = self._open()
             futures = [producer.send(topic, key=key, value=value) for key, value in records]
         except (KafkaError, AssertionError) as error:
-            self._drop()
+            self._replace(producer)
             return [f"{type(error).__name__}: {error}"] * len(records)
         failures: list[str | None] = []
         for future in futures:
@@ -85,12 +87,15 @@ class StreamProducer:
             except KafkaError as error:
                 failures.append(f"{type(error).__name__}: {error}")
         if any(failures):
-            self._drop()
+            self._replace(producer)
         return failures
 
     def close(self) -> None:
-        """Drop the connection; the next send opens a new one."""
-        self._drop()
+        """End the connection, after a moment for what is on its way; the next send opens a new one."""
+        with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            _end(producer, _CLOSE_S)
 
     def _open(self) -> Any:
         with self._lock:
@@ -116,9 +121,18 @@ class StreamProducer:
                 )
             return self._producer
 
-    def _drop(self) -> None:
+    def _replace(self, failed: Any) -> None:
+        """The next send opens a new one; this one ends once all it was given is settled."""
         with self._lock:
-            producer, self._producer = self._producer, None
-        if producer is not None:
-            # Others may wait for their records' futures: those are failed by it too.
-            producer.close(timeout=0)
+            if failed is None or failed is not self._producer:
+                return  # another thread was quicker
+            self._producer = None
+        # Others may wait for records of theirs, at most as long as one may be under way.
+        threading.Thread(target=_end, args=(failed, ACK_TIMEOUT_S + _CLOSE_S), daemon=True).start()
+
+
+def _end(producer: Any, timeout_s: float) -> None:
+    # It raises where records are still under way then, and keeps its threads: by then the broker
+    # has confirmed them or their time is up.
+    with contextlib.suppress(KafkaError):
+        producer.close(timeout=timeout_s)

@@ -90,11 +90,17 @@ def _measured(lake: Lake, settings: SilverSettings, session: Any) -> dict[str, A
         admin.create_topics([NewTopic(table.topic, 1, 1)])
         admin.close()
         # A first small part each: Spark compiles its code then.
-        _send(settings.kafka, table.topic, [_event("r", key, 90) for key in range(-200, 0)])
+        _send(
+            settings.kafka,
+            table.topic,
+            [_event(table.name, "r", key, 90) for key in range(-200, 0)],
+        )
         ends = [_end(settings.kafka, table.topic)]
-        _send(settings.kafka, table.topic, (_event("r", key, 90) for key in range(ROWS)))
+        _send(
+            settings.kafka, table.topic, (_event(table.name, "r", key, 90) for key in range(ROWS))
+        )
         ends.append(_end(settings.kafka, table.topic))
-        _send(settings.kafka, table.topic, (_change(number) for number in range(CHANGES)))
+        _send(settings.kafka, table.topic, (_change(table.name, n) for n in range(CHANGES)))
         ends.append(_end(settings.kafka, table.topic))
         begin = 0
         for number, (name, end) in enumerate(zip(("warm", "load", "changes"), ends, strict=True)):
@@ -108,7 +114,9 @@ def _measured(lake: Lake, settings: SilverSettings, session: Any) -> dict[str, A
     return found
 
 
-def _event(op: str, key: int, lsn: int, note: str = "as ordered") -> tuple[bytes, bytes]:
+def _event(
+    table: str, op: str, key: int, lsn: int, note: str = "as ordered"
+) -> tuple[bytes, bytes]:
     row = {
         "id": key,
         "customer_id": key % 1000,
@@ -129,7 +137,7 @@ def _event(op: str, key: int, lsn: int, note: str = "as ordered") -> tuple[bytes
         "sequence": json.dumps([None if op == "r" else "95", str(lsn)], separators=(",", ":")),
         "ts_us": 1_700_000_000_000_000 + lsn,
         "schema": "public",
-        "table": "orders",
+        "table": table,
         "txId": 771,
         "lsn": lsn,
     }
@@ -145,11 +153,11 @@ def _event(op: str, key: int, lsn: int, note: str = "as ordered") -> tuple[bytes
     return json.dumps({"id": key}).encode(), json.dumps(document).encode()
 
 
-def _change(number: int) -> tuple[bytes, bytes]:
+def _change(table: str, number: int) -> tuple[bytes, bytes]:
     """Two updates of old rows to one new row."""
     if number % 3 == 2:
-        return _event("c", ROWS + number, 100 + number)
-    return _event("u", number * 7919 % ROWS, 100 + number, "changed")
+        return _event(table, "c", ROWS + number, 100 + number)
+    return _event(table, "u", number * 7919 % ROWS, 100 + number, "changed")
 
 
 def _send(kafka: str, topic: str, events: Any) -> None:

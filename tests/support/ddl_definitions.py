@@ -21,7 +21,8 @@ class Definitions(Statements):
         name = f"{self._rng.choice(STRANGE)} {self._serial}" if strange else f"rnd_{self._serial}"
         columns = {}
         for number in range(self._rng.randint(3, 9)):
-            column = f"{STRANGE[number]} {number}" if strange else f"c{number}"
+            # Not "... 6": that is how columns are called that come later.
+            column = f"{STRANGE[number]} c{number}" if strange else f"c{number}"
             columns[column] = Column(self._rng.choice(list(MAKE)))
         key = {"composite": 2, "bag": 0}.get(shape, 1)
         for column in list(columns)[:key]:
