@@ -39,7 +39,7 @@ from spark_streaming.resume import read_once
 from spark_streaming.resume_requests import take_requests
 from spark_streaming.routing import offsets_for
 from spark_streaming.schema_changes import SchemaChanges
-from spark_streaming.session import start_session
+from spark_streaming.session import end_session, start_session
 from spark_streaming.settings import SettingsError, SilverSettings, load_settings
 from spark_streaming.swap import Swaps
 from spark_streaming.table import TableOptions
@@ -255,7 +255,10 @@ def main() -> int:
         signal.signal(number, lambda *_: asked_to_stop.set())
     silver = Silver(settings, session)
     query = silver.start()
-    return _watch(silver, query, settings, asked_to_stop)
+    code = _watch(silver, query, settings, asked_to_stop)
+    if code == 0:  # after a failure nobody waits for it: it may hang in what has failed
+        end_session(session)
+    return code
 
 
 def _watch(

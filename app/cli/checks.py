@@ -25,7 +25,7 @@ SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-x
 }
 WORKERS_MAX = 4
 WORKER_BYTES = 6 << 30  # Spark's JVM, an object store, Kafka and Connect
-PYTEST = ("-m", "pytest")
+PYTEST = ("-m", "pytest", "--durations=15", "--durations-min=10")
 PICTURES = ("-m", "tests.support.page_pictures")
 NOTHING_COLLECTED = 5  # pytest's exit code
 INTERRUPTED = 130

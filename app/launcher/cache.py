@@ -2,6 +2,7 @@
 
 artefacts/<first 16 hex digits of the SHA-256>/<file name>    as fetched, checksum verified
 dist/<group>-<hash>/                                          unpacked, compiled, or linked
+aot/<service>-<hash>.aot                                      what JVMs learned; see `aot`
 poms/                                                         only for maintainers, see `resolve`
 """
 

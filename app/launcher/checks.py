@@ -7,11 +7,13 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
 from app.errors import HeadwaterError
 from app.launcher.service import Service
+from app.settings import Settings
 
 DISK_FREE_MIN_BYTES = 1_000_000_000
 # Expected resident memory is a little more than what a quiet start takes.
@@ -103,3 +105,12 @@ def check_disk(folder: Path, free_bytes: int | None = None) -> None:
             f"{DISK_FREE_MIN_BYTES / 1e9:.1f} GB needed to start",
             hint="free some, or put the stack elsewhere with HEADWATER_HOME=FOLDER",
         )
+
+
+def source_address(settings: Settings) -> str:
+    """Which database a stack captures, without user and password."""
+    if settings.embedded_source:
+        return "the embedded store"
+    parts = urlsplit(settings.source_dsn)
+    address = parts.netloc.rpartition("@")[2] or "localhost"
+    return f"{address if ':' in address else f'{address}:5432'}{parts.path}"

@@ -9,12 +9,14 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from app.launcher.errors import HeadwaterError
 from app.launcher.wishes import Compile
 
 COMPILE_TIMEOUT_S = 180
+DUMP_TIMEOUT_S = 60
 _ERROR_LINES_MAX = 40
 _JAR_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources give the same jar
 
@@ -34,6 +36,28 @@ def java() -> Path:
             "for Linux with glibc on x86-64 and arm64",
         ) from error
     return Path(JAVA)
+
+
+def share_classes(java: Path) -> None:
+    """Make the JRE's own class archive where its wheel came without one: a JVM's start is 0.3 s of
+    CPU shorter. Goes on without where that is not possible.
+    """
+    archive = java.parent.parent / "lib" / "server" / "classes.jsa"
+    if archive.exists() or not archive.parent.is_dir():
+        return
+    with (
+        suppress(OSError, subprocess.SubprocessError),
+        tempfile.TemporaryDirectory(dir=archive.parent) as folder,
+    ):
+        made = Path(folder) / archive.name
+        subprocess.run(
+            [java, "-Xshare:dump", f"-XX:SharedArchiveFile={made}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=DUMP_TIMEOUT_S,
+        )
+        os.replace(made, archive)
 
 
 def require_java() -> None:

@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from app.errors import HeadwaterError
-from app.launcher.control import Stack, source_address
+from app.launcher.checks import source_address
+from app.launcher.control import Stack
 from app.launcher.dist import Artefacts
 from app.launcher.host import read_template
 from app.launcher.render import Lookup, Places, make_lookup, render, variables

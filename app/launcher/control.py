@@ -11,17 +11,23 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from app.errors import HeadwaterError
 from app.launcher import checks, logs
+from app.launcher.aot import WRITE_S_MAX
 from app.launcher.binary import find_binary, how_to_get, is_available
 from app.launcher.host import check_templates
 from app.launcher.identity import Shelter, unprivileged_identity
 from app.launcher.interrupts import terminated_like_interrupted
 from app.launcher.process import start_time
 from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
-from app.launcher.service import Service, declared_ports, load_services, with_dependencies
+from app.launcher.service import (
+    Service,
+    declared_ports,
+    is_enabled,
+    load_services,
+    with_dependencies,
+)
 from app.launcher.state import Home, Observed, Wanted
 from app.launcher.status import Row, status_rows, unavailable_row
 from app.launcher.sweep import kill_leftovers
@@ -30,7 +36,7 @@ from app.settings import ROOT, Settings, load
 POLL_S = 0.1
 ANSWER_LIMIT_S = 20.0
 UP_LIMIT_S = 3_600.0
-STOP_GRACE_S = 30.0
+STOP_GRACE_S = 30.0 + WRITE_S_MAX
 COMMAND_WAIT_S = 60.0
 DONE = ("ready", "completed")
 
@@ -62,16 +68,10 @@ class Stack:
         self.described = load_services(root)
         self.ports = declared_ports(self.described)
         settings.declare_ports(self.ports)
-        enabled = {name: one for name, one in self.described.items() if self._enabled(one)}
+        enabled = {n: one for n, one in self.described.items() if is_enabled(one, settings)}
         self.services = {name: one for name, one in enabled.items() if is_available(one)}
         # Left out because the machine lacks their program: told, and the rest runs.
         self.unavailable = {name: one for name, one in enabled.items() if name not in self.services}
-
-    def _enabled(self, service: Service) -> bool:
-        if service.when is None:
-            return True
-        negated = service.when.startswith("!")
-        return self.settings.flag(service.when.removeprefix("!")) is not negated
 
     # -- up
 
@@ -194,8 +194,8 @@ class Stack:
         """A lake holds one source: rows of two would be mixed under the same names."""
         if not (self.home.path / "data").is_dir():
             return
-        before = source_address(load(self.home.path, port_offset=self.settings.port_offset))
-        now = source_address(self.settings)
+        before = checks.source_address(load(self.home.path, port_offset=self.settings.port_offset))
+        now = checks.source_address(self.settings)
         if before != now:
             raise HeadwaterError(
                 "this stack's data comes from another source",
@@ -297,8 +297,7 @@ class Stack:
                 asked = pid, start_time(pid) or 0
                 os.kill(pid, signal.SIGTERM)
             seen = self.home.snapshot().services
-            alive = [name for name, one in seen.items() if one.pid is not None]
-            progress.waiting(f"waiting for the end of {', '.join(alive) or 'the supervisor'}")
+            progress.waiting(tell_ends(seen))
             time.sleep(POLL_S)
         pid = self.home.supervisor()
         if pid is not None:
@@ -393,13 +392,12 @@ def tell(
     progress.waiting(f"waiting for {'; '.join(active)}" if active else "waiting")
 
 
-def source_address(settings: Settings) -> str:
-    """Which database a stack captures, without user and password."""
-    if settings.embedded_source:
-        return "the embedded store"
-    parts = urlsplit(settings.source_dsn)
-    address = parts.netloc.rpartition("@")[2] or "localhost"
-    return f"{address if ':' in address else f'{address}:5432'}{parts.path}"
+def tell_ends(seen: dict[str, Observed]) -> str:
+    """What still runs, and why its end takes longer than usual."""
+    alive = [name for name, one in seen.items() if one.pid is not None]
+    reasons = sorted({one.waits_for for one in seen.values() if one.state == "stopping"} - {""})
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"waiting for the end of {', '.join(alive) or 'the supervisor'}{why}"
 
 
 def start_supervisor(home: Home, root: Path) -> subprocess.Popen[bytes]:

@@ -30,7 +30,13 @@ from pathlib import Path
 from app.launcher.archive import unpack
 from app.launcher.bootstrap import BootstrapError, complete_mark, make_environment
 from app.launcher.cache import default_cache, exclusive, file_path, make_folder, scratch_folder
-from app.launcher.compile import compile_sources, java, require_java, sources_hash
+from app.launcher.compile import (
+    compile_sources,
+    java,
+    require_java,
+    share_classes,
+    sources_hash,
+)
 from app.launcher.download import sha256_of
 from app.launcher.errors import HeadwaterError
 from app.launcher.fetch import Fetcher, missing_files
@@ -90,6 +96,7 @@ class Artefacts:
 
         Raises HeadwaterError with what to do.
         """
+        share_classes(self.java())
         unbuilt = self._unbuilt(groups)
         if not unbuilt:
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.errors import HeadwaterError
 from app.launcher import logs, probe
+from app.launcher.aot import AotCaches
 from app.launcher.binary import find_binary
 from app.launcher.identity import Shelter, give, unprivileged_identity
 from app.launcher.process import Identity, spawn
@@ -60,6 +61,7 @@ class RealHost:
 
     def __init__(self, settings: Settings, artefacts: ArtefactPaths, *, root: Path) -> None:
         self.ports: Mapping[str, int] = {}  # every described port, by name; grows with new services
+        self.aot = AotCaches()
         self._settings = settings
         self._artefacts = artefacts
         self._root = root
@@ -91,6 +93,8 @@ class RealHost:
                 if made.exists():
                     return None
         rendered = [render(word, start.lookup, where=where) for word in command]
+        if step is None:
+            self.aot.begin(service, start.lookup, self._aot_options(start.places))
         start.log_offsets = {path: logs.size(path) for path in self._logs(service)}
         stdout, stderr = self._logs(service)
         return spawn(
@@ -120,6 +124,7 @@ class RealHost:
             root=self._root,
             python=Path(sys.executable),
             relocate=shelter.copy if shelter else lambda path: path,
+            aot=self._aot_options(places),
             binary=lambda: (
                 find_binary(service.requires_binary) if service.requires_binary else None
             ),
@@ -136,6 +141,10 @@ class RealHost:
         for pid_file in service.pid_files:
             remove_stale_pid_file(Path(render(pid_file, lookup, where=where)))
         return start
+
+    @staticmethod
+    def _aot_options(places: Places) -> Path:
+        return places.run / "aot.options"
 
     def _places(self, name: str, shelter: Shelter | None) -> Places:
         run, data = self._home.run(name), self._home.data(name)
@@ -163,6 +172,14 @@ class RealHost:
         where = f"{service.source} (environment of service `{service.name}`)"
         own = {k: render(v, lookup, where=where) for k, v in service.environment.items()}
         return {**base, **self._settings.environment(), **own}
+
+    # -- ending
+
+    def grace_s(self, service: Service) -> float:
+        return self.aot.grace_s(service)
+
+    def ended(self, service: Service, code: int | None, *, asked: bool, ready: bool) -> None:
+        self.aot.ended(service, code, asked=asked, ready=ready)
 
     # -- probing
 

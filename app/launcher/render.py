@@ -1,6 +1,6 @@
 """Closed templates: `${name}` in service descriptions and in the files that they render.
 
-Names: `home run data folder root java python`, `binary` (the program of `requires_binary`), `bind`
+Names: `home run data folder root java python`, `aot` (a file of JVM options: see `aot`), `binary` (the program of `requires_binary`), `bind`
 (the address to listen on), `peers` (who may connect, for pg_hba.conf), and `port.NAME`, `host.NAME`
 (where others reach port NAME), `secret.NAME`, `setting.NAME`, `classpath.GROUP`, `dir.GROUP`.
 `$${` is a literal `${`. An unknown name is an error.
@@ -109,6 +109,7 @@ def make_lookup(
     root: Path,
     python: Path,
     relocate: Callable[[Path], Path] = lambda path: path,
+    aot: Path = Path(os.devnull),
     binary: Callable[[], Path | None] = lambda: None,
 ) -> Lookup:
     """A lookup for one service.
@@ -116,6 +117,7 @@ def make_lookup(
     Args:
         ports: every described port name (its value is asked of `settings`).
         relocate: maps the folder of an artefact group to where the service's user can read it.
+        aot: the file of JVM options that concern its AOT cache.
         binary: the program of the service's `requires_binary`; None where it has none.
     """
     plain: dict[str, Callable[[], object]] = {
@@ -127,6 +129,7 @@ def make_lookup(
         "root": lambda: root,
         "python": lambda: python,
         "java": artefacts.java,
+        "aot": lambda: aot,
         "bind": lambda: settings.bind,
         "peers": lambda: settings.peers,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -174,6 +174,12 @@ class Service(_Closed):
 Services = Mapping[str, Service]
 
 
+class Flags(Protocol):
+    """What `when` asks of the settings."""
+
+    def flag(self, name: str) -> bool: ...
+
+
 def load_services(root: Path) -> dict[str, Service]:
     """Read every `*/service.toml` of the clone.
 
@@ -192,6 +198,14 @@ def load_services(root: Path) -> dict[str, Service]:
             found[service.name] = service
     _check_ports(found)
     return {name: found[name] for name in dependency_order(found)}
+
+
+def is_enabled(service: Service, settings: Flags) -> bool:
+    """Whether the settings leave a service in, by its `when`."""
+    if service.when is None:
+        return True
+    negated = service.when.startswith("!")
+    return settings.flag(service.when.removeprefix("!")) is not negated
 
 
 def read_services(path: Path) -> list[Service]:

@@ -61,6 +61,15 @@ class Host(Protocol):
         Returns None where a prepare command has nothing to do. Raises HeadwaterError.
         """
 
+    def grace_s(self, service: Service) -> float:
+        """Seconds that this run of the service may take to end beyond its usual limit."""
+
+    def ended(self, service: Service, code: int | None, *, asked: bool, ready: bool) -> None:
+        """The service has ended: when `asked` to, or by itself, after it was `ready` or before.
+
+        code: None where it was killed for being late.
+        """
+
     def probe(self, service: Service, process: Process) -> Probe | None:
         """An answer if one has come since the last call (a new question is then put), else None."""
 
@@ -162,8 +171,11 @@ class Supervisor:
             unit.waits_for = f"the end of {', '.join(dependents)}"
             return
         unit.process.signal(unit.service.stop.number)
-        unit.deadline = self._clock() + unit.service.stop.timeout_s
+        grace_s = self._host.grace_s(unit.service)
+        unit.deadline = self._clock() + unit.service.stop.timeout_s + grace_s
         self._to(unit, "stopping")
+        if grace_s:
+            unit.waits_for = "once, what makes the next start quicker is written"
 
     def _dependents(self, name: str) -> list[str]:
         """All units that depend on `name`, directly or through others."""
@@ -174,7 +186,9 @@ class Supervisor:
         return list(dict.fromkeys(found))
 
     def _stopping(self, unit: Unit) -> None:
-        if unit.process is None or unit.process.exit_code() is not None:
+        code = unit.process.exit_code() if unit.process else None
+        if unit.process is None or code is not None:
+            self._host.ended(unit.service, code, asked=True, ready=unit.ever_ready)
             unit.process = None
             unit.ever_ready = False
             unit.tries = 0
@@ -301,6 +315,7 @@ class Supervisor:
 
     def _ended(self, unit: Unit, code: int) -> None:
         unit.process = None
+        self._host.ended(unit.service, code, asked=False, ready=unit.state == "ready")
         name = unit.service.name
         if unit.service.kind == "oneshot":
             if code == 0:
@@ -318,6 +333,7 @@ class Supervisor:
         assert unit.process is not None
         error = self._error(unit, message, None)
         unit.process.kill()
+        self._host.ended(unit.service, None, asked=False, ready=False)
         unit.process = None
         self._failed(unit, error)
 

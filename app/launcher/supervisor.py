@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 
 from app.errors import HeadwaterError
-from app.launcher import logs
+from app.launcher import aot, logs
 from app.launcher.host import RealHost
 from app.launcher.lazy import LazyArtefacts
 from app.launcher.process import boot_id
-from app.launcher.service import declared_ports, load_services
+from app.launcher.service import declared_ports, is_enabled, load_services
 from app.launcher.state import Home, Observed, Snapshot
 from app.launcher.supervise import Supervisor, Unit
 from app.launcher.sweep import kill_leftovers
@@ -115,6 +115,8 @@ class Watch:
         self._host.ports = declared_ports(services)
         known = [name for name in wanted.services if name in services]
         log.info("wanted: %s", ", ".join(known) or "nothing")
+        enabled = [one for one in services.values() if is_enabled(one, self._settings)]
+        self._host.aot.recording = aot.whole(enabled, known)
         self._supervisor.want(known, services)
         self._generation = wanted.generation
 

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_TIMEOUT_S = 600
-DOWN_TIMEOUT_S = 180
+DOWN_TIMEOUT_S = 300  # JVMs may write their AOT caches, once
 
 
 class Stack:

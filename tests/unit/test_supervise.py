@@ -43,6 +43,14 @@ class FakeHost:
         self.skipped: set[tuple[str, int]] = set()
         self.refused: dict[str, HeadwaterError] = {}
         self.busy = False
+        self.grace: dict[str, float] = {}
+        self.ends: list[tuple[str, int | None, bool, bool]] = []
+
+    def grace_s(self, service: Service) -> float:
+        return self.grace.get(service.name, 0.0)
+
+    def ended(self, service: Service, code: int | None, *, asked: bool, ready: bool) -> None:
+        self.ends.append((service.name, code, asked, ready))
 
     def launch(self, service: Service, step: int | None) -> FakeProcess | None:
         if service.name in self.refused:

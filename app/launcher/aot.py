@@ -1,0 +1,149 @@
+"""Ahead-of-time caches of the JVMs (JEP 483, 514, 515): what one learned makes the next start quicker.
+
+A JVM that was started to record writes, when it is asked to end, the classes that it loaded and
+linked and which methods ran hot. The next start maps that file: a stack is ready with a third less
+CPU, and its first minutes compile less. `<cache>/aot/<service>-<hash>.aot`, shared by all clones;
+removing the folder only makes the next start slow once more.
+
+A JVM takes a cache for what it was made for only (itself, the class path with the jars' sizes and
+times), and goes on without one otherwise, with a line in its log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.launcher.cache import default_cache
+from app.launcher.render import Lookup, render, variables
+from app.launcher.service import Service
+
+VARIABLE = "aot"
+# Writing takes 3 to 40 s on two cores, two or three JVMs at a time; longer beside other work.
+WRITE_S_MAX = 180.0
+DISK_FREE_MIN_BYTES = 3 << 30
+KEPT = 2  # caches of a service: two clones of different versions do not take turns
+PART_KEPT_S = 86_400.0
+CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL}
+
+log = logging.getLogger("supervisor")
+
+
+@dataclass(frozen=True)
+class _Use:
+    """What the latest start of a service does with its cache."""
+
+    cache: Path
+    part: Path | None  # what it writes, where it records
+
+
+def records(service: Service) -> bool:
+    """Whether a service's JVM takes the options of this module."""
+    words = [*service.command, *service.environment.values()]
+    return any(VARIABLE in variables(word) for word in words)
+
+
+class AotCaches:
+    """The caches of one stack's services."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.folder = (cache or default_cache()) / "aot"
+        # A part of a stack teaches its JVMs too little to be kept: see `Watch`.
+        self.recording = False
+        self._uses: dict[str, _Use] = {}
+
+    def begin(self, service: Service, lookup: Lookup, options: Path) -> None:
+        """Write the file of options for one start of a service."""
+        self._uses.pop(service.name, None)
+        given: list[str] = []
+        if records(service):
+            use = self._choose(service, lookup)
+            if use is not None:
+                self._uses[service.name] = use
+                what = "AOTCacheOutput" if use.part else "AOTCache"
+                # Of what it leaves out it would write a thousand lines.
+                given = [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
+        options.write_text("".join(f"{_quoted(word)}\n" for word in given))
+
+    def _choose(self, service: Service, lookup: Lookup) -> _Use | None:
+        cache = self.folder / f"{service.name}-{_key(service, lookup)}.aot"
+        try:
+            if cache.exists():
+                os.utime(cache)  # the newest are kept
+                return _Use(cache, None)
+            if not self.recording:
+                return None
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(".*.part*"):
+                if time.time() - left.stat().st_mtime > PART_KEPT_S:
+                    left.unlink()
+            if shutil.disk_usage(self.folder).free < DISK_FREE_MIN_BYTES:
+                return None
+        except OSError as error:
+            log.info("%s starts without its AOT cache: %s", service.name, error)
+            return None
+        return _Use(cache, cache.with_name(f".{cache.stem}.{os.getpid()}.part"))
+
+    def grace_s(self, service: Service) -> float:
+        """How much longer than usual a service may take to end, in seconds."""
+        use = self._uses.get(service.name)
+        return WRITE_S_MAX if use is not None and use.part is not None else 0.0
+
+    def ended(self, service: Service, code: int | None, *, asked: bool, ready: bool) -> None:
+        """Keep what was written by an end that was asked for; drop a cache that did not do.
+
+        Args:
+            code: the exit code, or -SIGNAL; None where it was killed for being late.
+            ready: whether the service was ready before.
+        """
+        use = self._uses.pop(service.name, None)
+        if use is None:
+            return
+        with suppress(OSError):
+            if use.part is not None:
+                clean = asked and ready and code is not None and code >= 0
+                if clean and use.part.exists():
+                    os.replace(use.part, use.cache)
+                    self._forget_old(service)
+                    log.info("%s: its next start is quicker (%s)", service.name, use.cache.name)
+                for left in self.folder.glob(f"{use.part.name}*"):  # what it wrote first, too
+                    left.unlink()
+            elif not asked and (not ready or code in CRASHES):
+                log.warning("%s: started without its AOT cache from now on", service.name)
+                use.cache.unlink(missing_ok=True)
+
+    def _forget_old(self, service: Service) -> None:
+        pattern = f"{service.name}-{'[0-9a-f]' * 16}.aot"
+        found = sorted(self.folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+        for path in found[:-KEPT]:
+            path.unlink(missing_ok=True)
+
+
+def _key(service: Service, lookup: Lookup) -> str:
+    """What a cache is made for: the JVM, its options, its jars; not the stack's own paths."""
+    words = [*service.command, *service.environment.values()]
+    names = {name for word in words for name in variables(word)}
+    jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
+    where = f"the AOT cache of service `{service.name}`"
+    # The environment's path names the Python packages, of which the JRE and Spark's jars are some.
+    found = [render(f"${{{name}}}", lookup, where=where) for name in ("python", *jars)]
+    return hashlib.sha256(json.dumps([words, found]).encode()).hexdigest()[:16]
+
+
+def _quoted(word: str) -> str:
+    """A word of a file of JVM options."""
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def whole(services: Iterable[Service], running: Iterable[str]) -> bool:
+    """Whether all of `services` that can record are among those that run."""
+    return {one.name for one in services if one.default and records(one)} <= set(running)
