@@ -1,6 +1,6 @@
 """How the stack is: services, connectors, freshness, verification, what alarms.
 
-Each part is looked at by itself; one that does not answer says so, and the others are told.
+Each part is looked at by itself; one that does not answer in time says so, and the others are told.
 """
 
 from __future__ import annotations
@@ -8,15 +8,20 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app.live.source import Refused
+from app.live.together import Together
 from app.live.trino_sql import Trino
 
 TABLES_MAX = 500
 CONNECT_TIMEOUT_S = 1.0
+# With the look-up of its name, which takes longest where the container is not there.
+ASKED_S = 2.0
+# How long a whole part may take: less than the page waits between its looks.
+PART_S = 8.0
 COLUMNS = ["service", "state", "restarts", "last error"]
 TIMEOUT_S = 2.0
 ERROR_CHARS_MAX = 300
@@ -57,6 +62,8 @@ class Health:
         self._links = dict(links)
         self._prometheus = prometheus
         self._connect = connect
+        self._parts: Together[dict[str, Any]] = Together()
+        self._connections: Together[bool] = Together()
 
     def look(self) -> dict[str, Any]:
         """`services`, `connectors`, `freshness`, `verification`, `alerts`: each `{columns, rows}`,
@@ -64,12 +71,17 @@ class Health:
         that run, and `off`, the names of those with a page that do not."""
         services = self._told(self._services)
         running = {row[0] for row in services.get("rows", ()) if row[1] == "ready"}
+        looks: dict[str, Callable[[], dict[str, Any]]] = {
+            "connectors": self._connectors,
+            "freshness": lambda: self._trino.run(_FRESHNESS, TABLES_MAX, within_s=PART_S),
+            "verification": self._verification,
+            "alerts": lambda: self._alerts("prometheus" in running),
+        }
+        late = {"error": {"message": f"no answer within {PART_S:.0f} s"}}
+        told = self._parts.ask({n: partial(self._told, look) for n, look in looks.items()}, PART_S)
         return {
             "services": services,
-            "connectors": self._told(self._connectors),
-            "freshness": self._told(lambda: self._trino.run(_FRESHNESS, TABLES_MAX)),
-            "verification": self._told(self._verification),
-            "alerts": self._told(lambda: self._alerts("prometheus" in running)),
+            **{name: told.get(name, late) for name in looks},
             "links": {name: url for name, url in self._links.items() if name in running},
             "off": [name for name in self._links if name not in running],
         }
@@ -101,11 +113,10 @@ class Health:
 
     def _services(self) -> dict[str, Any]:
         if self._asked is not None:
-            with ThreadPoolExecutor(len(self._asked)) as pool:
-                states = pool.map(_answers, self._asked.values())
+            asked = {name: partial(_answers, address) for name, address in self._asked.items()}
+            answers = self._connections.ask(asked, ASKED_S)
             rows: list[list[str | None]] = [
-                [name, "ready" if state else "absent", "", None]
-                for name, state in zip(self._asked, states, strict=True)
+                [name, "ready" if answers.get(name) else "absent", "", None] for name in asked
             ]
             return {"columns": COLUMNS, "rows": rows}
         try:
@@ -141,7 +152,7 @@ class Health:
 
     def _verification(self) -> dict[str, Any]:
         try:
-            return self._trino.run(_VERIFICATION, TABLES_MAX)
+            return self._trino.run(_VERIFICATION, TABLES_MAX, within_s=PART_S)
         except Refused as refused:
             if refused.told.get("sqlstate") != "TABLE_NOT_FOUND":
                 raise

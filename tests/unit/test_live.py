@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +251,24 @@ def test_health_tells_each_part_by_itself(page: TestClient, tmp_path: Path) -> N
     assert found["off"] == [name for name in LINKS if name != "trino"]
     assert found["freshness"]["error"]["message"] == "Trino does not answer"
     assert "Prometheus does not run" in found["alerts"]["none"]["message"]
+
+
+def test_health_does_not_wait_for_a_part_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.live.health.PART_S", 0.2)
+    monkeypatch.setattr("app.live.trino_sql.REQUEST_TIMEOUT_S", 5.0)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:  # takes calls, and says nothing
+        host, port = silent.getsockname()
+        asked = {"trino": (host, port), "grafana": ("127.0.0.1", 1)}
+        trino = Trino(f"http://{host}:{port}")
+        found = Health(tmp_path, trino, LINKS, None, asked, connect=NOWHERE).look()
+    assert [row[:2] for row in found["services"]["rows"]] == [
+        ["trino", "ready"], ["grafana", "absent"],
+    ]  # fmt: skip
+    assert found["connectors"]["error"]["message"] == "Connect does not answer"
+    for part in ("freshness", "verification"):
+        assert "no answer within" in found[part]["error"]["message"]
 
 
 def test_what_is_wrong_with_services_and_connectors_is_told_in_words(
