@@ -45,16 +45,27 @@ def test_the_whole_stack_is_healthy(full: Containers) -> None:
 
 
 def test_prometheus_reaches_all_that_it_scrapes_and_evaluates_every_rule(full: Containers) -> None:
-    base = f"http://127.0.0.1:{full.settings.port('prometheus')}"
+    # Streams are off by default; their target is there all the same.
     until(
-        lambda: requests.get(f"{base}/api/v1/targets", timeout=10).json()["data"]["activeTargets"],
-        lambda targets: {one["health"] for one in targets} == {"up"},
+        lambda: {job: health for job, health in targets(full).items() if job != "streams"},
+        lambda found: len(found) > 1 and {*found.values()} == {"up"},
         within_s=PATIENCE_S,
         what="every target of Prometheus up",
         every_s=2.0,
     )
-    rules = requests.get(f"{base}/api/v1/rules", timeout=10).json()["data"]["groups"]
+    address = f"{prometheus(full)}/api/v1/rules"
+    rules = requests.get(address, timeout=10).json()["data"]["groups"]
     assert rules and all(rule["health"] != "err" for group in rules for rule in group["rules"])
+
+
+def prometheus(full: Containers) -> str:
+    return f"http://127.0.0.1:{full.settings.port('prometheus')}"
+
+
+def targets(full: Containers) -> dict[str, str]:
+    """Job → whether Prometheus reaches it."""
+    told = requests.get(f"{prometheus(full)}/api/v1/targets", timeout=10).json()["data"]
+    return {one["labels"]["job"]: one["health"] for one in told["activeTargets"]}
 
 
 def test_the_page_answers_and_links_to_what_is_published(full: Containers) -> None:
@@ -101,6 +112,13 @@ def test_grafana_loads_every_dashboard_and_rule(full: Containers) -> None:
 def test_the_verifier_and_the_intake_start_beside_it_by_their_names(full: Containers) -> None:
     full.up("--only", "verifier", "intake")
     assert [n for n in ("verifier", "streams", "intake") if not is_healthy(full.state(n))] == []
+    until(
+        lambda: targets(full)["streams"],
+        lambda health: health == "up",
+        within_s=PATIENCE_S,
+        what="Prometheus reaching the streams",
+        every_s=2.0,
+    )
 
 
 def test_an_event_that_is_sent_to_the_intake_is_a_row_in_trino(full: Containers) -> None:
