@@ -22,8 +22,8 @@ from tests.support.stack import free_port_offset
 
 
 @pytest.fixture(scope="session")
-def containers() -> Iterator[Containers]:
-    """The core stack in containers, healthy; removed with all that it kept at the end."""
+def project() -> Iterator[Containers]:
+    """A compose project with its images, not started; removed with all that it kept at the end."""
     # Beside the other downloads: the base and its images are made once.
     work = default_cache() / "containers"
     with engine(work / "docker") as docker:
@@ -35,9 +35,15 @@ def containers() -> Iterator[Containers]:
             build_all(work, full=True)
             print(f"images: {time.monotonic() - started:.0f} s")
         with free_port_offset() as offset:
-            stack = Containers(offset, docker)
+            made = Containers(offset, docker)
             try:
-                stack.up()
-                yield stack
+                yield made
             finally:
-                stack.remove()
+                made.remove()
+
+
+@pytest.fixture(scope="session")
+def containers(project: Containers) -> Containers:
+    """The core stack in containers, healthy."""
+    project.up()
+    return project

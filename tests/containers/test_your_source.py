@@ -71,10 +71,10 @@ def answer(dsn: str) -> bool:
 
 
 def test_your_own_database_is_captured_and_the_demo_store_is_not_started(
-    containers: Containers,
+    project: Containers,
 ) -> None:
-    containers.down()
-    yours = containers.beside()
+    project.down()  # where the other files have started it: both have the same ports
+    yours = project.beside()
     with postgres(yours) as (here, there):
         try:
             with psycopg.connect(here, autocommit=True) as source:
