@@ -16,6 +16,8 @@ STATEMENT_TIMEOUT_S = 60
 # behind it: give up early rather than stall the application.
 LOCK_TIMEOUT_S = 5
 DEFAULT_PORT = 5432
+# As the server tells it. `initdb` chooses it where the machine's locale is C.
+NO_ENCODING = "SQL_ASCII"
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -76,7 +78,8 @@ def connect(dsn: str, *, application: str, replication: bool = False) -> Connect
     Args:
         application: shown in the server's pg_stat_activity.
         replication: open it as a logical replication session, which takes only its commands.
-    Raises: HeadwaterError with the address, what the server said, and a hint; no password.
+    Raises: HeadwaterError with the address, what the server said, and a hint; no password. So too
+        for a database whose texts have no encoding: what they say would be anyone's guess.
     """
     limits = (
         f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s"
@@ -85,7 +88,7 @@ def connect(dsn: str, *, application: str, replication: bool = False) -> Connect
     extra = {"replication": "database"} if replication else {"options": limits}
     address = address_of(dsn)
     try:
-        return psycopg.connect(
+        connection: Connection = psycopg.connect(
             dsn,
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -94,6 +97,15 @@ def connect(dsn: str, *, application: str, replication: bool = False) -> Connect
         )
     except psycopg.Error as error:
         raise unreachable(address, error, password_of(dsn)) from None
+    if connection.info.parameter_status("server_encoding") == NO_ENCODING:
+        connection.close()
+        raise HeadwaterError(
+            f"the database at {address} has no encoding ({NO_ENCODING})",
+            detail="what its texts say depends on who wrote them",
+            hint="move it into one with an encoding: CREATE DATABASE … TEMPLATE template0 "
+            "ENCODING 'UTF8', then pg_dump and pg_restore",
+        )
+    return connection
 
 
 def unreachable(address: Address, error: Exception, password: str = "") -> HeadwaterError:

@@ -20,7 +20,8 @@ set -eu
 cd /tmp
 bin=/usr/lib/postgresql/15/bin
 printf %s "$OWNER_PASSWORD" > password
-"$bin/initdb" -D cluster --username=owner --pwfile=password --auth=scram-sha-256
+"$bin/initdb" -D cluster --username=owner --pwfile=password --auth=scram-sha-256 \\
+  --encoding=UTF8
 echo 'host all all 0.0.0.0/0 scram-sha-256' >> cluster/pg_hba.conf
 exec "$bin/postgres" -D cluster -c listen_addresses="$ADDRESS" -c port="$PORT" \\
   -c wal_level=logical -c unix_socket_directories=/tmp

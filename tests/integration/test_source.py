@@ -8,7 +8,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from app.errors import HeadwaterError
+from app.source.database import connect
 from app.source.first_snapshot import ask, estimated_rows
 from tests.support.events import events
 from tests.support.stack import Stack, fresh_stack
@@ -61,6 +64,18 @@ def test_the_capture_role_is_no_superuser_and_may_write_only_the_pipelines_own_t
             role.execute("DELETE FROM movies")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             role.execute("CREATE TABLE mine (id int)")
+
+
+def test_a_database_whose_texts_have_no_encoding_is_refused_in_words(
+    stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    source.execute("CREATE DATABASE legacy TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    try:
+        dsn = make_conninfo(stack.settings.source_dsn, dbname="legacy")
+        with pytest.raises(HeadwaterError, match=r"has no encoding \(SQL_ASCII\)"):
+            connect(dsn, application="test")
+    finally:
+        source.execute("DROP DATABASE legacy WITH (FORCE)")
 
 
 def test_the_worker_tells_the_rows_that_the_first_snapshot_read(
