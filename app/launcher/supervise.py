@@ -21,6 +21,8 @@ State = Literal[
     "stopped",
 ]  # fmt: skip
 
+FIRST: tuple[State, ...] = ("stopped", "waiting", "preparing", "starting")
+
 PROBE_EVERY_S = 0.2
 # A service that has never been ready is tried twice only: its user waits in front of `up`.
 FIRST_START_TRIES = 2
@@ -224,7 +226,16 @@ class Supervisor:
                 continue  # left out by its `when`
             if not _met(needed, condition):
                 return f"{name} ({needed.state})"
-        return ""
+        return "" if unit.service.awaited or unit.ever_ready else self._awaited_first()
+
+    def _awaited_first(self) -> str:
+        """What somebody waits for and is on its first way up: what nobody waits for gives it the
+        processors, unless it has something to show already."""
+        awaited = [u for n, u in self.units.items() if n in self.wanted and u.service.awaited]
+        if any(unit.state in ("backoff", "failed") for unit in awaited):
+            return ""
+        first = [unit for unit in awaited if unit.state in FIRST and not unit.ever_ready]
+        return f"{first[0].service.name} ({first[0].state})" if first else ""
 
     def _begin(self, unit: Unit) -> None:
         unit.service = self.services[unit.service.name]

@@ -1,4 +1,4 @@
-"""What the host is told of ends, and the time that it grants them."""
+"""Who goes first at a start; what the host is told of ends, and the time that it grants them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,31 @@ def test_every_end_is_told_with_how_it_came() -> None:
         ("trino", -11, False, True),
         ("trino", 143, True, True),
     ]
+
+
+def test_what_nobody_waits_for_starts_after_what_is_waited_for() -> None:
+    world = World(service("kafka"), service("trino"), service("page", awaited=False))
+    world.want("kafka", "trino", "page")
+    world.ready("kafka")
+    assert world.state("page") == "waiting"
+    assert world.supervisor.units["page"].waits_for == "trino (starting)"
+    world.ready("trino")
+    assert world.state("page") == "starting"
+    world.ready("page")
+    world.host.ready.clear()
+    world.ends("trino", 1)
+    world.ends("page", 1)
+    world.after(2)
+    assert (world.state("trino"), world.state("page")) == ("starting", "starting")
+
+
+def test_what_watches_starts_where_something_else_cannot() -> None:
+    world = World(
+        service("kafka"),
+        service("connect", depends_on={"kafka": "healthy"}),
+        service("page", awaited=False),
+    )
+    world.want("kafka", "connect", "page")
+    world.ends("kafka", 1)
+    world.after(0.1)
+    assert (world.state("kafka"), world.state("page")) == ("backoff", "starting")
