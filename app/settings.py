@@ -20,8 +20,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import tomli
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
+from app.alert_settings import AlertSettings
 from app.errors import HeadwaterError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ class SettingsError(HeadwaterError):
     """A setting is unknown or wrong; the text names the key, the file and what to do."""
 
 
-class Profile(BaseModel):
+class Profile(AlertSettings):
     """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
 
     `slot_name`, `publication_name` and `capture_role` are this stack's in the source; another
@@ -77,17 +78,6 @@ class Profile(BaseModel):
     change_data_feed: str = ""
     # Your own contract files; a relative path starts at the home. None: `contracts` in the home.
     contracts_dir: str | None = None
-    # Who is told of alerts; each is left out where it is not set. The URLs are secrets.
-    alert_webhook_url: SecretStr | None = None
-    alert_slack_url: SecretStr | None = None
-    alert_email_to: str | None = None
-    alert_email_from: str = "headwater@localhost"
-    alert_smtp: str = Field(default="127.0.0.1:25", pattern=r"^[^:\s]+:\d+$")
-    alert_smtp_user: str | None = None
-    alert_smtp_password: SecretStr | None = None
-    # Of the time that each alert waits before it is told; and whether warnings wait for Monday.
-    alert_wait_factor: float = Field(default=1.0, ge=0.05, le=10)
-    alert_mute_weekends: bool = False
     # Superset; `up --dashboards` sets it.
     dashboards: bool = False
 

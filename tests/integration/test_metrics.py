@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -79,16 +80,22 @@ PARTS_RING = {"TableStale", "ConnectorFailed", "SlotInactive"}
 
 
 class Webhook:
-    """An address that takes Alertmanager's posts: (alert name, status) in the order of arrival."""
+    """Two addresses that take Alertmanager's posts, as two teams have them.
+
+    `seen`: (alert name, status) in the order of arrival; `teams`: team → the alerts it was told of.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
-        seen = self.seen
+        self.teams: dict[str, set[str]] = {"platform": set(), "data-engineering": set()}
+        seen, teams = self.seen, self.teams
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                seen.extend((a["labels"]["alertname"], a["status"]) for a in body["alerts"])
+                told = [(a["labels"]["alertname"], a["status"]) for a in body["alerts"]]
+                teams[self.path.strip("/")].update(name for name, _ in told)
+                seen.extend(told)
                 self.send_response(200)
                 self.end_headers()
 
@@ -96,7 +103,7 @@ class Webhook:
                 """Nothing: the test tells what it saw."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/alerts"
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def last(self) -> dict[str, str]:
@@ -161,7 +168,11 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     webhook = Webhook()
     profile: Path = tmp_path_factory.mktemp("profile") / "alerts.toml"
-    profile.write_text(f'alert_webhook_url = "{webhook.url}"\nalert_wait_factor = 0.1\n')
+    profile.write_text(
+        f'alert_webhook_url = "{webhook.url}/platform"\n'
+        f'data_alert_webhook_url = "{webhook.url}/data-engineering"\n'
+        "alert_wait_factor = 0.1\n"
+    )
     try:
         with fresh_stack() as fresh:
             contracts = fresh.settings.contracts_dir
@@ -268,6 +279,13 @@ def test_bad_rows_and_a_service_that_ends_again_and_again_ring(watched: Watched)
     watched.await_last(DATA_RINGS, "resolved")
 
 
+def test_each_team_was_told_of_its_own_alerts_and_of_no_others(watched: Watched) -> None:
+    teams = {alert.name: alert.team for alert in ALERTS}
+    for team, told in watched.webhook.teams.items():
+        assert told, team
+        assert {teams[name] for name in told} == {team}
+
+
 def test_every_metric_of_the_catalogue_has_samples(watched: Watched) -> None:
     wanted = {metric.sample for metric in METRICS if metric.name not in LATER}
 
@@ -298,6 +316,15 @@ def test_prometheus_has_the_rules_and_evaluates_them_without_an_error(watched: W
     assert {name: rule.get("lastError", "") for name, rule in rules.items()} == dict.fromkeys(
         rules, ""
     )
+
+
+def test_the_link_of_an_alert_opens_its_section_of_the_runbook(watched: Watched) -> None:
+    groups = requests.get(f"{watched.prometheus}/api/v1/rules", timeout=30).json()["data"]["groups"]
+    links = {r["name"]: r["annotations"]["runbook_url"] for g in groups for r in g["rules"]}
+    for name, link in links.items():
+        page = requests.get(link, timeout=30)
+        assert page.headers["Content-Type"].startswith("text/html")
+        assert f'id="{urlsplit(link).fragment}">{name}</h2>' in page.text
 
 
 def test_a_held_slot_and_a_silver_that_hangs_ring_and_end(watched: Watched) -> None:

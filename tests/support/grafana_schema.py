@@ -164,6 +164,14 @@ class Route(Closed):
     mute_time_intervals: list[str]
 
 
+class TeamRoute(Closed):
+    """A team's alerts; what is not said is the root's, and its routes are asked first."""
+
+    receiver: Text
+    object_matchers: list[Annotated[list[Any], Field(min_length=3, max_length=3)]]
+    routes: list[Route]
+
+
 class Policy(Closed):
     """The root of an organisation's policies; it must not have mute timings."""
 
@@ -173,7 +181,7 @@ class Policy(Closed):
     group_wait: Duration
     group_interval: Duration
     repeat_interval: Duration
-    routes: list[Route]
+    routes: list[TeamRoute | Route]
 
 
 class NotificationsFile(Closed):

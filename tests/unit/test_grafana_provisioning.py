@@ -23,6 +23,9 @@ ADDRESSES: dict[str, str] = {
     "alert_webhook_url": "http://127.0.0.1:9/a$b?c=${HOME}",
     "alert_slack_url": "https://example.org/services/T0/B0/$secret",
     "alert_email_to": "team@example.org",
+    "data_alert_webhook_url": "http://127.0.0.1:9/data?c=$d",
+    "data_alert_slack_url": "https://example.org/services/T0/B1/secret",
+    "data_alert_email_to": "data@example.org",
     "alert_smtp": "mail.example.org:587",
     "alert_mute_weekends": "true",
 }
@@ -138,20 +141,23 @@ def test_addresses_reach_grafana_as_they_were_given(folder: Path) -> None:
     found = schema.NotificationsFile.model_validate(
         read(folder / "alerting" / "notifications.yaml")
     )
-    [point] = found.contactPoints
     read_back = {
-        receiver.type: schema.interpolated(
+        receiver.uid: schema.interpolated(
             receiver.settings.addresses
             if isinstance(receiver.settings, schema.EmailSettings)
             else receiver.settings.url,
             {},
         )
+        for point in found.contactPoints
         for receiver in point.receivers
     }
     assert read_back == {
-        "webhook": ADDRESSES["alert_webhook_url"],
-        "slack": ADDRESSES["alert_slack_url"],
-        "email": ADDRESSES["alert_email_to"],
+        "headwater-webhook": ADDRESSES["alert_webhook_url"],
+        "headwater-slack": ADDRESSES["alert_slack_url"],
+        "headwater-email": ADDRESSES["alert_email_to"],
+        "headwater-data-webhook": ADDRESSES["data_alert_webhook_url"],
+        "headwater-data-slack": ADDRESSES["data_alert_slack_url"],
+        "headwater-data-email": ADDRESSES["data_alert_email_to"],
     }
 
 
@@ -169,9 +175,11 @@ def test_policies_match_labels_that_rules_have_and_name_what_is_there(folder: Pa
         *(set(each) for each in labels)
     )
     assert policy.receiver in points
-    for route in policy.routes:
+    below = [r for r in policy.routes if isinstance(r, schema.TeamRoute)]
+    for route in [*policy.routes, *(inner for team in below for inner in team.routes)]:
         assert route.receiver in points
-        assert set(route.mute_time_intervals) <= timings
+        if isinstance(route, schema.Route):
+            assert set(route.mute_time_intervals) <= timings
         for name, operator, value in route.object_matchers:
             assert operator == "="
             assert any(each.get(name) == value for each in labels), f"{name} = {value}"

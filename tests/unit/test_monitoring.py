@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from app.launcher.service import load_services
 from app.metrics.catalogue import BY_NAME, METRICS
+from app.metrics.monitoring import runbook
 from app.metrics.monitoring.alerts import ALERTS
 from app.metrics.monitoring.expressions import EXPRESSIONS
 from app.metrics.monitoring.panels import DASHBOARDS, place_of
@@ -21,6 +23,7 @@ from app.metrics.monitoring.render import (
     dashboard_providers,
     files,
     grafana_rules,
+    prometheus_rules,
 )
 from app.metrics.monitoring.yaml import dump
 from tests.unit.alert_cases import CASES, LOOKED_AT
@@ -52,7 +55,7 @@ def test_the_generated_files_are_up_to_date() -> None:
 
 def test_every_name_and_uid_is_given_once() -> None:
     assert len(ALERTS_BY_NAME) == len(ALERTS)
-    assert len({alert.runbook for alert in ALERTS}) == len(ALERTS)
+    assert len({alert.section for alert in ALERTS}) == len(ALERTS)
     assert len({board.uid for board in DASHBOARDS}) == len(DASHBOARDS)
     assert len(BY_NAME) == len(METRICS)
 
@@ -64,6 +67,25 @@ def test_every_alert_has_a_section_in_the_runbook_that_says_what_to_do() -> None
     for name in ALERTS_BY_NAME:
         assert "**Look at**" in found[name], name
         assert "**Do**" in found[name], name
+
+
+def test_every_alert_links_to_its_section_of_the_page() -> None:
+    page = runbook.html()
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(set(ids)) == len(ids)
+    for group in prometheus_rules()["groups"]:
+        for rule in group["rules"]:
+            url = urlsplit(rule["annotations"]["runbook_url"])
+            assert (url.scheme, url.path) == ("http", runbook.PATH)
+            section = page.split(f'<h2 id="{url.fragment}">', 1)[1].split("<h2 ", 1)[0]
+            assert section.startswith(f"{rule['alert']}</h2>")
+            assert "<strong>Look at</strong>" in section
+            assert "<strong>Do</strong>" in section
+
+
+def test_prometheus_must_not_find_a_template_in_the_runbook() -> None:
+    with pytest.raises(ValueError, match="carry out"):
+        runbook.html("## A {{ query }}")
 
 
 def test_every_expression_is_shown_on_a_panel() -> None:

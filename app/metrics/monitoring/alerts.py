@@ -12,6 +12,8 @@ from app.metrics.monitoring.expressions import EXPRESSIONS
 
 Severity = Literal["critical", "warning"]
 Team = Literal["platform", "data-engineering"]
+# Told of what is about the data itself: what contracts say of it, and changes of its shape.
+DATA_ENGINEERING: Team = "data-engineering"
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Alert:
         return f"({promql}) {'>' if self.above else '<'} {self.threshold:g}"
 
     @property
-    def runbook(self) -> str:
-        """The section of the runbook, as an anchor of a heading."""
-        return f"runbook.md#{self.name.lower()}"
+    def section(self) -> str:
+        """The anchor of its section in the runbook: the heading as GitHub and others make it one."""
+        return self.name.lower()
 
 
 def _over(group: str, name: str, expression: str, limit: float, wait: str, severity: Severity,
@@ -108,22 +110,23 @@ ALERTS: tuple[Alert, ...] = (
     _over("quality", "VerifyDiffers", "verify_differences", 0, "0s", "critical",
           "Silver's {{ $labels.table }} is not equal to the source", "0", may_be_absent=True),
     _over("quality", "QuarantineRate", "quarantine_share", 0.01, "2m", "warning",
-          "More than one in a hundred events of {{ $labels.table }} goes to quarantine", "0"),
+          "More than one in a hundred events of {{ $labels.table }} goes to quarantine", "0",
+          team=DATA_ENGINEERING),
     _over("quality", "ExpectationBreached", "expectations_breached", 0, "0s", "warning",
           "Rows of {{ $labels.table }} break expectation {{ $labels.rule }}", "0",
-          team="data-engineering", may_be_absent=True),
+          team=DATA_ENGINEERING, may_be_absent=True),
     _over("quality", "DataCondition", "conditions_breached", 0, "0s", "warning",
           "Condition {{ $labels.condition }} of {{ $labels.table }} does not hold", "0",
-          team="data-engineering", may_be_absent=True),
+          team=DATA_ENGINEERING, may_be_absent=True),
     _under("quality", "ConditionUnanswered", "conditions_answered", 1, "10m", "warning",
            "Condition {{ $labels.condition }} of {{ $labels.table }} cannot be computed", "1",
-           team="data-engineering", may_be_absent=True),
+           team=DATA_ENGINEERING, may_be_absent=True),
     _over("quality", "TableStopped", "tables_stopped", 0, "1m", "critical",
           "Table {{ $labels.table }} is stopped after a failure; the others go on", "0",
           may_be_absent=True),
     _over("quality", "SchemaChangePending", "schema_pending", 0, "1m", "critical",
           "Table {{ $labels.table }} is not merged: a change of its schema or key needs a decision",
-          "0", team="data-engineering"),
+          "0", team=DATA_ENGINEERING),
     # -- resources
     _under("resources", "ServiceDown", "service_up", 1, "2m", "critical",
            "Service {{ $labels.service }} does not run", "1"),

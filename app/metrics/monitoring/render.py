@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.metrics.monitoring import runbook
 from app.metrics.monitoring.alerts import ALERTS, Alert
 from app.metrics.monitoring.expressions import EXPRESSIONS
 from app.metrics.monitoring.panels import DASHBOARDS, Dashboard, Panel, place_of
@@ -17,6 +18,8 @@ from app.metrics.monitoring.yaml import dump
 
 FOLDER = Path(__file__).resolve().parents[3] / "grafana"
 DATASOURCE = "headwater-prometheus"
+# Where the stack's own runbook is without a port offset; a start writes what holds for its stack.
+RUNBOOK = f"http://127.0.0.1:19090{runbook.PATH}"
 FOLDER_TITLE = "Headwater"
 # Rules come before dashboards at Grafana's start, and their files can give a folder no uid: of the
 # same title, the dashboards' folder would be refused or a second one.
@@ -60,41 +63,44 @@ def waiting(wait: str, factor: float) -> str:
     return f"{round(seconds * factor)}s"
 
 
-def prometheus_rules(wait_factor: float = 1) -> dict[str, Any]:
-    """The alerts as a Prometheus rule file; each waits `wait_factor` times as long as it says."""
+def prometheus_rules(wait_factor: float = 1, page: str = RUNBOOK) -> dict[str, Any]:
+    """The alerts as a Prometheus rule file; each waits `wait_factor` times as long as it says.
+
+    `page`: the URL of the page that has the runbook's sections.
+    """
     return {
         "groups": [
             {
                 "name": f"headwater-{name}",
-                "rules": [_prometheus_rule(a, wait_factor) for a in alerts],
+                "rules": [_prometheus_rule(a, wait_factor, page) for a in alerts],
             }
             for name, alerts in groups().items()
         ]
     }
 
 
-def _prometheus_rule(alert: Alert, wait_factor: float) -> dict[str, Any]:
+def _prometheus_rule(alert: Alert, wait_factor: float, page: str) -> dict[str, Any]:
     return {
         "alert": alert.name,
         "expr": alert.condition,
         "for": waiting(alert.wait, wait_factor),
         "labels": {"severity": alert.severity, "team": alert.team},
-        "annotations": _annotations(alert),
+        "annotations": _annotations(alert, page),
     }
 
 
-def _annotations(alert: Alert) -> dict[str, str]:
+def _annotations(alert: Alert, page: str) -> dict[str, str]:
     return {
         "summary": alert.symptom,
         "description": f"Now {{{{ $value }}}}. Normal: {alert.normal}.",
-        "runbook_url": f"grafana/{alert.runbook}",
+        "runbook_url": f"{page}#{alert.section}",
     }
 
 
 # -- Grafana: alerting
 
 
-def grafana_rules(wait_factor: float = 1) -> dict[str, Any]:
+def grafana_rules(wait_factor: float = 1, page: str = RUNBOOK) -> dict[str, Any]:
     """The alerts as Grafana-managed rules, in its provisioning format; see `prometheus_rules`."""
     return {
         "apiVersion": 1,
@@ -104,17 +110,17 @@ def grafana_rules(wait_factor: float = 1) -> dict[str, Any]:
                 "name": f"headwater-{name}",
                 "folder": RULES_FOLDER_TITLE,
                 "interval": f"{EVALUATE_S}s",
-                "rules": [_grafana_rule(alert, wait_factor) for alert in alerts],
+                "rules": [_grafana_rule(alert, wait_factor, page) for alert in alerts],
             }
             for name, alerts in groups().items()
         ],
     }
 
 
-def _grafana_rule(alert: Alert, wait_factor: float) -> dict[str, Any]:
+def _grafana_rule(alert: Alert, wait_factor: float, page: str) -> dict[str, Any]:
     board, panel = place_of(alert.expression)
     # Of these files only annotations are taken as they are written: a `$` is not doubled here.
-    annotations = _annotations(alert)
+    annotations = _annotations(alert, page)
     annotations["description"] = f"Now {{{{ $values.A.Value }}}}. Normal: {alert.normal}."
     return {
         "uid": f"headwater-{alert.name.lower()}",

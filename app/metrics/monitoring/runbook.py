@@ -1,0 +1,42 @@
+"""The runbook as a page, which Prometheus serves: an alert's link leads to its section there."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+SOURCE = Path(__file__).resolve().parents[3] / "grafana" / "runbook.md"
+# Below the folder that Prometheus is started with, and where it answers with it.
+FILE = "consoles/runbook.html"
+PATH = f"/{FILE}"
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Headwater: runbook</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
+code { background: #8882; padding: 0 .2em; overflow-wrap: anywhere }
+h2 { margin-top: 2.5rem }
+h2:target { background: #fc08 }
+:root { color-scheme: light dark }
+</style></head><body>
+"""
+
+
+def html(markdown: str | None = None) -> str:
+    """The runbook as HTML; a heading's id is its text in small letters, as in `Alert.section`.
+
+    Prometheus takes the file for a template of Go.
+    Raises: ValueError where the text has what such a template would not leave alone.
+    """
+    text = SOURCE.read_text() if markdown is None else markdown
+    if "{{" in text:
+        raise ValueError("the runbook has `{{`, which Prometheus would carry out")
+    # Each line of a section says something else: they stay lines.
+    parser = MarkdownIt("commonmark", {"breaks": True})
+    tokens = parser.parse(text)
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrSet("id", inline.content.lower().replace(" ", "-"))
+    return _HEAD + parser.renderer.render(tokens, parser.options, {}) + "</body></html>\n"
