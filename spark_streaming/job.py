@@ -217,7 +217,9 @@ class Silver:
             "expectations": breaches,
             "schema_changes": changes,
         }
-        self._maintenance = Maintenance(lake, topics, ledger, options, ops)
+        self._maintenance = Maintenance(
+            lake, topics, ledger, options, ops, self.metrics.maintenance
+        )
         backlog = Backlog(
             settings,
             runner,

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Protocol
@@ -22,6 +24,7 @@ from deltalake.fs import DeltaStorageHandler
 
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.ledger import Ledger, LedgerRow
+from spark_streaming.metrics import MaintenanceMetrics
 from spark_streaming.table import (
     SMALL_FILE_BYTES,
     TARGET_FILE_BYTES,
@@ -53,9 +56,31 @@ class OpsTable(Protocol):
 
 
 @dataclass
+class Run:
+    """What one look after a table did: the steps that went through, and files by their number."""
+
+    step: str = ""
+    done: set[str] = field(default_factory=set)
+    joined: int = 0
+    removed: int = 0
+
+    @contextmanager
+    def doing(self, step: str) -> Iterator[None]:
+        """Note `step` as begun, and as done where nothing is raised."""
+        self.step = step
+        yield
+        self.done.add(step)
+
+
+@dataclass
 class _Due:
     commits: int = 0
     vacuumed_at: float = 0.0
+    # A step that failed counts until it goes through: most looks have nothing to do.
+    failing: set[str] = field(default_factory=set)
+
+
+Work = Callable[[int, bool, Run], None]
 
 
 class Maintenance:
@@ -68,6 +93,7 @@ class Maintenance:
         ledger: Ledger,
         options: TableOptions,
         ops: Mapping[str, OpsTable] | None = None,
+        metrics: MaintenanceMetrics | None = None,
     ) -> None:
         self._lake = lake
         self._topics = topics
@@ -77,6 +103,18 @@ class Maintenance:
         self._due: dict[str, _Due] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
         self._started = time.monotonic()
+        self._metrics = metrics
+        # When each run was asked for that has not ended; the one thread takes them in order.
+        self._waiting: deque[float] = deque()
+        if metrics is not None:
+            metrics.show_waiting(self.waiting_s)
+
+    def waiting_s(self) -> float:
+        """How long the oldest run waits or lasts, in seconds; 0 where nothing is to do."""
+        try:
+            return time.monotonic() - self._waiting[0]
+        except IndexError:
+            return 0.0
 
     def after_batch(self, rows: list[LedgerRow]) -> None:
         """Note a batch's commits and start what is due; returns at once."""
@@ -84,78 +122,108 @@ class Maintenance:
         for table in self._topics.tables():
             if table.name in merged:
                 self._note(table.name, partial(keep_table, table))
-        self._note("", partial(_keep_ledger, self._lake, self._ledger))
+        self._note("ops.ledger", partial(_keep_ledger, self._lake, self._ledger))
         for name, kept in self._ops.items():
-            self._note(name, partial(keep_ops, self._lake, kept))
+            self._note(f"ops.{name}", partial(keep_ops, self._lake, kept))
 
     def stop(self) -> None:
         """Start nothing more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _note(self, name: str, work: Callable[[int, bool], None]) -> None:
-        due = self._due.setdefault(name, _Due(vacuumed_at=self._started))
+    def _note(self, name: str, work: Work) -> None:
+        due = self._due.get(name)
+        if due is None:
+            due = self._due[name] = _Due(vacuumed_at=self._started)
+            if self._metrics is not None:
+                self._metrics.known(name)
         due.commits += 1
         vacuum = time.monotonic() - due.vacuumed_at > self._vacuum_pause_s
         if vacuum:
             due.vacuumed_at = time.monotonic()
         if vacuum or due.commits % 5 == 0:
-            self._thread.submit(_guarded, name, work, due.commits, vacuum)
+            self._waiting.append(time.monotonic())
+            self._thread.submit(self._guarded, name, work, due.commits, vacuum)
+
+    def _guarded(self, name: str, work: Work, commits: int, vacuum: bool) -> None:
+        # Upkeep that fails is tried again when it is next due; data does not depend on it.
+        due, run, began = self._due[name], Run(), time.monotonic()
+        failed = False
+        try:
+            work(commits, vacuum, run)
+        except Exception as error:  # noqa: BLE001
+            failed = True
+            due.failing.add(run.step)
+            log.warning("upkeep of %s failed: %s: %s", name, type(error).__name__, error)
+        finally:
+            self._waiting.popleft()
+        due.failing -= run.done
+        if self._metrics is not None and (failed or run.done):
+            self._metrics.ended(
+                name,
+                time.monotonic() - began,
+                joined=run.joined,
+                removed=run.removed,
+                failed=failed,
+                failing=bool(due.failing),
+            )
 
 
-def _guarded(name: str, work: Callable[[int, bool], None], commits: int, vacuum: bool) -> None:
-    # Upkeep that fails is tried again when it is next due; data does not depend on it.
-    try:
-        work(commits, vacuum)
-    except Exception as error:  # noqa: BLE001
-        log.warning("upkeep of %s failed: %s: %s", name or "ledger", type(error).__name__, error)
-
-
-def keep_table(table: SilverTable, commits: int, vacuum: bool) -> None:
+def keep_table(table: SilverTable, commits: int, vacuum: bool, run: Run | None = None) -> None:
     """Do what is due for a table after its `commits`-th commit of this process."""
+    run = run or Run()
     if commits % COMPACT_LOOK_COMMITS == 0:
-        with table.lock:
-            _compact(table.name, table.handle())
+        with run.doing("compact"), table.lock:
+            run.joined += _compact(table.name, table.handle())
     if commits % CHECKPOINT_COMMITS == 0:
-        with table.lock:
+        with run.doing("checkpoint"), table.lock:
             table.handle().create_checkpoint()
     if vacuum:
-        drop_old(table.lake, table.path, table.lock, table.handle)
+        with run.doing("vacuum"):
+            run.removed += drop_old(table.lake, table.path, table.lock, table.handle)
 
 
-def keep_ops(lake: Lake, table: OpsTable, commits: int, vacuum: bool) -> None:
+def keep_ops(
+    lake: Lake, table: OpsTable, commits: int, vacuum: bool, run: Run | None = None
+) -> None:
     """Look after a table that only some batches write to, whenever a vacuum is due."""
     del commits
+    run = run or Run()
     if vacuum:
-        with table.lock:
+        with run.doing("compact"), table.lock:
             table.prune()
-            _compact(table.path, table.ensure())
-        drop_old(lake, table.path, table.lock, table.ensure)
+            run.joined += _compact(table.path, table.ensure())
+        with run.doing("vacuum"):
+            run.removed += drop_old(lake, table.path, table.lock, table.ensure)
 
 
-def _keep_ledger(lake: Lake, ledger: Ledger, commits: int, vacuum: bool) -> None:
+def _keep_ledger(lake: Lake, ledger: Ledger, commits: int, vacuum: bool, run: Run) -> None:
     if commits % LEDGER_COMPACT_COMMITS == 0:
-        ledger.compact(datetime.now(timezone.utc) - LEDGER_KEPT)
+        with run.doing("compact"):
+            ledger.compact(datetime.now(timezone.utc) - LEDGER_KEPT)
     if commits % CHECKPOINT_COMMITS == 0:
-        with ledger.lock:
+        with run.doing("checkpoint"), ledger.lock:
             ledger.handle().create_checkpoint()
     if vacuum:
-        drop_old(lake, LEDGER, ledger.lock, ledger.handle)
+        with run.doing("vacuum"):
+            run.removed += drop_old(lake, LEDGER, ledger.lock, ledger.handle)
 
 
-def _compact(name: str, table: DeltaTable) -> None:
-    """Join the files that are less than half as large as they should be, where they are many."""
+def _compact(name: str, table: DeltaTable) -> int:
+    """Join the files that are less than half as large as they should be, where they are many.
+
+    Returns: how many were joined.
+    """
     sizes = table.get_add_actions(flatten=True)["size_bytes"].to_pylist()
     small = [size for size in sizes if size < SMALL_FILE_BYTES]
     if len(small) < COMPACT_FILES_MIN:
-        return
+        return 0
     began = time.monotonic()
     table.optimize.compact(target_size=TARGET_FILE_BYTES, max_concurrent_tasks=1)
     log.debug("joined %d files of %s in %.2f s", len(small), name, time.monotonic() - began)
+    return len(small)
 
 
-def drop_old(
-    lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], DeltaTable]
-) -> None:
+def drop_old(lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], DeltaTable]) -> int:
     """Delete files and log entries that no version within the retention needs.
 
     Hundreds of files take seconds to list and to delete. No writer waits for that: the lock is
@@ -164,6 +232,7 @@ def drop_old(
     Args:
         path: of the table below the lake.
         writers: the handle that is written with; called with the lock held.
+    Returns: how many files it deleted, those of the log not counted.
     """
     began = time.monotonic()
     table = lake.table(path)
@@ -174,10 +243,11 @@ def drop_old(
         # A commit that took longer than the retention wrote files that were nobody's until now.
         needed = set(writers().get_add_actions()["path"].to_pylist())
     files = DeltaStorageHandler(lake.url(path), lake.storage_options())
-    for name in old:
-        if name not in needed:
-            files.delete_file(name)
+    deleted = [name for name in old if name not in needed]
+    for name in deleted:
+        files.delete_file(name)
     table.update_incremental()
     table.create_checkpoint()
     table.cleanup_metadata()
-    log.debug("deleted %d files of %s in %.2f s", len(old), path, time.monotonic() - began)
+    log.debug("deleted %d files of %s in %.2f s", len(deleted), path, time.monotonic() - began)
+    return len(deleted)

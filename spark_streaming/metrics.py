@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -85,6 +85,7 @@ class Metrics:
             "When the newest batch ended",
             registry=self.registry,
         )
+        self.maintenance = MaintenanceMetrics(self.registry)
 
     def serve(self, address: str, port: int) -> None:
         """Answer GET /metrics on `address`:`port`, from a thread of its own."""
@@ -131,3 +132,73 @@ class Metrics:
             if row.source_time is not None and row.state == RUNNING:
                 lag = (row.merged_at - row.source_time).total_seconds()
                 self._lag.labels(row.table_name).set(lag)
+
+
+class MaintenanceMetrics:
+    """What upkeep of the tables did. Tables are those of silver by name, and `ops.ledger` and others.
+
+    A run counts where something was due: looks that found nothing to do are not told.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "headwater_silver_maintenance_seconds",
+            "Time of a run of maintenance on one table",
+            buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900),
+            registry=registry,
+        )
+        self._joined = Counter(
+            "headwater_silver_maintenance_joined_files",
+            "Small files that were joined",
+            registry=registry,
+        )
+        self._removed = Counter(
+            "headwater_silver_maintenance_removed_files",
+            "Files deleted that no version within the retention needs",
+            registry=registry,
+        )
+        self._failures = Counter(
+            "headwater_silver_maintenance_failures",
+            "Runs of maintenance that failed",
+            ["table"],
+            registry=registry,
+        )
+        self._failing = Gauge(
+            "headwater_silver_maintenance_failing",
+            "1: a step of the table's maintenance failed and has not gone through since",
+            ["table"],
+            registry=registry,
+        )
+        self._done = Gauge(
+            "headwater_silver_maintenance_timestamp_seconds",
+            "When the table's maintenance last went through; before its first run, when it was met",
+            ["table"],
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "headwater_silver_maintenance_waiting_seconds",
+            "How long the oldest run that is due waits or lasts; 0 where none is",
+            registry=registry,
+        )
+
+    def show_waiting(self, seconds: Callable[[], float]) -> None:
+        """Ask `seconds` at each scrape for how long the oldest run waits."""
+        self._waiting.set_function(seconds)
+
+    def known(self, table: str) -> None:
+        """Show a table that nothing was done for yet."""
+        self._failures.labels(table)
+        self._failing.labels(table).set(0)
+        self._done.labels(table).set_to_current_time()
+
+    def ended(
+        self, table: str, seconds: float, *, joined: int, removed: int, failed: bool, failing: bool
+    ) -> None:
+        """Count one run. `failing`: whether a step of this run or of an earlier one is to be done."""
+        self._seconds.observe(seconds)
+        self._joined.inc(joined)
+        self._removed.inc(removed)
+        self._failures.labels(table).inc(failed)
+        self._failing.labels(table).set(failing)
+        if not failed:
+            self._done.labels(table).set_to_current_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -141,22 +141,52 @@ class Kafka:
         return None if parsed is None or parsed[0] == OWN_SCHEMA else silver_table(*parsed)
 
 
+class Note(NamedTuple):
+    """A partition's end at a time. Events up to `lsn` (None: not known) stand before that end."""
+
+    at: float
+    end: int
+    lsn: float | None
+
+
 class Waiting:
-    """When a partition's end was where: tells how long the oldest unread event has been there."""
+    """When a partition's end was where: tells how long the oldest unread event has been there.
+
+    And up to which LSN a reader has all of the partition.
+    """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque(maxlen=HISTORY_MAX)
+        self._seen: deque[Note] = deque(maxlen=HISTORY_MAX)
+        self._complete: float | None = None
+        self._reader = 0
 
-    def end(self, now: float, end: int) -> None:
-        """At `now` the partition ended at `end`."""
-        if not self._seen or end != self._seen[-1][1]:
-            self._seen.append((now, end))
+    def end(self, now: float, end: int, lsn: float | None = None) -> None:
+        """At `now` the partition ended at `end`, and held all events up to `lsn`."""
+        if not self._seen or end != self._seen[-1].end:
+            self._seen.append(Note(now, end, lsn))
+        elif lsn is not None:
+            self._seen[-1] = self._seen[-1]._replace(lsn=lsn)
 
     def seconds(self, now: float, position: int) -> float:
         """How long an event at or after `position` has been readable; 0 where none is."""
-        if not self._seen or position >= self._seen[-1][1]:
+        if not self._seen or position >= self._seen[-1].end:
             return 0.0
-        return now - next(at for at, end in self._seen if end > position)
+        return now - next(note.at for note in self._seen if note.end > position)
+
+    def complete(self, position: int) -> float | None:
+        """Up to which LSN one that has read to `position` has all; None: not known.
+
+        To be asked of one reader only, whose last answer counts where the notes end.
+        """
+        if position < self._reader:
+            self._complete = None  # it went back, or the topic was made again
+        self._reader = position
+        for note in reversed(self._seen):
+            if note.end <= position:
+                if note.lsn is not None:
+                    self._complete = max(note.lsn, self._complete or 0.0)
+                break
+        return self._complete
 
 
 class CarriageCollector:
@@ -189,8 +219,10 @@ class CarriageCollector:
         now = self._clock()
         if now - self._starts_at > STARTS_AGAIN_S:
             self._starts, self._starts_at = self._kafka.starts(), now
+        # Noted before the ends were asked for, so all of it stands before them.
+        in_kafka = self._in_kafka()
         for place, end in ends.items():
-            self._waiting.setdefault(place, Waiting()).end(now, end)
+            self._waiting.setdefault(place, Waiting()).end(now, end, in_kafka)
         self._export(ends, {"bronze": bronze, "silver": self._silver.table_positions()}, now)
         if trouble is not None:
             raise trouble
@@ -234,30 +266,52 @@ class CarriageCollector:
             self._board.set(
                 "headwater_silver_batch_timestamp_seconds", self._silver.batch_at.timestamp()
             )
-        self._lsn(behind, seconds)
+        target_s = self._silver.target_s
+        tables = [table for (table, hop) in seconds if hop == "silver"]
+        targets = {(table,): target_s(table) for table in tables}
+        self._board.replace("headwater_table_freshness_target_seconds", targets)
+        self._lsn(tables, hops["bronze"], ends)
 
-    def _lsn(
-        self, behind: Mapping[tuple[str, ...], float], seconds: Mapping[tuple[str, ...], float]
-    ) -> None:
+    def _in_kafka(self) -> float | None:
+        """The LSN up to which Kafka has all events: what the slot has confirmed, or silver has."""
         position = self._board.get("headwater_source_wal_position_bytes").get(())
-        complete = self._silver.complete_lsn
-        if position is None or complete is None:
+        unconfirmed = self._board.get("headwater_slot_unconfirmed_bytes").get(())
+        known = [] if self._silver.complete_lsn is None else [float(self._silver.complete_lsn)]
+        if position is not None and unconfirmed is not None:
+            known.append(position - unconfirmed)
+        return max(known, default=None)
+
+    def _lsn(self, tables: list[str], bronze: Positions, ends: Positions) -> None:
+        position = self._board.get("headwater_source_wal_position_bytes").get(())
+        if position is None:
             return
-        gap = max(0.0, position - complete)
-        self._board.set("headwater_silver_lsn_behind_bytes", gap)
-        # A table that is not stopped is as far as all of silver, which heartbeats move on.
+        stored: dict[str | None, float | None] = {}
+        for place in ends:
+            table = self._kafka.table_of(place[0])
+            read_to = bronze.get(place, self._starts.get(place, 0)) + MARKER
+            found = self._waiting[place].complete(read_to)
+            known = stored.get(table, found)
+            stored[table] = None if found is None or known is None else min(found, known)
+        whole = list(stored.values())
+        silver = self._silver.complete_lsn
+        complete: dict[str, float | None] = {
+            "kafka": self._in_kafka(),
+            "bronze": min((lsn for lsn in whole if lsn is not None), default=None),
+            "silver": None if silver is None else float(silver),
+        }
+        if None in whole:
+            complete["bronze"] = None
+        each = {(table, "bronze"): stored.get(table) for table in tables}
+        if silver is not None:
+            # A table that is not stopped is as far as all of silver, which heartbeats move on.
+            each |= {(t, "silver"): self._silver.complete_lsn_of(t, silver) for t in tables}
+        self._board.replace(
+            "headwater_lsn_behind_bytes",
+            {(hop,): max(0.0, position - lsn) for hop, lsn in complete.items() if lsn is not None},
+        )
         self._board.replace(
             "headwater_table_lsn_behind_bytes",
-            {
-                (table,): max(0.0, position - self._silver.complete_lsn_of(table, complete))
-                for (table, hop) in behind
-                if hop == "silver"
-            },
-        )
-        target_s = self._silver.target_s
-        self._board.replace(
-            "headwater_table_freshness_target_seconds",
-            {(table,): target_s(table) for (table, hop) in seconds if hop == "silver"},
+            {key: max(0.0, position - lsn) for key, lsn in each.items() if lsn is not None},
         )
 
     def reset(self) -> None:

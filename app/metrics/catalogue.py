@@ -13,6 +13,8 @@ Kind = Literal["gauge", "counter", "histogram"]
 
 # Hops of the way of a change. A probe is seen at each of them; tables are behind at two.
 PROBE_HOPS = ("kafka", "bronze", "silver", "trino")
+# Where WAL may be behind: Trino reads what silver has.
+LSN_HOPS = ("kafka", "bronze", "silver")
 LAYERS = ("bronze", "silver", "silver_log", "ops", "contracts", "other")
 
 
@@ -60,7 +62,13 @@ METRICS: tuple[Metric, ...] = (
     _gauge("probe_waiting_seconds", "Age of the oldest probe not seen at the hop yet", "hop"),
     _gauge("table_seconds_behind", "How long the oldest unread event waits", "table", "hop"),
     _gauge("table_offsets_behind", "Kafka offsets not read yet, markers included", "table", "hop"),
-    _gauge("table_lsn_behind_bytes", "WAL from silver's complete LSN to the source's end", "table"),
+    _gauge("lsn_behind_bytes", "WAL of the source that the hop is not known to have", "hop"),
+    _gauge(
+        "table_lsn_behind_bytes",
+        "WAL of the source that the hop is not known to have of the table",
+        "table",
+        "hop",
+    ),
     _gauge("table_freshness_target_seconds", "What the table may be behind", "table"),
     _counter(
         "table_kafka_offsets", "End offset in Kafka, all partitions, markers included", "table"
@@ -82,7 +90,6 @@ METRICS: tuple[Metric, ...] = (
     _gauge("store_objects", "Objects of the object store's layer", "layer"),
     # -- silver
     _gauge("silver_batch_timestamp_seconds", "When the newest batch of the ledger ended"),
-    _gauge("silver_lsn_behind_bytes", "WAL from silver's complete LSN to the source's end"),
     _gauge("delta_files", "Files of the table's newest version", "table"),
     _gauge("delta_bytes", "Size of the table's newest version", "table"),
     _gauge("delta_small_files", "Files below half the target size", "table"),
@@ -90,6 +97,10 @@ METRICS: tuple[Metric, ...] = (
     _gauge("delta_log_bytes", "Size of the table's log", "table"),
     _gauge("delta_uncheckpointed_commits", "Commits since the log's last checkpoint", "table"),
     _gauge("contract_version", "Version of the table's newest contract", "table"),
+    # -- incidents
+    _gauge("incidents_open", "Parts that are out of order now", "kind"),
+    _counter("incidents", "Parts that went out of order, or were when the exporter began", "kind"),
+    _gauge("incident_seconds", "How long the oldest open incident lasts; 0: none is open", "kind"),
     # -- quality
     _gauge("quarantine_rows", "Events in quarantine that are not resolved", "table", "rule"),
     _gauge(

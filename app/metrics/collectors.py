@@ -12,6 +12,7 @@ from app.metrics.conditions import ConditionCollector, ask_trino
 from app.metrics.connectors import ConnectorCollector
 from app.metrics.contracts import Contracts, contract_folders
 from app.metrics.exporter import Collector
+from app.metrics.incidents import IncidentCollector
 from app.metrics.probe import ProbeCollector
 from app.metrics.processes import DiskCollector, ProcessCollector
 from app.metrics.quality import QualityCollector
@@ -65,4 +66,5 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
         QualityCollector(lake, board),
         ConditionCollector(contracts.conditions, ask_trino(trino), board),
         DiskCollector(settings.home, board),
+        IncidentCollector(silver.stopped, board),
     ]

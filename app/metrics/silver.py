@@ -13,17 +13,21 @@ from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.stopped import FAILING, RESUMING, STOPPED
 
-_COLUMNS = ["table_name", "merged_at", "offsets", "complete_lsn", "state"]
+_COLUMNS = ["table_name", "merged_at", "offsets", "complete_lsn", "state", "stopped_at"]
 _HELD_STATES = (STOPPED, RESUMING, FAILING)
 Place = tuple[str, int]  # topic, partition
 
 
 @dataclass(frozen=True)
 class Held:
-    """A table that is stopped or catches up: where it goes on from, and what it is complete to."""
+    """A table that is stopped or catches up: where it goes on from, and what it is complete to.
+
+    `since`: when it was stopped.
+    """
 
     offsets: dict[Place, int]
     complete_lsn: int | None
+    since: datetime
 
 
 class SilverState:
@@ -65,7 +69,9 @@ class SilverState:
             if row["table_name"] != WHOLE_BATCH:
                 known = self._tables.get(row["table_name"])
                 if known is None or at >= known[0]:
-                    held = Held(offsets, lsn) if row.get("state") in _HELD_STATES else None
+                    held = None
+                    if row.get("state") in _HELD_STATES:
+                        held = Held(offsets, lsn, row.get("stopped_at") or at)
                     self._tables[row["table_name"]] = (at, held)
                 continue
             if self.batch_at is None or at > self.batch_at:
@@ -84,6 +90,10 @@ class SilverState:
             if held is not None:
                 found.update(held.offsets)
         return found
+
+    def stopped(self) -> dict[str, datetime]:
+        """Tables that are stopped, catch up or fail in a batch that is repeated → since when."""
+        return {name: held.since for name, (_, held) in self._tables.items() if held is not None}
 
     def complete_lsn_of(self, table: str, whole: int) -> int:
         """What a table is complete to; `whole` where it goes along with all of silver."""

@@ -88,9 +88,10 @@ class SourceCollector:
     def collect(self) -> None:
         connection = self._session.open()
         position = connection.execute(_POSITION).fetchone()
-        assert position is not None
-        self._board.set("headwater_source_wal_position_bytes", float(str(position[0])))
         row = connection.execute(_SLOT, [self._slot]).fetchone()
+        assert position is not None
+        # Both or none: the place up to which Kafka has all is told by their difference.
+        self._board.set("headwater_source_wal_position_bytes", float(str(position[0])))
         self._board.set("headwater_slot_present", 0 if row is None else 1)
         values = [None] * 5 if row is None else [None if v is None else int(str(v)) for v in row]
         active, lost, retained, unconfirmed, limit = values

@@ -93,7 +93,7 @@ class StoreCollector:
 
     name = "store"
     period_s = 60.0
-    share = 0.002
+    share = 0.0018
 
     def __init__(self, listings: dict[str, Listing], board: Board) -> None:
         self._listings = listings

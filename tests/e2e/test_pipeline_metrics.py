@@ -7,7 +7,7 @@ import re
 
 import requests
 
-from app.metrics.catalogue import METRICS
+from app.metrics.catalogue import LSN_HOPS, METRICS
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -51,6 +51,34 @@ def test_every_collector_works_and_probes_reach_every_hop(stack: Stack) -> None:
         return down + [name for name in wanted if not found.get(name)]
 
     until(failing, lambda left: not left, within_s=SOON_S, what="all collectors work", every_s=1)
+
+
+def test_each_hop_tells_how_much_wal_it_does_not_have(stack: Stack) -> None:
+    wanted = {f'headwater_lsn_behind_bytes{{hop="{hop}"}}' for hop in LSN_HOPS}
+    for hop in ("bronze", "silver"):
+        wanted.add(f'headwater_table_lsn_behind_bytes{{table="orders",hop="{hop}"}}')
+    until(
+        lambda: wanted - set(samples(stack, "metrics")),
+        lambda missing: not missing,
+        within_s=SOON_S,
+        what="no hop is missing",
+        every_s=1,
+    )
+
+
+def test_silver_tells_of_its_maintenance(stack: Stack) -> None:
+    wanted = {'_failing{table="ops.ledger"}', '_failures_total{table="ops.ledger"}'}
+    wanted |= {"_waiting_seconds", "_seconds_count", "_removed_files_total", "_joined_files_total"}
+    until(
+        lambda: (
+            {f"headwater_silver_maintenance{name}" for name in wanted}
+            - set(samples(stack, "silver_metrics"))
+        ),
+        lambda missing: not missing,
+        within_s=SOON_S,
+        what="no figure of maintenance is missing",
+        every_s=1,
+    )
 
 
 def test_kafka_connect_debezium_and_spark_tell_their_figures(stack: Stack) -> None:

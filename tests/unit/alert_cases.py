@@ -98,6 +98,15 @@ CASES: dict[str, tuple[Series, Series]] = {
         {'headwater_delta_uncheckpointed_commits{table="orders"}': "0+20x60"},
         {'headwater_delta_uncheckpointed_commits{table="orders"}': "25x60"},
     ),
+    "MaintenanceFailing": (
+        {'headwater_silver_maintenance_failing{table="orders"}': ONE},
+        {'headwater_silver_maintenance_failing{table="orders"}': ZERO},
+    ),
+    "MaintenanceStuck": (
+        {"headwater_silver_maintenance_waiting_seconds": "0+60x60"},
+        # A run that takes minutes now and then.
+        {"headwater_silver_maintenance_waiting_seconds": "0 60 120 240 0 0 3x54"},
+    ),
     "TrinoDown": ({'up{job="trino"}': ZERO}, {'up{job="trino"}': ONE}),
     "TrinoFailing": (_trino("0+6x60"), _trino("2x60")),
     "VerifyDiffers": (

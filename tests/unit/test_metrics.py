@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,9 +15,10 @@ from prometheus_client import generate_latest
 from pydantic import SecretStr
 
 from app.metrics.board import LABEL_CHARS_MAX, SERIES_MAX, Board
-from app.metrics.carriage import Waiting
+from app.metrics.carriage import CarriageCollector, Kafka, Waiting
 from app.metrics.contracts import LOOK_AGAIN_S, TARGET_S, Contracts
 from app.metrics.exporter import FAILED_AGAIN_S, GRACE_CPU_S, PERIOD_S_MAX, Exporter, others_start
+from app.metrics.incidents import KINDS, IncidentCollector
 from app.metrics.processes import families, family
 from app.metrics.silver import SilverState
 from app.metrics.source import GROWTH_WINDOW_S, SourceCollector, SourceSession
@@ -150,6 +152,110 @@ def test_waiting_keeps_a_bounded_history() -> None:
     assert waiting.seconds(10_000, 0) < 1_000
 
 
+def test_a_reader_has_what_stood_before_the_ends_that_it_has_reached() -> None:
+    waiting = Waiting()
+    assert waiting.complete(0) is None
+    waiting.end(0, 10, 1_000)
+    waiting.end(5, 25, 2_000)
+    waiting.end(10, 25, 2_500)  # nothing of this partition, and the source went on
+    waiting.end(15, 40, None)  # the source does not answer
+    assert waiting.complete(9) is None
+    assert waiting.complete(12) == 1_000
+    assert waiting.complete(25) == 2_500
+    assert waiting.complete(40) == 2_500
+    assert waiting.complete(3) is None
+
+
+def test_what_a_reader_had_stays_known_when_the_notes_have_gone_by() -> None:
+    waiting = Waiting()
+    waiting.end(0, 10, 1_000)
+    assert waiting.complete(10) == 1_000
+    for moment in range(1, 10_000):
+        waiting.end(moment, 10 + moment, 1_000 + moment)
+    assert waiting.complete(10) == 1_000
+
+
+class Ends:
+    """Kafka as the test says it is, so far as it is asked for what stands where."""
+
+    def __init__(self) -> None:
+        self.at = {
+            ("hw.public.orders", 0): 10,
+            ("hw.public.orders", 1): 10,
+            ("hw.public.tags", 0): 4,
+        }
+        self.stored = dict(self.at)
+        self.table_of = Kafka("", "hw", "heartbeat", time.monotonic).table_of
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        return dict(self.at)
+
+    def starts(self) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(self.at, 0)
+
+    def bronze(self) -> dict[tuple[str, int], int]:
+        return dict(self.stored)
+
+
+def test_each_hop_is_behind_by_the_wal_that_it_is_not_known_to_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka: Any = Ends()
+    board = Board()
+    state = SilverState(Lake(STORE), lambda table: 60.0)
+    monkeypatch.setattr(state, "refresh", lambda: None)
+    carriage = CarriageCollector(kafka, state, board, clock=lambda: 0.0)
+
+    def look(position: float, unconfirmed: float) -> dict[tuple[str, ...], float]:
+        board.set("headwater_source_wal_position_bytes", position)
+        board.set("headwater_slot_unconfirmed_bytes", unconfirmed)
+        carriage.collect()
+        return board.get("headwater_lsn_behind_bytes")
+
+    assert look(1_000, 100) == {("kafka",): 100, ("bronze",): 100}
+    kafka.at[("hw.public.orders", 1)] = 20
+    state.complete_lsn = 1_450
+    # Silver has events that the slot has not confirmed yet: so Kafka has them too.
+    assert look(1_500, 200) == {("kafka",): 50, ("bronze",): 600, ("silver",): 50}
+    tables = board.get("headwater_table_lsn_behind_bytes")
+    assert (tables[("orders", "bronze")], tables[("tags", "bronze")]) == (600, 50)
+    assert tables[("orders", "silver")] == 50
+    kafka.stored[("hw.public.orders", 1)] = 20
+    assert look(1_500, 0) == {("kafka",): 0, ("bronze",): 0, ("silver",): 50}
+
+
+def test_an_incident_lasts_until_the_part_works_again() -> None:
+    clock = Clock(now=100.0)
+    board = Board()
+    stopped: dict[str, datetime] = {}
+    incidents = IncidentCollector(lambda: stopped, board, clock=lambda: clock.now)
+
+    def look() -> tuple[float, float, float]:
+        incidents.collect()
+        names = ("incidents_open", "incidents", "incident_seconds")
+        found = [board.get(f"headwater_{name}") for name in names]
+        assert all({kind for (kind,) in each} == set(KINDS) for each in found)
+        opened, begun, lasts = (sum(each.values()) for each in found)
+        return opened, begun, lasts
+
+    assert look() == (0, 0, 0)
+    board.replace("headwater_service_up", {("trino",): 0.0, ("kafka",): 1.0})
+    board.replace("headwater_connector_running", {("bronze",): 0.0})
+    board.set("headwater_slot_active", 1)
+    assert look() == (2, 2, 0)
+    clock.now = 160
+    board.replace("headwater_connector_running", {("bronze",): 1.0})
+    assert look() == (1, 2, 60)
+    board.replace("headwater_service_up", {("trino",): 1.0})
+    stopped["orders"] = datetime.fromtimestamp(150, timezone.utc)
+    assert look() == (1, 3, 10)
+    # It went on and was stopped again meanwhile: another one.
+    stopped["orders"] = datetime.fromtimestamp(155, timezone.utc)
+    assert look() == (1, 4, 5)
+    stopped.clear()
+    assert look() == (0, 4, 0)
+
+
 def test_the_time_until_the_slots_limit_follows_its_growth() -> None:
     clock = Clock()
     source = SourceCollector(SourceSession(""), "headwater", Board(), clock=lambda: clock.now)
@@ -210,9 +316,11 @@ def test_a_stopped_table_is_as_far_as_its_own_row_says() -> None:
     stopped = row("orders", 2, 12, 110, "stopped")
     assert take(state, stopped, row("", 2, 20, 200)) == {place: 12}
     assert (state.complete_lsn, state.complete_lsn_of("orders", 200)) == (200, 110)
+    assert set(state.stopped()) == {"orders"}
     assert state.merged_at(place, 19) is not None
     assert take(state, row("orders", 3, 30, 300), row("", 3, 30, 300)) == {place: 30}
     assert state.complete_lsn_of("orders", 300) == 300
+    assert state.stopped() == {}
 
 
 def test_a_tables_target_comes_from_its_contract(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ ALERTS: tuple[Alert, ...] = (
           "Delta's logs take more than half of silver's space", "below 0.2"),
     _over("silver", "MaintenanceBehind", "uncheckpointed", 200, "15m", "warning",
           "The log of {{ $labels.table }} gets no checkpoints", "below 50"),
+    _over("silver", "MaintenanceFailing", "maintenance_failing", 0, "15m", "warning",
+          "Maintenance of {{ $labels.table }} fails: old files and small files stay", "0"),
+    _over("silver", "MaintenanceStuck", "maintenance_waiting", 1800, "5m", "warning",
+          "Maintenance of silver's tables is overdue: a run waits or lasts for half an hour",
+          "0 to 5 seconds"),
     # -- query layer
     _under("query", "TrinoDown", "trino_up", 1, "1m", "critical", "Trino does not answer", "1"),
     _over("query", "TrinoFailing", "trino_failing", 0.02, "2m", "warning",

@@ -48,6 +48,11 @@ EXPRESSIONS: dict[str, Expression] = {
         "s",
         "{{hop}}",
     ),
+    "lsn_behind": Expression("headwater_lsn_behind_bytes", "bytes", "{{hop}}"),
+    "incidents_open": Expression("sum(headwater_incidents_open)"),
+    "incidents_by_kind": Expression("headwater_incidents_open", "short", "{{kind}}"),
+    "incidents_begun": Expression("increase(headwater_incidents_total[1h])", "short", "{{kind}}"),
+    "incident_age": Expression("headwater_incident_seconds", "s", "{{kind}}"),
     "probe_waiting": Expression("headwater_probe_waiting_seconds", "s", "{{hop}}"),
     # -- capture
     "slot_active": Expression("headwater_slot_active"),
@@ -132,7 +137,12 @@ EXPRESSIONS: dict[str, Expression] = {
         "cps",
         "{{table}}",
     ),
-    "silver_lsn_behind": Expression("headwater_silver_lsn_behind_bytes", "bytes", "silver"),
+    "silver_lsn_behind": Expression(
+        'max by (table) (headwater_table_lsn_behind_bytes{hop="silver"})', "bytes", "{{table}}"
+    ),
+    "bronze_lsn_behind": Expression(
+        'max by (table) (headwater_table_lsn_behind_bytes{hop="bronze"})', "bytes", "{{table}}"
+    ),
     "spark_latency": Expression(
         "metrics_silver_driver_spark_streaming_silver_latency_Value / 1000", "s", "trigger"
     ),
@@ -152,6 +162,30 @@ EXPRESSIONS: dict[str, Expression] = {
         "old versions",
     ),
     "uncheckpointed": Expression("headwater_delta_uncheckpointed_commits", "short", "{{table}}"),
+    "maintenance_failing": Expression(
+        "max by (table) (headwater_silver_maintenance_failing)", "short", "{{table}}"
+    ),
+    "maintenance_failures": Expression(
+        "sum by (table) (increase(headwater_silver_maintenance_failures_total[1h]))",
+        "short",
+        "{{table}}",
+    ),
+    "maintenance_waiting": Expression("headwater_silver_maintenance_waiting_seconds", "s"),
+    "maintenance_age": Expression(
+        "time() - headwater_silver_maintenance_timestamp_seconds", "s", "{{table}}"
+    ),
+    "maintenance_time": Expression(
+        "rate(headwater_silver_maintenance_seconds_sum[15m])", "percentunit", "of the time"
+    ),
+    "maintenance_runs": Expression(
+        "increase(headwater_silver_maintenance_seconds_count[1h])", "short", "runs"
+    ),
+    "maintenance_removed": Expression(
+        "increase(headwater_silver_maintenance_removed_files_total[1h])", "short", "deleted"
+    ),
+    "maintenance_joined": Expression(
+        "increase(headwater_silver_maintenance_joined_files_total[1h])", "short", "joined"
+    ),
     # -- query layer
     "trino_up": Expression('min(up{job="trino"})'),
     "trino_failing": Expression(

@@ -40,6 +40,8 @@ def _graph(title: str, *expressions: str, width: int = 8, help: str = "") -> Pan
     return Panel(title, expressions, "timeseries", width, help)
 
 
+_WAL_HELP = "From what the hop is known to have to the source's end; idle: what heartbeats wait for"
+
 DASHBOARDS: tuple[Dashboard, ...] = (
     Dashboard(
         "overview",
@@ -57,13 +59,16 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("Oldest unread event, by table", "table_seconds_behind"),
             _graph("Events not read yet, by hop", "events_behind"),
             _graph("Probe on its way for", "probe_waiting"),
-            _graph("Events into Kafka, by table", "table_events"),
-            _graph("Rows merged, by table", "rows_merged"),
-            _graph("WAL that the slot holds", "slot_retained", "slot_unconfirmed"),
-            _stat("Processors busy", "machine_cpu", width=6),
-            _stat("Memory free", "machine_memory_free", width=6),
-            _stat("Disk free", "disk_free", width=6),
-            _stat("Restarts, last 15 min", "service_restarts", width=6),
+            _graph("Events into Kafka, by table", "table_events", width=6),
+            _graph("Rows merged, by table", "rows_merged", width=6),
+            _graph("WAL that the slot holds", "slot_retained", "slot_unconfirmed", width=6),
+            _graph("WAL not taken yet, by hop", "lsn_behind", width=6, help=_WAL_HELP),
+            _stat("Processors busy", "machine_cpu"),
+            _stat("Memory free", "machine_memory_free"),
+            _stat("Disk free", "disk_free"),
+            _stat("Incidents open", "incidents_open",
+                  help="Services, connectors, the slot, tables: parts that are out of order"),
+            _stat("Restarts, last 15 min", "service_restarts", width=8),
         ),
     ),
     Dashboard(
@@ -84,6 +89,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
                    "last event"),
             _graph("Commit to Kafka, 95 of 100", "probe_p95"),
             _graph("Probe on its way for", "probe_waiting"),
+            _graph("WAL not taken yet, by hop", "lsn_behind", width=24, help=_WAL_HELP),
         ),
     ),
     Dashboard(
@@ -99,6 +105,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("Kafka, 99 of 100 requests", "kafka_p99"),
             _graph("Tasks by state", "connector_tasks"),
             _graph("Bronze: oldest event not stored", "bronze_behind"),
+            _graph("Bronze: WAL not stored", "bronze_lsn_behind", help=_WAL_HELP),
             _graph("Bronze: time of a put", "bronze_put"),
             _graph("Object store, size by layer", "store_bytes"),
             _graph("Object store, objects by layer", "store_objects"),
@@ -119,7 +126,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _stat("Tables refused", "tables_refused"),
             _graph("Oldest event not merged", "table_seconds_behind"),
             _graph("Of the freshness target", "table_behind_target"),
-            _graph("Silver behind in WAL", "silver_lsn_behind"),
+            _graph("WAL not merged yet", "silver_lsn_behind", help=_WAL_HELP),
             _graph("Time of a batch", "batch_p95", "spark_latency"),
             _graph("Batches", "batch_rate"),
             _graph("Time of a merge, 95 of 100", "merge_p95"),
@@ -128,6 +135,14 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("Files of the newest version", "delta_files"),
             _graph("Small files", "delta_small_files"),
             _graph("Size of the newest version", "delta_bytes"),
+            _graph("Maintenance: a step fails", "maintenance_failing"),
+            _graph("Maintenance: failures, last hour", "maintenance_failures"),
+            _graph("Maintenance: oldest run waits", "maintenance_waiting"),
+            _graph("Maintenance: since it last went through", "maintenance_age",
+                   help="Only tables with commits are due"),
+            _graph("Maintenance: its thread is busy", "maintenance_time"),
+            _graph("Maintenance: runs, last hour", "maintenance_runs"),
+            _graph("Maintenance: files, last hour", "maintenance_removed", "maintenance_joined"),
         ),
     ),
     Dashboard(
@@ -180,6 +195,9 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("Of the limit of open files", "service_files_share"),
             _graph("Services run", "service_up"),
             _graph("Restarts, last 15 min", "service_restarts"),
+            _graph("Incidents open", "incidents_by_kind"),
+            _graph("Incidents begun, last hour", "incidents_begun"),
+            _graph("Oldest open incident", "incident_age"),
             _graph("Collectors work", "collector_up"),
             _graph("Targets that do not answer", "targets_down"),
         ),
