@@ -17,6 +17,8 @@ from app.metrics.board import Board
 # slot, a table that silver has stopped.
 KINDS = ("service", "connector", "slot", "table")
 Part = tuple[str, str]  # kind, name
+# A part that has not worked yet is being started: for so long that is no incident.
+START_S = 120.0
 
 
 class IncidentCollector:
@@ -37,6 +39,8 @@ class IncidentCollector:
         self._clock = clock
         self._open: dict[Part, float] = {}
         self._begun: Counter[str] = Counter()
+        self._starting: dict[Part, float] = {}
+        self._worked: set[Part] = set()
 
     def collect(self) -> None:
         now = self._clock()
@@ -58,15 +62,24 @@ class IncidentCollector:
 
     def _broken(self, now: float) -> Iterator[tuple[Part, float]]:
         """Parts that are out of order and since when: of most it is known by the first look only."""
-        for kind in ("service", "connector"):
-            name = "service_up" if kind == "service" else "connector_running"
-            for (part,), works in self._board.get(f"headwater_{name}").items():
-                if not works:
-                    yield (kind, part), now
-        if self._board.get("headwater_slot_active").get((), 1) == 0:
-            yield ("slot", ""), now
+        for part, works in self._parts():
+            if works:
+                self._worked.add(part)
+            elif part in self._worked or now - self._starting.setdefault(part, now) >= START_S:
+                yield part, now
         for table, since in self._stopped_tables().items():
             yield ("table", table), since.timestamp()
+
+    def _parts(self) -> Iterator[tuple[Part, bool]]:
+        """Each part that the board tells of, and whether it works."""
+        families = {
+            "service": "service_up",
+            "connector": "connector_running",
+            "slot": "slot_active",
+        }
+        for kind, family in families.items():
+            for labels, works in self._board.get(f"headwater_{family}").items():
+                yield (kind, "".join(labels)), bool(works)
 
     def reset(self) -> None:
         """Nothing is kept open."""

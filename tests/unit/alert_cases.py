@@ -107,6 +107,10 @@ CASES: dict[str, tuple[Series, Series]] = {
         # A run that takes minutes now and then.
         {"headwater_silver_maintenance_waiting_seconds": "0 60 120 240 0 0 3x54"},
     ),
+    "StreamStopped": (
+        {'headwater_stream_stopped{stream="app_logs"}': ONE},
+        {'headwater_stream_stopped{stream="app_logs"}': ZERO},
+    ),
     "TrinoDown": ({'up{job="trino"}': ZERO}, {'up{job="trino"}': ONE}),
     "TrinoFailing": (_trino("0+6x60"), _trino("2x60")),
     "VerifyDiffers": (

@@ -18,7 +18,7 @@ from app.metrics.board import LABEL_CHARS_MAX, SERIES_MAX, Board
 from app.metrics.carriage import CarriageCollector, Kafka, Waiting
 from app.metrics.contracts import LOOK_AGAIN_S, TARGET_S, Contracts
 from app.metrics.exporter import FAILED_AGAIN_S, GRACE_CPU_S, PERIOD_S_MAX, Exporter, others_start
-from app.metrics.incidents import KINDS, IncidentCollector
+from app.metrics.incidents import KINDS, START_S, IncidentCollector
 from app.metrics.processes import families, family
 from app.metrics.silver import SilverState
 from app.metrics.source import GROWTH_WINDOW_S, SourceCollector, SourceSession
@@ -238,8 +238,13 @@ def test_an_incident_lasts_until_the_part_works_again() -> None:
         opened, begun, lasts = (sum(each.values()) for each in found)
         return opened, begun, lasts
 
+    services = "headwater_service_up"
+    board.replace(services, {("trino",): 0.0, ("kafka",): 1.0})
+    board.replace("headwater_connector_running", {("bronze",): 1.0})
+    assert look() == (0, 0, 0), "trino is being started"
+    board.replace(services, {("trino",): 1.0, ("kafka",): 1.0})
     assert look() == (0, 0, 0)
-    board.replace("headwater_service_up", {("trino",): 0.0, ("kafka",): 1.0})
+    board.replace(services, {("trino",): 0.0, ("kafka",): 1.0})
     board.replace("headwater_connector_running", {("bronze",): 0.0})
     board.set("headwater_slot_active", 1)
     assert look() == (2, 2, 0)
@@ -254,6 +259,17 @@ def test_an_incident_lasts_until_the_part_works_again() -> None:
     assert look() == (1, 4, 5)
     stopped.clear()
     assert look() == (0, 4, 0)
+
+
+def test_a_part_that_does_not_come_up_is_an_incident_after_a_while() -> None:
+    clock = Clock()
+    board = Board()
+    incidents = IncidentCollector(dict, board, clock=lambda: clock.now)
+    board.replace("headwater_service_up", {("trino",): 0.0})
+    for now, opened in [(0, 0), (START_S - 1, 0), (START_S, 1)]:
+        clock.now = now
+        incidents.collect()
+        assert board.get("headwater_incidents_open")[("service",)] == opened
 
 
 def test_the_time_until_the_slots_limit_follows_its_growth() -> None:

@@ -107,6 +107,9 @@ ALERTS: tuple[Alert, ...] = (
     _over("silver", "MaintenanceStuck", "maintenance_waiting", 1800, "5m", "warning",
           "Maintenance of silver's tables is overdue: a run waits or lasts for half an hour",
           "0 to 5 seconds"),
+    _over("silver", "StreamStopped", "streams_stopped", 0, "1m", "critical",
+          "Events of stream {{ $labels.stream }} are not written, after a failure", "0",
+          may_be_absent=True),
     # -- query layer
     _under("query", "TrinoDown", "trino_up", 1, "1m", "critical", "Trino does not answer", "1"),
     _over("query", "TrinoFailing", "trino_failing", 0.02, "2m", "warning",

@@ -27,6 +27,14 @@ DATA_RECEIVER = "headwater-data"
 WEEKEND = "headwater-weekend"
 _WAIT, _AGAIN, _REPEAT, _REPEAT_WARNING = "10s", "1m", "4h", "24h"
 
+# Of itself a message in Slack has an alert's labels only, and no way to its runbook.
+_SLACK = {
+    "title": "{{ .Status | toUpper }}: {{ .CommonLabels.alertname }}",
+    "title_link": "{{ (index .Alerts 0).Annotations.runbook_url }}",
+    "text": "{{ range .Alerts }}{{ .Annotations.summary }}. {{ .Annotations.description }}\n{{ end }}"
+    "<{{ (index .Alerts 0).Annotations.runbook_url }}|What to do>",
+}
+
 
 @dataclass(frozen=True)
 class Addresses:
@@ -109,7 +117,7 @@ def _alertmanager_receiver(told: Addresses, settings: Settings) -> dict[str, Any
         receiver["webhook_configs"] = [{"url": url, "send_resolved": True}]
     if told.slack is not None:
         url = told.slack.get_secret_value()
-        receiver["slack_configs"] = [{"api_url": url, "send_resolved": True}]
+        receiver["slack_configs"] = [{"api_url": url, "send_resolved": True, **_SLACK}]
     if told.email is not None:
         receiver["email_configs"] = [_mail(told.email, settings)]
     return receiver

@@ -186,6 +186,18 @@ EXPRESSIONS: dict[str, Expression] = {
     "maintenance_joined": Expression(
         "increase(headwater_silver_maintenance_joined_files_total[1h])", "short", "joined"
     ),
+    # -- streams, where they were started
+    "streams_stopped": Expression(
+        "max by (stream) (headwater_stream_stopped)", "short", "{{stream}}"
+    ),
+    "stream_lag": Expression(
+        "max by (stream) (headwater_stream_lag_events)", "short", "{{stream}}"
+    ),
+    "stream_events": Expression(
+        "sum by (stream, outcome) (rate(headwater_stream_events_total[5m]))",
+        "cps",
+        "{{stream}} {{outcome}}",
+    ),
     # -- query layer
     "trino_up": Expression('min(up{job="trino"})'),
     "trino_failing": Expression(

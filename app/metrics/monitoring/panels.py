@@ -143,6 +143,10 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("Maintenance: its thread is busy", "maintenance_time"),
             _graph("Maintenance: runs, last hour", "maintenance_runs"),
             _graph("Maintenance: files, last hour", "maintenance_removed", "maintenance_joined"),
+            _graph("Streams: stopped", "streams_stopped",
+                   help="Events by API; empty where the service `streams` was not started"),
+            _graph("Streams: events not in silver", "stream_lag"),
+            _graph("Streams: events", "stream_events"),
         ),
     ),
     Dashboard(
