@@ -56,7 +56,7 @@ def test_every_collector_works_and_probes_reach_every_hop(stack: Stack) -> None:
 def test_each_hop_tells_how_much_wal_it_does_not_have(stack: Stack) -> None:
     wanted = {f'headwater_lsn_behind_bytes{{hop="{hop}"}}' for hop in LSN_HOPS}
     for hop in ("bronze", "silver"):
-        wanted.add(f'headwater_table_lsn_behind_bytes{{table="orders",hop="{hop}"}}')
+        wanted.add(f'headwater_table_lsn_behind_bytes{{hop="{hop}",table="orders"}}')
     until(
         lambda: wanted - set(samples(stack, "metrics")),
         lambda missing: not missing,
