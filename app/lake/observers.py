@@ -28,6 +28,7 @@ from spark_streaming.lake import LEDGER
 log = logging.getLogger(__name__)
 POLL_S = 0.03
 REST_S = 0.02
+REST_S_MAX = 0.5
 AGAIN_S = 1.0
 # How far back the ledger is read before a change's commit: clocks of two machines.
 LEDGER_BACK = timedelta(seconds=15)
@@ -171,6 +172,7 @@ def _observe(
         if not pending.waiting(observer.hop):
             stop.wait(REST_S)
             continue
+        began = time.monotonic()
         try:
             observer.look()
         except Exception as error:  # told, and looked again: the others go on
@@ -182,7 +184,16 @@ def _observe(
             stop.wait(AGAIN_S)
         else:
             failed = ""
-            stop.wait(POLL_S)
+            stop.wait(rest_s(time.monotonic() - began))
+
+
+def rest_s(took_s: float) -> float:
+    """How long to rest after a look that took so long: as long, within limits.
+
+    Something is nearly always on its way. Looks without a rest took what Trino and the store need
+    to be fast, most of all where they are slow already.
+    """
+    return min(max(POLL_S, took_s), REST_S_MAX)
 
 
 def covers(entry: LedgerEntry | None, change: Change) -> bool:

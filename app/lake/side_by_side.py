@@ -1,7 +1,7 @@
 """`python -m app.lake.side_by_side`: some rows as the source has them and as silver has them.
 
-stdin: one JSON object, `{"table": "public.orders", "keys": [{"id": "7"}, …]}`; keys are texts.
-stdout: one JSON object:
+stdin: a JSON object a line, `{"table": "public.orders", "keys": [{"id": "7"}, …]}`; keys are texts.
+stdout: a JSON object a line, an answer for each, at once; `failed` in words, or:
 - `columns`; `rows`, one for each key in its order: `key`, `source` and `silver` (texts by column, or
   null without such a row), `differing` (columns);
 - `complete_lsn`: what silver was complete to before it was read; `source_lsn`: where the source stood
@@ -184,14 +184,14 @@ def _bytes(lsn: str) -> int:
 
 
 def main() -> int:
-    """Compare what stdin asks for."""
-    try:
-        asked = json.load(sys.stdin)
-        found = side_by_side(load(), str(asked["table"]), list(asked["keys"]))
-    except (HeadwaterError, DeltaError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(found, ensure_ascii=False))
+    """Compare what each line of stdin asks for, until it ends."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            found = side_by_side(load(), str(asked["table"]), list(asked["keys"]))
+        except (HeadwaterError, DeltaError) as error:
+            found = {"failed": str(error)}
+        print(json.dumps(found), flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Questions that need the lake's clients: asked in a process of their own, one at a time."""
+"""Questions that need the lake's clients: asked in processes of their own, one at a time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from app.live.source import Refused
 
 TIMEOUT_S = 40.0
+IDLE_S = 60.0
+STOP_S = 5.0
 
 
 class Answer(NamedTuple):
@@ -59,3 +62,100 @@ class Child:
             message, _, rest = (said or f"exit code {ended.returncode}").partition("\n")
             raise Refused(502, message=message[:500], detail=rest.strip()[:2_000] or None)
         return Answer(json.loads(ended.stdout), said)
+
+
+class Lasting:
+    """Runs a command that answers each line of its stdin with one of its stdout, both JSON.
+
+    The process is kept for the next question: its imports cost two seconds of CPU, mostly just
+    when an edit is on its way, and an answer by itself some milliseconds. It ends when nobody has
+    asked for `idle_s`, or when the page ends: with its stdin.
+    """
+
+    def __init__(
+        self, command: Sequence[str], timeout_s: float = TIMEOUT_S, idle_s: float = IDLE_S
+    ) -> None:
+        self._command = list(command)
+        self._timeout_s = timeout_s
+        self._idle_s = idle_s
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._idle: threading.Timer | None = None
+
+    def ask(self, given: Any) -> Any:
+        """The document that the command answers with.
+
+        Raises: Refused with what stands in the answer's `failed`, where the process ends instead
+        of answering, takes too long, or is busy.
+        """
+        if not self._turn.acquire(timeout=self._timeout_s):
+            raise Refused(503, message="others are asking; try again")
+        try:
+            if self._idle is not None:
+                self._idle.cancel()
+            kept = self._process is not None
+            answer = self._answer(given)
+            if answer is None and kept:  # it was killed meanwhile, say
+                answer = self._answer(given)
+            self._idle = threading.Timer(self._idle_s, self.close)
+            self._idle.daemon = True
+            self._idle.start()
+        finally:
+            self._turn.release()
+        if answer is None:
+            raise Refused(502, message="the process that compares ended; ./headwater logs app")
+        if "failed" in answer:
+            message, _, rest = str(answer["failed"]).partition("\n")
+            raise Refused(502, message=message[:500], detail=rest.strip()[:2_000] or None)
+        return answer
+
+    def close(self) -> None:
+        """End the process, once it has answered."""
+        with self._turn:
+            self._end()
+
+    def _answer(self, given: Any) -> dict[str, Any] | None:
+        """None where it ended instead. Raises: Refused where it takes too long."""
+        if self._process is None:
+            # What it says on stderr stands in the page's log.
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        limit = threading.Timer(self._timeout_s, stop)
+        limit.start()
+        try:
+            process.stdin.write(json.dumps(given) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            limit.cancel()
+        if line:
+            return dict(json.loads(line))
+        self._end()
+        if late.is_set():
+            raise Refused(503, message=f"there was no answer within {self._timeout_s:.0f} s")
+        return None
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()

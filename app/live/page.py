@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from app.live.child import Child
+from app.live.child import Child, Lasting
 from app.live.guard import Guard
 from app.live.health import Health
 from app.live.hops import Hops
@@ -70,7 +70,7 @@ class Parts:
         trino: answers what is asked of the lake.
         health: tells how the stack is.
         command: `headwater`; its verbs that read the lake run in processes of their own.
-        sides: the command that is given rows' keys and tells both sides.
+        sides: the command that is given rows' keys, a line for each question, and tells both sides.
     """
 
     source: Source
@@ -87,12 +87,14 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
         ports: where people reach it, on loopback of their machine.
         token: alphanumeric; the page carries it, and sends it back with what changes something.
     """
+    sides = Lasting(parts.sides)
     hops = Hops([*parts.command, "watch", "--hops", "--follow-stdin", "--format", "json"])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await hops.stop()
+        await run_in_threadpool(sides.close)
 
     # No schema and no pages of documentation: those load scripts from elsewhere.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -109,7 +111,7 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
         return {"ready": True}
 
     _add_store(app, parts.source, hops)
-    _add_lake(app, parts)
+    _add_lake(app, parts, sides)
 
     @app.get("/api/hops")
     async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:
@@ -144,12 +146,12 @@ def _add_store(app: FastAPI, source: Source, hops: Hops) -> None:
         return source.run(given)
 
 
-def _add_lake(app: FastAPI, parts: Parts) -> None:
-    sides, command = Child(parts.sides), Child(parts.command)
+def _add_lake(app: FastAPI, parts: Parts, sides: Lasting) -> None:
+    command = Child(parts.command)
 
     @app.post("/api/compare")
     def compared(given: Rows) -> Any:
-        return sides.ask(given=given.model_dump()).document
+        return sides.ask(given.model_dump())
 
     @app.get("/api/health")
     def looked() -> dict[str, Any]:

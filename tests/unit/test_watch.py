@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.lake.flow import GIVE_UP_S, Change, Pending
-from app.lake.observers import EARLIER_S, _oldest
+from app.lake.observers import EARLIER_S, POLL_S, REST_S_MAX, _oldest, rest_s
 from app.lake.watch import SHOWN_A_TABLE, SHOWN_PER_S, Watch, _debezium_ms, _follow
 from app.settings import load
 
@@ -88,3 +88,7 @@ def test_debeziums_own_time_is_told_by_the_event() -> None:
     assert _debezium_ms({"ts_us": 2_500_000, "ts_ms": 2_500}, 2_400.5) == 100
     assert _debezium_ms({"ts_ms": 2_500}, 2_600) == 0, "clocks may be apart"
     assert _debezium_ms({}, 2_600) is None
+
+
+def test_an_observer_rests_as_long_as_its_look_took_within_limits() -> None:
+    assert [rest_s(0.001), rest_s(0.2), rest_s(9.0)] == [POLL_S, 0.2, REST_S_MAX]

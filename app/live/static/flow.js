@@ -3,8 +3,8 @@
 import { $, cell, drawn, element, remember, remembered } from "./core.js";
 
 export const HOPS = ["debezium", "kafka", "bronze", "silver", "trino"];
-const ROWS_MAX = 150;
-const OWN_ROWS_MAX = 50;
+const ROWS_MAX = 80; // all of them are painted anew when one comes
+const OWN_ROWS_MAX = 40;
 const TOKENS_MAX = 1500; // what is on its way is known for longer than its row is shown
 const FIGURES_MS = 300000;
 const FIGURES_MAX = 16000; // a hop's: 50 changes a second for the five minutes
@@ -17,7 +17,14 @@ const MEANS = {
 const SILENT_MS = 30000;
 const LATE_MS = 10000;
 const SHOWN_MS = 20000;
+const OTHERS_SHOWN_MS = 1500; // once it has arrived; then the newest is followed
+const OTHERS_FOLLOWED_MS = 8000;
+const LIT_MS = 1000;
+// No faster than an eye reads, however fast they come: each drawing costs this machine milliseconds.
+const DRAW_MS = 200;
+const WAITING_MAX = 5000; // a hidden page draws seldom
 const GIVEN_UP_MS = 60000; // the observer's own limit
+const FIGURES_EVERY_MS = 2000;
 const REFRESH_MS = 10000;
 const LOWEST_MS = 10;
 const BARS = 28; // eight for each power of ten
@@ -30,6 +37,7 @@ const arrived = []; // when Kafka showed changes here, and how many were passed 
 let followed = null;
 let atWork = false; // the observer, by what it told last
 let stale = true;
+const lit = []; // cells that were filled a moment ago
 let figuresAt = 0;
 let onOwnInTrino = () => {};
 let onBack = () => {};
@@ -68,6 +76,7 @@ function showStations(seen, where) {
 function followAwaited(transaction) {
   const { said } = awaited.get(transaction);
   followed = null;
+  $("journey").className = "own";
   $("journey-title").textContent = `Yours: ${said}, waiting for ${atWork ? "Kafka" : "the observer, which is starting"}`;
   showStations({ postgres: 0 }, { postgres: `transaction ${transaction}` });
 }
@@ -75,7 +84,9 @@ function followAwaited(transaction) {
 function follow(known) {
   followed = known;
   const { hop } = known;
-  $("journey-title").textContent = `${own.has(hop.transaction) ? "Yours" : "Newest"}: ${hop.op} of ${hop.table} ${hop.key}`;
+  const mine = own.has(hop.transaction);
+  $("journey").className = mine ? "own" : "";
+  $("journey-title").textContent = `${mine ? "Yours" : "Followed"}: ${hop.op} of ${hop.table} ${hop.key}`;
   const at = `LSN ${hop.lsn}` + (hop.transaction === null ? "" : `, transaction ${hop.transaction}`);
   showStations({ postgres: 0, ...known.seen }, { ...known.where, postgres: at });
 }
@@ -84,11 +95,12 @@ function tokenOf(hop) {
   const known = { row: element("tr"), transaction: hop.transaction, hop, at: Date.now(), cells: {}, seen: {}, where: {} };
   const time = new Date(hop.time).toLocaleTimeString([], { hour12: false });
   known.row.append(...[time, hop.table, hop.op, hop.key, hop.lsn].map((value) => cell(value)));
+  known.row.cells[3].title = hop.key;
   for (const name of HOPS) {
     known.cells[name] = element("td", "…", { class: "hop wait" });
     known.row.append(known.cells[name]);
   }
-  known.row.append(element("td", hop.event, { class: "place" }));
+  known.row.append(element("td", hop.event, { class: "place", title: hop.event }));
   if (own.has(hop.transaction)) known.row.className = "own";
   known.row.dataset.table = hop.table;
   tokens.set(hop.event, known);
@@ -114,11 +126,13 @@ function oneTooMany(rows) {
   return others.findLast((row) => numbers.get(row.dataset.table) === most);
 }
 
-// Yours is shown until it has arrived, and a while longer; otherwise the newest of all.
-function followsOwn() {
-  if (followed === null) return awaited.size > 0;
-  const since = followed.doneAt ?? followed.at + GIVEN_UP_MS;
-  return own.has(followed.transaction) && Date.now() - since < SHOWN_MS;
+// A change is followed until it has arrived, and a while longer: yours always, and as long as it
+// takes; of the others one after the other, each the newest when its turn came.
+function isHeld(known) {
+  if (known === null) return awaited.size > 0;
+  const mine = own.has(known.transaction);
+  const since = known.doneAt ?? known.at + (mine ? GIVEN_UP_MS : OTHERS_FOLLOWED_MS);
+  return Date.now() - since < (mine ? SHOWN_MS : OTHERS_SHOWN_MS);
 }
 
 function onHop(hop) {
@@ -128,14 +142,16 @@ function onHop(hop) {
   known.seen[hop.hop] = hop.ms;
   known.where[hop.hop] = hop.where;
   place.textContent = hop.ms;
-  place.className = "hop";
+  place.className = "hop lit";
+  lit.push({ place, at: Date.now() });
   place.dataset.hop = hop.hop;
   place.dataset.at = Date.now();
   if (hop.where) place.title = hop.where;
   const isOwn = own.has(hop.transaction);
   if (isOwn) awaited.delete(hop.transaction);
   if (Object.keys(known.seen).length === HOPS.length) known.doneAt = Date.now();
-  if (known === followed || isOwn || !followsOwn()) toFollow = known;
+  const now = toFollow ?? followed;
+  if (known === now || isOwn || !isHeld(now)) toFollow = known;
   if (hop.hop === "trino" && isOwn) onOwnInTrino();
   if (hop.op !== "snapshot") count(hop);
   if (hop.hop === "kafka") {
@@ -202,7 +218,7 @@ function showFigures() {
     const now = passed ? `: now ${Math.round(some.length / seconds)} of about ${Math.round((some.length + passed) / seconds)} changes a second` : "";
     $("sampled").textContent = `A fast stream is sampled${now}; ${all} changes so far were not shown.`;
   }
-  if (!stale && Date.now() - figuresAt < REFRESH_MS) return;
+  if (Date.now() - figuresAt < (stale ? FIGURES_EVERY_MS : REFRESH_MS)) return;
   stale = false;
   figuresAt = Date.now(); // now and then without news too: old ones leave the window
   $("figures").replaceChildren(...HOPS.map((name) => {
@@ -230,6 +246,8 @@ function tellLate() {
 
 let waiting = [];
 let toFollow = null;
+let drawAt = 0; // the timer's
+let drewAt = 0;
 let heard = Date.now();
 let events = null;
 let lost = false;
@@ -239,7 +257,7 @@ function connect() {
   events = new EventSource("/api/hops");
   heard = Date.now();
   const hear = () => { heard = Date.now(); };
-  events.addEventListener("hop", (event) => { hear(); waiting.push(event.data); });
+  events.addEventListener("hop", (event) => { hear(); take(JSON.parse(event.data)); });
   events.addEventListener("note", (event) => {
     hear();
     const text = JSON.parse(event.data);
@@ -261,6 +279,29 @@ function tell(state, text) {
   $("link").textContent = text;
 }
 
+// The first sighting after a pause, and each of yours, is drawn at once; the others together.
+function take(hop) {
+  waiting.push(hop);
+  if (own.has(hop.transaction) || waiting.length > WAITING_MAX) draw();
+  else drawAt ||= setTimeout(draw, Math.max(0, drewAt + DRAW_MS - Date.now()));
+}
+
+function draw() {
+  clearTimeout(drawAt);
+  drawAt = 0;
+  drewAt = Date.now();
+  const some = waiting;
+  waiting = [];
+  unlight();
+  for (const hop of some) onHop(hop);
+  if (toFollow) { follow(toFollow); toFollow = null; }
+}
+
+// Light that ends at once, and with other drawing: one that fades has all drawn again 60 times a second.
+function unlight() {
+  while (lit.length && Date.now() - lit[0].at > LIT_MS) lit.shift().place.classList.remove("lit");
+}
+
 // `inTrino`: when a change of this browser was seen in Trino. `back`: when the server is back.
 export function listen(inTrino, back) {
   onOwnInTrino = inTrino;
@@ -274,14 +315,7 @@ export function listen(inTrino, back) {
       connect();
     }
   }, 2000);
-  // Drawn a few times a second, however many come.
-  setInterval(() => {
-    const some = waiting;
-    waiting = [];
-    for (const data of some) onHop(JSON.parse(data));
-    if (toFollow) { follow(toFollow); toFollow = null; }
-  }, 50);
-  setInterval(() => { showFigures(); tellLate(); }, 1000);
+  setInterval(() => { unlight(); showFigures(); tellLate(); }, 1000);
   showStations({}, {});
   showFigures();
 }
