@@ -90,7 +90,7 @@ def raters(settings: Settings) -> Iterator[None]:
 
 
 def recording(page: Page) -> list[Frame]:
-    """One edit from the form to Trino, as frames."""
+    """One edit from the form to Trino, and both sides equal, as frames."""
     frames: list[Frame] = []
 
     def take() -> None:
@@ -102,6 +102,7 @@ def recording(page: Page) -> list[Frame]:
     # The process that compares is there then: its start takes seconds of CPU.
     page.locator("#compare-now").click()
     page.locator("#compare-answer", has_text="rows, ").wait_for()
+    page.evaluate("scrollTo(0, 0)")
     before = page.locator(f"{FIRST_ROW} td").nth(3).inner_text()
     after = "5.0" if before != "5.0" else "1.5"
     try:
@@ -118,6 +119,8 @@ def recording(page: Page) -> list[Frame]:
         page.locator("#commit").click()
         arrives(page, take)
         page.locator("#compare-answer", has_text="all equal").wait_for()
+        page.locator("#compare").evaluate("one => one.scrollIntoView()")
+        take()
     finally:
         change_stars(page, before)
     return frames
