@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.intake.client import event
+from app.lake.lakehouse import Lakehouse
 from tests.support.intake import intake_of, rows_of
 from tests.support.measure import report, watched
 from tests.support.stack import Stack, fresh_stack
@@ -59,11 +60,13 @@ def test_events_a_second_from_http_to_silver(taking: Stack) -> None:
             sender.join()
         sent_s = time.monotonic() - began
         events = sum(taken)
+        lake = Lakehouse(taking.settings).lake
         until(
-            lambda: len(rows_of(taking, "app_logs", "event_key")),
+            lambda: lake.table("silver/app_logs").to_pyarrow_dataset().count_rows(),
             lambda count: count >= events,
             within_s=300,
             what="all events in silver",
+            every_s=0.5,
         )
         silver_s = time.monotonic() - began
     keys = [row["event_key"] for row in rows_of(taking, "app_logs", "event_key")]
