@@ -28,7 +28,7 @@ from spark_streaming.lake import LEDGER
 log = logging.getLogger(__name__)
 POLL_S = 0.03
 REST_S = 0.02
-REST_S_MAX = 0.5
+REST_S_MAX = 2.0
 AGAIN_S = 1.0
 # How far back the ledger is read before a change's commit: clocks of two machines.
 LEDGER_BACK = timedelta(seconds=15)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "app" / "live" / "pictures"
 SIZES_MAX = {".png": 200_000, ".gif": 1_500_000}
 TABLE = "ratings"
-RATE_PER_S = 2.0
+RATE_PER_S = 0.5  # what the observers ask meanwhile is part of what a small machine carries
 LIVELY_S = 25.0
 DESKTOP = {"width": 1280, "height": 900}
 RECORDED = {"width": 960, "height": 720}
@@ -38,7 +38,7 @@ TYPED_FRAMES = 3
 TRAVELS_S_MAX = 60.0
 FRAME_EVERY_S = 0.7
 LOOK_MS = 40
-ARRIVED_MIN = 12  # changes that a still picture shows with all their times
+ARRIVED_MIN = 8  # changes that a still picture shows with all their times
 STATIONS = 6
 FIRST_ROW = "#rows tbody tr:first-child"
 REPORT = "SELECT stars, ratings FROM reports.rating_distribution ORDER BY stars"
