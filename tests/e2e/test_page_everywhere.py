@@ -98,9 +98,8 @@ def test_rows_that_come_late_do_not_replace_those_of_the_table_chosen_now(page: 
     slow = re.compile(r"/api/rows\?table=public\.movies&")
     held: list[Route] = []
 
-    def hold(
-        route: Route,
-    ) -> None:  # a list's own `append` is not taken: playwright marks what it calls
+    # Not the list's own `append`: playwright marks what it calls, and a built-in takes no mark.
+    def hold(route: Route) -> None:
         held.append(route)
 
     page.route(slow, hold)
