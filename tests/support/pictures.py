@@ -17,6 +17,7 @@ STILL_MS_MAX = 1_500  # nothing happens so long, at most
 FRAME_MS_MIN = 60
 LAST_MS = 2_500
 PALETTE_FRAMES_MAX = 6
+APART_MIN = 10  # of 255, in some part: nearer colours share one, so that a small sign keeps its own
 
 
 class Frame(NamedTuple):
@@ -76,7 +77,7 @@ def save_moving(frames: Sequence[Frame], path: Path) -> int:
 
 
 def palette_of(images: Sequence[Image.Image], colours: int) -> Image.Image:
-    """An image with the colours that these have most of, each exactly.
+    """An image with the colours that these have most of, each exactly, and none near another.
 
     Pillow's own reductions mix: a page's ground gets a tinge, and a small sign loses its colour.
     """
@@ -85,6 +86,16 @@ def palette_of(images: Sequence[Image.Image], colours: int) -> Image.Image:
         for count, colour in image.getcolors(image.width * image.height) or ():
             assert isinstance(colour, tuple)
             counts[colour] += count
+    chosen: list[tuple[int, ...]] = []
+    for colour, _ in counts.most_common():
+        if len(chosen) == colours:
+            break
+        if all(_apart(colour, other) >= APART_MIN for other in chosen):
+            chosen.append(colour)
     found = Image.new("P", (1, 1))
-    found.putpalette([part for colour, _ in counts.most_common(colours) for part in colour])
+    found.putpalette([part for colour in chosen for part in colour])
     return found
+
+
+def _apart(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))

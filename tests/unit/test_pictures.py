@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
-from tests.support.pictures import LAST_MS, STILL_MS_MAX, Frame, save_moving, save_still
+from tests.support.pictures import LAST_MS, STILL_MS_MAX, Frame, palette_of, save_moving, save_still
 
 
 def png(colour: str) -> bytes:
@@ -45,3 +45,12 @@ def test_a_recording_leaves_out_what_is_the_same_and_cuts_long_waits_short(tmp_p
             last = frame.convert("RGB").getpixel((1, 1))
         assert last == (0, 128, 0)
     assert stands_ms == [400, STILL_MS_MAX, LAST_MS]
+
+
+def test_a_small_sign_keeps_its_colour_beside_many_shades_of_another() -> None:
+    image = Image.new("RGB", (300, 300), "white")
+    for shade in range(200):  # the shades of letters
+        image.paste((shade, shade, shade), (shade, 0, shade + 1, 100))
+    image.paste((31, 122, 61), (250, 250, 255, 255))
+    palette = palette_of([image], 30).getpalette() or []
+    assert (31, 122, 61) in zip(palette[::3], palette[1::3], palette[2::3], strict=True)
