@@ -38,6 +38,7 @@ TYPED_FRAMES = 3
 TRAVELS_S_MAX = 60.0
 FRAME_EVERY_S = 0.7
 LOOK_MS = 40
+READ_MS = 1_500  # the stations' times, before both sides are shown
 ARRIVED_MIN = 8  # changes that a still picture shows with all their times
 STATIONS = 6
 FIRST_ROW = "#rows tbody tr:first-child"
@@ -119,6 +120,7 @@ def recording(page: Page) -> list[Frame]:
         page.locator("#commit").click()
         arrives(page, take)
         page.locator("#compare-answer", has_text="all equal").wait_for()
+        page.wait_for_timeout(READ_MS)
         page.locator("#compare").evaluate("one => one.scrollIntoView()")
         take()
     finally:
