@@ -41,6 +41,7 @@ LOOK_MS = 40
 READ_MS = 1_500  # the stations' times, before both sides are shown
 ARRIVED_MIN = 8  # changes that a still picture shows with all their times
 STATIONS = 6
+FIGURE = 'figure[data-hop="trino"] svg:not([data-bars="0"])'
 FIRST_ROW = "#rows tbody tr:first-child"
 REPORT = "SELECT stars, ratings FROM reports.rating_distribution ORDER BY stars"
 
@@ -169,6 +170,7 @@ def stills(browser: Browser, url: str) -> dict[str, list[bytes]]:
             browsers.show(page, TABLE)
             arrived = "document.querySelectorAll('#tokens [data-hop=trino]').length"
             browsers.await_true(page, f"{arrived} >= {ARRIVED_MIN}")
+            page.locator(FIGURE).wait_for(state="attached")
             page.locator("#propagation").evaluate("one => one.scrollIntoView()")
             found[file] = [page.screenshot(type="png")]
             if scheme == "light":
@@ -197,6 +199,7 @@ def phone(browser: Browser, url: str, scheme: str) -> bytes:
     with browsers.window(browser, url, **options) as page:
         browsers.show(page, TABLE)
         page.locator("#journey li.there").nth(5).wait_for()
+        page.locator(FIGURE).wait_for(state="attached")
         section = "#store" if scheme == "light" else "#propagation"
         page.locator(section).evaluate("one => one.scrollIntoView()")
         return bytes(page.screenshot(type="png"))

@@ -318,4 +318,5 @@ export function listen(inTrino, back) {
   setInterval(() => { unlight(); showFigures(); tellLate(); }, 1000);
   showStations({}, {});
   showFigures();
+  figuresAt = 0; // what the server has kept comes now: drawn at the next second
 }
