@@ -28,6 +28,7 @@ from app.launcher.render import Lookup, render, variables
 from app.launcher.service import Service
 
 VARIABLE = "aot"
+SWITCH = "HEADWATER_AOT"  # `off`: neither record nor use
 # Writing takes 3 to 40 s on two cores, two or three JVMs at a time; longer beside other work.
 WRITE_S_MAX = 180.0
 DISK_FREE_MIN_BYTES = 3 << 30
@@ -65,7 +66,7 @@ class AotCaches:
         """Write the file of options for one start of a service."""
         self._uses.pop(service.name, None)
         given: list[str] = []
-        if records(service):
+        if records(service) and os.environ.get(SWITCH) != "off":
             use = self._choose(service, lookup)
             if use is not None:
                 self._uses[service.name] = use

@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ def watched(stack: Stack) -> Iterator[Resources]:
     pids = {name: int(row["pid"]) for name, row in stack.status().items() if row["pid"]}
     result = Resources()
     stop = threading.Event()
-    before = {name: _cpu(pid) for name, pid in pids.items()}
+    before = cpu_of(pids)
 
     def sample() -> None:
         while not stop.is_set():
@@ -62,7 +62,12 @@ def watched(stack: Stack) -> Iterator[Resources]:
     finally:
         stop.set()
         thread.join(timeout=10)
-        result.cpu_s = {name: _cpu(pid) - before[name] for name, pid in pids.items()}
+        result.cpu_s = {name: spent - before[name] for name, spent in cpu_of(pids).items()}
+
+
+def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
+    """CPU seconds of each process with its children since they began; service → pid goes in."""
+    return {name: _cpu(pid) for name, pid in pids.items()}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -153,6 +153,12 @@ def test_nothing_is_recorded_where_the_disk_is_nearly_full(
     assert world.begin(service()) == []
 
 
+def test_caches_can_be_done_without(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(world, service())
+    monkeypatch.setenv(aot.SWITCH, "off")
+    assert world.begin(service()) == []
+
+
 def test_service_without_a_jvm_gets_an_empty_file_of_options(world: World) -> None:
     assert world.begin(service("app", command=["${python}", "-m", "app.live"])) == []
 
