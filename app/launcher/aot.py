@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.launcher.cache import default_cache
-from app.launcher.render import Lookup, render, variables
+from app.launcher.render import Lookup, variables
 from app.launcher.service import Service
 
 VARIABLE = "aot"
@@ -49,8 +49,7 @@ class _Use:
 
 def records(service: Service) -> bool:
     """Whether a service's JVM takes the options of this module."""
-    words = [*service.command, *service.environment.values()]
-    return any(VARIABLE in variables(word) for word in words)
+    return any(VARIABLE in variables(word) for word in _words(service))
 
 
 class AotCaches:
@@ -131,13 +130,17 @@ class AotCaches:
 
 def _key(service: Service, lookup: Lookup) -> str:
     """What a cache is made for: the JVM, its options, its jars; not the stack's own paths."""
-    words = [*service.command, *service.environment.values()]
+    words = _words(service)
     names = {name for word in words for name in variables(word)}
     jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
-    where = f"the AOT cache of service `{service.name}`"
     # The environment's path names the Python packages, of which the JRE and Spark's jars are some.
-    found = [render(f"${{{name}}}", lookup, where=where) for name in ("python", *jars)]
+    found = [lookup(name) for name in ("python", *jars)]
     return hashlib.sha256(json.dumps([words, found]).encode()).hexdigest()[:16]
+
+
+def _words(service: Service) -> list[str]:
+    """The templates that tell how a service is started."""
+    return [*service.command, *service.environment.values()]
 
 
 def _quoted(word: str) -> str:
