@@ -52,15 +52,12 @@ class Child:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise Refused(
-                503, message=f"there was no answer within {self._timeout_s:.0f} s"
-            ) from error
+            raise _late(self._timeout_s) from error
         finally:
             self._turn.release()
         said = ended.stderr.strip()
         if not ended.stdout.strip():
-            message, _, rest = (said or f"exit code {ended.returncode}").partition("\n")
-            raise Refused(502, message=message[:500], detail=rest.strip()[:2_000] or None)
+            raise _failed(said or f"exit code {ended.returncode}")
         return Answer(json.loads(ended.stdout), said)
 
 
@@ -105,8 +102,7 @@ class Lasting:
         if answer is None:
             raise Refused(502, message="the process that compares ended; ./headwater logs app")
         if "failed" in answer:
-            message, _, rest = str(answer["failed"]).partition("\n")
-            raise Refused(502, message=message[:500], detail=rest.strip()[:2_000] or None)
+            raise _failed(str(answer["failed"]))
         return answer
 
     def close(self) -> None:
@@ -143,7 +139,7 @@ class Lasting:
             return dict(json.loads(line))
         self._end()
         if late.is_set():
-            raise Refused(503, message=f"there was no answer within {self._timeout_s:.0f} s")
+            raise _late(self._timeout_s)
         return None
 
     def _end(self) -> None:
@@ -159,3 +155,13 @@ class Lasting:
             process.kill()
             process.wait()
         process.stdout.close()
+
+
+def _failed(said: str) -> Refused:
+    """What a command said of its failure: a line, and the rest."""
+    message, _, rest = said.partition("\n")
+    return Refused(502, message=message[:500], detail=rest.strip()[:2_000] or None)
+
+
+def _late(timeout_s: float) -> Refused:
+    return Refused(503, message=f"there was no answer within {timeout_s:.0f} s")
