@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from app.live.source import Refused
@@ -40,21 +40,18 @@ class Child:
         A command that ends with another code than 0 and prints its document all the same has
         answered. Raises: Refused with what it said, or where it is busy.
         """
-        if not self._turn.acquire(timeout=self._timeout_s):
-            raise Refused(503, message="others are asking; try again")
-        try:
-            ended = subprocess.run(
-                [*self._command, *arguments],
-                input=json.dumps(given),
-                capture_output=True,
-                text=True,
-                timeout=self._timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise _late(self._timeout_s) from error
-        finally:
-            self._turn.release()
+        with _held(self._turn, self._timeout_s):
+            try:
+                ended = subprocess.run(
+                    [*self._command, *arguments],
+                    input=json.dumps(given),
+                    capture_output=True,
+                    text=True,
+                    timeout=self._timeout_s,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise _late(self._timeout_s) from error
         said = ended.stderr.strip()
         if not ended.stdout.strip():
             raise _failed(said or f"exit code {ended.returncode}")
@@ -85,9 +82,7 @@ class Lasting:
         Raises: Refused with what stands in the answer's `failed`, where the process ends instead
         of answering, takes too long, or is busy.
         """
-        if not self._turn.acquire(timeout=self._timeout_s):
-            raise Refused(503, message="others are asking; try again")
-        try:
+        with _held(self._turn, self._timeout_s):
             if self._idle is not None:
                 self._idle.cancel()
             kept = self._process is not None
@@ -97,8 +92,6 @@ class Lasting:
             self._idle = threading.Timer(self._idle_s, self.close)
             self._idle.daemon = True
             self._idle.start()
-        finally:
-            self._turn.release()
         if answer is None:
             raise Refused(502, message="the process that compares ended; ./headwater logs app")
         if "failed" in answer:
@@ -155,6 +148,17 @@ class Lasting:
             process.kill()
             process.wait()
         process.stdout.close()
+
+
+@contextmanager
+def _held(turn: threading.Lock, timeout_s: float) -> Iterator[None]:
+    """One's turn. Raises: Refused where it does not come within `timeout_s` seconds."""
+    if not turn.acquire(timeout=timeout_s):
+        raise Refused(503, message="others are asking; try again")
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def _failed(said: str) -> Refused:
