@@ -29,6 +29,7 @@ class Change:
         debezium_ms: from the source's commit until Debezium had it, by the event; None: not told.
         seen: hop → milliseconds since the source's commit.
         where: hop → at what place.
+        merged_at: of a batch that has it, once silver has shown that.
     """
 
     topic: str
@@ -44,6 +45,7 @@ class Change:
     debezium_ms: int | None = None
     seen: dict[str, int] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
+    merged_at: datetime | None = None
 
     @property
     def event(self) -> str:

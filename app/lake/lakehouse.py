@@ -27,7 +27,7 @@ from spark_streaming.stopped import Slice
 
 SCAN_BATCH_ROWS = 16_384
 _LEDGER_TIME = pa.timestamp("us", "UTC")
-_LEDGER_COLUMNS = [
+LEDGER_COLUMNS = [
     "table_name",
     "batch_id",
     "delta_version",
@@ -141,16 +141,8 @@ class Lakehouse:
         wanted = None if since is None else pc.field("merged_at") > pa.scalar(since, _LEDGER_TIME)
         dataset = ledger.to_pyarrow_dataset()
         # A ledger of an earlier release gets its new columns with silver's next batch.
-        columns = [name for name in _LEDGER_COLUMNS if name in dataset.schema.names]
-        found = dataset.to_table(columns=columns, filter=wanted)
-        order = [("merged_at", "ascending"), ("batch_id", "ascending")]
-        newest: dict[str, dict[str, Any]] = {}
-        for row in found.sort_by(order).to_pylist():
-            # A batch that found nothing new for a table moves its offsets on, not its version.
-            if row["delta_version"] is None and row["table_name"] in newest:
-                row["delta_version"] = newest[row["table_name"]]["delta_version"]
-            newest[row["table_name"]] = row
-        return {name: ledger_entry(row) for name, row in newest.items() if name}
+        columns = [name for name in LEDGER_COLUMNS if name in dataset.schema.names]
+        return newest_entries(dataset.to_table(columns=columns, filter=wanted))
 
     def quarantined(self, table: str) -> Iterator[tuple[RawEvent, str]]:
         """What quarantine keeps silver from: (event, why). Unresolved entries, and those that
@@ -180,6 +172,18 @@ class Lakehouse:
 def replace_bucket(store: StoreSettings, bucket: str) -> StoreSettings:
     """The same store with `bucket` in the place of the lake's."""
     return store.model_copy(update={"lake_bucket": bucket})
+
+
+def newest_entries(rows: pa.Table) -> dict[str, LedgerEntry]:
+    """The newest entry of each table among rows of the ledger, in any order."""
+    order = [("merged_at", "ascending"), ("batch_id", "ascending")]
+    newest: dict[str, dict[str, Any]] = {}
+    for row in rows.sort_by(order).to_pylist():
+        # A batch that found nothing new for a table moves its offsets on, not its version.
+        if row["delta_version"] is None and row["table_name"] in newest:
+            row["delta_version"] = newest[row["table_name"]]["delta_version"]
+        newest[row["table_name"]] = row
+    return {name: ledger_entry(row) for name, row in newest.items() if name}
 
 
 def ledger_entry(row: dict[str, Any]) -> LedgerEntry:

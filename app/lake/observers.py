@@ -15,13 +15,19 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import trino.exceptions
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from app.lake import hops
+from app.follow import Follower
+from app.lake.bronze_ends import BronzeEnds
 from app.lake.connection import connect
 from app.lake.flow import Change, Pending
-from app.lake.lakehouse import Lakehouse, LedgerEntry, ledger_entry
+from app.lake.lakehouse import (
+    LEDGER_COLUMNS,
+    Lakehouse,
+    LedgerEntry,
+    ledger_entry,
+    newest_entries,
+)
 from app.settings import Settings
 from spark_streaming.lake import LEDGER
 
@@ -33,44 +39,44 @@ AGAIN_S = 1.0
 # How far back the ledger is read before a change's commit: clocks of two machines.
 LEDGER_BACK = timedelta(seconds=15)
 EARLIER_S = 300.0
+# A source at rest brings a batch every few seconds: a ledger that is silent for so long was not
+# looked at, or has begun anew, and its next commit may never come by the name that is awaited.
+ANEW_S = 20.0
+# Trino shows times in milliseconds.
+TRINO_ROUNDS = timedelta(milliseconds=1)
 
 
 class Bronze:
-    """Reads where the newest object of a partition ends."""
+    """Looks for the objects that hold what waits, partition by partition."""
 
     hop = "bronze"
 
     def __init__(self, settings: Settings, pending: Pending) -> None:
-        self._files = Lakehouse(settings).bronze_files()
+        self._ends = BronzeEnds(settings)
         self._pending = pending
-        self._landed: dict[str, tuple[str, int]] = {}
 
     def look(self) -> None:
-        waiting = self._pending.waiting(self.hop)
-        for folder in dict.fromkeys(_folder(change) for change in waiting):
-            path, end = self._end(folder)
-            for change in waiting:
-                if _folder(change) == folder and change.offset < end:
-                    self._pending.mark(change, self.hop, path)
-
-    def _end(self, folder: str) -> tuple[str, int]:
-        newest = hops.last_object(self._files, folder)
-        if newest is None:
-            return "", 0
-        if self._landed.get(folder, ("", 0))[0] != newest:
-            self._landed[folder] = (newest, hops.last_offset(self._files, newest) + 1)
-        return self._landed[folder]
+        waiting: dict[str, list[Change]] = {}
+        for change in self._pending.waiting(self.hop):
+            folder = f"{change.topic}/partition={change.partition}"
+            waiting.setdefault(folder, []).append(change)
+        for folder, changes in waiting.items():
+            landed = self._ends.look(folder, {change.offset for change in changes})
+            for change in changes:
+                if change.offset in landed:
+                    self._pending.mark(change, self.hop, landed[change.offset])
 
 
 class Silver:
-    """Reads the ledger, in which each batch says how far it came."""
+    """Follows the ledger, in which each batch says how far it came."""
 
     hop = "silver"
 
     def __init__(self, settings: Settings, pending: Pending) -> None:
         self._lake = Lakehouse(settings)
         self._pending = pending
-        self._table: DeltaTable | None = None
+        self._ledger: Follower | None = None
+        self._heard = 0.0
         self._merged: dict[str, LedgerEntry] = {}
 
     def look(self) -> None:
@@ -80,28 +86,36 @@ class Silver:
         except TableNotFoundError:
             return  # before the first batch
         except (DeltaError, OSError):  # its files were just compacted away
-            self._table = None
+            self._ledger = None
             return
         for change in waiting:
             entry = self._merged.get(change.table)
-            if covers(entry, change):
+            if entry is not None and covers(entry, change):
+                change.merged_at = entry.merged_at
                 self._pending.mark(change, self.hop, told(entry))
 
     def _read(self, waiting: list[Change]) -> None:
-        if self._table is None:
-            self._table, version = self._lake.lake.table(LEDGER), -1
-        else:
-            version = self._table.version()
-            self._table.update_incremental()
-        if self._table.version() != version:
+        now = time.monotonic()
+        if self._ledger is None or now - self._heard > ANEW_S:
+            table = self._lake.lake.table(LEDGER)
             since = _oldest(waiting) - LEDGER_BACK
-            self._merged.update(self._lake.ledger(since, self._table))
+            self._merged.update(self._lake.ledger(since, table))
+            self._ledger = Follower(
+                self._lake.lake, LEDGER, LEDGER_COLUMNS, version=table.version()
+            )
+            self._heard = now
+        rows, _ = self._ledger.poll()
+        if rows is not None:
+            self._merged.update(newest_entries(rows))
+            self._heard = now
 
 
 class Trino:
     """Asks Trino for the ledger: what it shows there, it shows in the tables too.
 
-    It is asked about what silver has, for it has no more.
+    It is asked about what silver has, for it has no more: one question about all tables, and no
+    further back than the first of the batches in question. Each batch is a file of the ledger,
+    whose statistics name its time, so that Trino opens those few only.
     """
 
     hop = "trino"
@@ -115,25 +129,34 @@ class Trino:
 
     def look(self) -> None:
         waiting = self._pending.waiting(self.hop)
-        shown = self._ask(_oldest(waiting) - LEDGER_BACK)
+        shown = self._ask(waiting)
         for change in waiting:
             entry = shown.get(change.table)
-            if covers(entry, change):
+            if entry is not None and covers(entry, change):
                 self._pending.mark(change, self.hop, told(entry))
 
-    def _ask(self, since: datetime) -> dict[str, LedgerEntry]:
+    def _ask(self, waiting: list[Change]) -> dict[str, LedgerEntry]:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(
-                "SELECT table_name, batch_id, delta_version, offsets, complete_lsn, merged_at "
-                f"FROM ops.ledger WHERE merged_at > TIMESTAMP '{since:%Y-%m-%d %H:%M:%S.%f} UTC' "
-                "ORDER BY merged_at"
-            )
+            cursor.execute(question(waiting))
             found = cursor.fetchall()
         except trino.exceptions.TrinoUserError:
             return {}  # the ledger is not registered yet
         names = [column[0] for column in cursor.description or ()]
-        return {row[0]: ledger_entry(dict(zip(names, row, strict=True))) for row in found}
+        entries = [ledger_entry(dict(zip(names, row, strict=True))) for row in found]
+        return {entry.table: entry for entry in sorted(entries, key=lambda one: one.merged_at)}
+
+
+def question(waiting: list[Change]) -> str:
+    """What Trino is asked: the ledger's rows that can hold these changes, which silver has."""
+    since = min(change.merged_at for change in waiting if change.merged_at) - TRINO_ROUNDS
+    # In milliseconds, as Trino types the column: beside a finer time it would compare the column
+    # made finer, and open each file of the ledger for it.
+    moment = since.isoformat(sep=" ", timespec="milliseconds").partition("+")[0]
+    return (
+        "SELECT table_name, batch_id, delta_version, offsets, complete_lsn, merged_at "
+        f"FROM ops.ledger WHERE merged_at >= TIMESTAMP '{moment} UTC'"
+    )
 
 
 @contextmanager
@@ -196,23 +219,15 @@ def rest_s(took_s: float) -> float:
     return min(max(POLL_S, took_s), REST_S_MAX)
 
 
-def covers(entry: LedgerEntry | None, change: Change) -> bool:
+def covers(entry: LedgerEntry, change: Change) -> bool:
     """Whether what a batch says of a table holds a change."""
-    if entry is None:
-        return False
     return entry.offsets.get(change.topic, {}).get(change.partition, 0) > change.offset
 
 
-def told(entry: LedgerEntry | None) -> str:
+def told(entry: LedgerEntry) -> str:
     """A batch in words."""
-    if entry is None:
-        return ""
     version = "" if entry.delta_version is None else f", version {entry.delta_version}"
     return f"batch {entry.batch_id}{version}"
-
-
-def _folder(change: Change) -> str:
-    return f"{change.topic}/partition={change.partition}"
 
 
 def _oldest(changes: list[Change]) -> datetime:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from app.follow import Follower
 from app.metrics.board import Board
-from app.metrics.follow import Follower
 from spark_streaming.lake import EXPECTATIONS, QUARANTINE, Lake
 from spark_streaming.quarantine import OPEN
 

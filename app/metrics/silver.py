@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from app.metrics.follow import Follower
+from app.follow import Follower
 from spark_streaming.lake import LEDGER, Lake
 from spark_streaming.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.stopped import FAILING, RESUMING, STOPPED

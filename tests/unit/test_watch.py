@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from app.lake.flow import GIVE_UP_S, Change, Pending
-from app.lake.observers import EARLIER_S, POLL_S, REST_S_MAX, _oldest, rest_s
+from app.lake.observers import EARLIER_S, POLL_S, REST_S_MAX, _oldest, question, rest_s
 from app.lake.watch import SHOWN_A_TABLE, SHOWN_PER_S, Watch, _debezium_ms, _follow
 from app.settings import load
 
@@ -54,6 +55,15 @@ def test_batches_are_looked_for_from_the_commit_however_late_a_change_was_read()
     ahead = change(4)
     ahead.committed_at += 900
     assert _oldest([ahead]).timestamp() == pytest.approx(ahead.arrived)
+
+
+def test_trino_is_asked_one_question_about_the_batches_that_are_waited_for() -> None:
+    some = [change(number) for number in (1, 2, 3)]
+    for second, one in zip((9, 7, 8), some, strict=True):
+        one.merged_at = datetime(2026, 11, 22, 10, 0, second, 123_456, timezone.utc)
+    asked = question(some)
+    assert asked.endswith("merged_at >= TIMESTAMP '2026-11-22 10:00:07.122 UTC'")
+    assert asked.count("SELECT") == 1 and "ORDER" not in asked
 
 
 def test_of_a_fast_stream_some_are_taken_and_the_first_of_each_table(

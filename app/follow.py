@@ -16,6 +16,7 @@ from deltalake.exceptions import TableNotFoundError
 from spark_streaming.lake import Lake
 
 COMMITS_MAX = 40  # read one by one; a table that ran further ahead is read anew
+WHOLE_BYTES_MAX = 1 << 20  # a smaller file is had at once: by parts it takes more requests
 
 
 class Follower:
@@ -23,15 +24,26 @@ class Follower:
 
     What its writer rewrites comes once: a commit that also removes is passed over, for it only
     joins files. With `rereads` it may have changed rows, and the whole table comes again.
+
+    Args:
+        version: what came after this version of the table is news; without one all of it is.
     """
 
-    def __init__(self, lake: Lake, path: str, columns: list[str], *, rereads: bool = False) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        path: str,
+        columns: list[str],
+        *,
+        rereads: bool = False,
+        version: int | None = None,
+    ) -> None:
         self._rereads = rereads
         self._lake = lake
         self._path = path
         self._columns = columns
         self._files: Any = lake.filesystem()
-        self._version: int | None = None
+        self._version = version
 
     def poll(self) -> tuple[pa.Table | None, bool]:
         """What is new: (rows or None, whether they are the whole table and not only new rows).
@@ -52,7 +64,8 @@ class Follower:
                 if self._rereads:
                     return self._whole()
             else:
-                found += [self._read(a["add"]["path"]) for a in actions if "add" in a]
+                added = [action["add"] for action in actions if "add" in action]
+                found += [self._read(add["path"], add["size"]) for add in added]
         return self._whole()
 
     def _whole(self) -> tuple[pa.Table | None, bool]:
@@ -73,8 +86,15 @@ class Follower:
         except FileNotFoundError:
             return None
 
-    def _read(self, path: str) -> pa.Table:
-        with self._files.open_input_file(f"{self._path}/{path}") as file:
-            parquet = pq.ParquetFile(file)
-            names = set(parquet.schema_arrow.names)
-            return parquet.read(columns=[name for name in self._columns if name in names])
+    def _read(self, path: str, size: int = WHOLE_BYTES_MAX) -> pa.Table:
+        address = f"{self._path}/{path}"
+        if size < WHOLE_BYTES_MAX:
+            with self._files.open_input_stream(address, compression=None) as stream:
+                return self._columns_of(pa.BufferReader(stream.readall()))
+        with self._files.open_input_file(address) as file:
+            return self._columns_of(file)
+
+    def _columns_of(self, file: Any) -> pa.Table:
+        parquet = pq.ParquetFile(file)
+        names = set(parquet.schema_arrow.names)
+        return parquet.read(columns=[name for name in self._columns if name in names])
