@@ -70,6 +70,7 @@ class EditObserver:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._place: queue.Queue[tuple[int, int]] = queue.Queue()
+        self._in_silver = threading.Event()
 
     def __enter__(self) -> EditObserver:
         self._consumer = tail.open_consumer(self._settings.kafka)
@@ -174,6 +175,7 @@ class EditObserver:
                     .to_table(columns=[edit.column], filter=wanted)
                     .num_rows
                 ):
+                    self._in_silver.set()
                     return "silver", f"silver.{self._silver} version {table.version()}"
             except (DeltaError, FileNotFoundError):
                 table = None  # not there yet, or its files were just compacted away
@@ -185,6 +187,10 @@ class EditObserver:
         conditions = " AND ".join(f'"{name}" = {_literal(v)}' for name, v in wanted.items())
         statement = f'SELECT 1 FROM silver."{self._silver}" WHERE {conditions}'
         connection = connect(self._settings.trino_url)
+        # What silver does not have Trino cannot show: questions before that would only take the
+        # CPU that the edit is waiting for.
+        while not self._in_silver.wait(POLL_S) and not self._stop.is_set():
+            continue
         while not self._stop.is_set():
             cursor = connection.cursor()
             cursor.execute(statement)

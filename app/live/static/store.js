@@ -202,11 +202,18 @@ function showSides(found) {
   })));
 }
 
+// Of a new row, as its form was given it; a key that the database makes is not known here.
+function keyOfNew(change) {
+  const names = shown?.table === change.table ? shown.columns.filter((column) => column.key).map((column) => column.name) : [];
+  return names.every((name) => change.values[name] != null) ? Object.fromEntries(names.map((name) => [name, change.values[name]])) : {};
+}
+
 function touch(change) {
-  if (!Object.keys(change.key).length) return;
+  const key = change.op === "insert" ? keyOfNew(change) : change.key;
+  if (!Object.keys(key).length) return;
   if (!touched.has(change.table)) touched.set(change.table, new Map());
   const keys = touched.get(change.table);
-  keys.set(JSON.stringify(change.key), change.key);
+  keys.set(JSON.stringify(key), key);
   if (keys.size > TOUCHED_MAX) keys.delete(keys.keys().next().value);
 }
 
