@@ -88,14 +88,16 @@ def window(browser: Browser, url: str = "", **options: Any) -> Iterator[Page]:
         context.close()
 
 
-def await_true(page: Page, script: str, argument: Any = None) -> Any:
+def await_true(
+    page: Page, script: str, argument: Any = None, within_s: float = PATIENCE_MS / 1_000
+) -> Any:
     """What a script gives, once that is something.
 
     Asked from outside: the page's own policy forbids the browser to make scripts out of text.
     """
     return until(
         lambda: page.evaluate(script, argument),
-        within_s=PATIENCE_MS / 1_000,
+        within_s=within_s,
         what=script,
     )
 
