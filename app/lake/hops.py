@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.fs as pa_fs
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from app.errors import HeadwaterError
@@ -163,20 +164,17 @@ class EditObserver:
         wanted = one_of(edit.column, pa.array([edit.value]))
         for name, value in edit.key.items():
             wanted = wanted & one_of(name, pa.array([value]))
-        table = None
+        table, looked_at = None, -1
         while not self._stop.is_set():
             try:
                 if table is None:
-                    table = self._lake.silver(self._silver)
+                    table, looked_at = self._lake.silver(self._silver), -1
                 else:
                     table.update_incremental()
-                if (
-                    table.to_pyarrow_dataset()
-                    .to_table(columns=[edit.column], filter=wanted)
-                    .num_rows
-                ):
+                if table.version() != looked_at and _has_row(table, edit.column, wanted):
                     self._in_silver.set()
                     return "silver", f"silver.{self._silver} version {table.version()}"
+                looked_at = table.version()
             except (DeltaError, FileNotFoundError):
                 table = None  # not there yet, or its files were just compacted away
             self._stop.wait(POLL_S)
@@ -198,6 +196,11 @@ class EditObserver:
                 return "trino", f"query {cursor.query_id}"
             self._stop.wait(POLL_S)
         return None
+
+
+def _has_row(table: DeltaTable, column: str, wanted: Any) -> bool:
+    found = table.to_pyarrow_dataset().to_table(columns=[column], filter=wanted)
+    return bool(found.num_rows)
 
 
 def _is_edit(value: bytes | None, edit: Edit) -> bool:
