@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
+from spark_streaming.bronze import MARKER_OFFSETS_MAX
 from spark_streaming.envelope import RawEvent
 from spark_streaming.kafka_source import raw_event
 from spark_streaming.streams.contract import is_stream_topic
@@ -105,6 +106,17 @@ def end_offsets(consumer: Any, topic: str) -> dict[int, int]:
     return {
         tp.partition: at for tp, at in consumer.end_offsets(partitions(consumer, topic)).items()
     }
+
+
+def behind_marker(consumer: Any, topic: str, start: Offsets) -> dict[int, int]:
+    """`start`, by partition, moved on where Kafka begins just behind it: what was expired there is
+    the marker that ended a transaction, and no record."""
+    moved = dict(start)
+    places = [TopicPartition(topic, partition) for partition in start]
+    for tp, begin in (consumer.beginning_offsets(places) if places else {}).items():
+        if 0 < begin - start[tp.partition] <= MARKER_OFFSETS_MAX:
+            moved[tp.partition] = begin
+    return moved
 
 
 def read_between(

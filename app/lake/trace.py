@@ -229,7 +229,8 @@ class _Tracer:
             # A partition that bronze has nothing of may just have begun.
             known = set(self._bronze.partitions(self._topic))
             wanted = {p: end for p, end in to.items() if p in ends or p not in known}
-            start = {partition: ends.get(partition, 0) for partition in wanted}
+            ended = {partition: ends.get(partition, 0) for partition in wanted}
+            start = tail.behind_marker(consumer, self._topic, ended)
             events = tail.read_between(consumer, self._topic, start, wanted, deadline_s=TAIL_S)
             return [Found(event) for event in events if self._is_own(event)]
         except (HeadwaterError, KafkaError) as error:

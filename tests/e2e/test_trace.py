@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pa_fs
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
+from app.lake import tail
 from app.lake.lakehouse import Lakehouse
 from spark_streaming.bronze import Bronze
 from tests.support.stack import Stack
@@ -18,7 +21,7 @@ from tests.support.waiting import until
 SOON_S = 120.0
 # The machine may be busy: what is found must not depend on it.
 PATIENT = ("--seconds", "60")
-TABLES = ("traced", "traced_pairs", "traced_bag", "traced_codes")
+TABLES = ("traced", "traced_pairs", "traced_bag", "traced_codes", "traced_long_ago")
 Record = dict[str, Any]
 
 
@@ -151,6 +154,27 @@ def test_a_key_of_several_columns_and_one_that_changed(stack: Stack, folder: Pat
     assert moved[0]["event"].startswith("insert, key was ")
     assert gone[0]["event"] == "snapshot"
     assert gone[1]["event"].startswith("delete, key becomes ")
+
+
+def test_a_row_is_traced_by_bronze_where_kafka_has_nothing_of_it_any_more(
+    stack: Stack, folder: Path
+) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE traced_long_ago (id int PRIMARY KEY, v int)")
+        source.execute("INSERT INTO traced_long_ago VALUES (2, 0)")
+        stack.await_tables("traced_long_ago")
+        source.execute("INSERT INTO traced_long_ago VALUES (1, 1)")
+        source.execute("UPDATE traced_long_ago SET v = 2 WHERE id = 1")
+    states = ["merged", "in silver", "the row"]
+    before = await_trace(stack, states, "traced_long_ago", "1")
+    topic = f"{stack.settings.topic_prefix}.public.traced_long_ago"
+    with closing(tail.open_consumer(stack.settings.kafka)) as consumer:
+        ends = {TopicPartition(topic, p): at for p, at in tail.end_offsets(consumer, topic).items()}
+        with closing(KafkaAdminClient(bootstrap_servers=stack.settings.kafka)) as admin:
+            admin.delete_records(ends)
+        assert consumer.beginning_offsets(list(ends)) == ends
+    ended = stack.run("trace", "traced_long_ago", "1", *PATIENT, "--format", "json")
+    assert json.loads(ended.stdout) == before and "Kafka" not in ended.stderr
 
 
 def test_what_cannot_be_traced_is_told_with_the_reason(stack: Stack, folder: Path) -> None:
