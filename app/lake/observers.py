@@ -34,7 +34,7 @@ from spark_streaming.lake import LEDGER
 log = logging.getLogger(__name__)
 POLL_S = 0.03
 REST_S = 0.02
-REST_S_MAX = 2.0
+REST_S_MAX = 0.5
 AGAIN_S = 1.0
 # How far back the ledger is read before a change's commit: clocks of two machines.
 LEDGER_BACK = timedelta(seconds=15)
@@ -211,12 +211,12 @@ def _observe(
 
 
 def rest_s(took_s: float) -> float:
-    """How long to rest after a look that took so long: as long, within limits.
+    """How long to rest after a look that took so long: half as long, within limits.
 
     Something is nearly always on its way. Looks without a rest took what Trino and the store need
     to be fast, most of all where they are slow already.
     """
-    return min(max(POLL_S, took_s), REST_S_MAX)
+    return min(max(POLL_S, took_s / 2), REST_S_MAX)
 
 
 def covers(entry: LedgerEntry, change: Change) -> bool:

@@ -179,8 +179,9 @@ def test_trino_opens_only_the_files_of_the_batches_in_question(
     stack: Stack, ledger: Ledger
 ) -> None:
     batches = Batches(ledger, "pruned")
-    for _ in range(FILES_MIN):
-        batches.merge()
+    began = datetime.now(timezone.utc) + timedelta(minutes=1)  # after all batches before
+    for second in range(FILES_MIN):
+        batches.merge(began + timedelta(seconds=second))
     newest = batches.change(batches.offset - 1)
     newest.merged_at = Lakehouse(stack.settings).ledger()["pruned"].merged_at
     with closing(connect(stack.settings.trino_url)) as connection:

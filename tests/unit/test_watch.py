@@ -100,5 +100,5 @@ def test_debeziums_own_time_is_told_by_the_event() -> None:
     assert _debezium_ms({}, 2_600) is None
 
 
-def test_an_observer_rests_as_long_as_its_look_took_within_limits() -> None:
-    assert [rest_s(0.001), rest_s(0.2), rest_s(9.0)] == [POLL_S, 0.2, REST_S_MAX]
+def test_an_observer_rests_half_as_long_as_its_look_took_within_limits() -> None:
+    assert [rest_s(0.001), rest_s(0.2), rest_s(9.0)] == [POLL_S, 0.1, REST_S_MAX]

@@ -22,6 +22,7 @@ const OTHERS_FOLLOWED_MS = 8000;
 const LIT_MS = 1000;
 // No faster than an eye reads, however fast they come: each drawing costs this machine milliseconds.
 const DRAW_MS = 200;
+const GATHER_MS = 15; // what is told at one time, as Debezium's and Kafka's, is drawn at one time
 const WAITING_MAX = 5000; // a hidden page draws seldom
 const GIVEN_UP_MS = 60000; // the observer's own limit
 const FIGURES_EVERY_MS = 2000;
@@ -279,11 +280,11 @@ function tell(state, text) {
   $("link").textContent = text;
 }
 
-// The first sighting after a pause, and each of yours, is drawn at once; the others together.
+// Each of yours is drawn at once, the first sighting after a pause nearly so; the others together.
 function take(hop) {
   waiting.push(hop);
   if (own.has(hop.transaction) || waiting.length > WAITING_MAX) draw();
-  else drawAt ||= setTimeout(draw, Math.max(0, drewAt + DRAW_MS - Date.now()));
+  else drawAt ||= setTimeout(draw, Math.max(GATHER_MS, drewAt + DRAW_MS - Date.now()));
 }
 
 function draw() {
