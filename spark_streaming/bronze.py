@@ -20,6 +20,8 @@ from spark_streaming.events import RawEvent
 
 OBJECT = ".jsonl.gz"
 BLOCK_OFFSETS = 10_000
+# Unpacking asks for some KB at a time: without a buffer each of those is a request to the store.
+READ_BYTES = 1 << 20
 # Between two records stands at most the marker that ends a transaction; an aborted one leaves more.
 MARKER_OFFSETS_MAX = 1
 _PARTITION = "partition="
@@ -114,7 +116,8 @@ class Bronze:
 
         Raises: UnreadableObjectError; OSError where the store does not answer.
         """
-        with self._files.open_input_stream(path, compression=None) as stream:
+        opened = self._files.open_input_stream(path, compression=None, buffer_size=READ_BYTES)
+        with opened as stream:
             try:
                 with gzip.GzipFile(fileobj=stream) as text:
                     for line in text:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pa_fs
 import pytest
 from hypothesis import given
@@ -140,6 +144,38 @@ def test_objects_are_read_in_the_order_of_their_offsets(tmp_path: Path, bronze: 
     assert [one.offset for path in paths for one in bronze.lines(path)] == [9_998, 10_000, 20_005]
     assert list(bronze.objects("hw.a", 0, after=paths[1])) == paths[2:]
     assert list(bronze.objects("hw.b", 0)) == []
+
+
+class Store:
+    """A bucket on a disk that counts the requests: one for each piece that is read."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.requests = 0
+
+    def open_input_stream(self, path: str, compression: None, buffer_size: int = 0) -> Any:
+        store = self
+
+        class Pieces(io.FileIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                store.requests += 1
+                return super().read(-1 if size is None else size)
+
+        opened = pa.PythonFile(Pieces(self._root / path), mode="r")
+        return pa.BufferedInputStream(opened, buffer_size) if buffer_size else opened
+
+
+def test_an_object_is_read_in_a_few_requests_however_small_the_pieces_it_is_unpacked_in(
+    tmp_path: Path,
+) -> None:
+    noise = random.Random(7)
+    put(tmp_path, 0, [record(n, noise.randbytes(3_000).hex()) for n in range(100)])
+    store = Store(tmp_path)
+    documents = Bronze(store).documents(
+        "hw.a/partition=0/block=0000000000000000/" + f"{0:020}.jsonl.gz"
+    )
+    assert [one["offset"] for one in documents] == list(range(100))
+    assert store.requests < 10  # unbuffered it is one for each 8 KB: 79
 
 
 def test_a_line_has_the_digest_of_its_record(tmp_path: Path, bronze: Bronze) -> None:
