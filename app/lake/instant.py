@@ -49,9 +49,10 @@ TAIL_WAIT_S = 300.0
 TAIL_EVENTS_MAX = 100_000
 TAIL_BYTES_MAX = 256 << 20
 CATCH_UP_PATIENCE_S = 300.0
-CATCH_UP_LOOK_S = 1.0
+# Two heartbeats are most often merged within half a second: the first looks are soon.
+CATCH_UP_LOOKS_S = (0.2, 0.2, 0.3, 0.5, 1.0)
 # A wait that is over within seconds is not worth a line.
-LOOKS_BEFORE_A_NOTE = 3
+LOOKS_BEFORE_A_NOTE = 6
 
 SourceName = tuple[str, str]
 
@@ -329,8 +330,8 @@ class _Patience:
                 detail=f"behind: {told}",
                 hint="`./headwater status silver`; verify again when it has caught up",
             )
+        time.sleep(CATCH_UP_LOOKS_S[min(self._waits, len(CATCH_UP_LOOKS_S) - 1)])
         self._waits += 1
-        time.sleep(CATCH_UP_LOOK_S)
 
 
 def _texts(held: DeltaTable | None, chosen: frozenset[str]) -> frozenset[str]:
