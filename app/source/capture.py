@@ -1,6 +1,6 @@
 """Guards the capture while the stack runs: `python -m app.source.capture`.
 
-Every few seconds:
+Every few seconds, and each second while a connector that was started is waited for:
 1. where the stream cannot go on without a loss, the source's connector is stopped and so is this;
 2. connector tasks that failed are started again, with back-off and a limit;
 3. tables at which the connector would stop at its next start are left out, and told;
@@ -48,6 +48,10 @@ from app.source.topics import ensure_single, too_many
 from app.source.worker import Worker, WorkerBusy, patiently
 
 PASS_S = 5.0
+# A table that was just taken in waits for the restarted connector: whether that streams is then
+# asked more often, for a while.
+SOON_S = 1.0
+SOON_FOR_S = 30.0
 # An incremental snapshot that says nothing for so long is signalled again: repeating one changes
 # nothing but the work, and a large table takes its time.
 SIGNAL_AGAIN_S = 600.0
@@ -73,6 +77,7 @@ class Capture:
         self._looked_back = False
         self._reader: int | None = None  # the slot's, since the stream was seen unbroken
         self._since: str | None = None  # by the source's clock
+        self._soon_until = clock() + SOON_FOR_S
         self._signalled_at: dict[int, float] = {}
         self._single: set[int] = set()  # tables without a key whose topic was looked at
         self._left_out: dict[str, str] | None = None  # as the connector is configured
@@ -92,6 +97,11 @@ class Capture:
             self._disconnect()
         else:
             self._untell("source")
+
+    @property
+    def pause_s(self) -> float:
+        """How long to rest before the next pass."""
+        return SOON_S if self._clock() < self._soon_until else PASS_S
 
     def begin(self) -> None:
         """Refuse a stream that is broken already, before this counts as started.
@@ -172,6 +182,7 @@ class Capture:
             if not table.has_key:
                 self._take_in_bag(connection, table)
         if self._streams(connection):
+            self._soon_until = -math.inf
             self._see_through(connection)
             self._look_back(connection)
 
@@ -342,6 +353,7 @@ class Capture:
             what=f"waiting for connector `{SOURCE}` to run again",
         )
         self._since = None
+        self._soon_until = self._clock() + SOON_FOR_S
 
     def _source(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -386,7 +398,7 @@ def main() -> int:
         print("watching the source", file=sys.stderr, flush=True)
         while True:
             capture.step()
-            time.sleep(PASS_S)
+            time.sleep(capture.pause_s)
     except HeadwaterError as error:
         print(error, file=sys.stderr)
         return 1
