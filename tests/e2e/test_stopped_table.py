@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
 import subprocess
 import urllib.request
 from contextlib import suppress
@@ -40,7 +38,7 @@ def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_mend
     assert _metrics(stack)['headwater_silver_stopped{table="ill"}'] == "1.0"
     before = _await(stack, "well", "running")
     _change(stack, 3)
-    _kill(stack, "silver")
+    stack.kill("silver", ready=False, within_s=SOON_S)
     _change(stack, 4)
     after = until(
         lambda: _await(stack, "well", "running"),
@@ -131,15 +129,3 @@ def _metrics(stack: Stack) -> dict[str, str]:
     with urllib.request.urlopen(url, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-
-
-def _kill(stack: Stack, service: str) -> None:
-    pid = stack.status()[service]["pid"]
-    os.kill(pid, signal.SIGKILL)
-    until(
-        lambda: stack.status()[service]["pid"],
-        lambda now: now not in (None, pid),
-        within_s=SOON_S,
-        what=f"{service} started again",
-        every_s=0.5,
-    )

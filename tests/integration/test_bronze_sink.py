@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -97,19 +95,6 @@ def await_kept(carriers: Stack, prefix: str, count: int, within_s: float = 60) -
     )
 
 
-def kill(carriers: Stack, service: str) -> None:
-    """SIGKILL a service's process; its supervisor starts it again."""
-    pid = carriers.status()[service]["pid"]
-    os.kill(int(pid), signal.SIGKILL)
-    until(
-        lambda: carriers.status()[service],
-        lambda row: row["state"] == "ready" and row["pid"] != pid,
-        within_s=180,
-        what=f"{service} is back",
-        every_s=0.5,
-    )
-
-
 class Writer(threading.Thread):
     """Commits and aborts small transactions over all topics until it is told to stop."""
 
@@ -174,7 +159,7 @@ def test_every_record_is_kept_exactly_once_through_kills_of_worker_and_store(
                 within_s=120,
                 what="the writer goes on",
             )
-            kill(carriers, service)
+            carriers.kill(service)
     finally:
         writer.stop()
     assert await_bronze_equals_kafka(carriers, "kills") == writer.committed

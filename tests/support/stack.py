@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import psycopg
 import tomli
 
 from app.lake.connection import connect
+from app.launcher.state import Home, Observed
 from app.settings import Settings, load
 from tests.support.waiting import until
 
@@ -88,6 +90,24 @@ class Stack:
         """Service name → its row of `headwater status`."""
         rows = json.loads(self.run("status", "--format", "json").stdout)
         return {row["service"]: row for row in rows}
+
+    def observed(self, service: str) -> Observed:
+        """A service as the supervisor saw it last; asked often, for it starts no command."""
+        return Home(self.home).snapshot().services[service]
+
+    def kill(self, service: str, *, ready: bool = True, within_s: float = 180) -> None:
+        """SIGKILL a service's process and wait for its next one, until that is `ready`."""
+        pid = self.observed(service).pid
+        assert pid is not None, f"{service} does not run"
+        os.kill(pid, signal.SIGKILL)
+        until(
+            lambda: self.observed(service),
+            lambda seen: (
+                seen.pid not in (None, pid) and (not ready or seen.state in ("ready", "completed"))
+            ),
+            within_s=within_s,
+            what=f"{service} {'ready' if ready else 'started'} again after SIGKILL",
+        )
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Trino's answer, through the Python client."""
