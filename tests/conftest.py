@@ -7,6 +7,7 @@ import random
 import signal
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,12 @@ from hypothesis import HealthCheck, settings
 
 from app.loopback import keep_direct
 from tests.support.examples import examples
+from tests.support.order import in_order
 
 if TYPE_CHECKING:
     from tests.support.stack import Stack
+
+HERE = Path(__file__).parent
 
 # The machines are noisy: how long an example took says nothing about the code.
 settings.register_profile(
@@ -38,8 +42,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # An idle stack takes half a core: whatever runs without the common one comes before it starts.
-    items.sort(key=uses_the_common_stack)
+    items[:] = in_order(
+        items, lambda item: item.path.relative_to(HERE).as_posix(), uses_the_common_stack
+    )
 
 
 def uses_the_common_stack(item: pytest.Item) -> bool:
@@ -50,7 +55,7 @@ def uses_the_common_stack(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """One running stack with the demo store, for all the tests that do not spoil it."""
+    """A worker's running stack with the demo store, for all its tests that do not spoil it."""
     from tests.support.stack import fresh_stack
 
     with fresh_stack() as fresh:

@@ -18,13 +18,16 @@ TESTS = Path(__file__).resolve().parents[2] / "tests"
 PROOF_S_MAX = 2_400  # a stack's start, and the comparison of all rows
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
 TIERS = (*DEFAULT_TIERS, "bench", "containers")
-SIDE_BY_SIDE = {  # tiers whose tests may run at the same time, and how pytest-xdist spreads them
-    "unit": "worksteal",
-    "spark": "loadfile",  # a file's tests share a Spark session and tables
-    "integration": "loadfile",
-}
+# Tiers that run together, and how pytest-xdist spreads their tests over workers ("": over none).
+RUNS = (
+    (("unit",), "worksteal"),
+    (("spark", "integration"), "loadfile"),  # a file's tests share a Spark session and tables
+    (("e2e", "faults"), "loadfile"),  # and a worker's files a stack: half of the time it waits
+    (("bench",), ""),
+    (("containers",), ""),
+)
 WORKERS_MAX = 4
-WORKER_BYTES = 6 << 30  # Spark's JVM, an object store, Kafka and Connect
+WORKER_BYTES = 6 << 30  # a whole stack; or Spark's JVM, an object store, Kafka and Connect
 PYTEST = ("-m", "pytest", "--durations=15", "--durations-min=10")
 PICTURES = ("-m", "tests.support.page_pictures")
 NOTHING_COLLECTED = 5  # pytest's exit code
@@ -94,22 +97,22 @@ def screenshots(
 
 
 def phases(tiers: list[str]) -> list[list[str]]:
-    """The pytest arguments of each run that these tiers need, in order.
-
-    What starts no whole stack runs with several workers; a stack takes all cores for itself.
-    """
+    """The pytest arguments of each run that these tiers need, in order."""
     unknown = [tier for tier in tiers if tier not in TIERS]
     if unknown:
         raise HeadwaterError(
             f"there is no test tier `{unknown[0]}`", hint=f"tiers are {', '.join(TIERS)}"
         )
-    chosen = [tier for tier in TIERS if tier in (tiers or DEFAULT_TIERS)]
-    grouped: dict[str, list[str]] = {}
-    for tier in chosen:
-        grouped.setdefault(SIDE_BY_SIDE.get(tier, ""), []).append(str(TESTS / tier))
-    # Of the faults, the default run takes the short ones; a named tier is run whole.
+    # Of the faults, the default run takes the short ones; a named tier is run whole, and each of
+    # its scenarios loads all cores.
     selected = [] if tiers else ["-m", "smoke or not faults"]
-    return [[*spread(how), *selected, *folders] for how, folders in grouped.items()]
+    found = []
+    for together, how in RUNS:
+        folders = [str(TESTS / tier) for tier in together if tier in (tiers or DEFAULT_TIERS)]
+        if folders:
+            alone = "faults" in tiers and "faults" in together
+            found.append([*spread("" if alone else how), *selected, *folders])
+    return found
 
 
 def spread(how: str) -> list[str]:
