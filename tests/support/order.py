@@ -19,9 +19,10 @@ LONG = (
     "integration/test_streams.py",
     "integration/test_bronze_sink.py",
     "e2e/test_type_matrix.py",
-    "e2e/test_main_job.py",  # of the common stack's the first: it looks at how that has started
-    "e2e/test_verify.py",
+    # Of the common stack's these look at all that is in its source, and at how it has started.
     "e2e/test_contracts.py",
+    "e2e/test_main_job.py",
+    "e2e/test_verify.py",
     "faults/test_kills.py",
     "e2e/test_evolution.py",
     "e2e/test_stopped_table.py",
