@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Value = TypeVar("Value")
+# Looks take from what is waited for: the longer it lasts, the rarer they are.
+EVERY_S = (0.1, 0.5)
+SHARE = 0.05
 
 
 def until(
@@ -15,16 +18,17 @@ def until(
     *,
     within_s: float,
     what: str,
-    every_s: float = 0.1,
+    every_s: float | None = None,
 ) -> Value:
     """The first value of `observe` that `accept` takes.
 
+    It looks each `every_s` seconds; by default ten times a second at first, and twice at last.
     An exception of `observe` counts as "not yet" and is told at the end.
     Raises: AssertionError after `within_s` seconds, with the last value or error.
     """
-    limit = time.monotonic() + within_s
+    began = time.monotonic()
     last: object = None
-    while time.monotonic() < limit:
+    while (waited := time.monotonic() - began) < within_s:
         try:
             value = observe()
         except Exception as error:  # noqa: BLE001 - kept, and raised as the cause below
@@ -33,6 +37,7 @@ def until(
             if accept(value):
                 return value
             last = value
-        time.sleep(every_s)
+        least, most = EVERY_S
+        time.sleep(every_s if every_s is not None else min(most, least + SHARE * waited))
     cause = last if isinstance(last, Exception) else None
     raise AssertionError(f"{what}: not within {within_s:.0f} s; last seen: {last!r}") from cause
