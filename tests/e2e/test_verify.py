@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pa_fs
+import pytest
 from deltalake import write_deltalake
 
 from app.lake.lakehouse import Lakehouse
@@ -21,13 +22,74 @@ from tests.support.waiting import until
 SOON_S = 120.0
 
 
-def make(stack: Stack, name: str, columns: str, *statements: str, rows: int) -> None:
-    """A table in the source, and wait until silver has its `rows` rows."""
+# Name → its columns, and a query of the rows that it has before the tests.
+TABLES = {
+    "sabotaged": (
+        "id int PRIMARY KEY, title text, price numeric(8,2)",
+        "SELECT i, 'film ' || i, i FROM generate_series(1, 500) i",
+    ),
+    "exchanged": (
+        "id int PRIMARY KEY, amount int",
+        "SELECT i, i * 10 FROM generate_series(1, 100) i",
+    ),
+    "counted": (
+        "word text, n float8",
+        "SELECT 'a', 'NaN'::float8 FROM generate_series(1, 40) "
+        "UNION ALL SELECT NULL, '-0'::float8 FROM generate_series(1, 3)",
+    ),
+    "sorted_words": (
+        "word text COLLATION, n int, note text, PRIMARY KEY (word, n)",
+        "SELECT chr(64 + i % 60) || CASE WHEN i % 3 = 0 THEN 'Ä' WHEN i % 3 = 1 THEN '_' ELSE '' END"
+        " || repeat('x', i % 50), i, NULL FROM generate_series(1, 900) i",
+    ),
+    "sorted_uuids": (
+        "id uuid PRIMARY KEY, n bigint",
+        "SELECT gen_random_uuid(), i FROM generate_series(1, 600) i",
+    ),
+    "sorted_numbers": (
+        "tenant smallint, id bigint, PRIMARY KEY (tenant, id)",
+        "SELECT i % 7 - 3, i FROM generate_series(1, 800) i",
+    ),
+    "extremes": (
+        "id int PRIMARY KEY, a float8, b float4, c bytea, d numeric, "
+        "e timestamp, f timestamptz, g date, h text[], i int[], j jsonb, k interval, l bytea[]",
+        "VALUES (1, 'NaN', 'NaN', '', 'NaN', '0001-01-01', '9999-12-31 23:59:59.999999+00', "
+        "'0001-01-01', '{}', '{NULL}', 'null', '1 mon -3 days', '{}'),"
+        "(2, '-0', '-0', '\\x00', '-0.000', NULL, NULL, NULL, '{\"\",NULL,\"a,b\"}', '{}', "
+        "'{\"a\":1}', '-00:00:00.000001', '{\"\\\\x00ff\"}'),"
+        "(3, 'Infinity', '-Infinity', NULL, 1e-300, '2026-01-01 00:00:00.1', "
+        "'2026-01-01 00:00:00.10+00', '9999-12-31', NULL, NULL, NULL, NULL, NULL),"
+        "(4, 5e-324, 1.17549435e-38, '\\xff', 1e300, NULL, NULL, NULL, NULL, NULL, '[]', "
+        "'0', NULL)",
+    ),
+    "moving": ("id int PRIMARY KEY, n int", "SELECT i, 0 FROM generate_series(1, 2000) i"),
+    "resumed": ("id int PRIMARY KEY, n int", "SELECT i, 0 FROM generate_series(1, 3000) i"),
+    "archived": ("id int PRIMARY KEY, v text", "SELECT i, 'a' FROM generate_series(1, 20) i"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tables(stack: Stack) -> None:
+    """The tests' tables, with rows in silver.
+
+    Made together: for each that comes alone the connector is restarted and waited for.
+    """
     with stack.source() as source:
-        source.execute(f"CREATE TABLE {name} ({columns})")
-        for statement in statements:
-            source.execute(statement)
-    await_rows(stack, name, rows)
+        row = source.execute(
+            "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'en_US.utf8', "
+            "'de-x-icu') ORDER BY 1 LIMIT 1"
+        ).fetchone()
+        collation = f'COLLATE "{row[0]}"' if row else ""
+        for name, (columns, rows) in TABLES.items():
+            source.execute(f"CREATE TABLE {name} ({columns.replace('COLLATION', collation)})")
+            if "PRIMARY KEY" not in columns:
+                source.execute(f"ALTER TABLE {name} REPLICA IDENTITY FULL")
+            source.execute(f"INSERT INTO {name} {rows}")
+        counts = {
+            name: source.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in TABLES
+        }
+    for name, found in counts.items():
+        await_rows(stack, name, found)
 
 
 def await_rows(stack: Stack, name: str, rows: int) -> None:
@@ -46,13 +108,6 @@ def verified(stack: Stack, *arguments: str, expect: int = 0) -> tuple[list[dict[
 
 
 def test_a_wrong_row_planted_in_silver_is_found_and_named(stack: Stack) -> None:
-    make(
-        stack,
-        "sabotaged",
-        "id int PRIMARY KEY, title text, price numeric(8,2)",
-        "INSERT INTO sabotaged SELECT i, 'film ' || i, i FROM generate_series(1, 500) i",
-        rows=500,
-    )
     assert verified(stack, "sabotaged")[0][0]["verdict"] == "equal"
     silver = Lakehouse(stack.settings).silver("sabotaged")
     silver.update(predicate="id = 123", updates={"title": "'forged'", "price": "0.5"})
@@ -68,13 +123,6 @@ def test_a_wrong_row_planted_in_silver_is_found_and_named(stack: Stack) -> None:
 
 
 def test_two_values_exchanged_between_rows_are_found_though_all_sums_agree(stack: Stack) -> None:
-    make(
-        stack,
-        "exchanged",
-        "id int PRIMARY KEY, amount int",
-        "INSERT INTO exchanged SELECT i, i * 10 FROM generate_series(1, 100) i",
-        rows=100,
-    )
     silver = Lakehouse(stack.settings).silver("exchanged")
     silver.update(
         predicate="id in (4, 9)", updates={"amount": "case when id = 4 then 90 else 40 end"}
@@ -86,14 +134,6 @@ def test_two_values_exchanged_between_rows_are_found_though_all_sums_agree(stack
 
 
 def test_a_row_too_many_in_a_table_without_a_key_is_found(stack: Stack) -> None:
-    with stack.source() as source:
-        source.execute("CREATE TABLE counted (word text, n float8)")
-        source.execute("ALTER TABLE counted REPLICA IDENTITY FULL")
-        source.execute(
-            "INSERT INTO counted SELECT 'a', 'NaN'::float8 FROM generate_series(1, 40) "
-            "UNION ALL SELECT NULL, '-0'::float8 FROM generate_series(1, 3)"
-        )
-    await_rows(stack, "counted", 43)
     assert verified(stack, "counted")[0][0]["verdict"] == "equal"
     silver = Lakehouse(stack.settings).silver("counted")
     rows = silver.to_pyarrow_dataset().to_table()
@@ -105,35 +145,6 @@ def test_a_row_too_many_in_a_table_without_a_key_is_found(stack: Stack) -> None:
 
 
 def test_keys_of_every_order_are_cut_alike_on_both_sides(stack: Stack) -> None:
-    with stack.source() as source:
-        row = source.execute(
-            "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'en_US.utf8', "
-            "'de-x-icu') ORDER BY 1 LIMIT 1"
-        ).fetchone()
-    collation = f'COLLATE "{row[0]}"' if row else ""
-    words = "chr(64 + i % 60) || CASE WHEN i % 3 = 0 THEN 'Ä' WHEN i % 3 = 1 THEN '_' ELSE '' END"
-    make(
-        stack,
-        "sorted_words",
-        f"word text {collation}, n int, note text, PRIMARY KEY (word, n)",
-        f"INSERT INTO sorted_words SELECT {words} || repeat('x', i % 50), i, NULL "
-        "FROM generate_series(1, 900) i",
-        rows=900,
-    )
-    make(
-        stack,
-        "sorted_uuids",
-        "id uuid PRIMARY KEY, n bigint",
-        "INSERT INTO sorted_uuids SELECT gen_random_uuid(), i FROM generate_series(1, 600) i",
-        rows=600,
-    )
-    make(
-        stack,
-        "sorted_numbers",
-        "tenant smallint, id bigint, PRIMARY KEY (tenant, id)",
-        "INSERT INTO sorted_numbers SELECT i % 7 - 3, i FROM generate_series(1, 800) i",
-        rows=800,
-    )
     names = ("sorted_words", "sorted_uuids", "sorted_numbers")
     found, _ = verified(stack, *names, "--part-rows", "100")
     assert {row["table"]: row["rows"] for row in found} == {
@@ -147,34 +158,10 @@ def test_keys_of_every_order_are_cut_alike_on_both_sides(stack: Stack) -> None:
 
 
 def test_extremes_of_every_type_that_is_carried_are_equal(stack: Stack) -> None:
-    with stack.source() as source:
-        source.execute(
-            "CREATE TABLE extremes (id int PRIMARY KEY, a float8, b float4, c bytea, d numeric, "
-            "e timestamp, f timestamptz, g date, h text[], i int[], j jsonb, k interval, l bytea[])"
-        )
-        source.execute(
-            "INSERT INTO extremes VALUES "
-            "(1, 'NaN', 'NaN', '', 'NaN', '0001-01-01', '9999-12-31 23:59:59.999999+00', "
-            "'0001-01-01', '{}', '{NULL}', 'null', '1 mon -3 days', '{}'),"
-            "(2, '-0', '-0', '\\x00', '-0.000', NULL, NULL, NULL, '{\"\",NULL,\"a,b\"}', '{}', "
-            "'{\"a\":1}', '-00:00:00.000001', '{\"\\\\x00ff\"}'),"
-            "(3, 'Infinity', '-Infinity', NULL, 1e-300, '2026-01-01 00:00:00.1', "
-            "'2026-01-01 00:00:00.10+00', '9999-12-31', NULL, NULL, NULL, NULL, NULL),"
-            "(4, 5e-324, 1.17549435e-38, '\\xff', 1e300, NULL, NULL, NULL, NULL, NULL, '[]', "
-            "'0', NULL)"
-        )
-    await_rows(stack, "extremes", 4)
     assert verified(stack, "extremes")[0][0]["verdict"] == "equal"
 
 
 def test_verify_stays_exact_while_rows_move_between_parts(stack: Stack) -> None:
-    make(
-        stack,
-        "moving",
-        "id int PRIMARY KEY, n int",
-        "INSERT INTO moving SELECT i, 0 FROM generate_series(1, 2000) i",
-        rows=2000,
-    )
     process = stack.start("verify", "moving", "--part-rows", "200", "--format", "json")
     with stack.source() as source:
         for number in count(1):
@@ -190,13 +177,6 @@ def test_verify_stays_exact_while_rows_move_between_parts(stack: Stack) -> None:
 
 
 def test_an_interrupted_verify_goes_on_where_it_stopped(stack: Stack) -> None:
-    make(
-        stack,
-        "resumed",
-        "id int PRIMARY KEY, n int",
-        "INSERT INTO resumed SELECT i, 0 FROM generate_series(1, 3000) i",
-        rows=3000,
-    )
     state = Path(stack.home) / "verify" / "state.json"
     process = stack.start("verify", "resumed", "--part-rows", "10")
 
@@ -229,13 +209,6 @@ def test_what_cannot_be_found_out_is_neither_equal_nor_different(stack: Stack) -
 
 
 def test_bronze_is_whole_and_a_dropped_object_is_named(stack: Stack) -> None:
-    make(
-        stack,
-        "archived",
-        "id int PRIMARY KEY, v text",
-        "INSERT INTO archived SELECT i, 'a' FROM generate_series(1, 20) i",
-        rows=20,
-    )
     topic = "hw.public.archived"
     files = Lakehouse(stack.settings).bronze_files()
 
