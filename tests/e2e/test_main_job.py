@@ -56,7 +56,7 @@ def new_tables(stack: Stack) -> None:
 
     Made together: for each that comes alone the connector is restarted and waited for.
     """
-    with stack.source() as source:
+    with stack.source() as source, source.transaction():
         for statement in NEW_TABLES:
             source.execute(statement.encode())
 

@@ -21,18 +21,37 @@ from tests.support.waiting import until
 SOON_S = 120.0
 # The machine may be busy: what is found must not depend on it.
 PATIENT = ("--seconds", "60")
-TABLES = ("traced", "traced_pairs", "traced_bag", "traced_codes", "traced_long_ago")
+# What stands in a new table comes as a snapshot; what comes after it as events.
+TABLES = {
+    "traced": ("id int PRIMARY KEY, v int, secret text", "(11, 1, 'y')"),
+    "traced_pairs": (
+        "word text, n int, at timestamptz, PRIMARY KEY (word, n)",
+        "('a,b=\"c\"', 1, now()), ('ä', 2, now())",
+    ),
+    "traced_bag": ("word text", "('a')"),
+    "traced_long_ago": ("id int PRIMARY KEY, v int", "(2, 0)"),
+}
 Record = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def folder(stack: Stack) -> Iterator[Path]:
-    """The stack's own contract files; what these tests make is gone afterwards."""
+    """The stack's own contract files, and the tests' tables; they are gone afterwards.
+
+    Made together: for each table that comes alone the connector is restarted and waited for.
+    """
     folder = stack.settings.contracts_dir
     folder.mkdir(exist_ok=True)
     (folder / "public.traced.toml").write_text(
         "[columns.v]\nmin = 0\n[columns.secret]\nmask = 'redact'\n"
     )
+    with stack.source() as source, source.transaction():
+        for table, (columns, rows) in TABLES.items():
+            source.execute(f"CREATE TABLE {table} ({columns})".encode())
+            if "PRIMARY KEY" not in columns:
+                source.execute(f"ALTER TABLE {table} REPLICA IDENTITY FULL".encode())
+            source.execute(f"INSERT INTO {table} VALUES {rows}".encode())
+    stack.await_tables(*TABLES)
     yield folder
     (folder / "public.traced.toml").unlink()
     with stack.source() as source:
@@ -65,10 +84,6 @@ def test_a_row_is_followed_from_the_log_to_trino_through_all_of_its_life(
     stack: Stack, folder: Path
 ) -> None:
     with stack.source() as source:
-        source.execute("CREATE TABLE traced (id int PRIMARY KEY, v int, secret text)")
-        # What stands in a new table comes as a snapshot; what comes after it as events.
-        source.execute("INSERT INTO traced VALUES (11, 1, 'y')")
-        stack.await_tables("traced")
         source.execute("INSERT INTO traced VALUES (1, 1, 'x')")
         await_trace(stack, ["in silver", "the row"], "traced", "1")
         source.execute("UPDATE traced SET v = 2 WHERE id = 1")
@@ -140,11 +155,6 @@ def test_a_row_in_quarantine_says_why_and_silver_keeps_the_older_one(
 
 def test_a_key_of_several_columns_and_one_that_changed(stack: Stack, folder: Path) -> None:
     with stack.source() as source:
-        source.execute(
-            "CREATE TABLE traced_pairs (word text, n int, at timestamptz, PRIMARY KEY (word, n))"
-        )
-        source.execute("INSERT INTO traced_pairs VALUES ('a,b=\"c\"', 1, now()), ('ä', 2, now())")
-        stack.await_tables("traced_pairs")
         await_trace(stack, ["in silver", "the row"], "traced_pairs", "ä,2")
         source.execute("UPDATE traced_pairs SET n = 3 WHERE n = 2")
     key = json.dumps({"word": 'a,b="c"', "n": 1})
@@ -160,9 +170,6 @@ def test_a_row_is_traced_by_bronze_where_kafka_has_nothing_of_it_any_more(
     stack: Stack, folder: Path
 ) -> None:
     with stack.source() as source:
-        source.execute("CREATE TABLE traced_long_ago (id int PRIMARY KEY, v int)")
-        source.execute("INSERT INTO traced_long_ago VALUES (2, 0)")
-        stack.await_tables("traced_long_ago")
         source.execute("INSERT INTO traced_long_ago VALUES (1, 1)")
         source.execute("UPDATE traced_long_ago SET v = 2 WHERE id = 1")
     states = ["merged", "in silver", "the row"]
@@ -178,11 +185,6 @@ def test_a_row_is_traced_by_bronze_where_kafka_has_nothing_of_it_any_more(
 
 
 def test_what_cannot_be_traced_is_told_with_the_reason(stack: Stack, folder: Path) -> None:
-    with stack.source() as source:
-        source.execute("CREATE TABLE traced_bag (word text)")
-        source.execute("ALTER TABLE traced_bag REPLICA IDENTITY FULL")
-        source.execute("INSERT INTO traced_bag VALUES ('a')")
-    stack.await_tables("traced_bag")
     for words, told in (
         (("traced_bag", "a"), "has no key"),
         (("no_such_table", "1"), "there is no table `no_such_table` in the lake"),

@@ -74,7 +74,7 @@ def tables(stack: Stack) -> None:
 
     Made together: for each that comes alone the connector is restarted and waited for.
     """
-    with stack.source() as source:
+    with stack.source() as source, source.transaction():
         row = source.execute(
             "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'en_US.utf8', "
             "'de-x-icu') ORDER BY 1 LIMIT 1"
