@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +100,18 @@ def plan_changes(
     for its lock for one second at most, and runs for ten. Sequences that it moves stay moved.
     """
     from app.lake.ddl import checked_statements, try_statements
-    from app.lake.plan import PlannedChange, plan
+    from app.lake.plan import PlannedChange, as_silver_reads, plan
     from app.lake.views import read_views
     from app.settings import ROOT, load
     from spark_streaming.quality import ContractFolder
 
     settings = load()
-    if ddl is not None:
-        effects = try_statements(settings.source_dsn, checked_statements(ddl))
-    else:
-        effects = _against_source(settings)
     files = ContractFolder(settings.contracts_folders)
+    if ddl is not None:
+        tried = try_statements(settings.source_dsn, checked_statements(ddl))
+        effects = as_silver_reads(tried, files.texts_of, _versions(settings))
+    else:
+        effects = as_silver_reads(_against_source(settings), files.texts_of, lambda *_: None)
     planned = plan(
         effects, files.evolution_of, read_views(ROOT / "trino" / "views"), ROOT / "superset"
     )
@@ -141,6 +143,27 @@ def _against_source(settings: Settings) -> list[Any]:
             before = store.latest(schema, table) if (schema, table) in kept else None
             effects.append(Effect((schema, table), before, contract_of(schema, table)))
     return effects
+
+
+def _versions(settings: Settings) -> Callable[[str, str], int | None]:
+    """Which version of a table silver follows; None for all where the object store is away."""
+    from app.lake.lakehouse import Lakehouse
+    from spark_streaming.contract_store import ContractStore
+
+    store = ContractStore(Lakehouse(settings).lake, settings.capture_dsn)
+    try:
+        kept = set(store.tables())
+    except OSError:
+        print(
+            "the object store is away: versions beside are named as of version 1", file=sys.stderr
+        )
+        kept = set()
+
+    def version_of(schema: str, table: str) -> int | None:
+        found = store.versions(schema, table, newest=1) if (schema, table) in kept else []
+        return found[-1].version if found else None
+
+    return version_of
 
 
 def _listed(folders: list[Path]) -> str:

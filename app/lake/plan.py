@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from app.errors import HeadwaterError
@@ -25,6 +25,7 @@ from spark_streaming.naming import silver_table
 from spark_streaming.table import generation_name
 
 Policies = Callable[[str, str], Evolution]
+Texts = Callable[[str, str], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,27 @@ _EVOLVED = {
     "replica_identity": "as before",
     "enum_value": "as before: enums are text",
 }
+
+
+def as_silver_reads(
+    effects: Iterable[Effect], texts: Texts, version_of: Callable[[str, str], int | None]
+) -> list[Effect]:
+    """The effects with their contracts as silver has them, not as the catalog alone tells them.
+
+    Args:
+        texts: a table's columns that its contract file carries as text: another type of these is
+            never a wider one. Raises ContractFileError.
+        version_of: a table's version that silver follows; None: the lake has none, or is away.
+    """
+    found = []
+    for effect in effects:
+        names = texts(*effect.table)
+        before, after = (c and c.with_texts(names) for c in (effect.before, effect.after))
+        version = version_of(*effect.table)
+        if before is not None and version is not None:
+            before = replace(before, version=version)
+        found.append(replace(effect, before=before, after=after))
+    return found
 
 
 def plan(

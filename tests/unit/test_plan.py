@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import HeadwaterError
 from app.lake.ddl import Effect, checked_statements, split_statements
-from app.lake.plan import PlannedChange, plan
+from app.lake.plan import PlannedChange, as_silver_reads, plan
 from app.lake.views import View
 from spark_streaming.contract_files import Evolution
 from tests.unit.test_evolution import EXTRA, FILMS, ID, MOOD, NOTE, PRICE, with_columns
@@ -47,6 +47,27 @@ def test_a_policy_that_holds_the_table_back_changes_nothing_further_on() -> None
     assert "wait in quarantine" in change.silver
     change = planned(narrower, Evolution(incompatible_change="new_version"))
     assert "`films__v1`" in change.silver
+
+
+def test_the_generation_beside_is_named_by_the_version_that_silver_follows() -> None:
+    found = with_columns(
+        ID, replace(NOTE, pg_type="int", kind="int32", base_type="int4"), PRICE, MOOD
+    )
+    effects = as_silver_reads([Effect(TABLE, FILMS, found)], lambda *_: frozenset(), lambda *_: 4)
+    [change] = plan(effects, lambda *_: Evolution(incompatible_change="new_version"), VIEWS)
+    assert "`films__v4`" in change.silver
+
+
+def test_a_column_that_is_text_by_choice_never_gets_a_wider_type() -> None:
+    wider = with_columns(ID, NOTE, replace(PRICE, pg_type="numeric(12,2)", precision=12), MOOD)
+    effect = Effect(TABLE, FILMS, wider)
+    for texts, kind in (
+        (frozenset[str](), "widen_type"),
+        (frozenset({"price"}), "incompatible_change"),
+    ):
+        effects = as_silver_reads([effect], lambda *_, texts=texts: texts, lambda *_: None)
+        [change] = plan(effects, lambda *_: Evolution(), VIEWS)
+        assert change.kind == kind
 
 
 def test_the_strictest_policy_of_a_tables_changes_is_told_with_each() -> None:
