@@ -18,6 +18,7 @@ from spark_streaming.evolution import (
     strictest,
 )
 from spark_streaming.types import Column
+from tests.support.evolution_cases import CELLS, SHAPES
 
 ID = Column("id", "integer", "int32", nullable=False, base_type="int4", attnum=1)
 NOTE = Column("note", "text", "text", base_type="text", attnum=2)
@@ -205,6 +206,13 @@ def test_the_strictest_policy_counts() -> None:
 def test_each_kind_of_change_has_a_policy_in_contract_files() -> None:
     assert set(POLICIES) == set(Evolution.model_fields)
     assert all(policies.default in policies.allowed for policies in POLICIES.values())
+
+
+def test_each_kind_of_change_has_a_table_on_the_real_chain_under_each_policy() -> None:
+    assert set(SHAPES) == set(POLICIES)
+    assert {(cell.kind, cell.policy) for cell in CELLS} == {
+        (kind, policy) for kind, policies in POLICIES.items() for policy in policies.allowed
+    }
 
 
 def test_a_policy_that_a_kind_cannot_have_is_refused_at_its_line(tmp_path: Path) -> None:
