@@ -261,7 +261,8 @@ class _Reader:
         """Leave out a delete that ends the events so far and is half of a key change.
 
         The other half, in the next batch, may need the old row's large values: they are in
-        silver only as long as the row is. It removes the row: see `Change.resumes_move`.
+        silver only as long as the row is. It removes the row: see `Change.resumes_move`. Not where
+        the connector named the row by another definition: the other half's old key is not known.
         """
         # In a partition that is ahead the other half may have come already.
         beside = (mark for partition, mark in self.beside.items() if partition >= 0)
@@ -275,6 +276,7 @@ class _Reader:
                 change.op == "d"
                 and change.order == end
                 and any(name == NEW_KEY_HEADER for name, _ in change.event.headers)
+                and self.images.is_named_by_its_own(change.event)
             )
         ]
 

@@ -131,6 +131,12 @@ class Images:
         self.rows.append(tuple(values))
         return checked(layout.key_of(values)), len(self.rows) - 1
 
+    def is_named_by_its_own(self, event: RawEvent) -> bool:
+        """Whether a deleted row's columns are named by the definition that it was written under."""
+        document = orjson.loads(event.value or b"{}")
+        before = document.get("before")
+        return not isinstance(before, dict) or self.history.is_own(before, document)
+
     def old_key(self, event: RawEvent, document: Document) -> tuple[RawKey | None, int]:
         """The key that the row of a create had before, if its key changed; (None, -1) if not."""
         for name, value in event.headers:

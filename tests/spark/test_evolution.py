@@ -11,6 +11,7 @@ import pytest
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.delta_rs import DeltaRsEngine
 from spark_streaming.engines.protocol import MergeEngine
+from spark_streaming.evolution import FAIL, NEW_VERSION, POLICIES, QUARANTINE
 from spark_streaming.lake import Lake
 from tests.spark.evolving import EvolvingJob
 from tests.unit.evolving_source import EvolvingSource
@@ -156,17 +157,6 @@ def test_a_table_without_events_follows_when_silver_is_complete(job: EvolvingJob
     assert versions[1].valid_from_lsn == job.source.lsn
 
 
-def test_a_new_version_keeps_the_old_table_beside(job: EvolvingJob) -> None:
-    job.policies(table_recreated="new_version")
-    before = job.content()
-    names = sorted(column.name for column in job.source.columns)
-    _alter(job, "table_recreated")
-    _insert(job, 7)
-    job.run()
-    assert job.content() == job.source.content()
-    assert job.content(f"{job.topic.silver_name}__v1", names) == before
-
-
 @pytest.mark.parametrize("policy", ["quarantine", "fail"])
 def test_a_truncate_that_is_held_back_keeps_the_rows(job: EvolvingJob, policy: str) -> None:
     job.policies(table_truncated=policy)
@@ -243,3 +233,54 @@ def test_a_table_that_stopped_for_being_dropped_goes_on_by_another_policy(
     job.settle()
     assert not job.runner.is_stopped(job.source.topic)
     assert job.content() == before
+
+
+HELD_BACK = [
+    (kind, policy)
+    for kind in KINDS
+    for policy in POLICIES[kind].allowed
+    if policy in (QUARANTINE, FAIL) and kind != "table_truncated"
+]
+
+
+@pytest.mark.parametrize(("kind", "policy"), HELD_BACK)
+def test_what_was_held_back_ends_in_the_sources_rows(
+    job: EvolvingJob, kind: str, policy: str
+) -> None:
+    job.policies(**{kind: policy})
+    before = job.content()
+    _alter(job, kind)
+    _insert(job, 3)
+    for _ in range(8):
+        job.source.step_rows()
+    job.catalog.lsn = job.source.lsn
+    job.run()
+    assert job.content() == before
+    assert job.runner.is_stopped(job.source.topic) == (policy == FAIL)
+    job.policies(**{kind: "evolve"})
+    if policy == FAIL:
+        job.restart()
+    job.settle()
+    if policy == QUARANTINE:
+        assert {rule for rule, _ in job.quarantined()} == {kind}
+        job.replay()
+        assert {status for _, status in job.quarantined()} <= {"replayed", "superseded"}
+    assert job.content() == job.source.content()
+    assert (kind, "applied") in job.recorded()
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if NEW_VERSION in POLICIES[k].allowed])
+def test_each_kind_that_may_begin_a_new_version_keeps_the_old_rows_beside(
+    job: EvolvingJob, kind: str
+) -> None:
+    job.policies(**{kind: NEW_VERSION})
+    before = job.content()
+    names = sorted(column.name for column in job.source.columns)
+    _alter(job, kind)
+    for _ in range(8):
+        job.source.step_rows()
+    job.catalog.lsn = job.source.lsn
+    job.run()
+    job.settle()
+    assert job.content() == job.source.content()
+    assert job.content(f"{job.topic.silver_name}__v1", names) == before

@@ -17,6 +17,8 @@ from spark_streaming.catalog_watch import Look
 from spark_streaming.contract import Contract
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.events import RawEvent
+from spark_streaming.images import NEW_KEY_HEADER, OLD_KEY_HEADER
+from spark_streaming.layout import PLACEHOLDER
 from spark_streaming.types import Column
 
 TABLE = ("public", "films")
@@ -47,6 +49,8 @@ class EvolvingSource:
         self.schema, self.table = TABLE[0], table
         self.topic = f"hw.public.{table}"
         self.xid = 700
+        self.order = 0  # of the newest event in its transaction
+        self.leaves_out = True  # large values that an update did not change
         self.columns = [self._column(1, "id", "int32"), self._column(2, "code", "int32")]
         self.columns += [self._column(3, "a", "text"), self._column(4, "b", "float32")]
         self.key = ("id",)
@@ -70,10 +74,14 @@ class EvolvingSource:
         if self.random.random() < 0.2:
             self.alter(self.random.choice(self.kinds))
             return
-        self.xid += 1
-        for order in range(self.random.randint(1, 3)):
+        self.step_rows()
+
+    def step_rows(self) -> None:
+        """A transaction of some changes of rows."""
+        self._begin()
+        for _ in range(self.random.randint(1, 3)):
             self.lsn += 8
-            self._change(order + 1)
+            self._change()
         self._commit()
 
     def alter(self, kind: str) -> None:
@@ -84,10 +92,14 @@ class EvolvingSource:
 
     def insert(self, number: int) -> None:
         """Insert a row in a transaction of its own."""
-        self.xid += 1
+        self._begin()
         self.lsn += 8
-        self._insert(number, 1)
+        self._insert(number)
         self._commit()
+
+    def _begin(self) -> None:
+        self.xid += 1
+        self.order = 0
 
     def _commit(self) -> None:
         self.lsn += 8
@@ -180,43 +192,69 @@ class EvolvingSource:
         self.last_commit = self.dropped_at = self.lsn
 
     def _ddl_table_truncated(self) -> None:
-        self.xid += 1
+        self._begin()
         self.lsn += 8
-        self._emit("t", None, None, 1)
+        self._emit("t", None, None)
         self.rows = []
         self.lsn += 8
         self.ends.append((len(self.events), self.lsn))
 
     # -- changes of rows
 
-    def _change(self, order: int) -> None:
+    def _change(self) -> None:
         ids = self.columns[0].attnum or 0
-        what = self.random.choice(["insert", "insert", "update", "update", "delete"])
+        what = self.random.choice(["insert", "insert", "update", "update", "delete", "move"])
+        number = self.random.randint(1, 9)
+        is_free = not any(row[ids] == number for row in self.rows)
         if what == "insert" or not self.rows:
-            number = self.random.randint(1, 9)
-            if not any(row[ids] == number for row in self.rows):
-                self._insert(number, order)
+            if is_free:
+                self._insert(number)
             return
         row = self.random.choice(self.rows)
         if what == "delete":
             self.rows.remove(row)
-            self._emit("d", row, None, order)
-            return
-        others = [c for c in self.columns if c.name not in ("id", "code")]
-        for column in others:
-            if self.random.random() < 0.5:
-                row[column.attnum or 0] = self._value(column.kind)
-        self._emit("u", None, row, order)
+            self._emit("d", row, None)
+        elif what == "update":
+            self._emit("u", None, self._updated(row))
+        elif is_free:
+            self._move(row, number)
 
-    def _insert(self, number: int, order: int) -> None:
+    def _updated(self, row: Row) -> Row:
+        """Change some values; the row as an event tells it, without large values that stayed."""
+        told = dict(row)
+        for column in [c for c in self.columns if c.name not in ("id", "code")]:
+            number = column.attnum or 0
+            if self.random.random() < 0.5:
+                row[number] = told[number] = self._value(column.kind)
+            elif self.leaves_out and column.toastable and row[number] is not None:
+                told[number] = PLACEHOLDER
+        return told
+
+    def _move(self, row: Row, number: int) -> None:
+        """Give a row another key: both of its unique columns change."""
+        old = dict(row)
+        told = self._updated(row)
+        for column, value in zip(self.columns[:2], (number, 100 + number), strict=True):
+            row[column.attnum or 0] = told[column.attnum or 0] = value
+        self._emit("d", old, None, [(NEW_KEY_HEADER, self._key_of(row))])
+        self._emit("c", None, told, [(OLD_KEY_HEADER, self._key_of(old))])
+
+    def _insert(self, number: int) -> None:
         ids, codes = (column.attnum or 0 for column in self.columns[:2])
         row = {c.attnum or 0: self._value(c.kind) for c in self.columns}
         row[ids], row[codes] = number, 100 + number
         self.rows.append(row)
-        self._emit("c", None, row, order)
+        self._emit("c", None, row)
 
-    def _emit(self, op: str, before: Row | None, after: Row | None, order: int) -> None:
-        key = after or before
+    def _emit(
+        self,
+        op: str,
+        before: Row | None,
+        after: Row | None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        self.order += 1
+        row = after or before
         image = {
             which: None if row is None else self._image(row)
             for which, row in (("before", before), ("after", after))
@@ -239,14 +277,16 @@ class EvolvingSource:
                 "ts_us": self.lsn * 1000,
                 "snapshot": "false",
             },
-            "transaction": {"total_order": order},
+            "transaction": {"total_order": self.order},
         }
-        message_key = None
-        if key is not None:
-            named_key = {n: self._image(key)[n] for n in self.key}
-            message_key = json.dumps(named_key, separators=(",", ":")).encode()
+        key = None if row is None else self._key_of(row)
         value = json.dumps(document).encode()
-        self.events.append(RawEvent(self.topic, 0, len(self.events), 0, message_key, value, []))
+        event = RawEvent(self.topic, 0, len(self.events), 0, key, value, headers or [])
+        self.events.append(event)
+
+    def _key_of(self, row: Row) -> bytes:
+        image = self._image(row)
+        return json.dumps({name: image[name] for name in self.key}, separators=(",", ":")).encode()
 
     def _image(self, row: Row) -> dict[str, Any]:
         return {c.name: row[c.attnum or 0] for c in self.columns}
@@ -269,6 +309,7 @@ class EvolvingSource:
             name not in ("id", "code"),
             base_type=base,
             attnum=number,
+            toastable=kind == "text",
             xid=self.xid,
         )
 
@@ -285,13 +326,14 @@ def named_ahead(source: EvolvingSource, random: Random) -> tuple[list[RawEvent],
     events, ends = [], {}
     names: list[Column] | None = None
     key: tuple[str, ...] = ()
-    until_lsn = read_at = 0
+    until_lsn = read_at = newest = 0
     for event in source.events:
         document = json.loads(event.value or b"{}")
         lsn = document["source"]["lsn"]
+        is_half, newest = lsn == newest, lsn  # of a key change: one row of the log, read once
         if lsn >= until_lsn:
             names = None
-        if names is None and random.random() < 0.2:
+        if names is None and not is_half and random.random() < 0.2:
             read_at = random.randint(lsn, source.lsn)
             read = source.catalog_at(read_at)
             names, key = list(read.columns), read.key

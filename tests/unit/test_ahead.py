@@ -14,6 +14,7 @@ from spark_streaming.evolution import followed
 from spark_streaming.position import HighWater
 from spark_streaming.types import Column
 from tests.unit.debezium_events import event
+from tests.unit.model import fold_batches
 
 ID = Column("id", "integer", "int32", nullable=False, base_type="int4", attnum=1)
 A = Column("a", "text", "text", base_type="text", attnum=2)
@@ -143,3 +144,32 @@ def test_a_deleted_rows_key_is_told_by_its_place() -> None:
 def test_a_rows_order_is_not_looked_at_in_a_snapshot() -> None:
     row = event("r", lsn=100, key={"id": 1}, after={"a": "x", "id": 1, "b": None}, snapshot="true")
     assert rows_of(decode([row], table(ID, A, B), HighWater())) == [{"id": 1, "a": "x", "b": None}]
+
+
+def test_a_key_change_that_batches_part_removes_the_old_row_where_it_was_named_ahead() -> None:
+    was = table(ID, replace(A, toastable=True))
+    new = followed(was, table(ID, replace(A, name="z", toastable=True)))
+    begins = replace(new, begins_at_lsn=CHANGED_AT, valid_from_lsn=CHANGED_AT, noted_lsn=CHANGED_AT)
+    contract = replace(was, later=(begins,))
+    made = event("c", lsn=90, key={"id": 1}, after={"id": 1, "a": "x"}, commit=80)
+    gone = event(
+        "d",
+        lsn=100,
+        key={"id": 1},
+        before={"id": 1, "z": ""},
+        commit=90,
+        headers={"newkey": {"id": 2}},
+    )
+    come = event(
+        "c",
+        lsn=100,
+        key={"id": 2},
+        after={"id": 2, "z": "x"},
+        commit=90,
+        order=2,
+        offset=101,
+        headers={"oldkey": {"id": 1}},
+    )
+    silver, rejects = fold_batches([[made], [gone], [come]], contract)
+    assert rejects == []
+    assert [(row["id"], row["a"]) for row in silver.rows] == [(2, "x")]
