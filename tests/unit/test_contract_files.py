@@ -20,6 +20,7 @@ from spark_streaming.quality import ContractFolder, check_files
 from spark_streaming.rules import TableRules, bind
 from spark_streaming.toml_lines import key_lines
 from spark_streaming.types import Column
+from tests.support.breach_cases import BREACHES, RULES
 
 FILMS = Contract(
     "public",
@@ -33,6 +34,19 @@ FILMS = Contract(
     ),
     key=("id",),
     left_out=("label",),
+)
+
+
+BROKEN = Contract(
+    "public",
+    "broken",
+    (
+        Column("id", "integer", "int32", nullable=False),
+        Column("v", "integer", "int32"),
+        Column("w", "integer", "int32"),
+        Column("s", "text", "text", toastable=True),
+    ),
+    key=("id",),
 )
 
 
@@ -321,3 +335,12 @@ def test_the_choice_of_text_stays_while_its_file_is_wrong(tmp_path: Path) -> Non
         now[0] += 100
         seen.append(folder.texts_of("public", "films"))
     assert seen == [{"seen"}, {"seen"}, frozenset()]
+
+
+def test_each_kind_of_rule_has_a_table_on_the_real_chain_with_each_action(tmp_path: Path) -> None:
+    for breach in BREACHES:
+        path = tmp_path / f"public.{breach.table}.toml"
+        path.write_text(breach.contract_file())
+        bound = bind(read_file(path), BROKEN)
+        assert bound.actions() == {breach.rule.name: breach.action}
+    assert len(BREACHES) == len(RULES) * 3
