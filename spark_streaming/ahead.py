@@ -9,6 +9,8 @@ in the log,
    log position, whatever name it is given;
 2. but in the very event whose label was new they go by their names, and one whose name is not known
    any more is left out.
+Where the source does not note its definitions, an event may be of one that nobody saw: it has columns
+that none has, and lacks others.
 What is read here has the columns of the event's own definition. Where neither the names nor the places
 tell which value is whose, the event is refused: never a NULL, or a neighbour's value, in its place.
 """
@@ -93,7 +95,7 @@ class RowReader:
         named by its own version, so its message key is too. Raises: NotTold.
         """
         orders = self._orders_of(tuple(before))
-        if orders is None:
+        if orders is None or not (orders or self.exact):
             return None
         values = list(before.values())
         places = {name: self.names.index(name) for name in names if name in self.names}
@@ -115,6 +117,9 @@ class RowReader:
 
     def _look_up(self, found: tuple[str, ...]) -> list[tuple[_Field, ...]] | None:
         width = len(self.names)
+        named, known = frozenset(found), frozenset(self.names)
+        if not self.exact and named - known - self._left_out and known - named:
+            return []  # of a definition in between, which nobody saw: a renamed column, perhaps
         orders = [order for order in self._candidates if _names(order) == found]
         if len(found) < width:
             # By fewer columns than there are values the connector names none, and fails; but in

@@ -72,7 +72,7 @@ class Images:
             return self.history.upgraded(image, document)
         except NotTold as untold:
             # Perhaps it is of a definition that the catalog was not asked about yet.
-            self.unknown_columns |= self.layout.aligned(image)[1]
+            self._aligned(image)
             raise Refused(RULE, str(untold)) from untold
 
     def _aligned(self, image: Document) -> Row:

@@ -129,6 +129,19 @@ def test_names_that_no_known_definition_has_are_asked_about_before_they_are_refu
     assert decoded.unknown_columns == {"z"}
 
 
+def test_a_definition_that_nobody_saw_costs_no_value_where_the_source_notes_none() -> None:
+    contract = replace(table(ID, A, B), noted_lsn=None)
+    reason = reason_of(read(contract, {"id": 1, "was_a": "x", "b": "y"}))
+    assert "definition of the table (id, was_a, b)" in reason and "column a" in reason
+    assert "column a, b" in reason_of(read(contract, {"id": 1, "was_a": "x"}))
+    # A column that came and went, or that is not there yet, is no value of another one.
+    rows = read(contract, {"id": 1, "a": "x", "b": "y", "gone": 7}, {"id": 2, "a": "x"})
+    assert [row["a"] for row in rows_of(rows)] == ["x", "x"]
+    # The key of a row that goes is its message's.
+    gone = event("d", lsn=100, key={"id": 1}, before={"id": 1, "was_a": "", "b": ""})
+    assert [c.key for c in decode([gone], contract, HighWater()).changes.changes] == [1]
+
+
 def test_a_deleted_rows_key_is_told_by_its_place() -> None:
     first, second = replace(A, attnum=1), replace(ID, attnum=2)
     was = table(first, second)

@@ -228,6 +228,7 @@ def test_column_that_an_event_lacks_has_the_default_that_older_rows_have() -> No
 def test_renamed_column_is_unknown_and_stale() -> None:
     decoded = _decode(event("c", after={"id": 1, "remark": "n", "big": "b"}))
     assert (decoded.unknown_columns, decoded.stale_columns) == ({"remark"}, {"note"})
+    assert [reject.rule for reject in decoded.rejects] == ["columns-ahead"]
 
 
 def test_column_of_another_name_in_silver_is_read_by_the_sources_name() -> None:
