@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,17 +12,20 @@ import pytest
 from spark_streaming.contract import Contract
 from spark_streaming.engines.protocol import Commit, MergeEngine
 from spark_streaming.engines.spark_merge import SparkEngine
-from spark_streaming.envelope import HighWater, decode
+from spark_streaming.envelope import HighWater, RawEvent, decode
 from spark_streaming.fold import Folded, fold
 from spark_streaming.lookup import present_keys, values_of
 from spark_streaming.table import SilverTable
 from spark_streaming.types import Column
 from tests.spark.conftest import MakeTable
 from tests.support.folded import AT, rows
+from tests.support.shrink import check_history, random_of
 from tests.unit.model import BAG, KEYED, Source, split
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+HISTORY_STEPS, SNAPSHOT_AT = 90, 30
 
 
 def content(table: SilverTable) -> Counter[tuple[Any, ...]]:
@@ -215,22 +218,37 @@ def test_text_keys_of_any_content_meet_their_rows(
 def test_random_history_ends_in_the_sources_rows(
     engine: MergeEngine, make_table: MakeTable, contract: Contract, seed: int
 ) -> None:
-    random = Random(seed)
-    source = Source(random, contract, partitions=2)
-    for _ in range(30):
+    def play(steps: Sequence[int]) -> None:
+        source = _played(seed, steps, contract)
+        events, random = source.finish(), random_of(seed, HISTORY_STEPS)
+        table = make_table(contract)
+        _merge_all(engine, table, split(events, random))
+        assert content(table) == source.content()
+
+    check_history(seed, HISTORY_STEPS, play)
+
+
+def _played(seed: int, steps: Sequence[int], contract: Contract) -> Source:
+    """Transactions before, around and after the first snapshot."""
+    # The topic of a table without a key has one partition: see the README.
+    partitions = 1 if contract.is_bag else 2
+    source = Source(random_of(seed, HISTORY_STEPS), contract, partitions)
+    is_read = False
+    for step in steps:
+        if step >= SNAPSHOT_AT and not is_read:
+            is_read = True
+            source.snapshot(first=True)
+        random = source.random = random_of(seed, step)
         source.step()
-    source.waiting.clear()
-    source.snapshot()
-    for _ in range(60):
-        source.step()
-        if random.random() < 0.3:
+        if is_read and random.random() < 0.3:
             source.send()
-        if random.random() < 0.1 and not contract.is_bag:
+        if is_read and random.random() < 0.1 and not contract.is_bag:
             source.replay()
-    events = source.finish()
-    # Partitions read apart can part the halves of a key change: see the README's known limits.
-    batches = split(events, random) if not contract.is_bag else [events[:9], events[9:]]
-    table, high_water = make_table(contract), HighWater()
+    return source
+
+
+def _merge_all(engine: MergeEngine, table: SilverTable, batches: list[list[RawEvent]]) -> None:
+    contract, high_water = table.contract, HighWater()
     for version, batch in enumerate(batches):
         decoded = decode(batch, contract, high_water)
         folded = fold(
@@ -243,7 +261,6 @@ def test_random_history_ends_in_the_sources_rows(
         if len(folded.rows) or folded.truncate_lsn or folded.resnapshot_lsn:
             engine.merge(table, folded, Commit("t", version))
         high_water = high_water.merge(decoded.high_water)
-    assert content(table) == source.content()
 
 
 def test_frame_of_rows_meets_text_and_date_keys(spark: SparkSession, make_table: MakeTable) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.engines.protocol import MergeEngine
 from spark_streaming.evolution import FAIL, NEW_VERSION, POLICIES, QUARANTINE
 from spark_streaming.lake import Lake
 from tests.spark.evolving import EvolvingJob
@@ -18,16 +17,8 @@ from tests.unit.evolving_source import EvolvingSource
 from tests.unit.test_evolution_histories import KINDS
 
 
-class Cut(Exception):
-    """The process died here."""
-
-
-def _cut(*_: object) -> None:
-    raise Cut
-
-
-def _source(random: Random | None = None) -> EvolvingSource:
-    return EvolvingSource(random or Random(1), KINDS, f"ev_{uuid.uuid4().hex[:8]}")
+def _source() -> EvolvingSource:
+    return EvolvingSource(Random(1), KINDS, f"ev_{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture
@@ -49,49 +40,6 @@ def _alter(job: EvolvingJob, kind: str) -> None:
 def _insert(job: EvolvingJob, number: int) -> None:
     job.source.insert(number)
     job.catalog.lsn = job.source.lsn
-
-
-@pytest.mark.parametrize("notes", [False, True], ids=["looked_at", "noted_by_the_source"])
-def test_random_history_with_changes_of_the_table_ends_in_the_sources_rows(
-    lake: Lake,
-    engine: MergeEngine,
-    tmp_path: Path,
-    seed: int,
-    monkeypatch: pytest.MonkeyPatch,
-    notes: bool,
-) -> None:
-    random = Random(seed)
-    source = _source(random)
-    source.insert(1)
-    job = EvolvingJob(lake, engine, tmp_path, source)
-    job.catalog.notes = notes
-    job.catalog.lsn = source.lsn
-    if not notes:
-        job.run()  # a table's first contract is what the catalog has when it is met
-    for _ in range(6):
-        for _ in range(random.randint(1, 5)):
-            source.step()
-            # Looked at after each change, as in a job that keeps up; events may be late.
-            job.catalog.lsn = source.lsn
-            if job.taken and not notes:
-                job.topics.evolver.look([job.topic])
-        count = random.randint(0, len(source.events) - job.taken)
-        if random.random() < 0.3:
-            with monkeypatch.context() as patched:
-                patched.setattr(job.ledger, "append", _cut)
-                with pytest.raises(Cut):
-                    job.run(count)
-            job.restart()
-            job.repeat()
-        else:
-            job.run(count)
-        wanted = [content for end, content in source.contents if end == job.taken]
-        if wanted and job.taken:
-            assert job.content() in wanted
-    job.run()
-    job.settle()
-    assert job.content() == source.content()
-    assert job.quarantined() == []
 
 
 def test_events_of_a_new_shape_wait_in_quarantine_until_the_policy_lets_them_in(
