@@ -244,7 +244,7 @@ class Backlog:
         if reached == WHOLE:
             report = positions_of(run, span.size, contract, topic.high_water)
             part = _part_of(topic, report)
-            part.result = MergeResult(silver.version(), 0, 0, skipped=True)
+            part.result = MergeResult(silver.version(), skipped=True)
             return [part]
         if reached:
             raise NotByKey("slices of it are merged already")

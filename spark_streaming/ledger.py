@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
         ("delta_version", pa.int64()),
         ("engine", pa.string()),
         ("rows_in", pa.int64()),
-        ("rows_upserted", pa.int64()),
+        ("rows_upserted", pa.int64()),  # inserted and updated
         ("rows_deleted", pa.int64()),
         ("rows_quarantined", pa.int64()),
         ("rows_skipped", pa.int64()),
@@ -55,6 +55,8 @@ SCHEMA = pa.schema(
         ("planned", pa.string()),
         ("generation", pa.string()),
         ("freshness_targets", pa.string()),
+        ("rows_inserted", pa.int64()),
+        ("rows_updated", pa.int64()),
     ]
 )
 _RESTORED = [
@@ -98,7 +100,8 @@ class LedgerRow:
     delta_version: int | None = None
     engine: str | None = None
     rows_in: int = 0
-    rows_upserted: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
     rows_deleted: int = 0
     rows_quarantined: int = 0
     rows_skipped: int = 0
@@ -116,6 +119,11 @@ class LedgerRow:
     generation: str | None = None
     freshness_targets: str | None = None
     merged_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @property
+    def rows_upserted(self) -> int:
+        """Rows that were written, inserted and updated."""
+        return self.rows_inserted + self.rows_updated
 
     def as_dict(self) -> dict[str, object]:
         """The row as the ledger's columns hold it."""

@@ -65,7 +65,8 @@ class Part:
         if self.result and later.result:
             result = replace(
                 later.result,
-                upserted=self.result.upserted + later.result.upserted,
+                inserted=self.result.inserted + later.result.inserted,
+                updated=self.result.updated + later.result.updated,
                 deleted=self.result.deleted + later.result.deleted,
             )
         return replace(

@@ -100,7 +100,7 @@ class Preparation:
         with silver.lock:
             if silver.has_commit(commit):
                 # Folding again would look up rows as this very batch left them.
-                part.result = MergeResult(silver.version(), 0, 0, skipped=True)
+                part.result = MergeResult(silver.version(), skipped=True)
                 return part
             self._gate.screen(part, decoded)
         part.source_time = newest(part.folded.rows) if part.folded is not None else None

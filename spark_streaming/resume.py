@@ -273,7 +273,7 @@ class Resumption:
         """The note before a slice; the batch's own row counts what was merged."""
         none = Part(done.topic, 0)
         if done.result is not None:
-            none.result = MergeResult(done.result.delta_version, 0, 0)
+            none.result = MergeResult(done.result.delta_version)
         return stopped_row(self._query_id, batch_id, stop, none)
 
     def _swap(self, table: str, rebuild_id: str, piece: Slice) -> Swapped | None:
@@ -287,7 +287,7 @@ class Resumption:
         topic.high_water, topic.holds = swapped.high_water, None
         self._generations[stop.table] = swapped.id
         done = Part(topic, 0, high_water=swapped.high_water, engine="rebuild")
-        done.result = MergeResult(swapped.delta_version, swapped.rows, 0)
+        done.result = MergeResult(swapped.delta_version, inserted=swapped.rows)
         # It may be complete to less than it was, until it has caught up: nothing is claimed.
         stop = replace(
             stop,

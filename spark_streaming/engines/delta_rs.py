@@ -20,6 +20,7 @@ from spark_streaming.engines.protocol import (
     KEEP,
     OP,
     Commit,
+    Counts,
     MergeError,
     MergeResult,
     floor_lsn,
@@ -46,21 +47,19 @@ class DeltaRsEngine:
     def merge(self, table: SilverTable, folded: Folded, commit: Commit) -> MergeResult:
         """Merge one folded batch; see engines.protocol for its meaning."""
         if table.has_commit(commit):
-            return MergeResult(table.version(), 0, 0, skipped=True)
+            return MergeResult(table.version(), skipped=True)
         merge = _merge_keyed if table.contract.key else _merge_bag
         try:
-            upserted, deleted = merge(table, folded, named(commit))
+            counts = merge(table, folded, named(commit))
         except Exception:
             # Whether the commit went through is unknown: look at the store before trying again.
             table.forget()
             raise
         table.committed(commit)
-        return MergeResult(table.version(), upserted, deleted)
+        return MergeResult(table.version(), *counts)
 
 
-def _merge_keyed(
-    table: SilverTable, folded: Folded, properties: CommitProperties
-) -> tuple[int, int]:
+def _merge_keyed(table: SilverTable, folded: Folded, properties: CommitProperties) -> Counts:
     contract, floor = table.contract, floor_lsn(folded)
     if not len(folded.rows):
         return _empty_merge(table, floor, properties)
@@ -84,23 +83,21 @@ def _merge_keyed(
     if floor is not None:
         merger = merger.when_not_matched_by_source_delete(predicate=f"target._lsn < {floor}")
     counts = merger.execute()
-    upserted = counts["num_target_rows_inserted"] + counts["num_target_rows_updated"]
-    return upserted, counts["num_target_rows_deleted"]
+    inserted, updated = counts["num_target_rows_inserted"], counts["num_target_rows_updated"]
+    return inserted, updated, counts["num_target_rows_deleted"]
 
 
-def _empty_merge(
-    table: SilverTable, floor: int | None, properties: CommitProperties
-) -> tuple[int, int]:
+def _empty_merge(table: SilverTable, floor: int | None, properties: CommitProperties) -> Counts:
     """A batch that leaves no row: a truncate alone, or changes that undid each other."""
     if floor is None:
-        return 0, 0
+        return 0, 0, 0
     counts = table.handle().delete(
         f"_lsn < {floor}", commit_properties=properties, post_commithook_properties=_HOOKS
     )
-    return 0, int(counts.get("num_deleted_rows") or 0)
+    return 0, 0, int(counts.get("num_deleted_rows") or 0)
 
 
-def _merge_bag(table: SilverTable, folded: Folded, properties: CommitProperties) -> tuple[int, int]:
+def _merge_bag(table: SilverTable, folded: Folded, properties: CommitProperties) -> Counts:
     floor = floor_lsn(folded)
     if not len(folded.rows):
         return _empty_merge(table, floor, properties)
@@ -115,7 +112,7 @@ def _merge_bag(table: SilverTable, folded: Folded, properties: CommitProperties)
             commit_properties=properties,
             post_commithook_properties=_HOOKS,
         )
-        return plan.added, 0
+        return plan.added, 0, 0
     # Only null-safe terms: delta-rs 1.6.6 finds no match at all where `=` stands among them.
     same = " AND ".join(
         f"(target.{quoted(name)} IS NOT DISTINCT FROM source.{quoted(name)})"
@@ -141,7 +138,7 @@ def _merge_bag(table: SilverTable, folded: Folded, properties: CommitProperties)
         merger = merger.when_not_matched_by_source_delete(predicate=f"target._lsn < {floor}")
     counts = merger.execute()
     plan.check(inserted=counts["num_target_rows_inserted"], floor=floor)
-    return plan.added, plan.removed
+    return plan.added, 0, plan.removed
 
 
 def _insertable(rows: pa.Table) -> str:
@@ -186,5 +183,5 @@ def _literal(value: Any) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-_Merge = Callable[[SilverTable, Folded, CommitProperties], tuple[int, int]]
+_Merge = Callable[[SilverTable, Folded, CommitProperties], Counts]
 __all__ = ["DeltaRsEngine", "MergeError"]

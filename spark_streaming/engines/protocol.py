@@ -42,14 +42,26 @@ class Commit:
     version: int
 
 
+Counts = tuple[int, int, int]  # rows inserted, updated, deleted
+
+
 @dataclass(frozen=True)
 class MergeResult:
-    """What one merge did. `skipped`: the table had this commit already and nothing was written."""
+    """What one merge did. `skipped`: the table had this commit already and nothing was written.
+
+    In a table without a key an update is a copy that goes and one that comes: none is `updated`.
+    """
 
     delta_version: int
-    upserted: int
-    deleted: int
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
     skipped: bool = False
+
+    @property
+    def upserted(self) -> int:
+        """Rows that were written."""
+        return self.inserted + self.updated
 
 
 class MergeEngine(Protocol):

@@ -16,6 +16,7 @@ from spark_streaming.engines.protocol import (
     KEEP,
     OP,
     Commit,
+    Counts,
     MergeResult,
     floor_lsn,
     kept_columns,
@@ -48,7 +49,7 @@ class SparkEngine:
     def merge(self, table: SilverTable, folded: Folded, commit: Commit) -> MergeResult:
         """Merge one folded batch; see engines.protocol for its meaning."""
         if table.has_commit(commit):
-            return MergeResult(table.version(), 0, 0, skipped=True)
+            return MergeResult(table.version(), skipped=True)
         floor = floor_lsn(folded)
         with self._session_for(commit) as session:
             if table.contract.key:
@@ -76,7 +77,7 @@ class SparkEngine:
             bounds: least and greatest value of key columns: files beyond are not opened.
         """
         if table.has_commit(commit):
-            return MergeResult(table.version(), 0, 0, skipped=True)
+            return MergeResult(table.version(), skipped=True)
         stamp = datetime.now(timezone.utc).isoformat()
         stamped_rows = rows.selectExpr("*", f"timestamp'{stamp}' AS _merged_at")
         with self._session_for(commit) as session:
@@ -88,16 +89,14 @@ class SparkEngine:
                 table, commit, lambda: merge_frame(session, table, stamped_rows, None, bounds)
             )
 
-    def _finish(
-        self, table: SilverTable, commit: Commit, run: Callable[[], tuple[int, int]]
-    ) -> MergeResult:
+    def _finish(self, table: SilverTable, commit: Commit, run: Callable[[], Counts]) -> MergeResult:
         try:
-            upserted, deleted = run()
+            counts = run()
         finally:
             # The handle of delta-rs does not know what Spark committed.
             table.forget()
         table.committed(commit)
-        return MergeResult(table.version(), upserted, deleted)
+        return MergeResult(table.version(), *counts)
 
     @contextmanager
     def _session_for(self, commit: Commit) -> Iterator[SparkSession]:
@@ -113,8 +112,8 @@ def merge_frame(
     rows: DataFrame | None,
     floor: int | None,
     bounds: Mapping[str, tuple[Any, Any]] = _UNBOUNDED,
-) -> tuple[int, int]:
-    """Run the MERGE of a keyed table. Returns rows upserted and rows deleted."""
+) -> Counts:
+    """Run the MERGE of a keyed table. Returns rows inserted, updated, deleted."""
     from delta.tables import DeltaTable
 
     target = DeltaTable.forPath(session, table.lake.spark_url(table.path))
@@ -146,9 +145,7 @@ def merge_frame(
     return _counts(target)
 
 
-def append_frame(
-    table: SilverTable, rows: DataFrame, commit: Commit, count: int
-) -> tuple[int, int]:
+def append_frame(table: SilverTable, rows: DataFrame, commit: Commit, count: int) -> Counts:
     """Append the upserts of a frame to a table that is empty.
 
     The files are ranges of the key: a later merge of a few keys opens few of them.
@@ -169,12 +166,12 @@ def append_frame(
         .save(url)
     )
     metrics = _last_metrics(DeltaTable.forPath(rows.sparkSession, url))
-    return int(metrics.get("numOutputRows", 0)), 0
+    return int(metrics.get("numOutputRows", 0)), 0, 0
 
 
 def _merge_bag(
     session: SparkSession, table: SilverTable, folded: Folded, floor: int | None
-) -> tuple[int, int]:
+) -> Counts:
     from delta.tables import DeltaTable
 
     target = DeltaTable.forPath(session, table.lake.spark_url(table.path))
@@ -197,9 +194,9 @@ def _merge_bag(
     if floor is not None:
         merger = merger.whenNotMatchedBySourceDelete(f"target._lsn < {floor}")
     merger.execute()
-    inserted, _ = _counts(target)
+    inserted, _, _ = _counts(target)
     plan.check(inserted=inserted, floor=floor)
-    return plan.added, plan.removed
+    return plan.added, 0, plan.removed
 
 
 def _with_op(source: pa.Table) -> pa.Table:
@@ -208,18 +205,18 @@ def _with_op(source: pa.Table) -> pa.Table:
     return source.append_column(OP, pa.array(["i"] * len(source), pa.string()))
 
 
-def _delete_below(target: Any, floor: int | None) -> tuple[int, int]:
+def _delete_below(target: Any, floor: int | None) -> Counts:
     if floor is None:
-        return 0, 0
+        return 0, 0, 0
     target.delete(f"_lsn < {floor}")
-    return 0, int(_last_metrics(target).get("numDeletedRows", 0))
+    return 0, 0, int(_last_metrics(target).get("numDeletedRows", 0))
 
 
-def _counts(target: Any) -> tuple[int, int]:
+def _counts(target: Any) -> Counts:
     metrics = _last_metrics(target)
     inserted = int(metrics.get("numTargetRowsInserted", 0))
     updated = int(metrics.get("numTargetRowsUpdated", 0))
-    return inserted + updated, int(metrics.get("numTargetRowsDeleted", 0))
+    return inserted, updated, int(metrics.get("numTargetRowsDeleted", 0))
 
 
 def _last_metrics(target: Any) -> dict[str, str]:

@@ -111,6 +111,23 @@ class Cut(Exception):
     """The process died here."""
 
 
+def test_the_ledger_tells_what_came_what_changed_and_what_went(source: Source) -> None:
+    job = source.job()
+    job.run(0, *(source.event("one", "c", 10 + n, n, 1) for n in (1, 2, 3)))
+    job.run(
+        1,
+        source.event("one", "u", 20, 1, 2),
+        source.event("one", "u", 21, 2, 2),
+        source.event("one", "d", 22, 3, 1),
+        source.event("one", "c", 23, 4, 1),
+        source.event("two", "c", 24, 1, 1),
+    )
+    rows = [row for row in source.ledger() if row["batch_id"] == 1]
+    names = ("rows_in", "rows_inserted", "rows_updated", "rows_deleted", "rows_upserted")
+    found = {row["table_name"].rpartition("__")[2]: [row[n] for n in names] for row in rows}
+    assert found == {"one": [4, 1, 2, 1, 3], "two": [1, 1, 0, 0, 1], "": [5, 2, 2, 1, 4]}
+
+
 def test_batch_cut_before_the_ledger_runs_again_without_effect(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

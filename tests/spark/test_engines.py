@@ -47,7 +47,8 @@ def test_upserts_and_deletes_meet_their_rows(engine: MergeEngine, make_table: Ma
     )
     result = engine.merge(table, Folded(change), Commit("t", 2))
     assert content(table) == Counter([(1, "A", None), (3, "c", None)])
-    assert (result.upserted, result.deleted, result.skipped) == (2, 1, False)
+    assert (result.inserted, result.updated, result.deleted) == (1, 1, 1)
+    assert (result.upserted, result.skipped) == (2, False)
     assert result.delta_version == table.lake.table(table.path).version()
 
 
@@ -128,7 +129,7 @@ def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTab
     result = engine.merge(table, Folded(change), Commit("t", 2))
     expected = Counter({(1, None, "x"): 2, (2, None, None): 1, (4, None, None): 1})
     assert content(table) == expected
-    assert (result.upserted, result.deleted) == (1, 1)
+    assert (result.inserted, result.updated, result.deleted) == (1, 0, 1)
 
 
 def test_copies_go_by_the_columns_that_the_source_still_has(

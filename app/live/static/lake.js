@@ -56,7 +56,7 @@ async function pulse() {
 const AGAIN_MS = 3000;
 const EXAMPLES = [
   ["How fresh is each table?", "SELECT table_name, state, seconds_behind, complete_pg_lsn FROM ops.freshness ORDER BY seconds_behind DESC"],
-  ["What did the last batches do?", "SELECT batch_id, table_name, rows_in, rows_upserted, rows_deleted, duration_ms FROM ops.ledger WHERE table_name <> '' ORDER BY merged_at DESC LIMIT 50"],
+  ["What did the last batches do?", "SELECT batch_id, table_name, rows_in, rows_inserted, rows_updated, rows_deleted, duration_ms FROM ops.ledger WHERE table_name <> '' ORDER BY merged_at DESC LIMIT 50"],
   ["How many events of each table a minute?", "SELECT table_name, sum(rows_in) AS events FROM ops.ledger WHERE table_name <> '' AND merged_at > current_timestamp - INTERVAL '1' MINUTE GROUP BY 1 ORDER BY 2 DESC"],
   ["What tables are there?", "SHOW TABLES FROM silver"],
 ];
