@@ -31,6 +31,11 @@ from tests.support.type_cases import AS_TEXT, LARGE_VALUES, TYPES, Type
 from tests.support.waiting import until
 
 SOON_S = 240.0
+# Built-in types of which nobody can write a value.
+WITHOUT_INPUT = {
+    "pg_node_tree", "gtsvector", "pg_ndistinct", "pg_dependencies", "pg_mcv_list",
+    "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,19 @@ def test_the_server_has_the_extension(extensions: set[str], name: str) -> None:
     if name not in extensions:
         assert not any(each.tried for each in TYPES if each.extension == name)
         pytest.skip(f"the embedded PostgreSQL comes without the extension {name}")
+
+
+def test_the_matrix_has_every_built_in_type(stack: Stack) -> None:
+    with stack.source() as source:
+        built_in = source.execute(
+            "SELECT typname::text FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace "
+            "AND typtype IN ('b', 'r', 'm') AND typelem = 0"
+        ).fetchall()
+        used = source.execute(
+            "SELECT DISTINCT typname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "WHERE attrelid = 'matrix'::regclass AND attnum > 0"
+        ).fetchall()
+    assert {name for (name,) in built_in} - {name for (name,) in used} - WITHOUT_INPUT == set()
 
 
 def test_preflight_names_what_silver_cannot_hold_and_what_is_left_out(stack: Stack) -> None:

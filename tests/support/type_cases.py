@@ -223,6 +223,14 @@ TIMES = (
     ),
 )  # fmt: skip
 
+# Types of names in the catalog: one that is there, and none.
+NAMES = (
+    ("proc", "pg_backend_pid", "-"), ("procedure", "abs(integer)", "-"), ("oper", "||/", "0"),
+    ("operator", "+(integer,integer)", "0"), ("type", "timestamp with time zone", "-"),
+    ("class", "pg_class", "-"), ("role", "pg_monitor", "-"), ("namespace", "pg_catalog", "-"),
+    ("config", "english", "-"), ("dictionary", "simple", "-"), ("collation", '"C"', "-"),
+)  # fmt: skip
+
 NETWORK_AND_BITS = (
     _text(
         "inet", "10.1.2.3", "192.168.0.1/24", "::ffff:1.2.3.4/128", "2001:db8::1/64", "0.0.0.0/0"
@@ -237,10 +245,14 @@ NETWORK_AND_BITS = (
     _text("xid", "0", "4294967295"),
     _text("xid8", "18446744073709551615"),
     _text("tid", "(4294967295,65535)"),
-    _text("regclass", "pg_class", "-"),
     _text("pg_snapshot", "10:20:10,14,15"),
+    _text("txid_snapshot", "10:20:10,14,15"),
+    _text("cid", "0", "4294967295"),
     _text("int2vector", "1 2 3", ""),
     _text("oidvector", "4294967295 0"),
+    _text("aclitem", "=r/pg_monitor"),
+    _text("refcursor", "<unnamed portal 1>", ""),
+    *(_text(f"reg{kind}", value, none) for kind, value, none in NAMES),
 )
 
 GEOMETRY_AND_RANGES = (
@@ -258,7 +270,10 @@ GEOMETRY_AND_RANGES = (
     _text("tstzrange", '["2026-01-01 00:00:00+00","2026-02-01 00:00:00.000001+00")'),
     _text("daterange", "[2026-01-01,infinity)", "[infinity,infinity]", "empty"),
     _text("int4multirange", "{}", "{[1,3),[5,7)}", server=14),
+    _text("int8multirange", "{[-9223372036854775808,0),[7,)}", server=14),
     _text("nummultirange", "{(1.5,2.5),[7,7]}", server=14),
+    _text("tsmultirange", '{["0044-03-15 00:00:00 BC",infinity]}', server=14),
+    _text("tstzmultirange", '{["2026-01-01 00:00:00.000001+00",)}', server=14),
     _text("datemultirange", "{(,2026-01-01),[2027-01-01,)}", server=14),
 )
 
