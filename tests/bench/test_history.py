@@ -1,0 +1,105 @@
+"""What the versions of a table cost each micro-batch: every decode makes a `History` of them.
+
+No stack; CPU time, so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spark_streaming.contract import Contract
+from spark_streaming.envelope import decode
+from spark_streaming.events import RawEvent
+from spark_streaming.evolution import EARLIER_MAX, followed
+from spark_streaming.position import HighWater
+from spark_streaming.types import Column
+from spark_streaming.versions import History
+from tests.support.measure import report
+from tests.unit.debezium_events import event
+
+FIRST_LSN = 1_000
+LSN_A_VERSION = 1_000
+NOTED_AT = 1
+
+
+def table(columns: int, earlier: int) -> Contract:
+    """A table that got one more column with each version, noted by the source."""
+    there = [Column("id", "bigint", "int64", False, base_type="int8", attnum=1)]
+    there += [_column(number) for number in range(2, columns + 1)]
+    contract = Contract("public", "films", tuple(there), ("id",), oid=9, noted_lsn=NOTED_AT)
+    for version in range(earlier):
+        there.append(_column(columns + version + 1))
+        at = FIRST_LSN + version * LSN_A_VERSION
+        found = replace(
+            contract,
+            columns=tuple(there),
+            begins_at_lsn=at,
+            valid_from_lsn=at,
+            noted_lsn=at,
+            earlier=(),
+        )
+        contract = followed(contract, found)
+    return contract
+
+
+def _column(number: int) -> Column:
+    kind = (("text", "text", "text"), ("integer", "int32", "int4"))[number % 2]
+    return Column(f"c{number}", kind[0], kind[1], base_type=kind[2], attnum=number)
+
+
+def events(contract: Contract, count: int, first_lsn: int) -> list[RawEvent]:
+    """Inserted rows with all the columns of a contract."""
+    row = {c.name: 7 if c.kind.startswith("int") else "a text" for c in contract.columns}
+    return [
+        event("c", lsn=first_lsn + n, key={"id": n}, after={**row, "id": n}) for n in range(count)
+    ]
+
+
+def cpu_ms(run: Callable[[], Any], rounds: int) -> float:
+    """The median of some rounds, the first two left out."""
+    times = []
+    for _ in range(rounds + 2):
+        began = time.process_time()
+        run()
+        times.append(time.process_time() - began)
+    return round(1000 * statistics.median(times[2:]), 3)
+
+
+@pytest.mark.parametrize("columns", [8, 300])
+def test_history_in_a_micro_batch(columns: int) -> None:
+    figures = {}
+    newest = FIRST_LSN + (EARLIER_MAX + 1) * LSN_A_VERSION
+    for earlier in (0, 1, EARLIER_MAX):
+        contract = table(columns, earlier)
+        assert len(contract.earlier) == earlier
+        oldest = contract.earlier[0] if earlier else contract
+        cases = {
+            "1 event": events(contract, 1, newest),
+            "1000 events": events(contract, 1_000, newest),
+            # Only as many as there are positions before the next version begins.
+            "900 events of the oldest version": events(oldest, 900, 1),
+        }
+        found = {"history_ms": cpu_ms(lambda c=contract: _history_of(c, newest), 200)}  # type: ignore[misc]
+        for name, given in cases.items():
+            decoded = decode(given, contract, HighWater())
+            assert len(decoded.changes.changes) == len(given) and not decoded.rejects
+            rounds = 100 if len(given) == 1 else 7
+            found[name + ", ms"] = cpu_ms(
+                lambda c=contract, g=given: decode(g, c, HighWater()),  # type: ignore[misc]
+                rounds,
+            )
+        figures[f"{earlier} earlier versions"] = found
+    report(f"history_{columns}_columns", figures)
+
+
+def _history_of(contract: Contract, lsn: int) -> None:
+    """What a decode pays before its first row is read, and for looking at that one."""
+    image = dict.fromkeys(c.name for c in contract.columns)
+    document = {"op": "c", "source": {"lsn": lsn, "txId": 1}, "after": image}
+    assert History(contract).upgraded(image, document) is image
