@@ -22,15 +22,9 @@ DISCARDED = "br_min_quarantine"
 
 @pytest.fixture
 def folder(stack: Stack) -> Iterator[Path]:
-    """The stack's own folder of contract files; emptied afterwards, the tables dropped."""
-    folder = stack.settings.contracts_dir
-    folder.mkdir(exist_ok=True)
-    yield folder
-    for path in folder.glob("*.toml"):
-        path.unlink()
-    with stack.source() as source:
-        names = [TREATED, *(breach.table for breach in BREACHES)]
-        source.execute(f"DROP TABLE IF EXISTS {', '.join(names)}".encode())
+    """The stack's own folder of contract files, for these tests' tables."""
+    with stack.contract_files([TREATED, *tables(*ACTIONS)]) as folder:
+        yield folder
 
 
 def tables(*actions: str) -> list[str]:

@@ -18,17 +18,9 @@ TABLES = ("kiosk", "booth", "stall", "guests")
 
 @pytest.fixture
 def folder(stack: Stack) -> Iterator[Path]:
-    """The stack's own folder of contract files; emptied afterwards, and these tests' tables dropped.
-
-    Rows that stay in quarantine would be differences to whoever verifies everything next.
-    """
-    folder = stack.settings.contracts_dir
-    folder.mkdir(exist_ok=True)
-    yield folder
-    for path in folder.glob("*.toml"):
-        path.unlink()
-    with stack.source() as source:
-        source.execute(f"DROP TABLE IF EXISTS {', '.join(TABLES)}")
+    """The stack's own folder of contract files, for these tests' tables."""
+    with stack.contract_files(TABLES) as folder:
+        yield folder
 
 
 def rows_as_json(stack: Stack, *words: str, expect: int | None = 0) -> list[dict[str, Any]]:

@@ -53,17 +53,10 @@ FOLLOWED = [*[cell.table for cell in cells(EVOLVE, NEW_VERSION, but=(DROPPED,))]
 
 @pytest.fixture
 def folder(stack: Stack) -> Iterator[Path]:
-    """The stack's own folder of contract files; emptied afterwards, the tables dropped."""
-    folder = stack.settings.contracts_dir
-    folder.mkdir(exist_ok=True)
-    yield folder
-    for path in folder.glob("*.toml"):
-        path.unlink()
-    with stack.source() as source:
-        names = [*(cell.table for cell in CELLS), *OTHERS]
-        source.execute(f"DROP TABLE IF EXISTS {', '.join(names)}".encode())
-        types = [f"{cell.table}_mood" for cell in CELLS if cell.kind == "enum_value"]
-        source.execute(f"DROP TYPE IF EXISTS {', '.join(types)}".encode())
+    """The stack's own folder of contract files, for this test's tables."""
+    types = [f"{cell.table}_mood" for cell in CELLS if cell.kind == "enum_value"]
+    with stack.contract_files([*(cell.table for cell in CELLS), *OTHERS], types) as folder:
+        yield folder
 
 
 def test_each_kind_of_change_is_followed_as_each_policy_says(stack: Stack, folder: Path) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,24 @@ class Stack:
                 what=f"rows of {table} in Trino",
                 every_s=0.5,
             )
+
+    @contextmanager
+    def contract_files(self, tables: Iterable[str], types: Iterable[str] = ()) -> Iterator[Path]:
+        """The folder of its own contract files, empty at the end; then tables and types are dropped.
+
+        Rows that stay in quarantine would be differences to whoever verifies everything next.
+        """
+        folder = self.settings.contracts_dir
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        finally:
+            for path in folder.glob("*.toml"):
+                path.unlink()
+            with self.source() as source:
+                for kind, names in (("TABLE", list(tables)), ("TYPE", list(types))):
+                    if names:
+                        source.execute(f"DROP {kind} IF EXISTS {', '.join(names)}".encode())
 
     def verify(self, *tables: str, timeout_s: float = 300) -> list[dict[str, Any]]:
         """`headwater verify` must be green; its rows."""
