@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from spark_streaming.naming import parse_topic
 from spark_streaming.position import HighWater, Position
 
 # A row's key as it stands in events: hashable, one scalar where the key is one column.
@@ -33,6 +35,21 @@ _TRUNCATE = re.compile(rb'"op":\s*"t"')
 def is_truncate(event: RawEvent) -> bool:
     """Whether an event is a TRUNCATE; quicker than to read it."""
     return event.value is not None and _TRUNCATE.search(event.value) is not None
+
+
+def source_of(topic: str, prefix: str, events: Iterable[RawEvent]) -> tuple[str, str]:
+    """The table as the source names it: its topic's name has characters replaced."""
+    for event in events:
+        try:
+            source = json.loads(event.value)["source"] if event.value else None
+            if source:
+                return str(source["schema"]), str(source["table"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    parsed = parse_topic(topic, prefix)
+    if parsed is None:
+        raise ValueError(f"topic {topic} is no table's")
+    return parsed
 
 
 @dataclass(frozen=True)

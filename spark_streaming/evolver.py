@@ -122,9 +122,12 @@ class Evolver:
             return
         seen = self._watch.look(named)
         for source, topic in named.items():
-            if topic.stamp is not None and topic.stamp == self._stamp(seen, source):
+            stamp = self._stamp(seen, source)
+            if topic.stamp is not None and topic.stamp == stamp:
                 topic.unchanged_at = seen.after_lsn
                 continue
+            if topic.gone and stamp is None:
+                continue  # since an earlier look
             self._read(topic, seen)
 
     def _stamp(self, seen: Look, source: tuple[str, str]) -> str | None:

@@ -67,8 +67,11 @@ class RecordedChange:
     def identity(self) -> tuple[object, ...]:
         """What makes two records the same: a repeated batch sees a change again."""
         mark = self.lsn if self.from_version == self.to_version else self.to_version
+        # What stays so is seen by each process.
         if self.outcome == LEFT_OUT:
-            mark = 0  # it is so until it is mended, and seen by each process
+            mark = 0
+        elif self.kind == "table_dropped":
+            mark = self.to_version
         return (self.table_name, self.kind, mark, self.outcome, self.detail)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -17,12 +16,13 @@ from spark_streaming.catalog_watch import CatalogWatch
 from spark_streaming.contract import Contract
 from spark_streaming.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.definitions import Pending
-from spark_streaming.events import RawEvent
+from spark_streaming.earlier import EarlierTables
+from spark_streaming.events import RawEvent, source_of
 from spark_streaming.evolution import NEW_VERSION
 from spark_streaming.evolver import Evolver
 from spark_streaming.held import Holds
 from spark_streaming.lake import Lake
-from spark_streaming.naming import parse_topic, silver_table
+from spark_streaming.naming import silver_table
 from spark_streaming.offsets import BatchSpan
 from spark_streaming.position import HighWater
 from spark_streaming.stopped import TableStoppedError
@@ -116,6 +116,7 @@ class Topics:
         self._owners: dict[str, str] = {}
         self._lock = threading.Lock()
         self._merged = merged
+        self._earlier = EarlierTables(contracts, prefix)
 
     def greatest_commit_lsn(self) -> int | None:
         """The greatest commit position that any merged event stands behind, over all topics."""
@@ -156,10 +157,12 @@ class Topics:
             span: of the batch; its events were read before this.
             complete_lsn: what silver is complete to.
         """
+        everything = self.evolver.quiet_look_is_due()
+        if everything:
+            self._meet_earlier(span)
         with self._lock:
             known = [t for t in self._topics.values() if not t.internal]
         wanted = {name for name, size in span.sizes().items() if size}
-        everything = self.evolver.quiet_look_is_due()
         try:
             self.evolver.look([t for t in known if everything or t.name in wanted])
             if everything:
@@ -181,6 +184,17 @@ class Topics:
                     log.warning("table %s: %s", topic.silver_name, error)
                     topic.settle_at = time.monotonic() + DIFFERENCE_CHECK_S
                     break
+
+    def _meet_earlier(self, span: BatchSpan) -> None:
+        """Take up tables that earlier processes merged, and that have had no event since."""
+        try:
+            for name, source in self._earlier.some(span.end):
+                with self._lock:
+                    is_known = name in self._topics
+                if not is_known:
+                    self._meet(name, source, [])
+        except Exception as error:  # noqa: BLE001 - its next event tells, and stops it
+            log.warning("a table that was kept could not be looked at: %s", error)
 
     def dropped(
         self, complete_lsn: int | None, is_stopped: Callable[[str], bool]
@@ -252,7 +266,7 @@ class Topics:
         with self._lock:
             topic = self._topics.get(name)
         if topic is None:
-            topic = self._first_sight(name, events)
+            topic = self._meet(name, source_of(name, self._prefix, events), events)
         elif topic.refusal and time.monotonic() - topic.checked_at > REFUSAL_CHECK_S:
             self.refresh(topic)
         return topic
@@ -262,7 +276,7 @@ class Topics:
         with self._lock:
             topic = self._topics.get(name)
         if topic is None:
-            schema, table = _source_of(name, self._prefix, events)
+            schema, table = source_of(name, self._prefix, events)
             topic = Topic(name, schema, table, high_water=self._merged.of_topic(name))
         return topic
 
@@ -333,8 +347,8 @@ class Topics:
         self._adopt(topic, found)
         return True
 
-    def _first_sight(self, name: str, events: list[RawEvent]) -> Topic:
-        schema, table = _source_of(name, self._prefix, events)
+    def _meet(self, name: str, source: tuple[str, str], events: list[RawEvent]) -> Topic:
+        schema, table = source
         topic = Topic(name, schema, table, high_water=self._merged.of_topic(name))
         kept = None if topic.internal else self._contracts.latest(schema, table)
         if kept is None or kept.refusal:
@@ -394,18 +408,3 @@ class Topics:
             f"table {topic.schema}.{topic.table} would share the silver table "
             f"`{topic.silver_name}` with topic {owner}\n  hint: rename one of the two"
         )
-
-
-def _source_of(name: str, prefix: str, events: list[RawEvent]) -> tuple[str, str]:
-    """The table as the source names it: the topic's name has characters replaced."""
-    for event in events:
-        try:
-            source = json.loads(event.value)["source"] if event.value else None
-            if source:
-                return str(source["schema"]), str(source["table"])
-        except (ValueError, TypeError, KeyError):
-            continue
-    parsed = parse_topic(name, prefix)
-    if parsed is None:
-        raise ValueError(f"topic {name} is no table's")
-    return parsed

@@ -105,6 +105,25 @@ def test_a_table_without_events_follows_when_silver_is_complete(job: EvolvingJob
     assert versions[1].valid_from_lsn == job.source.lsn
 
 
+def test_a_new_process_follows_a_quiet_tables_change_without_an_event(job: EvolvingJob) -> None:
+    job.run(0)
+    job.restart()
+    job.run(0)
+    _alter(job, "rename_column")
+    job.settle()
+    assert job.recorded()[-1] == ("rename_column", "applied")
+    assert job.content() == job.source.content()
+
+
+def test_a_drop_is_noted_once_whatever_processes_see_it(job: EvolvingJob) -> None:
+    job.source.drop()
+    job.catalog.lsn = job.source.lsn
+    for _ in range(3):
+        job.restart()
+        job.settle()
+    assert [kind for kind, _ in job.recorded()].count("table_dropped") == 1
+
+
 @pytest.mark.parametrize("policy", ["quarantine", "fail"])
 def test_a_truncate_that_is_held_back_keeps_the_rows(job: EvolvingJob, policy: str) -> None:
     job.policies(table_truncated=policy)

@@ -1,0 +1,38 @@
+"""The tables of earlier processes: their source may change them, or drop them, without an event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from spark_streaming.contract_store import ContractStore
+from spark_streaming.naming import topic_of
+
+# To meet a table takes some tens of milliseconds, and the batch waits.
+MEET_S = 0.5
+
+
+class EarlierTables:
+    """The tables whose contracts were kept when this process began, each once."""
+
+    def __init__(
+        self, contracts: ContractStore, prefix: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._contracts = contracts
+        self._prefix = prefix
+        self._clock = clock
+        self._left: dict[str, tuple[str, str]] | None = None
+
+    def some(self, topics: Iterable[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+        """(topic, source table) of those that are left, for a moment; the others the next time.
+
+        Args:
+            topics: that there are in Kafka; looked at in the first call.
+        """
+        if self._left is None:
+            kept = {topic_of(self._prefix, *source): source for source in self._contracts.tables()}
+            self._left = {name: kept[name] for name in sorted(topics) if name in kept}
+        limit = self._clock() + MEET_S
+        while self._left and self._clock() < limit:
+            name = next(iter(self._left))
+            yield name, self._left.pop(name)
