@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +49,7 @@ OTHERS = {
     ),
     "n_filled": ("", "ALTER TABLE n_filled ADD u uuid DEFAULT gen_random_uuid()", "(3, 3, 3, 'c')"),
 }
+QUIET, GONE = "ev_quiet", "ev_gone"
 KEPT = [cell for cell in CELLS if cell.kind != DROPPED]
 FOLLOWED = [*[cell.table for cell in cells(EVOLVE, NEW_VERSION, but=(DROPPED,))], "ev_jump"]
 
@@ -55,7 +58,8 @@ FOLLOWED = [*[cell.table for cell in cells(EVOLVE, NEW_VERSION, but=(DROPPED,))]
 def folder(stack: Stack) -> Iterator[Path]:
     """The stack's own folder of contract files, for this test's tables."""
     types = [f"{cell.table}_mood" for cell in CELLS if cell.kind == "enum_value"]
-    with stack.contract_files([*(cell.table for cell in CELLS), *OTHERS], types) as folder:
+    names = [*(cell.table for cell in CELLS), *OTHERS, QUIET, GONE]
+    with stack.contract_files(names, types) as folder:
         yield folder
 
 
@@ -77,6 +81,33 @@ def test_each_kind_of_change_is_followed_as_each_policy_says(stack: Stack, folde
     _let_in(stack, folder)
     stack.verify("f_key", "ev_jump", *(cell.table for cell in KEPT), timeout_s=VERIFY_S)
     _check_records(stack)
+
+
+def test_a_new_process_follows_quiet_tables_without_an_event(stack: Stack, folder: Path) -> None:
+    (folder / f"public.{GONE}.toml").write_text('[evolution]\ntable_dropped = "fail"\n')
+    with stack.source() as source:
+        for table in (QUIET, GONE):
+            source.execute(f"CREATE TABLE {table} ({COLUMNS})".encode())
+            source.execute(f"INSERT INTO {table} VALUES (1, 1, 1, 'a')".encode())
+        stack.await_tables(QUIET, GONE, within_s=SOON_S)
+        killed = stack.status()["silver"]["pid"]
+        os.kill(killed, signal.SIGKILL)
+        until(
+            lambda: stack.status()["silver"],
+            lambda row: row["state"] == "ready" and row["pid"] != killed,
+            within_s=SOON_S,
+            what="silver after SIGKILL",
+        )
+        source.execute(f"ALTER TABLE {QUIET} ADD n int DEFAULT 7".encode())
+        source.execute(f"DROP TABLE {GONE}".encode())
+    until(
+        lambda: stack.query(f"SELECT n FROM silver.{QUIET}"),
+        lambda rows: rows == [(7,)],
+        within_s=SOON_S,
+        what="the new column with its default",
+        every_s=1,
+    )
+    _await_states(stack, {GONE: "stopped"})
 
 
 def _make_tables(stack: Stack, folder: Path) -> None:
