@@ -40,7 +40,9 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
                         count(*) OVER (PARTITION BY lower(a.attname::text)) AS same
                  FROM pg_attribute a
                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) t
-             WHERE t.same > 1 OR t.name !~ '^[ -~]*$' ORDER BY t.attnum)
+             WHERE t.same > 1 OR t.name !~ '^[ -~]*$' ORDER BY t.attnum),
+       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+             AND a.attnum > 0 AND a.atttypid = 'refcursor'::regtype ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(own_schema)s)
@@ -104,6 +106,7 @@ class SourceTable:
         generated: its stored generated columns.
         twins: its columns whose names differ in case only, those of one name together.
         inherited: whether tables inherit from it (a partitioned table's parts do not count).
+        cursors: its columns of type refcursor.
     """
 
     oid: int
@@ -120,6 +123,7 @@ class SourceTable:
     generated: tuple[str, ...]
     inherited: bool = False
     twins: tuple[str, ...] = ()
+    cursors: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -138,6 +142,11 @@ class SourceTable:
             return (
                 f"columns whose names differ in case only ({'; '.join(self.twins)}): the connector "
                 "would stop at them; rename one"
+            )
+        if self.cursors:
+            return (
+                f"columns of type refcursor ({', '.join(self.cursors)}): a snapshot would open cursors "
+                "by their values, and stop for all tables; make them text"
             )
         if self.inherited and not self.plain:
             return (
@@ -214,6 +223,8 @@ def source_tables(connection: Connection, role: str, publication: str) -> list[S
     values = {"publication": publication, "role": role, "own_schema": OWN_SCHEMA}
     rows = connection.execute(_TABLES, values).fetchall()
     return [
-        SourceTable(*(*row[:-3], tuple(row[-3]), row[-2], tuple(differ_in_case(row[-1]))))
-        for row in rows
+        SourceTable(
+            *(*head, tuple(generated), inherited, tuple(differ_in_case(names)), tuple(cursors))
+        )
+        for *head, generated, inherited, names, cursors in rows
     ]

@@ -48,6 +48,7 @@ TAIL = """
 | partitioned tables | one table, the root's; a row that moves between partitions is a delete and an insert |
 | inherited tables | each a table of its own, with the rows that are its own (`FROM ONLY`) |
 | unlogged, temporary and foreign tables | not captured; preflight names them |
+| tables with a column of type `refcursor` | left out, and preflight names them: a snapshot would open cursors by the values, and stop |
 | a value of 20 MB | held; an event beyond 64 MB stops the capture with a message that says so |
 | a text that reads `__debezium_unavailable_value` | taken for a large value that an update left out |
 """

@@ -251,7 +251,6 @@ NETWORK_AND_BITS = (
     _text("int2vector", "1 2 3", ""),
     _text("oidvector", "4294967295 0"),
     _text("aclitem", "=r/pg_monitor"),
-    _text("refcursor", "<unnamed portal 1>", ""),
     *(_text(f"reg{kind}", value, none) for kind, value, none in NAMES),
 )
 

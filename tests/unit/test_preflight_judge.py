@@ -171,6 +171,7 @@ def test_unlimited_wal_for_slots_is_noted_and_stops_nothing() -> None:
         ),
         ({"has_key": False, "identity": "f"}, NOTE, "no key: kept as a bag of rows", ""),
         ({"persistence": "u", "published": False}, LEFT_OUT, "an unlogged table", ""),
+        ({"cursors": ("c",), "published": False}, LEFT_OUT, "type refcursor (c)", ""),
         ({"kind": "f", "published": False}, LEFT_OUT, "a foreign table", ""),
         ({"twins": ("id, ID",), "published": False}, LEFT_OUT, "differ in case only (id, ID)", ""),
         ({"twins": ("id, ID",)}, MISSING, "differ in case only", "DROP TABLE ONLY"),
