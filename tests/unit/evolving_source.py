@@ -32,6 +32,7 @@ _KINDS = {
     "float64": ("double precision", "float8"),
     "text": ("text", "text"),
 }
+_NAMES = {"text": "aceg", "float": "bfh", "int": "dij"}
 _WIDER = {"int32": "int64", "float32": "float64"}
 
 
@@ -50,6 +51,7 @@ class EvolvingSource:
         self.topic = f"hw.public.{table}"
         self.xid = 700
         self.order = 0  # of the newest event in its transaction
+        self.names_tell_kinds = False
         self.leaves_out = True  # large values that an update did not change
         self.columns = [self._column(1, "id", "int32"), self._column(2, "code", "int32")]
         self.columns += [self._column(3, "a", "text"), self._column(4, "b", "float32")]
@@ -132,10 +134,10 @@ class EvolvingSource:
     def _ddl_add_column(self) -> None:
         self.xid += 1
         kind = self.random.choice(["int32", "text", "float32"])
-        used = {column.name for column in self.columns}
-        name = self.random.choice([n for n in "abcdefgh" if n not in used] or ["z"])
-        if name in used:
+        free = self._free(kind)
+        if not free:
             return
+        name = self.random.choice(free)
         value = self._value(kind) if self.random.random() < 0.5 else None
         text = None if value is None else str(value)
         column = replace(self._column(self.next_number, name, kind), missing_value=text)
@@ -143,6 +145,12 @@ class EvolvingSource:
         for row in self.rows:
             row[self.next_number] = value
         self.next_number += 1
+
+    def _free(self, kind: str) -> list[str]:
+        """Names that a column of this kind may get."""
+        used = {column.name for column in self.columns}
+        names = _NAMES[kind.rstrip("0123456789")] if self.names_tell_kinds else "abcdefgh"
+        return [name for name in names if name not in used]
 
     def _ddl_drop_column(self) -> None:
         others = [c for c in self.columns if c.name not in ("id", "code")]
@@ -155,11 +163,10 @@ class EvolvingSource:
 
     def _ddl_rename_column(self) -> None:
         others = [c for c in self.columns if c.name not in ("id", "code")]
-        used = {column.name for column in self.columns}
-        free = [n for n in "abcdefgh" if n not in used]
-        if others and free:
+        old = self.random.choice(others) if others else None
+        free = self._free(old.kind) if old else []
+        if old and free:
             self.xid += 1
-            old = self.random.choice(others)
             name = self.random.choice(free)
             self.columns[self.columns.index(old)] = replace(old, name=name)
 
@@ -312,60 +319,6 @@ class EvolvingSource:
             toastable=kind == "text",
             xid=self.xid,
         )
-
-
-def named_ahead(source: EvolvingSource, random: Random) -> tuple[list[RawEvent], dict[int, int]]:
-    """The events as a connector writes them that now and then reads its columns from the catalog.
-
-    Returns: the events, and offset -> where the log ended when an event's columns were read.
-
-    As after a blocking snapshot: until the table's next description comes by in the log, values are
-    named, by their places, by the columns that the catalog has. Where there are fewer columns than
-    values, or a value is of another type, it fails, and begins again with the right names.
-    """
-    events, ends = [], {}
-    names: list[Column] | None = None
-    key: tuple[str, ...] = ()
-    until_lsn = read_at = newest = 0
-    for event in source.events:
-        document = json.loads(event.value or b"{}")
-        lsn = document["source"]["lsn"]
-        is_half, newest = lsn == newest, lsn  # of a key change: one row of the log, read once
-        if lsn >= until_lsn:
-            names = None
-        if names is None and not is_half and random.random() < 0.2:
-            read_at = random.randint(lsn, source.lsn)
-            read = source.catalog_at(read_at)
-            names, key = list(read.columns), read.key
-            until_lsn = min((at for at, _ in source.states if at > lsn), default=lsn)
-        own = list(source.catalog_at(lsn).columns)
-        if names is not None and _is_readable(own, names):
-            event = _renamed(event, document, [c.name for c in names], key)
-            ends[event.offset] = read_at
-        else:
-            names = None
-        events.append(event)
-    return events, ends
-
-
-def _is_readable(own: list[Column], names: list[Column]) -> bool:
-    return len(names) >= len(own) and all(
-        a.name == b.name or a.pg_type == b.pg_type for a, b in zip(own, names, strict=False)
-    )
-
-
-def _renamed(
-    event: RawEvent, document: dict[str, Any], names: list[str], key: tuple[str, ...]
-) -> RawEvent:
-    image: dict[str, Any] = {}
-    for which in ("before", "after"):
-        if document[which] is not None:
-            values = [*document[which].values(), *[None] * len(names)]
-            image = document[which] = dict(zip(names, values, strict=False))
-    message_key = json.dumps({n: image.get(n) for n in key}, separators=(",", ":")).encode()
-    return event._replace(
-        value=json.dumps(document).encode(), key=message_key if image else event.key
-    )
 
 
 class ModelCatalog(ContractStore):
