@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from spark_streaming.contract_store import ContractStore
 from spark_streaming.naming import topic_of
 
-# To meet a table takes some tens of milliseconds, and the batch waits.
-MEET_S = 0.5
+# To meet a table takes some tens of milliseconds, more on a busy machine, and the batch waits.
+MEET_S = 2.0
 
 
 class EarlierTables:
