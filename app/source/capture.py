@@ -5,7 +5,8 @@ Every few seconds, and each second while a connector that was started is waited 
 2. connector tasks that failed are started again, with back-off and a limit;
 3. tables at which the connector would stop at its next start are left out, and told;
 4. tables that are not captured are taken in where that is allowed, and told where it is not;
-5. tables whose earlier rows are still to be snapshotted are seen through.
+5. tables whose earlier rows are still to be snapshotted are seen through;
+6. transactions in Kafka that nobody will end are aborted.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from app.source.connectors import (
 )
 from app.source.continuity import SERVER_KEY, judge, read_slot
 from app.source.database import Connection, address_of, connect
+from app.source.hanging import Hanging
 from app.source.judge import refused_names
 from app.source.notices import Notices
 from app.source.record import DONE, PENDING, forget, record, states
@@ -71,6 +73,7 @@ class Capture:
         self._names = Names.of(settings)
         self._role = address_of(settings.capture_dsn).user
         self._repair = Repair(clock)
+        self._hanging = Hanging(settings.kafka, settings.topic_prefix, clock)
         self._connection: Connection | None = None
         self._notices: Notices | None = None
         self._told: dict[str, str] = {}
@@ -89,6 +92,7 @@ class Capture:
         Raises: HeadwaterError where a connector keeps failing; Broken where the stream cannot go
             on: the source's connector is stopped then.
         """
+        self._end_hanging()  # Connect waits for those
         self._with_worker(self._watch_stream, self._restart_failed)
         try:
             self._take_in(self._source())
@@ -140,6 +144,15 @@ class Capture:
             self._worker.register(SOURCE, {**config, SERVER_KEY: str(stream.server)})
         self._reader = slot.active_pid if slot else None
         self._untell("stream")
+
+    def _end_hanging(self) -> None:
+        try:
+            for one in self._hanging.abort():
+                print(f"aborted a transaction that Kafka left open: {one}", file=sys.stderr)
+        except KafkaError as error:
+            self._tell("transactions", f"not known whether a transaction hangs: {error}")
+        else:
+            self._untell("transactions")
 
     def _restart_failed(self) -> None:
         tasks = [task for name in (SOURCE, BRONZE) for task in self._worker.tasks(name)]
@@ -374,8 +387,7 @@ class Capture:
         if self._notices is not None:
             self._notices.close()
         self._connection = self._notices = self._since = self._reader = None
-        # What ended meanwhile went unseen: signal again.
-        self._signalled_at.clear()
+        self._signalled_at.clear()  # what ended meanwhile went unseen: signal again
 
     def _tell(self, topic: str, text: str) -> None:
         """Say it once, and again when it changes."""

@@ -33,14 +33,14 @@ def ensure_single(kafka: str, prefix: str, tables: Iterable[SourceTable]) -> dic
     bags = {topic_of(prefix, t.schema, t.name): t for t in tables if not t.has_key}
     if not bags:
         return {}
-    with _admin(kafka) as admin:
-        found = _partitions(admin, bags)
+    with admin(kafka) as client:
+        found = _partitions(client, bags)
         absent = sorted(bags.keys() - found.keys())
         wanted = {topic: {"num_partitions": 1, "configs": _CONFIG} for topic in absent}
         if wanted:
             with suppress(TopicAlreadyExistsError):  # the connector was quicker with one of them
-                admin.create_topics(wanted, timeout_ms=_TIMEOUT_MS, wait_for_metadata=True)
-            found = _partitions(admin, bags)
+                client.create_topics(wanted, timeout_ms=_TIMEOUT_MS, wait_for_metadata=True)
+            found = _partitions(client, bags)
     return {bags[topic]: count for topic, count in found.items() if count > 1}
 
 
@@ -54,7 +54,8 @@ def too_many(table: SourceTable, partitions: int) -> str:
 
 
 @contextmanager
-def _admin(kafka: str) -> Iterator[KafkaAdminClient]:
+def admin(kafka: str) -> Iterator[KafkaAdminClient]:
+    """A client that asks the broker about its topics, for as long as the block lasts."""
     client = KafkaAdminClient(
         bootstrap_servers=kafka,
         client_id="headwater-capture",
@@ -66,10 +67,10 @@ def _admin(kafka: str) -> Iterator[KafkaAdminClient]:
         client.close()
 
 
-def _partitions(admin: KafkaAdminClient, topics: Container[str]) -> dict[str, int]:
+def _partitions(client: KafkaAdminClient, topics: Container[str]) -> dict[str, int]:
     """Topic → how many partitions it has, for those of `topics` that there are."""
     return {
         entry["name"]: len(entry["partitions"])
-        for entry in admin.describe_topics()
+        for entry in client.describe_topics()
         if entry["name"] in topics
     }

@@ -1,0 +1,86 @@
+"""Transactions that no coordinator will end, in a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+
+from app.source.hanging import HANGS_S, LOOK_S, Hanging
+from tests.support.stack import Stack
+
+UNVERIFIED = "transaction.partition.verification.enable"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def broker(carriers: Stack) -> Iterator[KafkaAdminClient]:
+    """A broker that takes records of transactions of which their coordinator was not told."""
+    client = KafkaAdminClient(bootstrap_servers=carriers.settings.kafka)
+    client.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {UNVERIFIED: "false"})])
+    try:
+        yield client
+    finally:
+        client.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {UNVERIFIED: "true"})])
+        client.close()
+
+
+@contextmanager
+def transaction(carriers: Stack, name: str) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer(
+        bootstrap_servers=carriers.settings.kafka, transactional_id=f"hung-{name}"
+    )
+    try:
+        producer.init_transactions()
+        producer.begin_transaction()
+        yield producer
+    finally:
+        producer.close()
+
+
+def ends(carriers: Stack, place: TopicPartition) -> tuple[int, int]:
+    """Where a partition ends for who reads committed records, and where it ends."""
+    found = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        consumer = KafkaConsumer(
+            bootstrap_servers=carriers.settings.kafka, group_id=None, isolation_level=isolation
+        )
+        found.append(consumer.end_offsets([place])[place])
+        consumer.close()
+    return found[0], found[1]
+
+
+def test_a_transaction_that_its_coordinator_does_not_know_is_aborted_and_no_other_is(
+    carriers: Stack, broker: KafkaAdminClient
+) -> None:
+    broker.create_topics([NewTopic("hung.a", 1, 1), NewTopic("hung.b", 1, 1)])
+    left, alive = TopicPartition("hung.a", 0), TopicPartition("hung.b", 0)
+    clock = Clock()
+    guard = Hanging(carriers.settings.kafka, "hung", clock)
+    with transaction(carriers, "left") as lost, transaction(carriers, "alive") as living:
+        # The client takes the partition for one that it has told the coordinator of.
+        lost._transaction_manager._partitions_in_transaction.add(left)
+        lost.send(left.topic, b"never committed", partition=0).get(30)
+        living.send(alive.topic, b"on its way", partition=0).get(30)
+        assert ends(carriers, left) == ends(carriers, alive) == (0, 1)
+        assert guard.abort() == []
+        clock.now += LOOK_S / 2
+        assert guard.abort() == [], "no look yet"
+        clock.now += HANGS_S
+        [ended] = guard.abort()
+        assert str(ended) == "hung.a partition 0 offset 0"
+        assert ends(carriers, left) == (2, 2), "the record and the marker"
+        living.commit_transaction()
+        assert ends(carriers, alive) == (2, 2)
+        clock.now += LOOK_S
+        assert guard.abort() == []
+        lost.abort_transaction()
