@@ -13,7 +13,7 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from tests.support.bronze import bronze, committed, objects
+from tests.support.bronze import bronze, committed, objects, store
 from tests.support.connectors import Connectors
 from tests.support.stack import ROOT, Stack
 from tests.support.waiting import until
@@ -286,6 +286,23 @@ def test_the_last_object_is_found_among_many_and_without_its_metadata(
     last = objects(carriers.settings, BUCKET, f"{prefix}.")[-1]
     assert last.endswith(f"/{first_offsets[-1] + 1:020d}.jsonl.gz")
     connectors.delete(prefix)
+
+
+def test_a_folders_mark_that_a_tool_left_is_not_taken_for_an_object(
+    carriers: Stack, connectors: Connectors
+) -> None:
+    make_topics(carriers, "marked.a")
+    connectors.put("marked", sink_config("marked"))
+    send(carriers, "marked.a", [b"before"])
+    await_kept(carriers, "marked", 1)
+    connectors.delete("marked")
+    [path] = objects(carriers.settings, BUCKET, "marked.")
+    for folder in (path.rpartition("/")[0], f"{BUCKET}/marked.a/partition=0/block={1:016d}"):
+        store(carriers.settings).create_dir(folder)
+    send(carriers, "marked.a", [b"after"])
+    connectors.put("marked", sink_config("marked"))
+    assert await_bronze_equals_kafka(carriers, "marked") == 2
+    connectors.delete("marked")
 
 
 def put_copied_object(carriers: Stack, topic: str, offset: int) -> None:

@@ -141,7 +141,7 @@ final class Bucket implements AutoCloseable {
         null,
         page -> {
           for (S3Object object : page.contents()) {
-            if (SealedObject.isUnfinished(object.key())) {
+            if (SealedObject.holdsNothing(object.key())) {
               continue;
             }
             if (SealedObject.firstOffset(object.key()) < 0) {

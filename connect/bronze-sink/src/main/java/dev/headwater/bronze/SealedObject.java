@@ -23,11 +23,12 @@ record SealedObject(
       Pattern.compile("/block=[0-9]{16}/[0-9]{20}\\.jsonl\\.gz-[0-9a-f-]{36}$");
 
   /**
-   * Whether {@code key} is what the embedded store shows of a put that is under way, or that its
-   * death cut off: the object's name with a UUID behind it. It is no object, and never becomes one.
+   * Whether {@code key} never holds a record: a folder's mark, as tools leave it that delete or copy
+   * objects; or what the embedded store shows of a put that is under way, or that its death cut
+   * off, the object's name with a UUID behind it.
    */
-  static boolean isUnfinished(String key) {
-    return UNFINISHED.matcher(key).find();
+  static boolean holdsNothing(String key) {
+    return key.endsWith("/") || UNFINISHED.matcher(key).find();
   }
 
   static final String LAST_OFFSET = "last-offset";
