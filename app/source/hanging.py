@@ -54,7 +54,9 @@ class Hanging:
     def abort(self) -> list[Open]:
         """Abort those that hung for HANGS_S, at looks that are LOOK_S apart; returns them.
 
-        None of their records was ever committed: the producer that wrote them was told so, or is gone.
+        What its coordinator had decided is not known here. The source's positions are in the same
+        transactions as its events: where both hang, both are read from the log again, and a slot that is
+        ahead of them stops the capture with words (`continuity.py`).
         Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
         """
         now = self._clock()
