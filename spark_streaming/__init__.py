@@ -1,1 +1,1 @@
-"""Events into correct tables: contracts, decoding, folding and merging into silver."""
+"""Change events into correct tables: the streaming job and the library that it is made of."""

@@ -10,40 +10,44 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from spark_streaming.archive import Archive
-from spark_streaming.backlog import Backlog
-from spark_streaming.batch import BatchRunner
-from spark_streaming.breaches import Breaches
-from spark_streaming.bronze import Bronze
-from spark_streaming.catalog_watch import CatalogWatch
-from spark_streaming.contract_files import folders_of
-from spark_streaming.contract_store import ContractStore
-from spark_streaming.engines.choice import engine_chooser
-from spark_streaming.evolver import Evolver
-from spark_streaming.kafka_source import (
+from spark_streaming.batch.backlog import Backlog
+from spark_streaming.batch.maintenance import Maintenance, OpsTable
+from spark_streaming.batch.replay import Replay
+from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.swap import Swaps
+from spark_streaming.contract.contract_files import folders_of
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.fold.routing import offsets_for
+from spark_streaming.job_settings import SettingsError, SilverSettings, load_settings
+from spark_streaming.ops.breaches import Breaches
+from spark_streaming.ops.job_metrics import Metrics
+from spark_streaming.ops.ledger import Ledger
+from spark_streaming.ops.requests import Desk
+from spark_streaming.ops.resume_requests import take_requests
+from spark_streaming.ops.schema_changes import SchemaChanges
+from spark_streaming.quarantine.quarantine import Quarantine
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.expired_events import Archive
+from spark_streaming.reading.kafka_source import (
     EventReader,
     kafka_options,
+    read_once,
     starting_offsets,
     topic_pattern,
 )
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import Ledger
-from spark_streaming.maintenance import Maintenance, OpsTable
-from spark_streaming.metrics import Metrics
-from spark_streaming.offsets import OffsetLog
-from spark_streaming.quality import ContractFolder
-from spark_streaming.quarantine import Quarantine
-from spark_streaming.replay import Replay
-from spark_streaming.requests import Desk
-from spark_streaming.resume import read_once
-from spark_streaming.resume_requests import take_requests
-from spark_streaming.routing import offsets_for
-from spark_streaming.schema_changes import SchemaChanges
+from spark_streaming.reading.offsets import OffsetLog
+from spark_streaming.reading.written_ends import WrittenEnds
+from spark_streaming.rules.contract_folder import ContractFolder
+from spark_streaming.schema.beginnings import Beginnings, not_in_silver
+from spark_streaming.schema.catalog_watch import CatalogWatch
+from spark_streaming.schema.empty_tables import EmptyTables
+from spark_streaming.schema.evolver import Evolver
+from spark_streaming.schema.topics import Topics
 from spark_streaming.session import end_session, start_session
-from spark_streaming.settings import SettingsError, SilverSettings, load_settings
-from spark_streaming.swap import Swaps
-from spark_streaming.table import TableOptions
-from spark_streaming.topics import Topics
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.choice import engine_chooser
+from spark_streaming.tables.silver_names import SilverNames
+from spark_streaming.tables.silver_table import TableOptions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
 # How often requests are looked for: a listing of a few milliseconds, between two batches.
-REQUESTS_LOOK_S = 1.0
+REQUESTS_CHECK_S = 1.0
 
 
 class Silver:
@@ -66,11 +70,12 @@ class Silver:
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
         self._runner: BatchRunner | None = None
         self._backlog: Backlog | None = None
+        self._beginnings: Beginnings | None = None
         self._maintenance: Maintenance | None = None
         self._desk = Desk(self._lake)
         self._replay: Replay | None = None
         self._changes: SchemaChanges | None = None
-        self._requests_looked_at = 0.0
+        self._requests_checked_at = 0.0
         self._stopping = threading.Event()
         # Spark takes a batch's limit when the query starts, and in offsets only.
         self._offsets_max = settings.batch_offsets_max
@@ -135,18 +140,16 @@ class Silver:
                     "the query is stopping: this batch runs after its next start"
                 )
             started = time.monotonic()
-            if self._runner is None or self._backlog is None:
-                self._runner, self._backlog = self._first_batch()
+            if self._runner is None or self._backlog is None or self._beginnings is None:
+                self._runner, self._backlog, self._beginnings = self._first_batch()
             self._serve_requests(self._runner)
-            span = self._backlog.started(self._offset_log.span(batch_id))
+            span = self._beginnings.started(self._offset_log.span(batch_id), batch_id)
             self._runner.begin(batch_id, span)
             events, more = self._backlog.split(batch_id, span)
             rows = self._runner.run(
                 batch_id,
                 events,
                 span,
-                # Spark divides its limit among the partitions and rounds each share down.
-                saw_all=span.size <= self._offsets_max - span.partitions,
                 started=started,
                 more=more,
             )
@@ -161,9 +164,9 @@ class Silver:
     def _serve_requests(self, runner: BatchRunner) -> None:
         """Carry out what was asked of this process; heartbeats bring a batch every few seconds."""
         now = time.monotonic()
-        if self._replay is None or now - self._requests_looked_at < REQUESTS_LOOK_S:
+        if self._replay is None or now - self._requests_checked_at < REQUESTS_CHECK_S:
             return
-        self._requests_looked_at = now
+        self._requests_checked_at = now
         try:
             requests = self._desk.pending()
             for request in requests:
@@ -174,23 +177,26 @@ class Silver:
             runner.note_replay(topic, result, engine)
         self._replay.merged.clear()
 
-    def _first_batch(self) -> tuple[BatchRunner, Backlog]:
+    def _first_batch(self) -> tuple[BatchRunner, Backlog, Beginnings]:
         """Restore what the lake knows; done inside the first batch, when the query has its id."""
         settings, lake, options = self._settings, self._lake, self._options
         query_id = self._offset_log.query_id()
         ledger = Ledger(lake, query_id, options.properties())
-        quarantine = Quarantine(lake, query_id, options.properties())
-        quarantine.ensure()
         breaches = Breaches(lake, query_id, options.properties())
         breaches.ensure()
         files = ContractFolder(
-            folders_of(settings.contracts_path), settings.mask_secret.get_secret_value().encode()
+            folders_of(settings.contracts_path),
+            settings.mask_secret.get_secret_value().encode(),
+            names=SilverNames(lake).of,
         )
+        quarantine = Quarantine(lake, query_id, options.properties(), files.hiding_of)
+        quarantine.ensure()
         contracts = ContractStore(lake, settings.capture_dsn.get_secret_value(), files.texts_of)
         restored = ledger.restore()
         changes = SchemaChanges(lake, options.properties())
         changes.ensure()
-        evolver = Evolver(contracts, CatalogWatch(contracts.dsn), files.evolution_of, changes)
+        watch = CatalogWatch(contracts.dsn)
+        evolver = Evolver(contracts, watch, files.evolution_of, changes)
         topics = Topics(
             lake, contracts, settings.topic_prefix, options, restored.high_water, evolver
         )
@@ -210,24 +216,27 @@ class Silver:
             contracts=files,
             breaches=breaches,
             swaps=Swaps(lake, topics, quarantine),
+            ends=WrittenEnds(settings.kafka, settings.topic_prefix),
+            empty_tables=EmptyTables(watch, topics, settings.topic_prefix, settings.publication),
         )
         self._replay = Replay(runner.gate, topics, choose, runner.is_stopped)
         ops: dict[str, OpsTable] = {
             "quarantine": quarantine,
+            "quarantine_events": quarantine.events,
             "expectations": breaches,
             "schema_changes": changes,
         }
         self._maintenance = Maintenance(
             lake, topics, ledger, options, ops, self.metrics.maintenance
         )
-        backlog = Backlog(
-            settings,
-            runner,
-            topics,
-            EventReader(settings, self._session, archive),
-            self._session,
+        reader = EventReader(settings, self._session, archive)
+        beginnings = Beginnings(
+            reader.direct,
+            archive.first,
+            restored.offsets,
+            not_in_silver(lake, settings.topic_prefix),
         )
-        return runner, backlog
+        return runner, Backlog(settings, runner, topics, reader, self._session), beginnings
 
 
 def main() -> int:

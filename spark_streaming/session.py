@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_streaming.settings import SettingsError, SilverSettings
+from spark_streaming.job_settings import SettingsError, SilverSettings, file_url
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,6 +33,7 @@ def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSe
     for key, value in _configuration(settings).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
+    _give_keys(session, settings)
     return session
 
 
@@ -138,6 +139,8 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": str(settings.spark_ui_port > 0).lower(),
         "spark.ui.port": str(settings.spark_ui_port),
+        # Any page that a browser has open could ask the UI to end a job.
+        "spark.ui.killEnabled": "false",
         "spark.port.maxRetries": "0",
         # A job that runs for weeks: the UI keeps little, or the heap fills with its history.
         "spark.ui.retainedJobs": "50",
@@ -146,7 +149,7 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.sql.ui.retainedExecutions": "20",
         "spark.sql.streaming.ui.retainedQueries": "2",
         "spark.sql.streaming.ui.retainedProgressUpdates": "20",
-        "spark.sql.warehouse.dir": (settings.data / "tmp").as_uri(),
+        "spark.sql.warehouse.dir": file_url(settings.data / "tmp"),
         "spark.ui.showConsoleProgress": "false",
         # Prometheus asks the UI's port for the query's own figures; one name for every run.
         "spark.sql.streaming.metricsEnabled": "true",
@@ -164,13 +167,18 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
     return {**delta, **engine, **process, **_s3a(settings)}
 
 
+def _give_keys(session: SparkSession, settings: SilverSettings) -> None:
+    """Set the store's keys when the JVM runs: pyspark puts what the builder has on its command line."""
+    hadoop = session.sparkContext._jsc.hadoopConfiguration()
+    hadoop.set("fs.s3a.access.key", settings.s3_access_key.get_secret_value())
+    hadoop.set("fs.s3a.secret.key", settings.s3_secret_key.get_secret_value())
+
+
 def _s3a(settings: SilverSettings) -> dict[str, str]:
     prefix = "spark.hadoop.fs.s3a."
     options = {
         "endpoint": settings.s3_endpoint,
         "endpoint.region": settings.s3_region,
-        "access.key": settings.s3_access_key.get_secret_value(),
-        "secret.key": settings.s3_secret_key.get_secret_value(),
         "aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
         "path.style.access": "true",
         "connection.ssl.enabled": str(not settings.plain_http).lower(),

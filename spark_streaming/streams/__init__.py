@@ -1,1 +1,1 @@
-"""Logs and messages by API: topics that no database captures, into append-only silver tables."""
+"""Streams: events sent by API into append-only silver tables."""

@@ -1,4 +1,4 @@
-"""Stream events onto Kafka: topics with limits, and a producer that waits for the broker's word."""
+"""Sends stream events to Kafka: topics with limits, a producer that waits for acknowledgements."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from spark_streaming.streams.contract import Stream
+from spark_streaming.streams.stream_contract import Stream
 
 _ADMIN_TIMEOUT_MS = 30_000
-# A broker that has not acknowledged by then is told of: the sender comes again, with the same keys.
+# Without an acknowledgement by then the send fails, and the sender repeats it with the same keys.
 ACK_TIMEOUT_S = 10.0
 _CLOSE_S = 5.0
 _TOPIC_CONFIG = {

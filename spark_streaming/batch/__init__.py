@@ -1,0 +1,1 @@
+"""The micro-batch: runner, recovery of stopped tables, replay, rebuild, maintenance."""

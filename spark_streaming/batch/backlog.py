@@ -1,0 +1,347 @@
+"""Works off parts of a batch that are larger than the driver's room: in rounds, slices, executors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from spark_streaming.batch.part import Part, Work, merge_retried
+from spark_streaming.batch.preparation import EPOCH
+from spark_streaming.batch.runner import RETRY_PAUSES_S, BatchRunner
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.events.event import RawEvent
+from spark_streaming.fold.executors import Executors, folded_rows
+from spark_streaming.fold.fold_tasks import PinnedTable, Report
+from spark_streaming.fold.keyed_in_parts import (
+    Before,
+    LargePart,
+    NotFoldableByKey,
+    fold_by_key,
+    positions_of,
+)
+from spark_streaming.fold.routing import large_min, route
+from spark_streaming.fold.row_lookup import Key, present_keys, values_of
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.ops.stopped import Slice, TableStoppedError
+from spark_streaming.reading.expired_events import TooManyBytesError
+from spark_streaming.reading.kafka_source import EventReader, Events, ExpiredError
+from spark_streaming.reading.offsets import WHOLE, BatchSpan, reached_in, version_of
+from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.tables.engine_protocol import Commit, MergeResult
+from spark_streaming.tables.engines.spark_merge import SparkEngine
+from spark_streaming.tables.silver_table import SilverTable
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+# Enough to learn a topic's table, where its first records are tombstones.
+PEEK_OFFSETS = 20
+# Smaller batches say nothing about the size of a backlog's events.
+SIZED_OFFSETS_MIN = 1_000
+
+
+@dataclass(frozen=True)
+class _Batch:
+    id: int
+    span: BatchSpan
+
+    def of(self, name: str) -> BatchSpan:
+        return self.span.of({name})
+
+
+class Backlog:
+    """Splits a batch into parts, each of which fits the memory of the way it takes."""
+
+    def __init__(
+        self,
+        settings: SilverSettings,
+        runner: BatchRunner,
+        topics: Topics,
+        reader: EventReader,
+        session: SparkSession,
+    ) -> None:
+        self._driver_max = settings.small_batch_offsets_max
+        self._bytes_max = settings.small_batch_mb_max << 20
+        self._large_min = large_min(settings)
+        self._runner = runner
+        self._topics = topics
+        self._reader = reader
+        self._session = session
+        self._engine = SparkEngine(session)
+        self._resumed = False
+        self._met: set[str] = set()
+        self._expired: dict[str, ExpiredError] = {}  # by the topics that lack events
+        # Of the newest batch that was not tiny, as an estimate for the next ones.
+        self.bytes_an_offset = 0.0
+        self._bytes = 0
+
+    def split(self, batch_id: int, span: BatchSpan) -> tuple[Events, Iterator[Work]]:
+        """Read the events of the first round. Returns: these, and the work that comes after it.
+
+        In the usual small batch the first round is everything.
+        """
+        batch = _Batch(batch_id, span)
+        self._bytes = 0
+        sizes = {n: size for n, size in span.sizes().items() if not self._runner.is_stopped(n)}
+        ways = route(sizes, driver_max=self._driver_max, large_min=self._large_min)
+        events, sliced = Events(), list(ways.sliced)
+        if ways.rounds:
+            events, too_much = self._round(batch, ways.rounds[0])
+            sliced += too_much
+        return events, self._more(batch, ways.rounds[1:], sliced, ways.large)
+
+    def _more(
+        self, batch: _Batch, rounds: list[list[str]], sliced: list[str], large: list[str]
+    ) -> Iterator[Work]:
+        for names in rounds:
+            yield Work(names, partial(self._later_round, batch, names))
+        for name in sliced:
+            yield Work([name], partial(self._sliced, batch, name))
+        for name in large:
+            yield Work([name], partial(self._large, batch, name))
+        while self._expired:
+            name, error = self._expired.popitem()
+            yield Work([name], partial(_stop_table, error))
+        self._resumed = True
+        if batch.span.size >= SIZED_OFFSETS_MIN:
+            self.bytes_an_offset = self._bytes / batch.span.size
+
+    def _later_round(self, batch: _Batch, names: list[str]) -> list[Part]:
+        events, too_much = self._round(batch, names)
+        parts = self._runner.round(batch.id, events)
+        for name in too_much:
+            parts += self._sliced(batch, name)
+        return parts
+
+    def _round(self, batch: _Batch, names: list[str]) -> tuple[Events, list[str]]:
+        """The events of whole parts; and the topics that have to be taken in slices."""
+        try:
+            events = self._read(batch.span.of(set(names)), self._bytes_max)
+        except TooManyBytesError as error:
+            log.info("%d tables are taken in slices: %s", len(names), error)
+            return Events(), names
+        except ExpiredError as error:
+            self._expired |= dict.fromkeys(error.topics, error)
+            left = [name for name in names if name not in error.topics]
+            return self._round(batch, left) if left else (Events(), [])
+        if self._resumed:
+            return events, []
+        # The process may have ended between two slices of this batch.
+        cut = [name for name, some in events.items() if self._is_cut(batch, name, some)]
+        return {name: some for name, some in events.items() if name not in cut}, cut
+
+    def _read(self, span: BatchSpan, bytes_max: int | None) -> Events:
+        events = self._reader.read(span, bytes_max)
+        for some in events.values():
+            self._bytes += sum(len(event.value or b"") for event in some)
+        return events
+
+    def _is_cut(self, batch: _Batch, name: str, events: list[RawEvent]) -> bool:
+        try:
+            topic = self._topics.resolve(name, events)
+        except CatalogUnreachableError:
+            return False  # silver has nothing of it: its preparation fails the same way
+        return 0 < self._reached(batch, topic) < WHOLE
+
+    def _reached(self, batch: _Batch, topic: Topic) -> int:
+        """How many of the batch's offsets the topic's table has already."""
+        if topic.silver is None:
+            return 0
+        app_id = self._runner.commit(topic.silver_name, 0).app_id
+        with topic.silver.lock:
+            return reached_in(topic.silver.recorded(app_id), batch.id)
+
+    def _resolve(self, batch: _Batch, name: str) -> Topic:
+        """The topic; a new one is identified by its first events."""
+        events = [] if name in self._met else self._peek(batch.of(name), name)
+        topic = self._topics.resolve(name, events)
+        self._met.add(name)
+        return topic
+
+    def _peek(self, span: BatchSpan, name: str) -> list[RawEvent]:
+        size = min(span.size, PEEK_OFFSETS)
+        while True:
+            try:
+                limit = self._bytes_max if size > 1 else None
+                return self._reader.read(span.between(0, size), limit).get(name, [])
+            except TooManyBytesError:
+                size = max(1, size // 4)
+
+    # -- in slices
+
+    def _sliced(self, batch: _Batch, name: str) -> list[Part]:
+        """A part in slices that fit the driver, each merged before the next is read.
+
+        Slices of a repeated batch need not end where they ended before, but one has to end where
+        the table stands: what the table has is not folded again.
+        """
+        whole = Part(self._topics.named(name, []), 0)
+        span = batch.of(name)
+        at, step = 0, self._driver_max
+        end = min(step, span.size)
+        try:
+            topic = self._resolve(batch, name)
+            whole = Part(topic, 0, high_water=topic.high_water)
+            done = self._reached(batch, topic)
+            while at < span.size:
+                end = min(at + step, span.size)
+                end = done if at < done < end else end
+                before = self._bytes
+                try:
+                    whole = self._slice(batch, name, (at, end), whole)
+                except TooManyBytesError:
+                    step = max(1, (end - at) // 4)
+                    continue
+                if self._bytes - before < self._bytes_max // 4:
+                    step = min(step * 2, self._driver_max)
+                at = end
+        except Exception as error:  # noqa: BLE001 - the batch decides
+            # What was merged counts; the table may be stopped where the failing slice begins.
+            piece = span.between(at, end)
+            commit = self._slice_commit(batch, whole.topic, end)
+            if whole.rows_in:
+                whole.topic.high_water = whole.high_water
+            if isinstance(error, ExpiredError):
+                error = TableStoppedError(str(error))
+            whole.failure = error
+            whole.planned = Slice(piece.start[name], piece.end[name], commit)
+        return [whole]
+
+    def _slice(self, batch: _Batch, name: str, borders: tuple[int, int], whole: Part) -> Part:
+        """Take one slice through the steps. Returns: the whole part, including it."""
+        begin, end = borders
+        # One event may be larger than the limit, and is taken all the same.
+        limit = self._bytes_max if end - begin > 1 else None
+        events = self._read(batch.of(name).between(begin, end), limit).get(name, [])
+        if not events:
+            return whole
+        commit = self._slice_commit(batch, whole.topic, end)
+        part = self._runner.prepare(name, events, commit, whole.high_water)
+        self._runner.quarantine_rejects(part)
+        self._runner.merge(part, commit, RETRY_PAUSES_S)
+        self._runner.remember(part)
+        part.rejected_before, part.rejects = len(part.rejects), []
+        return whole.followed_by(part)
+
+    def _slice_commit(self, batch: _Batch, topic: Topic, end: int) -> Commit:
+        size = batch.of(topic.name).size
+        return self._runner.commit(
+            topic.silver_name, version_of(batch.id, WHOLE if end == size else end)
+        )
+
+    # -- in executors
+
+    def _large(self, batch: _Batch, name: str) -> list[Part]:
+        """Fold and merge a part in the executors; in slices where that is impossible or fails."""
+        try:
+            return self._by_key(batch, name)
+        except NotFoldableByKey as reason:
+            log.info("%s: %d offsets in slices: %s", name, batch.of(name).size, reason)
+        except Exception as error:  # noqa: BLE001 - the slices show whose problem it is
+            log.warning("%s: the executors failed: %s: %s", name, type(error).__name__, error)
+        return self._sliced(batch, name)
+
+    def _by_key(self, batch: _Batch, name: str) -> list[Part]:
+        topic = self._resolve(batch, name)
+        contract, silver = topic.contract, topic.silver
+        reached = self._reached(batch, topic)
+        if contract is None or silver is None or topic.refusal or not folds_by_key(contract):
+            raise NotFoldableByKey("its rows are not told apart by message keys")
+        if topic.pending is not None:
+            raise NotFoldableByKey("its table changed in the source")
+        if not self._runner.gate.is_plain(topic):
+            raise NotFoldableByKey("it has a contract file, or rows in quarantine")
+        span = batch.of(name)
+        run = Executors(self._session, partial(self._reader.frame, span))
+        if reached == WHOLE:
+            report = positions_of(run, span.size, contract, topic.high_water)
+            part = _part_of(topic, report)
+            part.result = MergeResult(silver.version(), skipped=True)
+            return [part]
+        if reached:
+            raise NotFoldableByKey("slices of it are merged already")
+        newer = partial(self._newer_contract, topic)
+        large = fold_by_key(run, span.size, contract, topic.high_water, _before(silver), newer)
+        self._bytes += large.report.size
+        try:
+            if large.report.rejected:
+                # What is in quarantine matters to the later events of its rows: see `Gate`.
+                raise NotFoldableByKey("events that break the contract")
+            return [self._merge_large(batch, topic, large)]
+        finally:
+            large.output.close()
+
+    def _newer_contract(self, topic: Topic, unknown: set[str], stale: set[str]) -> Contract | None:
+        if self._topics.follow(topic, unknown, stale):
+            raise NotFoldableByKey("its table changed in the source")
+        return None
+
+    def _merge_large(self, batch: _Batch, topic: Topic, large: LargePart) -> Part:
+        silver, report, version = topic.silver, large.report, version_of(batch.id)
+        assert silver is not None
+        part = _part_of(topic, report)
+        if report.rows:
+            commit = self._runner.commit(silver.name, version)
+            merge_retried(
+                part,
+                silver,
+                self._engine.name,
+                lambda: self._engine.merge_rows(
+                    silver,
+                    folded_rows(large),
+                    commit,
+                    count=report.rows,
+                    bounds=report.bounds,
+                ),
+                RETRY_PAUSES_S,
+            )
+        return part
+
+
+def _stop_table(error: ExpiredError) -> NoReturn:
+    """Stop only the table whose events are lost, even where other tables lost events too."""
+    raise TableStoppedError(str(error)) from error
+
+
+def folds_by_key(contract: Contract) -> bool:
+    """Whether message keys distinguish a table's events.
+
+    Copies of equal rows have none; and where the replica identity is another index than the
+    primary key, an update changes a key without saying so in its headers.
+    """
+    return not contract.is_keyless and contract.replica_identity != "index"
+
+
+def _before(silver: SilverTable) -> Before:
+    def pinned(contract: Contract) -> PinnedTable | None:
+        with silver.lock:
+            if silver.is_empty():
+                return None
+            lake = silver.lake.for_workers()
+            return PinnedTable(lake, silver.path, silver.version(), contract)
+
+    def moved(keys: list[Key]) -> Mapping[Key, Mapping[str, Any]]:
+        with silver.lock:
+            return values_of(silver, keys)
+
+    def present(keys: list[Key]) -> set[Key]:
+        with silver.lock:
+            return present_keys(silver, keys)
+
+    return Before(pinned, moved, present)
+
+
+def _part_of(topic: Topic, report: Report) -> Part:
+    part = Part(topic, report.events, high_water=topic.high_water.merge(report.high_water))
+    part.skipped = report.skipped
+    part.rejected_before = report.rejected
+    part.source_time = report.newest
+    if report.last_committed_us:
+        part.seen_time = EPOCH + timedelta(microseconds=report.last_committed_us)
+    return part

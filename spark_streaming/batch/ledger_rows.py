@@ -1,0 +1,139 @@
+"""Makes the ledger's rows of a batch: one for each table's part, one for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_streaming.batch.part import Part
+from spark_streaming.events.position import HighWater
+from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow
+from spark_streaming.ops.stopped import FAILING, REFUSED, RUNNING, Stop
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.tables.engine_protocol import MergeResult
+
+
+def running_row(
+    query_id: str,
+    batch_id: int,
+    part: Part,
+    span: BatchSpan,
+    complete_lsn: int | None,
+    generation: str = "",
+) -> LedgerRow:
+    """The row of a table that is not stopped."""
+    topic = part.topic
+    return replace(
+        _merged(query_id, batch_id, topic.ledger_name, part),
+        offsets=span.of({topic.name}).end,
+        high_water=part.high_water,
+        complete_lsn=None if topic.silver is None or not part.claims else complete_lsn,
+        source_time=part.source_time,
+        state=REFUSED if topic.refusal else RUNNING,
+        generation=generation or None,
+    )
+
+
+def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerRow:
+    """The row of a stopped table, with what this batch has merged of it."""
+    return replace(
+        _merged(query_id, batch_id, stop.table, part),
+        offsets={stop.topic: dict(stop.offsets)},
+        high_water=part.topic.high_water,
+        complete_lsn=stop.complete_lsn,
+        source_time=stop.complete_time,
+        state=stop.state,
+        reason=stop.reason,
+        stopped_at=stop.since,
+        tries=stop.attempts,
+        planned=stop.planned,
+        generation=stop.generation or None,
+    )
+
+
+def failing_rows(
+    query_id: str, batch_id: int, parts: Sequence[Part], tries: Mapping[str, int]
+) -> list[LedgerRow]:
+    """The rows of tables that made their batch fail, with how often (`tries`, by silver table)."""
+    rows = [
+        # Slices before the one that failed are merged: the version is theirs.
+        stopped_row(query_id, batch_id, part.stop, Part(part.topic, 0, result=_version_of(part)))
+        for part in parts
+        if part.stop is not None and not part.topic.internal
+    ]
+    return [replace(r, state=FAILING, tries=tries[r.table_name], planned=None) for r in rows]
+
+
+def _version_of(part: Part) -> MergeResult | None:
+    return MergeResult(part.result.delta_version) if part.result else None
+
+
+def whole_row(
+    query_id: str,
+    batch_id: int,
+    parts: Sequence[Part],
+    rows: Sequence[LedgerRow],
+    span: BatchSpan,
+    complete_lsn: int | None,
+    complete_time: datetime | None,
+) -> LedgerRow:
+    """The row that stands for the batch; the positions of internal topics are in it."""
+    internal = {
+        where: position
+        for part in parts
+        if part.topic.internal
+        for where, position in part.high_water.positions.items()
+    }
+    return LedgerRow(
+        query_id,
+        batch_id,
+        WHOLE_BATCH,
+        rows_in=sum(part.rows_in for part in parts),
+        rows_inserted=sum(row.rows_inserted for row in rows),
+        rows_updated=sum(row.rows_updated for row in rows),
+        rows_deleted=sum(row.rows_deleted for row in rows),
+        rows_quarantined=sum(row.rows_quarantined for row in rows),
+        rows_skipped=sum(row.rows_skipped for row in rows),
+        offsets=span.of(set(span.sizes())).end,
+        high_water=HighWater(internal),
+        complete_lsn=complete_lsn,
+        source_time=complete_time,
+    )
+
+
+def _merged(query_id: str, batch_id: int, table: str, part: Part) -> LedgerRow:
+    """A row with what was merged; completeness is still missing."""
+    result = part.result
+    return LedgerRow(
+        query_id,
+        batch_id,
+        table,
+        delta_version=result.delta_version if result else None,
+        engine=part.engine,
+        rows_in=part.rows_in,
+        rows_inserted=result.inserted if result else 0,
+        rows_updated=result.updated if result else 0,
+        rows_deleted=result.deleted if result else 0,
+        rows_missing=result.missing if result else 0,
+        rows_quarantined=part.rows_quarantined,
+        rows_skipped=part.skipped,
+        duration_ms=int(part.seconds * 1000),
+        refusal=part.topic.refusal,
+    )
+
+
+def newest(rows: pa.Table) -> datetime | None:
+    """The newest commit time in the source of folded rows."""
+    return pc.max(rows["_committed_at"]).as_py() if len(rows) else None
+
+
+def step_times(clock: list[float]) -> str:
+    """Milliseconds of a batch's steps, from the moments between them."""
+    names = ("read", "fold", "merge", "ledger")
+    times = [int((end - begin) * 1000) for begin, end in pairwise(clock)]
+    return ", ".join(f"{name} {ms} ms" for name, ms in zip(names, times, strict=True))

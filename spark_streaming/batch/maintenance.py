@@ -1,0 +1,253 @@
+"""Maintains the tables in the process that writes them: log checkpoints, small files, old versions.
+
+It runs in one thread beside the batches and holds a table's lock while it commits to it, so it
+never conflicts with a merge: other tables go on, a merge of the same table waits at most for
+the one step that is running. Listing and deleting old files, which takes long, holds no lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Protocol
+
+from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
+
+from spark_streaming.ops.job_metrics import MaintenanceMetrics
+from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.schema.topics import Topics
+from spark_streaming.storage.lake import LEDGER, Lake
+from spark_streaming.tables.silver_table import (
+    SMALL_FILE_BYTES,
+    TARGET_FILE_BYTES,
+    SilverTable,
+    TableOptions,
+)
+
+log = logging.getLogger(__name__)
+# A reader that opens a table reads the log since its last checkpoint, one object a commit.
+CHECKPOINT_COMMITS = 25
+# Insert-only batches leave one small file each. Checking costs little, joining rewrites them.
+COMPACT_CHECK_COMMITS = 20
+COMPACT_FILES_MIN = 12
+LEDGER_COMPACT_COMMITS = 60
+LEDGER_KEPT = timedelta(hours=1)
+VACUUM_PAUSE_S_MIN = 60.0
+
+
+class OpsTable(Protocol):
+    """A table of `ops` that batches append to; `prune` removes what is too old."""
+
+    lock: threading.Lock
+    path: str
+
+    def ensure(self) -> DeltaTable: ...
+
+    def prune(self) -> None: ...
+
+
+@dataclass
+class Run:
+    """What one run for a table did: its finished steps, and how many files they changed."""
+
+    step: str = ""
+    done: set[str] = field(default_factory=set)
+    joined: int = 0
+    removed: int = 0
+
+    @contextmanager
+    def doing(self, step: str) -> Iterator[None]:
+        """Note `step` as begun, and as done where nothing is raised."""
+        self.step = step
+        yield
+        self.done.add(step)
+
+
+@dataclass
+class _Due:
+    commits: int = 0
+    vacuumed_at: float = 0.0
+    # A failed step stays here until it succeeds: most runs have nothing to do.
+    failing: set[str] = field(default_factory=set)
+
+
+Work = Callable[[int, bool, Run], None]
+
+
+class Maintenance:
+    """Decides after each batch what is due, and runs it in a thread of its own."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        topics: Topics,
+        ledger: Ledger,
+        options: TableOptions,
+        ops: Mapping[str, OpsTable] | None = None,
+        metrics: MaintenanceMetrics | None = None,
+    ) -> None:
+        self._lake = lake
+        self._topics = topics
+        self._ops = ops or {}
+        self._ledger = ledger
+        self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, options.retention_minutes * 60 / 3)
+        self._due: dict[str, _Due] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
+        self._started = time.monotonic()
+        self._metrics = metrics
+        # When each run was asked for that has not ended; the one thread takes them in order.
+        self._waiting: deque[float] = deque()
+        if metrics is not None:
+            metrics.show_waiting(self.waiting_s)
+
+    def waiting_s(self) -> float:
+        """How long the oldest run has waited or lasted, in seconds; 0 without one."""
+        try:
+            return time.monotonic() - self._waiting[0]
+        except IndexError:
+            return 0.0
+
+    def after_batch(self, rows: list[LedgerRow]) -> None:
+        """Note a batch's commits and start what is due; returns at once."""
+        merged = {row.table_name for row in rows if row.delta_version is not None}
+        for table in self._topics.tables():
+            if table.name in merged:
+                self._note(table.name, partial(maintain_table, table))
+        self._note("ops.ledger", partial(_maintain_ledger, self._lake, self._ledger))
+        for name, kept in self._ops.items():
+            self._note(f"ops.{name}", partial(maintain_ops, self._lake, kept))
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _note(self, name: str, work: Work) -> None:
+        due = self._due.get(name)
+        if due is None:
+            due = self._due[name] = _Due(vacuumed_at=self._started)
+            if self._metrics is not None:
+                self._metrics.known(name)
+        due.commits += 1
+        vacuum = time.monotonic() - due.vacuumed_at > self._vacuum_pause_s
+        if vacuum:
+            due.vacuumed_at = time.monotonic()
+        if vacuum or due.commits % 5 == 0:
+            self._waiting.append(time.monotonic())
+            self._thread.submit(self._guarded, name, work, due.commits, vacuum)
+
+    def _guarded(self, name: str, work: Work, commits: int, vacuum: bool) -> None:
+        # Upkeep that fails is tried again when it is next due; data does not depend on it.
+        due, run, began = self._due[name], Run(), time.monotonic()
+        failed = False
+        try:
+            work(commits, vacuum, run)
+        except Exception as error:  # noqa: BLE001
+            failed = True
+            due.failing.add(run.step)
+            log.warning("upkeep of %s failed: %s: %s", name, type(error).__name__, error)
+        finally:
+            self._waiting.popleft()
+        due.failing -= run.done
+        if self._metrics is not None and (failed or run.done):
+            self._metrics.ended(
+                name,
+                time.monotonic() - began,
+                joined=run.joined,
+                removed=run.removed,
+                failed=failed,
+                failing=bool(due.failing),
+            )
+
+
+def maintain_table(table: SilverTable, commits: int, vacuum: bool, run: Run | None = None) -> None:
+    """Run the steps that are due after a table's `commits`-th commit of this process."""
+    run = run or Run()
+    if commits % COMPACT_CHECK_COMMITS == 0:
+        with run.doing("compact"), table.lock:
+            run.joined += _compact(table.name, table.handle())
+    if commits % CHECKPOINT_COMMITS == 0:
+        with run.doing("checkpoint"), table.lock:
+            table.handle().create_checkpoint()
+    if vacuum:
+        with run.doing("vacuum"):
+            run.removed += drop_old(table.lake, table.path, table.lock, table.handle)
+
+
+def maintain_ops(
+    lake: Lake, table: OpsTable, commits: int, vacuum: bool, run: Run | None = None
+) -> None:
+    """Maintain a table that only some batches write to, whenever a vacuum is due."""
+    del commits
+    run = run or Run()
+    if vacuum:
+        with run.doing("compact"), table.lock:
+            table.prune()
+            run.joined += _compact(table.path, table.ensure())
+        with run.doing("vacuum"):
+            run.removed += drop_old(lake, table.path, table.lock, table.ensure)
+
+
+def _maintain_ledger(lake: Lake, ledger: Ledger, commits: int, vacuum: bool, run: Run) -> None:
+    if commits % LEDGER_COMPACT_COMMITS == 0:
+        with run.doing("compact"):
+            ledger.compact(datetime.now(timezone.utc) - LEDGER_KEPT)
+    if commits % CHECKPOINT_COMMITS == 0:
+        with run.doing("checkpoint"), ledger.lock:
+            ledger.handle().create_checkpoint()
+    if vacuum:
+        with run.doing("vacuum"):
+            run.removed += drop_old(lake, LEDGER, ledger.lock, ledger.handle)
+
+
+def _compact(name: str, table: DeltaTable) -> int:
+    """Join files below SMALL_FILE_BYTES if there are COMPACT_FILES_MIN of them or more.
+
+    Returns: how many were joined.
+    """
+    sizes = table.get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    small = [size for size in sizes if size < SMALL_FILE_BYTES]
+    if len(small) < COMPACT_FILES_MIN:
+        return 0
+    began = time.monotonic()
+    table.optimize.compact(target_size=TARGET_FILE_BYTES, max_concurrent_tasks=1)
+    log.debug("joined %d files of %s in %.2f s", len(small), name, time.monotonic() - began)
+    return len(small)
+
+
+def drop_old(lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], DeltaTable]) -> int:
+    """Delete files and log entries that no version within the retention needs.
+
+    Hundreds of files take seconds to list and to delete. No writer waits for that: the lock is
+    held only to ask the writer's own handle what the newest version consists of.
+
+    Args:
+        path: of the table below the lake.
+        writers: the handle that is written with; called with the lock held.
+    Returns: how many files it deleted, those of the log not counted.
+    """
+    began = time.monotonic()
+    table = lake.table(path)
+    # `full` lists the files themselves: a checkpoint of the log forgets files that were removed
+    # before the retention, and those would stay for ever.
+    old = table.vacuum(dry_run=True, enforce_retention_duration=False, full=True)
+    with lock:
+        # A commit that took longer than the retention wrote files that no version had until now.
+        needed = set(writers().get_add_actions()["path"].to_pylist())
+    files = DeltaStorageHandler(lake.url(path), lake.storage_options())
+    deleted = [name for name in old if name not in needed]
+    for name in deleted:
+        files.delete_file(name)
+    table.update_incremental()
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    log.debug("deleted %d files of %s in %.2f s", len(deleted), path, time.monotonic() - began)
+    return len(deleted)

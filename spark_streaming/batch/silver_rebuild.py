@@ -1,0 +1,210 @@
+"""Builds a silver table again from bronze, beside the old one; the job swaps it in (see `swap`).
+
+A rebuild is a small lake of its own, in a folder of the real one, and goes through the very steps
+of the batches: decode, fold, rules, quarantine, merge. For each slice of events, in order:
+1. Write down which events it holds (`Rebuild.planned`).
+2. Merge it; the table's log says by the commit's name whether it has it.
+An interrupted builder repeats exactly the planned slice. It writes nothing outside its folder, so
+any machine that reaches the object store may run it beside the job.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from deltalake import DeltaTable
+
+from spark_streaming.batch.maintenance import maintain_table
+from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
+from spark_streaming.batch.runner import RETRY_PAUSES_S, BatchRunner
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.events.contract_versions import key_changed
+from spark_streaming.events.event import RawEvent
+from spark_streaming.events.position import HighWater
+from spark_streaming.ops.ledger import Ledger, Restored
+from spark_streaming.ops.stopped import Slice
+from spark_streaming.quarantine.quarantine import Quarantine
+from spark_streaming.reading.bronze import EventsByTime
+from spark_streaming.rules.contract_folder import ContractFolder
+from spark_streaming.schema.catalog_watch import CatalogWatch
+from spark_streaming.schema.evolver import Evolver
+from spark_streaming.schema.topics import Topics
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import Commit
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.silver_names import SilverNames
+from spark_streaming.tables.silver_table import SilverTable, TableOptions
+
+log = logging.getLogger(__name__)
+SLICE_EVENTS_MAX = 50_000
+SLICE_BYTES_MAX = 64 << 20
+# Each merge rewrites files; nobody reads the old ones.
+TIDY_COMMITS = 10
+
+
+class RebuildRefusedError(Exception):
+    """A table cannot be built; the text says why."""
+
+
+class RulesChangedError(Exception):
+    """A rebuild was begun under another contract, or other rules: it has to start over."""
+
+
+class Builder:
+    """Builds one table aside, slice by slice.
+
+    Args:
+        lake: the real one: contracts, and the other tables that rules refer to.
+        dsn: of the source, whose catalog is asked where events carry unknown columns.
+        slice_events_max, slice_bytes_max: what is held in memory at once.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        state: Rebuild,
+        files: ContractFolder,
+        dsn: str,
+        *,
+        prefix: str,
+        slice_events_max: int = SLICE_EVENTS_MAX,
+        slice_bytes_max: int = SLICE_BYTES_MAX,
+    ) -> None:
+        self._store = RebuildStore(lake)
+        self._limits = (slice_events_max, slice_bytes_max)
+        side, options = lake.below(state.folder), TableOptions()
+        properties = options.properties()
+        quarantine = Quarantine(side, state.id, properties, files.hiding_of)
+        contracts = _KeptContracts(lake, dsn, files.texts_of)
+        evolver = Evolver(contracts, CatalogWatch(dsn), files.evolution_of)
+        self._topics = _SideTopics(side, lake, contracts, prefix, options, evolver)
+        self._runner = BatchRunner(
+            query_id=state.id,
+            topics=self._topics,
+            ledger=Ledger(side, state.id, properties),
+            quarantine=quarantine,
+            choose=lambda folded: DeltaRsEngine(),
+            pool=ThreadPoolExecutor(1),
+            restored=Restored(),
+            read=lambda span, bytes_max=None: {},
+            contracts=files,
+        )
+        quarantine.ensure()
+        self.topic = self._topics.resolve(state.topic, [state.naming_event()])
+        if self.topic.refusal or self.topic.contract is None or self.topic.silver is None:
+            raise RebuildRefusedError(self.topic.refusal or f"{state.table} is not kept in silver")
+        if key_changed(self.topic.contract):
+            raise RebuildRefusedError(
+                f"the key of {state.table} changed: deletes from before do not name the rows by "
+                f"the key of now; `headwater resync {state.table}` brings its rows"
+            )
+        self._commits = 0
+        self.state = state
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that events are decoded with."""
+        assert self.topic.contract is not None
+        return self.topic.contract
+
+    def begin(self) -> Rebuild:
+        """Write the state of a new rebuild, or check that of an interrupted one.
+
+        Raises: RulesChangedError where the contract or its rules are others since it was begun.
+        """
+        made_for = self._runner.contract_of(self.state.topic)
+        if not self.state.made_for:
+            self._keep(replace(self.state, made_for=made_for))
+        elif self.state.made_for != made_for:
+            raise RulesChangedError("the contract has changed since the rebuild was begun")
+        return self.state
+
+    def run(
+        self, feed: EventsByTime, tick: Callable[[Rebuild], None] = lambda state: None
+    ) -> Rebuild:
+        """Take all events of a feed that begins at the state's offsets; `tick` after each slice.
+
+        Raises: TableStoppedError where a rule stops the table, and whatever reading raises; what
+            was merged before stays, and another builder continues from there.
+        """
+        planned = self.state.planned
+        if planned is not None:
+            self._merge(feed.take_until(planned.end), planned)
+            tick(self.state)
+        while events := feed.take(*self._limits):
+            self._merge(events, self._plan(events))
+            tick(self.state)
+        return self.state
+
+    def finished(self) -> Rebuild:
+        """Mark the rebuild as complete. Returns: its last state."""
+        self._keep(replace(self.state, done=True))
+        return self.state
+
+    def _plan(self, events: list[RawEvent]) -> Slice:
+        ends = dict(self.state.offsets)
+        for event in events:
+            ends[event.partition] = max(ends.get(event.partition, 0), event.offset + 1)
+        commit = Commit(f"headwater:rebuild:{self.state.id}", sum(ends.values()))
+        piece = Slice(dict(self.state.offsets), ends, commit)
+        self._keep(replace(self.state, planned=piece))
+        return piece
+
+    def _merge(self, events: list[RawEvent], piece: Slice) -> None:
+        part = self._runner.prepare(self.topic.name, events, piece.commit, self.state.high_water)
+        if self.topic.refusal:
+            raise RebuildRefusedError(self.topic.refusal)
+        self._runner.quarantine_rejects(part)
+        self._runner.merge(part, piece.commit, RETRY_PAUSES_S)
+        self.topic.high_water = part.high_water
+        self._runner.remember(part)
+        # Stored with the next plan; until then the commit's name says that it is merged.
+        self.state = self.state.taken(piece, len(events), part.high_water)
+        self._commits += 1
+        if self._commits % TIDY_COMMITS == 0 and self.topic.silver is not None:
+            tidy(self.topic.silver, self._commits)
+
+    def _keep(self, state: Rebuild) -> None:
+        self._store.keep(state)
+        self.state = state
+
+
+def tidy(table: SilverTable, commits: int) -> None:
+    """Drop the files that only old versions need, at once; join small ones now and then."""
+    maintain_table(table, commits, vacuum=False)
+    with table.lock:
+        table.handle().vacuum(
+            retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True
+        )
+
+
+class _SideTopics(Topics):
+    """The table that is being built; every other table is the real lake's."""
+
+    def __init__(
+        self,
+        side: Lake,
+        lake: Lake,
+        contracts: ContractStore,
+        prefix: str,
+        options: TableOptions,
+        evolver: Evolver,
+    ) -> None:
+        names = SilverNames(lake)
+        super().__init__(side, contracts, prefix, options, HighWater(), evolver, names)
+        self._real = Topics(lake, contracts, prefix, options, HighWater(), evolver, names)
+
+    def open_silver(self, schema: str, table: str) -> DeltaTable | None:
+        found = super().open_silver(schema, table)
+        return found if found is not None else self._real.open_silver(schema, table)
+
+
+class _KeptContracts(ContractStore):
+    """Contracts as the job stores them; a newer one is used, but only the job stores it."""
+
+    def keep(self, contract: Contract) -> None:
+        del contract

@@ -1,0 +1,1 @@
+"""Folding: many changes of a row in one batch become one."""

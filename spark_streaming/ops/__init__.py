@@ -1,0 +1,1 @@
+"""The tables of schema `ops`, requests to the job, and its metrics."""

@@ -1,0 +1,38 @@
+"""Requests of an operator to resume a stopped table at once, as objects in the lake.
+
+One empty object a table, `requests/resume/<silver table>`: anyone who may write the lake may ask,
+from any machine, and a request outlives a restart of the job.
+"""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import quote, unquote
+
+import pyarrow.fs as pa_fs
+
+from spark_streaming.storage.lake import Lake
+
+log = logging.getLogger(__name__)
+FOLDER = "requests/resume"
+
+
+def request_resume(lake: Lake, table: str) -> None:
+    """Ask the job to resume silver table `table` in its next batch."""
+    with lake.filesystem().open_output_stream(f"{FOLDER}/{quote(table, safe=' ')}") as stream:
+        stream.write(b"")
+
+
+def take_requests(lake: Lake) -> set[str]:
+    """Take the silver tables requested since the last call; none if the object store is away."""
+    taken = set()
+    try:
+        files = lake.filesystem()
+        selector = pa_fs.FileSelector(FOLDER, allow_not_found=True)
+        for info in files.get_file_info(selector):
+            if info.is_file:
+                files.delete_file(info.path)
+                taken.add(unquote(info.base_name))
+    except OSError as error:
+        log.warning("requests to resume tables could not be read: %s", error)
+    return taken

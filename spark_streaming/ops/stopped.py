@@ -1,0 +1,244 @@
+"""Decides about failures: whose problem one is, from where a table resumes, when it is retried.
+
+Pure functions, without access to the lake or Kafka.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
+
+from kafka.errors import KafkaConnectionError
+
+from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.tables.engine_protocol import Commit
+
+# Offsets of one topic: partition -> offset.
+PartitionOffsets = Mapping[int, int]
+
+RUNNING, STOPPED, RESUMING, FAILING, REFUSED = (
+    "running",
+    "stopped",
+    "resuming",
+    "failing",
+    "refused",
+)
+BACKOFF_S_MIN = 5.0
+BACKOFF_S_MAX = 300.0
+# A source that is back is back for every table that waited for it.
+SOURCE_RETRY_S_MAX = 15.0
+# A problem that seems to concern all tables fails the batch; if it repeats in the same batch
+# although the ledger can be written, it is the failing tables' own.
+WHOLE_FAILURES_MAX = 3
+REASON_CHARS_MAX = 1000
+
+_SHARED_TYPES = (
+    ConnectionError,
+    TimeoutError,
+    MemoryError,
+    CancelledError,
+    KafkaConnectionError,
+)
+# delta-rs, pyarrow and the JVM report an unreachable object store only in the message's words.
+_SHARED_WORDS = re.compile(
+    r"generic s3 error|error sending request|connection (?:refused|reset|closed|error)"
+    r"|connect(?:ion)? ?time(?:d )?out|operation timed out|aws error network|resolve host"
+    r"|http status 5\d\d|slow ?down|service unavailable|access ?denied|forbidden|accesskeyid"
+    r"|signaturedoesnotmatch|dns error|no space left|too many open files|cannot allocate memory"
+    r"|answer from java side is empty|sparkcontext was shut ?down|cannot schedule new futures",
+    re.IGNORECASE,
+)
+
+
+class TableStoppedError(Exception):
+    """A table is stopped on purpose: see `stop_table`."""
+
+
+def stop_table(reason: str, *, hint: str = "") -> NoReturn:
+    """Stop the table whose events are being prepared; nothing of its part is merged.
+
+    To be called between reading a batch's events and merging them (all of `BatchRunner`'s
+    preparation), by a rule of the contract whose severity is `fail`. The other tables continue.
+    The table is tried again from the same events when its contract has changed, after a
+    restart, at an operator's request, and with back-off; the rule is applied again each time.
+
+    Args:
+        reason: what was observed, for `ops.freshness` and the log.
+        hint: what to do.
+    Raises: TableStoppedError, always.
+    """
+    raise TableStoppedError(f"{reason}\n  hint: {hint}" if hint else reason)
+
+
+# Never a shared problem: only the table that needs the source's catalog waits for it.
+_OWN_TYPES = (TableStoppedError, CatalogUnreachableError)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One table that failed in a batch. `previous`: how often it did in this same batch before."""
+
+    error: Exception
+    previous: int = 0
+
+
+def is_shared(error: BaseException) -> bool:
+    """Whether an error concerns what all tables share: the object store, Kafka, memory."""
+    return any(
+        isinstance(cause, _SHARED_TYPES) or _SHARED_WORDS.search(str(cause))
+        for cause in _chain(error)
+    )
+
+
+def batch_must_fail(failures: Sequence[Failure], worked: int) -> bool:
+    """Whether failures of some tables are a problem of the whole batch.
+
+    Args:
+        failures: the tables that failed after their retries.
+        worked: how many other tables of the batch did not fail.
+    Returns: True: nothing is stopped, the batch fails and is repeated by the next process.
+        False: each of the tables is stopped and the batch goes on.
+    """
+    problems = [f for f in failures if not isinstance(f.error, _OWN_TYPES)]
+    if not problems:
+        return False
+    last_time = all(f.previous + 1 >= WHOLE_FAILURES_MAX for f in problems)
+    if any(is_shared(f.error) for f in problems):
+        return not (worked and last_time)
+    return not worked and len(problems) > 1 and not last_time
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's text for the ledger and the log: short, without a JVM's stack."""
+    lines = [line for line in str(error).splitlines() if not line.lstrip().startswith("at ")]
+    text = "\n".join(lines)[:REASON_CHARS_MAX].strip()
+    named = isinstance(error, TableStoppedError) or not text
+    return (text or type(error).__name__) if named else f"{type(error).__name__}: {text}"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Events of one topic to merge in one commit: from `start` on, up to before `end`."""
+
+    start: PartitionOffsets
+    end: PartitionOffsets
+    commit: Commit
+
+    @property
+    def size(self) -> int:
+        return sum(end - self.start.get(p, 0) for p, end in self.end.items())
+
+    def span(self, topic: str) -> BatchSpan:
+        """The slice as a reader takes it."""
+        return BatchSpan({topic: dict(self.start)}, {topic: dict(self.end)})
+
+    def to_json(self) -> str:
+        """What `from_json` reads back equal."""
+        return json.dumps(
+            {
+                "start": dict(self.start),
+                "end": dict(self.end),
+                "app_id": self.commit.app_id,
+                "version": self.commit.version,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Slice:
+        """What `to_json` wrote."""
+        found = json.loads(text)
+        start, end = ({int(p): int(o) for p, o in found[k].items()} for k in ("start", "end"))
+        return cls(start, end, Commit(found["app_id"], found["version"]))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One stopped table, as the ledger stores it.
+
+    Args:
+        topic: its Kafka topic; `table`: its name in silver.
+        offsets: of each partition the first event that is not known to be merged.
+        planned: the events of the merge that was begun last; the table's own log says by the
+            commit's name whether it went through. None: none was begun.
+        attempts: failures since the last success.
+        complete_lsn, complete_time: how far the table is complete; fixed while it is stopped.
+        on_purpose: whether a rule stopped it.
+        generation: the rebuild that its rows come from; "" for none (see `swap`).
+    """
+
+    topic: str
+    table: str
+    reason: str
+    since: datetime
+    offsets: PartitionOffsets
+    planned: Slice | None
+    attempts: int = 1
+    complete_lsn: int | None = None
+    complete_time: datetime | None = None
+    on_purpose: bool = False
+    generation: str = ""
+
+    @property
+    def state(self) -> str:
+        return STOPPED if self.attempts else RESUMING
+
+
+def backoff_s(attempts: int, error: BaseException | None = None) -> float:
+    """How long a table that has failed `attempts` times in a row, now with `error`, waits."""
+    longest = BACKOFF_S_MAX
+    if isinstance(error, CatalogUnreachableError):
+        longest = SOURCE_RETRY_S_MAX
+    return float(min(longest, BACKOFF_S_MIN * 2.0 ** min(max(attempts - 1, 0), 16)))
+
+
+def first_offsets(span: BatchSpan, topic: str, seen: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Where a topic's part of a batch begins, with a number for every partition.
+
+    A partition that Spark saw for the first time has no start in its plan: there the first
+    event that was read counts.
+
+    Args:
+        seen: (partition, offset) of the events that were read.
+    """
+    given = span.start.get(topic, {})
+    first: dict[int, int] = {}
+    for partition, offset in seen:
+        first[partition] = min(offset, first.get(partition, offset))
+    return {p: given.get(p, first.get(p, end)) for p, end in span.end[topic].items()}
+
+
+def next_slice(
+    app_id: str, offsets: PartitionOffsets, end: PartitionOffsets, offsets_max: int
+) -> Slice | None:
+    """The next events to merge, `offsets_max` or a few more; None where nothing is left.
+
+    A partition that came while the table was stopped begins at 0. The commit's version is the
+    sum of the offsets that it ends at: it grows with every slice, and two slices of one table
+    that both begin where a merge ended never share it.
+    """
+    start = {p: offsets.get(p, 0) for p in {*offsets, *end}}
+    sizes = {p: max(0, end.get(p, 0) - first) for p, first in start.items()}
+    left = sum(sizes.values())
+    if not left:
+        return None
+    # Partitions move on together, as they were written: rows that change their key go from
+    # one to another.
+    part = min(1.0, offsets_max / left)
+    to = {p: first + min(sizes[p], math.ceil(sizes[p] * part)) for p, first in start.items()}
+    return Slice(start, to, Commit(app_id, sum(to.values())))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

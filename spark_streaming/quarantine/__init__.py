@@ -1,0 +1,1 @@
+"""Quarantine: events that broke their contract, kept with the reason until they are resolved."""

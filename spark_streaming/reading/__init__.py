@@ -1,0 +1,1 @@
+"""Reading events: from Kafka, or from bronze where Kafka has expired them."""

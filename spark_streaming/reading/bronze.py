@@ -1,0 +1,352 @@
+"""Reads bronze: every event of every topic, in the object store. connect/README.md has the layout.
+
+A partition is read in the order of offsets, from any offset on; several partitions by time.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import heapq
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow.fs as pa_fs
+
+from spark_streaming.events.event import RawEvent
+
+OBJECT = ".jsonl.gz"
+BLOCK_OFFSETS = 10_000
+# Before an object without a proof (of an older version) one offset may have no record: the marker
+# that ends a transaction.
+MARKER_OFFSETS_MAX = 1
+_GZIP, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = b"\x1f\x8b", 4, 8, 16
+_GZIP_HEADER_BYTES = 10
+_PROOF = re.compile(rb"headwater read-from=(\d+)(?: lost=(\d+)-(\d+))?")
+_PARTITION = "partition="
+_BLOCK = "block="
+
+# Called with (partition, first, last) of offsets that bronze lacks and that may have had records;
+# raises if they had.
+Explain = Callable[[int, int, int], None]
+
+
+class UnreadableObjectError(Exception):
+    """An object is not gzip, or a line in it is not a record; the message says which and why."""
+
+
+class Proof(NamedTuple):
+    """An object's statement about the offsets that it lacks (`Proof.java`).
+
+    Args:
+        read_from: from here on to its last record the sink read without a gap, so a missing offset
+            had no record.
+        lost: first and last offset that Kafka had dropped before the sink read them.
+    """
+
+    read_from: int
+    lost: tuple[int, int] | None
+
+    def unproven(self, first: int, last: int) -> tuple[int, int] | None:
+        """Return the first and last of the missing offsets `first` to `last` that may be records.
+
+        Returns: None if all of them are proved to be markers or aborted records.
+        """
+        spans = [(first, min(last, self.read_from - 1))]
+        if self.lost is not None:
+            spans.append((max(first, self.lost[0]), min(last, self.lost[1])))
+        open_spans = [span for span in spans if span[0] <= span[1]]
+        return (open_spans[0][0], max(last for _, last in open_spans)) if open_spans else None
+
+
+def unproven(proof: Proof | None, first: int, last: int) -> tuple[int, int] | None:
+    """Return which of the offsets `first` to `last`, missing before a record, may be records.
+
+    Args:
+        proof: the proof of the record's object; None if it has none: then one marker is accepted.
+    """
+    if proof is not None:
+        return proof.unproven(first, last)
+    return (first, last) if last - first + 1 > MARKER_OFFSETS_MAX else None
+
+
+def proof_of(packed: bytes) -> Proof | None:
+    """Return the proof in the header of an object's gzip stream; None in one of an older version."""
+    flags = packed[3] if packed.startswith(_GZIP) and len(packed) > _GZIP_HEADER_BYTES else 0
+    if not flags & _GZIP_COMMENT:
+        return None
+    at = _GZIP_HEADER_BYTES
+    if flags & _GZIP_EXTRA:
+        at += 2 + int.from_bytes(packed[at : at + 2], "little")
+    if flags & _GZIP_NAME:
+        at = packed.find(b"\0", at) + 1
+    found = _PROOF.fullmatch(packed[at : packed.find(b"\0", at)])
+    if found is None:
+        return None
+    lost = None if found[2] is None else (int(found[2]), int(found[3]))
+    return Proof(int(found[1]), lost)
+
+
+class Bronze:
+    """A bronze bucket.
+
+    Args:
+        files: a pyarrow file system rooted at the bucket.
+    """
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def topics(self) -> list[str]:
+        """Return the topics that have objects, sorted."""
+        return [path for path in self._below("") if self._below(path)]
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partitions of a topic that have objects, sorted."""
+        return sorted(
+            int(path.rsplit(_PARTITION, 1)[1]) for path in self._below(topic) if _PARTITION in path
+        )
+
+    def objects(self, topic: str, partition: int, after: str = "") -> Iterator[str]:
+        """Yield the paths of a partition's objects in the order of their offsets, after path `after`.
+
+        A block of 10,000 offsets is listed at a time.
+        """
+        for block in self.blocks(topic, partition):
+            if block < after.rsplit("/", 1)[0]:
+                continue
+            # The embedded object store lists an unfinished put by its name and a UUID.
+            yield from (p for p in self._below(block) if p.endswith(OBJECT) and p > after)
+
+    def objects_newest_first(
+        self, topic: str, partition: int, before: int | None = None
+    ) -> Iterator[str]:
+        """Yield the paths of a partition's objects that begin below offset `before`, newest first.
+
+        A block is listed at a time.
+        """
+        for block in reversed(self.blocks(topic, partition)):
+            if before is not None and block_number(block) * BLOCK_OFFSETS >= before:
+                continue
+            found = [path for path in self._below(block) if path.endswith(OBJECT)]
+            yield from (p for p in reversed(found) if before is None or first_offset(p) < before)
+
+    def first_timestamp(self, block: str) -> int | None:
+        """Return Kafka's time (ms since 1970) of a block's first record; None without objects."""
+        for path in self._below(block):
+            if path.endswith(OBJECT):
+                return int(next(self.documents(path))["timestamp"] or 0)
+        return None
+
+    def content(self, path: str) -> bytes:
+        """Return the lines of an object, unpacked but not parsed.
+
+        Raises: UnreadableObjectError; OSError if the object store does not answer.
+        """
+        try:
+            return gzip.decompress(self._packed(path))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UnreadableObjectError(f"{path}: {type(error).__name__}: {error}") from error
+
+    def _packed(self, path: str) -> bytes:
+        with self._files.open_input_stream(path, compression=None) as stream:
+            found: bytes = stream.read()
+        return found
+
+    def put_at(self, path: str) -> datetime | None:
+        """Return when an object was put, as the object store reports it; None if it does not."""
+        found: datetime | None = self._files.get_file_info(path).mtime
+        return found
+
+    def last_offset(self, topic: str, partition: int) -> int:
+        """Return the first offset of a partition's last object, an estimate of its end; 0 without."""
+        newest = next(self.objects_newest_first(topic, partition), None)
+        return 0 if newest is None else first_offset(newest)
+
+    def size(self, topic: str) -> int:
+        """Return the bytes that a topic's objects take, as stored."""
+        selector = pa_fs.FileSelector(topic, allow_not_found=True, recursive=True)
+        return sum(info.size or 0 for info in self._files.get_file_info(selector) if info.is_file)
+
+    def documents(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the lines of an object, parsed.
+
+        Raises: UnreadableObjectError; OSError if the object store does not answer.
+        """
+        for _, document in self.proved_documents(path):
+            yield document
+
+    def proved_documents(self, path: str) -> Iterator[tuple[Proof | None, dict[str, Any]]]:
+        """Yield the object's proof with each of its lines, parsed.
+
+        Raises: UnreadableObjectError; OSError if the object store does not answer.
+        """
+        packed = self._packed(path)
+        proof = proof_of(packed)
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(packed)) as text:
+                for line in text:
+                    document = orjson.loads(line)
+                    int(document["offset"])
+                    yield proof, document
+        except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError) as error:
+            raise UnreadableObjectError(f"{path}: {type(error).__name__}: {error}") from error
+
+    def events(
+        self, topic: str, partition: int, start: int, explain: Explain, end: int | None = None
+    ) -> Iterator[RawEvent]:
+        """Yield the events of a partition from offset `start` on, each once, as far as bronze goes.
+
+        Args:
+            explain: called for missing offsets that may have been records.
+            end: the offset at which to end; `explain` is called for what is missing before it. None
+                yields all events.
+        Raises: UnreadableObjectError, and whatever `explain` raises.
+        """
+        expected = start
+        for path in self._objects_from(topic, partition, start):
+            for proof, document in self.proved_documents(path):
+                event = event_of(document)
+                if event.offset < expected:
+                    continue
+                upto = event.offset if end is None else min(event.offset, end)
+                missing = unproven(proof, expected, upto - 1) if upto > expected else None
+                if missing is not None:
+                    explain(partition, *missing)
+                if end is not None and event.offset >= end:
+                    return
+                expected = event.offset + 1
+                yield event
+        # The last object proves nothing about the offsets after it; the next one will.
+        missing = unproven(None, expected, end - 1) if end is not None else None
+        if missing is not None:
+            explain(partition, *missing)
+
+    def _objects_from(self, topic: str, partition: int, start: int) -> Iterator[str]:
+        """Yield the paths of objects that may hold `start` or later offsets."""
+        blocks = self.blocks(topic, partition)
+        names = [block_number(block) for block in blocks]
+        # The object that holds `start` may have begun in the previous block.
+        upto = sum(1 for name in names if name <= start // BLOCK_OFFSETS)
+        waiting = ""
+        for block in blocks[max(0, upto - 2) :]:
+            for path in self._below(block):
+                if not path.endswith(OBJECT):
+                    continue
+                if waiting and first_offset(path) > start:
+                    yield waiting
+                waiting = path
+        if waiting:
+            yield waiting
+
+    def blocks(self, topic: str, partition: int) -> list[str]:
+        """Return the folders of a partition's blocks, in the order of their offsets."""
+        return [p for p in self._below(f"{topic}/{_PARTITION}{partition}") if _BLOCK in p]
+
+    def _below(self, folder: str) -> list[str]:
+        selector = pa_fs.FileSelector(folder, allow_not_found=True)
+        return sorted(str(info.path) for info in self._files.get_file_info(selector))
+
+
+def block_number(block: str) -> int:
+    """Return a block's number: its objects begin at that many BLOCK_OFFSETS or later."""
+    return int(block.rsplit(_BLOCK, 1)[1])
+
+
+def first_offset(path: str) -> int:
+    """Return the first offset of an object, which is its name."""
+    return int(path.rsplit("/", 1)[1].split(".")[0])
+
+
+def bytes_of(value: Any) -> bytes | None:
+    """Return the bytes of a key, a value or a header in a line."""
+    if value is None:
+        return None
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else str(value).encode()
+
+
+def event_of(document: Mapping[str, Any]) -> RawEvent:
+    """Return a line as the event that was read from Kafka."""
+    return RawEvent(
+        document["topic"],
+        document["partition"],
+        document["offset"],
+        document["timestamp"] or 0,
+        bytes_of(document["key"]),
+        bytes_of(document["value"]),
+        [(name, bytes_of(content) or b"") for name, content in document["headers"]],
+    )
+
+
+class EventsByTime:
+    """A topic's events of all partitions in the order of their times, some at a time.
+
+    So events that belong together, as the two halves of a key change, are seldom cut apart, whichever
+    partitions they are in. It reads ahead by one event per partition.
+
+    Args:
+        partitions: number → events in the order of their offsets.
+        before_ms: leaves out events of this time (ms since 1970) and later; None takes all.
+    """
+
+    def __init__(
+        self, partitions: Mapping[int, Iterable[RawEvent]], before_ms: int | None = None
+    ) -> None:
+        self._events = {number: iter(events) for number, events in partitions.items()}
+        self._before_ms = before_ms
+        self._heads: list[tuple[int, int, RawEvent]] = []
+        for number in self._events:
+            self._advance(number)
+
+    def take(self, events_max: int, bytes_max: int) -> list[RawEvent]:
+        """Return the next events; none at the end.
+
+        Events of one millisecond stay together, even beyond a limit, up to twice the limit.
+        """
+        taken: list[RawEvent] = []
+        size = 0
+        while self._heads:
+            time_ms, number, event = self._heads[0]
+            full = len(taken) >= events_max or size >= bytes_max
+            beyond = len(taken) >= 2 * events_max or size >= 2 * bytes_max
+            if full and (beyond or time_ms != taken[-1].timestamp_ms):
+                break
+            taken.append(event)
+            size += len(event.value or b"")
+            heapq.heappop(self._heads)
+            self._advance(number)
+        return taken
+
+    def take_until(self, ends: Mapping[int, int]) -> list[RawEvent]:
+        """Return each partition's next events below its end: those that were taken before a restart."""
+        taken = []
+        for _, number, event in self._heads:
+            head: RawEvent | None = event
+            while head is not None and head.offset < ends.get(number, 0):
+                taken.append(head)
+                head = next(self._events[number], None)
+            if head is not None:
+                self._events[number] = _behind(head, self._events[number])
+        self._heads = []
+        for number in self._events:
+            self._advance(number)
+        return taken
+
+    def _advance(self, number: int) -> None:
+        event = next(self._events[number], None)
+        if event is None:
+            return
+        if self._before_ms is not None and event.timestamp_ms >= self._before_ms:
+            self._events[number] = iter(())
+            return
+        heapq.heappush(self._heads, (event.timestamp_ms, number, event))
+
+
+def _behind(first: RawEvent, rest: Iterator[RawEvent]) -> Iterator[RawEvent]:
+    yield first
+    yield from rest

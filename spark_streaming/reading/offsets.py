@@ -1,0 +1,151 @@
+"""Reads from the query's checkpoint which offsets a micro-batch covers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+Offsets = dict[str, dict[int, int]]
+# Progress within a batch is counted in offsets along `BatchSpan.between`; WHOLE is all of it.
+WHOLE = 2**32 - 1
+
+
+def version_of(batch_id: int, reached: int = WHOLE) -> int:
+    """Return the transaction version of a table's part of a batch that is merged up to `reached`.
+
+    Versions grow with the batch and within it, so a part can be merged in several commits.
+    """
+    return batch_id << 32 | reached
+
+
+def reached_in(version: int, batch_id: int) -> int:
+    """Return how far a table with this newest version is merged in a batch: 0 to WHOLE."""
+    batch = version >> 32
+    if batch != batch_id:
+        return WHOLE if batch > batch_id else 0
+    return version & WHOLE
+
+
+@dataclass(frozen=True)
+class BatchSpan:
+    """The offsets of one batch: topic → partition → first offset, and → offset after the last.
+
+    `end` has all partitions of the query, also those without events in the batch.
+    """
+
+    start: Offsets
+    end: Offsets
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of offsets (records and transaction markers) of each topic with any."""
+        sizes = {
+            topic: sum(
+                end - self.start.get(topic, {}).get(partition, 0)
+                for partition, end in partitions.items()
+            )
+            for topic, partitions in self.end.items()
+        }
+        return {topic: size for topic, size in sizes.items() if size > 0}
+
+    @property
+    def size(self) -> int:
+        """The number of offsets of all topics."""
+        return sum(self.sizes().values())
+
+    def of(self, topics: set[str]) -> BatchSpan:
+        """Return the span of some topics only."""
+        return BatchSpan(
+            {t: p for t, p in self.start.items() if t in topics},
+            {t: p for t, p in self.end.items() if t in topics},
+        )
+
+    def between(self, begin: int, end: int) -> BatchSpan:
+        """Return the slice from `begin` to `end`, counted in offsets from 0 to `size`.
+
+        All partitions advance at the same rate, so events that belong together are seldom cut
+        apart. Consecutive slices cover every offset once, whatever their sizes.
+        """
+        size = self.size
+        first = {t: {p: self.start.get(t, {}).get(p, 0) for p in ps} for t, ps in self.end.items()}
+
+        def at(reached: int) -> Offsets:
+            return {
+                topic: {
+                    partition: start + (self.end[topic][partition] - start) * reached // size
+                    for partition, start in partitions.items()
+                }
+                for topic, partitions in first.items()
+            }
+
+        return BatchSpan(at(begin), at(end))
+
+
+class OffsetLog:
+    """Reads `<checkpoint>/offsets/<batch id>`, which Spark writes before it runs the batch."""
+
+    def __init__(self, checkpoint_url: str, session: Any) -> None:
+        self._url = checkpoint_url.rstrip("/")
+        self._session = session
+
+    def exists(self) -> bool:
+        """Whether the query has a checkpoint."""
+        try:
+            return bool(self._read("metadata"))
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            if "FileNotFoundException" in str(error):
+                return False
+            raise
+
+    def query_id(self) -> str:
+        """Return the query's id: the same after a restart, another with a new checkpoint."""
+        return str(json.loads(self._read("metadata"))["id"])
+
+    def span(self, batch_id: int) -> BatchSpan:
+        """Return the span of a batch that is planned or done; Spark keeps the newest 20 batches."""
+        end = self._offsets(batch_id)
+        start = self._offsets(batch_id - 1) if batch_id > 0 else self._beginning()
+        return BatchSpan(start, end)
+
+    def _beginning(self) -> Offsets:
+        """Return where the query began; its source stored that before the first batch."""
+        text = self._read("sources/0/0").lstrip("\0")
+        return _parse_offsets(text.partition("\n")[2])
+
+    def _offsets(self, batch_id: int) -> Offsets:
+        return parse_offset_log(self._read(f"offsets/{batch_id}"))
+
+    def _read(self, name: str) -> str:
+        url = f"{self._url}/{name}"
+        if urlparse(url).scheme in ("", "file"):
+            return Path(unquote(urlparse(url).path)).read_text()
+        jvm = self._session._jvm
+        path = jvm.org.apache.hadoop.fs.Path(url)
+        stream = path.getFileSystem(self._session._jsc.hadoopConfiguration()).open(path)
+        try:
+            return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        finally:
+            stream.close()
+
+
+def parse_offset_log(text: str) -> Offsets:
+    """Parse an entry of the offset log: a version line, a line of metadata, one line per source.
+
+    Raises: ValueError unless it has exactly one source.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or not lines[0].startswith("v") or len(lines) != 3:
+        raise ValueError(f"not an offset log of one source: {text[:80]!r}")
+    return _parse_offsets(lines[2])
+
+
+def _parse_offsets(text: str) -> Offsets:
+    topics: dict[str, dict[str, int]] = json.loads(text)
+    return {
+        topic: {int(partition): offset for partition, offset in partitions.items()}
+        for topic, partitions in topics.items()
+    }

@@ -1,0 +1,61 @@
+"""Finds out how far Kafka's topics are written, committed or not."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from spark_streaming.reading.kafka_source import topic_pattern
+from spark_streaming.reading.offsets import Offsets
+
+log = logging.getLogger(__name__)
+WAIT_MS = 10_000
+
+
+class WrittenEnds:
+    """Asks Kafka for the end of each partition of the tables' topics, committed or not."""
+
+    def __init__(self, kafka: str, prefix: str) -> None:
+        self._kafka = kafka
+        self._pattern = re.compile(topic_pattern(prefix))
+        self._consumer: Any = None
+
+    def __call__(self) -> Offsets | None:
+        """Return topic → partition → offset after the last written record; None without an answer."""
+        try:
+            if self._consumer is None:
+                self._consumer = KafkaConsumer(
+                    bootstrap_servers=self._kafka,
+                    group_id=None,
+                    enable_auto_commit=False,
+                    isolation_level="read_uncommitted",
+                    request_timeout_ms=WAIT_MS,
+                    bootstrap_timeout_ms=WAIT_MS,
+                )
+            return self._ends(self._consumer)
+        except (KafkaError, AssertionError, ValueError) as error:
+            log.warning("Kafka does not say how far its topics are written: %s", error)
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        if self._consumer is not None:
+            self._consumer.close(autocommit=False)
+        self._consumer = None
+
+    def _ends(self, consumer: Any) -> Offsets:
+        places = [
+            TopicPartition(topic, partition)
+            for topic in consumer.topics()
+            if self._pattern.fullmatch(topic)
+            for partition in consumer.partitions_for_topic(topic) or ()
+        ]
+        ends: Offsets = {}
+        for place, offset in (consumer.end_offsets(places) if places else {}).items():
+            ends.setdefault(place.topic, {})[place.partition] = offset
+        return ends

@@ -1,0 +1,1 @@
+"""Contract rules applied to rows: conditions, uniqueness, references, masks."""

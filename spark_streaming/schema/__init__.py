@@ -1,0 +1,1 @@
+"""Schema changes of source tables, and the state of each captured topic."""

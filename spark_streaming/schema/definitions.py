@@ -1,0 +1,121 @@
+"""A table's next contracts, one after the other, and those that its source noted.
+
+Pure functions. The notes are made by an event trigger of the source (`debezium/sql/definitions.sql`),
+each with the log position where it begins; `found` is the table as the catalog has it at last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import orjson
+
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.evolution import (
+    PREVIOUS_VERSIONS_MAX,
+    SchemaChange,
+    changes_between,
+    next_version,
+)
+from spark_streaming.events.contract_versions import Boundary, place_of
+from spark_streaming.events.event import RawEvent
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A newer contract of a table that its stream has not reached, or that its policy holds back.
+
+    `boundary`: None: all events are of it (the table is new).
+    """
+
+    contract: Contract
+    changes: tuple[SchemaChange, ...]
+    boundary: Boundary | None
+
+
+def without_refused(noted: list[Contract], found: Contract) -> list[Contract]:
+    """Leave out definitions that silver cannot follow, where a later one repairs that.
+
+    The repairing one begins where the left-out one began: a key that goes and another that comes are two
+    statements, and one change.
+    """
+    kept = list[Contract]()
+    begins: int | None = None
+    for place, step in enumerate(noted):
+        if step.refusal and not all(c.refusal for c in [*noted[place + 1 :], found]):
+            begins = step.begins_at_lsn if begins is None else begins
+            continue
+        kept.append(step if begins is None else replace(step, begins_at_lsn=begins))
+        begins = None
+    return kept
+
+
+def after_known(newest: Contract, noted: list[Contract], found: Contract, by: int) -> Contract:
+    """Place `found` after all known versions where the source was restored to an older state.
+
+    Log positions of the lost time stay with the versions of that time; the source's own continue
+    after them once it is captured again (`headwater recover`).
+
+    Args:
+        newest: the newest version that is known; it held from a position that the source had not
+            reached when `found` was read.
+        by: the log position at which `found` was read, at the latest.
+    """
+    if noted or by >= newest.valid_from_lsn:
+        return found
+    return replace(found, begins_at_lsn=newest.valid_from_lsn + 1)
+
+
+def since_first(
+    noted: list[Contract], found: Contract, events: Iterable[RawEvent], reached: int | None = None
+) -> list[Contract]:
+    """The definitions of a new table since the first of its events, `found` last.
+
+    `found` alone where the events have no position. The least position counts: a
+    definition that no event is of costs a commit, one that is left out costs values.
+
+    reached: of a table without events, the log position before which there is none.
+    """
+    first = _first_position(events)
+    reached = reached if first is None else first
+    # Those of a table of that name that was dropped, too: its rows go where this one begins.
+    steps = [step for step in noted if not step.refusal][-PREVIOUS_VERSIONS_MAX:]
+    if reached is None or not steps:
+        return [found]
+    begun = sum((step.begins_at_lsn or 0) <= reached for step in steps)
+    return [*steps[max(begun - 1, 0) :], found]
+
+
+def queue(
+    pendings: list[Pending], first: Contract, steps: list[Contract], after: int, by: int
+) -> None:
+    """Append a table's definitions to the pending ones; those without a change are left out.
+
+    Args:
+        first: what silver follows now.
+        after, by: the log positions between which all of them came.
+    """
+    for step in steps:
+        last = pendings[-1].contract if pendings else first
+        newer = next_version(last, step)
+        if newer is last:
+            continue
+        by_lsn = max(by, step.begins_at_lsn or 0)
+        newer = replace(newer, valid_after_lsn=after, valid_from_lsn=by_lsn, xid=step.xid)
+        changes = tuple(changes_between(last, step))
+        pendings.append(Pending(newer, changes, Boundary.between(last, newer)))
+        after = max(after, step.begins_at_lsn or 0)
+
+
+def _first_position(events: Iterable[RawEvent]) -> int | None:
+    """The least log position of these events."""
+    found = []
+    for event in events:
+        try:
+            lsn, _ = place_of(orjson.loads(event.value or b""))
+        except (ValueError, TypeError, AttributeError):
+            continue
+        if lsn:
+            found.append(lsn)
+    return min(found, default=None)

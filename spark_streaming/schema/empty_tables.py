@@ -1,0 +1,83 @@
+"""Makes silver tables from the catalog for captured tables that never had a row.
+
+They have no event, and mostly no topic. The ledger claims nothing of them (their row has no
+`complete_lsn`): rows from before their capture may be on the way. Where the source notes its
+definitions, the table begins as it was at the LSN to which silver is complete and follows the
+later ones, so that an event of an older definition still finds its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.contract.names import topic_of
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.schema.catalog_watch import CatalogWatch, Table
+from spark_streaming.schema.topics import Topic, Topics
+
+log = logging.getLogger(__name__)
+CHECK_S = 2.0
+# Making a table takes some hundred milliseconds on a busy machine, and the batch waits.
+MAKE_S = 1.0
+
+
+@dataclass
+class EmptyTables:
+    """Finds the tables of a publication that have had no event.
+
+    Args:
+        publication: its name; empty: no table is made before its first event.
+    """
+
+    watch: CatalogWatch
+    topics: Topics
+    prefix: str
+    publication: str = ""
+    clock: Callable[[], float] = time.monotonic
+    _checked_at: float = field(default=-CHECK_S, init=False)
+    _waiting: list[Topic] = field(default_factory=list, init=False)
+    _known: set[Table] = field(default_factory=set, init=False)
+
+    def check(self, span: BatchSpan, complete_lsn: int | None) -> list[Topic]:
+        """Make new ones. Returns: all that have no row in this process's ledger yet.
+
+        A source that is away changes nothing.
+
+        Args:
+            span: of the batch: a table with events in its topic comes with them.
+            complete_lsn: what silver is complete to.
+        """
+        now = self.clock()
+        if self.publication and now - self._checked_at >= CHECK_S:
+            self._checked_at = now
+            try:
+                self._make(span, complete_lsn or 0, now + MAKE_S)
+            except CatalogUnreachableError as error:
+                log.debug("%s", error)
+            except Exception as error:  # noqa: BLE001 - its next check, or its first event, meets it again
+                log.warning("a table without rows could not be made: %s", error)
+        return list(self._waiting)
+
+    def recorded(self) -> None:
+        """The ledger has a row of each table that `check` gave last."""
+        self._waiting.clear()
+
+    def _make(self, span: BatchSpan, reached: int, limit: float) -> None:
+        published = self.watch.published(self.publication)
+        self._known &= set(published)  # one that comes again is made again
+        for source in published:
+            if source in self._known:
+                continue
+            if self.clock() >= limit:
+                self._checked_at = -CHECK_S  # the others with the next batch
+                return
+            ends = span.end.get(topic_of(self.prefix, *source), {})
+            if not any(ends.values()):
+                topic = self.topics.add_empty(source, reached)
+                if topic is not None:
+                    self._waiting.append(topic)
+            self._known.add(source)

@@ -1,0 +1,1 @@
+"""Where the lake is: addresses, credentials, limits of connections."""

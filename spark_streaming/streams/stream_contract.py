@@ -1,0 +1,183 @@
+"""Stream contracts: one file a stream, `streams/<stream>.toml` beside the tables' contracts.
+
+Unlike a table's, this file is the whole truth: no catalog knows a stream's columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pyarrow as pa
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from spark_streaming.contract.contract_files import (
+    FILE_BYTES_MAX,
+    ContractFileError,
+    Problem,
+    folders_of,
+    near,
+)
+from spark_streaming.contract.toml_lines import key_lines, line_of
+from spark_streaming.contract.types import Column, arrow_type
+
+SHIPPED = Path(__file__).resolve().parents[1] / "contracts"
+FOLDER, DEMO = "streams", "demo"
+# Behind the prefix stands no second dot: silver's query, `watch` and `trace` take only
+# `<prefix>.<schema>.<table>`, the bronze sink takes every topic of the prefix.
+_TOPIC = "stream-"
+_STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_COLUMN_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+EVENT_COLUMNS = ("day", "event_key", "event_time")
+TIMESTAMP = pa.timestamp("us", "UTC")
+Kind = Literal["text", "int64", "float64", "bool", "timestamptz", "date", "uuid", "json"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StreamColumn(_Closed):
+    """`[columns.NAME]`: what the events' `data` may hold under that name."""
+
+    type: Kind
+    not_null: bool = False
+    max_length: int | None = Field(default=None, ge=1, le=65_536)
+    description: str = ""
+
+
+ColumnName = Annotated[str, Field(pattern=_COLUMN_NAME)]
+
+
+class StreamContract(_Closed):
+    """The content of a stream's file.
+
+    `retention_days`: whole days before today that silver keeps. `max_mb`: of the table's files;
+    beyond it the oldest days go, never today's.
+    """
+
+    description: str = ""
+    retention_days: int = Field(ge=1, le=3_650)
+    max_mb: int = Field(default=1_024, ge=1, le=1 << 20)
+    columns: dict[ColumnName, StreamColumn] = Field(min_length=1, max_length=200)
+
+    @field_validator("columns")
+    @classmethod
+    def _not_reserved(cls, value: dict[str, StreamColumn]) -> dict[str, StreamColumn]:
+        taken = [name for name in EVENT_COLUMNS if name in value]
+        if taken:
+            raise ValueError(f"`{taken[0]}` is a column of every stream; leave it out")
+        return value
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One declared stream: the topic's and the silver table's name, and what an event holds."""
+
+    name: str
+    contract: StreamContract
+
+    def topic(self, prefix: str) -> str:
+        """The stream's Kafka topic."""
+        return f"{prefix}.{_TOPIC}{self.name}"
+
+    def schema(self) -> pa.Schema:
+        """The columns of the stream's silver table, as Arrow has them."""
+        columns = self.contract.columns
+        return pa.schema(
+            [
+                pa.field("day", pa.date32()),
+                pa.field("event_key", pa.string()),
+                pa.field("event_time", TIMESTAMP),
+                *(
+                    pa.field(name, arrow_type(Column(name, column.type, column.type)))
+                    for name, column in columns.items()
+                ),
+                pa.field("_received_at", TIMESTAMP),
+                pa.field("_partition", pa.int32()),
+                pa.field("_offset", pa.int64()),
+                pa.field("_merged_at", TIMESTAMP),
+            ]
+        )
+
+
+def is_stream_topic(topic: str, prefix: str) -> bool:
+    """Whether a topic carries a stream, not a table's changes."""
+    return topic.startswith(f"{prefix}.{_TOPIC}")
+
+
+def stream_folders(contracts_path: str) -> list[Path]:
+    """Where stream files stand, the folder that counts first at the front.
+
+    Args:
+        contracts_path: the folders of contract files, separated as in PATH. The repository's own
+            is among them for the demo store only; its streams of the stack count for every source.
+    """
+    given = folders_of(contracts_path)
+    return [folder / part for folder in given for part in (FOLDER, f"{FOLDER}/{DEMO}")] + [
+        SHIPPED / FOLDER
+    ]
+
+
+def read_streams(folders: Iterable[Path]) -> tuple[dict[str, Stream], list[Problem]]:
+    """The streams of these folders by name, and each mistake in their files.
+
+    A file that is wrong has no stream, also where a later folder has one of its name.
+    """
+    found: dict[str, Stream] = {}
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem in seen:
+                continue
+            seen.add(path.stem)
+            try:
+                found[path.stem] = read_stream(path)
+            except ContractFileError as error:
+                problems += error.problems
+    return found, problems
+
+
+def read_stream(path: Path) -> Stream:
+    """Read one stream file. Raises: ContractFileError with each mistake, its line and a hint."""
+    if not _STREAM_NAME.fullmatch(path.stem):
+        hint = "lower-case letters, digits and `_`, at most 48"
+        raise ContractFileError([Problem(path, 1, f"`{path.stem}` names no stream", hint)])
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ContractFileError([Problem(path, 1, f"larger than {FILE_BYTES_MAX} bytes")])
+        text = path.read_text(encoding="utf-8")
+        given = tomli.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractFileError([Problem(path, 1, f"cannot be read: {error}")]) from error
+    except tomli.TOMLDecodeError as error:
+        problem = Problem(path, error.lineno, f"not TOML: {error.msg} (column {error.colno})")
+        raise ContractFileError([problem]) from error
+    try:
+        return Stream(path.stem, StreamContract.model_validate(given))
+    except ValidationError as error:
+        raise ContractFileError(_problems(path, text, error)) from None
+
+
+def _problems(path: Path, text: str, error: ValidationError) -> list[Problem]:
+    lines = key_lines(text)
+    found = []
+    for item in error.errors(include_url=False, include_input=False):
+        place = item["loc"]
+        name, hint = ".".join(map(str, place)), ""
+        message = f"`{name}`: {item['msg']}"
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key `{name}`"
+            model = StreamColumn if place[0] == "columns" else StreamContract
+            hint = near(str(place[-1]), model.model_fields)
+        elif item["type"] == "missing":
+            message = f"`{name}` is missing"
+        elif item["type"] == "value_error":
+            message = f"`{name}`: {item['ctx']['error']}"
+        found.append(Problem(path, line_of(lines, place), message, hint))
+    return sorted(found, key=lambda problem: problem.line)

@@ -1,0 +1,233 @@
+"""Moves one stream from its topic into its table.
+
+The protocol, in order; a crash between any two steps is repaired by doing it again:
+1. Read the events from the offsets that the table's own log has reached.
+2. Put those that break the contract into quarantine, of repeated ones only what is not there.
+3. Append the others, less the keys that are there already, in one commit with the new offsets.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+
+from spark_streaming.events.event import RawEvent, Reject
+from spark_streaming.ops.requests import Answer, Outcome, Request
+from spark_streaming.quarantine.quarantine import DISCARDED, OPEN, REPLAYED, Quarantine
+from spark_streaming.quarantine.quarantined_rows import place_of
+from spark_streaming.reading.expired_events import TooManyBytesError
+from spark_streaming.reading.kafka_source import DirectReader
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.storage.change_feed import wants_feed
+from spark_streaming.storage.lake import STREAM_QUARANTINE, Lake
+from spark_streaming.streams.stream_contract import Stream
+from spark_streaming.streams.stream_event import Event, Judge, Refused
+from spark_streaming.streams.stream_metrics import StreamMetrics
+from spark_streaming.streams.stream_settings import StreamSettings
+from spark_streaming.streams.stream_table import StreamError, StreamTable, upkeep
+
+log = logging.getLogger(__name__)
+EXPIRE_PAUSE_S = 3_600.0
+VACUUM_PAUSE_S_MIN = 60.0
+_REPLAY_EVENTS = 1_000
+
+
+class StreamQuarantine(Quarantine):
+    """Events of streams that broke their contract. A table of its own: `ops.quarantine` has
+    another process as its only writer."""
+
+    path = STREAM_QUARANTINE
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+class StreamWriter:
+    """Writes one stream's table; not safe for several threads.
+
+    Args:
+        reader: of Kafka, and of bronze where Kafka has expired what is wanted.
+        clock: gives the time from which the retention counts.
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        lake: Lake,
+        reader: DirectReader,
+        quarantine: StreamQuarantine,
+        stream: Stream,
+        metrics: StreamMetrics,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.stream = stream
+        self.topic = stream.topic(settings.topic_prefix)
+        self.table = StreamTable(
+            lake,
+            stream,
+            settings.silver_retention_minutes,
+            feed=wants_feed(settings.change_data_feed, stream.name),
+        )
+        self._events_max = settings.streams_batch_events_max
+        self._bytes_max = settings.streams_batch_mb_max << 20
+        self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, settings.silver_retention_minutes * 60 / 3)
+        self._reader = reader
+        self._quarantine = quarantine
+        self._judge = Judge(stream)
+        self._metrics = metrics
+        self._clock = clock
+        self._positions: dict[int, int] | None = None
+        self.commits = 0
+        self._expired_at = -EXPIRE_PAUSE_S
+        self._vacuumed_at = time.monotonic()
+        self._vacuumed_commits = 0
+
+    def follow(self, stream: Stream) -> None:
+        """Use a changed contract from now on."""
+        self.stream = stream
+        self.table.follow(stream)
+        self._judge = Judge(stream)
+
+    def step(self, ends: Mapping[int, int]) -> bool:
+        """Write the next events, if there are any, into the table.
+
+        Args:
+            ends: partition → the offset after its last record.
+        Returns: whether more are waiting. Raises: StreamError, OSError, and what Delta and Kafka
+            raise; the next step then begins by looking at what is there.
+        """
+        try:
+            return self._step(ends)
+        except Exception:
+            self._positions = None
+            self.table.forget()
+            raise
+
+    def _step(self, ends: Mapping[int, int]) -> bool:
+        positions = self._known(ends)
+        behind = {p: end for p, end in ends.items() if end > positions.get(p, 0)}
+        lag = sum(end - positions.get(p, 0) for p, end in behind.items())
+        self._metrics.lag(self.stream.name, lag)
+        if not behind:
+            self._expire()
+            return False
+        raw, reached = self._read(positions, behind)
+        events, rejects = self._judged(raw)
+        if rejects:
+            self._quarantine.put_missing(self.stream.name, rejects)
+        done = self.table.append(events, self.topic, reached, self._clock())
+        positions.update(reached)
+        self._metrics.appended(self.stream.name, done, len(rejects))
+        self.commits += 1
+        self._keep()
+        return any(end > positions.get(p, 0) for p, end in behind.items())
+
+    def carry_out(self, request: Request) -> list[Outcome]:
+        """Replay or discard this stream's entries of quarantine; repeating it changes nothing."""
+        named = set(request.places)
+        outcomes: list[Outcome] = []
+        some: list[Event] = []
+        for entry in self._quarantine.unresolved(self.stream.name):
+            place = place_of(entry.event)
+            if entry.status != OPEN or (named and place not in named):
+                continue
+            if request.action == "discard":
+                outcomes.append(Outcome(self.stream.name, place, "discarded"))
+                continue
+            try:
+                some.append(self._judge.decode(entry.event))
+                outcomes.append(Outcome(self.stream.name, place, "replayed"))
+            except Refused as refused:
+                outcomes.append(Outcome(self.stream.name, place, "open", refused.reason))
+            if len(some) >= _REPLAY_EVENTS:
+                self.table.append(some, self.topic, {}, self._clock())
+                some = []
+        if some:
+            self.table.append(some, self.topic, {}, self._clock())
+        for outcome, status in (("replayed", REPLAYED), ("discarded", DISCARDED)):
+            places = [found.place for found in outcomes if found.outcome == outcome]
+            if places:
+                self._quarantine.close(places, status)
+        return outcomes
+
+    # -- inside
+
+    def _known(self, ends: Mapping[int, int]) -> dict[int, int]:
+        if self._positions is None:
+            self._positions = self.table.positions(self.topic, sorted(ends))
+        for partition, offset in self._positions.items():
+            if offset > ends.get(partition, offset):
+                raise StreamError(
+                    f"stream `{self.stream.name}`: silver has come to offset {offset} of partition "
+                    f"{partition}, and {self.topic} ends at {ends[partition]}\n"
+                    "  hint: the topic was deleted or made again; give the stream a new name"
+                )
+        return self._positions
+
+    def _read(
+        self, positions: Mapping[int, int], behind: Mapping[int, int]
+    ) -> tuple[list[RawEvent], dict[int, int]]:
+        """The next events in the order of their offsets, and the offsets reached with them."""
+        limit = self._events_max
+        while True:
+            share = max(1, limit // len(behind))
+            starts = {p: positions.get(p, 0) for p in behind}
+            reached = {p: min(end, starts[p] + share) for p, end in behind.items()}
+            span = BatchSpan({self.topic: starts}, {self.topic: reached})
+            try:
+                whole = None if limit <= 1 else self._bytes_max
+                found = self._reader.read(span, whole).get(self.topic, [])
+                return sorted(found, key=lambda event: (event.partition, event.offset)), reached
+            except TooManyBytesError:
+                limit = max(1, limit // 4)
+
+    def _judged(self, raw: Sequence[RawEvent]) -> tuple[list[Event], list[Reject]]:
+        events, rejects = [], []
+        for one in raw:
+            try:
+                events.append(self._judge.decode(one))
+            except Refused as refused:
+                rejects.append(Reject(one, refused.rule, refused.reason))
+        return events, rejects
+
+    def _keep(self) -> None:
+        upkeep(self.table, self.commits)
+        self._expire()
+        if time.monotonic() - self._vacuumed_at > self._vacuum_pause_s:
+            self._vacuum()
+
+    def _expire(self) -> None:
+        if time.monotonic() - self._expired_at < EXPIRE_PAUSE_S:
+            return
+        self._expired_at = time.monotonic()
+        gone = self.table.expire(self._clock())
+        if gone:
+            days = ", ".join(day.isoformat() for day in gone)
+            log.info("stream %s: deleted the day(s) %s", self.stream.name, days)
+            self.commits += 1
+
+    def _vacuum(self) -> None:
+        self._vacuumed_at = time.monotonic()
+        if self.commits > self._vacuumed_commits:
+            self._vacuumed_commits = self.commits
+            self.table.drop_old_files()
+
+
+def answer(writers: Mapping[str, StreamWriter], request: Request) -> Answer:
+    """Carry out a request for quarantine's entries of streams."""
+    try:
+        outcomes: list[Outcome] = []
+        for name, writer in writers.items():
+            mine = [place for place in request.places if place.topic == writer.topic]
+            if request.places and not mine:
+                continue
+            if not request.places and request.tables and name not in request.tables:
+                continue
+            outcomes += writer.carry_out(request)
+        return Answer(outcomes)
+    except StreamError as error:
+        return Answer([], str(error))

@@ -1,0 +1,1 @@
+"""Silver's Delta tables: names, owners, and one handle a table."""

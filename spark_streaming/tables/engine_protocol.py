@@ -1,0 +1,120 @@
+"""Defines what a merge engine does: one meaning, several ways to carry it out.
+
+A folded batch is merged into one table in **one commit**:
+
+1. A batch whose (application id, version) the table has recorded already is skipped whole.
+2. Rows of silver with `_lsn` below `truncate_lsn` or `resnapshot_lsn` are removed.
+3. Keyed tables: an upsert replaces the row of its key, a delete removes it, each only where its
+   `_guard_lsn` is not lower than the row's `_lsn`; `_keep_<column>` leaves that column as it is
+   in silver, and a row with such a flag is never inserted.
+   Tables without a key: copies are added and removed by value, null equal to null. A copy that
+   is to be removed and that silver does not have counts as missing, and changes nothing.
+4. `_merged_at` is the time of the merge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from spark_streaming.contract.contract import Contract
+    from spark_streaming.fold.keyed import Folded
+    from spark_streaming.tables.silver_table import SilverTable
+
+OP = "_op"
+GUARD = "_guard_lsn"
+KEEP = "_keep_"
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+class MergeError(Exception):
+    """A merge ended in a state that its own counts contradict; the table must not continue."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The identity of one merge: a table takes each `version` of an `app_id` at most once."""
+
+    app_id: str
+    version: int
+
+
+class Counts(NamedTuple):
+    """Rows that one merge inserted, updated and deleted, and those that were to be deleted and
+    that silver does not have (counted for keyless tables only)."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What one merge did. `skipped`: the table had this commit already and nothing was written.
+
+    In a keyless table an update is one copy removed and one added: none is `updated`. `missing`
+    counts the copies that were to be removed and that silver does not have.
+    """
+
+    delta_version: int
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    missing: int = 0
+    skipped: bool = False
+
+    @property
+    def upserted(self) -> int:
+        """Rows that were written."""
+        return self.inserted + self.updated
+
+    def after(self, previous: MergeResult | None) -> MergeResult:
+        """Combine with the previous merge of the same table."""
+        if previous is None:
+            return self
+        return replace(
+            self,
+            inserted=previous.inserted + self.inserted,
+            updated=previous.updated + self.updated,
+            deleted=previous.deleted + self.deleted,
+            missing=previous.missing + self.missing,
+        )
+
+
+class MergeEngine(Protocol):
+    """One way to merge; the caller holds the table's lock, so an engine has a table to itself."""
+
+    name: str
+
+    def merge(self, table: SilverTable, folded: Folded, commit: Commit) -> MergeResult:
+        """Merge `folded` into `table` in one commit, or skip a repeated one."""
+        ...
+
+
+def floor_lsn(folded: Folded) -> int | None:
+    """The LSN below which the merge removes rows of silver; None where it removes none."""
+    floors = [lsn for lsn in (folded.truncate_lsn, folded.resnapshot_lsn) if lsn is not None]
+    return max(floors) if floors else None
+
+
+def kept_columns(rows: Any) -> list[str]:
+    """Columns that at least one row of the batch leaves as they are in silver."""
+    names = rows.column_names if isinstance(rows, pa.Table) else rows.columns
+    return [name[len(KEEP) :] for name in names if name.startswith(KEEP)]
+
+
+def silver_columns(contract: Contract) -> list[str]:
+    """All columns of the silver table, the source's first."""
+    return list(contract.silver_schema().names)
+
+
+def stamped(rows: pa.Table, merged_at: datetime | None = None) -> pa.Table:
+    """The rows with `_merged_at` (now, UTC, where not given)."""
+    moment = merged_at or datetime.now(timezone.utc)
+    column = pa.array([moment], TIMESTAMP).take(pa.array([0] * len(rows), pa.int64()))
+    return rows.append_column("_merged_at", column)

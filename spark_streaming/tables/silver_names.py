@@ -1,0 +1,87 @@
+"""Gives source tables their silver names, in a lake that may have tables of earlier releases.
+
+Those releases kept ASCII letters only (`t_ble` of `täble`). Such a name stays: the Delta table
+under it says which source table it belongs to. Nearly all tables have one name by both rules, and
+need no request to the object store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from deltalake.exceptions import TableNotFoundError
+
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.names import ascii_silver_table, parse_topic, silver_table, topic_of
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.ownership import is_mark, mark
+
+Source = tuple[str, str]
+# A topic's name has lost letters; the lake tells which table it is of. Asked at most so often.
+LIST_S = 10.0
+
+
+class SilverNames:
+    """The names in one lake. Safe for use by several threads.
+
+    Args:
+        clock: gives the time, which decides when the contracts may be listed again.
+    """
+
+    def __init__(self, lake: Lake, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lake = lake
+        self._contracts = ContractStore(lake, "")
+        self._clock = clock
+        self._known: dict[Source, str] = {}
+        self._topics: dict[str, Source] = {}
+        self._listed_at = -LIST_S
+        self._lock = threading.Lock()
+
+    def of(self, schema: str, table: str) -> str:
+        """The silver table of a source table. Raises: OSError, DeltaError without the store."""
+        name, ascii_name = silver_table(schema, table), ascii_silver_table(schema, table)
+        if name == ascii_name:
+            return name
+        with self._lock:
+            if (schema, table) not in self._known:
+                given = self._is_in_use((schema, table), ascii_name)
+                self._known[schema, table] = ascii_name if given else name
+            return self._known[schema, table]
+
+    def source_of(self, topic: str, prefix: str) -> Source | None:
+        """The source table of a topic, as the lake knows it, else as the topic's name has it.
+
+        None for a topic that is no table's.
+        """
+        parsed = parse_topic(topic, prefix)
+        if parsed is None:
+            return None
+        with self._lock:
+            if topic not in self._topics and self._clock() - self._listed_at >= LIST_S:
+                self._listed_at = self._clock()
+                self._topics = {topic_of(prefix, *one): one for one in self._contracts.tables()}
+            return self._topics.get(topic, parsed)
+
+    def of_topic(self, topic: str, prefix: str) -> str | None:
+        """The silver table of a topic; None for a topic that is no table's."""
+        source = self.source_of(topic, prefix)
+        return None if source is None else self.of(*source)
+
+    def _is_in_use(self, source: Source, ascii_name: str) -> bool:
+        try:
+            found = self._lake.table(self._lake.silver_path(ascii_name)).metadata().description
+        except TableNotFoundError:
+            return False
+        if is_mark(found):
+            return bool(found == mark(*source))
+        # Not noted by the first releases: of the tables that they kept, the one made first has it.
+        if found:
+            return False
+        kept = [one for one in self._contracts.tables() if ascii_silver_table(*one) == ascii_name]
+        return source in kept and source == min(kept, key=self._age)
+
+    def _age(self, source: Source) -> tuple[int, Source]:
+        contract = self._contracts.latest(*source)
+        return (contract.oid or 0 if contract else 0), source

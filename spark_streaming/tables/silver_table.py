@@ -1,0 +1,394 @@
+"""One silver table: where it is, what it holds, and the one handle that writes to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pa_dataset
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from spark_streaming.contract.canonical import silver_text
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.types import Column
+from spark_streaming.events.missing_values import missing_value
+from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import Commit
+from spark_streaming.tables.ownership import mark, set_mark
+
+# A merge rewrites every file that holds a touched row: small files keep that cheap.
+# 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
+TARGET_FILE_BYTES = 8 << 20
+# Smaller ones are joined where they gather.
+SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
+REWRITE_ROWS = 65_536
+# The application id under which a table notes the contract version that it follows.
+CONTRACT_ID = "headwater:contract"
+
+
+class TableEvolutionError(Exception):
+    """The source's table changed in a way that silver's cannot follow by itself."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Delta properties that every silver table is made with.
+
+    `change_data_feed` names the tables that record their changes; see `feed`.
+    """
+
+    retention_minutes: int = 15
+    change_data_feed: str = ""
+
+    def properties(self) -> dict[str, str | None]:
+        keep = f"interval {self.retention_minutes} minutes"
+        return {
+            # Deletion vectors stay off: delta-rs's pyarrow reader cannot read tables with them.
+            "delta.targetFileSize": str(TARGET_FILE_BYTES),
+            "delta.logRetentionDuration": keep,
+            "delta.deletedFileRetentionDuration": keep,
+        }
+
+
+class SilverTable:
+    """A silver table and its only writer's state. Hold `lock` while merging or maintaining."""
+
+    def __init__(self, lake: Lake, name: str, contract: Contract, options: TableOptions) -> None:
+        self.lake = lake
+        self.name = name
+        self.contract = contract
+        self.path = lake.silver_path(name)
+        self.lock = threading.Lock()
+        self._options = options
+        self._handle: DeltaTable | None = None
+        self._versions: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"SilverTable({self.name})"
+
+    def handle(self) -> DeltaTable:
+        """The open Delta table at its newest version, as far as this process wrote it."""
+        if self._handle is None:
+            self._handle = self.lake.table(self.path)
+        return self._handle
+
+    def version(self) -> int:
+        """The Delta version after the last commit of this process."""
+        return int(self.handle().version())
+
+    def is_empty(self) -> bool:
+        """Whether the table has no rows."""
+        counts = self.handle().get_add_actions(flatten=True)["num_records"].to_pylist()
+        return not any(count is None or count > 0 for count in counts)
+
+    def recorded(self, app_id: str) -> int:
+        """The newest version of an application id that the table recorded; -1 without one."""
+        if app_id not in self._versions:
+            # Read from the object store once: a look-up reads the log, and only this process writes.
+            found = self.handle().transaction_version(app_id)
+            self._versions[app_id] = -1 if found is None else int(found)
+        return self._versions[app_id]
+
+    def forget(self) -> None:
+        """Drop what is cached, so that the next use reads the object store: another writer may exist."""
+        self._handle = None
+        self._versions.clear()
+
+    def has_commit(self, commit: Commit) -> bool:
+        """Whether the table recorded this version of the application id, or a later one."""
+        return self.recorded(commit.app_id) >= commit.version
+
+    def committed(self, commit: Commit) -> None:
+        """Note that `commit` is in the table now."""
+        self._versions[commit.app_id] = commit.version
+
+    def ensure(self) -> bool:
+        """Make the table with its contract's columns if there is none. Returns: whether it did.
+
+        Either way its change data feed follows the settings, and its description names its owner.
+        """
+        feed = wants_feed(self._options.change_data_feed, self.name)
+        owner = mark(self.contract.schema, self.contract.table)
+        try:
+            set_feed(self.handle(), self.name, feed)
+            set_mark(self.handle(), owner)
+            return False
+        except TableNotFoundError:
+            pass
+        schema = _nullable(self.contract.silver_schema())
+        self._handle = DeltaTable.create(
+            self.lake.url(self.path),
+            schema=schema,
+            mode="ignore",
+            name=self.name,
+            description=owner,
+            configuration={**self._options.properties(), **feed_properties(feed)},
+            storage_options=self.lake.storage_options(),
+        )
+        return True
+
+    def reset_columns(self) -> None:
+        """Give a table without rows exactly its contract's columns, where no version is noted.
+
+        A process that made it for a table without events ended before it kept the contract, and
+        the source's table may have changed since.
+        """
+        wanted = _nullable(self.contract.silver_schema())
+        have = pa.schema(self.handle().schema().to_arrow())
+        plain = [{f.name: _plain(f.type) for f in schema} for schema in (have, wanted)]
+        if plain[0] == plain[1] or self.recorded(CONTRACT_ID) >= 0 or not self.is_empty():
+            return
+        write_deltalake(
+            self.handle(),
+            pa.RecordBatchReader.from_batches(wanted, []),
+            mode="overwrite",
+            schema_mode="overwrite",
+        )
+        self.forget()
+
+    def adopt(self, contract: Contract, *, clear: bool = False, lenient: bool = False) -> list[str]:
+        """Follow a newer contract in one commit: new and renamed columns, other types.
+
+        A column that Postgres added with a default reads as that default in the rows that were
+        there before, and those rows send no event: silver is rewritten with the default in them.
+        A crash leaves either none of it or all; to repeat it changes nothing.
+
+        Args:
+            clear: whether to remove the rows of a table that was dropped and made again, or gave its
+                name to another. Rows of the new table that were merged already, because the
+                catalog was away, stay: their positions are after its beginning.
+            lenient: whether values that do not fit their column's new type become NULL.
+        Returns: names of the columns added.
+        Raises: TableEvolutionError where a column's values do not fit its new type.
+        """
+        done = Commit(CONTRACT_ID, contract.version)
+        if self.has_commit(done):
+            self.contract = contract
+            return []
+        have = pa.schema(self.handle().schema().to_arrow())
+        plan = _Rewrite(self.contract, contract, have, clear, lenient)
+        if plan.rewrites:
+            self._write_all(plan, done)
+        elif plan.added:
+            new = pa.schema([plan.wanted.field(name) for name in plan.added])
+            self.handle().alter.add_columns(
+                list(Schema.from_arrow(new).fields), commit_properties=named(done)
+            )
+        if plan.rewrites or plan.added:
+            self.forget()
+        self.contract = contract
+        return plan.added
+
+    def replace_rows(self, source: pa_dataset.Dataset, commit: Commit) -> int:
+        """Replace all rows in one commit; make the table if it is gone.
+
+        Readers see the old rows or the new ones, never a mixture.
+
+        Args:
+            source: rows with the contract's columns; one that it lacks reads as its default.
+            commit: recorded with it, so that `has_commit` shows whether it went through.
+        Returns: the Delta version that holds them.
+        """
+        self.forget()  # whoever damaged the table wrote to it
+        self.ensure()
+        wanted = _nullable(self.contract.silver_schema())
+        # A handle of its own: this takes long, and others read the table meanwhile.
+        table = self.lake.table(self.path)
+        try:
+            write_deltalake(
+                table,
+                pa.RecordBatchReader.from_batches(wanted, _recast(source, self.contract, wanted)),
+                mode="overwrite",
+                schema_mode="overwrite",
+                target_file_size=TARGET_FILE_BYTES,
+                commit_properties=named(commit),
+            )
+        finally:
+            self.forget()
+        return int(table.version())
+
+    def archive(self, version: int) -> str:
+        """Copy the table as `<name>__v<version>`. Returns: the copy's name.
+
+        An existing copy is left as it is: a crash came after it.
+        """
+        name = generation_name(self.name, version)
+        path = self.lake.silver_path(name)
+        if not self.lake.exists(path):
+            schema = pa.schema(self.handle().schema().to_arrow())
+            source = self.handle().to_pyarrow_dataset()
+            batches = (batch.cast(schema) for batch in source.to_batches(batch_size=REWRITE_ROWS))
+            write_deltalake(
+                self.lake.url(path),
+                pa.RecordBatchReader.from_batches(schema, batches),
+                mode="error",
+                name=name,
+                description=f"{self.name} as it was under version {version} of its contract",
+                configuration=self._options.properties(),
+                target_file_size=TARGET_FILE_BYTES,
+                storage_options=self.lake.storage_options(),
+            )
+        return name
+
+    def _write_all(self, plan: _Rewrite, done: Commit) -> None:
+        """Write the whole table again under the contract's columns, batch by batch."""
+        source = self.handle().to_pyarrow_dataset()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            if plan.clear and plan.changed:
+                return  # these rows were decoded as another table's
+            kept = pa_dataset.field("_lsn") >= plan.begins_at_lsn if plan.clear else None
+            for batch in source.to_batches(batch_size=REWRITE_ROWS, filter=kept):
+                yield plan.batch(batch)
+
+        try:
+            write_deltalake(
+                self.handle(),
+                pa.RecordBatchReader.from_batches(plan.wanted, batches()),
+                mode="overwrite",
+                schema_mode="overwrite",
+                target_file_size=TARGET_FILE_BYTES,
+                commit_properties=named(done),
+            )
+        except Exception as error:
+            self.forget()
+            raise TableEvolutionError(
+                f"table {self.name} could not follow its source"
+                f" (columns of another type: {', '.join(plan.changed) or 'none'})\n"
+                f"  detail: {type(error).__name__}: {error}\n"
+                "  hint: the policy `new_version` for incompatible_change keeps the old table "
+                "beside and goes on with NULL for such values"
+            ) from error
+
+
+def _recast(
+    source: pa_dataset.Dataset, contract: Contract, wanted: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a dataset under a contract's columns, a few batches in memory at a time."""
+    filled = {c.name: missing_value(c) for c in contract.columns}
+    for batch in source.to_batches(
+        batch_size=REWRITE_ROWS, batch_readahead=2, fragment_readahead=1
+    ):
+        columns = [
+            batch[field.name].cast(field.type)
+            if field.name in batch.schema.names
+            else pa.repeat(filled.get(field.name, pa.scalar(None, field.type)), len(batch))
+            for field in wanted
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+class _Rewrite:
+    """How a table's rows become rows under a newer contract."""
+
+    def __init__(
+        self, old: Contract, new: Contract, have: pa.Schema, clear: bool, lenient: bool
+    ) -> None:
+        self.wanted = _nullable(new.silver_schema())
+        self._printed: dict[str, Callable[[Any], str]] = {}
+        self.clear, self.lenient = clear, lenient
+        self.begins_at_lsn = new.begins_at_lsn or new.valid_from_lsn
+        self._missing = {column.name: missing_value(column) for column in new.columns}
+        # Where each column's values come from: its name in the table; None: from nowhere.
+        self.sources: dict[str, str | None] = {}
+        old_by_number = {c.attnum: c for c in old.columns if c.attnum is not None}
+        for column in new.columns:
+            if clear:  # the columns of two tables have only their names in common
+                self.sources[column.name] = column.name if column.name in have.names else None
+                continue
+            before = old_by_number.get(column.attnum) if column.attnum is not None else None
+            same_name = old.by_name.get(column.name)
+            if before is not None and before.name in have.names:
+                self.sources[column.name] = before.name
+            elif same_name is not None and same_name.attnum not in (None, column.attnum):
+                self.sources[column.name] = None  # another column had the name
+            else:
+                self.sources[column.name] = column.name if column.name in have.names else None
+            typed = before or same_name
+            if self.sources[column.name] and typed is not None and is_text_now(typed, column):
+                self._printed[column.name] = silver_text(typed)
+        for name in self.wanted.names:
+            self.sources.setdefault(name, name)
+        self.added = [c.name for c in new.columns if c.name not in have.names]
+        self.changed = [
+            name
+            for name, source in self.sources.items()
+            if source and _plain(have.field(source).type) != _plain(self.wanted.field(name).type)
+        ]
+        moved = any(source not in (None, name) for name, source in self.sources.items())
+        emptied = any(
+            source is None and name in have.names for name, source in self.sources.items()
+        )
+        filled = any(self._missing[name].is_valid for name in self.added)
+        self.rewrites = clear or bool(self.changed) or moved or emptied or filled
+
+    def batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Some rows under the newer contract."""
+        columns = []
+        for field in self.wanted:
+            source = self.sources[field.name]
+            if source is None:
+                columns.append(pa.repeat(self._missing[field.name], len(batch)))
+            elif field.name in self._printed:
+                columns.append(_printed(batch[source], self._printed[field.name]))
+            elif self.lenient:
+                columns.append(_cast_or_null(batch[source], field.type))
+            else:
+                columns.append(batch[source].cast(field.type))
+        return pa.RecordBatch.from_arrays(columns, schema=self.wanted)
+
+
+def is_text_now(old: Column, new: Column) -> bool:
+    """Whether the contract file has a column of the same type carried as text now."""
+    return old.pg_type == new.pg_type and new.kind == "text_as_is" != old.kind
+
+
+def _printed(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:
+    """The values as Postgres prints them: Arrow's own casts write times and lists otherwise."""
+    return pa.array([None if v is None else text(v) for v in values.to_pylist()], pa.string())
+
+
+def row_count(table: DeltaTable) -> int:
+    """The rows of a Delta table, by the statistics of its files."""
+    counts = table.get_add_actions(flatten=True)["num_records"].to_pylist()
+    return sum(count or 0 for count in counts)
+
+
+def generation_name(name: str, version: int) -> str:
+    """The silver table that holds an older generation of a table."""
+    return f"{name}__v{version}"
+
+
+def _cast_or_null(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values as another type; halved where some do not fit, so that few cost little."""
+    try:
+        return values.cast(kind)
+    except pa.ArrowNotImplementedError:
+        return pa.nulls(len(values), kind)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, kind)
+    middle = len(values) // 2
+    halves = (values.slice(0, middle), values.slice(middle))
+    return pa.concat_arrays([_cast_or_null(half, kind) for half in halves])
+
+
+def named(commit: Commit) -> CommitProperties:
+    """The properties by which `has_commit` recognises a commit."""
+    return CommitProperties(app_transactions=[Transaction(commit.app_id, commit.version)])
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> str:
+    """The type without what Delta does not keep: string widths, names of list items."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{_plain(kind.value_type)}>"
+    return str(kind).replace("large_", "").replace("_view", "")
