@@ -8,7 +8,8 @@
 --                       up, or is being rebuilt), failing (its batch failed and is repeated),
 --                       refused (cannot be kept)
 --   complete_lsn        bigint, WAL position in bytes that the table is complete to; NULL where
---                       the table is not kept, or its first batch is still on its way; of a
+--                       the table is not kept, or nothing of it has come yet (it may be empty in
+--                       the source, too); of a
 --                       table that is stopped, resuming or failing it stays where it was, and
 --                       is NULL where a rebuilt table has not caught up yet
 --   complete_pg_lsn     varchar, the same in Postgres' form, such as 0/16B3748
@@ -26,7 +27,7 @@
 --   freshness_target_seconds  double, as the table's contract file sets it; NULL without one
 --   freshness_met       boolean, it runs, and whatever was committed longer ago than the target is
 --                       there, as far as heartbeats (one in 5 seconds) can tell: seconds_behind
---                       is at most 5 more than the target; NULL without a target
+--                       is at most 5 more than the target; NULL without a target, or an event
 WITH per_table AS (
   SELECT
     table_name,
@@ -65,7 +66,7 @@ SELECT
   resumes_from,
   refusal,
   freshness_target_seconds,
-  CASE WHEN freshness_target_seconds IS NOT NULL THEN state = 'running' AND coalesce(
+  CASE WHEN freshness_target_seconds IS NOT NULL AND NOT (state = 'running' AND no_event) THEN state = 'running' AND coalesce(
     date_diff('millisecond', source_time, current_timestamp) / 1e3 <= freshness_target_seconds + 5,
     false) END AS freshness_met
 FROM (
@@ -79,15 +80,18 @@ FROM (
     CASE
       WHEN touched.refusal IS NOT NULL THEN NULL
       WHEN touched.state IN ('stopped', 'resuming', 'failing') THEN touched.own_lsn
+      WHEN touched.offsets = '{}' THEN NULL  -- made from the catalog: it has had no event
       WHEN batch.last_merged_at >= touched.last_merged_at THEN batch.complete_lsn
       ELSE touched.complete_lsn
     END AS complete_lsn,
     CASE
       WHEN touched.refusal IS NOT NULL THEN NULL
       WHEN touched.state IN ('stopped', 'resuming', 'failing') THEN touched.own_time
+      WHEN touched.offsets = '{}' THEN NULL
       WHEN batch.last_merged_at >= touched.last_merged_at THEN batch.source_time
       ELSE touched.source_time
     END AS source_time,
+    coalesce(touched.offsets = '{}', false) AS no_event,
     touched.last_merged_at,
     touched.last_delta_version,
     coalesce(touched.reason, touched.refusal) AS reason,

@@ -83,6 +83,10 @@ final class BronzeConfig extends AbstractConfig {
       found.add(INTERCEPTORS + " must name " + PositionInterceptor.class.getName()
           + ": it tells a lost event from a transaction marker");
     }
+    if (!properties.getOrDefault("transforms", "").isBlank()) {
+      found.add("transforms must be left out: bronze keeps records as they are, and what a"
+          + " transformation dropped would seem never to have been");
+    }
     return found;
   }
 

@@ -3,6 +3,7 @@ package dev.headwater.bronze;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -27,25 +28,30 @@ import org.slf4j.LoggerFactory;
  *   <li>A sealed object is put under the name that its first offset fixes, only if that name is
  *       free; until it is known to be stored, the same bytes are put again and nothing else.
  *   <li>Where the name was taken by another task, the partition begins again at step 1.
+ *   <li>A partition that cannot go on is stopped alone, and tried again now and then.
  *   <li>The group's committed offset follows the bucket; it is only a hint, never the truth.
  * </ol>
  */
 public final class BronzeSinkTask extends SinkTask {
   private static final Logger LOG = LoggerFactory.getLogger(BronzeSinkTask.class);
   private static final long BACKOFF_MS_MIN = 250;
+  private static final long VERIFY_NANOS = TimeUnit.SECONDS.toNanos(1);
 
   private final Map<TopicPartition, PartitionBuffer> open = new HashMap<>();
   private final Set<TopicPartition> unrecovered = new LinkedHashSet<>();
+  private final Set<TopicPartition> paused = new HashSet<>();
   private final LineWriter writer = new LineWriter();
   private BronzeConfig config;
   private Bucket bucket;
   private KafkaLog kafka;
   private Recovery recovery;
+  private Stopped stopped;
   private Uploader uploader;
   private GzipLevel gzip;
   private long intervalNanos;
   private long bufferedBytes;
   private long backoffMs = BACKOFF_MS_MIN;
+  private long verifiedNanos = System.nanoTime();
   private boolean batchPending;
 
   @Override
@@ -56,6 +62,7 @@ public final class BronzeSinkTask extends SinkTask {
     bucket = new Bucket(config);
     kafka = new KafkaLog(config, group(properties));
     recovery = new Recovery(config, bucket, kafka);
+    stopped = new Stopped(bucket);
     uploader = new Uploader(bucket, config.getInt("put.threads"));
   }
 
@@ -80,20 +87,24 @@ public final class BronzeSinkTask extends SinkTask {
     for (TopicPartition partition : partitions) {
       drop(partition);
       unrecovered.remove(partition);
+      stopped.forget(partition);
     }
   }
 
   @Override
   public void put(Collection<SinkRecord> records) {
-    if (!batchPending) {
+    boolean repeated = batchPending;
+    if (!repeated) {
       open.values().forEach(PartitionBuffer::beginBatch);
     }
     batchPending = true;
     try {
+      unrecovered.addAll(stopped.due());
       recover(true);
       flush(buffer -> buffer.sealed != null);
-      take(records);
+      take(records, repeated);
       flush(this::isDue);
+      verifyQuiet();
     } catch (RetriableException away) {
       context.timeout(backoffMs);
       LOG.warn("trying again in {} ms: {}", backoffMs, away.getMessage());
@@ -102,12 +113,13 @@ public final class BronzeSinkTask extends SinkTask {
     }
     batchPending = false;
     backoffMs = BACKOFF_MS_MIN;
+    resume();
     long now = System.nanoTime();
     open.forEach((p, buffer) -> advance(p, buffer, now));
     context.timeout(nextFlushMs());
   }
 
-  private void take(Collection<SinkRecord> records) {
+  private void take(Collection<SinkRecord> records, boolean repeated) {
     int bytesMax = config.getInt("flush.bytes");
     int recordsMax = config.getInt("flush.records");
     int bufferedMax = config.getInt("buffer.bytes.max");
@@ -116,10 +128,20 @@ public final class BronzeSinkTask extends SinkTask {
       var partition =
           new TopicPartition(record.originalTopic(), record.originalKafkaPartition());
       PartitionBuffer buffer = open.get(partition);
+      if (buffer == null && (stopped.has(partition) || unrecovered.contains(partition))) {
+        continue;
+      }
       if (buffer == null) {
         throw new ConnectException("a record of " + partition + ", which this task does not own");
       }
       if (buffer.rewound) {
+        continue;
+      }
+      if (!repeated && record.originalKafkaOffset() < buffer.read()) {
+        // Kafka goes back on its own where the log was cut, or the topic made again meanwhile.
+        LOG.warn("{} goes back to offset {}", partition, record.originalKafkaOffset());
+        drop(partition);
+        unrecovered.add(partition);
         continue;
       }
       bufferedBytes += buffer.take(record, writer, now);
@@ -143,18 +165,61 @@ public final class BronzeSinkTask extends SinkTask {
     if (chosen.isEmpty()) {
       return;
     }
-    recovery.requireNoGap(chosen);
+    suspend(recovery.verifyJumps(chosen), false);
+    chosen.keySet().retainAll(open.keySet());
     for (PartitionBuffer buffer : chosen.values()) {
       if (buffer.sealed == null) {
         bufferedBytes -= buffer.seal(gzip);
       }
     }
-    List<TopicPartition> taken = uploader.put(chosen);
+    Uploader.Outcome outcome = uploader.put(chosen);
+    recovery.requireOwnTrouble(outcome.failed());
+    suspend(outcome.failed(), true);
+    List<TopicPartition> taken = outcome.taken();
+    chosen.keySet().removeAll(outcome.failed().keySet());
+    taken.forEach(chosen::remove);
+    List<TopicPartition> over = stopped.stored(chosen.keySet());
+    if (!over.isEmpty()) {
+      bucket.unnote(over);
+    }
     if (!taken.isEmpty()) {
       LOG.warn("another task wrote {}: beginning again after its objects", taken);
       taken.forEach(this::drop);
       unrecovered.addAll(taken);
       recover(true);
+    }
+  }
+
+  /** Verifies, once a second, what partitions passed over that have gathered nothing since. */
+  private void verifyQuiet() {
+    long now = System.nanoTime();
+    if (now - verifiedNanos < VERIFY_NANOS) {
+      return;
+    }
+    verifiedNanos = now;
+    Map<TopicPartition, PartitionBuffer> quiet = new HashMap<>(open);
+    quiet.values().removeIf(buffer -> !buffer.isEmpty() || buffer.sealed != null);
+    suspend(recovery.verifyJumps(quiet), false);
+  }
+
+  /** Stops carrying partitions, each for its own reason; the others go on. */
+  private void suspend(Map<TopicPartition, RuntimeException> troubles, boolean whilePut) {
+    troubles.forEach(
+        (partition, cause) -> {
+          drop(partition);
+          unrecovered.remove(partition);
+          stopped.add(partition, cause, whilePut);
+          context.pause(partition);
+          paused.add(partition);
+        });
+  }
+
+  /** Lets partitions that are carried again be read; not while a batch is to be put once more. */
+  private void resume() {
+    for (TopicPartition partition : open.keySet()) {
+      if (paused.remove(partition)) {
+        context.resume(partition);
+      }
     }
   }
 
@@ -183,13 +248,22 @@ public final class BronzeSinkTask extends SinkTask {
     if (unrecovered.isEmpty()) {
       return;
     }
-    for (var found : recovery.begin(new ArrayList<>(unrecovered)).entrySet()) {
+    Recovery.Begun begun = recovery.begin(new ArrayList<>(unrecovered));
+    suspend(begun.failed(), false);
+    List<TopicPartition> over = new ArrayList<>();
+    for (var found : begun.buffers().entrySet()) {
       TopicPartition partition = found.getKey();
       found.getValue().rewound = midBatch;
       open.put(partition, found.getValue());
       context.offset(partition, found.getValue().stored());
       PositionInterceptor.forget(partition);
       unrecovered.remove(partition);
+      if (stopped.begun(partition)) {
+        over.add(partition);
+      }
+    }
+    if (!over.isEmpty()) {
+      bucket.unnote(over); // those of an earlier task too
     }
   }
 

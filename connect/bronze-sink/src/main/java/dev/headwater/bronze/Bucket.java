@@ -1,20 +1,28 @@
 package dev.headwater.bronze;
 
 import java.io.BufferedReader;
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
+import java.util.zip.ZipException;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.connect.errors.ConnectException;
 import org.apache.kafka.connect.errors.RetriableException;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
 import software.amazon.awssdk.core.checksums.RequestChecksumCalculation;
@@ -35,9 +43,13 @@ import software.amazon.awssdk.services.s3.model.S3Object;
  * where trying again cannot help.
  */
 final class Bucket implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(Bucket.class);
   private static final Pattern OFFSET =
       Pattern.compile("^\\{\"topic\":\"[^\"]*\",\"partition\":\\d+,\"offset\":(\\d+),");
+  private static final Pattern DIGITS = Pattern.compile("\\d{1,18}");
+  private static final String RESTORE = "\nhint: restore the object from a copy of the bucket";
   private static final String PROBE = "_headwater/conditional-put";
+  private static final String NOTES = "_headwater/bronze-stopped/";
 
   /** The last object of a partition; topicId is empty where the object does not tell it. */
   record Last(String key, long offset, String topicId) {}
@@ -84,6 +96,50 @@ final class Bucket implements AutoCloseable {
               + ")\nhint: use a store that honours it, as AWS S3 and s3proxy do; without it two"
               + " tasks could overwrite each other's events");
     }
+  }
+
+  /** Whether the store takes an object just now; what it does not take then is that object's. */
+  boolean answers() {
+    try {
+      tryPut(PROBE, new byte[0], Map.of());
+      return true;
+    } catch (RuntimeException away) {
+      return false;
+    }
+  }
+
+  /** Leaves word that a partition is not carried; where that fails, the log has it. */
+  void note(TopicPartition partition, String why, long sinceMs) {
+    String text =
+        "{\"since_ms\":%d,\"at_ms\":%d,\"why\":\"%s\"}"
+            .formatted(sinceMs, System.currentTimeMillis(), JsonText.escaped(why));
+    try {
+      s3.putObject(r -> r.bucket(name).key(noteKey(partition)), RequestBody.fromString(text));
+    } catch (SdkException failed) {
+      LOG.warn("could not write {}: {}", noteKey(partition), failed.getMessage());
+    }
+  }
+
+  /** Takes away the notes of partitions that are carried again. */
+  void unnote(Collection<TopicPartition> partitions) {
+    try {
+      Set<String> noted = new HashSet<>();
+      s3.listObjectsV2Paginator(r -> r.bucket(name).prefix(NOTES))
+          .contents()
+          .forEach(note -> noted.add(note.key()));
+      for (TopicPartition partition : partitions) {
+        if (noted.contains(noteKey(partition))) {
+          s3.deleteObject(r -> r.bucket(name).key(noteKey(partition)));
+        }
+      }
+    } catch (SdkException failed) {
+      // A note that is not written again is passed over after some minutes.
+      LOG.warn("could not take away notes below {}: {}", NOTES, failed.getMessage());
+    }
+  }
+
+  private static String noteKey(TopicPartition partition) {
+    return NOTES + partition.topic() + "/" + partition.partition() + ".json";
   }
 
   /**
@@ -145,7 +201,7 @@ final class Bucket implements AutoCloseable {
               continue;
             }
             if (SealedObject.firstOffset(object.key()) < 0) {
-              throw new ConnectException(
+              throw new PartitionTrouble(
                   "s3://" + name + "/" + object.key() + " is not an object of the sink's"
                       + "\nhint: give bronze a bucket of its own");
             }
@@ -168,11 +224,13 @@ final class Bucket implements AutoCloseable {
     Map<String, String> metadata = metadata(key);
     String last = metadata.get(SealedObject.LAST_OFFSET);
     // A tool that copied the bucket may have dropped the metadata; the lines hold it too.
-    long offset = last != null ? Long.parseLong(last) : lastOffsetInside(key);
+    long offset = last != null && DIGITS.matcher(last).matches()
+        ? Long.parseLong(last)
+        : lastOffsetInside(key);
     if (offset < SealedObject.firstOffset(key)) {
-      throw new ConnectException(
+      throw new PartitionTrouble(
           "s3://" + name + "/" + key + " says that it ends at offset " + offset
-              + ", before it begins\nhint: restore the object from a copy of the bucket");
+              + ", before it begins" + RESTORE);
     }
     return new Last(key, offset, metadata.getOrDefault(SealedObject.TOPIC_ID, ""));
   }
@@ -201,7 +259,12 @@ final class Bucket implements AutoCloseable {
       if (last >= 0) {
         return last;
       }
-      throw new ConnectException("s3://" + name + "/" + key + " holds no line of the sink's form");
+      throw new PartitionTrouble(
+          "s3://" + name + "/" + key + " holds no line of the sink's form" + RESTORE);
+    } catch (ZipException | EOFException damaged) {
+      throw new PartitionTrouble(
+          "s3://" + name + "/" + key + " cannot be unpacked: " + damaged.getMessage() + RESTORE,
+          damaged);
     } catch (SdkException | IOException away) {
       throw explained("read " + key, away);
     }

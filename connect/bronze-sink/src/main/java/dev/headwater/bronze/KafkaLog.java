@@ -2,17 +2,19 @@ package dev.headwater.bronze;
 
 import java.util.Collection;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ExecutionException;
-import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
+import org.apache.kafka.clients.admin.ListOffsetsOptions;
+import org.apache.kafka.clients.admin.ListOffsetsResult;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.KafkaFuture;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.connect.errors.ConnectException;
 import org.apache.kafka.connect.errors.RetriableException;
 
@@ -20,6 +22,8 @@ import org.apache.kafka.connect.errors.RetriableException;
 final class KafkaLog implements AutoCloseable {
   /** Offsets [start, end); topicId changes when a topic is deleted and made again. */
   record Extent(long start, long end, String topicId, OffsetAndMetadata committed) {}
+
+  private static final int OFFSETS_MS_MAX = 10_000;
 
   private final Admin admin;
   private final String group;
@@ -33,37 +37,71 @@ final class KafkaLog implements AutoCloseable {
     this.group = group;
   }
 
-  /** The extents of {@code partitions}, in four requests whatever their number. */
+  /** The extents of those of {@code partitions} that Kafka has, in four requests for all. */
   Map<TopicPartition, Extent> extents(Collection<TopicPartition> partitions) {
+    Map<String, String> ids = topicIds(partitions);
+    List<TopicPartition> known =
+        partitions.stream().filter(p -> ids.containsKey(p.topic())).toList();
+    var committed = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata();
+    var starts = offsets(known, OffsetSpec.earliest()).all();
+    var ends = offsets(known, OffsetSpec.latest()).all();
+    Map<TopicPartition, Extent> extents = new HashMap<>();
+    for (TopicPartition partition : known) {
+      extents.put(
+          partition,
+          new Extent(
+              get(starts).get(partition).offset(),
+              get(ends).get(partition).offset(),
+              ids.get(partition.topic()),
+              get(committed).get(partition)));
+    }
+    return extents;
+  }
+
+  /** Topic ids by name, of those topics that Kafka has. */
+  private Map<String, String> topicIds(Collection<TopicPartition> partitions) {
     Set<String> topics =
         partitions.stream().map(TopicPartition::topic).collect(Collectors.toSet());
-    var committed = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata();
-    var described = admin.describeTopics(topics).allTopicNames();
-    var starts = offsets(partitions, OffsetSpec.earliest());
-    var ends = offsets(partitions, OffsetSpec.latest());
-    return partitions.stream()
-        .collect(
-            Collectors.toMap(
-                Function.identity(),
-                p ->
-                    new Extent(
-                        get(starts).get(p).offset(),
-                        get(ends).get(p).offset(),
-                        get(described).get(p.topic()).topicId().toString(),
-                        get(committed).get(p))));
+    Map<String, String> ids = new HashMap<>();
+    admin
+        .describeTopics(topics)
+        .topicNameValues()
+        .forEach(
+            (topic, answer) -> {
+              try {
+                ids.put(topic, get(answer).topicId().toString());
+              } catch (RetriableException failed) {
+                if (!(failed.getCause() instanceof UnknownTopicOrPartitionException)) {
+                  throw failed;
+                }
+              }
+            });
+    return ids;
   }
 
-  /** The first offset that Kafka still holds, by partition. */
+  /** The first offset that Kafka still holds, of those of {@code partitions} that Kafka has. */
   Map<TopicPartition, Long> starts(Collection<TopicPartition> partitions) {
-    return get(offsets(partitions, OffsetSpec.earliest())).entrySet().stream()
-        .collect(Collectors.toMap(Map.Entry::getKey, e -> e.getValue().offset()));
+    var starts = offsets(partitions, OffsetSpec.earliest());
+    Map<TopicPartition, Long> found = new HashMap<>();
+    Map<String, String> ids = null;
+    for (TopicPartition partition : partitions) {
+      try {
+        found.put(partition, get(starts.partitionResult(partition)).offset());
+      } catch (RetriableException failed) {
+        // The client looks for a topic that was deleted until its time is over.
+        ids = ids == null ? topicIds(partitions) : ids;
+        if (ids.containsKey(partition.topic())) {
+          throw failed;
+        }
+      }
+    }
+    return found;
   }
 
-  private KafkaFuture<Map<TopicPartition, ListOffsetsResultInfo>> offsets(
-      Collection<TopicPartition> partitions, OffsetSpec which) {
-    return admin
-        .listOffsets(partitions.stream().collect(Collectors.toMap(p -> p, p -> which)))
-        .all();
+  private ListOffsetsResult offsets(Collection<TopicPartition> partitions, OffsetSpec which) {
+    return admin.listOffsets(
+        partitions.stream().collect(Collectors.toMap(p -> p, p -> which)),
+        new ListOffsetsOptions().timeoutMs(OFFSETS_MS_MAX));
   }
 
   private static <T> T get(KafkaFuture<T> answer) {

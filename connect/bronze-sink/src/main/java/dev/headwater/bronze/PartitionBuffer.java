@@ -36,11 +36,24 @@ final class PartitionBuffer {
   private long stored;
   private long sentTo = -1;
   private long jumpFrom = -1;
+  private long kept;
+  private long readFrom;
+  private long lostFrom = -1;
+  private long lostTo = -1;
+  private boolean unproven;
 
-  PartitionBuffer(String prefix, String topicId, long next) {
+  /**
+   * An empty buffer.
+   *
+   * @param next the offset to read from; none from {@code kept} up to it is known to be a record
+   * @param kept the offset behind the last one that the bucket holds
+   */
+  PartitionBuffer(String prefix, String topicId, long next, long kept) {
     this.prefix = prefix;
     this.topicId = topicId;
     this.next = next;
+    this.kept = kept;
+    this.readFrom = kept;
     this.stored = next;
     this.takenNanos = System.nanoTime();
   }
@@ -57,9 +70,7 @@ final class PartitionBuffer {
       first = offset;
       openedNanos = nowNanos;
     }
-    if (offset > next && jumpFrom < 0) {
-      jumpFrom = next;
-    }
+    jumpTo(offset);
     records++;
     takenNanos = nowNanos;
     last = offset;
@@ -67,9 +78,34 @@ final class PartitionBuffer {
     return lines.size() - before;
   }
 
-  /** Notes that the consumer stands at {@code position}: what lies before it was no record. */
+  /** Notes that the consumer stands at {@code position}: it was given no record before that. */
   void advance(long position) {
+    jumpTo(position);
     next = Math.max(next, position);
+  }
+
+  private void jumpTo(long offset) {
+    if (offset > next && jumpFrom < 0) {
+      jumpFrom = next;
+    }
+  }
+
+  /** Notes that Kafka still has, or never dropped unread, what was jumped over so far. */
+  void jumpsVerified() {
+    jumpFrom = -1;
+  }
+
+  /** Marks the skipped offsets as unproven: they may have been records. */
+  void jumpsUnknown() {
+    jumpFrom = -1;
+    unproven = true;
+  }
+
+  /** Notes that Kafka dropped the offsets {@code from} to {@code to} before they were read. */
+  void lost(long from, long to) {
+    jumpFrom = -1;
+    lostFrom = lostFrom < 0 ? from : lostFrom;
+    lostTo = to;
   }
 
   /**
@@ -78,7 +114,7 @@ final class PartitionBuffer {
    */
   long passedMarkers(long nowNanos) {
     boolean quiet = records == 0 && sealed == null && nowNanos - takenNanos > QUIET_NANOS;
-    if (!quiet || next == stored) {
+    if (!quiet || next == stored || jumpFrom >= 0) {
       return -1;
     }
     sentTo = next;
@@ -100,9 +136,13 @@ final class PartitionBuffer {
     } catch (IOException impossible) {
       throw new UncheckedIOException("memory does not fail to write", impossible);
     }
-    sealed = SealedObject.of(prefix, body.toByteArray(), first, last, records, topicId);
+    byte[] object =
+        unproven ? body.toByteArray() : new Proof(readFrom, lostFrom, lostTo).in(body);
+    sealed = SealedObject.of(prefix, object, first, last, records, topicId);
+    readFrom = last + 1;
+    lostFrom = -1;
+    unproven = false;
     records = 0;
-    jumpFrom = -1;
     lines.reset();
     if (size > KEEP_BYTES) {
       lines = new ByteArrayOutputStream(1024);
@@ -113,7 +153,13 @@ final class PartitionBuffer {
   /** Notes that the sealed object is in the bucket. */
   void settled() {
     stored = sealed.last() + 1;
+    kept = stored;
     sealed = null;
+  }
+
+  /** The offset behind the last record or marker that was read. */
+  long read() {
+    return next;
   }
 
   boolean isEmpty() {
@@ -137,7 +183,12 @@ final class PartitionBuffer {
     return stored;
   }
 
-  /** The first offset that was expected and did not come in what has gathered, or -1. */
+  /** What is known of the offsets from behind the bucket's last record to {@link #stored}. */
+  Mark mark(String place) {
+    return new Mark(place, topicId, unproven ? -1 : kept, lostFrom, lostTo);
+  }
+
+  /** The first offset that was passed without a record and not verified yet, or -1. */
   long jumpFrom() {
     return jumpFrom;
   }

@@ -6,7 +6,6 @@ import java.util.List;
 import java.util.Map;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
-import org.apache.kafka.connect.errors.ConnectException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -27,57 +26,109 @@ final class Recovery {
     this.skipGaps = config.getString("on.gap").equals("skip");
   }
 
+  /** The offset at which each partition starts, and the reason for each that cannot start. */
+  record Begun(
+      Map<TopicPartition, PartitionBuffer> buffers, Map<TopicPartition, RuntimeException> failed) {}
+
   /** An empty buffer for each of {@code partitions}, standing after what the bucket holds. */
-  Map<TopicPartition, PartitionBuffer> begin(Collection<TopicPartition> partitions) {
+  Begun begin(Collection<TopicPartition> partitions) {
     if (!probed) {
       bucket.requireConditionalPuts();
       probed = true;
     }
+    var begun = new Begun(new HashMap<>(), new HashMap<>());
     // The bucket first: what another task still writes meanwhile must not seem to lie beyond
     // Kafka's end. Its objects make the next put find the name taken, and begin again.
     Map<TopicPartition, Bucket.Last> lasts = new HashMap<>();
     for (TopicPartition partition : partitions) {
-      lasts.put(partition, bucket.last(prefix(partition)));
+      try {
+        lasts.put(partition, bucket.last(prefix(partition)));
+      } catch (RuntimeException failed) {
+        begun.failed.put(partition, failed);
+      }
     }
-    Map<TopicPartition, PartitionBuffer> begun = new HashMap<>();
-    kafka
-        .extents(partitions)
-        .forEach(
-            (partition, extent) -> {
-              long next = next(partition, lasts.get(partition), extent);
-              begun.put(
-                  partition, new PartitionBuffer(prefix(partition), extent.topicId(), next));
-            });
+    requireOwnTrouble(begun.failed);
+    Map<TopicPartition, KafkaLog.Extent> extents = kafka.extents(lasts.keySet());
+    lasts.forEach(
+        (partition, last) -> {
+          try {
+            begun.buffers.put(partition, buffer(partition, last, extents.get(partition)));
+          } catch (PartitionTrouble trouble) {
+            begun.failed.put(partition, trouble);
+          }
+        });
     return begun;
+  }
+
+  /**
+   * Returns where what failed is the trouble of these partitions and not of the store.
+   *
+   * @throws RuntimeException the first of {@code failed} where the store takes nothing at all
+   */
+  void requireOwnTrouble(Map<TopicPartition, RuntimeException> failed) {
+    for (RuntimeException failure : failed.values()) {
+      if (!(failure instanceof PartitionTrouble)) {
+        if (!bucket.answers()) {
+          throw failure;
+        }
+        return;
+      }
+    }
   }
 
   private static String prefix(TopicPartition partition) {
     return partition.topic() + "/partition=" + partition.partition() + "/";
   }
 
-  private long next(TopicPartition partition, Bucket.Last last, KafkaLog.Extent extent) {
-    long next = last == null ? 0 : last.offset() + 1;
+  private PartitionBuffer buffer(
+      TopicPartition partition, Bucket.Last last, KafkaLog.Extent extent) {
+    if (extent == null) {
+      throw new PartitionTrouble("Kafka has no topic " + partition.topic());
+    }
     if (last != null) {
       requireSameTopic(partition, last, extent);
     }
-    // Committed by us for this bucket and topic: what lies before it is stored, or was no record.
-    OffsetAndMetadata committed = extent.committed();
-    if (committed != null && committed.metadata().equals(mark(extent.topicId()))) {
-      next = Math.max(next, committed.offset());
+    long kept = last == null ? 0 : last.offset() + 1;
+    long next = kept;
+    Mark mark = null;
+    if (extent.start() > kept) {
+      // Committed by us for this bucket and topic: what lies before it is stored, or was no record.
+      mark = mark(extent);
+      next = mark == null ? kept : Math.max(kept, extent.committed().offset());
     }
-    if (extent.start() > next) {
+    boolean gap = extent.start() > next;
+    if (gap) {
       lost(partition, next, extent.start());
-      next = extent.start();
     }
-    LOG.info("{} begins at offset {}", partition, next);
-    return next;
+    var buffer =
+        new PartitionBuffer(
+            prefix(partition), extent.topicId(), Math.max(next, extent.start()), kept);
+    if (mark != null && mark.kept() != kept) {
+      buffer.jumpsUnknown(); // by an older version, or the bucket's last object has gone since
+    }
+    if (mark != null && mark.lostFrom() >= 0) {
+      buffer.lost(mark.lostFrom(), mark.lostTo());
+    }
+    if (gap) {
+      buffer.lost(next, extent.start() - 1);
+    }
+    LOG.info("{} begins at offset {}", partition, buffer.stored());
+    return buffer;
+  }
+
+  /** The mark beside the committed offset; null where it is not of this bucket and topic. */
+  private Mark mark(KafkaLog.Extent extent) {
+    Mark mark = extent.committed() == null ? null : Mark.of(extent.committed().metadata());
+    boolean ours =
+        mark != null && mark.bucket().equals(place) && mark.topicId().equals(extent.topicId());
+    return ours ? mark : null;
   }
 
   private static void requireSameTopic(
       TopicPartition partition, Bucket.Last last, KafkaLog.Extent extent) {
     boolean other = !last.topicId().isEmpty() && !last.topicId().equals(extent.topicId());
     if (other || last.offset() >= extent.end()) {
-      throw new ConnectException(
+      throw new PartitionTrouble(
           "the topic " + partition.topic() + " is not the one that bronze holds: bronze ends at "
               + partition + " offset " + last.offset() + " (" + last.key() + ", topic id "
               + last.topicId() + "), Kafka's log ends before offset " + extent.end()
@@ -88,26 +139,40 @@ final class Recovery {
   }
 
   /**
-   * Fails where Kafka dropped events between those taken and those that follow.
+   * Verifies what was passed over in {@code buffers} without a record.
    *
-   * <p>A jump in the offsets is most often a transaction marker. It is a loss only if the log now
-   * begins after the offset that was expected: one question to Kafka for all the partitions.
+   * <p>That is most often a transaction marker. It may be a loss only if the log now begins after
+   * the offset that was expected: one question to Kafka for all the partitions.
+   *
+   * @return the partitions of which Kafka dropped events before they were read, unless such are
+   *     skipped
    */
-  void requireNoGap(Map<TopicPartition, PartitionBuffer> buffers) {
+  Map<TopicPartition, RuntimeException> verifyJumps(Map<TopicPartition, PartitionBuffer> buffers) {
     List<TopicPartition> jumped =
         buffers.keySet().stream().filter(p -> buffers.get(p).jumpFrom() >= 0).toList();
+    Map<TopicPartition, RuntimeException> troubles = new HashMap<>();
     if (jumped.isEmpty()) {
-      return;
+      return troubles;
     }
-    kafka
-        .starts(jumped)
-        .forEach(
-            (partition, start) -> {
-              long expected = buffers.get(partition).jumpFrom();
-              if (start > expected) {
-                lost(partition, expected, start);
-              }
-            });
+    Map<TopicPartition, Long> starts = kafka.starts(jumped);
+    for (TopicPartition partition : jumped) {
+      PartitionBuffer buffer = buffers.get(partition);
+      Long start = starts.get(partition);
+      long expected = buffer.jumpFrom();
+      if (start == null) {
+        buffer.jumpsUnknown(); // the topic was deleted: what was read of it is still kept
+      } else if (start <= expected) {
+        buffer.jumpsVerified();
+      } else {
+        try {
+          lost(partition, expected, start);
+          buffer.lost(expected, start - 1);
+        } catch (PartitionTrouble trouble) {
+          troubles.put(partition, trouble);
+        }
+      }
+    }
+    return troubles;
   }
 
   private void lost(TopicPartition partition, long from, long to) {
@@ -118,17 +183,13 @@ final class Recovery {
       LOG.error("{}; going on without them (on.gap=skip)", what);
       return;
     }
-    throw new ConnectException(
+    throw new PartitionTrouble(
         what + "\nhint: the sink was behind for longer than Kafka's retention. If the events can"
-            + " be had nowhere else, set on.gap=skip once and take a new snapshot of the table");
+            + " be had nowhere else, set on.gap=skip once, then `headwater resync` of the table");
   }
 
-  /** What is committed for a partition: the offset, marked with the bucket and topic it is of. */
+  /** What is committed for a partition: the offset, marked with what is known of it. */
   OffsetAndMetadata commit(PartitionBuffer buffer) {
-    return new OffsetAndMetadata(buffer.stored(), mark(buffer.topicId));
-  }
-
-  private String mark(String topicId) {
-    return place + "/" + topicId;
+    return new OffsetAndMetadata(buffer.stored(), buffer.mark(place).toString());
   }
 }

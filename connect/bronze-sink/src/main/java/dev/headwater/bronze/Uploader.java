@@ -1,6 +1,7 @@
 package dev.headwater.bronze;
 
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
@@ -27,45 +28,45 @@ final class Uploader implements AutoCloseable {
     this.threads = Executors.newFixedThreadPool(count);
   }
 
+  /** What became of a round of puts; whatever is in neither was stored. */
+  record Outcome(List<TopicPartition> taken, Map<TopicPartition, RuntimeException> failed) {}
+
   /**
    * Puts every sealed object of {@code buffers} and settles those that were stored.
    *
-   * @return the partitions whose object's name another task had taken
-   * @throws RetriableException where one failed, after all the others were settled
+   * @return the partitions whose object's name another task had taken, and those that failed
    */
-  List<TopicPartition> put(Map<TopicPartition, PartitionBuffer> buffers) {
+  Outcome put(Map<TopicPartition, PartitionBuffer> buffers) {
     List<TopicPartition> order = new ArrayList<>(buffers.keySet());
     List<Callable<Boolean>> puts = new ArrayList<>();
     for (TopicPartition partition : order) {
       SealedObject object = buffers.get(partition).sealed;
       puts.add(() -> bucket.put(object));
     }
-    List<TopicPartition> taken = new ArrayList<>();
-    RuntimeException failure = null;
+    var outcome = new Outcome(new ArrayList<>(), new HashMap<>());
     List<Future<Boolean>> answers = run(puts);
     for (int i = 0; i < order.size(); i++) {
+      TopicPartition partition = order.get(i);
       try {
         if (answers.get(i).get()) {
-          buffers.get(order.get(i)).settled();
+          buffers.get(partition).settled();
         } else {
-          taken.add(order.get(i));
+          outcome.taken.add(partition);
         }
       } catch (ExecutionException failed) {
-        failure =
+        outcome.failed.put(
+            partition,
             failed.getCause() instanceof RuntimeException known
                 ? known
-                : new ConnectException("could not put an object", failed.getCause());
+                : new ConnectException("could not put an object", failed.getCause()));
       } catch (CancellationException late) {
-        failure = new RetriableException("puts took longer than " + ROUND_SECONDS_MAX + " s", late);
+        String what = "puts took longer than " + ROUND_SECONDS_MAX + " s";
+        outcome.failed.put(partition, new RetriableException(what, late));
       } catch (InterruptedException stopped) {
         throw interrupted(stopped);
       }
     }
-    // A name that was taken shows again at the next try, so a failure may go first.
-    if (failure != null) {
-      throw failure;
-    }
-    return taken;
+    return outcome;
   }
 
   private List<Future<Boolean>> run(List<Callable<Boolean>> puts) {

@@ -7,7 +7,7 @@ import org.gaul.s3proxy.BlobStores;
 import org.gaul.s3proxy.S3Proxy;
 import org.gaul.s3proxy.blobstore.BlobStore;
 
-/** s3proxy over files, as its own main class starts it, with listings of a folder's tail. */
+/** s3proxy over files, as its own main class starts it, with what S3 promises on top. */
 public final class Store {
   private Store() {}
 
@@ -23,8 +23,8 @@ public final class Store {
     }
     BlobStore files = BlobStores.create(settings.getProperty("jclouds.provider"), settings);
     Path root = Path.of(settings.getProperty("jclouds.filesystem.basedir"));
-    S3Proxy proxy =
-        S3Proxy.Builder.fromProperties(settings).blobStore(new TailListing(files, root)).build();
+    BlobStore steady = new SteadyStore(new TailListing(files, root), root);
+    S3Proxy proxy = S3Proxy.Builder.fromProperties(settings).blobStore(steady).build();
     proxy.start();
     Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(proxy), "stop"));
   }

@@ -1,6 +1,7 @@
 package dev.headwater.store;
 
 import java.io.IOException;
+import java.nio.file.DirectoryIteratorException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -41,7 +42,7 @@ final class TailListing extends ForwardingBlobStore {
     }
     List<S3Object> found = new ArrayList<>(keys.size());
     for (String key : keys) {
-      HeadObjectResponse head = delegate().blobMetadata(request.bucket(), key);
+      HeadObjectResponse head = delegate().blobMetadataIfPresent(request.bucket(), key);
       if (head != null) { // otherwise deleted since its name was read
         found.add(
             SdkResponses.objectEntry(
@@ -109,7 +110,7 @@ final class TailListing extends ForwardingBlobStore {
         }
       }
       return true;
-    } catch (IOException notListed) {
+    } catch (IOException | DirectoryIteratorException notListed) {
       return false;
     }
   }
