@@ -2,12 +2,12 @@
 # `./headwater test --python` prints the locked environment's interpreter, making it if needed.
 PYTHON = $(shell ./headwater test --python)
 
-.PHONY: help check lint types unit lock screenshots
+.PHONY: help check lint types imports unit lock screenshots reference docs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /  /'
 
-check: lint types unit ## everything that answers within a minute
+check: lint types imports unit ## everything that answers within a minute
 
 lint: ## ruff: style and formatting
 	$(PYTHON) -m ruff check .
@@ -16,11 +16,21 @@ lint: ## ruff: style and formatting
 types: ## mypy, strict
 	$(PYTHON) -m mypy
 
-unit: ## unit tests, import rules among them; fewer examples, and not those that take seconds
+imports: ## which package may import which, and that no imports go in a circle
+	PYTHONPATH=. $(dir $(PYTHON))lint-imports --no-cache
+
+unit: ## unit tests, the project's own rules among them; fewer examples, and not those that take seconds
 	HEADWATER_EXAMPLES=few $(PYTHON) -m pytest -q -n auto --dist worksteal -m "not unhurried" tests/unit
 
+reference: ## write the pages of docs/reference from the code
+	$(PYTHON) -m app.docs
+
+docs: ## the documentation as a site in build/site, strictly: no link leads nowhere
+	$(PYTHON) -m app.docs build build/site
+	@echo "open build/site/index.html; with search: python3 -m http.server -b 127.0.0.1 -d build/site"
+
 screenshots: ## pictures of each dashboard, on a stack of their own; the page's: ./headwater screenshots
-	HEADWATER_TEST_DASHBOARDS=1 HEADWATER_SCREENSHOTS=superset/screenshots \
+	HEADWATER_SCREENSHOTS=superset/screenshots \
 	  $(PYTHON) -m pytest -q tests/e2e/test_superset_in_a_browser.py
 
 lock: ## resolve the Python lock files again (needs uv on PATH)
@@ -32,3 +42,5 @@ lock: ## resolve the Python lock files again (needs uv on PATH)
 	uv pip compile superset/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras -q \
 	  -o superset/requirements.lock  # pip refuses a hashed lock that has lost an extra
+	uv pip compile --group docs --universal --python-version 3.10 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/docs.lock

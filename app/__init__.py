@@ -1,1 +1,1 @@
-
+"""Everything around the streaming job: the command line, the launcher, and the services."""

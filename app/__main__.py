@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from app.cli.main import main
+from app.cli import first
 
 
 def run() -> NoReturn:
@@ -16,6 +16,9 @@ def run() -> NoReturn:
     ("terminate called without an active exception", exit code 134), with all the work done.
     """
     try:
+        first.end_if_answered()
+        from app.cli.main import main
+
         main()
     except SystemExit as end:
         if isinstance(end.code, str):

@@ -1,1 +1,1 @@
-"""The command line: verbs in, tables and one clear error out."""
+"""The command line."""

@@ -1,20 +1,39 @@
-"""The `headwater` command: mounts the verbs, and shows every failure in one way."""
+"""The `headwater` command: every verb, and one way to show a failure."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-import traceback
 from typing import NoReturn
 
 import typer
 
-from app.cli import checks, dashboards, data, readers, stack
-from app.errors import HeadwaterError
-from app.loopback import keep_direct
+from app.cli import completion
+from app.cli.failures import DEBUG, show
+from app.cli.status.status import status
+from app.cli.verbs import superset
+from app.cli.verbs.checks import bench, fault, screenshots, test
+from app.cli.verbs.data import contract, quarantine, streams
+from app.cli.verbs.data.demo import demo
+from app.cli.verbs.data.read import read
+from app.cli.verbs.data.rebuild import rebuild
+from app.cli.verbs.data.resume import resume
+from app.cli.verbs.data.resync import resync
+from app.cli.verbs.data.sql import sql
+from app.cli.verbs.data.trace import trace
+from app.cli.verbs.data.verify import verify
+from app.cli.verbs.data.watch import watch
+from app.cli.verbs.source.detach import detach
+from app.cli.verbs.source.preflight import preflight
+from app.cli.verbs.source.recover import recover
+from app.cli.verbs.stack.clean import clean
+from app.cli.verbs.stack.down import down
+from app.cli.verbs.stack.logs import logs
+from app.cli.verbs.stack.up import up
+from app.cli.verbs.stack.urls import urls
+from app.environment.libpq_variables import remove_variables
+from app.environment.loopback import keep_direct
 
-DEBUG = "--debug"
 DOCKER = "--docker"
 
 app = typer.Typer(
@@ -33,58 +52,50 @@ def headwater(
     docker: bool = typer.Option(
         False, DOCKER, help="Act on the stack in containers (see `--docker --help`)."
     ),
+    version: bool = typer.Option(False, "--version", help="Print the version."),
 ) -> None:
     """Real-time CDC lakehouse: Postgres to SQL on Delta Lake, in about a second."""
 
 
-stack.mount(app)
-data.mount(app)
-readers.mount(app)
-dashboards.mount(app)
-checks.mount(app)
+# In the order of the help.
+# fmt: off
+VERBS = (
+    up, down, status, logs, urls, clean,
+    demo, sql, verify, watch, preflight, detach, resume, trace, rebuild, resync, recover,
+    contract.app, quarantine.app, streams.app, read,
+    superset.app,
+    test, bench, fault, screenshots,
+    completion.completion,
+)
+# fmt: on
+for verb in VERBS:
+    if isinstance(verb, typer.Typer):
+        app.add_typer(verb)
+    else:
+        app.command()(verb)
 
 
 def main() -> NoReturn:
     """Run one command; a failure ends in one message on stderr and exit code 1."""
     keep_direct(os.environ)
+    remove_variables(os.environ)
     arguments = sys.argv[1:]
     debug = DEBUG in arguments or bool(os.environ.get("HEADWATER_DEBUG"))
-    # It may stand anywhere: who sees a failure appends it to the command.
+    # Accepted anywhere: a user who sees a failure appends it to the command.
     sys.argv[1:] = [word for word in arguments if word != DEBUG]
     try:
         if DOCKER in sys.argv[1:]:
-            from app.cli.docker import run_docker
+            from app.cli.verbs.docker import run_docker
 
             sys.exit(run_docker([word for word in sys.argv[1:] if word != DOCKER]))
+        if completion.is_asked():
+            completion.prepare()
         app(prog_name="headwater")
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python must not complain while it closes.
+        # The reader (`| head`) has closed the pipe; Python must print no error at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 - the one place where every failure is shown
         show(error, debug=debug)
         sys.exit(1)
     sys.exit(0)
-
-
-def show(error: Exception, *, debug: bool) -> None:
-    """Print a failure on stderr: what failed, what was observed, what to do."""
-    if debug:
-        traceback.print_exception(error)
-        return
-    from app.settings import SettingsError
-
-    if isinstance(error, OSError) and "S3 error" in str(error):
-        # delta-rs tells it as a tree in colours; the last branch is what happened.
-        last = re.sub(r"\x1b\[\d*m|↳", "", str(error)).strip().splitlines()[-1].strip()
-        error = HeadwaterError(
-            "the object store does not answer", detail=last, hint="see `./headwater status s3`"
-        )
-    if isinstance(error, (HeadwaterError, SettingsError)):
-        text = str(error).replace("\nhint:", "\n  hint:")
-    else:
-        text = (
-            f"unexpected {type(error).__name__}: {error}\n"
-            f"  hint: this is a defect; run it again with {DEBUG} and report what it prints"
-        )
-    print(text, file=sys.stderr)

@@ -1,23 +1,32 @@
-"""Services that a verb is given, and those that it needs running: told at once, before anybody
-waits for an answer that cannot come."""
+"""The services that a verb names, and those that it needs.
+
+A verb checks first that they run, so that nobody waits for an answer that cannot come.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import typer
 
 from app.errors import HeadwaterError
 
+if TYPE_CHECKING:
+    from app.lake.patience import SilverState
+    from app.launcher.control import Stack
+    from app.services.service import Service
+
 
 def require(*services: str) -> None:
-    """Return if this home's stack was asked to run these services.
+    """Check that this home's stack is to run these services.
 
     `postgres` and `s3` count only where they are the embedded ones.
-    Raises: HeadwaterError that names those that are not running.
+    Raises: HeadwaterError with the names of those that do not run.
     """
+    from app.environment.settings import load
     from app.launcher.state import Home
-    from app.settings import load
 
     settings = load()
     if settings.in_containers:
@@ -40,8 +49,29 @@ def require(*services: str) -> None:
     )
 
 
+@cache
+def _stack() -> Stack:
+    from app.environment.settings import load
+    from app.launcher.control import Stack
+
+    return Stack(load())
+
+
+def silver_state() -> SilverState:
+    """Return the supervisor's state of the service `silver`; an empty state in a container."""
+    from app.lake.patience import SilverState
+
+    stack = _stack()
+    if stack.settings.in_containers:
+        return SilverState()
+    if "silver" not in stack.running():
+        return SilverState("stopped", "this stack does not run it")
+    [row] = stack.status(["silver"])
+    return SilverState(row.state, row.last_error)
+
+
 def named_services(only: Sequence[str], more: Sequence[str] | None) -> list[str]:
-    """The services that `up --only A B`, `--only A,B` or `--only A --only B` names.
+    """Return the services that `up --only A B`, `--only A,B` or `--only A --only B` names.
 
     Raises: typer.BadParameter where services are named without `--only`.
     """
@@ -49,3 +79,34 @@ def named_services(only: Sequence[str], more: Sequence[str] | None) -> list[str]
     if names and not only:
         raise typer.BadParameter(f"services are named after --only: up --only {' '.join(names)}")
     return names
+
+
+def without_services(
+    selected: Sequence[str], without: Sequence[str], services: Mapping[str, Service]
+) -> list[str]:
+    """Return `selected` without the names in `without` (each may hold several with commas), in order.
+
+    Raises: HeadwaterError where there is no such service, or where one that stays needs it.
+    """
+    names = [name for word in without for name in word.split(",") if name]
+    if unknown := [name for name in names if name not in services]:
+        known = ", ".join(services)
+        raise HeadwaterError(f"there is no service `{unknown[0]}`", hint=f"known are {known}")
+    kept = [name for name in selected if name not in names]
+    for name in names:
+        needing = [one for one in kept if name in services[one].depends_on]
+        if needing:
+            raise HeadwaterError(
+                f"`{name}` cannot be left out",
+                detail=f"needed by {', '.join(needing)}",
+                hint=f"leave these out too: ./headwater up --without {','.join([name, *needing])}",
+            )
+    return kept
+
+
+def open_stack() -> Stack:
+    """Open the stack of the current home, with its saved settings."""
+    from app.environment.settings import load
+    from app.launcher.control import Stack
+
+    return Stack(load())

@@ -1,4 +1,4 @@
-"""The files of `superset/assets/`: what each one is, which belong together, and as one archive.
+"""The files of `superset/assets/`: reads and checks them, selects those that belong together, packs them.
 
 databases/<slug>.yaml, datasets/<schema>/<table>.yaml, charts/<slug>.yaml, dashboards/<slug>.yaml,
 each as Superset itself exports it. They refer to each other by uuid.
@@ -20,7 +20,9 @@ from app.errors import HeadwaterError
 KINDS = ("databases", "datasets", "charts", "dashboards")
 # Schemas that every stack has; the others are the demo store's.
 SCHEMAS_EVERYWHERE = ("ops",)
-TRINO_PLACE = "{trino}"  # stands in the database's address for host and port of this stack's Trino
+TRINO_PLACE = (
+    "{trino}"  # placeholder in the database's address for host and port of this stack's Trino
+)
 # A zip entry has a time; a fixed one gives the same bytes for the same assets.
 _ZIP_TIME = (2020, 1, 1, 0, 0, 0)
 _METADATA = {"version": "1.0.0", "type": "assets"}
@@ -50,30 +52,30 @@ class Asset:
 
 
 def chart_places(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a dashboard's layout says of each of its charts: uuid, chartId, size."""
+    """Yield the layout's entry of each chart of a dashboard: uuid, chartId, size."""
     for part in dashboard["position"].values():
         if isinstance(part, dict) and part.get("type") == "CHART":
             yield part["meta"]
 
 
 def chart_uuids(dashboard: Mapping[str, Any]) -> list[str]:
-    """The charts of a dashboard, in the order of its layout."""
+    """List the charts of a dashboard, in the order of its layout."""
     return [str(place["uuid"]) for place in chart_places(dashboard)]
 
 
 def filters(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The dashboard's own filters."""
+    """List the dashboard's own filters."""
     return list(dashboard.get("metadata", {}).get("native_filter_configuration") or [])
 
 
 def filter_dataset_uuids(dashboard: Mapping[str, Any]) -> set[str]:
-    """The datasets that a dashboard's filters take their values from."""
+    """Return the datasets that a dashboard's filters take their values from."""
     targets = [target for each in filters(dashboard) for target in each.get("targets", [])]
     return {target["datasetUuid"] for target in targets if "datasetUuid" in target}
 
 
 def read_assets(folder: Path) -> dict[str, Asset]:
-    """Every asset of the folder, by uuid.
+    """Read every asset of the folder, by uuid.
 
     Raises: HeadwaterError for a file that is not an asset, a uuid used twice, or a reference to
         an asset that is not there; each names the file.
@@ -124,9 +126,10 @@ def closure(assets: Mapping[str, Asset], uuids: Iterable[str]) -> list[Asset]:
 
 
 def for_source(assets: Mapping[str, Asset], *, demo_store: bool) -> list[Asset]:
-    """What is imported: all for the demo store; for another source what reads its tables too.
+    """Select what is imported: all for the demo store; for another source, what reads no store tables.
 
-    That is each dashboard whose datasets all stand in SCHEMAS_EVERYWHERE, with what it needs.
+    For another source that is each dashboard whose datasets are all in SCHEMAS_EVERYWHERE, with
+    what it needs.
     """
     if demo_store:
         return closure(assets, assets)
@@ -146,10 +149,10 @@ def for_source(assets: Mapping[str, Asset], *, demo_store: bool) -> list[Asset]:
 
 
 def archive(assets: Iterable[Asset], *, trino: str) -> bytes:
-    """The zip file that Superset imports; the same assets give the same bytes.
+    """Make the zip file that Superset imports; the same assets give the same bytes.
 
     Args:
-        trino: host and port of the Trino that the database's address is to name.
+        trino: host and port of Trino, for the database's address.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:

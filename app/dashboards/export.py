@@ -1,8 +1,8 @@
 """Writes what was edited in the browser back into `superset/assets/`, readable and diffable.
 
-What Superset exports differs from run to run though nobody edited anything: numbers of its own
-database, the order of columns, what its page works out anew. `tidy` takes that out, so that an
-export of what was just imported changes no file (a test holds it).
+Superset's exports differ from run to run although nobody edited anything: numbers of its own
+database, the order of columns, values that its page computes. `tidy` removes these, so that an
+export of what was just imported changes no file (a test checks that).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 import yaml
 
 from app.dashboards.assets import Asset, chart_places, filters, read_assets
-from app.dashboards.client import Superset
+from app.dashboards.superset_client import Superset
 from app.errors import HeadwaterError
 
 Content = dict[str, Any]
 
-# Of a chart: which dataset and dashboards have which numbers in this Superset, and what it asked
-# last (`query_context`, made anew from the parameters whenever it is shown).
+# Of a chart: numbers of datasets and dashboards in this Superset, and its last query
+# (`query_context`, which is made from the parameters whenever the chart is shown).
 _PARAMS_LEFT_OUT = (
     "datasource", "slice_id", "dashboards", "dashboardId", "force", "result_format", "result_type",
 )  # fmt: skip
-# Of a dashboard: what its page works out from layout and filters when it opens.
+# Of a dashboard: what its page computes from layout and filters when it opens.
 _METADATA_LEFT_OUT = (
     "chart_configuration", "global_chart_configuration", "default_filters", "filter_scopes",
     "shared_label_colors", "map_label_colors", "color_scheme_domain", "import_time",
@@ -37,7 +37,7 @@ _FILTER_LEFT_OUT = ("chartsInScope", "tabsInScope")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are read."""
+    """Writes texts of several lines as YAML blocks."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -49,15 +49,15 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def dump(content: Content) -> str:
-    """The text of an asset's file."""
+    """Return the text of an asset's file."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def export_assets(superset: Superset, folder: Path, more: Sequence[str] = ()) -> list[str]:
     """Write the dashboards of the folder, and `more` (slugs), with all that they use.
 
-    The database stays as it is in the folder: its address is this stack's own. A file whose
-    asset is not used any more is left: remove it yourself.
+    The database's file is not changed: the exported address is that of this stack. Files of assets
+    that are not used any more stay: remove them yourself.
     Returns: the files that changed, below the folder, sorted.
     Raises: HeadwaterError for a slug that Superset does not have.
     """
@@ -83,7 +83,7 @@ def export_assets(superset: Superset, folder: Path, more: Sequence[str] = ()) ->
 
 
 def exported_files(content: bytes, known: Mapping[str, Asset]) -> dict[str, str]:
-    """Path below the assets' folder → text, of each asset in an exported zip file.
+    """Return path below the assets' folder → text, for each asset in an exported zip file.
 
     An asset that the folder has keeps its path; a new one gets the path that its name asks for.
     """
@@ -101,7 +101,7 @@ def exported_files(content: bytes, known: Mapping[str, Asset]) -> dict[str, str]
 
 
 def path_of(kind: str, content: Mapping[str, Any]) -> str:
-    """Where a new asset stands."""
+    """Return the path of a new asset."""
     if kind == "datasets":
         return f"datasets/{slugified(content['schema'])}/{slugified(content['table_name'])}.yaml"
     if kind == "charts":
@@ -110,12 +110,12 @@ def path_of(kind: str, content: Mapping[str, Any]) -> str:
 
 
 def slugified(name: str) -> str:
-    """Lower case, with what a file name should not hold as `-`; `_` stays, as in tables' names."""
+    """Make a file name: lower case, `-` for other characters; `_` stays, as in tables' names."""
     return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")
 
 
 def tidy(kind: str, exported: Content, before: Mapping[str, Any]) -> Content:
-    """What is worth keeping of an exported asset; `before` is the folder's, for its order."""
+    """Remove what changes from export to export; `before` is the folder's asset, for the order."""
     content = copy.deepcopy(exported)
     if kind == "charts":
         _tidy_chart(content)

@@ -1,8 +1,9 @@
 """Imports `superset/assets/` into Superset; service `superset-assets` (`python -m app.dashboards.load`).
 
-1. Read the assets that suit this stack's source.
-2. End where the mark says that exactly these were imported before: an edit that somebody made in
-   the browser since outlives a restart.
+1. Read the assets, and select those that suit this stack's source.
+2. End if exactly these were imported before (`--mark` has their hash): an edit that somebody has
+made
+   in the browser since then survives a restart.
 3. Import them, and write the mark.
 """
 
@@ -15,21 +16,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.dashboards.assets import archive, for_source, read_assets
-from app.dashboards.client import Superset
+from app.dashboards.superset_client import Superset
+from app.environment.settings import ROOT, Settings, load
 from app.errors import HeadwaterError
-from app.settings import ROOT, Settings, load
 
 FOLDER = ROOT / "superset" / "assets"
 ADMIN, ANALYST = "admin", "analyst"
 
 
 def superset_url(settings: Settings) -> str:
-    """Where this stack's Superset listens."""
+    """Return the URL of this stack's Superset."""
     return f"http://{settings.address('superset')}"
 
 
 def admin(settings: Settings) -> Superset:
-    """This stack's Superset, logged in with the administrator's generated password."""
+    """Log in at this stack's Superset with the administrator's generated password."""
     return Superset(superset_url(settings), ADMIN, settings.secret("superset_admin_password"))
 
 
@@ -37,8 +38,8 @@ def import_assets(settings: Settings, mark: Path | None = None, folder: Path = F
     """Import the assets of `folder`.
 
     Args:
-        mark: a file with the hash of what was imported last; where it fits nothing is done.
-    Returns: how many were imported.
+        mark: a file with the hash of the last import; if it is equal, nothing is done.
+    Returns: the number of imported assets.
     """
     assets = for_source(read_assets(folder), demo_store=settings.embedded_source)
     content = archive(assets, trino=settings.address("trino"))

@@ -1,1 +1,1 @@
-"""Logs and messages by API: the service that takes them, a client, and the stack's own logs."""
+"""Events by HTTP: the service that accepts them, a client, and the stack's own logs as events."""

@@ -1,4 +1,4 @@
-"""`python -m app.intake`: the service `intake`, which takes events over HTTP."""
+"""`python -m app.intake`: the service `intake`, which accepts events over HTTP."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import os
 import sys
 import time
 
-import uvicorn
 from kafka.errors import KafkaError
 
+from app.bounded_http import Limits, server_of
+from app.environment.settings import Settings, load
 from app.errors import HeadwaterError
+from app.intake.accept import Streams
 from app.intake.api import make_api
-from app.intake.take import Streams
-from app.settings import Settings, load
 from spark_streaming.streams.producer import StreamProducer, ensure_topics
 
-CONNECTIONS_MAX = 200
-STOP_S = 15  # requests under way wait for the broker at most so long
-TOPICS_TRIES = 5
+# Requests wait for the broker, also at a stop; a body may wait for a thread that waits for it.
+LIMITS = Limits(connections_max=200, body_s=60.0, stop_s=15)
+TOPICS_ATTEMPTS = 5
 log = logging.getLogger("intake")
 
 
 def _ensure_topics(settings: Settings, streams: Streams) -> None:
-    for left in reversed(range(TOPICS_TRIES)):
+    for left in reversed(range(TOPICS_ATTEMPTS)):
         try:
             ensure_topics(
                 settings.kafka,
@@ -62,17 +62,7 @@ def main() -> int:
         prefix=settings.topic_prefix,
         token=os.environ["HEADWATER_INTAKE_TOKEN"],
     )
-    uvicorn.run(
-        api,
-        host=settings.bind,
-        port=int(os.environ["HEADWATER_INTAKE_PORT"]),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_graceful_shutdown=STOP_S,
-        ws="none",
-    )
+    server_of(api, settings.bind, int(os.environ["HEADWATER_INTAKE_PORT"]), LIMITS).run()
     producer.close()
     return 0
 

@@ -11,25 +11,26 @@ from fastapi.responses import Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from app.intake.take import (
+from app.intake.accept import (
     RETRY_AFTER_S,
     Budget,
     Producer,
+    Result,
     Streams,
-    Taken,
     Unavailable,
+    accept_events,
     events_in,
-    take,
 )
 
 BODY_BYTES_MAX = 8 << 20
-# Of all requests together; each waits for the broker's word.
+# Of all requests together, each of which waits for the broker's confirmation.
 BODIES_BYTES_MAX = 32 << 20
 
 
 class Figures:
-    """What the service tells Prometheus."""
+    """The service's metrics for Prometheus."""
 
     def __init__(self, budget: Budget) -> None:
         self.registry = CollectorRegistry()
@@ -45,17 +46,17 @@ class Figures:
             ["status"],
             registry=self.registry,
         )
-        held = Gauge(
+        pending = Gauge(
             "headwater_intake_held_bytes", "Bytes of requests under way", registry=self.registry
         )
-        held.set_function(lambda: budget.held)
+        pending.set_function(lambda: budget.used)
 
-    def count(self, stream: str, taken: Taken) -> None:
-        """Count a request's events."""
+    def count(self, stream: str, result: Result) -> None:
+        """Count the events of a request by outcome."""
         counts = (
-            ("accepted", taken.accepted),
-            ("refused", len(taken.refused)),
-            ("unknown", len(taken.unknown)),
+            ("accepted", result.accepted),
+            ("refused", len(result.refused)),
+            ("unknown", len(result.unknown)),
         )
         for outcome, count in counts:
             if count:
@@ -70,13 +71,14 @@ def make_api(
     token: str,
     bodies_bytes_max: int = BODIES_BYTES_MAX,
 ) -> FastAPI:
-    """The application.
+    """Make the application.
 
     Args:
-        prefix: of the topics.
-        token: what a request carries as `Authorization: Bearer TOKEN`. A browser sends that for no
-            other site's page without asking here first, and nothing here answers such a question.
-        bodies_bytes_max: of requests under way; beyond it they are refused with 429.
+        prefix: the topics' prefix.
+        token: a request must have the header `Authorization: Bearer TOKEN`. A browser sends that
+            for
+            another site's page only after a preflight request, which nothing here answers.
+        bodies_bytes_max: bytes of all requests under way; one beyond it is refused with 429.
     """
     budget = Budget(bodies_bytes_max)
     figures = Figures(budget)
@@ -99,17 +101,19 @@ def make_api(
         try:
             _authorise(request, token)
             declared, judge = await run_in_threadpool(streams.named, stream)
-            with budget.hold(_length(request)):
+            with budget.reserved(_length(request)):
                 body = await _body(request)
 
-                def work() -> Taken:
-                    return take(declared, judge, producer, prefix, events_in(body))
+                def accept() -> Result:
+                    return accept_events(declared, judge, producer, prefix, events_in(body))
 
-                taken = await run_in_threadpool(work)
-            figures.count(stream, taken)
-            status, document = taken.status, taken.as_dict()
+                result = await run_in_threadpool(accept)
+            figures.count(stream, result)
+            status, document = result.status, result.as_dict()
         except Unavailable as refused:
-            status, document = refused.status, {"error": refused.told}
+            status, document = refused.status, {"error": refused.error}
+        except ClientDisconnect:  # or its body took too long: nobody reads the answer
+            status, document = 408, {"error": {"message": "the body did not come"}}
         figures.requests.labels(status).inc()
         return _answer(status, document)
 
@@ -135,7 +139,7 @@ def _length(request: Request) -> int:
 
 
 async def _body(request: Request) -> bytes:
-    # The server cuts a body at its Content-Length, which the budget holds already.
+    # The server cuts a body at its Content-Length, for which the budget has room reserved.
     return await request.body()
 
 

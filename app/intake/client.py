@@ -1,10 +1,10 @@
-"""A client of the intake, on the standard library alone: copy this file into any program.
+"""A client of the intake that needs only the standard library: copy this file into any program.
 
     with StreamClient("http://127.0.0.1:14091", token, "app_logs") as client:
         client.send({"service": "shop", "level": "INFO", "message": "started"})
 
-Events are sent in batches by a thread. Each has an idempotency key; what was not acknowledged is
-sent again with the same keys, so it arrives at least once, and is once in silver.
+A thread sends events in batches. Each event has an idempotency key. An event that was not
+acknowledged is sent again with the same key: it arrives at least once, and silver has it once.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ Event = Mapping[str, Any]
 
 
 class IntakeError(Exception):
-    """The intake refuses the whole request, or could not be reached in time."""
+    """The intake refuses the whole request, or cannot be reached in time."""
 
 
 @dataclass
 class Sent:
-    """What became of a batch: how many were taken, and the refused ones with the reason."""
+    """What became of a batch: how many events were accepted, and the refused ones with the reason."""
 
     accepted: int = 0
     refused: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, other: Sent) -> None:
-        """Count another batch's too."""
+        """Add the counts of another batch."""
         self.accepted += other.accepted
         self.refused += other.refused
 
@@ -52,13 +52,13 @@ class Sent:
 def event(
     data: Mapping[str, Any], *, key: str | None = None, time: datetime | None = None
 ) -> dict[str, Any]:
-    """An event with its key and time; a random key and the time now where none is given."""
+    """Make an event; without a key it gets a random one, without a time the current time."""
     moment = time or datetime.now(timezone.utc)
     return {"key": key or uuid.uuid4().hex, "time": moment.isoformat(), "data": dict(data)}
 
 
 class Intake:
-    """One stream of an intake: posts batches, and again until they are acknowledged."""
+    """One stream of an intake: posts a batch again until it is acknowledged."""
 
     def __init__(self, url: str, token: str, stream: str) -> None:
         parts = urlsplit(url)
@@ -77,15 +77,16 @@ class Intake:
         deadline_s: float,
         stop: threading.Event | None = None,
     ) -> Sent:
-        """Send events until the intake has taken or refused each of them.
+        """Send events until the intake has accepted or refused each of them.
 
-        Raises: IntakeError where it refuses the request as such, or where it has not taken all
-            within `deadline_s` or before `stop`; send all again then, with the same keys.
+        Raises: IntakeError where the intake refuses the whole request, or has not accepted all
+            events
+            within `deadline_s` or before `stop`; then send all again, with the same keys.
         """
         limit = time.monotonic() + deadline_s
         left, done, pause, last = list(events), Sent(), RETRY_S[0], ""
         while left:
-            status, answer = self._try(left)
+            status, answer = self._attempt(left)
             if status == 200 or (status == 503 and "unknown" in answer):
                 done.accepted += answer["accepted"]
                 done.refused += [{**r, "event": left[r["index"]]} for r in answer["refused"]]
@@ -105,7 +106,7 @@ class Intake:
         """Close the connection; the next post opens it again."""
         self._connection.close()
 
-    def _try(self, events: list[Event]) -> tuple[int, dict[str, Any]]:
+    def _attempt(self, events: list[Event]) -> tuple[int, dict[str, Any]]:
         body = json.dumps({"events": events}, default=str).encode()
         try:
             self._connection.request("POST", self._path, body, self._headers)
@@ -120,11 +121,12 @@ class StreamClient:
     """Sends events of one stream in the background, in batches.
 
     Args:
-        queue_events_max: what may wait here; `send` waits for room then, and so slows its caller.
-        linger_s: how long an event may wait for others to go with it.
-        retry_s: how long a batch is tried; then its events are lost, and `on_lost` is told.
-        on_refused: gets each refused event with the reason.
-        on_lost: gets the events that were given up, and why.
+        queue_events_max: events that may wait; beyond it `send` waits for room, and so slows its
+            caller.
+        linger_s: how long an event may wait for others to share its batch.
+        retry_s: how long a batch is sent again; then its events are lost, and `on_lost` is called.
+        on_refused: called with each refused event and the reason.
+        on_lost: called with the lost events and the reason.
     """
 
     def __init__(
@@ -172,7 +174,7 @@ class StreamClient:
         return str(made["key"])
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Wait until all that was queued is taken, refused or lost; False: not in time."""
+        """Wait until every queued event is accepted, refused or lost. Returns: False if not in time."""
         limit = time.monotonic() + timeout_s
         with self._queue.all_tasks_done:
             while self._queue.unfinished_tasks:
@@ -183,7 +185,7 @@ class StreamClient:
         return True
 
     def close(self, timeout_s: float = 30.0) -> bool:
-        """Send what is queued, then end; False: something was left, which is lost."""
+        """Send the queued events, then end. Returns: False if some were left, which are lost."""
         done = self.flush(timeout_s)
         self._ending.set()
         if not done:
@@ -203,9 +205,9 @@ class StreamClient:
         self.close()
 
     def _work(self) -> None:
-        held: Event | None = None
-        while not (self._ending.is_set() and held is None and self._queue.empty()):
-            batch, held = self._batch(held)
+        postponed: Event | None = None
+        while not (self._ending.is_set() and postponed is None and self._queue.empty()):
+            batch, postponed = self._batch(postponed)
             if not batch:
                 continue
             try:
@@ -223,12 +225,12 @@ class StreamClient:
                     self._queue.task_done()
         self._intake.close()
 
-    def _batch(self, held: Event | None) -> tuple[list[Event], Event | None]:
-        """The next events, and one that would have made the batch too large."""
+    def _batch(self, postponed: Event | None) -> tuple[list[Event], Event | None]:
+        """Collect the next batch; also return an event that would have made it too large."""
         batch: list[Event] = []
         size, limit = 0, time.monotonic() + self._linger_s
         while len(batch) < BATCH_EVENTS_MAX:
-            one, held = held, None
+            one, postponed = postponed, None
             if one is None:
                 with contextlib.suppress(queue.Empty):
                     one = self._queue.get(timeout=max(0.0, limit - time.monotonic()))

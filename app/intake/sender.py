@@ -1,9 +1,9 @@
 """`python -m app.intake.sender`: the service `log-sender`, off by default.
 
-Each second it sends what the stack's services have written to their log files to the stream
-`app_logs`, and each state that a service came to, as the supervisor tells it, to `app_runs`. It
-reads at most PIECE_BYTES of a file at a time, and remembers how far it came only when the intake
-has taken it: lines are sent at least once, and are once in silver.
+Each second it sends new lines of the services' log files to the stream `app_logs`, and new states
+of the services, as the supervisor writes them, to `app_runs`. It reads at most PIECE_BYTES of a
+file at a time, and keeps a position only when the intake has accepted the lines before it: lines
+are sent at least once, and silver has each once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from app.environment.settings import load, write_private
 from app.errors import HeadwaterError
 from app.intake.client import BATCH_EVENTS_MAX, Intake, IntakeError, Sent
-from app.intake.lines import Piece, line_events, next_piece
-from app.settings import load, write_private
+from app.intake.log_lines import Piece, line_events, next_piece
 
 log = logging.getLogger("log-sender")
 SERVICE = "log-sender"
@@ -38,12 +38,12 @@ Post = Callable[[str, Sequence[dict[str, Any]]], Sent]
 
 
 class Sender:
-    """Sends one home's logs and runs.
+    """Sends the logs and runs of one home.
 
     Args:
-        post: sends events to a stream, and returns when they are taken; raises IntakeError.
-        state: the file that remembers positions.
-        clock: the time of lines that tell none.
+        post: sends events to a stream, and returns when they are accepted; raises IntakeError.
+        state: the file that keeps the positions.
+        clock: gives the time of lines without one.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Sender:
             self._positions = {name: (at, mark) for name, (at, mark) in found["positions"].items()}
             self._runs = found["runs"]
 
-    def turn(self) -> int:
-        """Send what is new. Returns: how many events. Raises: IntakeError."""
+    def send_new(self) -> int:
+        """Send what is new. Returns: the number of events. Raises: IntakeError."""
         seen = _services(self._home)
         sent = self._send_runs(seen)
         run_ids = {name: run_id(name, one) for name, one in seen.items()}
@@ -113,7 +113,7 @@ class Sender:
 
 
 def log_files(home: Path) -> Iterator[tuple[str, Path]]:
-    """(service, log file) of a home; the sender's own is left out."""
+    """List (service, log file) of a home, without the sender's own."""
     found = [("supervisor", home / "supervisor.log")]
     for path in sorted(home.glob("run/*/std*.log"))[:FILES_MAX]:
         found.append((path.parent.name, path))
@@ -121,14 +121,14 @@ def log_files(home: Path) -> Iterator[tuple[str, Path]]:
 
 
 def run_id(service: str, seen: dict[str, Any]) -> str | None:
-    """What names one run of a service; None while it does not run."""
+    """Name one run of a service; None while it does not run."""
     if not seen.get("pid"):
         return None
     return f"{service}/{seen['boot']}/{seen['pid']}/{seen.get('start_time', 0)}"
 
 
 def _services(home: Path) -> dict[str, dict[str, Any]]:
-    """Service → what the supervisor saw of it last; empty where it cannot be read."""
+    """Return service → its state as the supervisor last wrote it; empty where that cannot be read."""
     try:
         found = json.loads((home / "state.json").read_text())
         boot = str(found.get("boot_id", ""))[:8]
@@ -192,7 +192,7 @@ def main() -> int:
     failing = False
     while not stop.wait(PAUSE_S):
         try:
-            sender.turn()
+            sender.send_new()
             failing = False
         except IntakeError as error:
             if not failing and not stop.is_set():

@@ -1,1 +1,1 @@
-"""The lake as Trino serves it: asking it, keeping its catalog in step, proving and watching it."""
+"""Reads the lake directly: Delta tables, objects and topics, without Trino."""

@@ -1,4 +1,4 @@
-"""Tables that are behind the freshness target of their contract, read without Trino."""
+"""Finds tables that miss the freshness target of their contract, without Trino."""
 
 from __future__ import annotations
 
@@ -7,49 +7,71 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+import pyarrow.compute as pc
 from deltalake.exceptions import TableNotFoundError
 
+from app.environment.settings import Settings
 from app.lake.lakehouse import Lakehouse
-from app.settings import Settings
-from spark_streaming.lake import LEDGER
-from spark_streaming.ledger import WHOLE_BATCH
-from spark_streaming.stopped import RUNNING
+from spark_streaming.ops.ledger import WHOLE_BATCH
+from spark_streaming.ops.stopped import RUNNING
+from spark_streaming.storage.lake import LEDGER
 
-# A source at rest shows itself by a heartbeat in 5 s: what is newer cannot be told from nothing.
+# A source at rest sends a heartbeat every 5 s, so a delay below that is normal.
 HEARTBEAT_S = 5.0
 _COLUMNS = ["table_name", "merged_at", "source_time", "state", "refusal", "freshness_targets"]
 
 
 class Late(NamedTuple):
-    """A table that misses its target; `behind_s` is None where it is not known or it is stopped."""
+    """A table that misses its target; `behind_s` is None if it is not known or the table is stopped."""
 
     table: str
     target_s: float
     behind_s: float | None
     state: str
 
-    def told(self) -> str:
-        """In a few words: `orders 42 s (target 5 s)`."""
-        found = self.state if self.behind_s is None else f"{self.behind_s:.0f} s"
-        return f"{self.table} {found} (target {self.target_s:g} s)"
+    def summary(self) -> str:
+        """Return a few words: `orders 42 s (target 5 s)`."""
+        behind = self.state if self.behind_s is None else f"{self.behind_s:.0f} s"
+        return f"{self.table} {behind} (target {self.target_s:g} s)"
 
 
 def late_tables(settings: Settings) -> list[Late]:
-    """The tables of a stack that miss their targets now. Raises: DeltaError, OSError."""
+    """List the tables of a stack that miss their targets now. Raises: DeltaError, OSError."""
     try:
         dataset = Lakehouse(settings).lake.table(LEDGER).to_pyarrow_dataset()
     except TableNotFoundError:
         return []
-    if not set(_COLUMNS) <= set(dataset.schema.names):  # made by an earlier release
+    if not set(_COLUMNS) <= set(dataset.schema.names):  # made by a previous release
         return []
     rows = dataset.to_table(columns=_COLUMNS).sort_by("merged_at").to_pylist()
     return late(rows, datetime.now(timezone.utc))
 
 
-def late(rows: Iterable[Mapping[str, Any]], now: datetime) -> list[Late]:
-    """The tables that miss their targets, by ledger rows in the order of `merged_at`.
+def freshness(settings: Settings) -> tuple[float | None, dict[str, float]]:
+    """Return silver's lag behind the source and the freshness targets by table, in seconds.
 
-    The same as `freshness_met` of the view `ops.freshness`.
+    The lag is None if it is not known; tables without a target are left out.
+    Raises: DeltaError, OSError.
+    """
+    try:
+        dataset = Lakehouse(settings).lake.table(LEDGER).to_pyarrow_dataset()
+    except TableNotFoundError:
+        return None, {}
+    if not set(_COLUMNS) <= set(dataset.schema.names):  # made by a previous release
+        return None, {}
+    wanted = pc.field("table_name") == WHOLE_BATCH
+    columns = ["merged_at", "source_time", "freshness_targets"]
+    rows = dataset.to_table(columns=columns, filter=wanted).sort_by("merged_at").to_pylist()
+    times = [row["source_time"] for row in rows if row["source_time"]]
+    targets = json.loads(rows[-1]["freshness_targets"] or "{}") if rows else {}
+    behind = (datetime.now(timezone.utc) - times[-1]).total_seconds() if times else None
+    return behind, {str(table): float(target) for table, target in targets.items()}
+
+
+def late(rows: Iterable[Mapping[str, Any]], now: datetime) -> list[Late]:
+    """List the tables that miss their targets, from ledger rows in the order of `merged_at`.
+
+    The view `ops.freshness` decides `freshness_met` in the same way.
     """
     newest: dict[str, Mapping[str, Any]] = {}
     batch_time, targets = None, dict[str, float]()
@@ -58,15 +80,15 @@ def late(rows: Iterable[Mapping[str, Any]], now: datetime) -> list[Late]:
         if row["table_name"] == WHOLE_BATCH:
             batch_time = row["source_time"] or batch_time
             targets = json.loads(row["freshness_targets"] or "{}")
-    found = []
+    missed = []
     for table, target in sorted(targets.items()):
         if table not in newest:
-            continue  # nothing of it has come yet
+            continue  # it has had no event yet
         row = newest[table]
         state = "refused" if row["refusal"] else row["state"] or RUNNING
         behind = (now - batch_time).total_seconds() if batch_time else None
         if state != RUNNING:
-            found.append(Late(table, target, None, state))
+            missed.append(Late(table, target, None, state))
         elif behind is None or behind > target + HEARTBEAT_S:
-            found.append(Late(table, target, behind, state if behind is not None else "not known"))
-    return found
+            missed.append(Late(table, target, behind, state if behind is not None else "not known"))
+    return missed

@@ -1,4 +1,4 @@
-"""The lake's Delta tables and objects, read directly from the object store."""
+"""Reads the lake's Delta tables and objects directly from the object store."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pydantic import SecretStr
 
-from app.settings import Settings
-from spark_streaming.envelope import HighWater
-from spark_streaming.events import RawEvent
-from spark_streaming.lake import LEDGER, QUARANTINE, Lake
-from spark_streaming.ledger import WHOLE_BATCH, offsets_of
-from spark_streaming.offsets import version_of
-from spark_streaming.quarantine import OPEN, event_of, unresolved_rows
-from spark_streaming.rebuild_state import rebuild_of
-from spark_streaming.resume_requests import request_resume
-from spark_streaming.settings import StoreSettings
-from spark_streaming.stopped import Slice
+from app.environment.settings import Settings
+from app.lake.pin import committed_names, version_before_the_next_merge
+from spark_streaming.batch.rebuild_state import rebuild_of
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.events.envelope import HighWater
+from spark_streaming.events.event import RawEvent
+from spark_streaming.job_settings import StoreSettings
+from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
+from spark_streaming.ops.resume_requests import request_resume
+from spark_streaming.ops.stopped import Slice
+from spark_streaming.quarantine.quarantine import OPEN, event_of, unresolved_rows
+from spark_streaming.storage.lake import LEDGER, QUARANTINE, Lake
+from spark_streaming.tables.silver_names import SilverNames
 
 SCAN_BATCH_ROWS = 16_384
 _LEDGER_TIME = pa.timestamp("us", "UTC")
@@ -46,13 +48,18 @@ LEDGER_COLUMNS = [
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What silver last said of one table: its Delta version and the events merged into it.
+    """The newest ledger row of one table: its Delta version and the events merged into it.
 
-    `offsets` is topic → partition → next offset, `high_water` the last position merged of each
-    partition, `complete_lsn` in bytes or None, `state` running, refused, stopped, resuming or
-    failing, `reason` why it is not running, `tries` its failures in a row; `query_id` names the
-    streaming query that wrote it. `generation` is the rebuild that its rows come from (""
-    without), `rebuild` the one that is about to take their place.
+    Args:
+        offsets: topic → partition → next offset.
+        complete_lsn: up to which silver holds every commit, in bytes; None if not known.
+        high_water: the last merged position of each partition.
+        state: running, refused, stopped, resuming or failing.
+        reason: why it is not running.
+        tries: its failures in a row.
+        query_id: the streaming query that wrote the row.
+        generation: the rebuild that made the table's rows; "" without one.
+        rebuild: the rebuild that is about to replace them; "" without one.
     """
 
     table: str
@@ -74,7 +81,7 @@ class Lakehouse:
     """Read access to one stack's bronze and lake buckets."""
 
     def __init__(self, settings: Settings) -> None:
-        # Given by name, each beats the variable of the same name in the environment.
+        # An argument has precedence over the environment variable of the same name.
         self._store = StoreSettings(
             s3_endpoint=settings.s3_endpoint,
             s3_region=settings.profile.s3_region,
@@ -83,56 +90,76 @@ class Lakehouse:
             lake_bucket=settings.lake_bucket,
         )
         self._lake = Lake(self._store)
+        self._names = SilverNames(self._lake)
         self._bronze = settings.bronze_bucket
 
     @property
     def lake(self) -> Lake:
-        """The lake bucket's addresses."""
+        """Return the addresses of the lake bucket."""
         return self._lake
 
+    @property
+    def names(self) -> SilverNames:
+        """Return the mapping from source tables to silver's names."""
+        return self._names
+
+    def silver_name(self, given: str) -> str:
+        """Return silver's name of a table.
+
+        `given` may be silver's name, `schema.table` of the source, or a table of `public`. A name
+        that the lake does not know stays as it is.
+        """
+        sources = ContractStore(self._lake, "").tables()
+        known = {self._names.of(*source): source for source in sources}
+        if given in known:
+            return given
+        wanted = (given, f"public.{given}")
+        matching = (name for name, source in known.items() if ".".join(source) in wanted)
+        return next(matching, given)
+
     def silver(self, table: str, version: int | None = None) -> DeltaTable:
-        """Silver table `table` (at `version`); raises TableNotFoundError where there is none."""
+        """Open silver table `table` (at `version`); raises TableNotFoundError if there is none."""
         return self._lake.table(self._lake.silver_path(table), version)
 
     def pinned(self, entry: LedgerEntry) -> DeltaTable | None:
-        """Silver as it is after exactly the merges that `entry` tells of; None without a table.
+        """Open the table with exactly the merges up to `entry`; None without a table.
 
-        That is the newest version while no other merge has been committed since, so that what
-        anybody else changed in the table is looked at, too; otherwise the entry's own version.
+        That is the newest version if no other merge has been committed since, otherwise the last
+        one before that merge. So changes by anybody but the job are included.
         """
         try:
             newest = self.silver(entry.table)
-            if entry.delta_version in (None, newest.version()):
-                return newest
-            merged = newest.transaction_version(f"headwater:{entry.query_id}:{entry.table}")
-            # A table that catches up merges slices of its own, under another application id.
-            told = version_of(entry.batch_id)
-            if entry.state == "running" and (merged is None or merged <= told):
-                return newest
-            return self.silver(entry.table, entry.delta_version)
         except TableNotFoundError:
             return None
+        path = self._lake.silver_path(entry.table)
+        version = version_before_the_next_merge(
+            entry.delta_version,
+            int(newest.version()),
+            lambda version: committed_names(self._lake, path, version),
+        )
+        return newest if version == newest.version() else self.silver(entry.table, version)
 
     def bronze_files(self) -> Any:
-        """The bronze bucket as a pyarrow file system, rooted at the bucket."""
-        lake_at = replace_bucket(self._store, self._bronze)
-        return Lake(lake_at).filesystem()
+        """Return the bronze bucket as a pyarrow file system, rooted at the bucket."""
+        return Lake(replace_bucket(self._store, self._bronze)).filesystem()
 
     def rows(self, table: str, version: int | None, columns: list[str]) -> Iterator[Any]:
-        """Arrow batches of a silver table's `columns`, in bounded memory, in no order."""
+        """Yield Arrow batches of a silver table's `columns`, in bounded memory and any order."""
         dataset = self.silver(table, version).to_pyarrow_dataset()
         yield from dataset.to_batches(columns=columns, batch_size=SCAN_BATCH_ROWS)
 
     def request_resume(self, table: str) -> None:
-        """Ask the streaming job to go on with stopped silver table `table` at once."""
+        """Ask the streaming job to retry the stopped silver table `table` at once."""
         request_resume(self._lake, table)
 
     def ledger(
         self, since: datetime | None = None, opened: DeltaTable | None = None
     ) -> dict[str, LedgerEntry]:
-        """The newest ledger entry of each table, merged after `since`; empty before the first.
+        """Return the newest ledger entry of each table; empty before the first batch.
 
-        opened: the ledger as the caller has it; opened anew where it is left out.
+        Args:
+            since: only entries merged after this time.
+            opened: the ledger if the caller has opened it already.
         """
         try:
             ledger = opened or self._lake.table(LEDGER)
@@ -140,46 +167,47 @@ class Lakehouse:
             return {}
         wanted = None if since is None else pc.field("merged_at") > pa.scalar(since, _LEDGER_TIME)
         dataset = ledger.to_pyarrow_dataset()
-        # A ledger of an earlier release gets its new columns with silver's next batch.
+        # A ledger of a previous release gets its new columns with silver's next batch.
         columns = [name for name in LEDGER_COLUMNS if name in dataset.schema.names]
         return newest_entries(dataset.to_table(columns=columns, filter=wanted))
 
     def quarantined(self, table: str) -> Iterator[tuple[RawEvent, str]]:
-        """What quarantine keeps silver from: (event, why). Unresolved entries, and those that
-        silver took with other values."""
+        """Yield (event, reason) of the table's entries whose row differs from the source's.
+
+        These are the unresolved entries and those replayed with other values.
+        """
         try:
-            dataset = self._lake.table(QUARANTINE).to_pyarrow_dataset()
+            for batch in unresolved_rows(self._lake, QUARANTINE, table, edited=True):
+                for row in batch:
+                    status = row.get("status") or OPEN
+                    if row.get("replayed_values"):
+                        status += f" with {row['replayed_values']}"
+                    yield event_of(row), f"{row['rule']}: {row['reason']} ({status})"
         except TableNotFoundError:
             return
-        for batch in unresolved_rows(dataset, table, edited=True):
-            for row in batch:
-                status = row["status"] or OPEN
-                if row.get("replayed_values"):
-                    status += f" with {row['replayed_values']}"
-                yield event_of(row), f"{row['rule']}: {row['reason']} ({status})"
 
     def complete_lsn(self) -> int:
-        """The LSN to which every table that is not stopped is complete; 0 before the first."""
+        """Return the LSN up to which all tables that run are complete; 0 before the first batch."""
         try:
             dataset = self._lake.table(LEDGER).to_pyarrow_dataset()
         except TableNotFoundError:
             return 0
         whole = pc.field("table_name") == pa.scalar(WHOLE_BATCH)
-        found = dataset.to_table(columns=["complete_lsn"], filter=whole)["complete_lsn"]
-        return int(pc.max(found).as_py() or 0)
+        lsns = dataset.to_table(columns=["complete_lsn"], filter=whole)["complete_lsn"]
+        return int(pc.max(lsns).as_py() or 0)
 
 
 def replace_bucket(store: StoreSettings, bucket: str) -> StoreSettings:
-    """The same store with `bucket` in the place of the lake's."""
+    """Return the same store settings with `bucket` in place of the lake's."""
     return store.model_copy(update={"lake_bucket": bucket})
 
 
 def newest_entries(rows: pa.Table) -> dict[str, LedgerEntry]:
-    """The newest entry of each table among rows of the ledger, in any order."""
+    """Return the newest entry of each table among ledger rows in any order."""
     order = [("merged_at", "ascending"), ("batch_id", "ascending")]
     newest: dict[str, dict[str, Any]] = {}
     for row in rows.sort_by(order).to_pylist():
-        # A batch that found nothing new for a table moves its offsets on, not its version.
+        # A batch without new changes of a table advances its offsets, not its version.
         if row["delta_version"] is None and row["table_name"] in newest:
             row["delta_version"] = newest[row["table_name"]]["delta_version"]
         newest[row["table_name"]] = row
@@ -187,7 +215,7 @@ def newest_entries(rows: pa.Table) -> dict[str, LedgerEntry]:
 
 
 def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
-    """Read one ledger row, a mapping of its column names."""
+    """Parse a ledger row, a mapping by column name."""
     return LedgerEntry(
         row["table_name"],
         row["batch_id"],
@@ -206,5 +234,5 @@ def ledger_entry(row: dict[str, Any]) -> LedgerEntry:
 
 
 def batch_rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
-    """The batch's rows as tuples of Python values, in column order."""
+    """Yield the batch's rows as tuples of Python values, in column order."""
     return zip(*(column.to_pylist() for column in batch.columns), strict=True)

@@ -1,8 +1,9 @@
-"""Checks an object store of the user's own before anything is started on it.
+"""Checks a user's own object store before anything is started on it.
 
-1. Is there an answer, and are the keys right?
-2. Is each bucket there? Make it where that is allowed.
-3. In each: put on a condition, put again (the store must refuse), get, list, delete of one object.
+1. Does it answer, and are the keys right?
+2. Does each bucket exist? If `--apply` allows it, make the missing ones.
+3. In each bucket: put an object on a condition, put it again (the store must refuse), get it, list
+   it, delete it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 
 import requests
 
+from app.environment.settings import Settings
 from app.errors import HeadwaterError
 from app.lake.s3_request import S3, Answer
-from app.settings import Settings
 
 OK, NOTE, MISSING = "ok", "note", "missing"  # the words of the source's preflight
 FOLDER = "_headwater"
@@ -50,7 +51,7 @@ _NETWORK_HINTS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was seen, how it stands, what mends it."""
+    """The result of one check: its status, what was observed, and what repairs it."""
 
     check: str
     status: str
@@ -59,25 +60,25 @@ class Finding:
 
 
 def ensure_ready(settings: Settings) -> None:
-    """Return if the store can be used; make its buckets first where `--apply` was given.
+    """Check that the object store can be used; make its buckets first if `--apply` was given.
 
-    Raises: HeadwaterError that lists what is missing, each with what was seen and what to do.
+    Raises: HeadwaterError listing what is missing, with what was observed and what to do.
     """
-    found = examine(settings, apply=settings.profile.apply)
-    missing = [one for one in found if one.status == MISSING]
+    findings = examine(settings, apply=settings.profile.apply)
+    missing = [one for one in findings if one.status == MISSING]
     if missing:
         raise HeadwaterError(
             f"the object store at {settings.s3_endpoint} is not ready to be used",
             detail="\n".join(f"{one.check}: {one.observed}\n  {one.remedy}" for one in missing),
             hint="`headwater preflight` shows everything",
         )
-    for one in found:
+    for one in findings:
         if one.status == NOTE:
             print(f"{one.check}: {one.observed}\n  hint: {one.remedy}", file=sys.stderr)
 
 
 def examine(settings: Settings, *, apply: bool) -> list[Finding]:
-    """What stands between this stack and its object store; with `apply` missing buckets are made."""
+    """Run all checks; with `apply` make missing buckets."""
     profile = settings.profile
     if profile.s3_access_key is None or profile.s3_secret_key is None:
         seen = "the profile names an s3_endpoint, and no s3_access_key or no s3_secret_key"
@@ -93,13 +94,15 @@ def examine(settings: Settings, *, apply: bool) -> list[Finding]:
         return [
             finding
             for bucket in buckets
-            for finding in _look(store, bucket, apply, deletes=bucket == settings.lake_bucket)
+            for finding in _check_bucket(
+                store, bucket, apply, deletes=bucket == settings.lake_bucket
+            )
         ]
     except requests.RequestException as error:
         return [_unreachable(store, error)]
 
 
-def _look(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iterator[Finding]:
+def _check_bucket(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iterator[Finding]:
     check = f"bucket {bucket}"
     listed = store.ask("GET", bucket, query={"list-type": "2", "max-keys": "1"})
     made = False
@@ -118,39 +121,41 @@ def _look(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iterator[Fin
         yield _refused(check, "cannot be listed", listed, "s3:ListBucket", bucket)
         return
     yield Finding(check, OK, "was made" if made else "is there")
-    yield from _try(store, bucket, f"{FOLDER}/preflight-{secrets.token_hex(8)}", deletes=deletes)
+    yield from _check_objects(
+        store, bucket, f"{FOLDER}/preflight-{secrets.token_hex(8)}", deletes=deletes
+    )
 
 
-def _try(store: S3, bucket: str, key: str, *, deletes: bool) -> Iterator[Finding]:
-    """Put, put again, get, list and delete one object; the first refusal but the last ends it."""
+def _check_objects(store: S3, bucket: str, key: str, *, deletes: bool) -> Iterator[Finding]:
+    """Put, put again, get, list and delete one object; a refused put ends the checks."""
     check = f"objects of {bucket}"
     put = store.ask("PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
     if put.status == 501 or put.code == "NotImplemented":
-        yield Finding(check, MISSING, f"a put on a condition: {put.told()}", _CONDITION)
+        yield Finding(check, MISSING, f"a put on a condition: {put.summary()}", _CONDITION)
         return
     if not put.ok:
         yield _refused(check, "cannot be put", put, "s3:PutObject", bucket)
         return
     try:
-        yield from _try_reading(store, bucket, key)
+        yield from _check_reading(store, bucket, key)
     finally:
         deleted = store.ask("DELETE", bucket, key)
     if deleted.ok:
         yield Finding(check, OK, "can be deleted")
     else:
-        # Bronze is never deleted by the stack; of the lake, old files and log entries are.
-        found = _refused(check, "cannot be deleted", deleted, "s3:DeleteObject", bucket)
+        # The stack never deletes bronze; of the lake it deletes old files and log entries.
+        finding = _refused(check, "cannot be deleted", deleted, "s3:DeleteObject", bucket)
         status = MISSING if deletes else NOTE
-        yield Finding(check, status, f"{found.observed}; {key} stays", found.remedy)
+        yield Finding(check, status, f"{finding.observed}; {key} stays", finding.remedy)
 
 
-def _try_reading(store: S3, bucket: str, key: str) -> Iterator[Finding]:
+def _check_reading(store: S3, bucket: str, key: str) -> Iterator[Finding]:
     check = f"objects of {bucket}"
     again = store.ask("PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
     if again.status in (409, 412):
-        yield Finding(check, OK, f"a name that is taken is not put again ({again.told()})")
+        yield Finding(check, OK, f"a name that is taken is not put again ({again.summary()})")
     else:
-        seen = f"a put with `If-None-Match: *` on a name that is taken: {again.told()}, not 412"
+        seen = f"a put with `If-None-Match: *` on a name that is taken: {again.summary()}, not 412"
         yield Finding(check, MISSING, seen, _CONDITION)
     got = store.ask("GET", bucket, key)
     if got.ok and got.body == BODY:
@@ -179,7 +184,7 @@ def _make(store: S3, bucket: str) -> Answer:
 
 
 def _command(store: S3, bucket: str) -> str:
-    """What makes a bucket by hand."""
+    """Return the shell command that makes a bucket."""
     text = f"aws s3api create-bucket --bucket {bucket} --endpoint-url {store.endpoint}"
     if store.region == AWS_DEFAULT_REGION:
         return text
@@ -194,7 +199,7 @@ def _refused(check: str, what: str, answer: Answer, action: str, bucket: str) ->
         hint = f"allow {action} on {on} to this key"
     if hint is None and not answer.code:
         hint = "it does not answer as an S3 store does: check s3_endpoint in the profile"
-    return Finding(check, MISSING, f"{what}: {answer.told()}", hint or "see the store's own log")
+    return Finding(check, MISSING, f"{what}: {answer.summary()}", hint or "see the store's own log")
 
 
 def _unreachable(store: S3, error: requests.RequestException) -> Finding:

@@ -1,7 +1,7 @@
-"""One request to an S3 store, signed (AWS Signature Version 4), and what it answered.
+"""Sends one signed request (AWS Signature Version 4) to an S3 object store.
 
-No client library that the project has puts on a condition and makes buckets; one that does would be
-15 MB more for the few requests of a check.
+No client library of the project can put on a condition and make buckets; one that can would add
+15 MB for the few requests of a check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a store answered: `code` and `message` are S3's own, empty where it sent none."""
+    """The answer of an object store; `code` and `message` are S3's own, "" if it sent none."""
 
     status: int
     body: bytes = b""
@@ -34,15 +34,15 @@ class Answer:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
-    def told(self) -> str:
-        """In a few words: `HTTP 403 AccessDenied: Access Denied.`"""
-        said = ": ".join(part for part in (self.code, self.message) if part)
-        return f"HTTP {self.status} {said}".rstrip()
+    def summary(self) -> str:
+        """Return a few words: `HTTP 403 AccessDenied: Access Denied.`"""
+        text = ": ".join(part for part in (self.code, self.message) if part)
+        return f"HTTP {self.status} {text}".rstrip()
 
 
 @dataclass(frozen=True)
 class S3:
-    """A store at an endpoint (`https://host[:port]`), addressed by path; holds a secret."""
+    """An object store at an endpoint (`https://host[:port]`), addressed by path; holds a secret."""
 
     endpoint: str
     region: str
@@ -59,7 +59,7 @@ class S3:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request. Raises: requests.RequestException where no answer comes."""
+        """Send one request. Raises: requests.RequestException without an answer."""
         path = quote(f"/{bucket}/{key}" if key else f"/{bucket}", safe="/~")
         parts = "&".join(
             f"{quote(name, safe='~')}={quote(value, safe='~')}"
@@ -67,7 +67,7 @@ class S3:
         )
         signed = signature_headers(self, method, path, parts, body, datetime.now(timezone.utc))
         with requests.Session() as session:
-            # The services ask it directly: what only a proxy of this shell leads to is no use.
+            # Services connect directly, so a store behind a proxy of this shell is no use.
             session.trust_env = False
             answer = session.request(
                 method,
@@ -83,7 +83,7 @@ class S3:
 def signature_headers(
     store: S3, method: str, path: str, query: str, body: bytes, now: datetime
 ) -> dict[str, str]:
-    """The headers that sign a request; `path` and `query` (sorted) as they are sent."""
+    """Return the headers that sign a request; `path` and `query` (sorted) as they are sent."""
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     scope = f"{day}/{store.region}/s3/aws4_request"
     given = {
@@ -118,7 +118,7 @@ def signature_headers(
 
 
 def error_of(body: bytes) -> tuple[str, str]:
-    """S3's code and message in an answer; empty texts where it is no S3 error."""
+    """Return S3's error code and message from a body; "" if it is no S3 error."""
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError:

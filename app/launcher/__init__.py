@@ -1,1 +1,1 @@
-
+"""Starts, watches and stops a stack's services."""

@@ -1,12 +1,12 @@
-"""Ahead-of-time caches of the JVMs (JEP 483, 514, 515): what one learned makes the next start quicker.
+"""Ahead-of-time caches of the JVMs (JEP 483, 514, 515), which make their next start quicker.
 
 A JVM that was started to record writes, when it is asked to end, the classes that it loaded and
-linked and which methods ran hot. The next start maps that file: a stack is ready with a third less
-CPU, and its first minutes compile less. `<cache>/aot/<service>-<hash>.aot`, shared by all clones;
-removing the folder only makes the next start slow once more.
+linked, and which methods ran hot. The next start maps that file: a stack is ready with a third less
+CPU, and compiles less in its first minutes. The caches, `<cache>/aot/<service>-<hash>.aot`, are
+shared by all clones; removing the folder only makes the next start slow once more.
 
-A JVM takes a cache for what it was made for only (itself, the class path with the jars' sizes and
-times), and goes on without one otherwise, with a line in its log.
+A JVM uses a cache only where JVM and class path (the jars' sizes and times) are those that it was
+made for. Otherwise it starts without one, and logs a line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.launcher.cache import default_cache
-from app.launcher.render import Lookup, variables
-from app.launcher.service import Service
+from app.artefacts.locking.cache import default_cache
+from app.services.service import Service
+from app.services.templates import Lookup, variables
 
 VARIABLE = "aot"
 SWITCH = "HEADWATER_AOT"  # `off`: neither record nor use
 # Writing takes 3 to 40 s on two cores, two or three JVMs at a time; longer beside other work.
 WRITE_S_MAX = 180.0
 DISK_FREE_MIN_BYTES = 3 << 30
-KEPT = 2  # caches of a service: two clones of different versions do not take turns
+KEPT = (
+    2  # caches of a service, so that two clones of different versions do not replace each other's
+)
 PART_KEPT_S = 86_400.0
 CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL}
 
@@ -57,22 +59,22 @@ class AotCaches:
 
     def __init__(self, cache: Path | None = None) -> None:
         self.folder = (cache or default_cache()) / "aot"
-        # A part of a stack teaches its JVMs too little to be kept: see `Watch`.
+        # Whether to record: only in a whole stack, because a part of it teaches its JVMs too little.
         self.recording = False
         self._uses: dict[str, _Use] = {}
 
     def begin(self, service: Service, lookup: Lookup, options: Path) -> None:
         """Write the file of options for one start of a service."""
         self._uses.pop(service.name, None)
-        given: list[str] = []
+        arguments: list[str] = []
         if records(service) and os.environ.get(SWITCH) != "off":
             use = self._choose(service, lookup)
             if use is not None:
                 self._uses[service.name] = use
                 what = "AOTCacheOutput" if use.part else "AOTCache"
-                # Of what it leaves out it would write a thousand lines.
-                given = [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
-        options.write_text("".join(f"{_quoted(word)}\n" for word in given))
+                # Otherwise it logs a thousand lines about classes that it leaves out.
+                arguments = [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
+        options.write_text("".join(f"{_quoted(word)}\n" for word in arguments))
 
     def _choose(self, service: Service, lookup: Lookup) -> _Use | None:
         cache = self.folder / f"{service.name}-{_key(service, lookup)}.aot"
@@ -94,15 +96,15 @@ class AotCaches:
         return _Use(cache, cache.with_name(f".{cache.stem}.{os.getpid()}.part"))
 
     def grace_s(self, service: Service) -> float:
-        """How much longer than usual a service may take to end, in seconds."""
+        """Return how many seconds longer than usual a service may take to end."""
         use = self._uses.get(service.name)
         return WRITE_S_MAX if use is not None and use.part is not None else 0.0
 
     def ended(self, service: Service, code: int | None, *, asked: bool, ready: bool) -> None:
-        """Keep what was written by an end that was asked for; drop a cache that did not do.
+        """Keep the cache that a service wrote when asked to end; drop one that it failed with.
 
         Args:
-            code: the exit code, or -SIGNAL; None where it was killed for being late.
+            code: the exit code, or -SIGNAL; None where it was killed because a limit had passed.
             ready: whether the service was ready before.
         """
         use = self._uses.pop(service.name, None)
@@ -115,7 +117,7 @@ class AotCaches:
                     os.replace(use.part, use.cache)
                     self._forget_old(service)
                     log.info("%s: its next start is quicker (%s)", service.name, use.cache.name)
-                for left in self.folder.glob(f"{use.part.name}*"):  # what it wrote first, too
+                for left in self.folder.glob(f"{use.part.name}*"):  # its intermediate files, too
                     left.unlink()
             elif not asked and (not ready or code in CRASHES):
                 log.warning("%s: started without its AOT cache from now on", service.name)
@@ -123,28 +125,28 @@ class AotCaches:
 
     def _forget_old(self, service: Service) -> None:
         pattern = f"{service.name}-{'[0-9a-f]' * 16}.aot"
-        found = sorted(self.folder.glob(pattern), key=lambda path: path.stat().st_mtime)
-        for path in found[:-KEPT]:
+        caches = sorted(self.folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+        for path in caches[:-KEPT]:
             path.unlink(missing_ok=True)
 
 
 def _key(service: Service, lookup: Lookup) -> str:
-    """What a cache is made for: the JVM, its options, its jars; not the stack's own paths."""
+    """Hash what a cache is made for: the JVM, its options and jars, but not the stack's own paths."""
     words = _words(service)
     names = {name for word in words for name in variables(word)}
     jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
     # The environment's path names the Python packages, of which the JRE and Spark's jars are some.
-    found = [lookup(name) for name in ("python", *jars)]
-    return hashlib.sha256(json.dumps([words, found]).encode()).hexdigest()[:16]
+    paths = [lookup(name) for name in ("python", *jars)]
+    return hashlib.sha256(json.dumps([words, paths]).encode()).hexdigest()[:16]
 
 
 def _words(service: Service) -> list[str]:
-    """The templates that tell how a service is started."""
+    """Return the templates of a service's command and environment."""
     return [*service.command, *service.environment.values()]
 
 
 def _quoted(word: str) -> str:
-    """A word of a file of JVM options."""
+    """Quote a word for a file of JVM options."""
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

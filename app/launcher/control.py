@@ -1,4 +1,4 @@
-"""What `up`, `down` and `status` do: they ask the supervisor and wait for what it reports."""
+"""Carries out `up`, `down` and `status`: asks the supervisor and waits for what it reports."""
 
 from __future__ import annotations
 
@@ -12,53 +12,54 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from app.environment.settings import ROOT, Settings, load
 from app.errors import HeadwaterError
-from app.launcher import checks, logs
+from app.launcher import start_checks as checks
 from app.launcher.aot import WRITE_S_MAX
-from app.launcher.binary import find_binary, how_to_get, is_available
 from app.launcher.host import check_templates
-from app.launcher.identity import Shelter, unprivileged_identity
-from app.launcher.interrupts import terminated_like_interrupted
-from app.launcher.process import start_time
-from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
-from app.launcher.service import (
+from app.launcher.leftovers import kill_leftovers
+from app.launcher.observed_status import (
+    DONE,
+    Progress,
+    Row,
+    describe_stopping,
+    show_changes,
+    status_rows,
+    unavailable_row,
+)
+from app.launcher.state import Home, Observed, Wanted
+from app.launcher.upgrade import refuse_older_supervisor, stamp_home
+from app.processes import log_files as logs
+from app.processes.identity import Shelter, unprivileged_identity
+from app.processes.interrupts import terminated_like_interrupted
+from app.processes.process import start_supervisor, start_time
+from app.services.binary import find_binary, how_to_get, is_available
+from app.services.service import (
     Service,
     declared_ports,
     is_enabled,
     load_services,
     with_dependencies,
 )
-from app.launcher.state import Home, Observed, Wanted
-from app.launcher.status import Row, status_rows, unavailable_row
-from app.launcher.sweep import kill_leftovers
-from app.settings import ROOT, Settings, load
+from app.services.templates import ArtefactPaths, Lookup, Places, make_lookup, render
 
 POLL_S = 0.1
 ANSWER_LIMIT_S = 20.0
 UP_LIMIT_S = 3_600.0
 STOP_GRACE_S = 30.0 + WRITE_S_MAX
+# A supervisor beats at least every second; longest it takes to copy programs at a first start.
+HUNG_S = 45.0
 COMMAND_WAIT_S = 60.0
-DONE = ("ready", "completed")
-
-
-class Progress(Protocol):
-    """Where a person reads how far it is."""
-
-    def note(self, text: str) -> None:
-        """Something has happened."""
-
-    def waiting(self, text: str) -> None:
-        """What is being waited for now; replaces the last such text."""
 
 
 class Preparer(ArtefactPaths, Protocol):
-    """Artefacts that can be fetched and unpacked."""
+    """Fetches and unpacks artefacts."""
 
     def prepare(self, groups: Sequence[str]) -> None: ...
 
 
 class Stack:
-    """One home, its settings, and the services that its settings leave in."""
+    """One home, its settings, and the services that run under these settings."""
 
     def __init__(self, settings: Settings, root: Path = ROOT) -> None:
         self.settings = settings
@@ -70,14 +71,16 @@ class Stack:
         settings.declare_ports(self.ports)
         enabled = {n: one for n, one in self.described.items() if is_enabled(one, settings)}
         self.services = {name: one for name, one in enabled.items() if is_available(one)}
-        # Left out because the machine lacks their program: told, and the rest runs.
+        # The machine lacks their program: `status` says so, and the rest runs.
         self.unavailable = {name: one for name, one in enabled.items() if name not in self.services}
 
     # -- up
 
     def select(self, only: Sequence[str]) -> list[str]:
-        """The services to run for `--only`, with what they need; when it is empty all but those
-        that have to be named."""
+        """Return the services to run for `--only`, with those that they need.
+
+        Without `--only` these are all services but those that have to be named.
+        """
         for name in only:
             if name in self.unavailable:
                 raise HeadwaterError(
@@ -93,7 +96,7 @@ class Stack:
         return with_dependencies(known, only or [n for n, s in known.items() if s.default])
 
     def awaited(self, names: Sequence[str], named: Sequence[str] = ()) -> list[str]:
-        """Those of `names` that `up` waits for; what a person has `named` is always among them."""
+        """Return those of `names` that `up` waits for; always those that a person has `named`."""
         return [name for name in names if self.services[name].awaited or name in named]
 
     def _without_disabled(self, service: Service) -> Service:
@@ -105,14 +108,15 @@ class Stack:
         return service.model_copy(update={"depends_on": needs})
 
     def running(self) -> list[str]:
-        """The services that a living supervisor has been asked to run."""
+        """Return the services that a living supervisor has been asked to run."""
         return self.home.wanted().services if self.home.is_supervised() else []
 
     def _check(self, names: Sequence[str]) -> list[str]:
-        """Look for what would make the start fail; HeadwaterError where something does.
+        """Check settings, source, disk, ports and memory; HeadwaterError where the start would fail.
 
         Returns: those of `names` that do not run yet.
         """
+        refuse_older_supervisor(self.home)
         self._refuse_other_settings()
         self._refuse_other_source()
         new = [name for name in names if name not in self.running()]
@@ -123,7 +127,7 @@ class Stack:
         return new
 
     def check_templates(self, names: Sequence[str], artefacts: ArtefactPaths) -> None:
-        """Find unknown variables before anything is started."""
+        """Render all templates of these services, to find unknown variables before the start."""
         for name in names:
             check_templates(self.services[name], self._lookup(self.services[name], artefacts))
 
@@ -150,9 +154,9 @@ class Stack:
     ) -> None:
         """Start `names` (with their dependencies) and wait until those of `awaited` are ready.
 
-        `named` are the services that a person asked for. What runs already is left alone. On any
-        failure, Ctrl-C among them, what this call has started is stopped again.
-        Raises: HeadwaterError telling the first failure.
+        `named` are the services that a person asked for. Running services are left alone. On any
+        failure, and on Ctrl-C, this call stops again what it has started.
+        Raises: HeadwaterError with the first failure.
         """
         with self.home.exclusively(COMMAND_WAIT_S):
             if not self.home.is_supervised():
@@ -168,6 +172,7 @@ class Stack:
                 with self.home.exclusively(COMMAND_WAIT_S):
                     before = self.running()
                     new = self._check(names)
+                    stamp_home(self.home, progress)
                     self.settings.save()
                     started = new
                     generation = self._ask([*before, *new])
@@ -191,7 +196,7 @@ class Stack:
             )
 
     def _refuse_other_source(self) -> None:
-        """A lake holds one source: rows of two would be mixed under the same names."""
+        """Refuse another source than the data's: rows of two would be mixed under the same names."""
         if not (self.home.path / "data").is_dir():
             return
         before = checks.source_address(load(self.home.path, port_offset=self.settings.port_offset))
@@ -205,7 +210,10 @@ class Stack:
             )
 
     def _ask(self, names: Iterable[str]) -> int:
-        """Tell the supervisor (a new one where none lives) what is wanted now."""
+        """Ask the supervisor, or a new one where none lives, to run exactly these services.
+
+        Returns: the generation of this request; the state file names it once it follows it.
+        """
         wanted = Wanted(self.home.wanted().generation + 1, list(names))
         self.home.save_wanted(wanted)
         deadline = time.monotonic() + ANSWER_LIMIT_S
@@ -217,12 +225,12 @@ class Stack:
             if time.monotonic() > deadline:
                 raise self._supervisor_died()
             time.sleep(POLL_S)  # it is just starting, or just ending
-        self._started = start_supervisor(self.home, self.root)
+        self._started = start_supervisor(self.home.path, self.home.log_file, self.root)
         return wanted.generation
 
     def _wait_ready(self, names: Sequence[str], generation: int, progress: Progress) -> None:
         started = time.monotonic()
-        told: dict[str, str] = {}
+        shown: dict[str, str] = {}
         while time.monotonic() < started + UP_LIMIT_S:
             snapshot = self.home.snapshot()
             if snapshot.generation < generation:
@@ -234,14 +242,14 @@ class Stack:
                 if gone:
                     raise HeadwaterError(f"another command stops {', '.join(gone)}")
                 generation = self.home.wanted().generation
-            seen = {name: snapshot.services.get(name, Observed()) for name in names}
-            tell(seen, told, started, progress)
-            failed = [name for name in names if seen[name].state == "failed"]
+            observed = {name: snapshot.services.get(name, Observed()) for name in names}
+            show_changes(observed, shown, started, progress)
+            failed = [name for name in names if observed[name].state == "failed"]
             if failed:
                 raise HeadwaterError(
-                    **(seen[failed[0]].error or {"message": f"{failed[0]} failed"})
+                    **(observed[failed[0]].error or {"message": f"{failed[0]} failed"})
                 )
-            if all(one.state in DONE for one in seen.values()):
+            if all(one.state in DONE for one in observed.values()):
                 return
             if not self.home.is_supervised():
                 raise self._supervisor_died()
@@ -287,23 +295,26 @@ class Stack:
             return self._stop(progress)
 
     def _stop(self, progress: Progress) -> bool:
-        self.home.save_wanted(Wanted(self.home.wanted().generation + 1, []))
+        self._want_nothing(progress)
         was_supervised = self.home.is_supervised()
-        deadline = time.monotonic() + self._stop_limit_s(list(self.described))
+        began = time.monotonic()
+        deadline = began + self._stop_limit_s(list(self.described))
         asked: tuple[int, int] | None = None  # the supervisor's pid and start time
         while self.home.is_supervised() and time.monotonic() < deadline:
             pid = self.home.supervisor()
             if pid is not None and asked is None:
                 asked = pid, start_time(pid) or 0
                 os.kill(pid, signal.SIGTERM)
-            seen = self.home.snapshot().services
-            progress.waiting(tell_ends(seen))
+                os.kill(pid, signal.SIGCONT)  # one that a signal has stopped ends, too
+            if min(self.home.silent_s(), time.monotonic() - began) > HUNG_S:
+                break
+            progress.waiting(describe_stopping(self.home.snapshot().services))
             time.sleep(POLL_S)
         pid = self.home.supervisor()
         if pid is not None:
             progress.note("the supervisor does not end: killing it")
             os.kill(pid, signal.SIGKILL)
-        # It lets its lock go a moment before it ends: `down` leaves nothing running.
+        # It releases its lock a moment before it ends: `down` leaves nothing running.
         end_by = time.monotonic() + STOP_GRACE_S
         while asked and start_time(asked[0]) == asked[1] and time.monotonic() < end_by:
             time.sleep(POLL_S)
@@ -311,6 +322,15 @@ class Stack:
         for orphan, name in left.items():
             progress.note(f"ended a leftover process of {name} (pid {orphan})")
         return was_supervised or bool(left)
+
+    def _want_nothing(self, progress: Progress) -> None:
+        try:
+            self.home.save_wanted(Wanted(self.home.wanted().generation + 1, []))
+        except OSError as error:
+            if not logs.is_full(error):
+                raise
+            # The signal is enough, and no supervisor reads the file before the next `up`.
+            progress.note(f"the home's disk is full ({error.strerror}); stopping all the same")
 
     def _stop_limit_s(self, names: Sequence[str]) -> float:
         return STOP_GRACE_S + sum(self.described[name].stop.timeout_s for name in names)
@@ -327,10 +347,10 @@ class Stack:
             for path in self.home.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    # -- what is
+    # -- what runs
 
     def status(self, names: Sequence[str] = ()) -> list[Row]:
-        """One row per service in dependency order; see `status_rows`."""
+        """Return one row per service in dependency order; see `status_rows`."""
         for name in names:
             if name not in self.described:
                 known = ", ".join(self.described)
@@ -343,21 +363,21 @@ class Stack:
         return [*rows, *(unavailable_row(one, how_to_get(one)) for one in missing)]
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:
-        """Name → address, of every service that runs by this stack's settings."""
-        found = {}
+        """Return name → address of every service that runs under this stack's settings."""
+        addresses = {}
         for service in self._shown():
             lookup = self._lookup(service, artefacts)
             for name, template in service.urls.items():
-                found[name] = render(template, lookup, where=str(service.source))
-        return found
+                addresses[name] = render(template, lookup, where=str(service.source))
+        return addresses
 
     def _shown(self) -> list[Service]:
-        """The services that `up` starts, and those that were named and run."""
+        """Return the services that `up` starts, and those that run because they were named."""
         wanted = self.home.wanted().services
         return [s for s in self.services.values() if s.default or s.name in wanted]
 
     def log_files(self, name: str) -> list[Path]:
-        """The log files of a service, or of the supervisor."""
+        """Return the log files of a service, or of the supervisor."""
         if name == "supervisor":
             return [self.home.log_file]
         if name not in self.described:
@@ -365,53 +385,3 @@ class Stack:
             raise HeadwaterError(f"there is no service `{name}`", hint=f"known are {known}")
         run = self.home.run(name)
         return [run / "stdout.log", run / "stderr.log"]
-
-
-def tell(
-    seen: dict[str, Observed], told: dict[str, str], started: float, progress: Progress
-) -> None:
-    """Note each change since the last call, and what is waited for."""
-    for name, one in seen.items():
-        if told.get(name) == one.state:
-            continue
-        told[name] = one.state
-        after = f"after {time.monotonic() - started:.1f} s"
-        if one.state in DONE:
-            progress.note(f"{name}: {one.state} {after}")
-        elif one.state == "backoff":
-            why = (one.error or {}).get("message", "it ended")
-            progress.note(f"{name}: {why}; it is tried again")
-        elif one.state == "failed":
-            why = (one.error or {}).get("message", "it failed")
-            progress.note(f"{name}: {why}; see `./headwater logs {name}`")
-    active = [
-        f"{name} ({one.waits_for or one.state})"
-        for name, one in seen.items()
-        if one.state in ("preparing", "starting", "backoff", "stopping")
-    ]
-    progress.waiting(f"waiting for {'; '.join(active)}" if active else "waiting")
-
-
-def tell_ends(seen: dict[str, Observed]) -> str:
-    """What still runs, and why its end takes longer than usual."""
-    alive = [name for name, one in seen.items() if one.pid is not None]
-    reasons = sorted({one.waits_for for one in seen.values() if one.state == "stopping"} - {""})
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    return f"waiting for the end of {', '.join(alive) or 'the supervisor'}{why}"
-
-
-def start_supervisor(home: Home, root: Path) -> subprocess.Popen[bytes]:
-    """Start the supervisor of `home` in a session of its own; it outlives this process."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "HEADWATER_HOME": str(home.path), "PYTHONPATH": path}
-    environment.pop("HEADWATER_SERVICE", None)
-    with open(home.log_file, "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "app.launcher.supervisor", str(home.path), str(root)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )

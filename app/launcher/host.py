@@ -1,4 +1,4 @@
-"""The machine, as supervision sees it: renders, starts, probes, reads logs."""
+"""The real machine behind supervision: renders templates, starts and probes services, reads logs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.environment.settings import Settings, SettingsError
 from app.errors import HeadwaterError
-from app.launcher import logs, probe
+from app.health.disk import FULL, cause, disks
+from app.launcher import readiness_probe
 from app.launcher.aot import AotCaches
-from app.launcher.binary import find_binary
-from app.launcher.identity import Shelter, give, unprivileged_identity
-from app.launcher.process import Identity, spawn
-from app.launcher.render import ArtefactPaths, Lookup, Places, make_lookup, render
-from app.launcher.service import Ready, Service
+from app.launcher.leftovers import remove_stale_pid_file
+from app.launcher.liveness_probe import StoppedProcesses, probe_running
 from app.launcher.state import Home
-from app.launcher.supervise import Probe, Process
-from app.launcher.sweep import remove_stale_pid_file
-from app.settings import Settings, SettingsError
+from app.launcher.unit import Probe, Process
+from app.processes import log_files as logs
+from app.processes.identity import Shelter, give_files, unprivileged_identity
+from app.processes.log_pump import LogPump
+from app.processes.process import Identity, spawn
+from app.services.binary import find_binary
+from app.services.quoting import quoting
+from app.services.service import Ready, Service
+from app.services.templates import ArtefactPaths, Lookup, Places, make_lookup, render
 
 LAST_LINES = 8
 PROBES_AT_ONCE = 8
@@ -36,7 +41,7 @@ HINTS = (
     (r"(?i)address already in use",
      "something else took the port meanwhile: find it with `ss -ltnp`, or use --port-offset"),
     (r"(?i)no space left on device", "free some disk space, then run `up` again"),
-    (r"(?i)OutOfMemoryError|Cannot allocate memory|insufficient memory",
+    (r"(?i)(?<!ExitOn)OutOfMemoryError|Cannot allocate memory|insufficient memory",
      "free some memory, or stop other programs, then run `up` again"),
     (r"cannot become user",
      "this root may not change users (a container without the right?): run as an ordinary user"),
@@ -46,14 +51,14 @@ HINTS = (
 
 @dataclass
 class _Start:
-    """What is remembered of a service's latest start."""
+    """The latest start of a service."""
 
     lookup: Lookup
     places: Places
     identity: Identity | None
     environment: dict[str, str]
     log_offsets: dict[Path, int] = field(default_factory=dict)
-    asking: Future[Probe] | None = None
+    probing: Future[Probe] | None = None
 
 
 class RealHost:
@@ -67,6 +72,9 @@ class RealHost:
         self._root = root
         self._home = Home(settings.home)
         self._starts: dict[str, _Start] = {}
+        self._stopped = StoppedProcesses()
+        self._pump = LogPump()
+        self._tidying: Future[None] | None = None
         self._pool = ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe")
 
     # -- starting
@@ -95,21 +103,27 @@ class RealHost:
         rendered = [render(word, start.lookup, where=where) for word in command]
         if step is None:
             self.aot.begin(service, start.lookup, self._aot_options(start.places))
+        self._pump.drain()
         start.log_offsets = {path: logs.size(path) for path in self._logs(service)}
-        stdout, stderr = self._logs(service)
-        return spawn(
-            rendered,
-            environment=start.environment,
-            folder=start.places.run,
-            stdout=stdout,
-            stderr=stderr,
-            identity=start.identity,
-        )
+        pipes: list[int] = []
+        try:
+            pipes.extend(self._pump.open(path) for path in self._logs(service))
+            return spawn(
+                rendered,
+                environment=start.environment,
+                folder=start.places.run,
+                stdout=pipes[0],
+                stderr=pipes[1],
+                identity=start.identity,
+            )
+        finally:
+            for pipe in pipes:
+                os.close(pipe)
 
     def _begin(self, service: Service) -> _Start:
         previous = self._starts.get(service.name)
-        if previous is not None and previous.asking is not None:
-            previous.asking.cancel()
+        if previous is not None and previous.probing is not None:
+            previous.probing.cancel()
         identity, shelter = None, None
         if service.unprivileged and os.geteuid() == 0:
             identity = unprivileged_identity()
@@ -131,12 +145,14 @@ class RealHost:
         )
         start = _Start(lookup, places, identity, self._environment(service, places, lookup))
         self._starts[service.name] = start
-        for name, template in service.files.items():
+        rendered = [
             write_rendered(service, name, template, places.run, lookup)
+            for name, template in service.files.items()
+        ]
         shutil.rmtree(places.tmp, ignore_errors=True)
         places.tmp.mkdir(mode=0o700)
         if identity is not None:
-            give(places.run, identity)
+            give_files([*rendered, places.tmp], identity)
         where = f"{service.source} (pid_files of service `{service.name}`)"
         for pid_file in service.pid_files:
             remove_stale_pid_file(Path(render(pid_file, lookup, where=where)))
@@ -149,14 +165,14 @@ class RealHost:
     def _places(self, name: str, shelter: Shelter | None) -> Places:
         run, data = self._home.run(name), self._home.data(name)
         if shelter is not None:
-            return Places(shelter.place(run, "run"), shelter.place(data, "data"))
+            return Places(shelter.place(run, "run", ours=True), shelter.place(data, "data"))
         for folder in (run, data):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Places(run, data)
 
     def _environment(self, service: Service, places: Places, lookup: Lookup) -> dict[str, str]:
         # Little is passed on from the user's shell: JAVA_TOOL_OPTIONS, PYTHON* or SPARK_* of
-        # another project change what our services do, and nobody would know why.
+        # another project would change how our services behave, and nobody would know why.
         base = {
             "PATH": os.environ.get("PATH", BASE_PATH),
             "HOME": str(places.run),
@@ -171,7 +187,7 @@ class RealHost:
             base["HEADWATER_CACHE"] = os.environ["HEADWATER_CACHE"]
         where = f"{service.source} (environment of service `{service.name}`)"
         own = {k: render(v, lookup, where=where) for k, v in service.environment.items()}
-        return {**base, **self._settings.environment(), **own}
+        return {**base, **self._settings.environment(service.secrets), **own}
 
     # -- ending
 
@@ -183,27 +199,39 @@ class RealHost:
 
     # -- probing
 
-    def probe(self, service: Service, process: Process) -> Probe | None:
+    def probe(self, service: Service, process: Process, *, running: bool) -> Probe | None:
         start = self._starts[service.name]
-        if start.asking is None:
-            start.asking = self._pool.submit(self._ask, service, start)
+        if start.probing is None:
+            if running:
+                start.probing = self._pool.submit(self._probe_running, service, start, process.pid)
+            else:
+                start.probing = self._pool.submit(self._probe_ready, service, start)
             return None
-        if not start.asking.done():
+        if not start.probing.done():
             return None
-        answer = start.asking.result()
-        start.asking = None
-        return answer
+        result = start.probing.result()
+        start.probing = None
+        return result
 
-    def _ask(self, service: Service, start: _Start) -> Probe:
+    def _probe_running(self, service: Service, start: _Start, session: int) -> Probe:
+        stopped = self._stopped.of(session)
+        if stopped is not None:
+            return Probe(False, f"process {stopped} is stopped by a signal (SIGSTOP)")
+        where = f"{service.source} (service `{service.name}`)"
+        return probe_running(service, lambda text: render(text, start.lookup, where=where))
+
+    def _probe_ready(self, service: Service, start: _Start) -> Probe:
         ready: Ready | None = service.ready
         assert ready is not None
         where = f"{service.source} (ready of service `{service.name}`)"
         if ready.tcp is not None:
-            return probe.ask_tcp(render(ready.tcp, start.lookup, where=where))
+            return readiness_probe.probe_tcp(render(ready.tcp, start.lookup, where=where))
         if ready.http is not None:
-            return probe.ask_http(render(ready.http, start.lookup, where=where), ready.status)
+            return readiness_probe.probe_http(
+                render(ready.http, start.lookup, where=where), ready.status
+            )
         if ready.log is not None:
-            return probe.ask_log(ready.log, start.log_offsets)
+            return readiness_probe.probe_log(ready.log, start.log_offsets)
         command = [render(word, start.lookup, where=where) for word in ready.command or []]
 
         def run(words: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -220,7 +248,7 @@ class RealHost:
                 extra_groups=[] if user else None,
             )
 
-        return probe.ask_command(command, run)
+        return readiness_probe.probe_command(command, run)
 
     # -- logs
 
@@ -229,10 +257,11 @@ class RealHost:
         return run / "stdout.log", run / "stderr.log"
 
     def last_lines(self, service: Service) -> str:
-        """The last lines of stderr since the start; of stdout where stderr is silent."""
+        """Return the last lines of stderr since the start; of stdout where stderr is empty."""
         start = self._starts.get(service.name)
         if start is None:
             return ""
+        self._pump.drain()
         stdout, stderr = self._logs(service)
         for path in (stderr, stdout):
             found = logs.tail(path, LAST_LINES, since=start.log_offsets.get(path, 0))
@@ -251,23 +280,39 @@ class RealHost:
         return os.getloadavg()[0] > OVERLOAD_PER_CPU * (os.cpu_count() or 1)
 
     def hint(self, service: Service, output: str) -> str:
+        full = [disk for disk in disks(self._home.path) if disk.state == FULL]
+        if full:  # many programs end without a word about it in their last lines
+            return f"free some disk space, then it goes on by itself: {cause(full[0])}"
         for pattern, advice in HINTS:
             found = re.search(pattern, output)
             if found:
                 return advice.format(*found.groups())
         return f"read the log: `./headwater logs {service.name}`"
 
-    def rotate_logs(self, services: Sequence[Service]) -> None:
-        """Bound every log file of these services."""
-        for service in services:
-            for path in self._logs(service):
-                logs.rotate(path)
+    def tidy_logs(self, services: Sequence[Service]) -> None:
+        """Start to compress the older logs of these services, and to remove the oldest.
+
+        Raises: the OSError of the previous run.
+        """
+        if self._tidying is not None:
+            if not self._tidying.done():
+                return
+            done, self._tidying = self._tidying, None
+            done.result()
+        paths = [path for service in services for path in self._logs(service)]
+
+        def tidy() -> None:
+            for path in paths:
+                logs.tidy(path)
+
+        self._tidying = self._pool.submit(tidy)
 
     def close(self) -> None:
+        self._pump.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def write_rendered(service: Service, name: str, template: str, run: Path, lookup: Lookup) -> None:
+def write_rendered(service: Service, name: str, template: str, run: Path, lookup: Lookup) -> Path:
     """Render one file of a service into its run folder (mode 0600: it may hold secrets)."""
     source = service.folder / template
     text = read_template(service, source)
@@ -276,11 +321,12 @@ def write_rendered(service: Service, name: str, template: str, run: Path, lookup
     target.unlink(missing_ok=True)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(render(text, lookup, where=str(source)))
+        file.write(render(text, quoting(name, lookup), where=str(source)))
+    return target
 
 
 def read_template(service: Service, source: Path) -> str:
-    """The text of a file that `service` renders."""
+    """Return the text of a template of `service`."""
     try:
         return source.read_text()
     except FileNotFoundError:
@@ -299,6 +345,8 @@ def check_templates(service: Service, lookup: Lookup) -> None:
     if service.ready is not None:
         ready = service.ready
         words += [ready.tcp or "", ready.http or "", *(ready.command or [])]
+    if service.alive is not None:
+        words += [service.alive.kafka or "", service.alive.postgres or ""]
     for word in words:
         render(word, lookup, where=where)
     for template in service.files.values():

@@ -1,7 +1,7 @@
-"""What a stack's home remembers: what is wanted, what was last observed, and who supervises.
+"""The files of a stack's home: wanted services, last observed states, and the supervisor's lock.
 
-All files are replaced atomically. The lock, not a pid file, says whether a supervisor lives: the
-kernel frees it at any death, so it is never stale.
+All files are replaced atomically. A lock, not a pid file, says whether a supervisor lives: the
+kernel frees it however the process ends, so it is never stale.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from app.environment.settings import write_private
 from app.errors import HeadwaterError
-from app.launcher.process import start_time
-from app.settings import write_private
+from app.processes.log_files import is_full
+from app.processes.process import boot_id, start_time
 
 
 @dataclass
 class Wanted:
-    """What `up` and `down` ask of the supervisor. `generation` counts the asks."""
+    """The services that `up` and `down` ask for. `generation` counts these requests."""
 
     generation: int = 0
     services: list[str] = field(default_factory=list)
@@ -31,7 +32,10 @@ class Wanted:
 
 @dataclass
 class Observed:
-    """One service as the supervisor last saw it. Times are seconds since the epoch."""
+    """One service as the supervisor last observed it. Times are seconds since the epoch.
+
+    `retry_at`: when a service that has ended is started again; 0 where it runs, or never is.
+    """
 
     state: str = "stopped"
     since: float = 0.0
@@ -40,11 +44,12 @@ class Observed:
     restarts: int = 0
     waits_for: str = ""
     error: dict[str, str] | None = None
+    retry_at: float = 0.0
 
 
 @dataclass
 class Snapshot:
-    """`state.json`: all services, and the ask that this state answers."""
+    """`state.json`: all services, and the generation of the request that they follow."""
 
     boot_id: str = ""
     generation: int = 0
@@ -61,9 +66,10 @@ class Home:
         self.pid_file = path / "supervisor.pid"
         self.log_file = path / "supervisor.log"
         self._lock_file = path / "supervisor.lock"
+        self._alive_file = path / "supervisor.alive"
 
     def make(self) -> None:
-        """Make the folder; when root, services of other users must get through to theirs."""
+        """Make the folder; as root, users of services may pass through it to their own."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
@@ -72,11 +78,16 @@ class Home:
                 detail=str(error),
                 hint="put the stack elsewhere with HEADWATER_HOME=FOLDER",
             ) from error
-        if not os.access(self.path, os.W_OK):
+        found = self.path.stat()
+        if found.st_uid != os.geteuid():
             raise HeadwaterError(
                 f"the home {self.path} belongs to another user",
+                detail=f"its owner is user {found.st_uid}, this is user {os.geteuid()}",
                 hint="run the command as that user, or use a home of your own: HEADWATER_HOME=FOLDER",
             )
+        allowed = 0o711 if os.geteuid() == 0 else 0o700
+        if found.st_mode & 0o777 & ~allowed:
+            self.path.chmod(found.st_mode & allowed)  # it holds secrets, and names of your tables
 
     def run(self, service: str) -> Path:
         return self.path / "run" / service
@@ -94,7 +105,7 @@ class Home:
         write_private(self.wanted_file, json.dumps(asdict(wanted), indent=1))
 
     def snapshot(self) -> Snapshot:
-        """The last observation; an empty one where there is none or it cannot be read."""
+        """Return the last observation; an empty one where there is none or it cannot be read."""
         found = _read(self.state_file)
         if not found:
             return Snapshot()
@@ -107,7 +118,16 @@ class Home:
     def save_snapshot(self, snapshot: Snapshot) -> None:
         write_private(self.state_file, json.dumps(asdict(snapshot), indent=1))
 
-    # -- who supervises
+    def forget_snapshot(self) -> None:
+        """Write that nothing is known to run."""
+        try:
+            self.save_snapshot(Snapshot(boot_id=boot_id()))
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.state_file.unlink(missing_ok=True)  # this needs no room
+
+    # -- the supervisor
 
     @contextlib.contextmanager
     def supervising(self) -> Iterator[None]:
@@ -119,19 +139,34 @@ class Home:
                 raise HeadwaterError(f"{self.path} has a supervisor already")
             mine = os.getpid()
             write_private(self.pid_file, f"{mine}\n{start_time(mine)}\n")
+            self.beat()
             try:
                 yield
             finally:
+                self._alive_file.unlink(missing_ok=True)
                 self.pid_file.unlink(missing_ok=True)
 
+    def beat(self) -> None:
+        """Note that the supervisor is alive. Only a time is written, so a full disk has room for it."""
+        with contextlib.suppress(OSError):
+            self._alive_file.touch(mode=0o600)
+
+    def silent_s(self) -> float:
+        """Return for how many seconds the living supervisor has not beaten; 0 where that is unknown."""
+        try:
+            beat = self._alive_file.stat().st_mtime
+        except OSError:
+            return 0.0  # a supervisor of an older version, or one that is ending
+        return max(0.0, time.time() - beat) if self.is_supervised() else 0.0
+
     def supervisor(self) -> int | None:
-        """The pid of the living supervisor that listens for signals, or None."""
+        """Return the pid of the living supervisor that listens for signals, or None."""
         if not self.is_supervised():
             return None
         try:
             pid, started = map(int, self.pid_file.read_text().split())
         except (FileNotFoundError, ValueError):
-            return None  # it starts, or ends: its signal handlers are not to be relied on
+            return None  # it is starting or ending: its signal handlers may not be set
         return pid if start_time(pid) == started else None
 
     def is_supervised(self) -> bool:
@@ -171,7 +206,7 @@ def _try_lock(file: IO[str], *, wait_s: float) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The JSON object of a file; None where it is not there or cut (a crash, a full disk)."""
+    """Read a JSON object; None where the file is missing or cut (a crash, a full disk)."""
     try:
         found = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -1,12 +1,13 @@
 """The supervisor process: `python -m app.launcher.supervisor HOME ROOT`, one per home.
 
 SIGHUP: read `wanted.json` and the service descriptions again. SIGTERM, SIGINT: stop everything in
-reverse dependency order and end. Its state is `state.json`, its words are `supervisor.log`.
+reverse dependency order and end. It writes `state.json` and `supervisor.log`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -15,27 +16,29 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from app.artefacts.lazy import LazyArtefacts
+from app.environment.settings import Settings, SettingsError, load
 from app.errors import HeadwaterError
-from app.launcher import aot, logs
+from app.launcher import aot
 from app.launcher.host import RealHost
-from app.launcher.lazy import LazyArtefacts
-from app.launcher.process import boot_id
-from app.launcher.service import declared_ports, is_enabled, load_services
+from app.launcher.leftovers import kill_leftovers
 from app.launcher.state import Home, Observed, Snapshot
-from app.launcher.supervise import Supervisor, Unit
-from app.launcher.sweep import kill_leftovers
-from app.settings import Settings, SettingsError, load
+from app.launcher.supervision import Supervisor
+from app.launcher.unit import Unit
+from app.processes import log_files as logs
+from app.processes.process import boot_id
+from app.services.service import declared_ports, is_enabled, load_services
 
 TICK_BUSY_S = 0.1
 TICK_QUIET_S = 0.5
-ROTATE_EVERY_S = 10.0
-QUIET = {"ready", "completed", "failed", "stopped"}
+TIDY_EVERY_S = 10.0
+QUIET = {"ready", "unresponsive", "completed", "failed", "stopped"}
 
 log = logging.getLogger("supervisor")
 
 
 class Asked:
-    """What signals have asked for; a pipe wakes the loop."""
+    """Records what signals have asked for; a pipe wakes the loop."""
 
     def __init__(self) -> None:
         self.reload = True
@@ -56,13 +59,13 @@ class Asked:
         self.stop = True
 
     def wait(self, seconds: float) -> None:
-        """Until a signal comes or `seconds` have passed."""
+        """Wait until a signal comes or `seconds` have passed."""
         if select.select([self._reader], [], [], seconds)[0]:
             os.read(self._reader, 1024)
 
 
 class Watch:
-    """The loop around the state machine: signals in, state file and log lines out."""
+    """Runs the loop around the state machine: signals in, state file and log lines out."""
 
     def __init__(self, settings: Settings, root: Path, asked: Asked) -> None:
         services = load_services(root)
@@ -81,7 +84,7 @@ class Watch:
 
     def run(self) -> None:
         """Supervise until everything is stopped and nothing is wanted."""
-        rotate_at = 0.0
+        tidy_at = 0.0
         while True:
             if self._asked.stop:
                 self._supervisor.want([])
@@ -89,13 +92,14 @@ class Watch:
                 self._asked.reload = False
                 self._reload()
             self._supervisor.tick()
-            self._note()
+            self._log_changes()
             self._save()
+            self.home.beat()
             if self._supervisor.idle:
                 break
-            if time.monotonic() >= rotate_at:
-                rotate_at = time.monotonic() + ROTATE_EVERY_S
-                self._rotate()
+            if time.monotonic() >= tidy_at:
+                tidy_at = time.monotonic() + TIDY_EVERY_S
+                self._tidy()
             quiet = all(unit.state in QUIET for unit in self._units)
             self._asked.wait(TICK_QUIET_S if quiet else TICK_BUSY_S)
         self._host.close()
@@ -120,46 +124,46 @@ class Watch:
         self._supervisor.want(known, services)
         self._generation = wanted.generation
 
-    def _note(self) -> None:
+    def _log_changes(self) -> None:
         for unit in self._units:
             name = unit.service.name
             if self._states.get(name) == unit.state:
                 continue
             self._states[name] = unit.state
-            if unit.state in ("backoff", "failed") and unit.error is not None:
+            if unit.state in ("backoff", "failed", "unresponsive") and unit.error is not None:
                 log.warning("%s: %s\n%s", name, unit.state, unit.error)
             else:
                 pid = f" (pid {unit.process.pid})" if unit.process else ""
                 log.info("%s: %s%s", name, unit.state, pid)
 
     def _save(self) -> None:
-        seen = {unit.service.name: observe(unit, self._epoch_s) for unit in self._units}
-        snapshot = Snapshot(boot_id(), self._generation, seen)
+        observed = {unit.service.name: observe(unit, self._epoch_s) for unit in self._units}
+        snapshot = Snapshot(boot_id(), self._generation, observed)
         if snapshot != self._saved:
             try:
                 self.home.save_snapshot(snapshot)
                 self._saved = snapshot
             except OSError as error:
-                # A full disk is the services' trouble already; it must not end their supervisor.
+                # A full disk makes services fail already; it must not end their supervisor, too.
                 log.error("the state is not written: %s", error)
 
-    def _rotate(self) -> None:
+    def _tidy(self) -> None:
         try:
-            self._host.rotate_logs([unit.service for unit in self._units])
-            logs.rotate(self.home.log_file)
+            logs.rotate_own(self.home.log_file)
+            self._host.tidy_logs([unit.service for unit in self._units])
         except OSError as error:
-            log.error("logs are not rotated: %s", error)
+            log.error("older logs are not compressed: %s", error)
 
 
 def observe(unit: Unit, epoch_offset_s: float) -> Observed:
-    """A unit as the state file holds it; the clock plus `epoch_offset_s` is the epoch's time."""
+    """Return a unit as the state file holds it; the clock plus `epoch_offset_s` is epoch time."""
     error = None
     if unit.error is not None:
-        told = unit.error
-        error = {"message": told.message, "detail": told.detail, "log": told.log, "hint": told.hint}
+        error = {key: getattr(unit.error, key) for key in ("message", "detail", "log", "hint")}
     waits_for = unit.waits_for
+    retry_at = unit.retry_at if unit.state in ("backoff", "failed") else math.inf
     if unit.state == "starting" and unit.service.ready is not None:
-        waits_for = unit.seen
+        waits_for = unit.observed
     return Observed(
         state=unit.state,
         since=round(unit.since + epoch_offset_s, 1),
@@ -168,6 +172,7 @@ def observe(unit: Unit, epoch_offset_s: float) -> Observed:
         restarts=unit.restarts,
         waits_for=waits_for,
         error=error,
+        retry_at=round(retry_at + epoch_offset_s, 1) if math.isfinite(retry_at) else 0.0,
     )
 
 

@@ -1,1 +1,1 @@
-"""The exporter: what nobody but this stack knows about its pipeline, for Prometheus."""
+"""The exporter: what only this stack knows about its pipeline, for Prometheus."""

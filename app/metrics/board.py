@@ -1,4 +1,4 @@
-"""The values that are exported now: collectors write them, a scrape reads them."""
+"""The current values of all metrics: collectors write them, a scrape reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from app.metrics.catalogue import BY_NAME, METRICS, PROBE_SECONDS
+from app.metrics.metric_list import BY_NAME, METRICS, PROBE_SECONDS
 
 SERIES_MAX = 500  # of one family; a source with more tables shows those with the largest values
 LABEL_CHARS_MAX = 120
@@ -21,7 +21,7 @@ LabelValues = TypeVar("LabelValues", bound=tuple[str, ...])
 
 
 class Board(Collector):
-    """One family's values are replaced at once, so a vanished table's series vanish too."""
+    """Holds each family's values. A family is replaced whole, so that a dropped table's series disappear."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,11 +37,11 @@ class Board(Collector):
         self.registry.register(self)
 
     def set(self, name: str, value: float | None) -> None:
-        """Give a family without labels its value; None takes it away."""
+        """Set the value of a family without labels; None removes it."""
         self.replace(name, {} if value is None else {(): value})
 
     def replace(self, name: str, values: Mapping[LabelValues, float]) -> None:
-        """Give a family these series and no others. `values`: label values in order → value."""
+        """Replace all series of a family. `values`: label values in order → value."""
         metric = BY_NAME[name]
         kept = {tuple(part[:LABEL_CHARS_MAX] for part in labels): v for labels, v in values.items()}
         if any(len(labels) != len(metric.labels) for labels in kept):
@@ -62,16 +62,16 @@ class Board(Collector):
             self._values.setdefault(name, {})[labels] = value
 
     def get(self, name: str) -> dict[Labels, float]:
-        """A copy of a family's series."""
+        """Return a copy of a family's series."""
         with self._lock:
             return dict(self._values.get(name, {}))
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Nothing: the registry then does not ask for values while it registers."""
+        """Return nothing, so that the registry does not collect while it registers."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """The families that have values, in the catalogue's order."""
+        """Yield the families that have values, in the order of `metric_list`."""
         for metric in METRICS:
             values = self.get(metric.name)
             if not values or metric.kind == "histogram":

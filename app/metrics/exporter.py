@@ -1,7 +1,7 @@
 """`python -m app.metrics.exporter`: the service `metrics`.
 
-One thread runs the collectors in turn. Each has a period and a share of a core: one that has used
-more than its share looks later, so the whole stays within the sum of the shares.
+One thread runs the collectors in turn. Each has a period and a share of a core. A collector that
+has used more than its share runs later, so that all of them stay within the sum of the shares.
 """
 
 from __future__ import annotations
@@ -16,48 +16,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client import disable_created_metrics, start_http_server
 
 from app.errors import HeadwaterError
 from app.metrics.board import Board
+from app.metrics.collector import Collector
 
 log = logging.getLogger("metrics")
-# A collector that fails looks again after this at least: what is down is not made busier.
+# A collector that failed runs again after this at least, so that it adds no load to a part in trouble.
 FAILED_AGAIN_S = 10.0
-# However dear a look was, it is repeated within this.
+# And after this at most, whatever it has cost: its alert must end soon after the cause.
+FAILED_AGAIN_S_MAX = 60.0
+# However expensive a collection was, the next one comes within this time.
 PERIOD_S_MAX = 900.0
-# What each collector may spend beyond its share: the first look opens connections and reads whole
-# tables, and must not be paid for with minutes of silence.
+# CPU seconds that a collector may use beyond its share: the first collection opens connections and
+# reads whole tables, and must not cause minutes without values.
 GRACE_CPU_S = 2.0
-
-
-# Its own start takes seconds of CPU, which those that are waited for need more.
+# The exporter's own start takes seconds of CPU; services that `up` waits for come first.
 OTHERS_START_S_MAX = 120.0
 _STARTING = ("preparing", "starting")
-
-
-class Collector(Protocol):
-    """Looks at one part of the stack and writes what it saw on the board."""
-
-    @property
-    def name(self) -> str:
-        """Its name in metrics and logs."""
-
-    @property
-    def period_s(self) -> float:
-        """Seconds from one look to the next."""
-
-    @property
-    def share(self) -> float:
-        """How much of a core it may take on average."""
-
-    def collect(self) -> None:
-        """Look once. Any exception counts as a failed look."""
-
-    def reset(self) -> None:
-        """Drop connections after a failed look; what cannot be known now leaves the board."""
 
 
 @dataclass
@@ -65,11 +43,11 @@ class _Plan:
     collector: Collector
     due: float = 0.0
     cpu_s: float = 0.0
-    told: str = ""
+    reported: str = ""
 
 
 class Exporter:
-    """Runs collectors by their periods. The clocks are arguments: `now` for time, `cpu` for cost."""
+    """Runs collectors by their periods and shares. `now` and `cpu` are its clocks, in seconds."""
 
     def __init__(
         self,
@@ -86,39 +64,39 @@ class Exporter:
         self._began = now()
 
     def step(self) -> float:
-        """Run what is due. Returns: seconds until the next is."""
+        """Run the collectors that are due. Returns: seconds until the next one is due."""
         for plan in self._plans:
             if plan.due <= self._now():
-                self._look(plan)
+                self._run(plan)
         return max(0.0, min(plan.due for plan in self._plans) - self._now())
 
-    def _look(self, plan: _Plan) -> None:
+    def _run(self, plan: _Plan) -> None:
         collector = plan.collector
         began = self._cpu()
         try:
             collector.collect()
             failure = ""
-        except Exception as error:  # noqa: BLE001 - told below; the other collectors go on
+        except Exception as error:  # noqa: BLE001 - logged below; the other collectors go on
             failure = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             collector.reset()
         plan.cpu_s += self._cpu() - began
         now = self._now()
-        # The moment at which all that it has used is within its share.
+        # Seconds until all CPU that it has used is within its share.
         affordable = self._began + (plan.cpu_s - GRACE_CPU_S) / collector.share - now
         period = max(collector.period_s, affordable, FAILED_AGAIN_S if failure else 0.0)
-        period = min(PERIOD_S_MAX, period)
+        period = min(FAILED_AGAIN_S_MAX if failure else PERIOD_S_MAX, period)
         plan.due = now + period
         labels = (collector.name,)
         self._board.put("headwater_collector_up", labels, 0 if failure else 1)
         self._board.put("headwater_collector_cpu_seconds", labels, plan.cpu_s)
         self._board.put("headwater_collector_period_seconds", labels, period)
-        if failure != plan.told:
+        if failure != plan.reported:
             log.warning("%s: %s", collector.name, failure or "works again")
-            plan.told = failure
+            plan.reported = failure
 
 
 def others_start(home: Path, own: str) -> bool:
-    """Whether another service than `own` is being started, as the supervisor sees it."""
+    """Return whether a service other than `own` is being started, by the supervisor's state."""
     try:
         services = json.loads((home / "state.json").read_text())["services"]
     except (OSError, ValueError, KeyError):
@@ -127,7 +105,7 @@ def others_start(home: Path, own: str) -> bool:
 
 
 def await_others(home: Path, own: str, stop: threading.Event) -> None:
-    """Return when no other service is being started, twice in a row, or after two minutes, or at `stop`."""
+    """Wait until two checks in a row see no other service being started; two minutes at most, or `stop`."""
     end = time.monotonic() + OTHERS_START_S_MAX
     calm = 0
     while calm < 2 and time.monotonic() < end and not stop.wait(0.5):
@@ -144,9 +122,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     await_others(Path(os.environ["HEADWATER_HOME"]), os.environ.get("HEADWATER_SERVICE", ""), stop)
-    # Only now: these bring the clients of every part along.
-    from app.metrics.collectors import all_collectors
-    from app.settings import load
+    # Imported late: these import the clients of every part.
+    from app.environment.settings import load
+    from app.metrics.all_collectors import all_collectors
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter and bucket, which nothing asks for
     board = Board()
@@ -160,7 +138,7 @@ def main() -> int:
         log.error("%s", error)
         return 1
     while not stop.is_set():
-        # Probes are looked for every half second while one is under way.
+        # `stop` is checked at least every five seconds.
         stop.wait(min(5.0, exporter.step()))
     return 0
 

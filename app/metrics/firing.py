@@ -1,4 +1,4 @@
-"""The alerts that Prometheus says fire now, for `headwater status`."""
+"""The alerts that fire now by Prometheus, for `headwater status`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Firing:
 
 
 def firing(prometheus_url: str) -> list[Firing] | None:
-    """What fires, critical alerts first, then the oldest; at most 100. None: nobody answers."""
+    """List the alerts that fire, critical ones first, then by age; 100 at most. None: no answer."""
     session = requests.Session()
     session.trust_env = False  # loopback is never behind a proxy
     try:
@@ -38,6 +38,6 @@ def firing(prometheus_url: str) -> list[Firing] | None:
 
 def _read(alert: dict[str, Any]) -> Firing:
     labels = alert["labels"]
-    # Nanoseconds are more than Python's times hold.
+    # Cut off the fraction: Python's times hold no nanoseconds.
     since = datetime.fromisoformat(alert["activeAt"][:19] + "+00:00")
     return Firing(labels["severity"], labels["alertname"], since, alert["annotations"]["summary"])

@@ -5,6 +5,7 @@ python -m app.readers.deltalake_reader orders --state orders.state
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,8 +17,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from app.errors import HeadwaterError
 from app.readers.follow import FEED, feed_error, gone_error, run
-from app.readers.lines import READ, Change, row_text
-from app.readers.options import Store
+from app.readers.reader_lines import READ, Change, row_text
+from app.readers.reader_options import Store
 
 SERVICE = "deltalake-reader"
 # The columns that the feed adds to a table's own.
@@ -27,7 +28,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 class DeltaRsTable:
-    """One table, opened once and brought up to date."""
+    """One table, opened once and then updated."""
 
     def __init__(self, address: str, store: Store) -> None:
         self._address = address
@@ -60,7 +61,7 @@ class DeltaRsTable:
                 raise gone_error(self._address, version, _short(error)) from error
 
     def _require_feed(self, version: int) -> None:
-        """A range without the feed would read as rewritten files: rows deleted and inserted."""
+        """Raise where the feed is off: rewritten files would read as rows deleted and inserted."""
         if self._has_feed:
             return  # a later version that switches it off is an error of delta-rs itself
         if self._open(version).metadata().configuration.get(FEED) != "true":
@@ -84,7 +85,7 @@ class DeltaRsTable:
 
 
 def storage_options(store: Store) -> dict[str, str]:
-    """What delta-rs needs to know of the store; holds the secret key: never print it."""
+    """Return delta-rs' options for the store; they hold the secret key: never print them."""
     options = {"AWS_REGION": store.region, "AWS_ALLOW_HTTP": str(store.plain_http).lower()}
     if store.endpoint:
         options["AWS_ENDPOINT_URL"] = store.endpoint
@@ -96,13 +97,13 @@ def storage_options(store: Store) -> dict[str, str]:
 
 def _change(row: dict[str, Any]) -> Change:
     kind, version, moment = row.pop(CHANGE), row.pop(VERSION), row.pop(TIME)
-    # The commit's own time, in UTC without saying so.
+    # The commit's own time, in UTC without a zone.
     since = (moment - _EPOCH).total_seconds()
     return Change(version, round(since * 1000), kind, row_text(row))
 
 
 def _short(error: Exception) -> str:
-    """The innermost cause: delta-rs tells a chain of them in lines."""
+    """Return the innermost cause: the last line of delta-rs' message."""
     return str(error).strip().splitlines()[-1].strip() if str(error).strip() else repr(error)
 
 
@@ -112,4 +113,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Where reading stopped early Arrow's threads read ahead: the C++ runtime aborts a process that
+    # ends beneath them.
+    os._exit(code)

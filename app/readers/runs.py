@@ -1,4 +1,4 @@
-"""A reader's own records: its log on stderr and, where an intake is given, in the lake too.
+"""A reader's own records: its log on stderr and, where an intake is given, also in the lake.
 
 With HEADWATER_INTAKE_URL and HEADWATER_INTAKE_TOKEN its lines become rows of `lake.silver.app_logs`
 and its states (started, ended, failed) rows of `lake.silver.app_runs`, joined by `run_id`.
@@ -18,12 +18,12 @@ from app.errors import HeadwaterError
 from app.intake.client import StreamClient
 
 LOGS, RUNS = "app_logs", "app_runs"
-# An intake that does not answer must not hold a reader up for long.
+# An intake that does not answer must not delay a reader for long.
 RETRY_S = 10.0
 
 
 class Run:
-    """One run of a service; what is told of it reaches the intake, or is missing and said so."""
+    """One run of a reader; a record that does not reach the intake is reported on stderr."""
 
     def __init__(self, service: str, environment: Mapping[str, str]) -> None:
         self.service = service
@@ -48,18 +48,18 @@ class Run:
             raise HeadwaterError(str(error), hint="set HEADWATER_INTAKE_URL") from None
 
     def log(self, level: str, message: str) -> None:
-        """One line of the run's log."""
+        """Log one line."""
         print(message, file=sys.stderr)
         data = {"level": level, "message": message, "file": "stderr"}
         self._send(LOGS, data)
 
     def state(self, state: str, *, error: str | None = None, **details: Any) -> None:
-        """A state that the run came to, with what describes it."""
+        """Record a new state of the run, with details."""
         data = {"state": state, "pid": os.getpid(), "error": error, "details": details}
         self._send(RUNS, data, key=f"{self.id}/{state}")
 
     def close(self) -> None:
-        """Send what waits; what cannot be sent is told on stderr."""
+        """Send what waits; report on stderr what cannot be sent."""
         for client in self._clients.values():
             client.close(timeout_s=RETRY_S)
         self._clients = {}
@@ -68,11 +68,13 @@ class Run:
         client = self._clients.get(stream)
         if client is None:
             return
-        told = {name: value for name, value in data.items() if value is not None}
+        present = {name: value for name, value in data.items() if value is not None}
         try:
-            client.send({"service": self.service, "run_id": self.id, **told}, key=key, timeout_s=0)
+            client.send(
+                {"service": self.service, "run_id": self.id, **present}, key=key, timeout_s=0
+            )
         except queue.Full:
-            _lost([told], "too many wait")
+            _lost([present], "too many wait")
 
 
 def _refused(event: dict[str, Any]) -> None:

@@ -3,8 +3,8 @@
     python -m app.readers.spark_reader orders --state orders.state
     spark-submit app/readers/spark_reader.py orders     # its log comes on stdout then
 
-Delta's and S3A's jars must be on the class path. Rows become JSON in Spark, so any number of them
-passes through the driver one by one.
+Delta's and S3A's jars must be on the class path. Spark turns rows into JSON, and the driver
+receives them one by one: any number of rows fits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from app.errors import HeadwaterError
 from app.readers.follow import feed_error, gone_error, run
-from app.readers.lines import READ, Change
-from app.readers.options import Options, Store
+from app.readers.reader_lines import READ, Change
+from app.readers.reader_options import Options, Store
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -67,7 +67,7 @@ class SparkTable:
         try:
             moment = self._times(version, version).get(version)
         except PySparkException:
-            moment = None  # a checkpoint tells the table, and its log entry is gone
+            moment = None  # the log entry is gone, and its checkpoint has no times
         for (row,) in frame.select(as_json(frame)).toLocalIterator():
             yield Change(version, moment, READ, row)
 
@@ -93,7 +93,7 @@ class SparkTable:
         return reader.load(self._url)
 
     def _times(self, first: int, last: int) -> dict[int, int]:
-        """Version → its commit's own time (ms). The feed's column has the log file's instead."""
+        """Return version → its commit's own time in ms. The feed's column has the log file's time instead."""
         from pyspark.sql import functions as F
 
         files = [f"{self._url}/_delta_log/{version:020}.json" for version in range(first, last + 1)]
@@ -104,7 +104,7 @@ class SparkTable:
 
 
 def as_json(frame: DataFrame) -> Column:
-    """A row of the table's own columns as JSON text, with the words of `lines.plain`."""
+    """Write the table's own columns as JSON text, as `reader_lines.plain` does."""
     from pyspark.sql import functions as F
 
     fields = [field for field in frame.schema.fields if field.name not in FEED_COLUMNS]
@@ -117,7 +117,7 @@ def as_json(frame: DataFrame) -> Column:
 
 
 def plain_type(kind: DataType) -> str:
-    """The type that JSON holds without loss in place of another; empty: as it is."""
+    """Return the type to cast to, so that JSON loses nothing; "" where none is needed."""
     from pyspark.sql import types as T
 
     if isinstance(kind, T.DecimalType):
@@ -131,7 +131,7 @@ def plain_type(kind: DataType) -> str:
 
 
 def start_session(store: Store) -> SparkSession:
-    """A session with Delta and S3A; what `spark-submit` was given stays."""
+    """Start a session with Delta and S3A; options of `spark-submit` are kept."""
     from pyspark.sql import SparkSession
 
     s3a = {
@@ -141,7 +141,6 @@ def start_session(store: Store) -> SparkSession:
         "connection.ssl.enabled": str(not store.plain_http).lower(),
     }
     if store.access_key:
-        s3a["access.key"], s3a["secret.key"] = store.access_key, store.secret_key
         s3a["aws.credentials.provider"] = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
     builder = SparkSession.builder.appName(SERVICE)
     for name, value in s3a.items():
@@ -151,16 +150,21 @@ def start_session(store: Store) -> SparkSession:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
-        # A log and a chunk of changes fit one partition: else each is a stage of 50, or 200 tasks.
+        # A log and a chunk of changes fit one partition; by default each is a stage of 50 or 200 tasks.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": "1",
-        # A version older than the retention is read as long as its files are there.
+        # A version older than the retention can be read as long as its files exist.
         "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    if store.access_key:  # not by the builder: that puts them on the JVM's command line
+        hadoop = session.sparkContext._jsc.hadoopConfiguration()
+        hadoop.set("fs.s3a.access.key", store.access_key)
+        hadoop.set("fs.s3a.secret.key", store.secret_key)
+    return session
 
 
 def _is(error: Exception, conditions: tuple[str, ...]) -> bool:

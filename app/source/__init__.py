@@ -1,0 +1,1 @@
+"""The source database: what it is like, preflight, and what Headwater leaves in it."""

@@ -1,4 +1,4 @@
-"""Connections to the source database: limits on every one, and errors that say what to do."""
+"""Opens sessions of the source database, with time limits and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from app.environment.libpq_variables import password_places
 from app.errors import HeadwaterError
+from spark_streaming.storage.connections import TCP_LIMITS
 
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
@@ -16,15 +18,19 @@ STATEMENT_TIMEOUT_S = 60
 # behind it: give up early rather than stall the application.
 LOCK_TIMEOUT_S = 5
 DEFAULT_PORT = 5432
-# As the server tells it. `initdb` chooses it where the machine's locale is C.
+# As the server reports it. `initdb` chooses it where the machine's locale is C.
 NO_ENCODING = "SQL_ASCII"
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
-# What libpq or the server says → what to do about it. The first that occurs in the text counts.
+NO_PASSWORD = "no password supplied"
+# Part of a message of libpq or the server → what to do. The first that occurs counts.
 _HINTS = (
-    ("password authentication failed", "check the user and the password in the DSN"),
-    ("no password supplied", "put the password into the DSN: postgresql://user:password@host/db"),
+    (
+        "password authentication failed",
+        "check the user and the password in the DSN; the capture's own role, which a new server "
+        "lacks, is made by `headwater preflight --apply`",
+    ),
     ("no pg_hba.conf entry", "allow this user and address in the server's pg_hba.conf"),
     ("does not exist", "check the database and the user in the DSN"),
     ("refused", "is the server running, and is this its port?"),
@@ -57,43 +63,45 @@ class Address:
 
 
 def address_of(dsn: str) -> Address:
-    """The parts of a DSN that may be shown; raises HeadwaterError where it is no DSN."""
+    """Return the parts of a DSN that may be shown; raise HeadwaterError where it is no DSN."""
     found = options_of(dsn)
     return Address(
         host=str(found.get("host") or found.get("hostaddr") or "127.0.0.1"),
-        port=int(found.get("port") or DEFAULT_PORT),
+        port=int(str(found.get("port") or DEFAULT_PORT).partition(",")[0]),
         database=str(found.get("dbname") or found.get("user") or "postgres"),
         user=str(found.get("user") or ""),
     )
 
 
 def password_of(dsn: str) -> str:
-    """The password of a DSN, or the empty text."""
+    """Return the password of a DSN; empty where it has none."""
     return str(options_of(dsn).get("password") or "")
 
 
 def connect(dsn: str, *, application: str, replication: bool = False) -> Connection:
-    """Open a session that commits each statement, with time limits on all that it does.
+    """Open a session that commits each statement, with time limits on everything.
 
     Args:
-        application: shown in the server's pg_stat_activity.
-        replication: open it as a logical replication session, which takes only its commands.
-    Raises: HeadwaterError with the address, what the server said, and a hint; no password. So too
-        for a database whose texts have no encoding: what they say would be anyone's guess.
+        application: the name in the server's pg_stat_activity.
+        replication: open a logical replication session, which takes only replication commands.
+    Raises: HeadwaterError with the address, the server's message and a hint, without the password;
+        also for a database without an encoding, whose texts cannot be read reliably.
     """
     limits = (
         f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s"
         " -c timezone=UTC -c search_path=pg_catalog"
     )
-    extra = {"replication": "database"} if replication else {"options": limits}
+    given = options_of(dsn)
+    options = f"{given.get('options') or ''} {limits}".strip()
+    extra = {"replication": "database"} if replication else {"options": options}
+    timeout = int(given.get("connect_timeout") or CONNECT_TIMEOUT_S)
     address = address_of(dsn)
     try:
         connection: Connection = psycopg.connect(
             dsn,
             autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
             application_name=application,
-            **extra,  # type: ignore[arg-type]
+            **{**TCP_LIMITS, "connect_timeout": timeout, **extra},
         )
     except psycopg.Error as error:
         raise unreachable(address, error, password_of(dsn)) from None
@@ -109,20 +117,24 @@ def connect(dsn: str, *, application: str, replication: bool = False) -> Connect
 
 
 def unreachable(address: Address, error: Exception, password: str = "") -> HeadwaterError:
-    """The error for a session that could not be opened."""
+    """Make the error for a session that could not be opened."""
     observed = _without(str(error).strip(), password)
+    if NO_PASSWORD in observed:
+        hint = f"no password was found; looked in {password_places()}"
+        return HeadwaterError(f"cannot reach the source at {address}", detail=observed, hint=hint)
     hint = next((hint for text, hint in _HINTS if text in observed), "check the DSN")
     return HeadwaterError(f"cannot reach the source at {address}", detail=observed, hint=hint)
 
 
 def options_of(dsn: str) -> dict[str, Any]:
-    """What a DSN sets, by libpq's names; raises HeadwaterError where it is no DSN."""
+    """Parse a DSN into libpq's options; raise HeadwaterError where it is no DSN."""
     try:
         found = dict(conninfo_to_dict(dsn))
-        int(found.get("port") or DEFAULT_PORT)
+        for port in str(found.get("port") or DEFAULT_PORT).split(","):
+            int(port)
         return found
     except (psycopg.Error, ValueError):
-        # What libpq says of a malformed DSN repeats parts of it, and so perhaps the password.
+        # libpq's message repeats parts of a malformed DSN, perhaps the password.
         raise HeadwaterError(
             "the source's address cannot be read",
             hint="it looks like postgresql://user:password@host:5432/database; "

@@ -1,17 +1,57 @@
-"""What a source database is like, as far as capturing it is concerned; read in one go."""
+"""Reads everything about a source database that matters for capturing it, in one go."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TypeAlias
 
 import psycopg
 
 from app.errors import HeadwaterError
 from app.source.database import Address, Connection, address_of, connect
-from app.source.definitions import Notes, read_notes
-from app.source.tables import OWN_SCHEMA, Names, SourceTable, source_tables
+from app.source.definition_notes import Notes, read_notes
+from app.source.source_tables import OWN_SCHEMA, Names, SourceTable, source_tables
 from app.source.tls import tls_problem
+
+_RECORDS = "SELECT to_regclass('headwater.replica_identities') IS NOT NULL"
+# Where the schema does not exist yet, whoever creates it creates the table, too.
+_MAY_RECORD = """
+SELECT coalesce((SELECT CASE WHEN c.oid IS NULL THEN has_schema_privilege(n.oid, 'CREATE')
+                             ELSE has_table_privilege(c.oid, 'INSERT')
+                                  AND has_table_privilege(c.oid, 'UPDATE') END
+                 FROM pg_namespace n LEFT JOIN pg_class c
+                      ON c.relnamespace = n.oid AND c.relname = 'replica_identities'
+                 WHERE n.nspname = 'headwater'), true)
+"""
+# A domain is followed to its base type (domains of domains included), an array to its element.
+_COLUMNS = """
+WITH RECURSIVE base AS (
+    SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier,
+           false AS listed, false AS domain_listed
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+      AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s)
+    UNION ALL
+    SELECT b.attrelid, b.attnum,
+           CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END,
+           CASE WHEN t.typtype = 'd' AND b.modifier < 0 THEN t.typtypmod
+                ELSE b.modifier END,
+           b.listed OR t.typtype <> 'd', b.domain_listed OR b.listed AND t.typtype = 'd'
+    FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
+    WHERE t.typtype = 'd' OR t.typcategory = 'A' AND e.typarray = t.oid)
+SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+       t.typname::text, t.typtype::text, b.modifier, b.listed,
+       b.listed AND (b.domain_listed OR t.typtype NOT IN ('b', 'e') OR a.attndims > 1)
+FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
+JOIN pg_attribute a ON (a.attrelid, a.attnum) = (b.attrelid, b.attnum)
+JOIN pg_class c ON c.oid = b.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE t.typtype <> 'd' AND NOT (t.typcategory = 'A' AND coalesce(e.typarray = t.oid, false))
+ORDER BY n.nspname, c.relname, a.attnum
+"""
 
 AsText: TypeAlias = "dict[str, tuple[str, ...]]"
 Limited: TypeAlias = "dict[str, tuple[str, ...]]"
@@ -19,7 +59,7 @@ Limited: TypeAlias = "dict[str, tuple[str, ...]]"
 
 @dataclass(frozen=True)
 class Role:
-    """The capture role: what it may do, and whether a session as it can be opened."""
+    """The capture role: its rights, and whether a session as this role can be opened."""
 
     name: str
     exists: bool = False
@@ -27,24 +67,24 @@ class Role:
     may_replicate: bool = False
     superuser: bool = False
     bypasses_row_security: bool = False
-    in_use: bool = False  # somebody has a session as it
+    in_use: bool = False  # a session as this role is open
     login_error: str = ""
     replication_error: str = ""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """The publication, where there is one."""
+    """The stack's publication."""
 
     all_tables: bool
     publishes_all: bool
     via_root: bool
-    narrowed: tuple[str, ...] = ()  # tables of which only some columns or rows are published
+    narrowed: tuple[str, ...] = ()  # tables with only some columns or rows published
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The replication slot, where there is one."""
+    """The stack's replication slot."""
 
     plugin: str
     database: str
@@ -54,7 +94,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Facts:
-    """A source database. Sizes as the server prints them; counts are of slots and processes."""
+    """A source database. Sizes are as the server prints them; counts are slots and processes."""
 
     address: Address
     names: Names
@@ -74,37 +114,45 @@ class Facts:
     slot: Slot | None
     tables: tuple[SourceTable, ...]
     tls_problem: str = ""
+    # Whether the session itself is encrypted, or does not leave the machine.
+    private: bool = True
+    # Roles that own something in the stack's schema, and are neither this session's nor superusers.
+    foreign_owners: tuple[str, ...] = ()
     notes: Notes = field(default_factory=Notes)
-    # Table → its columns whose type travels as text, each with that type.
+    # Whether the source records what replica identities were before a change, and whether it can.
+    records_identities: bool = True
+    may_record: bool = True
+    # Table → its columns that are carried as text, each with its type.
     as_text: AsText = field(default_factory=dict)
-    # Values that silver's columns cannot hold → the columns (`schema.table.column`) of such types.
+    # Kind of value that silver cannot hold → the columns (`schema.table.column`) that may have it.
     limited: Limited = field(default_factory=dict)
+    intervals: tuple[str, ...] = ()
 
 
 def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names: Names) -> Facts:
-    """Look at everything that capturing needs; changes nothing.
+    """Read everything that capturing needs; changes nothing.
 
     Args:
-        connection: as the owner of the tables.
-        names: of the stack's own things in the source.
-        capture_dsn: tried for a session and for a replication session.
+        connection: a session of the tables' owner.
+        names: the names of the stack's own objects in the source.
+        capture_dsn: the capture role's; an ordinary and a replication session are tried with it.
     """
     role = address_of(capture_dsn).user
     own = _own_tables(connection, role, names)
-    as_text, limited = _columns(connection)
+    as_text, limited, intervals = _columns(connection)
     return Facts(
         address=address_of(source_dsn),
         names=names,
         version=connection.info.server_version,
-        in_recovery=bool(_one(connection, "SELECT pg_is_in_recovery()")),
-        wal_level=str(_one(connection, "SELECT current_setting('wal_level')")),
-        slots_max=int(_one(connection, "SELECT current_setting('max_replication_slots')")),
-        slots_used=int(_one(connection, "SELECT count(*) FROM pg_replication_slots")),
-        senders_max=int(_one(connection, "SELECT current_setting('max_wal_senders')")),
-        senders_used=int(_one(connection, "SELECT count(*) FROM pg_stat_replication")),
-        slot_wal_keep=str(_one(connection, "SELECT current_setting('max_slot_wal_keep_size')")),
+        in_recovery=bool(_scalar(connection, "SELECT pg_is_in_recovery()")),
+        wal_level=str(_scalar(connection, "SELECT current_setting('wal_level')")),
+        slots_max=int(_scalar(connection, "SELECT current_setting('max_replication_slots')")),
+        slots_used=int(_scalar(connection, "SELECT count(*) FROM pg_replication_slots")),
+        senders_max=int(_scalar(connection, "SELECT current_setting('max_wal_senders')")),
+        senders_used=int(_scalar(connection, "SELECT count(*) FROM pg_stat_replication")),
+        slot_wal_keep=str(_scalar(connection, "SELECT current_setting('max_slot_wal_keep_size')")),
         managed_replication_role=bool(
-            _one(connection, "SELECT count(*) FROM pg_roles WHERE rolname = 'rds_replication'")
+            _scalar(connection, "SELECT count(*) FROM pg_roles WHERE rolname = 'rds_replication'")
         ),
         role=_role(connection, role, capture_dsn),
         own_tables=frozenset(own),
@@ -113,17 +161,49 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names:
         slot=_slot(connection, names.slot),
         tables=tuple(source_tables(connection, role, names.publication)),
         tls_problem=tls_problem(capture_dsn),
+        private=_is_private(connection, address_of(source_dsn)),
+        foreign_owners=_foreign_owners(connection),
         notes=read_notes(connection, role),
+        records_identities=bool(_scalar(connection, _RECORDS)),
+        may_record=bool(_scalar(connection, _MAY_RECORD)),
         as_text=as_text,
         limited=limited,
+        intervals=intervals,
     )
 
 
-def _one(connection: Connection, query: str) -> str | int:
+def _scalar(connection: Connection, query: str) -> str | int:
     row = connection.execute(query).fetchone()
     assert row is not None  # each of these queries always gives one row
     found: str | int = row[0]
     return found
+
+
+def _is_private(connection: Connection, address: Address) -> bool:
+    if address.host.startswith("/") or address.host == "localhost":
+        return True
+    with suppress(ValueError):
+        if ip_address(address.host).is_loopback:
+            return True
+    return bool(connection.pgconn.ssl_in_use)
+
+
+def _foreign_owners(connection: Connection) -> tuple[str, ...]:
+    rows = connection.execute(
+        """
+        SELECT DISTINCT r.rolname
+        FROM (SELECT nspowner AS owner FROM pg_namespace WHERE nspname = %(schema)s
+              UNION SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = %(schema)s
+              UNION SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                    WHERE n.nspname = %(schema)s) AS found
+        JOIN pg_roles r ON r.oid = found.owner
+        WHERE NOT r.rolsuper AND r.rolname <> current_user
+        ORDER BY 1
+        """,
+        {"schema": OWN_SCHEMA},
+    )
+    return tuple(name for (name,) in rows)
 
 
 def _own_tables(connection: Connection, role: str, names: Names) -> dict[str, bool]:
@@ -219,50 +299,25 @@ def _slot(connection: Connection, name: str) -> Slot | None:
     return None if row is None else Slot(*row)
 
 
-def _columns(connection: Connection) -> tuple[AsText, Limited]:
-    """The columns whose type has no form of its own in the lake, and those that hold less than
-    their type does."""
-    from spark_streaming.types import kind_of, not_held
+def _columns(connection: Connection) -> tuple[AsText, Limited, tuple[str, ...]]:
+    """Find columns that are carried as text, columns whose type silver cannot hold in full, and
+    columns of type interval."""
+    from spark_streaming.contract.types import kind_of, unsupported_values
 
-    # A domain is followed to its base type (domains of domains included), an array to its element.
-    rows = connection.execute(
-        """
-        WITH RECURSIVE base AS (
-            SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier,
-                   false AS listed, false AS domain_listed
-            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-            JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
-              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-              AND n.nspname NOT IN ('pg_catalog', 'information_schema', %s)
-            UNION ALL
-            SELECT b.attrelid, b.attnum,
-                   CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END,
-                   CASE WHEN t.typtype = 'd' AND b.modifier < 0 THEN t.typtypmod
-                        ELSE b.modifier END,
-                   b.listed OR t.typtype <> 'd', b.domain_listed OR b.listed AND t.typtype = 'd'
-            FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
-            WHERE t.typtype = 'd' OR t.typcategory = 'A' AND e.typarray = t.oid)
-        SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
-               t.typname::text, t.typtype::text, b.modifier, b.listed,
-               b.listed AND (b.domain_listed OR t.typtype NOT IN ('b', 'e') OR a.attndims > 1)
-        FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
-        JOIN pg_attribute a ON (a.attrelid, a.attnum) = (b.attrelid, b.attnum)
-        JOIN pg_class c ON c.oid = b.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE t.typtype <> 'd' AND NOT (t.typcategory = 'A' AND coalesce(e.typarray = t.oid, false))
-        ORDER BY n.nspname, c.relname, a.attnum
-        """,
-        [OWN_SCHEMA],
-    )
+    rows = connection.execute(_COLUMNS, [OWN_SCHEMA])
     as_text: dict[str, list[str]] = {}
     limited: dict[str, list[str]] = {}
+    intervals: list[str] = []
     for table, column, shown, typname, typtype, typmod, listed, never_a_list in rows:
         kind = kind_of(typname, typtype, typmod)[0]
+        if typname == "interval" and not listed:
+            intervals.append(f"{table}.{column}")
         if kind == "text_as_is" or never_a_list:
             as_text.setdefault(table, []).append(f"{column} ({shown})")
-        elif beyond := not_held(kind, array=listed):
+        elif beyond := unsupported_values(kind, array=listed):
             limited.setdefault(beyond, []).append(f"{table}.{column}")
     return (
         {table: tuple(columns) for table, columns in as_text.items()},
         {beyond: tuple(columns) for beyond, columns in limited.items()},
+        tuple(intervals),
     )

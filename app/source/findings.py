@@ -1,4 +1,4 @@
-"""What preflight says: one finding for each thing looked at, with the SQL that mends it."""
+"""Preflight's findings: one for each thing that is checked, with the SQL that fixes it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SQL_FOLDER = Path(__file__).resolve().parents[2] / "debezium" / "sql"
 _STATEMENT = re.compile(r"(?:\$body\$.*?\$body\$|[^;])+", re.DOTALL)
 
 OK = "ok"
-NOTE = "note"  # works, and somebody should know
+NOTE = "note"  # works, and the user should know
 LEFT_OUT = "left out"  # a table that is not captured; all others are
-MISSING = "missing"  # nothing can be captured before it is mended
+MISSING = "missing"  # nothing can be captured before it is fixed
 STATUSES = (OK, NOTE, LEFT_OUT, MISSING)
 
 
 @dataclass(frozen=True)
-class Mend:
-    """One statement that mends something.
+class Fix:
+    """One statement that fixes something.
 
     Args:
-        shown: as it is printed; holds no password.
-        run: as it is run with --apply; None where only a person may decide, or where it does
-            nothing before a restart of the server.
+        shown: the statement as it is printed, without a password.
+        run: the statement as `--apply` runs it; None where a person has to decide, or where it has
+            no effect before a restart of the server.
     """
 
     shown: str
@@ -37,37 +37,42 @@ class Mend:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was seen, how it stands, what mends it."""
+    """The result of one check: what was observed, its status, and the statements that fix it.
+
+    Args:
+        purpose: a short description of the statements, where they are several or long.
+    """
 
     check: str
     status: str
     observed: str
-    mends: tuple[Mend, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    purpose: str = ""
 
     @property
     def remedy(self) -> str:
-        return "\n".join(mend.shown for mend in self.mends)
+        return "\n".join(fix.shown for fix in self.fixes)
 
 
-def by_hand(statement: str) -> Mend:
-    """A statement that is only ever shown."""
-    return Mend(f"{statement};")
+def by_hand(statement: str) -> Fix:
+    """Make a fix that is only shown, never run."""
+    return Fix(f"{statement};")
 
 
-def runnable(statement: sql.Composed) -> Mend:
-    """A statement that is shown as it is run."""
-    return Mend(f"{statement.as_string(None)};", statement)
+def runnable(statement: sql.Composed) -> Fix:
+    """Make a fix that is shown exactly as it is run."""
+    return Fix(f"{statement.as_string(None)};", statement)
 
 
-def from_file(name: str, **parts: sql.Composable) -> list[Mend]:
-    """The statements of `debezium/sql/NAME.sql`, with `{part}` filled in.
+def from_file(name: str, **parts: sql.Composable) -> list[Fix]:
+    """Read the statements of `debezium/sql/NAME.sql`, with each `{part}` filled in.
 
-    A part `password` is run as given and shown as the place where the password is kept.
+    The part `password` is run as given; what is shown names the place where the password is kept.
     """
     text = (SQL_FOLDER / f"{name}.sql").read_text()
     shown = {**parts, "password": sql.SQL("'<capture_password of secrets.json>'")}
     return [
-        Mend(_filled(statement, shown).as_string(None) + ";", _filled(statement, parts))
+        Fix(_filled(statement, shown).as_string(None) + ";", _filled(statement, parts))
         for statement in _statements(text)
     ]
 
@@ -79,5 +84,5 @@ def _statements(text: str) -> Iterable[str]:
 
 
 def _filled(statement: str, parts: dict[str, sql.Composable]) -> sql.Composed:
-    # The text is this repository's own file, not anybody's input.
+    # The text is a file of this repository, not input.
     return sql.SQL(statement).format(**parts)

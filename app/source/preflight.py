@@ -1,9 +1,9 @@
-"""Checks a source database before it is captured, and mends it where that is allowed.
+"""Checks a source database before it is captured, and fixes it where that is allowed.
 
 1. Open a session as the owner.
-2. Read the facts; judge each.
-3. With `apply`, run the SQL of what is missing, left out, or could be better; then look again.
-4. Print, or raise with, whatever still stands.
+2. Read the facts and judge them.
+3. With `apply`, run the SQL of what is missing, left out, or could be better; then check again.
+4. Return the findings that are left, or raise an error that lists them.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from dataclasses import dataclass
 
 import psycopg
 
+from app.environment.settings import Settings
 from app.errors import HeadwaterError
-from app.settings import Settings
 from app.source.database import Connection, address_of, connect, password_of
 from app.source.facts import read_facts
 from app.source.findings import LEFT_OUT, MISSING, NOTE, Finding
-from app.source.judge import judge
-from app.source.tables import Names
+from app.source.source_judge import judge
+from app.source.source_tables import Names
 
 APPLICATION = "headwater preflight"
-# Passes of looking and mending: a mend can uncover the next thing (a new role's login, say).
+# Passes of checks and fixes: a fix can uncover the next problem (a new role's login, say).
 PASSES_MAX = 3
 _LISTED_MAX = 20
-# One preparation of a source at a time, whoever asks: an advisory lock's key.
+# The key of an advisory lock: one process at a time prepares a source.
 _LOCK_KEY = 0x68656164
 
 
 @dataclass(frozen=True)
 class Source:
-    """The two addresses of a source, what is ours in it, and whether it may be changed."""
+    """A source's two addresses, the stack's names in it, and whether it may be changed."""
 
     dsn: str
     capture_dsn: str
@@ -40,25 +40,25 @@ class Source:
     apply: bool
 
 
-def look(settings: Settings) -> list[Finding]:
-    """Every finding about the source, after mending it where `settings.profile.apply` is set.
+def check_source(settings: Settings) -> list[Finding]:
+    """Return every finding about the source, after fixing it where `settings.profile.apply` is set.
 
-    Raises: HeadwaterError where the source cannot be reached, or a mend fails.
+    Raises: HeadwaterError where the source cannot be reached, or a fix fails.
     """
     dsn, capture_dsn = settings.source_dsn, settings.capture_dsn
     return examine(Source(dsn, capture_dsn, Names.of(settings), settings.profile.apply))
 
 
-def stands(finding: Finding) -> bool:
-    """Whether something is to be done: a table that nothing can bring in is told, no failure."""
-    return finding.status == MISSING or (finding.status == LEFT_OUT and bool(finding.mends))
+def needs_action(finding: Finding) -> bool:
+    """Whether the user has something to do. A table that no fix can bring in is only reported."""
+    return finding.status == MISSING or (finding.status == LEFT_OUT and bool(finding.fixes))
 
 
 def ensure_ready(settings: Settings) -> None:
-    """Return if the source can be captured; mend it first where `settings.may_apply`.
+    """Make sure that the source can be captured; fix it first where `settings.may_apply`.
 
-    Tables that cannot be captured are told on stderr and stop nothing.
-    Raises: HeadwaterError that lists what is missing with the SQL that mends it.
+    Tables that cannot be captured are reported on stderr and stop nothing.
+    Raises: HeadwaterError that lists what is missing, with the SQL that fixes it.
     """
     names = Names.of(settings)
     source = Source(settings.source_dsn, settings.capture_dsn, names, settings.may_apply)
@@ -67,9 +67,9 @@ def ensure_ready(settings: Settings) -> None:
     if missing:
         raise HeadwaterError(
             f"the source at {address_of(source.dsn)} is not ready to be captured",
-            detail="\n".join(_told(finding) for finding in missing[:_LISTED_MAX]),
+            detail="\n".join(_shown(finding) for finding in missing[:_LISTED_MAX]),
             hint="run these statements, or let `--apply` run those that need no restart; "
-            "`headwater preflight` shows everything",
+            "`headwater preflight` shows everything, `headwater preflight --sql` prints them for psql",
         )
     for finding in findings:
         if finding.status in (LEFT_OUT, NOTE):
@@ -79,23 +79,23 @@ def ensure_ready(settings: Settings) -> None:
 
 
 def examine(source: Source) -> list[Finding]:
-    """The findings about a source, after mending it where that is allowed."""
+    """Return the findings about a source, after fixing it where that is allowed."""
     with connect(source.dsn, application=APPLICATION) as connection:
         findings = _findings(connection, source)
         for _ in range(PASSES_MAX if source.apply else 0):
-            if not apply_mends(connection, findings):
+            if not apply_fixes(connection, findings):
                 break
             findings = _findings(connection, source)
         return findings
 
 
-def apply_mends(connection: Connection, findings: Sequence[Finding]) -> int:
-    """Run the mends of what is missing, left out or noted; returns how many statements ran.
+def apply_fixes(connection: Connection, findings: Sequence[Finding]) -> int:
+    """Run the fixes of all findings; return how many statements ran.
 
-    Each finding's statements run in one transaction of their own. One table that refuses stays
-    left out, and is told on stderr; so is what works without its mend.
-    Raises: HeadwaterError with the statement and what the server said of it, where without it
-        nothing can be captured.
+    Each finding's statements run in one transaction. A fix that fails is reported on stderr; its
+    table stays left out.
+    Raises: HeadwaterError with the statement and the server's message, where a fix fails without
+        which nothing can be captured.
     """
     done = 0
     for finding in findings:
@@ -109,23 +109,23 @@ def apply_mends(connection: Connection, findings: Sequence[Finding]) -> int:
 
 
 def _apply(connection: Connection, finding: Finding) -> int:
-    mends = [mend for mend in finding.mends if mend.run is not None]
+    fixes = [fix for fix in finding.fixes if fix.run is not None]
     shown = ""
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
-            for mend in mends:
-                shown = mend.shown
-                connection.execute(mend.run or "")
+            for fix in fixes:
+                shown = fix.shown
+                connection.execute(fix.run or "")
     except psycopg.Error as error:
         raise HeadwaterError(
             f"{finding.check}: the source refused a change",
             detail=f"{shown}\n{str(error).strip()}",
             hint=_hint_for(error),
         ) from None
-    for mend in mends:
-        print(f"applied: {mend.shown}", file=sys.stderr)
-    return len(mends)
+    for fix in fixes:
+        print(f"applied: {fix.shown}", file=sys.stderr)
+    return len(fixes)
 
 
 def _findings(connection: Connection, source: Source) -> list[Finding]:
@@ -137,7 +137,7 @@ def _findings(connection: Connection, source: Source) -> list[Finding]:
     return judge(facts, verifier.decode())
 
 
-def _told(finding: Finding) -> str:
+def _shown(finding: Finding) -> str:
     lines = [f"{finding.check}: {finding.observed}"]
     return "\n".join(lines + [f"  {line}" for line in finding.remedy.splitlines()])
 

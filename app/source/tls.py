@@ -1,4 +1,4 @@
-"""How a DSN's encryption reaches the connector: libpq's options in the words of its Java driver."""
+"""Translates a DSN's encryption options from libpq to the connector's Java driver."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PKCS12 = (".p12", ".pfx")
 
 
 def connector_tls(dsn: str) -> dict[str, str]:
-    """Debezium's `database.ssl…` properties for a DSN; the key's password stays out of them.
+    """Return Debezium's `database.ssl…` properties for a DSN, without the key's password.
 
-    Raises: HeadwaterError where it is no DSN.
+    Raises: HeadwaterError where the text is no DSN.
     """
     options = options_of(dsn)
     mode = str(options.get("sslmode") or "prefer")
@@ -33,7 +33,7 @@ def connector_tls(dsn: str) -> dict[str, str]:
             "database.sslfactory": _SYSTEM_FACTORY,
         }
     if root and mode == "require":
-        found["database.sslmode"] = "verify-ca"  # libpq's own rule; the driver would not look
+        found["database.sslmode"] = "verify-ca"  # libpq's own rule, which the driver does not have
     found |= {f"database.{name}": str(options[name]) for name in _FILES if options.get(name)}
     if options.get("sslpassword"):
         found["database.sslpassword"] = f"${{env:{PASSWORD_VARIABLE}}}"
@@ -41,7 +41,7 @@ def connector_tls(dsn: str) -> dict[str, str]:
 
 
 def tls_problem(dsn: str) -> str:
-    """Why the connector could not use the DSN's files; the empty text where it can."""
+    """Return why the connector cannot use the DSN's files; empty where it can."""
     options = options_of(dsn)
     for name in _FILES:
         path = str(options.get(name) or "")

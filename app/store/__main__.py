@@ -20,17 +20,17 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from app.environment.settings import SettingsError
 from app.errors import HeadwaterError
-from app.settings import SettingsError
-from app.store import connection
-from app.store.bench import BenchWorkload
-from app.store.create import create_store
-from app.store.drive import Report, Transaction, first_line
 from app.store.edit import edit_movie
-from app.store.movielens_load import REJECTS_MAX, as_dicts, load_movielens
-from app.store.rating_events import send_ratings
-from app.store.seed import Sizes, seed_store
-from app.store.workload import Workload
+from app.store.movielens.movielens_load import REJECTS_MAX, as_dicts, load_movielens
+from app.store.tables import store_connection as connection
+from app.store.tables.create import create_store
+from app.store.tables.seed import Sizes, seed_store
+from app.store.workload.drive import Report, Transaction, first_line
+from app.store.workload.load_tables import BenchWorkload
+from app.store.workload.rating_events import send_ratings
+from app.store.workload.store_workload import Workload
 
 PROGRESS_PAUSE_S = 5.0
 
@@ -139,14 +139,14 @@ def load(
 def edit(
     movie: Annotated[Optional[int], typer.Option(help="Which movie; the first one.")] = None,  # noqa: UP045
 ) -> None:
-    """Give one movie a new tagline and tell when it was committed."""
+    """Give one movie a new tagline and print when it was committed."""
     with _source() as engine:
         _print(edit_movie(engine, movie_id=movie).as_dict())
 
 
 @contextmanager
 def _source() -> Iterator[Engine]:
-    engine = connection.engine_for(connection.source_dsn())
+    engine = connection.engine_for(connection.store_dsn())
     try:
         yield engine
     finally:
@@ -198,7 +198,7 @@ def _log(line: str) -> None:
 
 
 def explain(error: SQLAlchemyError) -> HeadwaterError:
-    """What a person can do about a database's error; without statement, values or DSN."""
+    """Turn a database's error into one with a hint, without statement, values or DSN."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if state == "42P01":
         return HeadwaterError(
@@ -214,7 +214,7 @@ def explain(error: SQLAlchemyError) -> HeadwaterError:
 
 
 def main() -> None:
-    """Run the command line; a person's mistake ends in a few lines and exit code 1."""
+    """Run the command line; a user's mistake ends in a few lines and exit code 1."""
     try:
         app(prog_name="python -m app.store")
     except (HeadwaterError, SettingsError) as error:

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from app.errors import HeadwaterError
-from app.store.schema import movies
-from app.store.workload import utc_now
+from app.store.tables.schema import movies
+from app.store.workload.store_workload import utc_now
 
 
 @dataclass(frozen=True)

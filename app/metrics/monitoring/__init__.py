@@ -1,1 +1,1 @@
-"""What is shown and what alarms: expressions, panels and alerts, and their files under `grafana/`."""
+"""Dashboards and alerts as code: expressions, panels, alerts, and their files under `grafana/`."""

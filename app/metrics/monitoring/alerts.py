@@ -1,6 +1,6 @@
-"""The alerts: when an expression is beyond what is normal for how long, and what then to read.
+"""The alerts: an expression, its threshold, how long it must be exceeded, and what a person then reads.
 
-Each becomes a Grafana-managed rule and a Prometheus rule from this one description.
+Each description becomes both a rule of Grafana and a rule of Prometheus.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from app.metrics.monitoring.expressions import EXPRESSIONS
 
 Severity = Literal["critical", "warning"]
 Team = Literal["platform", "data-engineering"]
-# Told of what is about the data itself: what contracts say of it, and changes of its shape.
+# Gets alerts about the data itself: its contracts, and changes of its schema.
 DATA_ENGINEERING: Team = "data-engineering"
 
 
@@ -20,8 +20,8 @@ DATA_ENGINEERING: Team = "data-engineering"
 class Alert:
     """One alert. It fires when the expression is `above` (or else below) `threshold` for `wait`.
 
-    `normal` says what the value usually is; `symptom` is what a person reads first. The section
-    of `grafana/runbook.md` has the alert's name.
+    `normal` describes the usual value; `symptom` is what a person reads first. The section
+    of `grafana/runbook.md` is named like the alert.
     """
 
     name: str
@@ -34,18 +34,18 @@ class Alert:
     symptom: str
     normal: str
     team: Team = "platform"
-    # Where the series exist only once something has happened.
+    # True where series exist only after something has happened.
     may_be_absent: bool = False
 
     @property
     def condition(self) -> str:
-        """The whole question, as a Prometheus rule asks it."""
+        """The whole condition, as a Prometheus rule has it."""
         promql = EXPRESSIONS[self.expression].promql
         return f"({promql}) {'>' if self.above else '<'} {self.threshold:g}"
 
     @property
     def section(self) -> str:
-        """The anchor of its section in the runbook: the heading as GitHub and others make it one."""
+        """The anchor of its section in the runbook, as forges make it of the heading."""
         return self.name.lower()
 
 
@@ -91,6 +91,11 @@ ALERTS: tuple[Alert, ...] = (
           "0 to 3 seconds"),
     _over("carriage", "BronzeGap", "bronze_missing", 0, "0s", "critical",
           "Kafka dropped events of {{ $labels.table }} before bronze had them", "0"),
+    _over("carriage", "BronzeCounts", "bronze_miscounted", 0, "0s", "critical",
+          "Bronze lacks events of {{ $labels.table }}, or has some twice", "0"),
+    _over("carriage", "BronzeUncounted", "transactions_unchecked", 900, "5m", "warning",
+          "Bronze has not been held to the transactions' counts for a quarter of an hour",
+          "below a minute"),
     # -- silver
     _over("silver", "MergeFailing", "silver_restarts", 1, "0s", "critical",
           "Silver's job ends and is started again: a merge fails", "0"),
@@ -146,8 +151,10 @@ ALERTS: tuple[Alert, ...] = (
            "Less than a twentieth of the memory can still be taken", "above 0.3"),
     _over("resources", "FilesExhausted", "service_files_share", 0.8, "5m", "warning",
           "Service {{ $labels.service }} is near its limit of open files", "below 0.1"),
-    _under("resources", "DiskLow", "disk_free", 0.08, "1m", "critical",
-           "The disk under Kafka, the store and the source is almost full", "above 0.2"),
+    _over("resources", "DiskLow", "disk_state", 0.5, "1m", "warning",
+          "The disk under {{ $labels.folder }} has little room left", "0"),
+    _over("resources", "DiskFull", "disk_state", 1.5, "0s", "critical",
+          "The disk under {{ $labels.folder }} is full: what writes there stands still", "0"),
     _under("resources", "DiskFillsSoon", "disk_hours_left", 6, "15m", "warning",
            "At this rate the disk is full within six hours", "years"),
     _under("resources", "ExporterDown", "exporter_up", 1, "1m", "critical",

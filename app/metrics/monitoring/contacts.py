@@ -1,8 +1,8 @@
-"""`python -m app.metrics.monitoring.contacts PROGRAM FOLDER`: who is told of alerts, and how soon.
+"""`python -m app.metrics.monitoring.contacts PROGRAM FOLDER`: who is notified of alerts, and how soon.
 
-Alertmanager's and Grafana's own configuration depends on what the settings name: a receiver
-without an address is an error to both. So their files are written at each start, with mode 0600,
-for the addresses hold secrets. Prometheus gets its rules with the waits that the settings ask for.
+The configurations of Alertmanager and Grafana depend on the settings: both refuse a receiver
+without an address. So their files are written at each start, with mode 0600, because addresses hold
+secrets. Prometheus gets its rules with the waiting times of the settings.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from app.environment.settings import Settings, load, write_private
 from app.metrics.monitoring import runbook
 from app.metrics.monitoring.alerts import DATA_ENGINEERING
-from app.metrics.monitoring.render import FOLDER, grafana_rules, prometheus_rules, waiting
+from app.metrics.monitoring.write_files import FOLDER, grafana_rules, prometheus_rules, waiting
 from app.metrics.monitoring.yaml import dump
-from app.settings import Settings, load, write_private
 
 RECEIVER = "headwater"
 DATA_RECEIVER = "headwater-data"
 WEEKEND = "headwater-weekend"
 _WAIT, _AGAIN, _REPEAT, _REPEAT_WARNING = "10s", "1m", "4h", "24h"
 
-# Of itself a message in Slack has an alert's labels only, and no way to its runbook.
+# By default a message in Slack has only the labels of an alert, and no link to its runbook.
 _SLACK = {
     "title": "{{ .Status | toUpper }}: {{ .CommonLabels.alertname }}",
     "title_link": "{{ (index .Alerts 0).Annotations.runbook_url }}",
@@ -38,7 +38,7 @@ _SLACK = {
 
 @dataclass(frozen=True)
 class Addresses:
-    """The addresses that are told together. `name` is the receiver's and the contact point's."""
+    """Addresses that are notified together. `name` is that of the receiver and the contact point."""
 
     name: str
     webhook: SecretStr | None
@@ -47,12 +47,12 @@ class Addresses:
 
     @property
     def any(self) -> bool:
-        """Whether anybody is there to be told."""
+        """Whether any address is set."""
         return not (self.webhook is None and self.slack is None and self.email is None)
 
 
 def everybody(settings: Settings) -> tuple[Addresses, Addresses | None]:
-    """(who is told in general, data engineering where it has an address of its own)."""
+    """Return (the general addresses, those of data engineering where it has some of its own)."""
     alerts = settings.profile
     general = Addresses(
         RECEIVER, alerts.alert_webhook_url, alerts.alert_slack_url, alerts.alert_email_to
@@ -70,7 +70,7 @@ def everybody(settings: Settings) -> tuple[Addresses, Addresses | None]:
 
 
 def alertmanager(settings: Settings) -> dict[str, Any]:
-    """Alertmanager's configuration: a receiver with every address that is set, and data's own."""
+    """Make Alertmanager's configuration: a general receiver, and one for data engineering where it is set."""
     factor = settings.profile.alert_wait_factor
     general, data = everybody(settings)
     routes = [_warnings(settings)]
@@ -90,7 +90,7 @@ def alertmanager(settings: Settings) -> dict[str, Any]:
             "repeat_interval": _REPEAT,
             "routes": routes,
         },
-        # A dead exporter, or a service that is down, explains what follows from it.
+        # An alert that follows from another one is not sent.
         "inhibit_rules": [
             {
                 "source_matchers": ['alertname="TrinoDown"'],
@@ -110,16 +110,16 @@ def alertmanager(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _alertmanager_receiver(told: Addresses, settings: Settings) -> dict[str, Any]:
-    receiver: dict[str, Any] = {"name": told.name}
-    if told.webhook is not None:
-        url = told.webhook.get_secret_value()
+def _alertmanager_receiver(addresses: Addresses, settings: Settings) -> dict[str, Any]:
+    receiver: dict[str, Any] = {"name": addresses.name}
+    if addresses.webhook is not None:
+        url = addresses.webhook.get_secret_value()
         receiver["webhook_configs"] = [{"url": url, "send_resolved": True}]
-    if told.slack is not None:
-        url = told.slack.get_secret_value()
+    if addresses.slack is not None:
+        url = addresses.slack.get_secret_value()
         receiver["slack_configs"] = [{"api_url": url, "send_resolved": True, **_SLACK}]
-    if told.email is not None:
-        receiver["email_configs"] = [_mail(told.email, settings)]
+    if addresses.email is not None:
+        receiver["email_configs"] = [_mail(addresses.email, settings)]
     return receiver
 
 
@@ -151,7 +151,7 @@ def _warnings(settings: Settings) -> dict[str, Any]:
 
 
 def grafana_notifications(settings: Settings) -> dict[str, Any]:
-    """Grafana's contact points, policies and mute timing. Without an address: its default one."""
+    """Make Grafana's contact points, policies and mute times; without an address, its default contact point."""
     factor = settings.profile.alert_wait_factor
     general, data = everybody(settings)
     name = general.name if general.any else "grafana-default-email"
@@ -200,32 +200,33 @@ def _grafana_warnings(receiver: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _grafana_receivers(told: Addresses) -> list[dict[str, Any]]:
+def _grafana_receivers(addresses: Addresses) -> list[dict[str, Any]]:
     found: list[tuple[str, dict[str, Any]]] = []
-    if told.webhook is not None:
-        url = _plain(told.webhook.get_secret_value())
+    if addresses.webhook is not None:
+        url = _plain(addresses.webhook.get_secret_value())
         found.append(("webhook", {"url": url, "httpMethod": "POST"}))
-    if told.slack is not None:
-        found.append(("slack", {"url": _plain(told.slack.get_secret_value())}))
-    if told.email is not None:
-        found.append(("email", {"addresses": _plain(told.email), "singleEmail": True}))
+    if addresses.slack is not None:
+        found.append(("slack", {"url": _plain(addresses.slack.get_secret_value())}))
+    if addresses.email is not None:
+        found.append(("email", {"addresses": _plain(addresses.email), "singleEmail": True}))
     return [
-        {"uid": f"{told.name}-{kind}", "type": kind, "settings": values} for kind, values in found
+        {"uid": f"{addresses.name}-{kind}", "type": kind, "settings": values}
+        for kind, values in found
     ]
 
 
 def _muted(settings: Settings) -> list[str]:
-    """The times at which warnings are not sent."""
+    """Return the names of the times at which warnings are not sent."""
     return [WEEKEND] if settings.profile.alert_mute_weekends else []
 
 
 def _plain(text: str) -> str:
-    """A text in which Grafana finds no variable of its environment."""
+    """Escape a text, so that Grafana finds no variable of its environment in it."""
     return text.replace("$", "$$")
 
 
 def grafana_ini(settings: Settings) -> str:
-    """Grafana's settings: loopback, no calls home, the mail server where one is wanted."""
+    """Write Grafana's settings: loopback, no calls home, a mail server where an address needs it."""
     profile = settings.profile
     lines = [
         "[server]",
@@ -245,7 +246,9 @@ def grafana_ini(settings: Settings) -> str:
         "mode = console",
         "level = warn",
     ]
-    if any(told is not None and told.email is not None for told in everybody(settings)):
+    if any(
+        addresses is not None and addresses.email is not None for addresses in everybody(settings)
+    ):
         lines += ["[smtp]", "enabled = true", f"host = {profile.alert_smtp}"]
         lines += [f"from_address = {profile.alert_email_from}"]
         if profile.alert_smtp_user is not None:

@@ -1,4 +1,4 @@
-"""The one place where a question to Prometheus is written down: panels and alerts share it."""
+"""Every query for Prometheus, in one place; panels and alerts refer to it by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expression:
-    """One question. `unit` is Grafana's; `legend` names a series by its labels."""
+    """One query. `unit` is Grafana's; `legend` names a series by its labels."""
 
     promql: str
     unit: str = "short"
@@ -18,7 +18,7 @@ def _alerts(severity: str) -> str:
     return f'sum(ALERTS{{alertstate="firing",severity="{severity}"}}) or vector(0)'
 
 
-# Silver tells the targets that it applies; the exporter's are what contract files say.
+# Silver exports the targets that it applies; the exporter, those of the contract files.
 _BEHIND_TARGET = (
     'max by (table) (headwater_table_seconds_behind{hop="silver"}) / on (table)'
     " (max by (table) (headwater_freshness_target_seconds)"
@@ -77,7 +77,7 @@ EXPRESSIONS: dict[str, Expression] = {
         "1 - debezium_streaming_queueremainingcapacity / debezium_streaming_queuetotalcapacity",
         "percentunit",
     ),
-    # Debezium counts the signal table among those that it will read, and never reads it.
+    # Debezium counts the signal table among the tables to read, and never reads it.
     "snapshot_tables_left": Expression("clamp_min(debezium_snapshot_remainingtablecount - 1, 0)"),
     # -- carriage
     "connector_running": Expression("headwater_connector_running", "short", "{{connector}}"),
@@ -95,6 +95,13 @@ EXPRESSIONS: dict[str, Expression] = {
         'max by (table) (headwater_table_seconds_behind{hop="bronze"})', "s", "{{table}}"
     ),
     "bronze_missing": Expression("headwater_bronze_missing_offsets", "short", "{{table}}"),
+    "bronze_miscounted": Expression(
+        "max by (table) (headwater_bronze_miscounted)", "short", "{{table}}"
+    ),
+    "transactions_checked": Expression(
+        "rate(headwater_transactions_checked_total[5m])", "cps", "checked"
+    ),
+    "transactions_unchecked": Expression("headwater_transactions_unchecked_seconds", "s", "behind"),
     "bronze_put": Expression(
         "kafka_connect_sink_task_put_batch_avg_time_ms", "ms", "{{connector}}"
     ),
@@ -104,8 +111,8 @@ EXPRESSIONS: dict[str, Expression] = {
         "sum by (table) (rate(headwater_table_kafka_offsets_total[5m]))", "cps", "{{table}}"
     ),
     "table_events_drop": Expression(
-        # The last quarter of an hour against the quietest one of six hours, until an hour ago. Ten
-        # events of grace keep tables that are quiet now and then at 1.
+        # The last quarter of an hour, divided by the quietest one of six hours until an hour ago. Ten
+        # events are added to both, so that tables which are quiet now and then stay near 1.
         "(sum by (table) (increase(headwater_table_kafka_offsets_total[15m])) + 10) / "
         "(min_over_time(sum by (table) (increase(headwater_table_kafka_offsets_total[15m]))"
         "[6h:15m] offset 1h) + 10)",
@@ -282,8 +289,10 @@ EXPRESSIONS: dict[str, Expression] = {
     "disk_free": Expression(
         "headwater_machine_disk_free_bytes / headwater_machine_disk_bytes", "percentunit"
     ),
+    "disk_state": Expression("headwater_disk_state", "short", "{{folder}}"),
+    "disk_free_by_folder": Expression("headwater_disk_free_bytes", "bytes", "{{folder}}"),
     "disk_hours_left": Expression(
-        # At the last half hour's rate; a disk that is not filling counts as a hundred years.
+        # At the rate of the last half hour; a disk that does not fill counts as a hundred years.
         "headwater_machine_disk_free_bytes"
         " / clamp_min(-deriv(headwater_machine_disk_free_bytes[30m]), 1e-9) / 3600 < 876000"
         " or headwater_machine_disk_free_bytes * 0 + 876000",

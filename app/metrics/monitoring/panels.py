@@ -1,4 +1,4 @@
-"""The dashboards: which expressions stand on which, in which order."""
+"""The dashboards: their panels, in order, and the expressions that each panel shows."""
 
 from __future__ import annotations
 
@@ -112,6 +112,11 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("Kafka on disk", "kafka_disk"),
             _graph("Events into Kafka, by table", "table_events", width=16),
             _graph("Events against the quietest quarter", "table_events_drop"),
+            _stat("Tables miscounted in bronze", "bronze_miscounted", width=8,
+                  help="Transactions whose END record has other counts than bronze has events"),
+            _graph("Transactions counted", "transactions_checked"),
+            _graph("Counts behind Kafka", "transactions_unchecked",
+                   help="10 to 25 seconds: the sink says every few seconds what it has stored"),
         ),
     ),
     Dashboard(
@@ -195,6 +200,8 @@ DASHBOARDS: tuple[Dashboard, ...] = (
             _graph("CPU, processors by service", "service_cpu"),
             _graph("Memory by service", "service_memory"),
             _graph("Disk by service", "service_disk"),
+            _graph("Free on each disk", "disk_free_by_folder"),
+            _graph("Disks that are low (1) or full (2)", "disk_state"),
             _graph("Open files by service", "service_files"),
             _graph("Of the limit of open files", "service_files_share"),
             _graph("Services run", "service_up"),

@@ -1,4 +1,4 @@
-"""The runbook as a page, which Prometheus serves: an alert's link leads to its section there."""
+"""The runbook as an HTML page that Prometheus serves; an alert links to its section."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 SOURCE = Path(__file__).resolve().parents[3] / "grafana" / "runbook.md"
-# Below the folder that Prometheus is started with, and where it answers with it.
+# The file below Prometheus' folder, and the path of its URL.
 FILE = "consoles/runbook.html"
 PATH = f"/{FILE}"
 _HEAD = """<!doctype html>
@@ -25,15 +25,15 @@ h2:target { background: #fc08 }
 
 
 def html(markdown: str | None = None) -> str:
-    """The runbook as HTML; a heading's id is its text in small letters, as in `Alert.section`.
+    """Convert the runbook to HTML; a heading's id is its text in small letters, as in `Alert.section`.
 
-    Prometheus takes the file for a template of Go.
-    Raises: ValueError where the text has what such a template would not leave alone.
+    Prometheus processes the file as a Go template.
+    Raises: ValueError where the text has a template's `{{`.
     """
     text = SOURCE.read_text() if markdown is None else markdown
     if "{{" in text:
         raise ValueError("the runbook has `{{`, which Prometheus would carry out")
-    # Each line of a section says something else: they stay lines.
+    # Each line of a section is a statement of its own: line ends are kept.
     parser = MarkdownIt("commonmark", {"breaks": True})
     tokens = parser.parse(text)
     for opening, inline in pairwise(tokens):

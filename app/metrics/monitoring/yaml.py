@@ -1,4 +1,4 @@
-"""Plain YAML from plain values: blocks, with every text in double quotes."""
+"""Writes plain values as YAML: blocks, with every text in double quotes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Value = object
 
 
 def dump(value: Value) -> str:
-    """`value` (dict, list, str, number, bool, None) as YAML text that JSON's readers of texts know."""
+    """Write `value` (dict, list, str, number, bool, None) as YAML; texts are quoted as in JSON."""
     return "\n".join(_lines(value, "")) + "\n"
 
 

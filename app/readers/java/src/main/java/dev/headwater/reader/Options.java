@@ -1,7 +1,5 @@
 package dev.headwater.reader;
 
-import java.net.URLEncoder;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Map;
 import org.apache.hadoop.conf.Configuration;
@@ -86,8 +84,7 @@ final class Options {
     if (table.contains("://")) {
       return table.endsWith("/") ? table.substring(0, table.length() - 1) : table;
     }
-    String name = URLEncoder.encode(table, StandardCharsets.UTF_8);
-    return "s3://" + bucket + "/silver/" + name.replace("+", " ").replace("%7E", "~").replace("*", "%2A");
+    return "s3://" + bucket + "/silver/" + table;
   }
 
   /** Hadoop's settings of the store. Without keys S3A's own chain is asked (a pod's role, say). */

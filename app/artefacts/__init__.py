@@ -1,0 +1,1 @@
+"""Programs and packages: downloaded, checked, unpacked, compiled, cached."""

@@ -1,0 +1,1 @@
+"""The lock file of all artefacts, and the cache that it names."""

@@ -1,0 +1,1 @@
+"""The service `capture`: keeps the stream going, recovers it, and resyncs tables."""

@@ -1,0 +1,356 @@
+"""Recovers a broken stream: a new slot, and a resync of every table that may differ.
+
+`plan_of` describes what happened and what would be done; it changes nothing. `carry_out` does it, in an
+order in which it may be killed anywhere and started again:
+1. stop the source's connector;
+2. record the incident, with the position up to which everything was captured;
+3. request a resync of each captured table, in the source: none begins before the stream goes on;
+4. where the source's log ends before what was captured, write empty messages into it until it is
+   past that: positions never go back, so comparisons of positions stay right;
+5. make a new slot in place of the old one; the incident gets the position where it begins;
+6. give the connector the identity of the server that it captures now, and the slot's position;
+7. resume it. The resyncs follow, and the last of them closes the incident.
+Until step 6 the stream counts as broken, so the next recovery repeats the steps; after it the guard of
+the stream does the rest by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+from app.capture.recovery_lock import stream_lock
+from app.capture.resync import READING, WAITING, Resync, change, progress, request
+from app.capture.slot import advance_log, new_slot
+from app.capture.stream_guard import StreamGuard, open_incident
+from app.connectors.capture_record import DONE, record
+from app.connectors.continuity import SERVER_KEY, SLOT_KINDS, Broken, Stream, judge, read_beat
+from app.connectors.registration import (
+    RUNNING_WAIT_S,
+    SOURCE,
+    WORKER_WAIT_S,
+    current_stream,
+    running,
+)
+from app.connectors.stream_state import BROKEN, FLOWS, StreamState, read_state, write_state
+from app.connectors.worker import Worker, WorkerBusy, retry_while_busy
+from app.environment.settings import Settings
+from app.errors import HeadwaterError
+from app.source.database import Connection, address_of, connect
+from app.source.definition_notes import record_all_definitions
+from app.source.source_tables import Names, SourceTable, source_tables
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.events.position import lsn_text
+from spark_streaming.job_settings import load_store_settings
+from spark_streaming.ops.incident_table import IncidentLog
+from spark_streaming.storage.lake import Lake
+
+APPLICATION = "headwater recover"
+# At most so much is written into the log to bring it past what was captured. For a server that is
+# further back, pg_resetwal is faster.
+ADVANCE_BYTES_MAX = 64 << 30
+# Added to the highest known position, which may be the start of a record.
+MARGIN_BYTES = 1 << 20
+LOCK_WAIT_S = 15.0
+RECORDED_S = 60.0
+Report = Callable[[str], None]
+
+
+class RequestResync(Protocol):
+    """`app.capture.resync.request`."""
+
+    def __call__(
+        self,
+        connection: Connection,
+        names: Names,
+        tables: Sequence[SourceTable],
+        *,
+        reason: str,
+        incident: str | None,
+    ) -> object: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happened to a stream, and what would be done.
+
+    Args:
+        floor_lsn: the new slot must begin after this, the highest position in the lake.
+        advance_bytes: how much is written into the source's log for that; 0 for nothing.
+        tables: the captured tables, each of which is read again.
+    """
+
+    broken: Broken
+    stream: Stream
+    floor_lsn: int
+    advance_bytes: int
+    tables: tuple[SourceTable, ...]
+
+    @property
+    def steps(self) -> list[str]:
+        """The steps, as text."""
+        slot, stream = self.stream.slot_name, self.stream
+        steps = ["stop the source's connector (it stays registered)"]
+        if stream.known is not None and stream.known != stream.server:
+            steps.append(f"capture server {stream.server} from now on, in place of {stream.known}")
+        if self.advance_bytes:
+            steps.append(
+                f"write {_size(self.advance_bytes)} of empty messages into the source's log (its "
+                f"archive and standbys get them too): it ends at {lsn_text(stream.wal_lsn)}, and "
+                f"must be past {lsn_text(self.floor_lsn)}"
+            )
+        drop = "" if stream.slot is None else "drop the old replication slot and "
+        steps.append(f"{drop}make the replication slot `{slot}`")
+        steps.append("let the connector go on from the new slot")
+        steps.append(f"read {len(self.tables)} tables again from the source, one after the other")
+        return steps
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the plan as a JSON object."""
+        return {
+            "state": "broken",
+            "kind": self.broken.kind,
+            "what": self.broken.message,
+            "detail": self.broken.detail,
+            "captured_to": lsn_text(self.broken.consumed_lsn or 0),
+            "log_bytes_to_write": self.advance_bytes,
+            "tables": [str(table) for table in self.tables],
+            "steps": self.steps,
+        }
+
+
+def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: Lake) -> Plan | None:
+    """Plan the recovery of the stream; None where it can go on as it is.
+
+    Raises: HeadwaterError where it cannot be recovered, or its state cannot be read.
+    """
+    config = _retried(lambda: worker.config(SOURCE), "asking Kafka Connect for the connector")
+    if not config:
+        raise HeadwaterError(
+            "nothing was captured yet: the source's connector is not registered",
+            hint="`headwater up` registers it",
+        )
+    stream = _retried(
+        lambda: current_stream(settings, worker, connection, config),
+        "asking for the connector's offsets",
+    )
+    broken = judge(stream, settings.profile.accept_source)
+    if broken is None:
+        return None
+    if broken.consumed_lsn is None:
+        raise broken
+    _refuse_standby(connection)
+    floor = broken.consumed_lsn
+    if broken.kind not in SLOT_KINDS:
+        floor = max(floor, highest_contract_lsn(ContractStore(lake, settings.capture_dsn)))
+    advance = max(0, floor + MARGIN_BYTES - stream.wal_lsn)
+    if broken.kind in SLOT_KINDS:
+        advance = 0  # the same log, and longer
+    if advance > ADVANCE_BYTES_MAX:
+        raise _too_far(stream, floor, advance)
+    role, names = address_of(settings.capture_dsn).user, Names.of(settings)
+    found = source_tables(connection, role, names.publication)
+    tables = tuple(table for table in found if table.published and table.readable)
+    return Plan(broken, stream, floor, advance, tables)
+
+
+@contextmanager
+def locked_session(settings: Settings) -> Iterator[Connection]:
+    """Open a session of the source's owner that holds the stream's lock.
+
+    Raises: HeadwaterError where another process recovers this stream at the moment.
+    """
+    limit = time.monotonic() + LOCK_WAIT_S
+    with connect(settings.source_dsn, application=APPLICATION) as connection:
+        while True:
+            with stream_lock(connection, Names.of(settings)) as mine:
+                if mine:
+                    yield connection
+                    return
+            if time.monotonic() > limit:  # the guard holds it only for moments
+                raise HeadwaterError(
+                    "this stream is being recovered by another process",
+                    hint="wait for it: `headwater logs capture`, `headwater recover`",
+                )
+            time.sleep(0.2)
+
+
+def recover(
+    settings: Settings, worker: Worker, incidents: IncidentLog, lake: Lake, report: Report
+) -> Plan | None:
+    """Recover the stream if it is broken, and return the plan; None where it can go on as it is.
+
+    Raises: HeadwaterError, as `plan_of` and `carry_out`.
+    """
+    with locked_session(settings) as connection:
+        plan = plan_of(settings, worker, connection, lake)
+        if plan is None and _retried(lambda: worker.stopped(SOURCE), "asking for the connector"):
+            _retried(lambda: worker.resume(SOURCE), "letting the connector go on")
+            report("the source's connector was stopped, and goes on")
+        if plan is not None:
+            carry_out(plan, settings, worker, connection, incidents, request, report)
+        return plan
+
+
+def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
+    """Return the guard of this stack's stream, which recovers where that is allowed, and its incidents."""
+    worker, lake = Worker(settings.connect_url), Lake(load_store_settings())
+    incidents = IncidentLog(lake)
+
+    def report(text: str) -> None:
+        print(f"recovering: {text}", file=sys.stderr, flush=True)
+
+    def recover_now() -> None:
+        recover(settings, Worker(settings.connect_url), incidents, lake, report)
+
+    unasked = recover_now if settings.auto_recover else None
+    return StreamGuard(settings, worker, incidents, unasked), incidents
+
+
+def carry_out(
+    plan: Plan,
+    settings: Settings,
+    worker: Worker,
+    connection: Connection,
+    incidents: IncidentLog,
+    request_resync: RequestResync,
+    report: Report,
+) -> str:
+    """Carry out a plan; the caller holds the stream's lock (`recovery_lock`).
+
+    Returns: the incident's identifier; the resyncs close it.
+    Raises: HeadwaterError; the next attempt repeats the steps that were done.
+    """
+    names = Names.of(settings)
+    _stop(worker)
+    # If this is killed, the guard resumes the connector once the stream can go on.
+    write_state(settings, replace(read_state(settings), state=BROKEN, kind=plan.broken.kind))
+    report("the source's connector is stopped")
+    incident = open_incident(incidents, plan.broken, names)
+    incidents.extend_incident(incident, tables=[str(table) for table in plan.tables])
+    _flush(incidents)
+    report(f"incident {incident} is in lake.ops.incidents")
+    request_resync(
+        connection, names, plan.tables, reason=f"recover: {plan.broken.kind}", incident=incident
+    )
+    report(f"a resync of {len(plan.tables)} tables is asked for")
+    if plan.advance_bytes:
+        advance_log(connection, plan.floor_lsn + MARGIN_BYTES)
+        report(f"the source's log is past {lsn_text(plan.floor_lsn)}")
+    if plan.broken.kind not in SLOT_KINDS:
+        record_all_definitions(connection)
+        record(connection, names, plan.tables, DONE)  # pending snapshots are part of the resyncs
+    begins = new_slot(settings.capture_dsn, names.slot)
+    if begins <= plan.floor_lsn:
+        raise HeadwaterError(
+            f"the new replication slot begins at {lsn_text(begins)}, not behind what was captured",
+            detail=f"captured up to {lsn_text(plan.floor_lsn)}",
+            hint="run it again; is another server at the source's address now?",
+        )
+    incidents.extend_incident(incident, lsn_to=begins)
+    _flush(incidents)
+    _forget_readings(connection, names)
+    report(f"the replication slot `{names.slot}` begins at {lsn_text(begins)}")
+    config = {**(worker.config(SOURCE) or {}), SERVER_KEY: str(plan.stream.server)}
+    _retried(lambda: worker.register(SOURCE, config), "naming the server to the connector")
+    _retried(lambda: _begin_at(worker, begins), "giving the connector its position")
+    beat = read_beat(connection, names)  # another history's may be lower
+    write_state(settings, replace(read_state(settings), beat=beat))
+    _retried(lambda: worker.resume(SOURCE), "letting the connector go on")
+    retry_while_busy(
+        lambda: running(worker, SOURCE),
+        within_s=RUNNING_WAIT_S,
+        what=f"waiting for connector `{SOURCE}` to run",
+    )
+    if not plan.tables:
+        incidents.close_incident(incident, "no table was captured")
+        _flush(incidents)
+    write_state(settings, StreamState(state=FLOWS, since=time.time(), beat=beat))
+    report("the stream goes on")
+    return incident
+
+
+def _forget_readings(connection: Connection, names: Names) -> None:
+    """Let resyncs that were being read wait again: their snapshot ended with the old position."""
+    for one in progress(connection, names):
+        if one.state == READING:
+            again = partial(_waiting, one)
+            change(connection, names, one.oid, again)
+
+
+def _waiting(one: Resync, known: Resync | None) -> Resync:
+    return replace(known or one, state=WAITING, mark="", tries=0)
+
+
+def highest_contract_lsn(store: ContractStore) -> int:
+    """Return the highest LSN from which a contract in the lake is valid; 0 without one."""
+    return max(
+        (one.valid_from_lsn for table in store.tables() for one in store.versions(*table)),
+        default=0,
+    )
+
+
+def _stop(worker: Worker) -> None:
+    def stopped() -> None:
+        if not worker.stopped(SOURCE):
+            worker.stop(SOURCE)
+            raise WorkerBusy("its task has not ended yet")
+
+    retry_while_busy(stopped, within_s=WORKER_WAIT_S, what=f"stopping connector `{SOURCE}`")
+
+
+def _begin_at(worker: Worker, lsn: int) -> None:
+    """Set the connector's offsets to a slot's first position, without a snapshot under way.
+
+    The offsets say that the first snapshot is complete, or the connector would make another one.
+    """
+    offset = {"lsn": lsn, "lsn_proc": lsn, "lsn_commit": lsn, "ts_usec": time.time_ns() // 1000}
+    partitions = [entry["partition"] for entry in worker.offsets(SOURCE)]
+    worker.alter_offsets(SOURCE, [{"partition": one, "offset": offset} for one in partitions])
+
+
+def _flush(incidents: IncidentLog) -> None:
+    if not incidents.flush(RECORDED_S):
+        raise HeadwaterError(
+            "the incident cannot be recorded in the lake, so nothing was changed further",
+            detail=f"not within {RECORDED_S:.0f} s",
+            hint="see `headwater status s3`, and run `headwater recover` again",
+        )
+
+
+def _refuse_standby(connection: Connection) -> None:
+    row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    if row and row[0]:
+        raise HeadwaterError(
+            "the source is a standby: it cannot be captured",
+            hint="promote it, or give the primary's address",
+        )
+
+
+def _too_far(stream: Stream, floor: int, advance: int) -> HeadwaterError:
+    target = floor + (1 << 30)
+    segment = f"{stream.server.timeline:08X}{target >> 32:08X}{(target & 0xFFFFFFFF) >> 24:08X}"
+    return HeadwaterError(
+        "the source's log is too far behind what was captured to be written up to there",
+        detail=f"it ends at {lsn_text(stream.wal_lsn)}, and must be past {lsn_text(floor)}: "
+        f"{_size(advance)}, where at most {_size(ADVANCE_BYTES_MAX)} are written",
+        hint="set it forward, with the server stopped cleanly and its segments of 16 MB: "
+        f"pg_resetwal -l {segment} DATA_FOLDER; then run it again",
+    )
+
+
+def _retried(act: Callable[[], Any], what: str) -> Any:
+    return retry_while_busy(act, within_s=WORKER_WAIT_S, what=what)
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count = -(-count // 1024)
+    return f"{count:.0f} GB"

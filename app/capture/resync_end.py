@@ -1,0 +1,94 @@
+"""What a resync reads from the source beside Debezium, and the event that ends it in Kafka."""
+
+from __future__ import annotations
+
+import time
+
+from kafka import KafkaProducer
+
+from app.connectors.keyless_topics import admin, partitions_of
+from app.source.database import Connection
+from app.source.source_tables import SourceTable
+from spark_streaming.contract.names import topic_of
+from spark_streaming.events.resync_events import ResyncEnd, resync_end
+
+_WITHIN_S = 30
+# A table with all of its partitions.
+_TREE = """
+WITH RECURSIVE tree AS (
+    SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = %s
+    UNION ALL
+    SELECT c.oid, c.relkind FROM tree
+    JOIN pg_inherits i ON i.inhparent = tree.oid AND tree.relkind = 'p'
+    JOIN pg_class c ON c.oid = i.inhrelid
+)
+"""
+# A transaction that writes to a table holds one of these locks until it ends.
+_WRITERS = (
+    _TREE
+    + """
+SELECT DISTINCT l.virtualtransaction FROM pg_locks l JOIN tree ON tree.oid = l.relation
+WHERE l.locktype = 'relation' AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                 'AccessExclusiveLock')
+"""
+)
+_SHAPE = "SELECT relfilenode::text FROM pg_class WHERE oid = %s AND relkind = 'r'"
+
+
+def log_end(connection: Connection) -> int:
+    """Return the log's end: everything that is written from now on has a higher position."""
+    row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def writers_of(connection: Connection, table: SourceTable) -> set[str]:
+    """Return the open transactions that have written to a table, or are about to."""
+    return {str(found) for (found,) in connection.execute(_WRITERS, [table.oid])}
+
+
+def shape_of(connection: Connection, table: SourceTable) -> str:
+    """Return a table's file, which a TRUNCATE replaces; for partitioned tables see `partitions.py`."""
+    row = connection.execute(_SHAPE, [table.oid]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def write_ends(
+    kafka: str, prefix: str, table: SourceTable, below_lsn: int, resync: str
+) -> dict[str, int]:
+    """Write the end of a resync into each partition of the table's topic.
+
+    Writing it twice is harmless.
+    Returns: partition (as text) → offset; empty where there is no topic: the table never had a row.
+    Raises: kafka.errors.KafkaError.
+    """
+    topic = topic_of(prefix, table.schema, table.name)
+    with admin(kafka) as client:
+        count = partitions_of(client, {topic}).get(topic, 0)
+    if not count:
+        return {}
+    value = resync_end(
+        table.schema,
+        table.name,
+        ResyncEnd(below_lsn, count),
+        resync=resync,
+        at_ms=int(time.time() * 1000),
+        prefix=prefix,
+    )
+    producer = KafkaProducer(
+        bootstrap_servers=kafka,
+        client_id="headwater-capture",
+        acks="all",
+        enable_idempotence=True,
+        max_block_ms=_WITHIN_S * 1000,
+    )
+    try:
+        sent = [producer.send(topic, value=value, partition=number) for number in range(count)]
+        return {
+            str(number): int(future.get(timeout=_WITHIN_S).offset)
+            for number, future in enumerate(sent)
+        }
+    finally:
+        producer.close(timeout=_WITHIN_S)

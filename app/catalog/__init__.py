@@ -1,0 +1,1 @@
+"""Trino's catalog: the registrar, the views, and what a schema change would do to them."""

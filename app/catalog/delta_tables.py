@@ -1,0 +1,79 @@
+"""Lists the Delta tables of the lake and identifies each one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.fs as pa_fs
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from spark_streaming.storage.lake import Lake
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The table at a path: its Delta table id (a new one when made again), and its columns."""
+
+    table_id: str
+    columns: str
+
+    def holds(self, column: str) -> bool:
+        """Check whether the table has a column of this name."""
+        return any(field["name"] == column for field in json.loads(self.columns)["fields"])
+
+
+class LakeTables:
+    """Reads the lake's folders as tables; keeps no state."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._files: Any = lake.filesystem()
+
+    def listed(self, schemas: Iterable[str]) -> dict[str, str]:
+        """List the folders that may hold a table: `schema.table` in lower case → path in the lake.
+
+        Costs one listing a schema. Raises: OSError if the object store does not answer.
+        """
+        paths: dict[str, str] = {}
+        for schema in schemas:
+            selector = pa_fs.FileSelector(schema, allow_not_found=True)
+            folders = [i for i in self._files.get_file_info(selector) if not i.is_file]
+            for folder in sorted(folders, key=lambda info: str(info.base_name)):
+                # Trino knows names in lower case only.
+                name = f"{schema}.{folder.base_name.lower()}"
+                if name in paths:
+                    log.debug("%s and %s have one name in Trino", paths[name], folder.path)
+                    continue
+                paths[name] = f"{schema}/{folder.base_name}"
+        return paths
+
+    def identity(self, path: str) -> Identity | None:
+        """Identify the table at `path`; None if there is none yet.
+
+        Raises: DeltaError if its log cannot be read, OSError if the object store does not answer.
+        """
+        try:
+            table = DeltaTable(
+                self.location(path),
+                storage_options=self._lake.storage_options(),
+                without_files=True,
+            )
+        except TableNotFoundError:
+            return None
+        except DeltaError as error:
+            # The first commit is being written: there is a log folder without a version.
+            if "no version" in str(error).lower() or "not a delta table" in str(error).lower():
+                return None
+            raise
+        return Identity(str(table.metadata().id), str(table.schema().to_json()))
+
+    def location(self, path: str) -> str:
+        """Return the address of `path`: s3://bucket/path."""
+        return self._lake.url(path)

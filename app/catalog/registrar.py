@@ -1,0 +1,291 @@
+"""Keeps Trino's catalog in step with the lake: service `tables` (`python -m app.catalog.registrar`).
+
+It makes `ops.verification` and `ops.incidents` if they are missing. Then each pass does the following:
+  1. list the folders of silver and ops in the lake;
+  2. unregister tables whose folder is gone, register new tables, and register tables that were made
+     again (with another Delta table id) anew;
+  3. make each view whose tables all exist, make it again when their columns have changed, and drop
+     it when one of them is gone.
+What Trino refuses is logged once and tried again later; it never stops the other tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from deltalake.exceptions import DeltaError
+
+from app.catalog.delta_tables import Identity, LakeTables
+from app.catalog.lake_catalog import Catalog, TrinoUnreachable
+from app.catalog.views import View, read_views
+from app.errors import HeadwaterError
+from app.verify.verification_table import VerificationTable
+from spark_streaming.job_settings import SettingsError, load_store_settings
+from spark_streaming.ops.incident_table import IncidentLog
+from spark_streaming.storage.lake import Lake
+
+log = logging.getLogger("registrar")
+
+TABLE_SCHEMAS = ("silver", "ops")
+SCHEMAS = ("silver", "ops", "reports")
+PASS_INTERVAL_S = 1.0
+# Opening a table's log costs some 10 ms. A pass checks all new tables and a tenth of the others, five at
+# most, so that a thousand tables cost no more than fifty.
+PASSES_PER_ROUND = 10
+CHECKS_PER_PASS_MAX = 5
+RECONCILE_INTERVAL_S = 300.0
+BACKOFF_MAX_S = 5.0
+# A column of a previous release's quarantine with unmasked values; the job removes it.
+RAW_COLUMN = "raw_value"
+
+
+class Tables(Protocol):
+    """The lake's tables, as the registrar uses them."""
+
+    def listed(self, schemas: Sequence[str]) -> dict[str, str]: ...
+
+    def identity(self, path: str) -> Identity | None: ...
+
+    def location(self, path: str) -> str: ...
+
+
+class Registrar:
+    """One catalog, one lake. Not safe for use by several threads."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        catalog: Catalog,
+        views: Sequence[View],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tables = tables
+        self._catalog = catalog
+        self._views = views
+        self._clock = clock
+        self._registered: set[str] | None = None  # by Trino's answer; None before the first one
+        self._known: dict[str, Identity] = {}  # registered, and present in the lake
+        self._views_there: set[str] = set()  # by Trino's answer
+        self._made: dict[str, object] = {}  # view → its definition and tables when it was made
+        self._refused: dict[str, object] = {}  # view → the same, when Trino refused it
+        self._problems: dict[str, str] = {}  # table or view → the error
+        self._turns: list[str] = []  # tables still to check in this round
+        self._reconcile_at = 0.0
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Return what could not be registered or made: `schema.name` → the error."""
+        return dict(self._problems)
+
+    def one_pass(self) -> None:
+        """Bring the catalog in step with the lake once.
+
+        Raises: TrinoUnreachable; OSError if the object store does not answer. After TrinoUnreachable
+            the next pass begins by listing what Trino has.
+        """
+        try:
+            self._pass(self._clock())
+        except TrinoUnreachable:
+            self._registered = None
+            raise
+
+    def _pass(self, now: float) -> None:
+        registered = self._registered
+        if registered is None or now >= self._reconcile_at:
+            registered = self._reconcile()
+            self._reconcile_at = now + RECONCILE_INTERVAL_S
+        listed = self._tables.listed(TABLE_SCHEMAS)
+        for name in sorted(registered - set(listed)):
+            self._unregister(name, registered, "it is not in the lake any more")
+        turn = self._next_turn(listed)
+        for name, path in listed.items():
+            is_new = name not in self._known and name not in self._problems
+            if is_new or name in turn:
+                self._update_table(name, path, registered)
+        self._update_views()
+
+    def _next_turn(self, listed: dict[str, str]) -> set[str]:
+        """Choose the tables to check in this pass though they are known, or were refused before."""
+        if not self._turns:
+            self._turns = sorted(listed)
+            self._refused.clear()
+        count = min(-(-len(listed) // PASSES_PER_ROUND), CHECKS_PER_PASS_MAX)
+        turn, self._turns = set(self._turns[:count]), self._turns[count:]
+        return turn
+
+    def _reconcile(self) -> set[str]:
+        """List what Trino has, and flush its cache of tables that may have been made again."""
+        self._catalog.make_schemas(SCHEMAS)
+        relations = self._catalog.relations(SCHEMAS)
+        if self._registered is None:
+            if relations:
+                self._catalog.forget_cached_logs()
+            self._known.clear()
+            self._made.clear()
+        registered = {name for name, kind in relations.items() if kind != "VIEW"}
+        self._views_there = set(relations) - registered
+        self._registered = registered
+        self._known = {n: i for n, i in self._known.items() if n in registered}
+        self._made = {n: m for n, m in self._made.items() if n in self._views_there}
+        for name in sorted(self._views_there - {view.name for view in self._views}):
+            self._drop_view(name, "no file defines it")
+        return registered
+
+    def _update_table(self, name: str, path: str, registered: set[str]) -> None:
+        try:
+            identity = self._tables.identity(path)
+            if identity is None:
+                if name in registered:
+                    self._unregister(name, registered, "it is not in the lake any more")
+                return
+            if name.startswith("ops.") and identity.holds(RAW_COLUMN):
+                if name in registered:
+                    self._unregister(name, registered, "it holds raw events, until it is upgraded")
+                return
+            known = self._known.get(name)
+            if name in registered and known and known.table_id != identity.table_id:
+                self._unregister(name, registered, "another table took its place")
+                self._catalog.forget_cached_logs()
+            if name not in registered:
+                self._catalog.register(*_parts(name), self._tables.location(path))
+                registered.add(name)
+                log.info("registered %s", name)
+            self._known[name] = identity
+            self._problems.pop(name, None)
+        except (HeadwaterError, DeltaError) as error:
+            self._report(name, error)
+
+    def _unregister(self, name: str, registered: set[str], why: str) -> None:
+        self._catalog.unregister(*_parts(name))
+        registered.discard(name)
+        self._known.pop(name, None)
+        log.info("unregistered %s: %s", name, why)
+
+    def _update_views(self) -> None:
+        existing: dict[str, object] = dict(self._known)
+        for view in self._views:
+            if not all(name in existing for name in view.reads):
+                self._drop_view(view.name, "a table that it reads is not there")
+                continue
+            made_from = (view, tuple(existing[name] for name in view.reads))
+            if self._made.get(view.name) != made_from:
+                self._make_view(view, made_from)
+            if self._made.get(view.name) == made_from:
+                existing[view.name] = made_from
+
+    def _make_view(self, view: View, made_from: object) -> None:
+        if self._refused.get(view.name) == made_from:
+            return
+        try:
+            self._catalog.run_view(view.create_sql())
+        except HeadwaterError as error:
+            self._refused[view.name] = made_from
+            self._made.pop(view.name, None)
+            self._report(view.name, error)
+            return
+        self._made[view.name] = made_from
+        self._views_there.add(view.name)
+        self._problems.pop(view.name, None)
+        log.info("made view %s", view.name)
+
+    def _drop_view(self, name: str, why: str) -> None:
+        self._problems.pop(name, None)
+        self._made.pop(name, None)
+        if name in self._views_there:
+            self._catalog.drop_view(*_parts(name))
+            self._views_there.discard(name)
+            log.info("dropped view %s: %s", name, why)
+
+    def _report(self, name: str, error: Exception) -> None:
+        if self._problems.get(name) != str(error):
+            log.warning("cannot keep %s: %s", name, error)
+        self._problems[name] = str(error)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    schema, _, table = name.partition(".")
+    return schema, table
+
+
+def serve(registrar: Registrar, stop: threading.Event) -> None:
+    """Make passes until `stop` is set; wait for a Trino or object store that does not answer."""
+    passes, failures = 0, 0
+    while not stop.is_set():
+        try:
+            registrar.one_pass()
+            if passes == 0:
+                log.info("first pass done")
+            elif failures:
+                log.info("going on after %d failed passes", failures)
+            passes, failures = passes + 1, 0
+        except (TrinoUnreachable, OSError) as error:
+            if failures == 0:
+                log.warning("waiting: %s", error)
+            failures += 1
+        stop.wait(min(PASS_INTERVAL_S * 2**failures, BACKOFF_MAX_S))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the service, or one pass with `--once` (exit 1 if something could not be registered)."""
+    parser = argparse.ArgumentParser(prog="python -m app.catalog.registrar")
+    parser.add_argument("--once", action="store_true", help="one pass, then end")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        registrar = from_environment()
+        if given.once:
+            registrar.one_pass()
+            return 1 if registrar.problems else 0
+    except (HeadwaterError, SettingsError, TrinoUnreachable, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    make_ops_tables()
+    serve(registrar, stop)
+    return 0
+
+
+def make_ops_tables() -> None:
+    """Make the tables of `ops` whose views and dashboards have to answer before the first row."""
+    lake = Lake(load_store_settings())
+    for name, make in (
+        ("ops.verification", VerificationTable(lake).make),
+        ("ops.incidents", IncidentLog(lake).refresh),
+    ):
+        try:
+            make()
+        except (DeltaError, OSError) as error:
+            log.warning("%s is not there before its first row: %s", name, error)
+
+
+def from_environment() -> Registrar:
+    """Make a registrar for the lake, Trino and view files that the `HEADWATER_*` variables name."""
+    views = Path(os.environ.get("HEADWATER_VIEWS") or _repository_views())
+    url = os.environ.get("HEADWATER_TRINO_URL", "")
+    if not url:
+        raise HeadwaterError(
+            "HEADWATER_TRINO_URL is not set", hint="`headwater up` sets it for its services"
+        )
+    tables = LakeTables(Lake(load_store_settings()))
+    return Registrar(tables, Catalog(url), read_views(views))
+
+
+def _repository_views() -> Path:
+    return Path(__file__).resolve().parents[2] / "trino" / "views"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

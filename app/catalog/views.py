@@ -1,0 +1,104 @@
+"""Reads the views of `trino/views/*.sql` and orders them by what they read.
+
+A file begins with comment lines: `-- view: schema.name`, `-- question: …` (becomes the view's
+comment), `-- reads: schema.table, …`, `-- columns:` with a line for each. One SELECT follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import HeadwaterError
+
+_KEY = re.compile(r"^-- (view|question|reads|columns):\s*(.*)$")
+_NAME = re.compile(r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
+
+
+@dataclass(frozen=True)
+class View:
+    """One view: `name` and `reads` are `schema.table`, `select` is its query."""
+
+    name: str
+    question: str
+    reads: tuple[str, ...]
+    select: str
+
+    def create_sql(self) -> str:
+        """Return the statement that makes or replaces the view, with its question as comment."""
+        schema, table = self.name.split(".")
+        comment = self.question.replace("'", "''")
+        return (
+            f'CREATE OR REPLACE VIEW "{schema}"."{table}" COMMENT \'{comment}\' '
+            f"SECURITY DEFINER AS\n{self.select}"
+        )
+
+
+def read_views(folder: Path) -> list[View]:
+    """Read every view of `folder`.
+
+    Returns: the views, each after those that it reads.
+    Raises: HeadwaterError naming a file with a wrong header, or views that read each other in a
+        circle.
+    """
+    views: dict[str, View] = {}
+    for path in sorted(folder.glob("*.sql")):
+        view = parse_view(path.read_text(encoding="utf-8"), where=str(path))
+        if view.name in views or view.name.split(".")[1] != path.stem:
+            raise HeadwaterError(
+                f"{path} defines view {view.name}",
+                hint="a view has one file, and the file has the view's name",
+            )
+        views[view.name] = view
+    return in_reading_order(list(views.values()))
+
+
+def parse_view(text: str, *, where: str) -> View:
+    """Parse a view's file; `where` names it in errors."""
+    keys: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        match = _KEY.match(line)
+        if match:
+            keys[match.group(1)] = match.group(2).strip()
+    missing = [key for key in ("view", "question", "reads", "columns") if key not in keys]
+    if missing:
+        raise HeadwaterError(
+            f"{where} has no line `-- {missing[0]}:` at its top",
+            hint="see trino/README.md for the header of a view",
+        )
+    reads = tuple(name.strip() for name in keys["reads"].split(","))
+    for name in (keys["view"], *reads):
+        if not _NAME.match(name):
+            raise HeadwaterError(f"{where}: `{name}` is not schema.table in lower case")
+    select = text[_header_length(text) :].strip().removesuffix(";").strip()
+    return View(keys["view"], keys["question"], reads, select)
+
+
+def in_reading_order(views: Sequence[View]) -> list[View]:
+    """Sort the views, each after those that it reads, otherwise in the given order.
+
+    Raises: HeadwaterError if views read each other in a circle.
+    """
+    left, order = list(views), []
+    while left:
+        waiting = {view.name for view in left}
+        free = [view for view in left if not waiting.intersection(view.reads)]
+        if not free:
+            names = ", ".join(sorted(waiting))
+            raise HeadwaterError("views read each other in a circle", detail=names)
+        order += free
+        left = [view for view in left if view not in free]
+    return order
+
+
+def _header_length(text: str) -> int:
+    length = 0
+    for line in text.splitlines(keepends=True):
+        if not line.startswith("--"):
+            break
+        length += len(line)
+    return length

@@ -1,0 +1,1 @@
+"""The verb `status`, and the rows that it shows."""

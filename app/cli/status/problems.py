@@ -1,0 +1,155 @@
+"""What of a stack is not well: the lines that `status` prints beside those of the services.
+
+To report something new, add a `Check` to CHECKS. A check asks one part and returns problems
+(`app/health`); what it raises becomes a line of its own. All checks run at the same time, and none
+is waited for longer than CHECK_S.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.errors import HeadwaterError
+from app.health.problem import Problem, one_line
+
+if TYPE_CHECKING:
+    from app.environment.settings import Settings
+    from app.launcher.observed_status import Row
+
+CHECK_S = 15.0  # on a busy machine the clients' modules alone take seconds to load
+SILENT_S = 20.0  # a supervisor writes a sign of life every second
+GOOD_STATES = ("ready", "completed", "stopped", "unavailable", "waiting", "preparing", "starting")
+
+
+def connectors(settings: Settings) -> list[Problem]:
+    """Report connectors that carry nothing."""
+    from app.health.connector_health import ask
+
+    metrics = f"http://{settings.address('connect_metrics')}/metrics"
+    log = settings.home / "run" / "connect" / "stderr.log"
+    return ask(settings.connect_url.rstrip("/"), metrics, log)
+
+
+def source(settings: Settings) -> list[Problem]:
+    """Report tables that are not captured, and a stream that nobody reads."""
+    from app.connectors.uncaptured_tables import source_problems
+
+    return source_problems(settings)
+
+
+def silver(settings: Settings) -> list[Problem]:
+    """Report tables that silver has stopped, and events that wait."""
+    from app.lake.stopped_tables import silver_problems
+
+    return silver_problems(settings)
+
+
+def disk(settings: Settings) -> list[Problem]:
+    """Report disks of the home that are full or soon will be."""
+    from app.health.disk import disk_problems, disks
+
+    return disk_problems(disks(settings.home))
+
+
+def supervisor(settings: Settings) -> list[Problem]:
+    """Report a supervisor that hangs: it restarts nothing, and its state of the services is old."""
+    from app.launcher.state import Home
+
+    silent_s = Home(settings.home).silent_s()
+    if silent_s < SILENT_S:
+        return []
+    cause = f"it has not gone on for {silent_s:.0f} s: what `status` says of services is as old"
+    hint = "`./headwater down` ends it with its services, then `./headwater up`"
+    return [Problem("supervisor", "unresponsive", cause, hint)]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A part to ask, where the service `needs` runs; with an empty `needs`, where anything runs."""
+
+    part: str
+    needs: str
+    ask: Callable[[Settings], list[Problem]]
+
+
+CHECKS = (
+    Check("connectors", "connect", connectors),
+    Check("source", "connectors", source),
+    Check("silver", "silver", silver),
+    Check("disk", "", disk),
+    Check("supervisor", "", supervisor),
+)
+
+
+def find_problems(
+    settings: Settings, running: Collection[str], checks: Sequence[Check] = CHECKS
+) -> list[Problem]:
+    """What is not well, in the order of the checks; a part that does not answer is `not known`.
+
+    Args:
+        running: the services that are asked to run.
+    """
+    asked = [one for one in checks if (one.needs in running if one.needs else running)]
+    answers: dict[str, list[Problem]] = {}
+    threads = [
+        threading.Thread(target=_answer, args=(check, settings, answers), daemon=True)
+        for check in asked
+    ]
+    for thread in threads:
+        thread.start()
+    late = threading.Event()
+    timer = threading.Timer(CHECK_S, late.set)
+    timer.daemon = True
+    timer.start()
+    for thread in threads:
+        while thread.is_alive() and not late.is_set():
+            thread.join(0.05)
+    timer.cancel()
+    silent = f"no answer within {CHECK_S:g} s"
+    found: list[Problem] = []
+    for check in asked:
+        found += answers.get(check.part, [Problem(check.part, "not known", silent)])
+    return found
+
+
+def _answer(check: Check, settings: Settings, answers: dict[str, list[Problem]]) -> None:
+    try:
+        answers[check.part] = check.ask(settings)
+    except HeadwaterError as error:
+        cause = ": ".join(part for part in (error.message, error.detail) if part)
+        answers[check.part] = [
+            Problem(check.part, "not known", one_line(cause), one_line(error.hint))
+        ]
+    except Exception as error:  # noqa: BLE001 - whatever a part raises is reported as its problem
+        first = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        answers[check.part] = [Problem(check.part, "not known", one_line(first))]
+
+
+def of_services(rows: Sequence[Row]) -> list[Problem]:
+    """Report the services that are not well, by the supervisor's state."""
+    return [
+        Problem(row.service, row.state, one_line(row.last_error), one_line(row.hint))
+        for row in rows
+        if row.state not in GOOD_STATES
+    ]
+
+
+def as_rows(problems: Sequence[Problem]) -> list[Row]:
+    """Return problems as rows of `status`, for machines."""
+    from app.launcher.observed_status import Row
+
+    return [
+        Row(one.part, one.state, None, "", None, None, 0, one.cause, one.hint) for one in problems
+    ]
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Print what is not well, each with its cause and the next step, on stdout."""
+    print(f"\nnot well: {len(problems) or 'nothing'}")
+    for one in problems:
+        print(f"  {one.part}: {one.state}: {one.cause}")
+        if one.hint:
+            print(f"    hint: {one.hint}")

@@ -1,0 +1,28 @@
+"""`headwater resume`: try a stopped table again at once."""
+
+from __future__ import annotations
+
+import typer
+
+from app.cli.completion import tables
+from app.cli.needs import require
+
+
+def resume(
+    table: str = typer.Argument(
+        help="A stopped table, by silver's name or the source's.", autocompletion=tables
+    ),
+) -> None:
+    """Try a stopped table again at once, and say what became of it.
+
+    Examples:
+      ./headwater resume orders
+
+    Exit codes:
+      0  The table runs, or catches up.
+      1  It is stopped again, or it could not be asked; stderr says why.
+    """
+    from app.lake.resume_table import run_resume
+
+    require("s3", "silver")
+    run_resume(table)

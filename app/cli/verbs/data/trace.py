@@ -1,0 +1,39 @@
+"""`headwater trace`: the way of a row's versions from the log to Trino's answer."""
+
+from __future__ import annotations
+
+import typer
+
+from app.cli.completion import tables
+from app.cli.needs import require
+from app.cli.options import FORMAT_OPTION
+from app.printing import Format
+
+
+def trace(
+    table: str = typer.Argument(
+        help="A table, by silver's name or the source's.", autocompletion=tables
+    ),
+    key: str = typer.Argument(
+        help="The row's key: 7, or a=1,b=2, or the values in the key's order, or JSON."
+    ),
+    limit: int = typer.Option(20, "--limit", min=1, help="At most so many versions, the newest."),
+    before: list[str] = typer.Option(
+        None, "--before", help="TOPIC/PARTITION/OFFSET: only what came before it; one a partition."
+    ),
+    seconds: float = typer.Option(3, "--seconds", min=0, help="For the search in bronze."),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Show the whole way of a row's versions, the newest last: from the log to Trino's answer.
+
+    Prints for each version its LSN, its place in Kafka and bronze, the batch, the Delta version and
+    file, and what Trino says now; also of rows that are deleted or in quarantine.
+
+    Examples:
+      ./headwater trace ratings 7
+      ./headwater trace order_lines order_id=12,line=3 --limit 5
+    """
+    from app.trace.trace import run_trace
+
+    require("s3")
+    run_trace(table, key, fmt.value, limit, before or [], seconds)

@@ -1,0 +1,1 @@
+"""Verbs on the source database: ready for capture, brought back, left."""

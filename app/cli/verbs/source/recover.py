@@ -1,0 +1,64 @@
+"""`headwater recover`: what happened to a stream that cannot go on, and what brings it back."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli.needs import require
+from app.cli.options import FORMAT_OPTION
+from app.printing import Format, Steps, print_object
+
+BROKEN = 1
+
+
+def recover(
+    apply: bool = typer.Option(
+        False, "--apply", "--yes", help="Do it; without this nothing is changed."
+    ),
+    fmt: Format = FORMAT_OPTION,
+) -> None:
+    """Bring back a stream that cannot go on: its slot is gone, or its server was set back.
+
+    Shows what happened and what it will do; with `--apply` it does it.
+
+    Examples:
+      ./headwater recover
+      ./headwater recover --apply
+
+    Exit codes:
+      0  The stream goes on.
+      1  It is broken, or it could not be asked.
+    """
+    from app.capture.recovery import locked_session, plan_of
+    from app.capture.recovery import recover as bring_back
+    from app.connectors.worker import Worker
+    from app.environment.settings import Settings, load
+    from app.lake.lakehouse import Lakehouse
+    from app.source.preflight import ensure_ready
+    from spark_streaming.ops.incident_table import IncidentLog
+
+    require("postgres", "kafka", "s3", "connect")
+    settings = load()
+    lake = Lakehouse(settings).lake
+    worker = Worker(settings.connect_url)
+    if apply:
+        may = settings.profile.model_copy(update={"apply": True})
+        with Steps() as steps:
+            steps.waiting("recover: checking the source")
+            ensure_ready(Settings(settings.home, may, settings.port_offset))
+            steps.waiting("recover: bringing the stream back")
+            done = bring_back(settings, worker, IncidentLog(lake), lake, steps.note)
+        state = "flows" if done is None else "recovered"
+        print_object({"state": state, "kind": done.broken.kind if done else None}, fmt)
+        return
+    with Steps() as steps, locked_session(settings) as connection:
+        steps.waiting("recover: comparing the source, its slot and what was captured")
+        plan = plan_of(settings, worker, connection, lake)
+    if plan is None:
+        print_object({"state": "flows"}, fmt)
+        return
+    print_object(plan.to_plain(), fmt)
+    print("nothing was changed; to do it: headwater recover --apply", file=sys.stderr)
+    raise typer.Exit(BROKEN)

@@ -1,0 +1,1 @@
+"""Compares a source table with silver at one instant."""

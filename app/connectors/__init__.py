@@ -1,0 +1,1 @@
+"""Kafka Connect: registers the connectors and reads their state."""

@@ -1,0 +1,1 @@
+"""The same stack in containers: the compose file and the images' content."""

@@ -1,0 +1,79 @@
+"""The settings that a user may put into a profile: each key with its type, default and meaning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, SecretStr
+
+from app.environment.alert_settings import AlertSettings
+
+# A name that Postgres takes without quotes, also for a slot, and that leaves room for a suffix.
+_NAME = r"^[a-z][a-z0-9_]{0,47}$"
+
+
+class Profile(AlertSettings):
+    """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
+
+    The text below a key is its row in docs/reference/settings.md.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    network: Literal["loopback", "containers"] = "loopback"
+    """Set by the stack: in `containers` every service has an address of its own, its name in compose."""
+    source_dsn: SecretStr | None = None
+    """The Postgres to capture, as `postgresql://…` of the tables' owner; unset: the embedded one with the
+    demo store. `up --source` sets it."""
+    capture_dsn: SecretStr | None = None
+    """Another address or role for capturing, where `source_dsn` with the role `capture_role` is not right."""
+    apply: bool = False
+    """Whether the stack may change your database and your object store: `up --apply` sets it."""
+    slot_name: str = Field(default="headwater", pattern=_NAME)
+    """The replication slot in the source. A second stack on the same server needs a name of its own."""
+    publication_name: str = Field(default="headwater", pattern=_NAME)
+    """The publication in the source; each stack has its own."""
+    capture_role: str = Field(default="headwater_capture", pattern=_NAME)
+    """The role that captures; each stack has its own."""
+    accept_source: str | None = Field(default=None, pattern=r"^\d+/\d+$")
+    """`<system identifier>/<timeline>` of a server that replaces the one captured so far. The error
+    that asks for it names both."""
+    auto_recover: bool | None = None
+    """Whether a stream whose slot is gone or lost is recovered without a command. Unset: only that of the
+    embedded source, because the slot of your own database may have been dropped on purpose."""
+    port_offset: int = Field(default=0, ge=0, le=40_000)
+    """Added to every port, to run beside another stack."""
+    ports: dict[str, int] = Field(default_factory=dict)
+    """Single ports by name, as `[ports]` with `trino = 18081`; the offset is not added to them."""
+    published_ports: dict[str, int] = Field(default_factory=dict)
+    """Set by the stack in containers: service port to the port of this machine that leads there."""
+    topic_prefix: str = Field(default="hw", pattern=r"^[a-z][a-z0-9_]{0,30}$")
+    """The first part of every topic's name."""
+    topic_partitions: int = Field(default=1, ge=1, le=64)
+    """Partitions of the topic of each table with a key. A topic that exists keeps what it has."""
+    s3_endpoint: str | None = None
+    """URL of an object store of your own; unset: the embedded one."""
+    s3_region: str = "us-east-1"
+    """Region of that store."""
+    s3_access_key: SecretStr | None = None
+    """Its access key."""
+    s3_secret_key: SecretStr | None = None
+    """Its secret key."""
+    bronze_bucket: str = "bronze"
+    """The bucket of every event, raw."""
+    lake_bucket: str = "lake"
+    """The bucket of the Delta tables."""
+    merge_engine: str = Field(default="auto", pattern=r"^(auto|delta-rs|spark)$")
+    """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
+    silver_heap_mb: int = Field(default=1024, ge=512)
+    """Heap of the streaming job's driver, in MB."""
+    spark_master: str = "local[2]"
+    """Where Spark's executors run."""
+    silver_retention_minutes: int = Field(default=15, ge=1)
+    """How long files of old table versions stay, in minutes: the longest that a query may read one."""
+    change_data_feed: str = ""
+    """Silver tables, streams too, that record their changes for readers: `orders, ratings`, or `*`."""
+    contracts_dir: str | None = None
+    """The folder of your own contract files; a relative path starts at the home. Unset: `contracts` there."""
+    dashboards: bool = False
+    """Whether Superset runs; `up --dashboards` sets it."""

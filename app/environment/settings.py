@@ -1,0 +1,386 @@
+"""The settings of one stack: its home, its ports, the source that it captures.
+
+One stack is one home folder, with its settings in `settings.toml` and its generated secrets in
+`secrets.json` (mode 0600). Environment variables override single values:
+`HEADWATER_HOME`, `HEADWATER_PORT_OFFSET`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets as random_secrets
+import string
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import tomli
+import tomli_w
+from pydantic import SecretStr, ValidationError
+
+from app.environment.dsn import query_of, with_user
+from app.environment.profile import Profile
+from app.environment.secret_variables import SECRETS
+from app.environment.stamp import refuse_newer
+from app.errors import HeadwaterError
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOPBACK = "127.0.0.1"
+SECRET_LENGTH = 32
+STORE_ROLE = "headwater_store"
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class SettingsError(HeadwaterError):
+    """A setting is unknown or wrong; the text names the key, the file and what to do."""
+
+
+class Settings:
+    """The resolved settings of the stack at `home`; secrets are generated at first use."""
+
+    def __init__(self, home: Path, profile: Profile, port_offset: int) -> None:
+        self.home = home
+        self.profile = profile
+        self.port_offset = port_offset
+        self._defaults: dict[str, int] = {}
+        self._owners: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Settings(home={self.home})"
+
+    # -- ports and secrets
+
+    def declare_ports(self, defaults: dict[str, int]) -> None:
+        """Take over the services' default ports (name → port without offset)."""
+        self._defaults.update(defaults)
+
+    def port(self, name: str) -> int:
+        """Return the number of the service port `name`, on loopback.
+
+        Raises SettingsError where no service declares that name.
+        """
+        if name in self.profile.ports:
+            return self.profile.ports[name]
+        if name not in self._defaults:
+            self.declare_ports({key: number for key, (_, number) in _declared_ports().items()})
+        if name not in self._defaults:
+            raise SettingsError(f"no service declares a port named `{name}`")
+        return self._defaults[name] + self.port_offset
+
+    def declared_ports(self) -> dict[str, int]:
+        """Port name → number, of all services."""
+        return {name: self.port(name) for name in _declared_ports()}
+
+    @property
+    def bind(self) -> str:
+        """The address that services listen on."""
+        return "0.0.0.0" if self.in_containers else LOOPBACK
+
+    @property
+    def peers(self) -> str:
+        """Which addresses may connect to a Postgres of the stack, as pg_hba.conf writes it."""
+        return "samenet" if self.in_containers else f"{LOOPBACK}/32"
+
+    def host(self, port: str) -> str:
+        """Return the host at which other services reach service port `port`.
+
+        Raises SettingsError where no service declares that name.
+        """
+        if not self.in_containers:
+            return LOOPBACK
+        if not self._owners:
+            self._owners = {name: owner for name, (owner, _) in _declared_ports().items()}
+        if port not in self._owners:
+            raise SettingsError(f"no service declares a port named `{port}`")
+        return self._owners[port]
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether Docker Compose runs this stack; there is no supervisor then."""
+        return self.profile.network == "containers"
+
+    def published(self, name: str) -> int:
+        """The port of this machine, on loopback, at which people reach service port `name`."""
+        return self.profile.published_ports.get(name) or self.port(name)
+
+    def published_url(self, name: str) -> str:
+        """Where people on this machine open service port `name`."""
+        return f"http://{LOOPBACK}:{self.published(name)}"
+
+    def secret(self, name: str) -> str:
+        """Return the secret `name`: 32 alphanumerics, made at first use, kept in `secrets.json`."""
+        given = {
+            "s3_access_key": self.profile.s3_access_key,
+            "s3_secret_key": self.profile.s3_secret_key,
+        }.get(name)
+        if given is not None:
+            return given.get_secret_value()
+        path = self.home / "secrets.json"
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = "".join(random_secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
+            write_private(path, json.dumps(known, indent=1))
+        return known[name]
+
+    # -- what is embedded
+
+    @property
+    def embedded_source(self) -> bool:
+        return self.profile.source_dsn is None
+
+    @property
+    def embedded_s3(self) -> bool:
+        return self.profile.s3_endpoint is None
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether the source may be changed (role, publication): always for the embedded one."""
+        return self.embedded_source or self.profile.apply
+
+    @property
+    def auto_recover(self) -> bool:
+        """Whether a lost slot is created again, and its tables resynced, without a command."""
+        chosen = self.profile.auto_recover
+        return self.embedded_source if chosen is None else chosen
+
+    # -- addresses
+
+    @property
+    def source_dsn(self) -> str:
+        """libpq URL of the owner of the source's tables; holds a password: never print it."""
+        if self.profile.source_dsn is not None:
+            return self.profile.source_dsn.get_secret_value()
+        return self._embedded_dsn("headwater", "postgres_password")
+
+    @property
+    def store_dsn(self) -> str:
+        """libpq URL of the role that works on the rows: the demo store's owner, no superuser, or
+        the owner of your own source's tables; holds a password."""
+        if self.profile.source_dsn is not None:
+            return self.source_dsn
+        return self._embedded_dsn(STORE_ROLE, "store_password")
+
+    @property
+    def capture_dsn(self) -> str:
+        """libpq URL of the least-privilege role that captures; holds a password."""
+        if self.profile.capture_dsn is not None:
+            return self.profile.capture_dsn.get_secret_value()
+        if self.profile.source_dsn is None:
+            return self._embedded_dsn(self.profile.capture_role, "capture_password")
+        role, password = self.profile.capture_role, self.secret("capture_password")
+        return with_user(self.source_dsn, role, password)
+
+    def own_table(self, name: str) -> str:
+        """This stack's table `heartbeat` or `signal` in the source's schema `headwater`.
+
+        Stacks that share a source have their own, named after their slots.
+        """
+        slot = self.profile.slot_name
+        return name if slot == Profile.model_fields["slot_name"].default else f"{name}_{slot}"
+
+    def _embedded_dsn(self, user: str, secret: str) -> str:
+        address = self.address("postgres")
+        return f"postgresql://{user}:{self.secret(secret)}@{address}/store"
+
+    def address(self, port: str) -> str:
+        """`host:port` at which other services reach service port `port`."""
+        return f"{self.host(port)}:{self.port(port)}"
+
+    @property
+    def kafka(self) -> str:
+        return self.address("kafka")
+
+    @property
+    def connect_url(self) -> str:
+        """Kafka Connect's REST interface; holds a password: never print it."""
+        return f"http://headwater:{self.secret('connect_password')}@{self.address('connect')}"
+
+    @property
+    def s3_endpoint(self) -> str:
+        return self.profile.s3_endpoint or f"http://{self.address('s3')}"
+
+    @property
+    def trino_url(self) -> str:
+        return f"http://{self.address('trino')}"
+
+    @property
+    def intake_url(self) -> str:
+        return f"http://{self.address('intake')}"
+
+    @property
+    def topic_prefix(self) -> str:
+        return self.profile.topic_prefix
+
+    @property
+    def bronze_bucket(self) -> str:
+        return self.profile.bronze_bucket
+
+    @property
+    def lake_bucket(self) -> str:
+        return self.profile.lake_bucket
+
+    @property
+    def contracts_dir(self) -> Path:
+        """The folder of the user's own contract files; it need not exist."""
+        return self.home / Path(self.profile.contracts_dir or "contracts").expanduser()
+
+    @property
+    def contracts_folders(self) -> list[Path]:
+        """The folders of contract files, the one that counts first.
+
+        Those in the repository are the demo store's: another source may have tables of its names.
+        """
+        shipped = ROOT / "spark_streaming" / "contracts"
+        return [self.contracts_dir, shipped] if self.embedded_source else [self.contracts_dir]
+
+    def flag(self, name: str) -> bool:
+        """The boolean setting that a service's `when` names."""
+        flags = {
+            "embedded_source": self.embedded_source,
+            "embedded_s3": self.embedded_s3,
+            "may_apply": self.may_apply,
+            "dashboards": self.profile.dashboards,
+        }
+        if name not in flags:
+            raise SettingsError(f"unknown setting `{name}`\nhint: known are {', '.join(flags)}")
+        return flags[name]
+
+    def value(self, name: str) -> str:
+        """The setting that a template names as `${setting.NAME}`, as text."""
+        if name in Profile.model_fields:
+            found = getattr(self.profile, name)
+            if isinstance(found, (str, int)):
+                return str(found)
+        raise SettingsError(f"unknown setting `{name}` in a template")
+
+    def environment(self, secrets: Collection[str] = tuple(SECRETS)) -> dict[str, str]:
+        """The `HEADWATER_*` variables of this stack for a service or tool.
+
+        Args:
+            secrets: of SECRETS, those whose variables come along; all of them by default.
+        """
+        withheld = {name for kind in set(SECRETS) - set(secrets) for name in SECRETS[kind]}
+        return {k: v for k, v in self._environment().items() if k not in withheld}
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HEADWATER_HOME": str(self.home),
+            "HEADWATER_PORT_OFFSET": str(self.port_offset),
+            "HEADWATER_BIND": self.bind,
+            "HEADWATER_TOPIC_PREFIX": self.topic_prefix,
+            "HEADWATER_TOPIC_PARTITIONS": str(self.profile.topic_partitions),
+            "HEADWATER_SOURCE_DSN": self.source_dsn,
+            "HEADWATER_STORE_DSN": self.store_dsn,
+            "HEADWATER_CAPTURE_DSN": self.capture_dsn,
+            # By itself too: a connector's configuration names it, and never holds it.
+            "HEADWATER_CAPTURE_PASSWORD": unquote(urlsplit(self.capture_dsn).password or ""),
+            "HEADWATER_CAPTURE_SSL_PASSWORD": query_of(self.capture_dsn).get("sslpassword", ""),
+            "HEADWATER_PUBLICATION": self.profile.publication_name,
+            "HEADWATER_APPLY": "1" if self.may_apply else "0",
+            "HEADWATER_KAFKA": self.kafka,
+            "HEADWATER_CONNECT_URL": self.connect_url,
+            "HEADWATER_S3_ENDPOINT": self.s3_endpoint,
+            "HEADWATER_S3_REGION": self.profile.s3_region,
+            "HEADWATER_S3_ACCESS_KEY": self.secret("s3_access_key"),
+            "HEADWATER_S3_SECRET_KEY": self.secret("s3_secret_key"),
+            "HEADWATER_BRONZE_BUCKET": self.bronze_bucket,
+            "HEADWATER_LAKE_BUCKET": self.lake_bucket,
+            "HEADWATER_TRINO_URL": self.trino_url,
+            "HEADWATER_MERGE_ENGINE": self.profile.merge_engine,
+            "HEADWATER_SPARK_MASTER": self.profile.spark_master,
+            "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
+            "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
+            "HEADWATER_SILVER_RETENTION_MINUTES": str(self.profile.silver_retention_minutes),
+            "HEADWATER_CHANGE_DATA_FEED": self.profile.change_data_feed,
+        }
+
+    def save(self) -> None:
+        """Keep the profile for later commands of this home (mode 0600: it may hold a DSN)."""
+        kept = self.profile.model_dump(exclude_none=True, mode="python")
+        plain = {k: _plain(v) for k, v in kept.items()}
+        plain["port_offset"] = self.port_offset
+        write_private(self.home / "settings.toml", tomli_w.dumps(plain))
+
+
+def load(home: Path | None = None, profile: Path | None = None, **overrides: object) -> Settings:
+    """The settings of a home: defaults, its `settings.toml`, `profile`, environment, overrides.
+
+    Args:
+        home: the state folder; `HEADWATER_HOME` or `<clone>/.stack` when None.
+        profile: a TOML file of Profile's keys.
+        overrides: Profile's keys; None values are ignored.
+    Raises: SettingsError for an unknown key or a wrong value, naming it and its file; HeadwaterError
+        for the home of a newer Headwater.
+    """
+    folder = home or Path(os.environ.get("HEADWATER_HOME") or ROOT / ".stack")
+    folder = folder.expanduser().resolve()
+    refuse_newer(folder)  # before its settings are read: they may have keys that are unknown here
+    given: dict[str, object] = {}
+    for path in (folder / "settings.toml", profile):
+        if path is not None and (path.exists() or path is profile):
+            given.update(_read_toml(path))
+    offset = os.environ.get("HEADWATER_PORT_OFFSET")
+    if offset:
+        given["port_offset"] = offset
+    given.update({k: v for k, v in overrides.items() if v is not None})
+    return checked(folder, given, origin=f"{profile or folder / 'settings.toml'} or its override")
+
+
+def checked(home: Path, given: Mapping[str, object], *, origin: str) -> Settings:
+    """The settings of a home from these values of Profile's keys; errors name `origin`, where they are written.
+
+    Raises SettingsError for an unknown key or a wrong value.
+    """
+    try:
+        profile = Profile.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, origin)) from None
+    return Settings(home, profile, profile.port_offset)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` atomically by `text`, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:  # on a full disk the old text stays, without half a file beside it
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _declared_ports() -> dict[str, tuple[str, int]]:
+    """Port name → the service that listens there, and the port's default number."""
+    ports: dict[str, tuple[str, int]] = {}
+    for path in sorted(ROOT.glob("*/service.toml")):
+        for name, service in _read_toml(path).get("services", {}).items():
+            ports.update(
+                {port: (name, number) for port, number in service.get("ports", {}).items()}
+            )
+    return ports
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"no such file: {path}") from None
+    except tomli.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"setting `{key}`: {problem['msg']} (in {origin})")
+    return "\n".join(lines) + f"\nhint: known settings are {', '.join(Profile.model_fields)}"
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

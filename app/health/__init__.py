@@ -1,0 +1,1 @@
+"""Problems of connectors and disks, judged in one place for all that show them."""

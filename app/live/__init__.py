@@ -1,1 +1,0 @@
-"""The page: edit rows of the source, and watch each change travel."""

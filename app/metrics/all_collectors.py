@@ -1,0 +1,91 @@
+"""All collectors of one stack, wired to its settings."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from urllib.parse import urlsplit
+
+from app.counts.count_reader import FolderBronze
+from app.counts.count_repair import Repair
+from app.counts.keeping import Keeper
+from app.environment.settings import Settings
+from app.metrics.board import Board
+from app.metrics.collector import Collector
+from app.metrics.collectors.carriage import CarriageCollector, Kafka
+from app.metrics.collectors.conditions import ConditionCollector, ask_trino
+from app.metrics.collectors.connector_states import ConnectorCollector
+from app.metrics.collectors.contract_targets import Contracts, contract_folders
+from app.metrics.collectors.event_counts import CountsCollector
+from app.metrics.collectors.hop_probe import ProbeCollector
+from app.metrics.collectors.lake_size import (
+    DeltaCollector,
+    Listing,
+    StoreCollector,
+    bucket_listing,
+    folder_listing,
+)
+from app.metrics.collectors.open_incidents import IncidentCollector
+from app.metrics.collectors.processes import DiskCollector, ProcessCollector
+from app.metrics.collectors.quality import QualityCollector
+from app.metrics.collectors.silver_ledger import SilverState
+from app.metrics.collectors.source_wal import SourceCollector, SourceSession
+from spark_streaming.job_settings import load_store_settings
+from spark_streaming.ops.incident_table import IncidentLog
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.silver_names import SilverNames
+
+
+def all_collectors(settings: Settings, board: Board) -> list[Collector]:
+    """Make all collectors, in the order in which they run."""
+    store = load_store_settings()
+    lake = Lake(store)
+    bronze = Lake(store.model_copy(update={"lake_bucket": settings.bronze_bucket}))
+    url = urlsplit(settings.trino_url)
+    trino = url.hostname or "127.0.0.1", url.port or 80
+    heartbeat = settings.own_table("heartbeat")
+    session = SourceSession(settings.capture_dsn, heartbeat)
+    names = SilverNames(lake)
+    kafka = Kafka(settings.kafka, settings.topic_prefix, heartbeat, time.monotonic, names)
+    contracts = Contracts(contract_folders(), names=names.of)
+    silver = SilverState(lake, contracts.target_s)
+    # A container does not see the object store's files.
+    if settings.embedded_s3 and not settings.in_containers:
+        files = settings.home / "data" / "s3"
+        listings: dict[str, Listing] = {
+            "bronze": partial(folder_listing, files / settings.bronze_bucket),
+            "lake": partial(folder_listing, files / settings.lake_bucket),
+        }
+        events: Bronze = FolderBronze(files / settings.bronze_bucket)
+    else:
+        listings = {
+            "bronze": lambda: bucket_listing(bronze.filesystem()),
+            "lake": lambda: bucket_listing(lake.filesystem()),
+        }
+        events = Bronze(bronze.filesystem())
+    inventory = StoreCollector(listings, board, names.of)
+    incidents = IncidentLog(lake)
+    keeper = Keeper(lake.filesystem(), f"{settings.bronze_bucket}.{settings.topic_prefix}")
+    counts = CountsCollector(
+        kafka, events, settings.topic_prefix, keeper, incidents, Repair(settings), board, names
+    )
+    return [
+        SourceCollector(session, settings.profile.slot_name, board),
+        ConnectorCollector(
+            settings.connect_url,
+            f"http://{settings.address('connect_metrics')}/metrics",
+            settings.home / "run" / "connect" / "stderr.log",
+            board,
+        ),
+        CarriageCollector(kafka, silver, board),
+        ProcessCollector(settings.home, board),
+        ProbeCollector(session, kafka, silver, trino, board),
+        inventory,
+        counts,
+        DeltaCollector(lake, lambda: inventory.tables, board),
+        QualityCollector(lake, board),
+        ConditionCollector(contracts.conditions, ask_trino(trino), board),
+        DiskCollector(settings.home, board),
+        IncidentCollector(silver.stopped, board, incidents),
+    ]

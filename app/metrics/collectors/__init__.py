@@ -1,0 +1,1 @@
+"""The exporter's collectors, one for each part of the stack."""

@@ -1,0 +1,1 @@
+"""The page: edit rows of the source and watch each change travel."""

@@ -1,0 +1,1 @@
+"""SQL on Trino: the connection, one statement, its answer."""

@@ -1,0 +1,1 @@
+"""Rebuilds a silver table from bronze."""

@@ -1,0 +1,95 @@
+"""Decides whether offsets that bronze lacks were ever records.
+
+Bronze's objects mostly show it themselves; for those that do not, Kafka is asked while it still has
+the records, and the gaps that it explained before are remembered.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import HeadwaterError
+from app.lake import topic_tail as tail
+from app.verify.bronze_check import without
+from app.verify.verify_bronze import ExplainedGaps
+from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
+
+READ_S = 120.0
+_HINT = (
+    "`./headwater verify --bronze` names the objects around it; put the dropped object back, or "
+    "read the table anew from the source instead: `./headwater resync TABLE`"
+)
+
+
+class Gaps:
+    """The gaps of one topic's bronze.
+
+    Args:
+        consumer: a Kafka consumer (`tail.open_consumer`).
+        explained: gaps that Kafka has shown to hold no record.
+    """
+
+    def __init__(self, consumer: Any, topic: str, explained: ExplainedGaps) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._explained = explained
+        places = tail.partitions(consumer, topic)
+        self.begins = {
+            place.partition: int(begin)
+            for place, begin in consumer.beginning_offsets(places).items()
+        }
+
+    def explain(self, partition: int, first: int, last: int) -> None:
+        """Check that the offsets `first` to `last` held no record but a transaction's marker.
+
+        Raises: HeadwaterError naming the offsets of missing records.
+        """
+        begin = self.begins.get(partition, sys.maxsize)
+        if begin <= last:
+            lost = self._in_kafka(partition, max(first, begin), last)
+            if lost:
+                raise HeadwaterError(
+                    f"bronze lacks records of {self._topic} that Kafka has",
+                    detail=f"partition {partition}: offsets {lost[0]} to {lost[-1]} "
+                    f"({len(lost)} records)",
+                    hint=_HINT,
+                )
+        gone = (first, min(last, begin - 1))
+        known = self._explained.of(self._topic, partition)
+        # A single missing offset is only asked about if its object shows that a record was lost.
+        allowed = 0 if first == last else MARKER_OFFSETS_MAX
+        if without(*gone, known) > allowed:
+            raise HeadwaterError(
+                f"bronze has a gap in {self._topic}",
+                detail=f"partition {partition}: offsets {gone[0]} to {gone[1]} are missing, and "
+                "Kafka does not have them any more",
+                hint=_HINT,
+            )
+
+    def check_end(self, reached: Mapping[int, int]) -> None:
+        """Check that Kafka has what follows bronze's end, for the stream to continue with.
+
+        Raises: HeadwaterError naming the offsets that neither has.
+        """
+        for partition, begin in self.begins.items():
+            first = reached.get(partition, 0)
+            known = self._explained.of(self._topic, partition)
+            if without(first, begin - 1, known) > MARKER_OFFSETS_MAX:
+                raise HeadwaterError(
+                    f"bronze ends too early in {self._topic}",
+                    detail=f"partition {partition}: offsets {first} to {begin - 1} are neither in "
+                    "bronze nor in Kafka",
+                    hint=f"is the bronze sink running? {_HINT}",
+                )
+
+    def _in_kafka(self, partition: int, first: int, last: int) -> list[int]:
+        events = tail.read_between(
+            self._consumer,
+            self._topic,
+            {partition: first},
+            {partition: last + 1},
+            deadline_s=READ_S,
+        )
+        return [event.offset for event in events]

@@ -1,0 +1,1 @@
+"""Service descriptions (`service.toml`) and the files rendered from them."""

@@ -1,0 +1,347 @@
+"""Service descriptions: every folder's `service.toml`, in compose's vocabulary, typed and closed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from app.errors import HeadwaterError
+
+DESCRIPTION_FILE = "service.toml"
+ONESHOT_RESTARTS_MAX = 2  # a one-shot that fails three times needs a person
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
+PortNumber = Annotated[int, Field(ge=1, le=65_535)]
+Command = Annotated[list[str], Field(min_length=1)]
+Condition = Literal["healthy", "completed", "started"]
+# See secret_variables.
+Secret = Literal["source", "store", "capture", "connect", "object-store", "mask"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prepare(_Closed):
+    """A command that runs to completion before each start, unless `creates` exists already."""
+
+    command: Command
+    creates: str | None = None
+    timeout_s: float = Field(default=60, gt=0, le=3_600)
+
+
+class Ready(_Closed):
+    """How a service shows that it can be used: exactly one of tcp, http, log, command."""
+
+    tcp: str | None = None
+    http: str | None = None
+    status: list[int] | None = None  # with http: the accepted codes; any 2xx when None
+    log: str | None = None
+    command: Command | None = None
+    timeout_s: float = Field(default=60, gt=0, le=3_600)
+
+    @model_validator(mode="after")
+    def _one_probe(self) -> Ready:
+        given = [self.tcp, self.http, self.log, self.command]
+        if sum(probe is not None for probe in given) != 1:
+            raise ValueError("give exactly one of tcp, http, log, command")
+        if self.status is not None and self.http is None:
+            raise ValueError("status goes with http only")
+        return self
+
+
+class Alive(_Closed):
+    """An address `host:port` at which a service that runs must answer in its own protocol: the kernel
+    accepts connections for a process that hangs. Without it, `ready`'s http or tcp is asked again."""
+
+    kafka: str | None = None
+    postgres: str | None = None
+
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Alive:
+        if (self.kafka is None) == (self.postgres is None):
+            raise ValueError("give exactly one of kafka, postgres")
+        return self
+
+
+class Restart(_Closed):
+    """What follows when the process ends: back-off doubles from `backoff_s` to `backoff_max_s`."""
+
+    policy: Literal["on-failure", "never"] = "on-failure"
+    max_restarts: int = Field(default=10, ge=0, le=1_000)
+    window_s: float = Field(default=600, gt=0)
+    backoff_s: float = Field(default=1.0, ge=0)
+    backoff_max_s: float = Field(default=30, ge=0)
+
+
+class Stop(_Closed):
+    """The signal that asks a service to end, and how long it may take before SIGKILL."""
+
+    signal: str = "SIGTERM"
+    timeout_s: float = Field(default=20, gt=0, le=600)
+
+    @field_validator("signal")
+    @classmethod
+    def _known_signal(cls, value: str) -> str:
+        if value not in signal.Signals.__members__:
+            raise ValueError(f"unknown signal {value}")
+        return value
+
+    @property
+    def number(self) -> int:
+        return signal.Signals[self.signal].value
+
+
+class Binary(_Closed):
+    """A program that the machine brings, or the service is left out of the stack.
+
+    `get` says in one line how to install it; `home_variable` names an environment variable whose
+    folder holds `bin/NAME`.
+    """
+
+    names: Annotated[list[str], Field(min_length=1)]
+    get: str
+    home_variable: str | None = None
+
+
+class Python(_Closed):
+    """The newest Python that a service's packages run on, or the service is left out of the stack.
+
+    `get` says in one line how to have the service all the same.
+    """
+
+    newest: Annotated[str, Field(pattern=r"^3\.\d+$")]
+    get: str
+
+
+class Container(_Closed):
+    """Where an image keeps what the templates name; the image itself stands in compose.
+
+    `directories` and `classpaths` are by artefact group. Groups that are not named lie in our own
+    images, below `DIST`. Where an image has not our code, `${folder}` is a copy in the volume
+    `config`, and what `prepare` does with `${python}` is done before by the one-shot `config`.
+    """
+
+    code: bool = True
+    data: str = "/var/lib/headwater"
+    directories: dict[str, str] = Field(default_factory=dict)
+    classpaths: dict[str, str] = Field(default_factory=dict)
+    # What the image has to run scripts with: bash, or only busybox's sh and wget.
+    shell: Literal["bash", "busybox"] = "bash"
+    binary: str | None = None  # where the image has the program of `requires_binary`
+
+
+class Service(_Closed):
+    """One service, as its folder describes it; strings are templates (see `render`).
+
+    `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
+    runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
+    named, and is not failed by it. `secrets` names the secrets that it gets in its environment; it
+    gets no others.
+    """
+
+    name: Name
+    folder: Path
+    description: str
+    kind: Literal["service", "oneshot"] = "service"
+    awaited: bool = True
+    when: str | None = None
+    default: bool = True
+    requires_binary: Binary | None = None
+    requires_python: Python | None = None
+    artefacts: list[str] = Field(default_factory=list)
+    command: Command
+    environment: dict[str, str] = Field(default_factory=dict)
+    secrets: list[Secret] = Field(default_factory=list)
+    files: dict[str, str] = Field(default_factory=dict)
+    depends_on: dict[str, Condition] = Field(default_factory=dict)
+    ports: dict[str, PortNumber] = Field(default_factory=dict)
+    urls: dict[str, str] = Field(default_factory=dict)
+    unprivileged: bool = False
+    pid_files: list[str] = Field(default_factory=list)  # the server's own; see `leftovers`
+    memory_mb: int = Field(default=0, ge=0)
+    timeout_s: float = Field(default=300, gt=0, le=86_400)
+    prepare: list[Prepare] = Field(default_factory=list)
+    ready: Ready | None = None
+    alive: Alive | None = None
+    container: Container = Field(default_factory=Container)
+    restart: Restart = Field(default_factory=Restart)
+    stop: Stop = Field(default_factory=Stop)
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in [*value, *value.values()]:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"`{name}` must lie inside its folder")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _oneshot_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("kind") == "oneshot":
+            restart = {"max_restarts": ONESHOT_RESTARTS_MAX, **value.get("restart", {})}
+            return {**value, "restart": restart}
+        return value
+
+    @model_validator(mode="after")
+    def _oneshot_has_no_probe(self) -> Service:
+        if self.kind == "oneshot" and self.ready is not None:
+            raise ValueError("a oneshot is ready when it exits 0: leave `ready` out")
+        return self
+
+    @property
+    def source(self) -> Path:
+        """The file that this description was read from."""
+        return self.folder / DESCRIPTION_FILE
+
+
+Services = Mapping[str, Service]
+
+
+class Flags(Protocol):
+    """The settings, as `when` needs them."""
+
+    def flag(self, name: str) -> bool: ...
+
+
+def load_services(root: Path) -> dict[str, Service]:
+    """Read every `*/service.toml` of the clone.
+
+    Returns: name → service, in dependency order (a dependency comes before its dependents).
+    Raises: HeadwaterError for an unknown key, a wrong value, a repeated service or port name,
+        or a cycle; each names its file.
+    """
+    found: dict[str, Service] = {}
+    for path in sorted(root.glob(f"*/{DESCRIPTION_FILE}")):
+        for service in read_services(path):
+            if service.name in found:
+                raise HeadwaterError(
+                    f"service `{service.name}` is described twice",
+                    detail=f"in {found[service.name].source} and in {path}",
+                )
+            found[service.name] = service
+    _check_ports(found)
+    return {name: found[name] for name in dependency_order(found)}
+
+
+def is_enabled(service: Service, settings: Flags) -> bool:
+    """Whether the settings leave a service in, by its `when`."""
+    if service.when is None:
+        return True
+    negated = service.when.startswith("!")
+    return settings.flag(service.when.removeprefix("!")) is not negated
+
+
+def read_services(path: Path) -> list[Service]:
+    """Read the services of one `service.toml`, in the file's order."""
+    try:
+        content = tomli.loads(path.read_text())
+    except tomli.TOMLDecodeError as error:
+        raise HeadwaterError(f"{path} is not TOML", detail=str(error)) from error
+    unknown = sorted(set(content) - {"services"})
+    if unknown:
+        raise HeadwaterError(
+            f"unknown key `{unknown[0]}` in {path}", hint="services stand under [services.NAME]"
+        )
+    return [_read_service(path, name, body) for name, body in content.get("services", {}).items()]
+
+
+def _read_service(path: Path, name: str, body: dict[str, Any]) -> Service:
+    try:
+        return Service.model_validate({**body, "name": name, "folder": path.parent})
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_input=False):
+            key = ".".join(["services", name, *(str(part) for part in problem["loc"])])
+            unknown = problem["type"] == "extra_forbidden"
+            lines.append(f"unknown key `{key}`" if unknown else f"`{key}`: {problem['msg']}")
+        raise HeadwaterError(
+            f"service `{name}` is described wrongly in {path}", detail="\n".join(lines)
+        ) from None
+
+
+def _check_ports(services: Services) -> None:
+    owners: dict[str, str] = {}
+    numbers: dict[int, str] = {}
+    for service in services.values():
+        for port, number in service.ports.items():
+            if port in owners:
+                raise HeadwaterError(
+                    f"port name `{port}` is used by `{owners[port]}` and by `{service.name}`",
+                    detail=f"in {service.source}",
+                )
+            if number in numbers:
+                raise HeadwaterError(
+                    f"port {number} is both `{numbers[number]}` and `{port}`",
+                    detail=f"in {service.source}",
+                )
+            owners[port] = service.name
+            numbers[number] = port
+
+
+def declared_ports(services: Services) -> dict[str, int]:
+    """Return port name → default number, of all services."""
+    return {name: port for each in services.values() for name, port in each.ports.items()}
+
+
+def dependency_order(services: Services) -> list[str]:
+    """Return the names, each after what it depends on; otherwise in the given order.
+
+    Dependencies that are not among `services` are ignored. Raises: HeadwaterError for a
+    cycle, which it spells out.
+    """
+    order: list[str] = []
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        if name in path:
+            cycle = " → ".join([*path[path.index(name) :], name])
+            raise HeadwaterError(
+                "services depend on each other in a circle",
+                detail=cycle,
+                hint="remove one `depends_on` of the circle",
+            )
+        path.append(name)
+        for needed in services[name].depends_on:
+            if needed in services:
+                visit(needed)
+        path.pop()
+        order.append(name)
+
+    for name in services:
+        visit(name)
+    return order
+
+
+def of_setting(services: Services, flag: str) -> list[str]:
+    """Return the services that run where this setting holds (`when`)."""
+    return [name for name, service in services.items() if service.when == flag]
+
+
+def with_dependencies(services: Services, names: Iterable[str]) -> list[str]:
+    """Return the named services and all that they depend on, in dependency order.
+
+    Raises: HeadwaterError for a name, or a dependency, that no folder describes.
+    """
+    wanted: set[str] = set()
+    queue = [(name, "") for name in names]
+    while queue:
+        name, dependent = queue.pop()
+        if name not in services:
+            raise HeadwaterError(
+                f"there is no service `{name}`",
+                detail=f"`{dependent}` depends on it" if dependent else "",
+                hint=f"known are {', '.join(services)}",
+            )
+        if name not in wanted:
+            wanted.add(name)
+            queue.extend((needed, name) for needed in services[name].depends_on)
+    return [name for name in dependency_order(services) if name in wanted]

@@ -1,0 +1,178 @@
+"""Closed templates: `${name}` in service descriptions and in the files that they render.
+
+Names: `home run data tmp folder root java python`, `aot` (a file of JVM options: see
+`app/launcher/aot.py`), `binary` (the program of `requires_binary`), `bind` (the address to listen on),
+`peers` (which addresses may connect, for pg_hba.conf), `port.NAME`, `host.NAME` (where others reach port NAME), `secret.NAME`, `setting.NAME`, `classpath.GROUP`, `dir.GROUP`.
+`$${` is a literal `${`. An unknown name is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from app.environment.settings import SettingsError
+from app.errors import HeadwaterError
+
+VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}\n]*)\}")
+
+Lookup = Callable[[str], str]
+
+
+class UnknownVariable(Exception):
+    """A lookup does not know this name."""
+
+
+class SettingsValues(Protocol):
+    """The settings, as templates need them."""
+
+    home: Path
+
+    @property
+    def bind(self) -> str: ...
+
+    @property
+    def peers(self) -> str: ...
+
+    def host(self, port: str) -> str: ...
+
+    def port(self, name: str) -> int: ...
+
+    def secret(self, name: str) -> str: ...
+
+    def value(self, name: str) -> str: ...
+
+
+class ArtefactPaths(Protocol):
+    """The paths of fetched artefacts, as templates need them."""
+
+    def classpath(self, group: str) -> list[Path]: ...
+
+    def directory(self, group: str) -> Path: ...
+
+    def java(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of one service: rendered files and logs, and persistent data."""
+
+    run: Path
+    data: Path
+
+    @property
+    def tmp(self) -> Path:
+        """For temporary files; emptied at each start, so that a killed process leaves none."""
+        return self.run / "tmp"
+
+
+def render(text: str, lookup: Lookup, *, where: str) -> str:
+    """Replace every variable of `text`.
+
+    Args:
+        lookup: name → value; raises UnknownVariable.
+        where: the file and key, for the error.
+    Raises: HeadwaterError naming the variable and `where`.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match.group(1):
+            return "${"
+        try:
+            return lookup(match.group(2))
+        except UnknownVariable as error:
+            raise HeadwaterError(
+                f"unknown variable `${{{match.group(2)}}}` in {where}",
+                detail=str(error),
+                hint="a literal `${` is written `$${`",
+            ) from None
+
+    return VARIABLE.sub(value, text)
+
+
+def variables(text: str) -> list[str]:
+    """Return the names of the variables in `text`, in order."""
+    return [match.group(2) for match in VARIABLE.finditer(text) if match.group(2) is not None]
+
+
+def make_lookup(
+    *,
+    settings: SettingsValues,
+    artefacts: ArtefactPaths,
+    ports: Mapping[str, int],
+    places: Places,
+    folder: Path,
+    root: Path,
+    python: Path,
+    relocate: Callable[[Path], Path] = lambda path: path,
+    aot: Path = Path(os.devnull),
+    binary: Callable[[], Path | None] = lambda: None,
+) -> Lookup:
+    """Make the lookup of one service's variables.
+
+    Args:
+        ports: every described port name (its value is asked of `settings`).
+        relocate: maps the folder of an artefact group to where the service's user can read it.
+        aot: the file of JVM options that concern its AOT cache.
+        binary: the program of the service's `requires_binary`; None where it has none.
+    """
+    plain: dict[str, Callable[[], object]] = {
+        "home": lambda: settings.home,
+        "run": lambda: places.run,
+        "data": lambda: places.data,
+        "tmp": lambda: places.tmp,
+        "folder": lambda: folder,
+        "root": lambda: root,
+        "python": lambda: python,
+        "java": artefacts.java,
+        "aot": lambda: aot,
+        "bind": lambda: settings.bind,
+        "peers": lambda: settings.peers,
+    }
+
+    def port(name: str) -> object:
+        if name not in ports:
+            raise UnknownVariable(f"no service declares a port `{name}`")
+        return settings.port(name)
+
+    def program() -> object:
+        found = binary()
+        if found is None:
+            raise UnknownVariable("the service has no `requires_binary`, or it is not installed")
+        return found
+
+    def host(name: str) -> object:
+        if name not in ports:
+            raise UnknownVariable(f"no service declares a port `{name}`")
+        return settings.host(name)
+
+    def setting(name: str) -> object:
+        try:
+            return settings.value(name)
+        except SettingsError as error:
+            raise UnknownVariable(str(error)) from error
+
+    plain["binary"] = program
+    spaces: dict[str, Callable[[str], object]] = {
+        "port": port,
+        "host": host,
+        "secret": settings.secret,
+        "setting": setting,
+        "classpath": lambda group: os.pathsep.join(map(str, artefacts.classpath(group))),
+        "dir": lambda group: relocate(artefacts.directory(group)),
+    }
+
+    def lookup(name: str) -> str:
+        if name in plain:
+            return str(plain[name]())
+        space, dot, rest = name.partition(".")
+        if dot and rest and space in spaces:
+            return str(spaces[space](rest))
+        known = [*plain, *(f"{space}.NAME" for space in spaces)]
+        raise UnknownVariable(f"known are {', '.join(known)}")
+
+    return lookup

@@ -1,0 +1,1 @@
+"""Loads the MovieLens files into the store."""

@@ -1,0 +1,1 @@
+"""The movie store's tables, its role and its first rows."""

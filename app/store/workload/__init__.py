@@ -1,0 +1,1 @@
+"""The store's business transactions, at a set rate."""

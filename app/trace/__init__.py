@@ -1,0 +1,1 @@
+"""Traces one row through every hop."""

@@ -1,0 +1,1 @@
+"""Proves that silver equals the source and that bronze is complete."""

@@ -1,0 +1,1 @@
+"""Watches changes arrive at each hop."""
