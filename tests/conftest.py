@@ -8,14 +8,15 @@ import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-from app.loopback import keep_direct
+from app.environment.loopback import keep_direct
 from tests.support.examples import examples
-from tests.support.order import in_order
+from tests.support.order import in_order, worker_scope
 
 if TYPE_CHECKING:
     from tests.support.stack import Stack
@@ -45,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = in_order(
         items, lambda item: item.path.relative_to(HERE).as_posix(), uses_the_common_stack
     )
+
+
+class ByStack(LoadFileScheduling):
+    """A file's tests go to one worker, and so do files that need the same costly stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return worker_scope(nodeid.split("::", 1)[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return ByStack(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def uses_the_common_stack(item: pytest.Item) -> bool:

@@ -19,13 +19,13 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from spark_streaming.contract import Contract
-from spark_streaming.kafka_source import EventReader
-from spark_streaming.lake import Lake
-from spark_streaming.offsets import BatchSpan
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.types import Column
+from spark_streaming.job_settings import SilverSettings, load_settings
+from spark_streaming.reading.kafka_source import EventReader
+from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.session import start_session
-from spark_streaming.settings import SilverSettings, load_settings
-from spark_streaming.types import Column
+from spark_streaming.storage.lake import Lake
 from tests.spark.backlog_job import Job, Table
 from tests.support.measure import report
 from tests.support.stack import ROOT, fresh_stack
@@ -57,7 +57,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_a_backlog_in_the_driver_and_by_the_executors(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.launcher.dist import Artefacts
+    from app.artefacts.dist import Artefacts
 
     with fresh_stack() as stack:
         stack.up("--only", "s3", "kafka")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from spark_streaming.contract import Contract
-from spark_streaming.contract_files import read_file
-from spark_streaming.envelope import decode
-from spark_streaming.events import RawEvent
-from spark_streaming.position import HighWater
-from spark_streaming.rules import TableRules, bind, no_rules
-from spark_streaming.screen import screen
-from spark_streaming.types import Column
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_files import read_file
+from spark_streaming.contract.types import Column
+from spark_streaming.events.envelope import decode
+from spark_streaming.events.event import RawEvent
+from spark_streaming.events.position import HighWater
+from spark_streaming.rules.rules import TableRules, bind, no_rules
+from spark_streaming.rules.screen import screen
 from tests.support.measure import report
 from tests.unit.debezium_events import event
 

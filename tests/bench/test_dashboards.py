@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Request
 
 browser = pytest.importorskip("tests.support.browser", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    browser.chromium() is None, reason="no Chromium here: apt-get install chromium"
-)
+pytestmark = browser.needs_chromium
 
 LASTS_S = 80.0  # two rounds of the slowest dashboards
 BOARDS = ("store", "freshness", "ratings")

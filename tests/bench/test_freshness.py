@@ -16,8 +16,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.lake.connection import connect
-from app.store.bench import BenchWorkload
+from app.query.trino_connection import connect
+from app.store.workload.load_tables import BenchWorkload
 from tests.support.measure import percentiles, report, watched
 from tests.support.stack import Stack
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from spark_streaming.contract import Contract
-from spark_streaming.envelope import decode
-from spark_streaming.events import RawEvent
-from spark_streaming.evolution import EARLIER_MAX, followed
-from spark_streaming.position import HighWater
-from spark_streaming.types import Column
-from spark_streaming.versions import History
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.evolution import PREVIOUS_VERSIONS_MAX, next_version
+from spark_streaming.contract.types import Column
+from spark_streaming.events.contract_versions import History
+from spark_streaming.events.envelope import decode
+from spark_streaming.events.event import RawEvent
+from spark_streaming.events.position import HighWater
 from tests.support.measure import report
 from tests.unit.debezium_events import event
 
@@ -42,9 +42,9 @@ def table(columns: int, earlier: int) -> Contract:
             begins_at_lsn=at,
             valid_from_lsn=at,
             noted_lsn=at,
-            earlier=(),
+            previous_versions=(),
         )
-        contract = followed(contract, found)
+        contract = next_version(contract, found)
     return contract
 
 
@@ -74,11 +74,11 @@ def cpu_ms(run: Callable[[], Any], rounds: int) -> float:
 @pytest.mark.parametrize("columns", [8, 300])
 def test_history_in_a_micro_batch(columns: int) -> None:
     figures = {}
-    newest = FIRST_LSN + (EARLIER_MAX + 1) * LSN_A_VERSION
-    for earlier in (0, 1, EARLIER_MAX):
+    newest = FIRST_LSN + (PREVIOUS_VERSIONS_MAX + 1) * LSN_A_VERSION
+    for earlier in (0, 1, PREVIOUS_VERSIONS_MAX):
         contract = table(columns, earlier)
-        assert len(contract.earlier) == earlier
-        oldest = contract.earlier[0] if earlier else contract
+        assert len(contract.previous_versions) == earlier
+        oldest = contract.previous_versions[0] if earlier else contract
         cases = {
             "1 event": events(contract, 1, newest),
             "1000 events": events(contract, 1_000, newest),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.lake.hops import HOPS, Edit, EditObserver
+from app.watch.edit_hops import HOPS, Edit, EditObserver
 from tests.support.measure import percentiles, report, watched
 from tests.support.stack import ROOT, Stack
 
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 chromium = pytest.importorskip("tests.support.browser", reason="playwright is not installed")
 browsers = pytest.importorskip("tests.support.page_browser")
-pytestmark = pytest.mark.skipif(
-    chromium.chromium() is None, reason="no Chromium here: apt-get install chromium"
-)
+pytestmark = chromium.needs_chromium
 
 # So many edits at each rate, or as many as fit into the time: all of it ends within ten minutes.
 PROBES = 40

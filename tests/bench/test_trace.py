@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pyarrow.fs as pa_fs
 
-from app.lake.trace_key import parse_key
-from app.lake.trace_scan import Skip, scan
-from spark_streaming.bronze import BLOCK_OFFSETS, Bronze
-from spark_streaming.contract import Contract
-from spark_streaming.types import Column
+from app.trace.trace_key import parse_key
+from app.trace.trace_scan import Skip, scan
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.types import Column
+from spark_streaming.reading.bronze import BLOCK_OFFSETS, Bronze
 from tests.support.measure import report
 
 EVENTS = 1_000_000

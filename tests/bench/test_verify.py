@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from app.lake.compare import compare
-from app.lake.silver_rows import SilverRows
-from app.lake.snapshot import open_snapshot
-from app.lake.verify_work import SOURCE_FETCH_ROWS, source_rows
-from spark_streaming.canonical import source_select
-from spark_streaming.catalog import read_contract
+from app.compare.compare import compare
+from app.compare.silver_rows import SilverRows
+from app.compare.snapshot import open_snapshot
+from app.verify.verify_work import SOURCE_FETCH_ROWS, source_rows
+from spark_streaming.contract.canonical import source_select
+from spark_streaming.contract.source_catalog import read_contract
 from tests.support.measure import report
 from tests.support.postgres import fresh_database
 from tests.support.stack import ROOT, fresh_stack

@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import create_engine
 
 from app.lake.lakehouse import Lakehouse
-from app.store.bench import BenchWorkload
+from app.store.workload.load_tables import BenchWorkload
 from tests.support.measure import report, watched
 from tests.support.stack import Stack
 from tests.support.waiting import until

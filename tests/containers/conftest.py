@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.launcher.cache import default_cache
+from app.artefacts.locking.cache import default_cache
 from tests.containers.engine import engine
 from tests.containers.images import build_all
 from tests.containers.project import IMAGES, Containers

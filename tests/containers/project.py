@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from app.launcher.compose import Compose
-from app.settings import write_private
+from app.containers.compose import Compose
+from app.environment.settings import write_private
 from tests.support.stack import ROOT, Stack
 
 IMAGES = os.environ.get("HEADWATER_TEST_IMAGES", "made")

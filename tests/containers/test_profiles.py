@@ -69,9 +69,12 @@ def targets(full: Containers) -> dict[str, str]:
 
 
 def test_the_page_answers_and_links_to_what_is_published(full: Containers) -> None:
-    base = f"http://127.0.0.1:{full.settings.port('app')}"
+    url = json.loads(full.run("urls", "--format", "json").stdout)["app"]
+    base, _, token = url.partition("/#token=")
+    assert base == f"http://127.0.0.1:{full.settings.port('app')}"
     assert requests.get(base, timeout=60).ok
-    told = requests.get(f"{base}/api/health", timeout=60).json()
+    headers = {"x-headwater-token": token}
+    told = requests.get(f"{base}/api/health", headers=headers, timeout=60).json()
     states = {row[0]: row[1] for row in told["services"]["rows"]}
     assert states["trino"] == states["superset"] == "ready"
     assert told["links"]["trino"] == f"http://127.0.0.1:{full.settings.port('trino')}"

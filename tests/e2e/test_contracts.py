@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from app.catalog.lake_catalog import identifier
+from app.lake.lakehouse import Lakehouse
+from tests.support.entries import entries_of
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
 SOON_S = 120.0
-TABLES = ("kiosk", "booth", "stall", "guests")
+TABLES = ("kiosk", "booth", "stall", "guests", "patients")
 
 
 @pytest.fixture
@@ -120,6 +123,63 @@ def test_masked_values_never_reach_silver(stack: Stack, folder: Path) -> None:
         source.execute("INSERT INTO guests VALUES (1, 1, 'ada@example.com')")
     await_rows(stack, "guests", [(1, 1, "a***@example.com")])
     stack.verify("guests")
+
+
+def everything_in(stack: Stack, schema: str) -> dict[str, str]:
+    """Each table and view of a schema -> all that Trino shows of its rows."""
+    names = [name for (name,) in stack.query(f"SHOW TABLES FROM {schema}")]
+    return {name: str(stack.query(f"SELECT * FROM {schema}.{identifier(name)}")) for name in names}
+
+
+def test_a_masked_columns_bad_values_are_in_quarantine_and_nowhere_in_trino(
+    stack: Stack, folder: Path
+) -> None:
+    file = folder / "public.patients.toml"
+    masks = "[columns.name]\nmask = 'hash'\n[columns.born]\nmask = 'redact'\n"
+    masks += "[columns.big]\nmask = 'partial'\n"
+    file.write_text(f"{masks}[columns.v]\nmin = 1\n")
+    with stack.source() as source:
+        source.execute("CREATE TABLE patients (name text PRIMARY KEY, v int, big text, born date)")
+        source.execute(
+            "INSERT INTO patients VALUES ('zaphod', -3, 'betelgeuse', '2001-02-03'),"
+            "('trillian', 3, 'islington', '0044-03-15 BC'), ('marvin', 3, 'sirius', '1999-01-01')"
+        )
+        entries = quarantined(stack, "patients", 2)
+        assert {row["key"] for row in entries} == {'{"name":"(masked)"}'}
+        shown = everything_in(stack, "ops") | everything_in(stack, "silver")
+        assert {"quarantine", "ledger", "expectations", "patients"} <= {*shown}
+        secrets = (
+            "zaphod",
+            "betelgeuse",
+            "2001-02-03",
+            "trillian",
+            "islington",
+            "0044-03-15",
+            "-0043-03",
+        )
+        found = [(name, s) for name, text in shown.items() for s in secrets if s in text]
+        assert found == []
+        # The stack's own key reads them, one entry and several.
+        names = [row["entry"] for row in entries]
+        one = json.loads(stack.run("quarantine", "show", names[0], "--format", "json").stdout)
+        several = rows_as_json(stack, "quarantine", "show", *names)
+        assert several[0] == one
+        events = [json.loads(row["raw_value"])["after"] for row in several]
+        assert {event["name"] for event in events} == {"zaphod", "trillian"}
+        assert "betelgeuse" in stack.run("quarantine", "show", *names, "--format", "csv").stdout
+        assert "betelgeuse" in stack.run("quarantine", "show", *names).stdout
+        assert len(entries_of(Lakehouse(stack.settings).lake, "patients")) == 2
+        file.write_text(masks)
+        until(
+            lambda: rows_as_json(stack, "quarantine", "replay", "patients", expect=None),
+            lambda rows: sorted(row["outcome"] for row in rows) == ["open", "replayed"],
+            within_s=SOON_S,
+            what="a replay of the row that broke the rule",
+        )
+        told = stack.run("verify", "patients", "--allow-quarantined").stderr
+        assert "0044-03" not in told
+        source.execute("DELETE FROM patients WHERE name = 'trillian'")
+    stack.verify("patients")
 
 
 def test_what_init_writes_for_the_whole_source_passes_the_check(stack: Stack, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spark_streaming.evolution import EVOLVE, FAIL, NEW_VERSION, QUARANTINE
+from spark_streaming.contract.evolution import EVOLVE, FAIL, NEW_VERSION, QUARANTINE
 from tests.support.evolution_cases import CELLS, COLUMNS, cells
 from tests.support.stack import Stack
 from tests.support.waiting import until

@@ -65,7 +65,9 @@ def test_every_table_of_the_store_is_in_trino_with_the_sources_rows(stack: Stack
     verdicts = {row["table"]: row for row in stack.verify()}
     assert {"customers", "movies", "genres", "movie_genres", "ratings"} <= set(verdicts)
     assert {"tags", "orders", "order_lines", "invoices", "payments"} <= set(verdicts)
-    assert all(row["verdict"] == "equal" for row in verdicts.values())
+    # Other tests drop their tables; silver keeps what it has of them.
+    assert {row["verdict"] for row in verdicts.values()} <= {"equal", "dropped"}
+    assert verdicts["movies"]["verdict"] == "equal"
     assert int(verdicts["movies"]["rows"]) > 100
 
 
@@ -236,7 +238,7 @@ def test_status_and_urls_tell_every_service(stack: Stack) -> None:
     states = {"ready", "completed", "unavailable"}
     status = until(
         stack.status,
-        lambda seen: {row["state"] for row in seen.values()} <= states,
+        lambda seen: {r["state"] for r in seen.values() if r["kind"] == "service"} <= states,
         within_s=SOON_S,
         what="every service is as it should be",
         every_s=0.5,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,26 +23,31 @@ Answer = dict[str, Any]
 
 
 class Page:
-    """The page as a browser uses it: loaded once, then asked with its token."""
+    """The page as a browser uses it: its address holds the token, which goes along as a header."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        text = requests.get(self.url, timeout=30).text
-        found = re.search(r'name="headwater-token" content="(\w+)"', text)
-        assert found
-        self.token = found.group(1)
+        address, _, token = url.partition("#token=")
+        self.url = address.rstrip("/")
+        assert requests.get(f"{self.url}/api/ready", timeout=30).ok and token
+        self.headers = {"x-headwater-token": token}
         self.notes: list[str] = []
         self.hops: list[Answer] = []
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = requests.get(f"{self.url}{path}", params=query, timeout=30)
+        answer = requests.get(f"{self.url}{path}", params=query, headers=self.headers, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def refused(self, path: str, status: int, **query: Any) -> Answer:
+        answer = requests.get(
+            f"{self.url}{path}", params=query, headers=self.headers, timeout=SOON_S
+        )
+        assert answer.status_code == status, answer.text
+        return dict(answer.json()["error"])
+
     def post(self, path: str, body: Any, expect: int = 200) -> Any:
-        headers = {"x-headwater-token": self.token}
         # A replay waits for silver's next batch.
-        answer = requests.post(f"{self.url}{path}", json=body, headers=headers, timeout=SOON_S)
+        answer = requests.post(f"{self.url}{path}", json=body, headers=self.headers, timeout=SOON_S)
         assert answer.status_code == expect, answer.text
         return answer.json()
 
@@ -51,7 +55,9 @@ class Page:
         """Gather what the page is told, until the server ends."""
         with (
             suppress(requests.RequestException),  # it ends with the server
-            requests.get(f"{self.url}/api/hops", stream=True, timeout=60) as stream,
+            requests.get(
+                f"{self.url}/api/hops", headers=self.headers, stream=True, timeout=60
+            ) as stream,
         ):
             kind = ""
             for line in stream.iter_lines():
@@ -198,11 +204,8 @@ def test_a_row_is_traced_and_one_that_never_was_is_told(page: Page) -> None:
     versions = page.get("/api/trace", table=TABLE, key='{"id":"1"}')["versions"]
     assert [version["event"] for version in versions][-1] == "now"
     assert versions[0]["event"] in ("insert", "snapshot") and versions[0]["bronze"]
-    answer = requests.get(
-        f"{page.url}/api/trace", params={"table": TABLE, "key": "999"}, timeout=30
-    )
-    assert answer.status_code == 502
-    assert answer.json()["error"]["message"] == "no event of paged with id=999 was found"
+    answer = page.refused("/api/trace", 502, table=TABLE, key="999")
+    assert answer["message"] == "no event of paged with id=999 was found"
 
 
 def test_a_row_in_quarantine_is_mended_and_replayed(stack: Stack, page: Page) -> None:
@@ -290,3 +293,23 @@ def test_the_sql_box_runs_what_is_typed_as_one_transaction(page: Page) -> None:
     assert run("  ") == []
     assert "COPY" in run("COPY paged TO STDOUT", 422)["error"]["message"]
     assert run("DELETE FROM paged WHERE id = 20") == [{"done": "DELETE 1"}]
+
+
+def test_a_table_that_is_made_and_changed_in_the_sql_box_is_in_silver(
+    stack: Stack, page: Page
+) -> None:
+    def run(text: str) -> None:
+        page.post("/api/sql", {"sql": text})
+
+    run(
+        "CREATE TABLE paged_own (id int PRIMARY KEY, v text); INSERT INTO paged_own VALUES (1, 'a')"
+    )
+    try:
+        stack.await_tables("paged_own")
+        run("ALTER TABLE paged_own ADD COLUMN n int; INSERT INTO paged_own VALUES (2, 'b', 22)")
+        stack.verify("paged_own")
+        assert stack.query("SELECT id, v, n FROM silver.paged_own ORDER BY id") == [
+            (1, "a", None), (2, "b", 22),
+        ]  # fmt: skip
+    finally:
+        run("DROP TABLE paged_own")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 browsers = pytest.importorskip("tests.support.page_browser", reason="playwright is not installed")
-pytestmark = browsers.MARKS
+pytestmark = pytest.importorskip("tests.support.browser").needs_chromium
 
 TABLE = "roamed"
 
@@ -44,29 +44,151 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 
 def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     keys = page.keyboard
+    browsers.tab_to(page, '.skip[href="#rows"]')
+    keys.press("Enter")
     browsers.tab_to(page, '[aria-label="Edit 7"]')
+    assert_focus_is_seen(page)
+    # A dialog is left by Escape, nothing is changed, and the focus is where it was.
+    keys.press("Enter")
+    keys.press("Escape")
+    assert not page.locator("#editor").is_visible() and page.locator("#changes li").count() == 0
+    assert focused(page) == "Edit 7"
     keys.press("Enter")
     browsers.tab_to(page, "#field-1")
     keys.press("Control+A")
     keys.type("by keyboard")
-    keys.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "commit"
-    keys.press("Enter")
+    keys.press("Enter")  # commits: nothing else was gathered
     browsers.await_hops(page, 1)
-    browsers.tab_to(page, "#commit, a[href='#ask'], #statement")
-    page.evaluate("document.activeElement.blur()")
-    browsers.tab_to(page, 'nav a[href="#ask"]')
+    page.locator("#compare-answer", has_text="all equal").wait_for()
+    assert focused(page) == "Edit 7", "the rows were read again meanwhile"
+    # Tab leads to the chosen tab and on into its panel; arrows lead to the others, Enter opens.
+    browsers.tab_to(page, '[role="tab"][aria-selected="true"]')
+    assert_focus_is_seen(page)
+    keys.press("End")
+    assert focused(page) == "Trace a row"
+    keys.press("ArrowRight")
+    keys.press("ArrowRight")
+    keys.press("ArrowRight")
+    assert focused(page) == "SQL on the lake" and page.locator("#ask").is_hidden()
     keys.press("Enter")
+    assert (
+        page.locator("#ask").is_visible() and page.locator('[role="tabpanel"]:visible').count() == 1
+    )
     browsers.tab_to(page, "#asked")
     keys.type(f"SELECT v FROM {TABLE} WHERE id = 7")
     keys.press("Control+Enter")
     browsers.await_cell(page, "#ask-answer", "by keyboard")
-    # A dialog is left by Escape, and nothing is changed.
-    page.evaluate("document.activeElement.blur()")
-    browsers.tab_to(page, '[aria-label="Edit 7"]')
-    keys.press("Enter")
-    keys.press("Escape")
-    assert not page.locator("#editor").is_visible() and page.locator("#changes li").count() == 0
+
+
+def focused(page: Page) -> str:
+    """The name of what has the focus."""
+    script = "(one => one.getAttribute('aria-label') || one.textContent)(document.activeElement)"
+    return str(page.evaluate(script))
+
+
+def assert_focus_is_seen(page: Page) -> None:
+    style = page.evaluate("(({outlineStyle, outlineWidth}) => outlineStyle + ' ' + outlineWidth)"
+                          "(getComputedStyle(document.activeElement))")  # fmt: skip
+    assert style == "solid 2px"
+
+
+def test_each_tab_has_its_panel_and_loads_when_it_is_opened(page: Page, url: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    names = page.locator("#tabs [role=tab]").evaluate_all(
+        "tabs => tabs.map(tab => tab.getAttribute('aria-controls'))"
+    )
+    page.reload()
+    browsers.show(page, TABLE)
+    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/trace"):
+        assert not [url for url in asked if part in url], "nobody has looked yet"
+    for name in names:
+        browsers.open_tab(page, name)
+        assert page.locator("#tabs [aria-selected=true]").get_attribute("aria-controls") == name
+        assert (
+            page.locator("[role=tabpanel]:visible").get_attribute("aria-labelledby")
+            == f"tab-{name}"
+        )
+    for part in ("/api/ask", "/api/quarantine", "/api/health"):
+        browsers.await_true(page, "true")
+        assert [url for url in asked if part in url]
+    page.reload()
+    page.locator(f"#{names[-1]}").wait_for()  # the tab that was open is open again
+
+
+def test_health_shows_something_from_the_first_look_on(page: Page) -> None:
+    parts = ("alerts", "connectors", "freshness", "verification", "services")
+    held: list[Route] = []
+    released: list[bool] = []
+
+    def hold(route: Route) -> None:
+        if released:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route(re.compile(r"/api/health"), hold)
+    with page.expect_request(re.compile(r"/api/health\?within_s=")):
+        browsers.open_tab(page, "health")
+    for part in parts:
+        assert page.locator(f"#health-{part}").inner_text() == "asking …"
+    released.append(True)
+    for route in held:
+        route.continue_()
+    page.locator("#health-services tr", has_text="kafka").wait_for()
+    for part in parts:
+        assert page.locator(f"#health-{part}").inner_text().strip()
+    page.locator("#health-freshness tr", has_text=TABLE).wait_for()
+
+
+def test_without_its_token_the_page_says_where_to_find_it(browser: Browser, url: str) -> None:
+    base, _, token = url.partition("#")
+    for address in (base, f"{base}#token=wrong"):
+        with browsers.window(browser, address) as page:
+            page.locator("#locked").wait_for()
+            assert "./headwater urls" in page.locator("#locked").inner_text()
+            assert page.locator("main").is_hidden()
+            page.goto(f"{base}#{token}")  # the right address, in the same tab
+            browsers.show(page, TABLE)
+            assert token not in page.url and page.locator("#locked").is_hidden()
+            page.reload()
+            browsers.show(page, TABLE)
+
+
+def test_a_source_that_is_only_shown_has_nothing_to_edit(browser: Browser, url: str) -> None:
+    with browsers.window(browser) as page:
+        page.route(
+            re.compile(r"/api/source"),
+            lambda route: route.fulfill(
+                json={"read_only": "the page only reads here: a superuser"}
+            ),
+        )
+        page.goto(url)
+        browsers.show(page, TABLE)
+        page.locator("#read-only", has_text="only reads here").wait_for()
+        assert page.get_by_role("button", name="Edit 7", exact=True).count() == 0
+        assert page.locator("#insert").is_disabled() and page.locator("#tab-sql-box").is_disabled()
+        assert page.get_by_role("button", name="Trace 7", exact=True).is_visible()
+
+
+# Of the text that each place shows, against the first ground behind it that is not transparent: the
+# ratio of both luminances, by the definition of WCAG 2.
+_CONTRAST = """selector => [...document.querySelectorAll(selector)].filter(one => one.offsetParent).map(one => {
+  const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+  const rgb = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  let ground = one;
+  while (ground && rgb(getComputedStyle(ground).backgroundColor)[3] < 255) ground = ground.parentElement;
+  const light = colour => {
+    const [r, g, b] = rgb(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const both = [light(getComputedStyle(one).color), light(getComputedStyle(ground ?? document.body).backgroundColor)];
+  return [(Math.max(...both) + .05) / (Math.min(...both) + .05), one.outerHTML.slice(0, 80)];
+})"""
+READ = "h1, h2, h3, p, label, th, td, button:enabled, #journey li > *, code, a, small"
 
 
 def luminance(page: Page, property_: str) -> float:
@@ -76,18 +198,40 @@ def luminance(page: Page, property_: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_light_and_in_dark(browser: Browser, url: str, scheme: str) -> None:
+def test_each_text_is_readable_in_light_and_in_dark(
+    browser: Browser, url: str, scheme: str
+) -> None:
+    with browsers.window(browser, url, color_scheme=scheme) as page:
+        browsers.show(page, TABLE)
+        browsers.edit(page, 5, v=f"read in {scheme}")
+        page.locator("#commit").click()
+        browsers.await_hops(page, 1)
+        ground, ink = luminance(page, "backgroundColor"), luminance(page, "color")
+        assert ground > 200 > 90 > ink if scheme == "light" else ground < 60 < 200 < ink
+        for name in ("propagation", "sql-box", "health", "quarantine", "trace"):
+            browsers.open_tab(page, name)
+            found = page.evaluate(_CONTRAST, READ)
+            assert len(found) > 20
+            assert [(ratio, what) for ratio, what in found if ratio < 4.5] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(browser: Browser, url: str, scheme: str) -> None:
     options = {"viewport": browsers.PHONE, "color_scheme": scheme, "is_mobile": True}
+    screen = browsers.PHONE["width"]
     with browsers.window(browser, url, **options) as page:
         browsers.show(page, TABLE)
         browsers.edit(page, 8, v=f"by phone in {scheme} {'x' * 300}")
         page.locator("#commit").click()
         browsers.await_hops(page, 1)
-        ground, ink = luminance(page, "backgroundColor"), luminance(page, "color")
-        assert ground > 200 > 90 > ink if scheme == "light" else ground < 60 < 200 < ink
-        screen = browsers.PHONE["width"]
-        wide = page.evaluate("document.scrollingElement.scrollWidth")
-        assert wide <= screen, "nothing makes the page wider than the screen"
+        for name in ("propagation", "sql-box", "ask", "health", "quarantine", "trace"):
+            browsers.open_tab(page, name)
+            wide = page.evaluate("document.scrollingElement.scrollWidth")
+            assert wide <= screen, f"nothing of {name} makes the page wider than the screen"
+        small = page.locator("button:visible").evaluate_all(
+            "all => all.filter(one => one.offsetHeight < 32).map(one => one.outerHTML)"
+        )
+        assert small == [], "each button is large enough for a finger"
         page.get_by_role("button", name="Edit 8", exact=True).click()
         box = page.locator("#editor").bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= screen
@@ -148,18 +292,21 @@ def test_another_site_in_the_same_browser_changes_and_reads_nothing(
       } catch (error) { return error.name; }
     }"""
     with browsers.window(browser, other_site) as page:
-        for host in (url, url.replace("127.0.0.1", "localhost")):
-            address = f"{host.rstrip('/')}/api/sql"
+        base, _, token = url.partition("/#token=")
+        for host in (base, base.replace("127.0.0.1", "localhost")):
+            address = f"{host}/api/sql"
             typed = {"headers": {"content-type": "application/json"}}
             assert page.evaluate(attempt, [address, body, typed]) == "TypeError"
             simple = {"mode": "no-cors", "headers": {"content-type": "text/plain"}}
             assert page.evaluate(attempt, [address, body, simple]) in ("opaque", "TypeError")
             read = "address => fetch(address).then(a => a.text()).catch(e => e.name)"
-            assert page.evaluate(read, f"{host.rstrip('/')}/api/tables") == "TypeError"
-            assert page.evaluate(read, host) == "TypeError", "nor the token"
+            assert page.evaluate(read, f"{host}/api/tables") == "TypeError"
+            # Were the token known there: a browser asks first, and is given no leave.
+            typed["headers"]["x-headwater-token"] = token
+            assert page.evaluate(attempt, [address, body, typed]) == "TypeError"
         page.set_content(
             f"<iframe src='{url}'></iframe><form method=post enctype=text/plain "
-            f"action='{url.rstrip('/')}/api/sql'><input name='{body}'></form>"
+            f"action='{base}/api/sql'><input name='{body}'></form>"
         )
         with page.expect_navigation():
             page.evaluate("document.forms[0].submit()")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 browsers = pytest.importorskip("tests.support.page_browser", reason="playwright is not installed")
-pytestmark = browsers.MARKS
+pytestmark = pytest.importorskip("tests.support.browser").needs_chromium
 
 SOON_S = 120.0
 WICKED = "<script>alert(1)</script><img src=x onerror=alert(2)>'\""
@@ -71,11 +71,14 @@ def test_an_edit_is_seen_at_each_hop_in_order_then_compare_agrees_and_trino_answ
     assert re.search(r"batch \d+, version \d+", page.locator("#journey").inner_text())
     page.locator("#compare-answer", has_text="all equal").wait_for()
     browsers.await_cell(page, "#sides", WICKED)
+    assert page.locator("#sides tr.source").count() == 3, "those that were changed here, no others"
+    browsers.open_tab(page, "propagation")
     assert page.locator("#sides td.differs").count() == 0
     answer = browsers.ask(page, f"SELECT v, n FROM {TABLE} WHERE id IN (1, 2, 9) ORDER BY id")
     browsers.await_cell(page, "#ask-answer", WICKED)
     assert answer.locator("tbody tr").count() == 2, "row 2 is deleted"
     assert page.locator("main script, main img").count() == 0, "no value became HTML"
+    browsers.open_tab(page, "propagation")
     for hop in browsers.HOPS:
         figure = page.locator(f'figure[data-hop="{hop}"]')
         figure.filter(has_text=re.compile(r"p50 \d+ ms, p95 \d+ ms")).wait_for()
@@ -113,7 +116,7 @@ def test_the_databases_words_are_shown_where_they_belong(page: Page) -> None:
     assert page.locator("#changes li.wrong").inner_text().startswith("update public.browsed")
     assert page.locator("#changes li").count() == 2, "nothing is lost, and nothing is committed"
     page.locator("#discard").click()
-    page.get_by_text("SQL on the source", exact=True).click()
+    browsers.open_tab(page, "sql-box")
     page.locator("#statement").fill("UPDATE browsed SET v = 'x' WHERE id = 4;\nSELEC 1")
     page.locator("#statement").press("Control+Enter")
     page.locator("#sql-answer", has_text='ERROR: syntax error at or near "SELEC"').wait_for()
@@ -125,7 +128,7 @@ def test_the_databases_words_are_shown_where_they_belong(page: Page) -> None:
 
 
 def test_time_travel_and_bars(page: Page) -> None:
-    page.locator("#ask").scroll_into_view_if_needed()
+    browsers.open_tab(page, "ask")
     page.locator(f'#travelled option[value="{TABLE}"]').wait_for(state="attached")
     page.locator("#travelled").select_option(TABLE)
     browsers.await_true(page, "!document.getElementById('version').disabled")
@@ -212,6 +215,7 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
 
     try:
         until(one_more, within_s=SOON_S, what="an entry")
+        browsers.open_tab(page, "quarantine")
         page.locator("#entries-look").click()
         entries().first.wait_for()
         mend(page, entries(), n="-7")
@@ -228,7 +232,7 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
         what="the mended row in Trino",
     )
     page.locator("#resolved").check()
-    entries().first.get_by_role("button", name="Show").click()
+    entries().first.get_by_role("button", name="Show the whole entry").click()
     browsers.await_cell(page, "#entry", '{"v": "mended", "n": "77"}')
     raw = page.locator("#entry tr", has_text="raw_value").locator("td").last.inner_text()
     assert json.loads(raw)["after"]["n"] == -1, "the event stays as it came"
@@ -274,6 +278,7 @@ def test_ten_thousand_changes_are_sampled_and_said_so_and_yours_are_seen_among_t
     browsers.await_hops(page, 1)
     writer.join(timeout=SOON_S)
     assert failures == [] and not writer.is_alive()
+    browsers.open_tab(page, "propagation")
     page.locator("#sampled", has_text=re.compile(r"[1-9]\d* changes so far were not shown")).wait_for()  # fmt: skip
     until(
         lambda: stack.query(f"SELECT count(*) FROM silver.{FAST}"),

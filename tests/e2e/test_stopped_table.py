@@ -57,7 +57,9 @@ def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_mend
     assert stack.query("SELECT n FROM ill") == stack.query("SELECT n FROM ill_bag") == [(1,)]
     for table in ("ill", "ill_bag"):
         _silver(stack, table).alter.drop_constraint("small")
-        stack.run("resume", table)
+        resumed = stack.run("resume", table, expect=None)
+        # It may have gone on by itself, at the table's next try.
+        assert resumed.returncode == 0 or "its state is running" in resumed.stderr, resumed.stderr
         assert _await(stack, table, "running")["reason"] is None
     stack.verify("ill", "ill_bag", "well")
     refused = stack.run("resume", "well", expect=1).stderr

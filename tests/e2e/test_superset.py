@@ -13,15 +13,13 @@ import pytest
 import requests
 
 from app.dashboards.assets import Asset, archive, closure, for_source, read_assets
-from app.dashboards.client import Superset
 from app.dashboards.export import export_assets
 from app.dashboards.load import ANALYST, FOLDER, admin, import_assets, superset_url
+from app.dashboards.superset_client import Superset
 from app.errors import HeadwaterError
-from tests.support.charts import Charts, only_where_asked_for, something_to_see
+from tests.support.charts import Charts, something_to_see
 from tests.support.stack import Stack
 from tests.support.waiting import until
-
-pytestmark = only_where_asked_for
 
 SOON_S = 180.0
 ASSETS = read_assets(FOLDER)
@@ -46,7 +44,7 @@ SQL = {
     "WHERE status <> 'cancelled' GROUP BY 1",
     "most-rated-movies": "SELECT rank, title, release_year, ratings, average_stars "
     "FROM reports.most_rated_movies WHERE rank <= 100",
-    "best-rated-movies": "SELECT rank, title, release_year, average_stars, ratings "
+    "best-rated-movies": "SELECT rank, title, release_year, weighted_stars, average_stars, ratings "
     "FROM reports.best_rated_movies",
     "top-customers": "SELECT rank, full_name, country, orders, revenue, "
     "cast(to_unixtime(last_paid_at) * 1000 AS bigint) FROM reports.top_customers",

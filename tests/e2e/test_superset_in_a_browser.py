@@ -13,7 +13,7 @@ import pytest
 
 from app.dashboards.assets import chart_uuids, read_assets
 from app.dashboards.load import ADMIN, FOLDER, admin, superset_url
-from tests.support.charts import only_where_asked_for, something_to_see
+from tests.support.charts import something_to_see
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 browser = pytest.importorskip("tests.support.browser", reason="playwright is not installed")
 pytestmark = [
-    only_where_asked_for,
-    pytest.mark.skipif(
-        browser.chromium() is None, reason="no Chromium here: apt-get install chromium"
-    ),
+    browser.needs_chromium,
     pytest.mark.timeout(900),  # several waits of SOON_S and of the browser's patience in one test
 ]
 

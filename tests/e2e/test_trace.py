@@ -12,9 +12,9 @@ import pyarrow.fs as pa_fs
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
-from app.lake import tail
+from app.lake import topic_tail as tail
 from app.lake.lakehouse import Lakehouse
-from spark_streaming.bronze import Bronze
+from spark_streaming.reading.bronze import Bronze
 from tests.support.stack import Stack
 from tests.support.waiting import until
 

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from app.lake.lakehouse import Lakehouse
-from spark_streaming.canonical import SESSION_SETTINGS
+from spark_streaming.contract.canonical import SESSION_SETTINGS
+from spark_streaming.contract.names import topic_of
+from spark_streaming.events.event import Place
+from spark_streaming.quarantine.raw_events import place_in
+from tests.support.entries import entries_of
 from tests.support.matrix_tables import (
     CHANGES,
     INSERTED,
@@ -20,6 +24,7 @@ from tests.support.matrix_tables import (
     by_choice,
     choose_texts,
     known,
+    large_values,
     noise,
     prepare,
     refusals,
@@ -27,7 +32,7 @@ from tests.support.matrix_tables import (
 )
 from tests.support.odd_tables import odd_tables
 from tests.support.stack import Stack, fresh_stack
-from tests.support.type_cases import AS_TEXT, LARGE_VALUES, TYPES, Type
+from tests.support.type_cases import AS_TEXT, TYPES, Type
 from tests.support.waiting import until
 
 SOON_S = 240.0
@@ -58,11 +63,11 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-@pytest.mark.parametrize("name", sorted({each.extension for each in TYPES} - {""}))
-def test_the_server_has_the_extension(extensions: set[str], name: str) -> None:
-    if name not in extensions:
-        assert not any(each.tried for each in TYPES if each.extension == name)
-        pytest.skip(f"the embedded PostgreSQL comes without the extension {name}")
+def test_the_server_has_the_extensions_that_are_called_tried_and_no_others(
+    extensions: set[str],
+) -> None:
+    needed = {each.extension: each.tried for each in TYPES if each.extension}
+    assert {name: name in extensions for name in needed} == needed
 
 
 def test_the_matrix_has_every_built_in_type(stack: Stack) -> None:
@@ -127,8 +132,8 @@ def test_every_value_of_every_type_comes_back_as_the_matrix_says(stack: Stack) -
 
 
 def test_large_values_that_an_update_leaves_out_stay_of_every_type(stack: Stack) -> None:
-    names = ", ".join(f"l{number}" for number in range(len(LARGE_VALUES)))
     with stack.source() as source:
+        names = ", ".join(f"l{number}" for number in range(len(large_values(source))))
         # One whose insert and update are far apart, one that has both in a batch, a new key.
         source.execute(
             f"INSERT INTO matrix_large (id, n, {names}) SELECT id + 2, n, {names} FROM matrix_large"
@@ -209,7 +214,7 @@ def test_values_beyond_silver_wait_in_quarantine_with_their_text(stack: Stack) -
                 expected[INSERTED + number] = expected[UPDATED + number] = (each, text)
         found = until(
             lambda: stack.query(
-                "SELECT key, reason, raw_value FROM ops.quarantine "
+                'SELECT key, reason, "partition", "offset" FROM ops.quarantine '
                 "WHERE table_name = 'matrix_refused' AND status = 'open'"
             ),
             # Those inserted and deleted are in it too, until silver has seen their ends.
@@ -218,9 +223,13 @@ def test_values_beyond_silver_wait_in_quarantine_with_their_text(stack: Stack) -
             what="the rows in quarantine",
             every_s=1,
         )
-        for key, reason, raw in found:
+        lake = Lakehouse(stack.settings).lake
+        events = {place_in(row): row["raw_value"] for row in entries_of(lake, "matrix_refused")}
+        topic = topic_of(stack.settings.topic_prefix, "public", "matrix_refused")
+        for key, reason, partition, offset in found:
             each, text = expected[json.loads(key)["id"]]
             assert f"column {each.column} (" in reason
+            raw = events[Place(topic, partition, offset)]
             kept = json.loads(raw)["after"][each.column]
             if each.ddl == "date" or each.ddl.endswith("[]"):
                 assert text in kept.split(" or ")  # as the source prints it
@@ -261,6 +270,31 @@ def test_odd_names_and_shapes_hold_the_sources_rows(stack: Stack) -> None:
     assert stack.query("SELECT * FROM silver.parent ORDER BY 1")[0][:2] == (1, "a!")
     shown = [name for name, *_ in stack.query("SHOW COLUMNS FROM silver.made")]
     assert shown[:2] == ["id", "n"] and "twice" not in shown
+    assert {"ünï__täble", "ünïcode_täble", "заказы"} <= {
+        name for (name,) in stack.query("SHOW TABLES FROM silver")
+    }
+    shown = [name for name, *_ in stack.query('SHOW COLUMNS FROM silver."ünï__täble"')]
+    assert shown[:4] == ["id", "größe_in_m", "имя", "smile\N{GRINNING FACE}"]
+
+
+@pytest.mark.parametrize("name", ["ünï.täble", "ünï__täble"])
+def test_commands_take_the_sources_name_and_silvers(stack: Stack, name: str) -> None:
+    with stack.source() as source:  # the first snapshot may have come after the earlier changes
+        source.execute('UPDATE "ünï"."täble" SET "имя" = "имя" WHERE id = 11')
+    [verdict] = stack.verify(name)
+    assert (verdict["table"], verdict["verdict"]) == ("ünï__täble", "equal")
+    found = json.loads(stack.run("verify", name, "--bronze", "--format", "json").stdout)
+    assert {(row["verdict"], row["topic"].rpartition(".")[2]) for row in found} == {
+        ("complete", "t_ble")
+    }
+    versions = json.loads(stack.run("trace", name, "11", "--format", "json").stdout)
+    assert [one["event"] for one in versions][-2:] == ["update", "now"]
+    assert versions[-1]["row"]["имя"] == "text 11"
+    [row] = json.loads(stack.run("rebuild", name, "--format", "json", timeout_s=300).stdout)
+    assert row["table"] == "ünï__täble"
+    assert stack.run("quarantine", "list", name, "--format", "json").stdout.strip() == "[]"
+    [verdict] = stack.verify(name)
+    assert verdict["verdict"] == "equal"
 
 
 def test_a_new_label_of_an_enum_moves_no_value_behind_a_generated_column(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -10,12 +11,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.fs as pa_fs
 import pytest
 from deltalake import write_deltalake
 
 from app.lake.lakehouse import Lakehouse
-from app.lake.verify_state import RunState
+from app.lake.patience import Waits
+from app.verify.table_verification import Verifier
+from app.verify.verify_state import RunState
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -277,4 +281,128 @@ def test_a_continuous_round_is_a_table_in_trino(stack: Stack) -> None:
         lambda number: number == 2,
         within_s=SOON_S,
         what="the second round in Trino",
+    )
+
+
+def test_a_captured_table_without_a_row_is_in_trino_and_is_compared(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE never_filled (id int PRIMARY KEY, note text)")
+    until(
+        lambda: stack.query(
+            "SELECT table_name FROM lake.information_schema.tables "
+            "WHERE table_schema = 'silver' AND table_name = 'never_filled'"
+        ),
+        within_s=SOON_S,
+        what="the empty table in Trino",
+    )
+    assert stack.query("SELECT id, note FROM silver.never_filled") == []
+    freshness = "SELECT state, complete_lsn FROM ops.freshness WHERE table_name = 'never_filled'"
+    told = until(lambda: stack.query(freshness), within_s=SOON_S, what="its freshness")
+    assert told == [("running", None)]
+    [row], _ = verified(stack, "never_filled")
+    assert (row["verdict"], row["rows"], row["delta_version"] is None) == ("equal", 0, False)
+    with stack.source() as source:
+        source.execute("TRUNCATE never_filled")
+        source.execute("INSERT INTO never_filled VALUES (1, 'first')")
+    await_rows(stack, "never_filled", 1)
+    [row], _ = verified(stack, "never_filled")
+    assert (row["verdict"], row["rows"]) == ("equal", 1)
+
+
+def test_rows_whose_key_silver_cannot_hold_are_explained(stack: Stack) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE at_infinity (at timestamptz, n numeric, PRIMARY KEY (at, n))")
+        source.execute("INSERT INTO at_infinity VALUES ('2026-01-01', 1), ('infinity', 2)")
+        source.execute("CREATE TABLE bag_at_infinity (at date)")
+        source.execute("ALTER TABLE bag_at_infinity REPLICA IDENTITY FULL")
+        source.execute("INSERT INTO bag_at_infinity VALUES ('2026-01-01'), ('infinity')")
+    for name in ("at_infinity", "bag_at_infinity"):
+        await_rows(stack, name, 1)
+    with stack.source() as source:  # by the stream, too
+        source.execute("INSERT INTO at_infinity VALUES ('0044-03-15 12:00:00+00 BC', 'NaN')")
+        source.execute("INSERT INTO bag_at_infinity VALUES ('-infinity'), ('infinity')")
+    try:
+        rows, told = verified(stack, "at_infinity", "bag_at_infinity", "--allow-quarantined")
+        found = {r["table"]: (r["verdict"], r["explained"], r["missing"]) for r in rows}
+        assert found == {
+            "at_infinity": ("explained", 2, 0),
+            "bag_at_infinity": ("explained", 3, 0),
+        }
+        assert "at_infinity: explained by quarantine: at=infinity, n=2" in told
+    finally:
+        with stack.source() as source:
+            source.execute("DROP TABLE at_infinity, bag_at_infinity")
+
+
+def test_a_table_that_is_not_captured_any_more_is_named_and_one_that_was_dropped_too(
+    stack: Stack,
+) -> None:
+    # They need not have a row: silver has them.
+    with stack.source() as source:
+        source.execute("CREATE TABLE withdrawn (id int PRIMARY KEY)")
+        source.execute("CREATE TABLE dropped (id int PRIMARY KEY)")
+    for name in ("withdrawn", "dropped"):
+        until(
+            lambda name=name: Lakehouse(stack.settings).lake.exists(f"silver/{name}"),  # type: ignore[misc]
+            within_s=SOON_S,
+            what=f"{name} in silver",
+        )
+    with stack.source() as source:
+        source.execute("DROP TABLE dropped")
+        # Without a key `capture` does not take it in again.
+        source.execute("ALTER TABLE withdrawn DROP CONSTRAINT withdrawn_pkey")
+        source.execute("ALTER PUBLICATION headwater DROP TABLE withdrawn")
+    try:
+        rows, told = verified(stack, "genres", "withdrawn", "dropped", expect=1)
+        assert {row["table"]: row["verdict"] for row in rows} == {
+            "genres": "equal", "withdrawn": "not_captured", "dropped": "dropped",
+        }  # fmt: skip
+        assert "withdrawn: the source has the table, and it is not captured any more" in told
+        verified(stack, "genres", "dropped")
+        rows, told = verified(stack, "dropped", expect=3)
+        assert [row["verdict"] for row in rows] == ["dropped"]
+        assert "nothing was compared" in told
+    finally:
+        with stack.source() as source:
+            source.execute("DROP TABLE withdrawn")
+
+
+def test_a_verify_that_waits_for_silver_names_the_table_since_when_and_why(stack: Stack) -> None:
+    pid = stack.observed("silver").pid
+    assert pid is not None
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for one in family:
+        one.send_signal(signal.SIGSTOP)
+    try:
+        with stack.source() as source:
+            source.execute("INSERT INTO moving SELECT i, 7 FROM generate_series(5001, 5005) i")
+        until(
+            lambda: stack.observed("silver").state,
+            lambda state: state == "unresponsive",
+            within_s=SOON_S,
+            what="the supervisor sees that silver hangs",
+        )
+        ended = stack.run("verify", "moving", "--wait", "16", expect=3, timeout_s=300)
+        checked = stack.run("status", "--check", expect=4)
+    finally:
+        for one in family:
+            if one.is_running():  # the supervisor ends it after a minute
+                one.send_signal(signal.SIGCONT)
+    assert "silver: unresponsive: " in checked.stderr and checked.stdout == ""
+    assert ended.stdout == ""
+    waits = re.findall(r"verify waits for silver to apply moving \((\d+) offsets\)", ended.stderr)
+    assert len(waits) >= 2 and int(waits[0]) >= 5
+    assert re.search(r"silver is unresponsive: .*; no step nearer for \d+ s", ended.stderr)
+    assert re.search(r"silver has not come nearer for \d+ s\n  detail: it has not", ended.stderr)
+    assert "hint: `./headwater status silver`" in ended.stderr
+    assert verified(stack, "moving")[0][0]["verdict"] == "equal"
+
+
+def test_where_nothing_is_captured_every_table_of_silver_is_named(stack: Stack) -> None:
+    settings = stack.settings
+    object.__setattr__(settings.profile, "publication_name", "no_such_publication")
+    found = {v.table: v.word for v in Verifier(settings, Waits()).verify([])}
+    assert (found["movies"], set(found.values()) <= {"not_captured", "dropped"}) == (
+        "not_captured",
+        True,
     )

@@ -13,16 +13,17 @@ FILE = Path(__file__).resolve().parents[2] / "docs" / "types.md"
 HEAD = """\
 # Types: what each becomes, and what that loses
 
-Made by `python -m tests.e2e.type_matrix > docs/types.md` from the table of
-`tests/support/type_cases.py`. `tests/e2e/test_type_matrix.py` runs it on the real chain: each value
-below is a row of the source that is read by the first snapshot, inserted, updated to, and deleted,
-in a table with a key and in one without; then the column's type and value are compared in silver
-and in Trino, and `./headwater verify` is green.
+<!-- Made by `python -m tests.e2e.type_matrix > docs/types.md` from tests/support/type_cases.py. -->
+
+What a column of each Postgres type becomes in silver and in Trino, with its extremes, and what cannot be kept.
+All of it was run: each value below is a row of the source that is read by the first snapshot, inserted, updated to
+and deleted, in a table with a key and in one without. Then type and value are compared in silver and in Trino, and
+`./headwater verify` says equal (`tests/e2e/test_type_matrix.py`).
 
 - **Nothing is silently lost.** A value that its column in silver cannot hold (*to quarantine*) is
-  never rounded, cut or NULL: its row's event goes to `ops.quarantine`, whole, with the value, the
-  column and the reason, and to bronze, as every event does. `./headwater preflight` and `up` say
-  which columns could hold such values. A later value that fits takes the row up again.
+  never rounded, cut or NULL: its row goes to `ops.quarantine`, with the column and the reason, its event
+  is kept whole (`./headwater quarantine show`), and in bronze, as every event is. `./headwater preflight` and `up` say
+  which columns could hold such values. A later value that fits brings the row back.
 - **Or it is text, by choice.** `type = "text"` for the column in the table's
   [contract file](../spark_streaming/contracts/README.md) makes it a `string` of what the source
   prints: nothing of these types goes to quarantine then (but those days of 1582). It is for
@@ -42,7 +43,7 @@ TAIL = """
 |---|---|
 | generated (stored) columns | left out: Postgres does not put them into the log; preflight names them |
 | identity columns | as their type |
-| names: quoted, mixed case, reserved words, other scripts, 63 bytes | columns as they are, but `_` for a blank and for each of <code>,;{}()=.`"</code>, line ends and tabs; tables in lower case, `_` for whatever is no letter, digit or `_` |
+| names: quoted, mixed case, reserved words, other scripts, 63 bytes | columns as they are, but `_` for a blank and for each of <code>,;{}()=.`"</code>, line ends and tabs; tables in lower case, with their letters, digits and emoji of any script, and `_` for whatever else is no `_` |
 | columns named `_lsn`, `_committed_at`, `_merged_at` | `_lsn_2` and so on; `_op`, `_guard_lsn`, `_keep_…`: `col_op` and so on |
 | columns whose names differ in case only (`id`, `ID`) | the table is left out, and preflight names them: the connector stops at such a table |
 | partitioned tables | one table, the root's; a row that moves between partitions is a delete and an insert |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from spark_streaming.naming import silver_table
+from spark_streaming.contract.names import silver_table
 from tests.support.ddl_run import (
     REFUSED_IN_EVENTS,
     assert_bronze_is_whole,

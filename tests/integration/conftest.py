@@ -23,3 +23,11 @@ def source_server() -> Iterator[Stack]:
     with fresh_stack() as fresh:
         fresh.up("--only", "postgres")
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[Stack]:
+    """The embedded object store alone; a test keeps to a folder of its own in it."""
+    with fresh_stack() as fresh:
+        fresh.up("--only", "s3")
+        yield fresh

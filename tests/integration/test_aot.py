@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from app.artefacts.compile import share_classes
+from app.artefacts.dist import Artefacts
 from app.launcher.aot import AotCaches
-from app.launcher.compile import share_classes
-from app.launcher.dist import Artefacts
-from app.launcher.service import Service
+from app.services.service import Service
 from tests.support.stack import ROOT
 
 CLASS = "kafka.tools.StorageTool"

@@ -208,28 +208,6 @@ def test_records_larger_than_the_sinks_whole_buffer_are_kept(
     connectors.delete("large")
 
 
-def test_events_that_kafka_dropped_before_they_were_kept_stop_the_sink_loudly(
-    carriers: Stack, connectors: Connectors
-) -> None:
-    make_topics(carriers, "gap.a")
-    connectors.put("gap", sink_config("gap"))
-    send(carriers, "gap.a", [b"0"])
-    await_kept(carriers, "gap", 1)
-    connectors.stop("gap")
-    send(carriers, "gap.a", [b"2", b"3"])
-    with admin(carriers) as client:
-        client.delete_records({TopicPartition("gap.a", 0): 3})
-    connectors.resume("gap")
-    failed = connectors.await_state("gap", "FAILED")
-    assert "Kafka no longer holds offsets 1 to 2 of gap.a-0" in failed["trace"]
-    assert "hint: the sink was behind for longer than Kafka's retention" in failed["trace"]
-
-    connectors.put("gap", sink_config("gap", **{"on.gap": "skip"}))
-    await_kept(carriers, "gap", 2)
-    assert [kept.value for _, kept in bronze(carriers.settings, BUCKET, "gap.")] == [b"0", b"3"]
-    connectors.delete("gap")
-
-
 def test_markers_that_expired_behind_the_last_record_are_not_taken_for_lost_events(
     carriers: Stack, connectors: Connectors
 ) -> None:
@@ -250,25 +228,6 @@ def test_markers_that_expired_behind_the_last_record_are_not_taken_for_lost_even
     send(carriers, "markers.a", [b"3"])
     await_kept(carriers, "markers", 3)
     connectors.delete("markers")
-
-
-def test_a_topic_that_was_made_again_is_refused_rather_than_mixed_with_the_old_one(
-    carriers: Stack, connectors: Connectors
-) -> None:
-    make_topics(carriers, "again.a")
-    connectors.put("again", sink_config("again"))
-    send(carriers, "again.a", [b"old"])
-    await_kept(carriers, "again", 1)
-    connectors.stop("again")
-    with admin(carriers) as client:
-        client.delete_topics(["again.a"])
-        until(lambda: "again.a" not in client.list_topics(), within_s=30, what="topic is gone")
-    make_topics(carriers, "again.a")
-    send(carriers, "again.a", [b"new", b"new"])
-    connectors.resume("again")
-    failed = connectors.await_state("again", "FAILED")
-    assert "the topic again.a is not the one that bronze holds" in failed["trace"]
-    connectors.delete("again")
 
 
 @pytest.mark.parametrize("first_offsets", [[0], range(0, 1200), [0, 9_999, 10_000, 20_001]])
@@ -337,6 +296,7 @@ def test_the_rest_interface_never_shows_the_stores_secrets(
         ({"consumer.override.isolation.level": "read_uncommitted"}, "must be read_committed"),
         ({"consumer.override.interceptor.classes": ""}, "must name dev.headwater.bronze"),
         ({"s3.secret.key": ""}, "must be given together"),
+        ({"transforms": "filter"}, "transforms must be left out"),
         ({"gzip.level": "11"}, "Value must be no more than 9"),
         ({"on.gap": "shrug"}, "String must be one of: fail, skip"),
     ],

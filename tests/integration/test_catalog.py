@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from spark_streaming.canonical import SESSION_SETTINGS, canonical_row, source_select
-from spark_streaming.catalog import list_tables, read_contract
-from spark_streaming.contract import Contract
+from spark_streaming.contract.canonical import SESSION_SETTINGS, canonical_row, source_select
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.source_catalog import list_tables, read_contract
 from tests.support.postgres import fresh_database
 from tests.support.stack import Stack
 
@@ -84,14 +84,14 @@ def test_key_is_the_identity_index_where_there_is_one(source: Connection) -> Non
 def test_deferrable_primary_key_is_no_key(source: Connection) -> None:
     source.execute("create table films (id int primary key deferrable)")
     contract = _contract(source, "films")
-    assert contract.is_bag
+    assert contract.is_keyless
     assert "has no key" in (contract.refusal or "")
 
 
 def test_table_with_full_identity_and_no_key_is_a_bag(source: Connection) -> None:
     source.execute("create table log (line text); alter table log replica identity full")
     contract = _contract(source, "log")
-    assert (contract.is_bag, contract.refusal) == (True, None)
+    assert (contract.is_keyless, contract.refusal) == (True, None)
 
 
 def test_default_of_an_added_column_is_read_in_one_form_whatever_the_settings(

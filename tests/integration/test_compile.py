@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.artefacts.compile import compile_sources, java, require_java, sources_hash
+from app.artefacts.dist import Artefacts
+from app.artefacts.locking.artefact_requirements import Compile
 from app.errors import HeadwaterError
-from app.launcher.compile import compile_sources, java, require_java, sources_hash
-from app.launcher.dist import Artefacts
-from app.launcher.wishes import Compile
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE = Compile(jar="hello.jar", sources="java", resources="resources", release=17)

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.store.schema import metadata
-from spark_streaming.catalog import list_tables, read_contract
-from spark_streaming.contract_files import file_name, read_file
-from spark_streaming.contract_init import contract_text
-from spark_streaming.quality import check_files
-from spark_streaming.rules import bind
+from app.store.tables.schema import metadata
+from spark_streaming.contract.contract_files import file_name, read_file
+from spark_streaming.contract.source_catalog import list_tables, read_contract
+from spark_streaming.rules.contract_folder import check_files
+from spark_streaming.rules.contract_init import contract_text
+from spark_streaming.rules.rules import bind
 from tests.support.postgres import fresh_database
 from tests.support.stack import ROOT, Stack
 

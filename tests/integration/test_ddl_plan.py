@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from app.catalog.ddl import checked_statements, try_statements
 from app.errors import HeadwaterError
-from app.lake.ddl import checked_statements, try_statements
-from spark_streaming.catalog import read_contract
-from spark_streaming.catalog_watch import CatalogWatch
-from spark_streaming.contract import Contract
-from spark_streaming.contract_store import CatalogUnreachableError
-from spark_streaming.evolution import changes_between, followed
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.contract.evolution import changes_between, next_version
+from spark_streaming.contract.source_catalog import read_contract
+from spark_streaming.ops.schema_changes import SchemaChanges
+from spark_streaming.schema.catalog_watch import CatalogWatch
+from spark_streaming.schema.left_out_tables import LeftOutTables
 from tests.support.postgres import fresh_database
 from tests.support.stack import Stack
+from tests.unit.spark_streaming.streams.test_streams import LocalLake
 
 FILMS = ("public", "films")
 
@@ -51,7 +58,11 @@ def _kinds(dsn: str, text: str) -> list[tuple[str, str]]:
         ("alter table films add a int", ["add_column"]),
         ("alter table films rename title to name", ["rename_column"]),
         ("alter table films alter size type double precision", ["widen_type"]),
-        ("alter table films alter title type varchar(5)", ["incompatible_change"]),
+        (
+            "alter table films alter title type varchar(5)",
+            ["widen_type"],
+        ),  # silver's stays a string
+        ("alter table films alter title type int using 0", ["incompatible_change"]),
         ("alter type mood add value 'calm'", ["enum_value"]),
         ("alter table films replica identity full", ["replica_identity"]),
         ("alter table films drop constraint films_pkey", ["key_change"]),
@@ -113,20 +124,20 @@ def _contract(connection: psycopg.Connection[Any]) -> Contract:
 def test_a_look_sees_each_change_and_nothing_else(dsn: str) -> None:
     watch = CatalogWatch(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        first = watch.look([FILMS, ("public", "nowhere")])
+        first = watch.check([FILMS, ("public", "nowhere")])
         assert list(first.stamps) == [FILMS]
         known = _contract(connection)
         connection.execute("insert into films values (2, 'b', 0.2, 'happy')")
         connection.execute("analyze films")
-        same = watch.look([FILMS])
+        same = watch.check([FILMS])
         assert same.stamps == first.stamps
         assert same.after_lsn >= first.after_lsn > 0
         connection.execute("alter table films alter size type double precision")
-        changed = watch.look([FILMS])
+        changed = watch.check([FILMS])
         assert changed.stamps != first.stamps
         assert changed.by_lsn >= changed.after_lsn >= same.after_lsn
         xid = connection.execute("select txid_current() - 1").fetchone()
-        newer = followed(known, _contract(connection))
+        newer = next_version(known, _contract(connection))
         assert xid == (newer.xid,), "the transaction of the ALTER TABLE"
         assert newer.by_name["size"].xid == newer.xid
     watch.close()
@@ -135,13 +146,55 @@ def test_a_look_sees_each_change_and_nothing_else(dsn: str) -> None:
 def test_columns_whose_names_differ_in_case_only_are_found(dsn: str) -> None:
     watch = CatalogWatch(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        assert watch.twins() == {}
+        assert watch.colliding_columns() == {}
         connection.execute('create table "T" (a int, "A" int, b int, "é" int, "É" int)')
-        assert watch.twins() == {("public", "T"): "a, A; é, É"}
+        assert watch.colliding_columns() == {("public", "T"): "a, A; é, É"}
         connection.execute('alter table "T" rename "A" to c')
         connection.execute('alter table "T" rename "É" to d')
-        assert watch.twins() == {}
+        assert watch.colliding_columns() == {}
         connection.execute('drop table "T"')
+    watch.close()
+
+
+def test_a_table_whose_name_another_has_is_recorded_once_and_the_kept_one_is_the_other(
+    dsn: str, tmp_path: Path
+) -> None:
+    watch, records, now = CatalogWatch(dsn), SchemaChanges(LocalLake(tmp_path), {}), [0.0]
+    left_out = LeftOutTables(watch, records, lambda: now[0], lambda: [("public", "Films")])
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute('create table "Films" (id int primary key)')
+        connection.execute("create schema public_films")
+        connection.execute("create table public_films.t (id int primary key)")
+        for second in (0.0, 60.0, 120.0):
+            now[0] = second
+            left_out.check()
+    records.flush()
+    found = records.ensure().to_pyarrow_table().to_pylist()
+    assert [(row["table_name"], row["kind"], row["outcome"]) for row in found] == [
+        ("public.films", "name_taken", "left_out")
+    ]
+    assert "would share its silver table with public.Films" in found[0]["detail"]
+    watch.close()
+
+
+def test_a_look_ends_where_the_server_process_hangs_and_the_next_goes_by_another(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_streaming.schema.catalog_watch.ANSWER_S", 1.0)
+    watch = CatalogWatch(dsn)
+    watch.check([FILMS])
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "select pid from pg_stat_activity where application_name = 'headwater silver'"
+            " and datname = current_database()"
+        ).fetchall()
+        [(pid,)] = found
+        os.kill(pid, signal.SIGSTOP)  # its kernel goes on to answer for it
+        try:
+            looked = ThreadPoolExecutor(1).submit(watch.check, [FILMS])
+            assert FILMS in looked.result(timeout=30).stamps
+        finally:
+            os.kill(pid, signal.SIGCONT)
     watch.close()
 
 
@@ -149,7 +202,7 @@ def test_a_source_that_is_away_is_not_asked_again_at_once() -> None:
     now = [0.0]
     watch = CatalogWatch("postgresql://nobody@127.0.0.1:1/none", clock=lambda: now[0])
     with pytest.raises(CatalogUnreachableError) as first:
-        watch.look([FILMS])
+        watch.check([FILMS])
     with pytest.raises(CatalogUnreachableError) as second:
-        watch.look([FILMS])
+        watch.check([FILMS])
     assert str(second.value) == str(first.value)

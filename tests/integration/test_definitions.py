@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.source.definitions import Notes, notes_finding, read_notes
-from spark_streaming.catalog import noted_contracts, read_contract
-from spark_streaming.catalog_watch import CatalogWatch
-from spark_streaming.contract import Contract
+from app.source.definition_notes import Notes, notes_finding, read_notes
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.source_catalog import read_contract, recorded_contracts
+from spark_streaming.schema.catalog_watch import CatalogWatch
 from tests.support.postgres import fresh_database
 from tests.support.stack import Stack
 
@@ -27,8 +27,8 @@ def dsn(source_server: Stack) -> Iterator[str]:
     with fresh_database(source_server.settings.source_dsn) as dsn:
         with psycopg.connect(dsn, autocommit=True) as owner:
             owner.execute("create schema headwater")
-            for mend in notes_finding(Notes(may_make=True), ROLE).mends:
-                owner.execute(mend.run or "")
+            for fix in notes_finding(Notes(may_make=True), ROLE).fixes:
+                owner.execute(fix.run or "")
         yield dsn
 
 
@@ -64,10 +64,10 @@ def test_each_note_is_the_contract_that_the_catalog_had_then(source: Connection)
     ):
         source.execute(statement.encode())
         seen.append(read_contract(source, *FILMS))
-    noted = noted_contracts(source, *FILMS, 0)
+    noted = recorded_contracts(source, *FILMS, 0)
     assert [_bare(contract) for contract in noted] == [_bare(contract) for contract in seen]
     assert seen[-1] is not None and seen[-1].noted_lsn == noted[-1].begins_at_lsn
-    assert noted_contracts(source, *FILMS, noted[-2].noted_lsn or 0) == noted[-1:]
+    assert recorded_contracts(source, *FILMS, noted[-2].noted_lsn or 0) == noted[-1:]
 
 
 def test_a_note_lies_between_the_rows_before_and_behind_the_change(source: Connection) -> None:
@@ -78,7 +78,7 @@ def test_a_note_lies_between_the_rows_before_and_behind_the_change(source: Conne
         source.execute("alter table films add title text")
         after = _now(source)
         source.execute("insert into films values (2, 'b')")
-    [_, added] = noted_contracts(source, *FILMS, 0)
+    [_, added] = recorded_contracts(source, *FILMS, 0)
     assert before <= (added.begins_at_lsn or 0) <= after
 
 
@@ -97,10 +97,10 @@ def test_what_is_rolled_back_or_no_table_of_ours_is_not_noted(source: Connection
 def test_a_shape_that_came_and_went_changes_the_stamp(dsn: str, source: Connection) -> None:
     source.execute("create table films (id int primary key)")
     watch = CatalogWatch(dsn)
-    first = watch.look([FILMS]).stamps
-    assert watch.look([FILMS]).stamps == first
+    first = watch.check([FILMS]).stamps
+    assert watch.check([FILMS]).stamps == first
     source.execute("alter table films add passing int; alter table films drop passing")
-    assert watch.look([FILMS]).stamps != first
+    assert watch.check([FILMS]).stamps != first
     watch.close()
 
 
@@ -113,7 +113,7 @@ def test_whoever_changes_a_table_is_not_held_up_by_its_note(dsn: str, source: Co
             source.execute("alter table headwater.definitions rename to elsewhere")
             other.execute("alter table theirs add title text")  # which fail now, and say so
         source.execute("alter table headwater.elsewhere rename to definitions")
-        assert len(noted_contracts(source, "public", "theirs", 0)) == 1
+        assert len(recorded_contracts(source, "public", "theirs", 0)) == 1
     finally:
         source.execute("drop owned by app_owner; drop role app_owner")
 
@@ -126,4 +126,4 @@ def test_the_notes_are_told_as_right_until_their_function_is_another(source: Con
     assert not read_notes(source, ROLE).is_right
     source.execute("drop schema headwater cascade")
     assert read_notes(source, ROLE) == Notes(may_make=True)
-    assert noted_contracts(source, *FILMS, 0) == []
+    assert recorded_contracts(source, *FILMS, 0) == []

@@ -13,11 +13,11 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from spark_streaming.archive import Archive
-from spark_streaming.bronze import Bronze
-from spark_streaming.events import RawEvent
-from spark_streaming.kafka_source import DirectReader, ExpiredError, TooManyBytesError
-from spark_streaming.offsets import BatchSpan
+from spark_streaming.events.event import RawEvent
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.expired_events import Archive, TooManyBytesError
+from spark_streaming.reading.kafka_source import DirectReader, ExpiredError
+from spark_streaming.reading.offsets import BatchSpan
 from tests.support.stack import fresh_stack
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
+from app.environment.settings import Settings, load
 from app.lake.object_store import examine
-from app.settings import Settings, load
 from tests.support.bronze import store as files_of
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until

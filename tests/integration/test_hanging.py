@@ -9,7 +9,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
-from app.source.hanging import HANGS_S, LOOK_S, Hanging
+from app.connectors.hanging_transactions import CHECK_EVERY_S, HANGS_S, Hanging
 from tests.support.stack import Stack
 
 UNVERIFIED = "transaction.partition.verification.enable"
@@ -73,7 +73,7 @@ def test_a_transaction_that_its_coordinator_does_not_know_is_aborted_and_no_othe
         living.send(alive.topic, b"on its way", partition=0).get(30)
         assert ends(carriers, left) == ends(carriers, alive) == (0, 1)
         assert guard.abort() == []
-        clock.now += LOOK_S / 2
+        clock.now += CHECK_EVERY_S / 2
         assert guard.abort() == [], "no look yet"
         clock.now += HANGS_S
         [ended] = guard.abort()
@@ -81,6 +81,6 @@ def test_a_transaction_that_its_coordinator_does_not_know_is_aborted_and_no_othe
         assert ends(carriers, left) == (2, 2), "the record and the marker"
         living.commit_transaction()
         assert ends(carriers, alive) == (2, 2)
-        clock.now += LOOK_S
+        clock.now += CHECK_EVERY_S
         assert guard.abort() == []
         lost.abort_transaction()

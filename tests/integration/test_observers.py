@@ -10,13 +10,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from app.follow import COMMITS_MAX
-from app.lake.connection import connect
-from app.lake.flow import Change, Pending
-from app.lake.hops import BLOCK_OFFSETS
 from app.lake.lakehouse import Lakehouse
-from app.lake.observers import ANEW_S, Bronze, Silver, Trino, question
-from spark_streaming.ledger import Ledger, LedgerRow
+from app.lake.table_follower import COMMITS_MAX
+from app.query.trino_connection import connect
+from app.watch.edit_hops import BLOCK_OFFSETS
+from app.watch.flow import Change, Pending
+from app.watch.observers import ANEW_S, Bronze, Silver, Trino, query_of
+from spark_streaming.ops.ledger import Ledger, LedgerRow
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -89,24 +89,24 @@ def test_bronze_has_a_change_with_the_object_that_holds_it_in_whichever_block_of
     for offset in (3, 5, 9_995, 10_003, 10_010, 35_000):
         pending.add(batches.change(offset))
     bronze = Bronze(stack.settings, pending)
-    bronze.look()
+    bronze.poll()
     assert waiting(pending, "bronze") == [3, 5, 9_995, 10_003, 10_010, 35_000]
     first = put(0, 4)
-    bronze.look()
+    bronze.poll()
     assert (places[3], waiting(pending, "bronze")[0]) == (first, 5)
     second, across = put(5, 9_990), put(9_991, 10_004)
-    bronze.look()
+    bronze.poll()
     assert [places[offset] for offset in (5, 9_995, 10_003)] == [second, across, across]
     assert waiting(pending, "bronze") == [10_010, 35_000]
-    bronze.look()
+    bronze.poll()
     pending.add(batches.change(10_007))
     following = put(10_006, 10_008), put(10_010, 10_010)  # a marker stands between
-    bronze.look()
+    bronze.poll()
     assert (places[10_007], places[10_010]) == following
     assert waiting(pending, "bronze") == [35_000]
     late = Bronze(stack.settings, pending)  # of another process, which saw nothing of that
     pending.add(batches.change(4))
-    late.look()
+    late.poll()
     assert (places[4], waiting(pending, "bronze")) == (first, [35_000])
 
 
@@ -118,24 +118,24 @@ def test_silver_has_a_change_with_its_batch_and_not_before_whatever_becomes_of_t
     for offset in (0, 10, 20, 30, 40, 9_999):
         pending.add(batches.change(offset))
     silver = Silver(stack.settings, pending)
-    silver.look()
+    silver.poll()
     assert waiting(pending, "silver") == [0, 10, 20, 30, 40, 9_999]
     batches.merge()
-    silver.look()
+    silver.poll()
     assert waiting(pending, "silver") == [10, 20, 30, 40, 9_999]
     ledger.compact(datetime.now(timezone.utc))
-    silver.look()
+    silver.poll()
     batches.merge()
     ledger.handle().create_checkpoint()
-    silver.look()
+    silver.poll()
     assert waiting(pending, "silver") == [20, 30, 40, 9_999]
-    silver._heard -= ANEW_S + 1  # nobody waited for silver meanwhile
+    silver._changed_at -= ANEW_S + 1  # nobody waited for silver meanwhile
     batches.merge()
-    silver.look()
+    silver.poll()
     assert waiting(pending, "silver") == [30, 40, 9_999]
     for _ in range(COMMITS_MAX + 2):  # further than is followed commit by commit
         batches.merge()
-    silver.look()
+    silver.poll()
     assert waiting(pending, "silver") == [9_999]
 
 
@@ -157,7 +157,7 @@ def test_trino_is_said_to_have_what_its_own_answer_has_and_nothing_else(
     for change in (batches.change(0), other.change(0), batches.change(10)):
         pending.add(change)
     silver = Silver(stack.settings, pending)
-    silver.look()
+    silver.poll()
     # What silver is wrongly said to have is not said of Trino.
     ahead = other.change(10)
     ahead.merged_at = base
@@ -165,12 +165,12 @@ def test_trino_is_said_to_have_what_its_own_answer_has_and_nothing_else(
     pending.mark(ahead, "silver", "batch 0")
     seen.clear()
     with closing(Trino(stack.settings, pending)) as trino:
-        trino.look()
+        trino.poll()
         assert [(table, offset) for table, offset, _ in seen] == [("asked", 0), ("asked_too", 0)]
         assert all(f"version {where.split()[1].strip(',')}" in where for *_, where in seen)
         batches.merge()
-        silver.look()
-        trino.look()
+        silver.poll()
+        trino.poll()
         assert seen[-1][:2] == ("asked", 10)
         assert waiting(pending, "trino") == [10], "of the other table, which has had no batch more"
 
@@ -186,7 +186,7 @@ def test_trino_opens_only_the_files_of_the_batches_in_question(
     newest.merged_at = Lakehouse(stack.settings).ledger()["pruned"].merged_at
     with closing(connect(stack.settings.trino_url)) as connection:
         cursor = connection.cursor()
-        cursor.execute(question([newest]))
+        cursor.execute(query_of([newest]))
         [row] = cursor.fetchall()
         assert row[0] == "pruned"
         assert (cursor.stats or {})["totalSplits"] < FILES_MIN

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from app.cli.readers import Library
+from app.cli.verbs.data.read import Library
 from app.lake.lakehouse import Lakehouse
-from spark_streaming.contract import Contract
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.engines.protocol import Commit
-from spark_streaming.fold import Folded
-from spark_streaming.table import SilverTable, TableOptions
-from spark_streaming.types import Column
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.types import Column
+from spark_streaming.fold.keyed import Folded
+from spark_streaming.tables.engine_protocol import Commit
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.support.folded import rows
 from tests.support.intake import rows_of
 from tests.support.stack import Stack, fresh_stack

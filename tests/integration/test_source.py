@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from app.connectors.first_snapshot import ask, estimated_rows
 from app.errors import HeadwaterError
 from app.source.database import connect
-from app.source.first_snapshot import ask, estimated_rows
 from tests.support.events import events
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
 
+from app.environment.settings import Settings
 from app.lake.s3_request import S3
-from app.settings import Settings
 from tests.support.bronze import store
-from tests.support.stack import Stack, fresh_stack
+from tests.support.stack import Stack
 
 LOG = "listing/table/_delta_log/"
 PAGE_LIMIT = 200
@@ -82,26 +82,18 @@ def expected(
 
 
 @pytest.fixture(scope="module")
-def alone() -> Iterator[Stack]:
-    """The object store, and nothing else."""
-    with fresh_stack() as fresh:
-        fresh.up("--only", "s3")
-        yield fresh
-
-
-@pytest.fixture(scope="module")
-def held(alone: Stack) -> dict[str, Listed]:
+def held(object_store: Stack) -> dict[str, Listed]:
     """Objects as a Delta log and bronze have them, and as nobody should; by key."""
     names = [f"{LOG}{version:020d}.json" for version in range(40)]
     names += [f"{LOG}{10:020d}.checkpoint.parquet", f"{LOG}_last_checkpoint"]
     names += [f"listing/bronze/block={block}/{at:03d}.part" for block in (0, 1) for at in range(9)]
     names += ["listing/odd/a", "listing/odd/a.json", "listing/odd/b/c", "listing/odd/b.json"]
     names += ["listing/odd/ä ö", "listing/odd/z/y/x", "listing/odd/.hidden"]
-    files = store(alone.settings)
+    files = store(object_store.settings)
     for name in names:
-        with files.open_output_stream(f"{alone.settings.lake_bucket}/{name}") as out:
+        with files.open_output_stream(f"{object_store.settings.lake_bucket}/{name}") as out:
             out.write(name.encode() * 3)
-    found, _ = listing(alone.settings, alone.settings.lake_bucket, prefix="listing/")
+    found, _ = listing(object_store.settings, object_store.settings.lake_bucket, prefix="listing/")
     assert {entry.key: entry.size for entry in found} == {
         name: len(name.encode()) * 3 for name in names
     }
@@ -110,10 +102,12 @@ def held(alone: Stack) -> dict[str, Listed]:
 
 
 def test_the_tail_of_a_delta_log_is_listed_with_sizes_and_etags(
-    alone: Stack, held: dict[str, Listed]
+    object_store: Stack, held: dict[str, Listed]
 ) -> None:
     after = f"{LOG}{36:020d}.json"
-    found, _ = listing(alone.settings, alone.settings.lake_bucket, prefix=LOG, start_after=after)
+    found, _ = listing(
+        object_store.settings, object_store.settings.lake_bucket, prefix=LOG, start_after=after
+    )
     assert found == expected(held, LOG, after, "")[0]
     assert [entry.key.removeprefix(LOG) for entry in found] == [
         f"{37:020d}.json", f"{38:020d}.json", f"{39:020d}.json", "_last_checkpoint"
@@ -121,7 +115,7 @@ def test_the_tail_of_a_delta_log_is_listed_with_sizes_and_etags(
 
 
 def test_listings_equal_s3s_at_any_prefix_start_delimiter_and_page_size(
-    alone: Stack, held: dict[str, Listed], seed: int
+    object_store: Stack, held: dict[str, Listed], seed: int
 ) -> None:
     chance = random.Random(seed)
     for _ in range(300):
@@ -136,19 +130,21 @@ def test_listings_equal_s3s_at_any_prefix_start_delimiter_and_page_size(
             asked["start_after"] = start_after
         if delimiter:
             asked["delimiter"] = delimiter
-        found = listing(alone.settings, alone.settings.lake_bucket, **asked)
+        found = listing(object_store.settings, object_store.settings.lake_bucket, **asked)
         wanted = expected(held, prefix, start_after, delimiter)
         assert found == wanted, f"{asked} start_after={start_after}"
 
 
-def test_a_listing_beyond_the_last_key_is_empty(alone: Stack, held: dict[str, Listed]) -> None:
+def test_a_listing_beyond_the_last_key_is_empty(
+    object_store: Stack, held: dict[str, Listed]
+) -> None:
     del held
-    bucket = alone.settings.lake_bucket
-    assert listing(alone.settings, bucket, prefix=LOG, start_after=f"{LOG}z") == ([], [])
+    bucket = object_store.settings.lake_bucket
+    assert listing(object_store.settings, bucket, prefix=LOG, start_after=f"{LOG}z") == ([], [])
 
 
-def test_a_key_never_leads_out_of_its_bucket(alone: Stack) -> None:
-    bucket = alone.settings.bronze_bucket
-    prefix = f"../{alone.settings.lake_bucket}/{LOG}"
+def test_a_key_never_leads_out_of_its_bucket(object_store: Stack) -> None:
+    bucket = object_store.settings.bronze_bucket
+    prefix = f"../{object_store.settings.lake_bucket}/{LOG}"
     with pytest.raises(AssertionError):
-        listing(alone.settings, bucket, prefix=prefix, start_after=f"{prefix}0")
+        listing(object_store.settings, bucket, prefix=prefix, start_after=f"{prefix}0")

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from app.errors import HeadwaterError
-from app.store.movielens_load import FileReport, load_movielens
-from app.store.schema import TABLES
-from app.store.seed import Sizes, seed_store
-from app.store.workload import Workload
+from app.store.movielens.movielens_load import FileReport, load_movielens
+from app.store.tables.schema import TABLES
+from app.store.tables.seed import Sizes, seed_store
+from app.store.workload.store_workload import Workload
 from tests.support.postgres import fresh_engine, rows_of
 from tests.support.stack import Stack
 

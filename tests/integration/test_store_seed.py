@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import pytest
 from sqlalchemy import Engine, inspect, text
 
 from app.errors import HeadwaterError
-from app.store.connection import engine_for
-from app.store.create import create_store
 from app.store.edit import edit_movie
-from app.store.schema import TABLE_NAMES, TABLES, movies
-from app.store.seed import Sizes, seed_store
+from app.store.tables.create import create_store
+from app.store.tables.schema import TABLE_NAMES, TABLES, movies
+from app.store.tables.seed import Sizes, seed_store
+from app.store.tables.store_connection import engine_for
 from tests.support.postgres import fresh_database, fresh_engine, rows_of
 from tests.support.stack import ROOT, Stack
 
@@ -66,13 +67,37 @@ def test_a_missing_table_is_created_beside_the_others(engine: Engine) -> None:
 
 
 def test_the_same_seed_makes_the_same_rows(source_server: Stack, engine: Engine) -> None:
-    copied = seed_store(engine, seed=5, sizes=SMALL)
+    end = datetime(2026, 3, 4, 5, 6, tzinfo=timezone.utc)
+    copied = seed_store(engine, seed=5, sizes=SMALL, ends_at=end)
     with fresh_engine(source_server.settings.source_dsn) as other:
-        assert seed_store(other, seed=5, sizes=SMALL) == copied
+        assert seed_store(other, seed=5, sizes=SMALL, ends_at=end) == copied
         for table in TABLES:
             rows = rows_of(engine, table)
             assert len(rows) == copied[table.name] > 0
             assert rows == rows_of(other, table), table.name
+
+
+def test_the_history_ends_when_the_store_is_filled(engine: Engine) -> None:
+    seed_store(engine)
+    later = """
+        select (select count(*) from orders where placed_at > now())
+            + (select count(*) from payments where paid_at > now())
+            + (select count(*) from ratings where rated_at > now())
+            + (select count(*) from movies where released_on > now())
+    """
+    assert count(engine, later) == 0
+    assert count(engine, "select count(*) from orders where placed_at > now() - interval '3h'") > 0
+
+
+def test_no_hour_of_the_newest_day_towers_over_the_others(engine: Engine) -> None:
+    seed_store(engine)
+    hours = """
+        select count(*) as n from payments where paid_at > now() - interval '1 day'
+        group by floor(extract(epoch from now() - paid_at) / 3600)
+    """
+    assert count(engine, f"select max(n) from ({hours}) as hours") <= 4 * count(
+        engine, f"select percentile_disc(0.5) within group (order by n) from ({hours}) as hours"
+    )
 
 
 def test_a_filled_store_is_left_as_it_is(engine: Engine) -> None:

@@ -15,27 +15,28 @@ import pytest
 from sqlalchemy import Connection, Engine, event, func, select, text
 
 from app.errors import HeadwaterError
-from app.store.bench import DEFAULT_MIX, ROWS_AT_ONCE, BenchWorkload
-from app.store.clerk import Clerk
-from app.store.connection import engine_for
-from app.store.create import create_store
-from app.store.drive import Report, Transaction
-from app.store.operations import OPERATIONS, Operation
-from app.store.schema import TABLES, movies, orders
-from app.store.seed import Sizes, seed_store
-from app.store.workload import Workload, utc_now
+from app.store.tables.create import create_store
+from app.store.tables.schema import TABLES, movies, orders
+from app.store.tables.seed import Sizes, seed_store
+from app.store.tables.store_connection import engine_for
+from app.store.workload.clerk import Clerk
+from app.store.workload.drive import Report, Transaction
+from app.store.workload.load_tables import DEFAULT_MIX, ROWS_AT_ONCE, BenchWorkload
+from app.store.workload.operations import OPERATIONS, Operation
+from app.store.workload.store_workload import Workload, utc_now
 from tests.support.postgres import fresh_engine, rows_of
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
 SMALL = Sizes.scaled(0.1)
 STEPS = 250
+ENDS_AT = datetime(2026, 6, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
 def engine(source_server: Stack) -> Iterator[Engine]:
     with fresh_engine(source_server.settings.source_dsn) as fresh:
-        seed_store(fresh, sizes=SMALL)
+        seed_store(fresh, sizes=SMALL, ends_at=ENDS_AT)
         yield fresh
 
 
@@ -49,7 +50,7 @@ def shared(source_server: Stack) -> Iterator[Engine]:
 
 def ticking() -> Callable[[], datetime]:
     """A clock that moves a second at each look, the same every time."""
-    times = [datetime(2026, 6, 1, tzinfo=timezone.utc)]
+    times = [ENDS_AT]
 
     def now() -> datetime:
         times.append(times[-1] + timedelta(seconds=1))
@@ -72,7 +73,7 @@ def test_the_same_seed_makes_the_same_changes(source_server: Stack, engine: Engi
     done = [work.step() for _ in range(STEPS)]
     assert len({transaction.operation for transaction in done}) > 10
     with fresh_engine(source_server.settings.source_dsn) as other:
-        seed_store(other, sizes=SMALL)
+        seed_store(other, sizes=SMALL, ends_at=ENDS_AT)
         again = Workload(other, seed=9, now=ticking())
         for transaction in done:
             repeated = again.step()

@@ -19,8 +19,8 @@ from kafka import KafkaProducer
 
 from app.intake.client import Intake, Sent, event
 from app.lake.lakehouse import Lakehouse
-from spark_streaming.lake import STREAM_QUARANTINE
-from spark_streaming.quarantine import OPEN
+from spark_streaming.quarantine.quarantine import OPEN
+from spark_streaming.storage.lake import STREAM_QUARANTINE
 from spark_streaming.streams.producer import StreamProducer
 from tests.support.intake import client_of, intake_of, rows_of
 from tests.support.stack import Stack, fresh_stack
@@ -229,7 +229,7 @@ def test_what_reaches_the_topic_undecodable_is_quarantined_and_replayed_after_th
         replayed,
         lambda rows: ("hw.stream-shop", "replayed") in rows,
         within_s=SOON_S,
-        what="the mended event replayed",
+        what="the repaired event replayed",
     )
     assert counts(taking, "bad") == {"bad-1": 1, "bad-2": 1}
     row = next(r for r in rows_of(taking, "shop") if r["event_key"] == "bad-1")

@@ -16,10 +16,10 @@ import pytest
 import trino.exceptions
 from deltalake import DeltaTable, write_deltalake
 
-from spark_streaming.lake import Lake
-from spark_streaming.settings import StoreSettings
+from spark_streaming.job_settings import StoreSettings
+from spark_streaming.storage.lake import Lake
 from tests.support.stack import Stack, fresh_stack
-from tests.support.store_lake import arrow, expected_reports, store_rows
+from tests.support.store_lake import SCHEMAS, arrow, expected_reports, store_rows
 from tests.support.waiting import until
 
 REGISTERED_S = 90  # generous: machines are noisy, and Trino may be starting
@@ -84,6 +84,26 @@ def server() -> Iterator[Server]:
         yield Server(stack)
 
 
+def test_raw_events_of_an_earlier_releases_quarantine_are_not_in_trino(server: Server) -> None:
+    server.write("ops/quarantine", pa.table({"table_name": ["guests"], "raw_value": [b"ada"]}))
+    server.write("raw/quarantine", pa.table({"table_name": ["guests"], "raw_value": [b"ada"]}))
+    server.write("ops/beside", _ids(1))
+    server.until_there("ops", "beside")
+    assert "quarantine" not in server.relations("ops")
+    with pytest.raises(trino.exceptions.TrinoUserError, match="Access Denied"):
+        server.query(
+            "CALL lake.system.register_table(schema_name => 'default', table_name => 'raw', "
+            f"table_location => '{server.lake.url('raw/quarantine')}')"
+        )
+    # The upgrade takes the column out.
+    server.write("ops/quarantine", pa.table({"table_name": ["guests"]}), schema_mode="overwrite")
+    server.until_there("ops", "quarantine")
+    assert server.query("SELECT * FROM ops.quarantine") == [("guests",)]
+    server.remove("ops/quarantine")
+    server.remove("ops/beside")
+    server.until_gone("ops", "quarantine")
+
+
 def _ids(*ids: int) -> pa.Table:
     return pa.table({"id": list(ids)})
 
@@ -111,6 +131,27 @@ def test_every_report_gives_the_answer_computed_without_sql(server: Server, seed
     assert answers == expected
 
 
+def test_one_rating_of_five_stars_does_not_lead_the_best_movies(server: Server) -> None:
+    movies = [{"movie_id": n, "title": f"Movie {n}", "release_year": 2000} for n in (1, 2, 3)]
+    stars = {1: ["5.0"], 2: ["4.5"] * 30, 3: ["2.0"] * 30}
+    ratings = [
+        {"customer_id": customer, "movie_id": movie, "stars": Decimal(given)}
+        for movie, row in stars.items()
+        for customer, given in enumerate(row)
+    ]
+    tables = arrow({**{name: [] for name in SCHEMAS}, "movies": movies, "ratings": ratings})
+    for name in ("movies", "ratings"):
+        server.write(f"silver/{name}", tables[name])
+    server.until_there("reports", "best_rated_movies")
+    ranked = until(
+        lambda: server.query("SELECT movie_id FROM reports.best_rated_movies ORDER BY rank"),
+        lambda rows: len(rows) == 3,
+        within_s=REGISTERED_S,
+        what="the three movies in the report",
+    )
+    assert [movie for (movie,) in ranked] == [2, 1, 3]
+
+
 def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: Server) -> None:
     def at(second: int) -> dt.datetime:
         return dt.datetime(2026, 11, 21, 10, 0, second, tzinfo=dt.timezone.utc)
@@ -127,6 +168,7 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         (2, "stuck", at(20), None, 0x1_0000_0010, at(9), None, "stopped", "ill", at(12), 3, "{7}"),
         (2, "", at(20), None, 0x1_0000_00AB, at(19), None, "running", None, None, 0, None),
         (3, "ratings", at(30), 4, None, None, None, "running", None, None, 0, None),
+        (4, "empty", at(25), 0, None, None, None, "running", None, None, 0, "{}"),
         (4, "", at(30), None, 0x1_0000_00AB, None, None, "running", None, None, 0, None),
     ]
     time, text = pa.timestamp("us", "UTC"), pa.string()
@@ -144,7 +186,7 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         "tries": pa.int64(),
         "offsets": text,
     }
-    targets = '{"movies": 0.5, "ratings": 1e12, "stuck": 60}'
+    targets = '{"empty": 5, "movies": 0.5, "ratings": 1e12, "stuck": 60}'
     columns = zip(types.items(), zip(*ledger, strict=True), strict=True)
     table = {name: pa.array(list(values), kind) for (name, kind), values in columns}
     held = [targets if row[1] == "" else None for row in ledger]
@@ -157,18 +199,20 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
     )
     newest = (0x1_0000_00AB, "1/AB", at(19))
     assert [tuple(_as_utc(value) for value in row) for row in found] == [
+        ("empty", None, None, None, at(25), 0, None),
         ("keyless", None, None, None, at(20), None, why),
         ("movies", *newest, at(10), 7, None),
         ("ratings", *newest, at(30), 4, None),
         ("stuck", 0x1_0000_0010, "1/10", at(9), at(20), 2, None),
     ]
     behind = "SELECT count_if(seconds_behind > 0), count(*) FROM ops.freshness"
-    assert server.query(behind) == [(3, 4)]
+    assert server.query(behind) == [(3, 5)]
     states = (
         "SELECT table_name, state, reason, stopped_at, tries, resumes_from "
         "FROM ops.freshness ORDER BY table_name"
     )
     assert [tuple(_as_utc(value) for value in row) for row in server.query(states)] == [
+        ("empty", "running", None, None, 0, None),
         ("keyless", "refused", why, None, 0, None),
         ("movies", "running", None, None, 0, None),
         ("ratings", "running", None, None, 0, None),
@@ -179,6 +223,7 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
         "FROM ops.freshness ORDER BY table_name"
     )
     assert server.query(targets_met) == [
+        ("empty", 5.0, None),
         ("keyless", None, None),
         ("movies", 0.5, False),
         ("ratings", 1e12, True),
@@ -333,7 +378,7 @@ def test_interrupting_sql_cancels_the_query_in_trino(server: Server) -> None:
 def test_a_query_that_needs_more_memory_than_it_may_have_spills_and_finishes(
     server: Server,
 ) -> None:
-    from app.lake.connection import connect
+    from app.query.trino_connection import connect
 
     connection = connect(server.stack.settings.trino_url)
     cursor = connection.cursor()

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from app.lake.compare import Comparison, compare
-from app.lake.ranges import WHOLE, KeyOrder, KeyRange, cut, order_of, pick, sample_keys, size_of
-from app.lake.silver_rows import SilverRows
-from app.lake.snapshot import open_snapshot
-from app.lake.verify_work import source_rows
-from spark_streaming.canonical import source_select
-from spark_streaming.catalog import read_contract
-from spark_streaming.contract import Contract
+from app.compare.compare import Comparison, compare
+from app.compare.ranges import WHOLE, KeyOrder, KeyRange, cut, order_of, pick, sample_keys, size_of
+from app.compare.silver_rows import SilverRows
+from app.compare.snapshot import open_snapshot
+from app.verify.verify_work import source_rows
+from spark_streaming.contract.canonical import source_select
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.source_catalog import read_contract
 from tests.support.postgres import fresh_database
 from tests.support.stack import Stack
 

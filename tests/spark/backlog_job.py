@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spark_streaming.backlog import Backlog
-from spark_streaming.batch import BatchRunner
-from spark_streaming.contract import Contract
-from spark_streaming.contract_store import ContractStore
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.events import RawEvent
-from spark_streaming.kafka_source import EventReader, TooManyBytesError
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import Ledger, LedgerRow
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.quarantine import Quarantine
-from spark_streaming.settings import SilverSettings
-from spark_streaming.table import TableOptions
-from spark_streaming.topics import Topics
+from spark_streaming.batch.backlog import Backlog
+from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.events.event import RawEvent
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.quarantine.quarantine import Quarantine
+from spark_streaming.reading.expired_events import TooManyBytesError
+from spark_streaming.reading.kafka_source import EventReader
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.schema.topics import Topics
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.silver_table import TableOptions
+from tests.support.entries import entries_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -117,9 +119,7 @@ class Table:
 
     def quarantined(self) -> list[dict[str, Any]]:
         """What quarantine holds of the table, by offset."""
-        rows = self.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
-        mine = [row for row in rows if row["table_name"] == self.name]
-        return sorted(mine, key=lambda row: (row["partition"], row["offset"]))
+        return entries_of(self.lake, self.name)
 
     def next_span(self, events: Sequence[RawEvent]) -> BatchSpan:
         """Put more events into the topic; the span of the batch that takes them."""
@@ -172,9 +172,7 @@ class Job:
     def run(self, batch_id: int, span: BatchSpan) -> LedgerRow:
         """Run one batch; the table's row of the ledger."""
         events, more = self.backlog.split(batch_id, span)
-        rows = self.runner.run(
-            batch_id, events, span, saw_all=True, started=time.monotonic(), more=more
-        )
+        rows = self.runner.run(batch_id, events, span, started=time.monotonic(), more=more)
         return rows[0]
 
     def take(self, events: Sequence[RawEvent]) -> LedgerRow:

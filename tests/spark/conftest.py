@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spark_streaming.contract import Contract
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.engines.protocol import MergeEngine
-from spark_streaming.engines.spark_merge import SparkEngine
-from spark_streaming.lake import Lake
+from spark_streaming.contract.contract import Contract
+from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.session import start_session
-from spark_streaming.settings import SilverSettings, load_settings
-from spark_streaming.table import SilverTable, TableOptions
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import MergeEngine
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.spark_merge import SparkEngine
+from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.spark.shop import Shop
 from tests.support.stack import ROOT, fresh_stack
 
@@ -31,7 +31,7 @@ MakeTable = Callable[[Contract], SilverTable]
 @pytest.fixture(scope="package")
 def silver_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The job's environment variables, for an object store that runs for these tests."""
-    from app.launcher.dist import Artefacts
+    from app.artefacts.dist import Artefacts
 
     with fresh_stack() as stack:
         stack.up("--only", "s3")
@@ -73,7 +73,7 @@ def lake(silver_settings: SilverSettings) -> Lake:
 def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger for each test: with a common one a job takes up what other tests left stopped, and
     reads a log that grows by every test before it."""
-    monkeypatch.setattr("spark_streaming.ledger.LEDGER", f"ops/ledger_{uuid.uuid4().hex[:8]}")
+    monkeypatch.setattr("spark_streaming.ops.ledger.LEDGER", f"ops/ledger_{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture(scope="package")

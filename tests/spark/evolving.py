@@ -9,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from spark_streaming.batch import BatchRunner
-from spark_streaming.catalog_watch import CatalogWatch
-from spark_streaming.engines.protocol import MergeEngine
-from spark_streaming.events import RawEvent
-from spark_streaming.evolver import Evolver
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import Ledger, LedgerRow
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.quality import ContractFolder
-from spark_streaming.quarantine import Quarantine
-from spark_streaming.replay import Replay
-from spark_streaming.requests import Request
-from spark_streaming.schema_changes import SchemaChanges
-from spark_streaming.table import TableOptions
-from spark_streaming.topics import Topic, Topics
+from spark_streaming.batch.replay import Replay
+from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.events.event import RawEvent
+from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.ops.requests import Request
+from spark_streaming.ops.schema_changes import SchemaChanges
+from spark_streaming.quarantine.quarantine import Quarantine
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
+from spark_streaming.schema.catalog_watch import CatalogWatch
+from spark_streaming.schema.evolver import Evolver
+from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import MergeEngine
+from spark_streaming.tables.silver_table import TableOptions
 from tests.unit.debezium_events import change_event
 from tests.unit.evolving_source import EvolvingSource, ModelCatalog
 
@@ -116,7 +116,7 @@ class EvolvingJob:
     def repeat(self) -> list[LedgerRow]:
         """Run the newest batch (again)."""
         batch_id, events, span = self.last
-        return self.runner.run(batch_id, events, span, saw_all=True, started=0.0)
+        return self.runner.run(batch_id, events, span, started=0.0)
 
     def settle(self) -> None:
         """Heartbeats until silver is complete to the source's end, and has followed it."""
@@ -124,7 +124,7 @@ class EvolvingJob:
             self._now += 100
             self.run(0)
 
-    def read(self, span: BatchSpan) -> dict[str, list[RawEvent]]:
+    def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         """The events of a span again, as Kafka would give them."""
         known = [*self.source.events, *self.beaten]
         return {

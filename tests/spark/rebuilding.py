@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from spark_streaming.bronze import Bronze, Feed
-from spark_streaming.contract import Contract
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import LedgerRow
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.quality import ContractFolder
-from spark_streaming.rebuild import Builder
-from spark_streaming.rebuild_state import Rebuild, RebuildStore
-from spark_streaming.swap import Swaps
+from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
+from spark_streaming.batch.silver_rebuild import Builder
+from spark_streaming.batch.swap import Swaps
+from spark_streaming.contract.contract import Contract
+from spark_streaming.ops.ledger import LedgerRow
+from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
+from spark_streaming.storage.lake import Lake
 from tests.spark.shop import Shop
 from tests.spark.test_batch import NO_SOURCE, Job
 from tests.spark.test_stopped import HURT, Engine, Killed, World
@@ -59,9 +59,7 @@ class Rebuilding(World):
         for _ in range(50):
             try:
                 self.job.runner.begin(self.batch_id, span)
-                return self.job.runner.run(
-                    self.batch_id, events, span, saw_all=True, started=time.monotonic()
-                )
+                return self.job.runner.run(self.batch_id, events, span, started=time.monotonic())
             except Killed:
                 self.restart()
         raise AssertionError("the batch never ended")
@@ -76,12 +74,12 @@ class Rebuilding(World):
                 write(self.bronze_files, fresh, self.random.randint(1, 9))
                 self.in_bronze[partition] = fresh[-1].offset + 1
 
-    def feed(self, state: Rebuild) -> Feed:
+    def feed(self, state: Rebuild) -> EventsByTime:
         def never(partition: int, first: int, last: int) -> None:
             raise AssertionError(f"offsets {first} to {last} of {partition} are missing")
 
         bronze, topic = Bronze(self.bronze_files), self.topic(HURT)
-        return Feed(
+        return EventsByTime(
             {
                 number: bronze.events(topic, number, state.offsets.get(number, 0), never)
                 for number in bronze.partitions(topic)
@@ -126,7 +124,7 @@ class Rebuilding(World):
 
 def world_of(lake: Lake, random: Random, contract: Contract, *, evenly: bool = True) -> Rebuilding:
     """A world whose tables have something new in each of their eight batches, if `evenly`."""
-    world = Rebuilding(lake, random, contract, 1 if contract.is_bag else 2)
+    world = Rebuilding(lake, random, contract, 1 if contract.is_keyless else 2)
     for batches in world.batches.values() if evenly else ():
         events = [event for batch in batches for event in batch]
         batches[:] = [events[len(events) * i // 8 : len(events) * (i + 1) // 8] for i in range(8)]
@@ -150,7 +148,7 @@ class RebuiltShop:
         builder = Builder(shop.lake, self.state, files, NO_SOURCE, prefix="hw", slice_events_max=2)
         builder.begin()
         mine = [event for event in shop.events if event.topic == self.state.topic]
-        builder.run(Feed({0: mine}))
+        builder.run(EventsByTime({0: mine}))
         state = builder.finished()
         between()
         self.store.ask(state)

@@ -8,22 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from spark_streaming.batch import BatchRunner
-from spark_streaming.breaches import Breaches
-from spark_streaming.contract import Contract
-from spark_streaming.contract_store import ContractStore
-from spark_streaming.engines.protocol import MergeEngine
-from spark_streaming.events import RawEvent
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import Ledger, LedgerRow
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.quality import ContractFolder
-from spark_streaming.quarantine import Quarantine
-from spark_streaming.replay import Replay
-from spark_streaming.requests import Answer, Request
-from spark_streaming.table import TableOptions
-from spark_streaming.topics import Topics
-from spark_streaming.types import Column
+from spark_streaming.batch.replay import Replay
+from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.types import Column
+from spark_streaming.events.event import RawEvent
+from spark_streaming.ops.breaches import Breaches
+from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.ops.requests import Answer, Request
+from spark_streaming.quarantine.quarantine import Quarantine
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
+from spark_streaming.schema.topics import Topics
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import MergeEngine
+from spark_streaming.tables.silver_table import TableOptions
 from tests.unit.debezium_events import change_event
 
 NO_SOURCE = "postgresql://nobody@127.0.0.1:1/none"
@@ -82,7 +82,7 @@ class Shop:
             self.runner.gate, topics, lambda folded: self.engine, self.runner.is_stopped
         )
 
-    def read(self, span: BatchSpan) -> dict[str, list[RawEvent]]:
+    def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         """The events of a span again, as Kafka would give them."""
         return {
             topic: [
@@ -112,7 +112,7 @@ class Shop:
         self.ends |= {t: {0: max(e.offset for e in some) + 1} for t, some in by_topic.items()}
         self.batch += 1
         span = BatchSpan({}, dict(self.ends))
-        return self.runner.run(self.batch - 1, by_topic, span, saw_all=True, started=0.0)
+        return self.runner.run(self.batch - 1, by_topic, span, started=0.0)
 
     def catch_up(self) -> None:
         """Run batches of the other table until `items` is not stopped any more."""

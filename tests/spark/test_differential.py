@@ -15,12 +15,12 @@ from random import Random
 
 import pytest
 
-from spark_streaming.engines.protocol import MergeEngine
-from spark_streaming.lake import Lake
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import MergeEngine
 from tests.spark.evolving import EvolvingJob
 from tests.support.shrink import check_history, random_of
 from tests.unit.evolving_source import EvolvingSource
-from tests.unit.test_evolution_histories import KINDS
+from tests.unit.spark_streaming.events.test_evolution_histories import KINDS
 
 STEPS = 20
 BEGINNING = -1  # what is there before the first step
@@ -44,7 +44,9 @@ def test_silver_is_the_source_after_each_batch_of_a_random_history(
     notes: bool,
 ) -> None:
     def play(steps: Sequence[int]) -> None:
-        monkeypatch.setattr("spark_streaming.ledger.LEDGER", f"ops/ledger_{uuid.uuid4().hex[:8]}")
+        monkeypatch.setattr(
+            "spark_streaming.ops.ledger.LEDGER", f"ops/ledger_{uuid.uuid4().hex[:8]}"
+        )
         name = f"ev_{uuid.uuid4().hex[:8]}"
         source = EvolvingSource(random_of(seed, BEGINNING), KINDS, name)
         source.insert(1)
@@ -59,7 +61,7 @@ def test_silver_is_the_source_after_each_batch_of_a_random_history(
             # Looked at after each change, as in a job that keeps up; events may be late.
             job.catalog.lsn = source.lsn
             if job.taken and not notes:
-                job.topics.evolver.look([job.topic])
+                job.topics.evolver.check([job.topic])
             if source.random.random() < 0.35:
                 _run_some(job, source.random, monkeypatch)
         job.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_streaming.contract import Contract
-from spark_streaming.engines.protocol import Commit, MergeEngine
-from spark_streaming.engines.spark_merge import SparkEngine
-from spark_streaming.envelope import HighWater, RawEvent, decode
-from spark_streaming.fold import Folded, fold
-from spark_streaming.lookup import present_keys, values_of
-from spark_streaming.table import SilverTable
-from spark_streaming.types import Column
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.types import Column
+from spark_streaming.events.envelope import HighWater, RawEvent, decode
+from spark_streaming.fold.keyed import Folded, fold
+from spark_streaming.fold.row_lookup import keys_in, present_keys, values_of
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import Commit, MergeEngine
+from spark_streaming.tables.engines.spark_merge import SparkEngine
+from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.spark.conftest import MakeTable
 from tests.support.folded import AT, rows
 from tests.support.shrink import check_history, random_of
+from tests.unit.debezium_events import event
 from tests.unit.model import BAG, KEYED, Source, split
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ def content(table: SilverTable) -> Counter[tuple[Any, ...]]:
     """The table's rows in the store, without metadata, counted."""
     names = [column.name for column in table.contract.columns]
     found = table.lake.table(table.path).to_pyarrow_dataset().to_table(columns=names)
-    return Counter(tuple(row.values()) for row in found.to_pylist())
+    return Counter(keys_in(found, names))
 
 
 def film(number: int, note: str | None = None, big: str | None = None) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def test_truncate_alone_empties_the_table(engine: MergeEngine, make_table: MakeT
 
 
 def _first(contract: Contract) -> dict[str, Any]:
-    return {**film(1, "a"), "_op": "i" if contract.is_bag else "u"}
+    return {**film(1, "a"), "_op": "i" if contract.is_keyless else "u"}
 
 
 def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTable) -> None:
@@ -130,6 +133,38 @@ def test_one_of_three_equal_copies_goes(engine: MergeEngine, make_table: MakeTab
     expected = Counter({(1, None, "x"): 2, (2, None, None): 1, (4, None, None): 1})
     assert content(table) == expected
     assert (result.inserted, result.updated, result.deleted) == (1, 0, 1)
+
+
+def test_removal_of_a_copy_that_silver_lacks_changes_nothing_and_is_counted(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    table = make_table(BAG)
+    lost = {**film(1, "lost"), "_op": "d"}
+    first = engine.merge(table, Folded(rows(BAG, lost)), Commit("t", 1))
+    assert content(table) == Counter()
+    beside = rows(BAG, lost, lost, {**film(2, "there"), "_op": "i"})
+    second = engine.merge(table, Folded(beside), Commit("t", 2))
+    assert content(table) == Counter([(2, "there", None)])
+    assert [(r.inserted, r.deleted, r.missing) for r in (first, second)] == [(0, 0, 1), (1, 0, 2)]
+    truncated = engine.merge(table, Folded(rows(BAG, lost), truncate_lsn=500), Commit("t", 3))
+    assert content(table) == Counter()
+    assert (truncated.deleted, truncated.missing) == (1, 1)
+
+
+def test_copies_of_a_random_history_with_losses_are_what_is_left(
+    engine: MergeEngine, make_table: MakeTable, seed: int
+) -> None:
+    random, table, left = random_of(seed, 0), make_table(BAG), Counter[tuple[Any, ...]]()
+    for version in range(8):
+        changes = []
+        for number in range(4):
+            note = random.choice(["a", None])
+            count = random.choice([-3, -2, -1, 0, 0, 1, 2])  # removals of what never came, too
+            changes += [{**film(number, note), "_op": "i" if count > 0 else "d"}] * abs(count)
+            lacking = max(0, -count - left[number, note, None])
+            left[number, note, None] += count + lacking
+        engine.merge(table, Folded(rows(BAG, *changes)), Commit("t", version))
+        assert content(table) == +left
 
 
 def test_copies_go_by_the_columns_that_the_source_still_has(
@@ -166,6 +201,36 @@ def test_rows_with_text_keys_are_found_in_files_that_a_merge_has_written(
     for version, name in enumerate(("a", "b"), 1):
         engine.merge(table, Folded(rows(contract, {"name": name})), Commit("t", version))
     assert present_keys(table, [("a",), ("c",)]) == {("a",)}
+
+
+ARRAY_KEYED = Contract(
+    "public",
+    "tagged",
+    (
+        Column("tags", "text[]", "array", nullable=False, element="text", base_type="text"),
+        Column("big", "text", "text", toastable=True, base_type="text"),
+    ),
+    key=("tags",),
+)
+
+
+def test_a_large_value_that_an_update_leaves_out_is_found_by_a_key_that_is_an_array(
+    engine: MergeEngine, make_table: MakeTable
+) -> None:
+    def change(op: str, lsn: int, tags: list[str], big: str, old: Any = None) -> RawEvent:
+        after = {"tags": tags, "big": big}
+        headers = None if old is None else {"oldkey": {"tags": old}}
+        return event(op, lsn=lsn, commit=lsn - 1, key={"tags": tags}, after=after, headers=headers)
+
+    table, left_out = make_table(ARRAY_KEYED), "__debezium_unavailable_value"
+    inserts = [change("c", 10, ["a", "b"], "one"), change("c", 11, ["c"], "two")]
+    delete = event("d", lsn=30, commit=29, order=1, key={"tags": ["c"]}, before={"tags": ["c"]})
+    moved = change("c", 30, ["d"], left_out, ["c"])
+    moved = moved._replace(
+        value=(moved.value or b"").replace(b'order": 1', b'order": 2'), offset=31
+    )
+    _merge_all(engine, table, [inserts, [change("u", 20, ["a", "b"], left_out)], [delete, moved]])
+    assert content(table) == Counter([(("a", "b"), "one"), (("d",), "two")])
 
 
 def test_snapshot_of_a_bag_replaces_what_was_there(
@@ -232,7 +297,7 @@ def test_random_history_ends_in_the_sources_rows(
 def _played(seed: int, steps: Sequence[int], contract: Contract) -> Source:
     """Transactions before, around and after the first snapshot."""
     # The topic of a table without a key has one partition: see the README.
-    partitions = 1 if contract.is_bag else 2
+    partitions = 1 if contract.is_keyless else 2
     source = Source(random_of(seed, HISTORY_STEPS), contract, partitions)
     is_read = False
     for step in steps:
@@ -243,7 +308,7 @@ def _played(seed: int, steps: Sequence[int], contract: Contract) -> Source:
         source.step()
         if is_read and random.random() < 0.3:
             source.send()
-        if is_read and random.random() < 0.1 and not contract.is_bag:
+        if is_read and random.random() < 0.1 and not contract.is_keyless:
             source.replay()
     return source
 
@@ -277,3 +342,23 @@ def test_frame_of_rows_meets_text_and_date_keys(spark: SparkSession, make_table:
         result = engine.merge_rows(table, frame, commit, count=len(keys), bounds=bounds)
         assert (result.upserted, result.deleted) == (len(keys), 0)
     assert content(table) == Counter([(key, AT.date(), 2) for key in keys])
+
+
+def test_letters_beyond_ascii_in_names_of_tables_and_columns_stay(
+    engine: MergeEngine, lake: Lake
+) -> None:
+    odd = ("größe_in_m", "имя", "smile\N{GRINNING FACE}")
+    columns = (
+        Column("id", "integer", "int32", nullable=False),
+        *(Column(name, "text", "text") for name in odd),
+    )
+    name = f"ünï__заказы\N{GRINNING FACE}_{uuid.uuid4().hex[:8]}"
+    table = SilverTable(lake, name, Contract("ünï", "x", columns, key=("id",)), TableOptions())
+    assert table.ensure()
+    first = {"id": 1, odd[0]: "a", odd[1]: "ж", odd[2]: "c"}
+    engine.merge(table, Folded(rows(table.contract, first, {**first, "id": 2})), Commit("t", 1))
+    change = rows(table.contract, {**first, odd[1]: "new"}, {**first, "id": 2, "_op": "d"})
+    engine.merge(table, Folded(change), Commit("t", 2))
+    assert content(table) == Counter([(1, "a", "new", "c")])
+    found = lake.filesystem().get_file_info(f"silver/{name}/_delta_log/{0:020d}.json")
+    assert found.is_file, "every reader finds the table by its name"

@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
-from spark_streaming.contract_store import ContractStore
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.evolution import FAIL, NEW_VERSION, POLICIES, QUARANTINE
-from spark_streaming.lake import Lake
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.evolution import FAIL, NEW_VERSION, POLICIES, QUARANTINE
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from tests.spark.evolving import EvolvingJob
 from tests.unit.evolving_source import EvolvingSource
-from tests.unit.test_evolution_histories import KINDS
+from tests.unit.spark_streaming.events.test_evolution_histories import KINDS
 
 
 def _source() -> EvolvingSource:

@@ -11,11 +11,12 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from spark_streaming.events import RawEvent
-from spark_streaming.kafka_source import EventReader, TooManyBytesError, collect_events
-from spark_streaming.lake import Lake
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.settings import SilverSettings
+from spark_streaming.events.event import RawEvent
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.reading.expired_events import TooManyBytesError
+from spark_streaming.reading.kafka_source import EventReader, collect_events
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.storage.lake import Lake
 from tests.spark.backlog_job import Job, Table
 from tests.support.stack import fresh_stack
 from tests.unit.debezium_events import event

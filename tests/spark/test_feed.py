@@ -12,16 +12,16 @@ import pytest
 from app.errors import HeadwaterError
 from app.readers.deltalake_reader import DeltaRsTable
 from app.readers.follow import Table
-from app.readers.options import Store
+from app.readers.reader_options import Store
 from app.readers.spark_reader import SparkTable
-from spark_streaming.contract import Contract
-from spark_streaming.engines.protocol import Commit, MergeEngine
-from spark_streaming.engines.spark_merge import SparkEngine
-from spark_streaming.feed import has_feed
-from spark_streaming.fold import Folded
-from spark_streaming.lake import Lake
-from spark_streaming.settings import SilverSettings
-from spark_streaming.table import SilverTable, TableOptions
+from spark_streaming.contract.contract import Contract
+from spark_streaming.fold.keyed import Folded
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.storage.change_feed import has_feed
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import Commit, MergeEngine
+from spark_streaming.tables.engines.spark_merge import SparkEngine
+from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.spark.test_engines import film
 from tests.support.folded import rows
 from tests.unit.model import BAG, KEYED

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_streaming import large
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.events import RawEvent
-from spark_streaming.lake import Lake
-from spark_streaming.settings import SilverSettings
+from spark_streaming.events.event import RawEvent
+from spark_streaming.fold import keyed_in_parts as large
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from tests.spark.backlog_job import Table
 from tests.unit.debezium_events import event, raw
 from tests.unit.model import BAG, KEYED, Source, split
@@ -207,7 +207,7 @@ def test_large_part_cut_at_any_step_runs_again_without_effect(
         if step == "ledger":
             patch.setattr(job.ledger, "append", _cut)
         else:
-            patch.setattr("spark_streaming.backlog.SparkEngine.merge_rows", _cut)
+            patch.setattr("spark_streaming.batch.backlog.SparkEngine.merge_rows", _cut)
         with pytest.raises(Cut):
             job.run(0, span)
     row = films.job(spark, silver_settings, **LARGE).run(0, span)
@@ -225,8 +225,8 @@ def test_part_that_the_executors_cannot_merge_is_merged_in_slices(
     def fail(*_: object, **__: object) -> None:
         raise OSError("an executor was lost")
 
-    monkeypatch.setattr("spark_streaming.backlog.RETRY_PAUSES_S", ())
-    monkeypatch.setattr("spark_streaming.backlog.SparkEngine.merge_rows", fail)
+    monkeypatch.setattr("spark_streaming.batch.backlog.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.backlog.SparkEngine.merge_rows", fail)
     row = films.job(spark, silver_settings, **LARGE).take([snapshot(key) for key in range(1, 30)])
     assert (row.engine, row.rows_upserted) == ("delta-rs", 29)
     assert films.content() == Counter([(key, "a", "B") for key in range(1, 30)])
@@ -238,7 +238,7 @@ def test_table_that_fails_in_a_slice_stops_there_and_catches_up(
     silver_settings: SilverSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("spark_streaming.backlog.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.backlog.RETRY_PAUSES_S", ())
     job = films.job(spark, silver_settings, **SLICED)
     merge, calls = DeltaRsEngine.merge, 0
 

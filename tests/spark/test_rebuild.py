@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from spark_streaming.bronze import Bronze
-from spark_streaming.contract import Contract
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.engines.protocol import MergeEngine
-from spark_streaming.events import RawEvent
-from spark_streaming.kafka_source import ExpiredError
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import Ledger, LedgerRow
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.rebuild_state import RebuildStore
-from spark_streaming.table import SilverTable
+from spark_streaming.batch.rebuild_state import RebuildStore
+from spark_streaming.contract.contract import Contract
+from spark_streaming.events.event import RawEvent
+from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.kafka_source import ExpiredError
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import MergeEngine
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.silver_table import SilverTable
 from tests.spark.rebuilding import SOON_S, Cuts, RebuiltShop, world_of
 from tests.spark.shop import POSITIVE, Shop
 from tests.spark.test_stopped import HURT, WELL, Killed, assert_like_the_sources
@@ -31,11 +31,11 @@ from tests.unit.model import BAG, KEYED
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spark_streaming.batch.RETRY_PAUSES_S", ())
-    monkeypatch.setattr("spark_streaming.rebuild.RETRY_PAUSES_S", ())
-    monkeypatch.setattr("spark_streaming.rebuild.TIDY_COMMITS", 3)
-    monkeypatch.setattr("spark_streaming.stopped.BACKOFF_S_MIN", 0.0)
-    monkeypatch.setattr("spark_streaming.swap.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("spark_streaming.batch.runner.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.silver_rebuild.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.silver_rebuild.TIDY_COMMITS", 3)
+    monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 0.0)
+    monkeypatch.setattr("spark_streaming.batch.swap.CHECK_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def test_rebuild_cut_at_any_step_ends_in_the_sources_rows(
         world.run()  # what silver has is ahead of what was built, then
     world.store.ask(world.state)
     # A process may be of another release: nothing may rest on its limits.
-    monkeypatch.setattr("spark_streaming.resume.SLICE_OFFSETS_MAX", random.randint(1, 12))
+    monkeypatch.setattr("spark_streaming.batch.resumption.SLICE_OFFSETS_MAX", random.randint(1, 12))
     for place, name in (
-        ("spark_streaming.ledger.Ledger", "append"),
-        ("spark_streaming.ledger.Ledger", "note"),
-        ("spark_streaming.table.SilverTable", "replace_rows"),
-        ("spark_streaming.swap", "settle"),
+        ("spark_streaming.ops.ledger.Ledger", "append"),
+        ("spark_streaming.ops.ledger.Ledger", "note"),
+        ("spark_streaming.tables.silver_table.SilverTable", "replace_rows"),
+        ("spark_streaming.batch.swap", "resolve_entries"),
     ):
         cuts.on(place, name)
     cuts.on(DeltaRsEngine, "merge")
@@ -193,7 +193,7 @@ def test_slices_after_a_swap_are_not_taken_for_those_of_an_earlier_stop(
     world.hurt(None)
     world.run()
     assert not world.is_stopped(), "it has caught up, in slices of its own"
-    monkeypatch.setattr("spark_streaming.resume.SLICE_OFFSETS_MAX", 3)
+    monkeypatch.setattr("spark_streaming.batch.resumption.SLICE_OFFSETS_MAX", 3)
     world.store.ask(world.state)
     world.run_all()
     world.await_rebuilt()
@@ -210,10 +210,12 @@ def test_stopped_table_whose_events_kafka_has_dropped_is_mended(lake: Lake, seed
     dropped = dict(world.in_bronze)
     whole = world.read
 
-    def read(span: BatchSpan) -> dict[str, list[RawEvent]]:
+    def read(span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         for partition, start in span.start.get(world.topic(HURT), {}).items():
             if start < dropped.get(partition, 0):
-                raise ExpiredError("Kafka has dropped events that silver has not merged")
+                raise ExpiredError(
+                    "Kafka has dropped events that silver has not merged", span.start
+                )
         return whole(span)
 
     world.job.runner._stopped._read = read

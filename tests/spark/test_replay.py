@@ -6,18 +6,18 @@ import uuid
 
 import pytest
 
-from spark_streaming.held import Place
-from spark_streaming.quarantine import event_of
-from spark_streaming.requests import Answer, Desk, Request
+from spark_streaming.events.event import Place
+from spark_streaming.ops.requests import Answer, Desk, Request
+from spark_streaming.quarantine.quarantine import event_of
 from tests.spark.shop import GONE, POSITIVE, Shop
+from tests.support.entries import entries_of
 
 
 def test_raw_event_is_kept_whole_for_the_replay(shop: Shop) -> None:
     shop.contract(POSITIVE)
     bad = shop.event("c", 10, 1, -5)._replace(headers=[("__debezium.oldkey", b'{"id": 3}')])
     shop.run(bad)
-    found = shop.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
-    [row] = [row for row in found if row["topic"] == bad.topic]
+    [row] = entries_of(shop.lake, shop.table)
     assert event_of(row) == bad
     assert row["table_name"] == f"{shop.schema}__items"
     assert row["reason"] == 'the row breaks `v_range` ("v" >= 1): v = -5'
@@ -49,8 +49,7 @@ def test_an_entry_is_replayed_with_other_values_and_keeps_its_event(shop: Shop) 
     assert shop.rows() == {2: (5, "b")}
     assert ask(v="6", big="it's") == [("replayed", "")]
     assert shop.rows() == {1: (6, "it's"), 2: (5, "b")}
-    found = shop.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
-    [row] = [row for row in found if row["topic"] == bad.topic]
+    [row] = entries_of(shop.lake, shop.table)
     assert event_of(row) == bad, "the original is kept"
     assert (row["status"], row["replayed_values"]) == ("replayed", '{"v": "6", "big": "it\'s"}')
     shop.run(shop.event("u", 20, 1, 7))
@@ -87,8 +86,8 @@ def test_replay_never_overwrites_a_newer_row(shop: Shop) -> None:
 def test_merge_guard_holds_even_where_nobody_noted_the_newer_event(shop: Shop) -> None:
     shop.contract(POSITIVE)
     shop.run(shop.event("c", 10, 1, -5))
-    holds = shop.runner.gate.holds(shop.topics.resolve(f"hw.{shop.schema}.items", []))
-    holds.remove([entry.place for entry in list(holds)])
+    quarantined = shop.runner.gate.quarantined(shop.topics.resolve(f"hw.{shop.schema}.items", []))
+    quarantined.remove([entry.place for entry in list(quarantined)])
     shop.run(shop.event("u", 20, 1, 7))
     assert shop.quarantined() == [(1, "v_range", "open")], "as an older release left it"
     shop.contract("")

@@ -7,6 +7,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from spark_streaming.job_settings import SilverSettings
+
 
 def local_files(spark: SparkSession, path: Path) -> tuple[Any, Any]:
     """Hadoop's file system of a local path, and the path for it."""
@@ -27,6 +29,22 @@ def test_a_local_file_gets_its_permissions_without_a_program(
     for mode in ("600", "644", "751"):
         files.setPermission(place, jvm.org.apache.hadoop.fs.permission.FsPermission(mode))
         assert oct((tmp_path / "file").stat().st_mode & 0o777) == f"0o{mode}"
+
+
+def test_the_jvms_command_line_holds_no_key_of_the_object_store(
+    spark: SparkSession, silver_settings: SilverSettings
+) -> None:
+    jvm = spark._jvm
+    assert jvm is not None
+    pid = jvm.java.lang.ProcessHandle.current().pid()
+    command = Path(f"/proc/{pid}/cmdline").read_text()
+    assert "fs.s3a.endpoint" in command
+    assert silver_settings.s3_secret_key.get_secret_value() not in command
+    assert silver_settings.s3_access_key.get_secret_value() not in command
+
+
+def test_the_ui_ends_no_job_at_a_pages_request(spark: SparkSession) -> None:
+    assert spark.conf.get("spark.ui.killEnabled") == "false"
 
 
 def test_renaming_replaces_nothing_by_halves(spark: SparkSession, tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from spark_streaming.batch import BatchFailedError
-from spark_streaming.contract import Contract
-from spark_streaming.contract_store import ContractStore
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.events import RawEvent
-from spark_streaming.lake import Lake
-from spark_streaming.ledger import LedgerRow
-from spark_streaming.offsets import BatchSpan
-from spark_streaming.position import HighWater
-from spark_streaming.stopped import stop_table
+from spark_streaming.batch.part import BatchFailedError
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.events.event import RawEvent
+from spark_streaming.events.position import HighWater
+from spark_streaming.ops.ledger import LedgerRow
+from spark_streaming.ops.stopped import stop_table
+from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from tests.spark.test_batch import NO_SOURCE, Job, ledger_table
 from tests.unit.model import BAG, KEYED, Source
 
@@ -88,7 +88,7 @@ class World:
         self.job = Job(self.lake, self.query_id, Engine(lambda n: self.breaks(n)), self.read)
         return self.job
 
-    def read(self, span: BatchSpan) -> dict[str, list[RawEvent]]:
+    def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         found: dict[str, list[RawEvent]] = {}
         for event in self.log:
             start = span.start.get(event.topic, {}).get(event.partition, 0)
@@ -114,9 +114,7 @@ class World:
         span, events = self.plan()
         for _ in range(50):
             try:
-                return self.job.runner.run(
-                    self.batch_id, events, span, saw_all=True, started=time.monotonic()
-                )
+                return self.job.runner.run(self.batch_id, events, span, started=time.monotonic())
             except Killed:
                 self.restart()
         raise AssertionError("the batch never ended")
@@ -126,7 +124,7 @@ class World:
             self.run()
 
     def is_stopped(self) -> bool:
-        return self.job.runner._stopped.holds(self.topic(HURT))
+        return self.job.runner._stopped.is_stopped(self.topic(HURT))
 
     def rows(self, table: str) -> Counter[tuple[Any, ...]]:
         path = f"silver/{self.schema}__{table}"
@@ -150,8 +148,8 @@ def assert_like_the_sources(world: World) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spark_streaming.batch.RETRY_PAUSES_S", ())
-    monkeypatch.setattr("spark_streaming.stopped.BACKOFF_S_MIN", 0.0)
+    monkeypatch.setattr("spark_streaming.batch.runner.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 0.0)
 
 
 @pytest.fixture(params=["keyed", "bag"])
@@ -208,7 +206,7 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     random = Random(f"{seed} {repeat}")
-    world = World(lake, random, contract, 1 if contract.is_bag else 1 + repeat % 2)
+    world = World(lake, random, contract, 1 if contract.is_keyless else 1 + repeat % 2)
     chances = random.choice([(0.3, 0.3, 0.2), (0.0, 0.4, 0.3), (0.5, 0.0, 0.2)])
 
     def breaks(name: str) -> str | None:
@@ -234,7 +232,9 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
 
     def restart() -> Job:
         # A new process may be of another release: nothing may rest on its limits.
-        monkeypatch.setattr("spark_streaming.resume.SLICE_OFFSETS_MAX", random.randint(1, 12))
+        monkeypatch.setattr(
+            "spark_streaming.batch.resumption.SLICE_OFFSETS_MAX", random.randint(1, 12)
+        )
         job = Job(lake, world.query_id, Engine(lambda n: world.breaks(n)), world.read)
         for name in ("append", "note"):
             monkeypatch.setattr(job.ledger, name, dying(getattr(job.ledger, name)))
@@ -267,8 +267,8 @@ def test_rule_stops_its_table_before_anything_is_merged_and_a_new_contract_lets_
         return part
 
     monkeypatch.setattr(world.job.runner, "prepare", prepare)
-    monkeypatch.setattr("spark_streaming.stopped.BACKOFF_S_MIN", 300.0)
-    monkeypatch.setattr("spark_streaming.resume.CONTRACT_CHECK_S", 0.0)
+    monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 300.0)
+    monkeypatch.setattr("spark_streaming.batch.resumption.CONTRACT_CHECK_S", 0.0)
     world.run_all()
     world.run()
     assert world.rows(HURT) == Counter()
@@ -292,10 +292,10 @@ def test_trouble_of_all_tables_stops_none_until_it_has_come_three_times(world: W
     span, events = world.plan()
     for _ in range(2):
         with pytest.raises(BatchFailedError, match="2 of 2 tables failed"):
-            world.job.runner.run(0, events, span, saw_all=True, started=time.monotonic())
+            world.job.runner.run(0, events, span, started=time.monotonic())
         assert world.ledger(HURT)[-1]["state"] == "failing"
         world.restart()
-    world.job.runner.run(0, events, span, saw_all=True, started=time.monotonic())
+    world.job.runner.run(0, events, span, started=time.monotonic())
     assert world.ledger(HURT)[-1]["state"] == "stopped"
     world.breaks = lambda name: None
     world.run()
@@ -333,8 +333,8 @@ def test_rejects_that_a_failed_batch_did_not_get_to_know_are_quarantined_when_it
     with monkeypatch.context() as away:
         away.setattr(world.job.runner, "prepare", prepare)
         with pytest.raises(BatchFailedError, match="1 of 2 tables failed"):
-            world.job.runner.run(0, events, span, saw_all=True, started=time.monotonic())
-    world.restart().runner.run(0, events, span, saw_all=True, started=time.monotonic())
+            world.job.runner.run(0, events, span, started=time.monotonic())
+    world.restart().runner.run(0, events, span, started=time.monotonic())
     held = world.lake.table("ops/quarantine").to_pyarrow_table().to_pylist()
     mine = [row for row in held if row["table_name"].startswith(world.schema)]
     assert sorted(row["offset"] for row in mine) == [10_000, 10_001]

@@ -14,13 +14,13 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
-from spark_streaming.engines.delta_rs import DeltaRsEngine
-from spark_streaming.engines.protocol import Commit, MergeEngine
-from spark_streaming.fold import Folded
-from spark_streaming.lake import Lake
-from spark_streaming.maintenance import COMPACT_FILES_MIN, drop_old, keep_table
-from spark_streaming.table import SilverTable, TableEvolutionError, TableOptions
-from spark_streaming.types import Column
+from spark_streaming.batch.maintenance import COMPACT_FILES_MIN, drop_old, maintain_table
+from spark_streaming.contract.types import Column
+from spark_streaming.fold.keyed import Folded
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engine_protocol import Commit, MergeEngine
+from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.silver_table import SilverTable, TableEvolutionError, TableOptions
 from tests.spark.conftest import MakeTable
 from tests.spark.test_engines import content, film
 from tests.support.folded import rows
@@ -69,6 +69,21 @@ def test_wider_type_keeps_the_values(engine: MergeEngine, make_table: MakeTable)
     assert content(table) == Counter([(7, "a", None), (2**40, "b", None)])
 
 
+def test_a_table_that_gives_its_name_away_loses_its_rows_and_none_of_its_successors(
+    make_table: MakeTable,
+) -> None:
+    # The catalog was not there to tell of the swap when the newer row was merged.
+    table = make_table(KEYED)
+    both = rows(KEYED, {**film(1, "old"), "_lsn": 100}, {**film(2, "new"), "_lsn": 300})
+    DeltaRsEngine().merge(table, Folded(both), Commit("t", 1))
+    moved = tuple(replace(c, attnum=number) for number, c in enumerate(reversed(KEYED.columns), 1))
+    other = replace(KEYED, columns=moved, oid=7, version=2, begins_at_lsn=200)
+    table.adopt(other, clear=True)
+    assert [(row["id"], row["note"]) for row in table.handle().to_pyarrow_table().to_pylist()] == [
+        (2, "new")
+    ]
+
+
 def test_type_that_cannot_hold_the_values_is_refused(make_table: MakeTable) -> None:
     table = make_table(KEYED)
     DeltaRsEngine().merge(table, Folded(rows(KEYED, film(7, "not a number"))), Commit("t", 1))
@@ -114,7 +129,7 @@ def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -
     for number in range(count):
         DeltaRsEngine().merge(table, Folded(rows(KEYED, film(number))), Commit("t", number))
     assert len(table.handle().file_uris()) == count
-    keep_table(table, 100, vacuum=True)
+    maintain_table(table, 100, vacuum=True)
     assert len(table.handle().file_uris()) == 1
     DeltaRsEngine().merge(table, Folded(rows(KEYED, film(0, "again"))), Commit("t", count))
     expected = [(0, "again", None), *((n, None, None) for n in range(1, count))]
@@ -139,8 +154,8 @@ def merge(table: SilverTable, row: dict[str, Any], number: int) -> None:
 
 
 def test_replaced_files_go_when_their_retention_is_over(forgetful: SilverTable, lake: Lake) -> None:
-    keep_table(forgetful, 25, vacuum=False)
-    keep_table(forgetful, 26, vacuum=True)
+    maintain_table(forgetful, 25, vacuum=False)
+    maintain_table(forgetful, 26, vacuum=True)
     selector = pa_fs.FileSelector(forgetful.path)
     found = [
         i.path for i in lake.filesystem().get_file_info(selector) if i.path.endswith("parquet")
@@ -160,7 +175,7 @@ def test_merges_go_on_while_old_files_are_deleted(
             merge(forgetful, film(number, f"v{number}"), number)  # waits for ever if it is held off
             super().delete_file(path)
 
-    monkeypatch.setattr("spark_streaming.maintenance.DeltaStorageHandler", Deleting)
+    monkeypatch.setattr("spark_streaming.batch.maintenance.DeltaStorageHandler", Deleting)
     drop_old(lake, forgetful.path, forgetful.lock, forgetful.handle)
     count = next(merged)
     assert count > 4

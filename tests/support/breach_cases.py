@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from spark_streaming.contract_files import Action
+from spark_streaming.contract.contract_files import Action
 
 COLUMNS = "id int PRIMARY KEY, v int, w int, s text"
 GOOD = "(1, 1, 1, 'a')"

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pyarrow.fs as pafs
 from kafka import KafkaConsumer, TopicPartition
 
-from app.settings import Settings
-from spark_streaming.events import RawEvent
+from app.environment.settings import Settings
+from spark_streaming.events.event import RawEvent
 
 READ_TIMEOUT_MS = 60_000
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from playwright.sync_api import Error, Locator, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -40,6 +41,11 @@ _BOTTOM = """() => Math.ceil(Math.max(0, ...[...document.querySelectorAll('HOLDE
 def chromium() -> str | None:
     """The browser's path; None where the machine has none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+needs_chromium = pytest.mark.skipif(
+    chromium() is None, reason="no Chromium here: apt-get install chromium"
+)
 
 
 @contextmanager

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import pytest
-
-from app.dashboards.client import Superset
-from app.store.connection import engine_for
-from app.store.schema import TABLE_NAMES
-from app.store.workload import Workload
+from app.dashboards.superset_client import Superset
+from app.store.tables.schema import TABLE_NAMES
+from app.store.tables.store_connection import engine_for
+from app.store.workload.store_workload import Workload
 from tests.support.stack import Stack
 from tests.support.waiting import until
-
-# Superset is off by default, and its start takes minutes on a busy machine.
-only_where_asked_for = pytest.mark.skipif(
-    os.environ.get("HEADWATER_TEST_DASHBOARDS") != "1",
-    reason="Superset's tests run with HEADWATER_TEST_DASHBOARDS=1",
-)
 
 SOON_S = 300.0
 CHANGES = 400

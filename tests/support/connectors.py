@@ -58,6 +58,10 @@ class Connectors:
             self._at(name, "restart?includeTasks=true&onlyFailed=true"), timeout=TIMEOUT_S
         )
 
+    def restart_task(self, name: str) -> None:
+        """End the first task and start it again, as `capture` does for a new table."""
+        requests.post(self._at(name, "tasks/0/restart"), timeout=TIMEOUT_S)
+
     def stop(self, name: str) -> None:
         """End its tasks; what it has committed stays."""
         requests.put(self._at(name, "stop"), timeout=TIMEOUT_S)

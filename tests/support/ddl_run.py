@@ -53,7 +53,7 @@ def settle(source: Source, workload: Workload) -> None:
 
 def open_entries(stack: Stack) -> list[dict[str, Any]]:
     """What waits in quarantine, of all tables."""
-    names = ("table_name", "key", "rule", "reason", "raw_value")
+    names = ("table_name", "key", "rule", "reason")
     found = stack.query(f"SELECT {', '.join(names)} FROM ops.quarantine WHERE status = 'open'")
     return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -78,7 +78,7 @@ def clear_quarantine(
         for row, reasons in rows.items()
         if not any("column " in r and any(v in r for v in (*values, UNTOLD)) for r in reasons)
     }
-    assert unexplained == {}
+    assert unexplained == {}, unexplained
     print(
         f"{len(entries)} entries of {len(rows)} rows in quarantine, all explained; "
         f"{untold} that the connector named ahead of the log"

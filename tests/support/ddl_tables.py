@@ -64,7 +64,12 @@ class Statements:
             kind = table.columns[name].kind
             return f"00000000-0000-0000-0000-{number:012}" if kind == "uuid" else number
         kind = table.columns[name].kind
-        return self._rng.choice(self._labels) if kind == "mood" else MAKE[kind](self._rng)
+        if kind == "mood":
+            return self._rng.choice(self._labels)
+        value = MAKE[kind](self._rng)
+        # A numeric has no infinity before Postgres 14.
+        old = value == "Infinity" and self._connection.info.server_version < 140_000
+        return "NaN" if old else value
 
     def _typed(self, table: Table, names: list[str], values: list[Any]) -> sql.Composed:
         return sql.SQL(", ").join(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spark_streaming.evolution import POLICIES
+from spark_streaming.contract.evolution import POLICIES
 
 COLUMNS = "id int PRIMARY KEY, code int NOT NULL, v int, t varchar(5)"
 TOUCH = "UPDATE {t} SET t = t || '.' WHERE id = 1"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spark_streaming.contract import Contract
+from spark_streaming.contract.contract import Contract
 
 LSN_MAX = 2**63 - 1
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)

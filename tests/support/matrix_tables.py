@@ -101,13 +101,21 @@ def by_choice(types: Sequence[Type]) -> list[Type]:
 
 def make_large_values(source: Source) -> None:
     """Rows 1 (large) and 2 (NULL) of a table whose every column stands outside of the row."""
-    columns = [f"l{number} {kind}" for number, kind in enumerate(LARGE_VALUES)]
+    large = large_values(source)
+    columns = [f"l{number} {kind}" for number, kind in enumerate(large)]
     source.execute(f"CREATE TABLE matrix_large (id int PRIMARY KEY, n int, {', '.join(columns)})")
     for number in range(len(columns)):
         source.execute(f"ALTER TABLE matrix_large ALTER l{number} SET STORAGE EXTERNAL")
-    values = ", ".join(f"%s::{kind}" for kind in LARGE_VALUES)
-    source.execute(f"INSERT INTO matrix_large VALUES (1, 0, {values})", list(LARGE_VALUES.values()))
+    values = ", ".join(f"%s::{kind}" for kind in large)
+    source.execute(f"INSERT INTO matrix_large VALUES (1, 0, {values})", list(large.values()))
     source.execute("INSERT INTO matrix_large VALUES (2, 0)")
+
+
+def large_values(source: Source) -> dict[str, str]:
+    """Type → value, of the types that this server has: the columns l0, l1 and so on, in this order."""
+    major = source.info.server_version // 10_000
+    since = {each.ddl: each.server for each in TYPES}
+    return {kind: text for kind, text in LARGE_VALUES.items() if since.get(kind, 0) <= major}
 
 
 def known(source: Source) -> list[Type]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from psycopg import sql
 
-from tests.support.matrix_tables import Source, insert, known, refusals
+from tests.support.matrix_tables import Source, insert, known, large_values, refusals
 from tests.support.odd_tables import OddTable, odd_tables
-from tests.support.type_cases import LARGE_VALUES, Type
+from tests.support.type_cases import Type
 
 ROWS_MAX = 120
 FIRST_ID = 10_000  # behind those that the tables begin with
@@ -91,7 +91,9 @@ class MatrixWorkload:
         ids = self._ids("matrix_large")
         row = self._rng.choice(ids)
         if len(ids) < 8:
-            self._copy("matrix_large", row, (f"l{n}" for n in range(len(LARGE_VALUES))))
+            self._copy(
+                "matrix_large", row, (f"l{n}" for n in range(len(large_values(self._source))))
+            )
         elif self._rng.random() < 0.2 and row > FIRST_ID:
             self._source.execute("DELETE FROM matrix_large WHERE id = %s", [row])
         else:

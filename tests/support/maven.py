@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
-from app.launcher.coordinates import Coordinate
-from app.launcher.lock import LockedFile
+from app.artefacts.locking.coordinates import Coordinate
+from app.artefacts.locking.lock import LockedFile
 
 
 def locked(coordinate: str, content: bytes) -> LockedFile:

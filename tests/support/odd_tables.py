@@ -21,6 +21,11 @@ COLUMN_NAMES = (
 TABLE_NAMES = (
     "select", "user", "Mixed Case", "ünïcode täble", "t" * 63, "dot.ted", 'quo"te', "with-dash",
     "dollar$", "1st", "_lsn", "before", "back\\slash", "'single'", "percent%s", "headwater",
+    "заказы", "日本\N{GRINNING FACE}",
+)  # fmt: skip
+# Names whose letters silver keeps.
+LETTERS = (
+    ("id", "int"), ("größe in m", "numeric(12,2)"), ("имя", "text"), ("smile\N{GRINNING FACE}", "text"),
 )  # fmt: skip
 WIDE_COLUMNS = 300
 
@@ -105,6 +110,7 @@ def odd_tables() -> list[OddTable]:
         OddTable("public", "odd_columns", "odd_columns", (("id", "int"), *odd_columns), ("id",)),
         *(OddTable("public", name, _silver(name), plain, ("id",)) for name in TABLE_NAMES),
         OddTable("My Schema", "Order", "my_schema__order", plain, ("id",)),
+        OddTable("ünï", "täble", "ünï__täble", LETTERS, ("id",)),
         OddTable("public", "wide", "wide", (("id", "int"), *wide), ("id",)),
         OddTable(
             "public", "odd_key", "odd_key",
@@ -120,7 +126,7 @@ def _silver(name: str) -> str:
     """What silver calls a table, written down and not computed as the product does."""
     known = {
         "Mixed Case": "mixed_case",
-        "ünïcode täble": "_n_code_t_ble",
+        "ünïcode täble": "ünïcode_täble",
         "dot.ted": "dot_ted",
         'quo"te': "quo_te",
         "with-dash": "with_dash",

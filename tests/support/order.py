@@ -23,10 +23,25 @@ LONG = (
     "e2e/test_contracts.py",
     "e2e/test_main_job.py",
     "e2e/test_verify.py",
+    "e2e/test_superset.py",
+    "e2e/test_superset_in_a_browser.py",
+    "e2e/test_page_in_a_browser.py",
     "faults/test_kills.py",
     "e2e/test_evolution.py",
     "e2e/test_stopped_table.py",
 )
+# Goes to the worker of the other file, whose stack has Superset: its start takes a minute.
+WITH = {"e2e/test_superset_in_a_browser.py": "e2e/test_superset.py"}
+
+
+def worker_scope(file: str) -> str:
+    """What of a test's file has to be the same for two tests that must run in one worker.
+
+    Args:
+        file: the path that begins a test's id, from whatever folder.
+    """
+    partner = next((other for name, other in WITH.items() if file.endswith(f"/{name}")), None)
+    return f"tests/{partner or file.rpartition('tests/')[2]}"
 
 
 def in_order(

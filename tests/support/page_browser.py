@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
@@ -18,13 +17,6 @@ from tests.support.browser import chromium
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-MARKS = [
-    pytest.mark.skipif(
-        os.environ.get("HEADWATER_TEST_BROWSER") != "1",
-        reason="the page's tests in a browser run with HEADWATER_TEST_BROWSER=1",
-    ),
-    pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium"),
-]
 # Nothing is asserted about time: a busy machine is waited for.
 PATIENCE_MS = 90_000
 TABS_MAX = 400
@@ -136,7 +128,14 @@ def show(page: Page, table: str) -> None:
 
 def await_observer(page: Page) -> None:
     """Until the observer of the hops is at work, whatever it tells."""
-    page.locator("#note", has_text=re.compile(r"^(?!starting|the observer ended|$)")).wait_for()
+    ready = re.compile(r"^(?!starting|the observer ended|$)")
+    page.locator("#note", has_text=ready).wait_for(state="attached")
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Show a tab's panel; each does its work when it is opened."""
+    page.locator(f"#tab-{name}").click()
+    page.locator(f"#{name}").wait_for()
 
 
 def edit(page: Page, key: int, **values: str) -> None:
@@ -167,6 +166,7 @@ def await_hops(page: Page, changes: int) -> list[dict[str, int]]:
 
 
 def ask(page: Page, statement: str) -> Locator:
+    open_tab(page, "ask")
     page.locator("#asked").fill(statement)
     page.locator("#asked").press("Control+Enter")
     return page.locator("#ask-answer")

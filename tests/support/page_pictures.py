@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine
 
+from app.environment.settings import ROOT, Settings, load
 from app.errors import HeadwaterError
-from app.settings import ROOT, Settings, load
-from app.store.workload import Workload
+from app.store.workload.store_workload import Workload
 from tests.support import page_browser as browsers
 from tests.support.browser import chromium
 from tests.support.pictures import Frame, save_moving, save_still
@@ -27,7 +27,7 @@ from tests.support.pictures import Frame, save_moving, save_still
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FOLDER = ROOT / "app" / "live" / "pictures"
+FOLDER = ROOT / "app" / "page" / "pictures"
 SIZES_MAX = {".png": 200_000, ".gif": 1_500_000}
 TABLE = "ratings"
 RATE_PER_S = 0.5  # what the observers ask meanwhile is part of what a small machine carries
@@ -41,6 +41,7 @@ LOOK_MS = 40
 READ_MS = 1_500  # the stations' times, before both sides are shown
 ARRIVED_MIN = 8  # changes that a still picture shows with all their times
 STATIONS = 6
+REACHED = "document.querySelectorAll('#journey li.there').length"
 FIGURE = 'figure[data-hop="trino"] svg:not([data-bars="0"])'
 FIRST_ROW = "#rows tbody tr:first-child"
 REPORT = "SELECT stars, ratings FROM reports.rating_distribution ORDER BY stars"
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
         )
     if chromium() is None:
         raise HeadwaterError("no Chromium was found", hint="apt-get install chromium")
-    url = settings.published_url("app")
+    url = f"{settings.published_url('app')}/#token={settings.secret('page_token')}"
     sizes: dict[str, int] = {}
     with raters(settings), browsers.running() as browser:
         with browsers.window(browser, url, viewport=RECORDED) as page:
@@ -78,7 +79,7 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def raters(settings: Settings) -> Iterator[None]:
     """Customers who rate movies, for a while before and then all the time."""
-    engine = create_engine(settings.source_dsn.replace("postgresql://", "postgresql+psycopg://"))
+    engine = create_engine(settings.store_dsn.replace("postgresql://", "postgresql+psycopg://"))
     stop = threading.Event()
     job = Workload(engine, int(time.time()), RATE_PER_S, tables=[TABLE])
     runner = threading.Thread(target=job.run, args=(None, stop), daemon=True)
@@ -102,8 +103,8 @@ def recording(page: Page) -> list[Frame]:
     browsers.show(page, TABLE)
     page.wait_for_timeout(LIVELY_S * 1_000)
     # The process that compares is there then: its start takes seconds of CPU.
-    page.locator("#compare-now").click()
-    page.locator("#compare-answer", has_text="rows, ").wait_for()
+    show_all_sides(page)
+    page.locator("#all-sides").uncheck()
     page.evaluate("scrollTo(0, 0)")
     before = page.locator(f"{FIRST_ROW} td").nth(3).inner_text()
     after = "5.0" if before != "5.0" else "1.5"
@@ -116,13 +117,11 @@ def recording(page: Page) -> list[Frame]:
         for typed in range(1, len(after) + 1):
             field.fill(after[:typed])
             take()
-        page.locator("#editor-add").click()
-        take()
-        page.locator("#commit").click()
+        page.locator("#editor-commit").click()
         arrives(page, take)
         page.locator("#compare-answer", has_text="all equal").wait_for()
         page.wait_for_timeout(READ_MS)
-        page.locator("#compare").evaluate("one => one.scrollIntoView()")
+        page.locator("#compare").evaluate("one => one.scrollIntoView({block: 'end'})")
         take()
     finally:
         change_stars(page, before)
@@ -157,9 +156,13 @@ def arrives(page: Page, take: object) -> None:
 def change_stars(page: Page, stars: str) -> None:
     page.locator(FIRST_ROW).get_by_role("button", name="Edit").click()
     page.locator("#fields").get_by_label("stars", exact=True).fill(stars)
-    page.locator("#editor-add").click()
-    page.locator("#commit").click()
+    page.locator("#editor-commit").click()
     page.locator("#edit-answer", has_text="committed as transaction").wait_for()
+
+
+def show_all_sides(page: Page) -> None:
+    page.locator("#all-sides").check()
+    page.locator("#compare-answer", has_text="rows, ").wait_for()
 
 
 def stills(browser: Browser, url: str) -> dict[str, list[bytes]]:
@@ -171,7 +174,9 @@ def stills(browser: Browser, url: str) -> dict[str, list[bytes]]:
             arrived = "document.querySelectorAll('#tokens [data-hop=trino]').length"
             browsers.await_true(page, f"{arrived} >= {ARRIVED_MIN}")
             page.locator(FIGURE).wait_for(state="attached")
-            page.locator("#propagation").evaluate("one => one.scrollIntoView()")
+            show_all_sides(page)
+            page.evaluate("scrollTo(0, 0)")
+            browsers.await_true(page, f"{REACHED} === {STATIONS}")
             found[file] = [page.screenshot(type="png")]
             if scheme == "light":
                 found["ask.png"] = [asked(page)]
@@ -181,6 +186,7 @@ def stills(browser: Browser, url: str) -> dict[str, list[bytes]]:
 
 
 def asked(page: Page) -> bytes:
+    browsers.open_tab(page, "ask")
     page.locator("#as-chart").check()
     browsers.ask(page, REPORT)
     page.locator("#ask-answer .bar").first.wait_for()
@@ -189,7 +195,7 @@ def asked(page: Page) -> bytes:
 
 
 def healthy(page: Page) -> bytes:
-    page.locator("#health").scroll_into_view_if_needed()
+    browsers.open_tab(page, "health")
     page.locator("#health-freshness td").first.wait_for()
     return bytes(page.locator("#health").screenshot(type="png"))
 
@@ -200,7 +206,7 @@ def phone(browser: Browser, url: str, scheme: str) -> bytes:
         browsers.show(page, TABLE)
         page.locator("#journey li.there").nth(5).wait_for()
         page.locator(FIGURE).wait_for(state="attached")
-        section = "#store" if scheme == "light" else "#propagation"
+        section = "#store" if scheme == "light" else "#way"
         page.locator(section).evaluate("one => one.scrollIntoView()")
         return bytes(page.screenshot(type="png"))
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Engine, Table, select
 
-from app.store.connection import engine_for
+from app.store.tables.store_connection import engine_for
 
 
 @contextmanager

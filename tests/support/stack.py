@@ -18,9 +18,9 @@ from typing import Any
 import psycopg
 import tomli
 
-from app.lake.connection import connect
+from app.environment.settings import Settings, load
 from app.launcher.state import Home, Observed
-from app.settings import Settings, load
+from app.query.trino_connection import connect
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,10 +167,10 @@ class Silence:
 
 
 @contextmanager
-def fresh_stack() -> Iterator[Stack]:
+def fresh_stack(home: Path | None = None) -> Iterator[Stack]:
     """A stack that is not started yet; stopped, checked for leftovers and removed at the end."""
     # Not pytest's own folder: when root, Postgres' unprivileged user must get through to it.
-    home = Path(tempfile.mkdtemp(prefix="headwater-test-"))
+    home = home or Path(tempfile.mkdtemp(prefix="headwater-test-"))
     home.chmod(0o755)
     with free_port_offset() as offset:
         stack = Stack(home, offset)

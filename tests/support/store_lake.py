@@ -172,11 +172,18 @@ def _rated(rows: dict[str, Rows]) -> tuple[list[tuple[Any, ...]], list[tuple[Any
         return (rank, movie, about[movie]["title"], about[movie]["release_year"])
 
     most = sorted(stars, key=lambda movie: (-len(stars[movie]), movie))[:1000]
-    best = sorted(most, key=lambda movie: (-mean[movie], -len(stars[movie]), movie))[:100]
+    weighted = _weighted({m: mean[m] for m in most}, {m: len(stars[m]) for m in most})
+    best = sorted(most, key=lambda movie: (-weighted[movie], -len(stars[movie]), movie))[:100]
     return (
         [(*line(rank, m), len(stars[m]), mean[m]) for rank, m in enumerate(most, 1)],
-        [(*line(rank, m), mean[m], len(stars[m])) for rank, m in enumerate(best, 1)],
+        [(*line(rank, m), mean[m], weighted[m], len(stars[m])) for rank, m in enumerate(best, 1)],
     )
+
+
+def _weighted(mean: dict[int, Decimal], count: dict[int, int]) -> dict[int, Decimal]:
+    """Movie → its mean with ten more ratings at the mean of all."""
+    overall = _round(sum((mean[m] * count[m] for m in mean), Decimal(0)) / sum(count.values()))
+    return {m: _round((mean[m] * count[m] + 10 * overall) / (count[m] + 10)) for m in mean}
 
 
 def _distribution(rows: dict[str, Rows]) -> list[tuple[Any, ...]]:

@@ -73,6 +73,14 @@ CASES: dict[str, tuple[Series, Series]] = {
         {'headwater_bronze_missing_offsets{table="orders"}': "7x60"},
         {'headwater_bronze_missing_offsets{table="orders"}': ZERO},
     ),
+    "BronzeCounts": (
+        {'headwater_bronze_miscounted{table="orders"}': ONE},
+        {'headwater_bronze_miscounted{table="orders"}': ZERO},
+    ),
+    "BronzeUncounted": (
+        {"headwater_transactions_unchecked_seconds": "0+60x60"},
+        {"headwater_transactions_unchecked_seconds": "60x60"},
+    ),
     "MergeFailing": ({RESTARTS % "silver": "0+1x60"}, {RESTARTS % "silver": "1x60"}),
     "MergeTooSlow": (
         {'headwater_table_offsets_behind{table="orders",hop="silver"}': "0+6000x60"},
@@ -165,8 +173,12 @@ CASES: dict[str, tuple[Series, Series]] = {
         {'headwater_service_open_files_share{service="kafka"}': "0.1x60"},
     ),
     "DiskLow": (
-        {"headwater_machine_disk_free_bytes": "5x60", "headwater_machine_disk_bytes": "100x60"},
-        {"headwater_machine_disk_free_bytes": "50x60", "headwater_machine_disk_bytes": "100x60"},
+        {'headwater_disk_state{folder="."}': ONE},
+        {'headwater_disk_state{folder="."}': ZERO},
+    ),
+    "DiskFull": (
+        {'headwater_disk_state{folder="."}': "2x60"},
+        {'headwater_disk_state{folder="."}': ONE},
     ),
     "DiskFillsSoon": (
         {"headwater_machine_disk_free_bytes": "100e9-1e9x60"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spark_streaming.events import RawEvent
+from spark_streaming.events.event import RawEvent
 
 TOPIC = "hw.public.films"
 MS = 1_700_000_000_000

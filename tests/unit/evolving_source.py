@@ -13,13 +13,14 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from spark_streaming.catalog_watch import Look
-from spark_streaming.contract import Contract
-from spark_streaming.contract_store import ContractStore
-from spark_streaming.events import RawEvent
-from spark_streaming.images import NEW_KEY_HEADER, OLD_KEY_HEADER
-from spark_streaming.layout import PLACEHOLDER
-from spark_streaming.types import Column
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
+from spark_streaming.contract.types import Column
+from spark_streaming.events.event import RawEvent
+from spark_streaming.events.layout import PLACEHOLDER
+from spark_streaming.events.row_images import NEW_KEY_HEADER, OLD_KEY_HEADER
+from spark_streaming.schema.catalog_watch import CatalogCheck
 
 TABLE = ("public", "films")
 TOPIC = "hw.public.films"
@@ -339,7 +340,8 @@ class ModelCatalog(ContractStore):
         return newest < (self.source.dropped_at or 0) <= self.lsn
 
     def in_source(self, schema: str, table: str) -> Contract | None:
-        del schema, table
+        if schema == INTERNAL_SCHEMA:  # the heartbeat's
+            return Contract(schema, table, (Column("id", "integer", "int32", False),), ("id",))
         if self.is_dropped():
             return None
         newest = max(since for since, _ in self.source.states if since <= self.lsn)
@@ -355,14 +357,14 @@ class ModelCatalog(ContractStore):
             if self.notes and after_lsn < since <= self.lsn
         ]
 
-    def look(self, tables: Any) -> Look:
-        """As `CatalogWatch.look`."""
+    def check(self, tables: Any) -> CatalogCheck:
+        """As `CatalogWatch.check`."""
         stamp = str(sum(since <= self.lsn for since, _ in self.source.states))
         found = [] if self.is_dropped() else tables
-        return Look(self.lsn, self.lsn, dict.fromkeys(found, stamp))
+        return CatalogCheck(self.lsn, self.lsn, dict.fromkeys(found, stamp))
 
-    def twins(self) -> dict[tuple[str, str], str]:
-        """As `CatalogWatch.twins`."""
+    def colliding_columns(self) -> dict[tuple[str, str], str]:
+        """As `CatalogWatch.colliding_columns`."""
         return {}
 
 

@@ -13,11 +13,11 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
-from spark_streaming.contract import Contract
-from spark_streaming.envelope import HighWater, RawEvent, decode
-from spark_streaming.events import Reject
-from spark_streaming.fold import Folded, fold
-from spark_streaming.types import Column
+from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.types import Column
+from spark_streaming.events.envelope import HighWater, RawEvent, decode
+from spark_streaming.events.event import Reject
+from spark_streaming.fold.keyed import Folded, fold
 from tests.unit.source_model import Row, Source
 
 __all__ = ["BAG", "KEYED", "Row", "Silver", "Source", "fold_batches", "split", "split_apart"]
@@ -47,7 +47,7 @@ class Silver:
         oldest = max(folded.truncate_lsn or 0, folded.resnapshot_lsn or 0)
         self.rows = [row for row in self.rows if row["_lsn"] >= oldest]
         for change in folded.rows.to_pylist():
-            if self.contract.is_bag:
+            if self.contract.is_keyless:
                 self._merge_copy(change)
             else:
                 self._merge_row(change)

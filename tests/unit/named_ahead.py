@@ -6,8 +6,8 @@ import json
 from random import Random
 from typing import Any
 
-from spark_streaming.events import RawEvent
-from spark_streaming.types import Column
+from spark_streaming.contract.types import Column
+from spark_streaming.events.event import RawEvent
 from tests.unit.evolving_source import EvolvingSource
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from spark_streaming.contract import Contract
-from spark_streaming.events import RawEvent
-from spark_streaming.layout import PLACEHOLDER
+from spark_streaming.contract.contract import Contract
+from spark_streaming.events.event import RawEvent
+from spark_streaming.events.layout import PLACEHOLDER
+from spark_streaming.events.resync_events import ResyncEnd, resync_end
 
 TOPIC = "hw.public.films"
 
@@ -98,6 +99,75 @@ class Source:
             event = {"op": "r", "after": row, "lsn": lsn, "snapshot": mark}
             self._emit(event, sequence=[None, str(lsn)], total_order=None)
 
+    def lose_rows(self) -> None:
+        """Rows go without an event, as with a partition that is dropped."""
+        locked = {key for transaction in self.open for key in transaction.locks}
+        for key in sorted(self.rows.keys() - locked):
+            if self.random.random() < 0.7:
+                del self.rows[key]
+
+    def gain_rows(self) -> None:
+        """Rows come without an event, as with a partition that is attached."""
+        locked = {key for transaction in self.open for key in transaction.locks}
+        for key in {1, 2, 3, 4, 5} - locked - self.rows.keys():
+            if self.random.random() < 0.4:
+                number = key
+                if self.contract.is_keyless:
+                    self.next_row += 1
+                    number = self.next_row
+                big = None if self.contract.is_keyless else self._value()
+                self.rows[number] = {"id": key, "note": self._value(), "big": big}
+
+    def resync(self, steps: int) -> None:
+        """Read all rows anew, as `capture` does, while transactions come and go.
+
+        Those that are open when it begins end before anything is read: see `app/capture/resync.py`.
+        """
+        self.lsn += 8
+        below = self.lsn
+        writers = list(self.open)
+        while any(transaction in self.open for transaction in writers):
+            self.step()
+        if self.contract.is_keyless:  # writers wait until the snapshot is read
+            while self.open:
+                self._commit()
+            self.send()
+            self.snapshot()
+        else:
+            self.send()
+            for keys in ((1, 2), (3, 4), (5,)):
+                self._chunk(keys, steps)
+        self._end_resync(below)
+
+    def _chunk(self, keys: tuple[int, ...], steps: int) -> None:
+        """One window of an incremental snapshot: what is streamed in it takes rows out of it."""
+        read_at = self.random.randint(0, steps)
+        rows: dict[int, Row] = {}
+        for number in range(steps + 1):
+            if number == read_at:
+                rows = {key: self.rows[key] for key in keys if key in self.rows}
+            self.step()
+        while any(transaction.truncates for transaction in self.open):
+            self.step()
+        for events in self.waiting:
+            for event in events[:-1]:
+                if event["op"] == "t":
+                    rows.clear()
+                else:
+                    rows.pop((event.get("after") or event["before"])["id"], None)
+        self.send()
+        self.lsn += 8
+        commit = None if self.last_commit_lsn is None else str(self.last_commit_lsn)
+        for row in rows.values():
+            event = {"op": "r", "after": row, "lsn": None, "snapshot": "incremental"}
+            self._emit(event, sequence=[commit, str(self.lsn)], total_order=None)
+
+    def _end_resync(self, below_lsn: int) -> None:
+        end = ResyncEnd(below_lsn, self.partitions)
+        value = resync_end("public", "films", end, resync="1", at_ms=0, prefix="hw")
+        for partition in range(self.partitions):
+            self._append(0, RawEvent(TOPIC, partition, 0, 0, None, value, []))
+
     def send(self) -> None:
         """Stream the committed transactions that wait, in commit order."""
         for events in self.waiting:
@@ -159,7 +229,7 @@ class Source:
         for key, row in mine.changed.items():
             if row is None:
                 seen.pop(key, None)
-        if self.contract.is_bag:
+        if self.contract.is_keyless:
             self._change_bag(mine, seen, locked)
         else:
             self._change_keyed(mine, seen, locked)
@@ -239,7 +309,7 @@ class Source:
         op = event["op"]
         before, after = event.get("before"), event.get("after")
         key = None
-        if not self.contract.is_bag and op != "t":
+        if not self.contract.is_keyless and op != "t":
             key = (after or before or {})["id"]
         document = {
             "op": op,
@@ -248,7 +318,7 @@ class Source:
             "source": {
                 "lsn": event["lsn"],
                 "sequence": json.dumps(sequence, separators=(",", ":")),
-                "ts_us": event["lsn"] * 1000,
+                "ts_us": (event["lsn"] or self.lsn) * 1000,
                 "snapshot": event.get("snapshot", "false"),
             },
             "transaction": None if total_order is None else {"total_order": total_order},

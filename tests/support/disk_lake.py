@@ -1,0 +1,48 @@
+"""A lake in a folder: real Delta tables without an object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pa_fs
+
+from spark_streaming.storage.lake import Lake
+
+
+class DiskLake(Lake):
+    """A lake whose bucket is a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __repr__(self) -> str:
+        return f"DiskLake({self._root})"
+
+    def below(self, folder: str) -> Lake:
+        return DiskLake(self._root / folder)
+
+    def url(self, path: str) -> str:
+        return str(self._root / path)
+
+    def storage_options(self) -> dict[str, str]:
+        return {}
+
+    def filesystem(self) -> Any:
+        self._root.mkdir(parents=True, exist_ok=True)
+        return _Folder(self._root)
+
+
+class _Folder:
+    """A folder as an object store has it: an object's path needs no folders before it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files = pa_fs.SubTreeFileSystem(str(root), pa_fs.LocalFileSystem())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    def open_output_stream(self, path: str, **options: Any) -> Any:
+        (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+        return self._files.open_output_stream(path, **options)

@@ -1,0 +1,131 @@
+"""A source task of Debezium's, run without Kafka Connect and ended after any of its polls.
+
+`java/polls` does what the worker does: each poll is delivered with the offset of its last record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.artefacts.compile import compile_sources, java
+from app.artefacts.dist import Artefacts
+from app.artefacts.locking.artefact_requirements import Compile
+from app.environment.settings import ROOT
+
+STOCK = "io.debezium.connector.postgresql.PostgresConnectorTask"
+WHOLE = "dev.headwater.positions.WholePositionsTask"
+UPGRADED = f"{STOCK}>{WHOLE}"  # the second one goes on after the first one's end
+RULE = Compile(jar="polls.jar", sources="tests/support/java/polls/java", release=17)
+# Debezium counts a logical message under its Java object's name, another one for each.
+MESSAGES = "message"
+# Not the stream's: when they come is chance, and the worker's clock is in them.
+LOGGING = """
+appender.err.type = Console
+appender.err.name = err
+appender.err.target = SYSTEM_ERR
+appender.err.layout.type = PatternLayout
+appender.err.layout.pattern = %d %p %c{1} %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.err.ref = err
+logger.positions.name = dev.headwater.positions
+logger.positions.level = info
+"""
+ASIDE = ("__debezium-heartbeat", ".notifications")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a task delivered, its restarts included.
+
+    Args:
+        records: (topic, key, value) in their order, without heartbeats and notifications.
+        polls, ends: how many polls gave records, and after how many of them the task was ended.
+        error: what ended the run before its time; empty where it came to the last transaction.
+    """
+
+    records: list[tuple[str, Any, Any]]
+    polls: int
+    ends: int
+    error: str
+
+
+class Polls:
+    """A JVM that runs tasks of one configuration, one run after another."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(
+        self, task: str, *, batch: int, chance: float, seed: int, until_xid: int, within_s: int
+    ) -> Run:
+        """Read from the given offset to a transaction's END; end the task by `chance` after polls."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{task} {batch} {chance} {seed} {until_xid} {within_s}\n")
+        self._process.stdin.flush()
+        records = []
+        for line in self._lines():
+            kind, _, rest = line.rstrip("\n").partition(" ")
+            if kind == "R":
+                topic, key, value = rest.split("\t")
+                if not any(part in topic for part in ASIDE):
+                    records.append((topic, json.loads(key), _timeless(json.loads(value))))
+            elif kind == "X":
+                return Run(records, 0, 0, rest)
+            else:
+                polls, ends = rest.split()
+                return Run(records, int(polls), int(ends), "")
+        raise AssertionError(f"the JVM ended with {self._process.wait()}")
+
+    def _lines(self) -> Iterator[str]:
+        assert self._process.stdout is not None
+        return iter(self._process.stdout.readline, "")
+
+
+@contextmanager
+def polls(folder: Path, config: Mapping[str, str]) -> Iterator[Polls]:
+    """Compile and start the JVM; `config` is the task's, `test.offset` the offset it begins at."""
+    artefacts = Artefacts(ROOT)
+    artefacts.prepare(["debezium", "connect", RULE.compiler])
+    libraries = sorted(artefacts.directory("debezium").glob("*/*.jar"))
+    libraries += artefacts.classpath("connect")
+    jar = folder / RULE.jar
+    compiler = artefacts.classpath(RULE.compiler)
+    compile_sources(ROOT, RULE, compiler=compiler, classpath=libraries, jar=jar)
+    (folder / "task.properties").write_text(
+        "".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in config.items())
+    )
+    command = [str(java()), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"]
+    command += ["-cp", os.pathsep.join(map(str, [jar, *libraries])), "dev.headwater.polls.Polls"]
+    command += [str(folder / "task.properties")]
+    (folder / "log4j2.properties").write_text(LOGGING)
+    with (folder / "polls.log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            yield Polls(process)
+        finally:
+            process.kill()
+            process.wait(timeout=30)
+
+
+def _timeless(value: Any) -> Any:
+    """The value without what differs from run to run: times, and the order of END's counts."""
+    if not isinstance(value, dict):
+        return value
+    kept = {key: part for key, part in value.items() if key not in ("ts_ms", "ts_us", "ts_ns")}
+    if value.get("data_collections"):
+        kept["data_collections"] = sorted(
+            (re.sub(r"^io\.debezium\..*", MESSAGES, each["data_collection"]), each["event_count"])
+            for each in value["data_collections"]
+        )
+    return kept

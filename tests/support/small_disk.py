@@ -1,0 +1,93 @@
+"""Small filesystems that a test fills and frees: real ones, so only root can make them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FILLER = "filler"
+
+
+class SmallDisk:
+    """A filesystem of its own, mounted at `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def free_bytes(self) -> int:
+        found = os.statvfs(self.folder)
+        return found.f_bavail * found.f_frsize
+
+    def fill(self, leave_bytes: int = 0) -> None:
+        """Leave no more than `leave_bytes` free; again where something has been freed meanwhile."""
+        path = self.folder / FILLER
+        with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+            os.fchmod(file.fileno(), 0o600)
+            # In ever smaller steps: the filesystem's own tables take some of what is free.
+            step = self.free_bytes - leave_bytes
+            while step >= 4096 and self.free_bytes > leave_bytes:
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), step)
+                except OSError:
+                    step //= 2
+
+    def free(self) -> None:
+        """Remove what `fill` wrote."""
+        (self.folder / FILLER).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
+    """Mount a tmpfs at `folder`; unmounted, with all in it, at the end.
+
+    The test is skipped by name where this user may not mount.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder.stat()
+    access = f"mode={owner.st_mode & 0o7777:o},uid={owner.st_uid},gid={owner.st_gid}"
+    _mount("-t", "tmpfs", "-o", f"size={size_bytes},{access}", "headwater-test", str(folder))
+    try:
+        yield SmallDisk(folder)
+    finally:
+        # Lazily: what a failed test has left open must not leave the mount behind.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def small_ext4(folder: Path, size_bytes: int, image: Path) -> Iterator[SmallDisk]:
+    """As `small_disk`, with ext4 in a sparse file `image`: a disk as services know it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder.stat()
+    with open(image, "wb") as file:
+        file.truncate(size_bytes)
+    try:
+        made = ["mkfs.ext4", "-q", "-m", "0", str(image)]
+        if shutil.which(made[0]) is None:
+            pytest.skip("a small disk needs the program `mkfs.ext4`")
+        subprocess.run(made, check=True)
+        _mount("-o", "loop,discard", str(image), str(folder))
+        try:
+            (folder / "lost+found").rmdir()  # Postgres wants an empty folder
+            os.chown(folder, owner.st_uid, owner.st_gid)
+            folder.chmod(owner.st_mode & 0o7777)
+            yield SmallDisk(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    finally:
+        image.unlink()
+
+
+def _mount(*arguments: str) -> None:
+    try:
+        ended = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("a small disk needs the program `mount`")
+    if ended.returncode != 0:
+        pytest.skip(f"a small disk needs a user who may mount: {ended.stderr.strip()}")

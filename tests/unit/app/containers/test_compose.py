@@ -1,0 +1,360 @@
+"""docker-compose.yml says the same as the folders' service.toml, and what containers must have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.artefacts.locking.artefact_requirements import read_requirements
+from app.containers.container_config import DIST, NATIVE_ONLY, NOT_FROM_THE_ENVIRONMENT, lingering
+from app.environment.profile import Profile
+from app.environment.settings import ROOT
+from app.services.service import Service, load_services
+from app.services.templates import variables
+
+FILE = ROOT / "docker-compose.yml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICES = {n: s for n, s in load_services(ROOT).items() if n not in NATIVE_ONLY}
+# What containers have beside the native stack: the one-shot that renders, and the verbs.
+ONLY_CONTAINERS = {"config", "headwater"}
+WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset")
+# They keep in the volume `config` how far a verification is.
+WRITING = {"config", "verifier", "headwater"}
+# Images with our own code that reads the home: settings, secrets, contract files.
+READS_THE_HOME = ("headwater-app", "headwater-silver")
+# Set once for all, or told by other means.
+NOT_IN_CONTAINERS = {*NOT_FROM_THE_ENVIRONMENT, "contracts_dir"}
+OWN_IMAGE = re.compile(r"^headwater-[a-z]+$")
+CONDITIONS = {
+    "healthy": "service_healthy",
+    "completed": "service_completed_successfully",
+    "started": "service_started",
+}
+PORT = re.compile(r"^127\.0\.0\.1:\$\{HEADWATER_PORT_([A-Z0-9_]+):-(\d+)\}:(\d+)$")
+CORE_MB_MAX, FULL_MB_MAX = 5 * 1024, 8 * 1024
+# Their images left their registries, or may.
+GONE = ("minio", "bitnami")
+# image → the artefact group and its version natively; the container runs the same.
+VERSIONS = {
+    "postgres": ("postgres", r"binaries-linux-amd64:(\d+\.\d+)"),
+    "apache/kafka": ("kafka", r"kafka_2\.13:([\d.]+)"),
+    "trinodb/trino": ("trino", r"trino-server:(\d+)"),
+}
+
+named = pytest.mark.parametrize("name", sorted(SERVICES))
+contained = pytest.mark.parametrize("name", sorted(CONTAINERS))
+
+
+def runs(name: str) -> bool:
+    """Whether this container stays up."""
+    return name not in ONLY_CONTAINERS and (
+        SERVICES[name].kind == "service" or name in lingering(SERVICES)
+    )
+
+
+def mounts(name: str) -> dict[str, str]:
+    """Target → source of a container's volumes."""
+    pairs = (str(volume).split(":") for volume in CONTAINERS[name].get("volumes", []))
+    return {parts[1]: parts[0] for parts in pairs}
+
+
+def megabytes(name: str) -> int:
+    return int(CONTAINERS[name]["mem_limit"].removesuffix("m"))
+
+
+def test_both_ways_to_start_have_the_same_services() -> None:
+    assert set(CONTAINERS) - ONLY_CONTAINERS == set(SERVICES)
+
+
+@named
+def test_a_container_becomes_its_service_by_the_rendered_command(name: str) -> None:
+    container = CONTAINERS[name]
+    assert container["entrypoint"] == [f"/etc/headwater/run/{name}/start"]
+    assert "command" not in container and "environment" not in container
+
+
+@named
+def test_a_container_sees_its_own_files_and_the_home_only_where_our_code_reads_it(
+    name: str,
+) -> None:
+    container = CONTAINERS[name]
+    volumes = {*container["volumes"]}
+    if container["image"] in READS_THE_HOME:
+        shared = {one for one in volumes if one.startswith("config:")}
+        assert shared == {"config:/etc/headwater" + ("" if name in WRITING else ":ro")}
+    else:
+        volumes.remove(f"run-{name}:/etc/headwater/run/{name}:ro,nocopy")
+        assert f"run-{name}:/etc/headwater/run/{name}" in CONTAINERS["config"]["volumes"]
+    others = [one for one in volumes if one.startswith(("run-", "config:"))]
+    assert len(others) == (container["image"] in READS_THE_HOME)
+    for target in mounts(name):
+        assert target in ("/etc/headwater", f"/etc/headwater/run/{name}", data_of(name))
+
+
+def data_of(name: str) -> str:
+    """Where the container's own volume is, if it has one."""
+    return SERVICES[name].container.data
+
+
+@named
+def test_a_container_waits_for_what_its_service_waits_for(name: str) -> None:
+    expected = {need: CONDITIONS[how] for need, how in SERVICES[name].depends_on.items()}
+    expected["config"] = CONDITIONS["completed"]
+    found = {need: how["condition"] for need, how in CONTAINERS[name]["depends_on"].items()}
+    assert found == expected
+
+
+@named
+def test_a_container_publishes_its_services_ports_on_loopback(name: str) -> None:
+    known = SERVICES[name].ports
+    for published in CONTAINERS[name].get("ports", []):
+        found = PORT.match(published)
+        assert found, f"{published} is not on loopback, or cannot be moved"
+        port, default, inside = found.group(1).lower(), int(found.group(2)), int(found.group(3))
+        assert (default, inside) == (known[port], known[port])
+
+
+@named
+def test_what_has_a_url_is_published(name: str) -> None:
+    published = {
+        found.group(1).lower()
+        for port in CONTAINERS[name].get("ports", [])
+        if (found := PORT.match(port))
+    }
+    service = SERVICES[name]
+    asked = {
+        variable.removeprefix("port.")
+        for url in service.urls.values()
+        for variable in variables(url)
+        if variable.startswith("port.")
+    }
+    # Kafka tells its clients a name that only containers resolve.
+    assert published == asked - {"kafka"}
+
+
+@named
+def test_a_container_is_probed_and_stopped_as_its_service_is(name: str) -> None:
+    service, container = SERVICES[name], CONTAINERS[name]
+    if not runs(name):
+        assert "healthcheck" not in container
+        return
+    check = container["healthcheck"]
+    if service.kind == "oneshot":
+        assert check["start_period"] == f"{service.timeout_s:.0f}s"
+        return
+    assert service.ready is not None, "without a probe nobody knows when it can be used"
+    assert check["test"] == ["CMD", f"/etc/headwater/run/{name}/healthy"]
+    assert check["start_period"] == f"{service.ready.timeout_s:.0f}s"
+    assert check["retries"] >= 3
+    assert container["stop_grace_period"] == f"{service.stop.timeout_s:.0f}s"
+    assert container.get("stop_signal", "SIGTERM") == service.stop.signal
+
+
+@named
+def test_what_a_service_keeps_is_a_named_volume(name: str) -> None:
+    service = SERVICES[name]
+    templates = [*service.command, *service.environment.values()]
+    templates += [word for step in service.prepare for word in step.command]
+    templates += [(service.folder / file).read_text() for file in service.files.values()]
+    uses_data = any("data" in variables(template) for template in templates)
+    assert (service.container.data in mounts(name)) == uses_data
+
+
+@named
+def test_the_files_that_a_container_gets_are_there(name: str) -> None:
+    service = SERVICES[name]
+    for template in service.files.values():
+        assert (service.folder / template).is_file()
+
+
+@named
+def test_no_service_writes_down_the_address_of_one_machine(name: str) -> None:
+    service = SERVICES[name]
+    texts = {"command": " ".join(service.command), "environment": str(service.environment)}
+    texts.update({file: (service.folder / file).read_text() for file in service.files.values()})
+    # What a service says to itself is on loopback everywhere.
+    itself = [f"127.0.0.1:${{port.{port}}}" for port in service.ports]
+    for where, text in texts.items():
+        for line in text.splitlines():
+            if not line.lstrip().startswith("#") and "internal-address" not in line:
+                rest = line
+                for address in itself if "discovery.uri" in line else []:
+                    rest = rest.replace(address, "")
+                assert "127.0.0.1" not in rest, f"{where}: {line}: use ${{bind}} or ${{host.PORT}}"
+
+
+@named
+def test_an_artefact_of_a_service_is_in_its_image(name: str) -> None:
+    service, container = SERVICES[name], CONTAINERS[name]
+    build = container.get("build")
+    text = (ROOT / build["dockerfile"]).read_text() if build else ""
+    used = set(re.findall(r"\$\{(?:dir|classpath)\.([a-z0-9-]+)\}", _templates(service)))
+    for group in used:
+        elsewhere = {**service.container.directories, **service.container.classpaths}
+        if group not in elsewhere:
+            assert f"{DIST}/{group} " in text, f"`{group}` is not copied into the image of {name}"
+
+
+@named
+def test_a_service_says_whether_our_code_is_in_its_image(name: str) -> None:
+    assert SERVICES[name].container.code == (CONTAINERS[name]["image"] in WITH_CODE)
+
+
+@pytest.mark.parametrize("image", sorted(VERSIONS))
+def test_a_container_runs_the_locked_version(image: str) -> None:
+    group, pattern = VERSIONS[image]
+    roots = " ".join(read_requirements(ROOT).group(group).roots)
+    locked = re.search(pattern, roots)
+    assert locked
+    tags = {
+        tag.removeprefix(f"{image}:")
+        for tag in [*(c["image"] for c in CONTAINERS.values()), *_base_images()]
+        if tag.startswith(f"{image}:")
+    }
+    assert tags and all(re.split(r"-|@", tag)[0] == locked.group(1) for tag in tags)
+
+
+def test_every_image_is_pinned_and_still_published() -> None:
+    for image in [*(c["image"] for c in CONTAINERS.values()), *_base_images()]:
+        assert not any(gone in image for gone in GONE), image
+        if not OWN_IMAGE.match(image):
+            tag = image.partition(":")[2]
+            assert re.match(r"^v?\d+(\.\d+)*", tag), f"{image} is not pinned"
+            assert "latest" not in tag
+
+
+def test_own_images_are_built_here_on_shared_stages() -> None:
+    for container in CONTAINERS.values():
+        assert ("build" in container) == bool(OWN_IMAGE.match(container["image"]))
+    texts = [path.read_text() for path in dockerfiles()]
+    for stage in ("environment", "artefacts"):
+        pattern = rf"^FROM [^\n]* AS {stage}\n.*?(?=^FROM )"
+        found = {match for text in texts for match in re.findall(pattern, text, re.M | re.S)}
+        assert len(found) == 1, f"stage `{stage}` differs: it would be built more than once"
+
+
+def test_the_stages_that_fetch_take_in_every_module_that_they_need() -> None:
+    text = (ROOT / "connect" / "Dockerfile").read_text()
+    copied = re.findall(r"app/[a-z_/]+(?:\.py)?(?= )", text)
+    queue = ["app.artefacts.gather"]
+    needed: set[str] = set()
+    while queue:
+        module = queue.pop()
+        needed.add(module)
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        queue += [
+            m for m in re.findall(r"^from (app\.[a-z_.]+) import", source, re.M) if m not in needed
+        ]
+    paths = {f"{module.replace('.', '/')}.py" for module in needed}
+    assert {p for p in paths if not any(p == c or p.startswith(f"{c}/") for c in copied)} == set()
+
+
+@contained
+def test_every_container_is_bounded_and_without_privileges(name: str) -> None:
+    container = CONTAINERS[name]
+    assert container["cap_drop"] == ["ALL"]
+    assert container["read_only"] is True
+    # All that is written outside of volumes: bounded, and `exec` for JVMs' native libraries.
+    assert container["tmpfs"] == ["/tmp:exec,mode=1777,size=256m"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert {"max-size", "max-file"} <= set(container["logging"]["options"])
+    assert container["pids_limit"] > 0
+    assert "privileged" not in container and "network_mode" not in container
+    own = CONTAINERS[name]["image"] in WITH_CODE
+    assert own or container["user"] not in ("root", "0"), "official images start as root"
+
+
+@contained
+def test_a_container_comes_back_and_a_oneshot_gives_up(name: str) -> None:
+    assert CONTAINERS[name]["restart"] == ("unless-stopped" if runs(name) else "on-failure:2")
+
+
+@named
+def test_a_container_may_use_more_than_its_service_was_seen_to_use(name: str) -> None:
+    if runs(name) and name != "silver":  # silver is bounded by its heap
+        assert megabytes(name) > SERVICES[name].memory_mb
+
+
+def test_the_profiles_stay_within_their_memory() -> None:
+    core = [name for name in CONTAINERS if runs(name) and not CONTAINERS[name].get("profiles")]
+    assert sum(map(megabytes, core)) <= CORE_MB_MAX
+    assert sum(megabytes(name) for name in CONTAINERS if runs(name)) <= FULL_MB_MAX
+
+
+def test_silver_may_use_its_heap_and_as_much_again() -> None:
+    given = CONTAINERS["config"]["environment"]["HEADWATER_SILVER_HEAP_MB"]
+    assert megabytes("silver") >= 2 * int(given.partition(":-")[2].rstrip("}"))
+
+
+def test_profiles_are_the_documented_ones() -> None:
+    found = {profile for c in CONTAINERS.values() for profile in c.get("profiles", [])}
+    assert found == {"dashboards", "full", "verifier", "streams", "verbs"}
+
+
+@named
+def test_what_has_to_be_named_natively_has_to_be_named_here(name: str) -> None:
+    in_full = {"full"} & {*CONTAINERS[name].get("profiles", ["full"])}
+    assert bool(in_full) == SERVICES[name].default
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    text = FILE.read_text()
+    assert not re.search(r"(?i)(password|secret_key|access_key)\w*\s*[:=]\s*[A-Za-z0-9]{8,}", text)
+
+
+def test_the_environment_file_can_set_every_setting_and_nothing_else() -> None:
+    settings = {f"HEADWATER_{name.upper()}" for name in Profile.model_fields}
+    settings -= {f"HEADWATER_{name.upper()}" for name in NOT_IN_CONTAINERS}
+    ports = {
+        f"HEADWATER_PORT_{found.group(1)}": f"${{HEADWATER_PORT_{found.group(1)}:-{found.group(2)}}}"
+        for container in CONTAINERS.values()
+        for port in container.get("ports", [])
+        if (found := PORT.match(port))
+    }
+    given = CONTAINERS["config"]["environment"]
+    assert set(given) == settings | set(ports)
+    # The page links to the ports that people see.
+    assert {name: given[name] for name in ports} == ports
+
+
+def test_every_volume_is_named_and_used() -> None:
+    used = {source for name in CONTAINERS for source in mounts(name).values()}
+    assert used == set(COMPOSE["volumes"])
+
+
+def dockerfiles() -> list[Path]:
+    return [
+        ROOT / name
+        for name in sorted({c["build"]["dockerfile"] for c in CONTAINERS.values() if "build" in c})
+    ]
+
+
+def _base_images() -> list[str]:
+    return [
+        image
+        for path in dockerfiles()
+        for image in re.findall(r"^ARG \w+_IMAGE=(\S+)", path.read_text(), re.M)
+    ]
+
+
+def _templates(service: Service) -> str:
+    files = [(service.folder / file).read_text() for file in service.files.values()]
+    steps = [word for step in service.prepare for word in step.command]
+    return "\n".join([*service.command, *service.environment.values(), *steps, *files])
+
+
+def test_the_containers_tests_replace_every_image_of_core_by_one_made_here() -> None:
+    text = (ROOT / "tests" / "containers" / "override.yml").read_text()
+    text = text.replace("!reset null", "null").replace("!override ", "")
+    replaced = yaml.safe_load(text)["services"]
+    assert replaced.pop("grafana") == {"profiles": ["official"]}
+    core = {name for name, one in CONTAINERS.items() if not {*one.get("profiles", [])} - {"verbs"}}
+    assert core < set(replaced) == set(CONTAINERS) - {"grafana"}
+    for name, one in replaced.items():
+        assert one["image"].startswith("headwater-test/") and one["pull_policy"] == "never"
+        assert ("build" in one) == ("build" in CONTAINERS[name])

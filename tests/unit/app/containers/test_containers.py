@@ -1,0 +1,170 @@
+"""What `config` renders for containers: scripts that become the services, and their files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.containers import container_config as containers
+from app.environment.settings import ROOT, Settings, checked
+from app.errors import HeadwaterError
+from app.services.service import load_services
+
+OWN_DSN = "postgresql://me:s3cret@db.example:5432/shop"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `config` makes with nothing set: rendered once, for it starts processes."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    command = [sys.executable, "-m", "app.containers.container_config"]
+    environment = {**kept, "HEADWATER_HOME": str(home)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home to render to, without the files that `config` has other processes write."""
+    for name in list(os.environ):
+        if name.startswith("HEADWATER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path))
+    monkeypatch.setattr(containers, "_prepare_here", lambda *_: None)
+    return tmp_path
+
+
+def in_containers(home: Path, **given: object) -> Settings:
+    return checked(home, {"network": "containers", **given}, origin="the test")
+
+
+def test_every_service_gets_its_scripts_and_its_files(whole: Path) -> None:
+    for service in load_services(ROOT).values():
+        folder = whole / "run" / service.name
+        for script in ("start", "healthy"):
+            assert (folder / script).stat().st_mode & 0o777 == 0o755
+        for name in service.files:
+            assert (folder / name).stat().st_mode & 0o777 == 0o644
+    # Written by the programs that prepare them, which their images have not.
+    for name in ("prometheus/rules.yml", "alertmanager/alertmanager.yml", "grafana/grafana.ini"):
+        assert (whole / "run" / name).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")
+def test_every_script_is_one_that_its_shell_can_read(whole: Path) -> None:
+    scripts = [*whole.glob("run/*/start"), *whole.glob("run/*/healthy")]
+    assert scripts
+    for script in scripts:
+        shell = script.read_text().splitlines()[0].removeprefix("#!")
+        read = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True)
+        assert read.returncode == 0, f"{script}: {read.stderr}"
+
+
+def test_services_reach_each_other_by_name_and_listen_for_others(home: Path) -> None:
+    settings = in_containers(home)
+    assert settings.bind == "0.0.0.0"
+    assert settings.kafka == "kafka:19092"
+    assert settings.trino_url == "http://trino:18080"
+    assert "@postgres:15432/store" in settings.source_dsn
+    containers.render_all(settings)
+    broker = (home / "run" / "kafka" / "server.properties").read_text()
+    assert "advertised.listeners=PLAINTEXT://kafka:19092" in broker
+    assert "127.0.0.1" not in broker
+    assert "samenet" in (home / "run" / "postgres" / "pg_hba.conf").read_text()
+
+
+def test_nothing_that_is_rendered_says_where_this_machine_keeps_its_things(whole: Path) -> None:
+    # The folders that differ here from a container's are the home and the clone.
+    elsewhere = [str(Path(sys.prefix).resolve()), str(Path.home() / ".cache")]
+    for path in whole.glob("run/*/start"):
+        assert not [place for place in elsewhere if place in path.read_text()], path
+
+
+def test_the_page_links_to_where_people_reach_the_services(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_PORT_TRINO", "28080")
+    settings = containers.settings_from_environment(home)
+    assert (settings.port("trino"), settings.published("trino")) == (18080, 28080)
+    assert settings.published("superset") == 18088
+
+
+def test_secrets_are_made_once(home: Path) -> None:
+    containers.main()
+    before = (home / "secrets.json").read_text()
+    containers.main()
+    assert (home / "secrets.json").read_text() == before
+
+
+def test_a_source_of_ones_own_leaves_the_embedded_one_idle(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_SOURCE_DSN", OWN_DSN)
+    assert containers.main() == 0
+    assert "exec sleep infinity" in (home / "run" / "postgres" / "start").read_text()
+    assert "exit 0" in (home / "run" / "postgres" / "healthy").read_text()
+    assert "exit 0" in (home / "run" / "store" / "start").read_text()
+    assert "db.example" in (home / "run" / "connectors" / "start").read_text()
+
+
+def test_volumes_with_the_data_of_another_source_are_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert containers.main() == 0
+    monkeypatch.setenv("HEADWATER_SOURCE_DSN", OWN_DSN)
+    assert containers.main() == 1
+    told = capsys.readouterr().err
+    assert "the embedded store" in told and "db.example:5432/shop" in told
+    assert "s3cret" not in told
+
+
+def test_a_setting_that_is_not_given_any_more_is_its_default_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_SILVER_RETENTION_MINUTES", "99")
+    containers.main()
+    assert "RETENTION_MINUTES=99" in (home / "run" / "silver" / "start").read_text()
+    monkeypatch.setenv("HEADWATER_SILVER_RETENTION_MINUTES", "")
+    containers.main()
+    assert "RETENTION_MINUTES=15" in (home / "run" / "silver" / "start").read_text()
+
+
+def test_a_wrong_setting_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWATER_TOPIC_PARTITIONS", "many")
+    assert containers.main() == 1
+    assert "topic_partitions" in capsys.readouterr().err
+
+
+def test_an_unknown_port_is_an_error(home: Path) -> None:
+    with pytest.raises(HeadwaterError, match="no service declares a port named `lamp`"):
+        in_containers(home).host("lamp")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")
+def test_a_start_script_marks_its_service_ready_at_the_line_that_says_so(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    monkeypatch.setattr(containers, "SCRATCH", scratch)
+    monkeypatch.setattr(containers, "READY_FILE", scratch / "ready")
+    settings = in_containers(home)
+    services = load_services(ROOT)
+    words = [
+        "/bin/sh",
+        "-c",
+        "echo first pass done >&2; while [ ! -e ready ]; do :; done; echo out",
+    ]
+    fake = services["tables"].model_copy(update={"command": words})
+    script = tmp_path / "start"
+    script.write_text(containers.start_script(fake, settings, lambda name: name))
+    ended = subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "out\n", "first pass done\n")
+    assert (scratch / "ready").exists()

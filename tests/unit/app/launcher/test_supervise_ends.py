@@ -1,0 +1,64 @@
+"""Who goes first at a start; what the host is told of ends, and the time that it grants them."""
+
+from __future__ import annotations
+
+from tests.unit.supervised import World, service
+
+
+def test_a_service_that_writes_at_its_end_gets_more_time_and_tells_why() -> None:
+    world = World(service("trino"))
+    world.want("trino")
+    world.ready("trino")
+    world.host.grace["trino"] = 100.0
+    world.want()
+    assert "start-up cache" in world.supervisor.units["trino"].waits_for
+    world.after(100)
+    assert not world.host.processes["trino"].killed
+    world.after(21)
+    assert world.host.processes["trino"].killed
+
+
+def test_every_end_is_told_with_how_it_came() -> None:
+    world = World(service("trino"))
+    world.want("trino")
+    world.ends("trino", 1)
+    world.after(5)
+    world.ready("trino")
+    world.ends("trino", -11)
+    world.after(5)
+    world.ready("trino")
+    world.want()
+    world.ends("trino", 143)
+    assert world.host.ends == [
+        ("trino", 1, False, False),
+        ("trino", -11, False, True),
+        ("trino", 143, True, True),
+    ]
+
+
+def test_what_nobody_waits_for_starts_after_what_is_waited_for() -> None:
+    world = World(service("kafka"), service("trino"), service("page", awaited=False))
+    world.want("kafka", "trino", "page")
+    world.ready("kafka")
+    assert world.state("page") == "waiting"
+    assert world.supervisor.units["page"].waits_for == "trino (starting)"
+    world.ready("trino")
+    assert world.state("page") == "starting"
+    world.ready("page")
+    world.host.ready.clear()
+    world.ends("trino", 1)
+    world.ends("page", 1)
+    world.after(2)
+    assert (world.state("trino"), world.state("page")) == ("starting", "starting")
+
+
+def test_what_watches_starts_where_something_else_cannot() -> None:
+    world = World(
+        service("kafka"),
+        service("connect", depends_on={"kafka": "healthy"}),
+        service("page", awaited=False),
+    )
+    world.want("kafka", "connect", "page")
+    world.ends("kafka", 1)
+    world.after(0.1)
+    assert (world.state("kafka"), world.state("page")) == ("backoff", "starting")

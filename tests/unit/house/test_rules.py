@@ -1,0 +1,149 @@
+"""The project's own rules: who imports whom, what stands where, what may not be written down."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter, defaultdict
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+import tomli
+from jgo.constants import MAVEN_CENTRAL_URL
+
+from app.docs.pages import stale
+from tests.support.links import broken_links
+
+ROOT = Path(__file__).resolve().parents[3]
+# Folders that share a name with an installed package: a package here would hide it.
+NEVER_PACKAGES = ("trino", "superset", "debezium", "connect", "grafana")
+FOLDERS = (
+    "debezium",
+    "connect",
+    "spark_streaming",
+    "trino",
+    "grafana",
+    "superset",
+    "app",
+    "tests",
+)
+LINES_MAX = 400
+TEST_LINES_MAX = 420
+FILES_MAX = 15  # of code in one folder
+# A verb and the page of the reference may have the name of what they show.
+SHARED_NAMES = ("app/cli/verbs", "app/docs")
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    names = listed.stdout.decode().split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", NEVER_PACKAGES)
+def test_no_folder_hides_an_installed_package(folder: str) -> None:
+    assert list((ROOT / folder).rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_folder_says_what_it_is_for(folder: str) -> None:
+    text = (ROOT / folder / "README.md").read_text()
+    assert text.startswith("# ")
+
+
+def test_every_service_is_explained_in_its_folders_readme() -> None:
+    missing = [
+        f"{path.parent.name}: {service}"
+        for path in ROOT.glob("*/service.toml")
+        for service in tomli.loads(path.read_text())["services"]
+        if f"`{service}`" not in (path.parent / "README.md").read_text()
+    ]
+    assert missing == []
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    assert sorted(stale()) == [], "docs/reference is stale; run: make reference"
+
+
+def test_every_link_within_the_repository_leads_somewhere() -> None:
+    assert broken_links(ROOT, [path for path in tracked() if path.suffix == ".md"]) == []
+
+
+def test_no_file_names_a_package_registry() -> None:
+    host = urlparse(MAVEN_CENTRAL_URL).hostname
+    assert host
+    found = [
+        str(path.relative_to(ROOT)) for path in tracked() if host.encode() in path.read_bytes()
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "requirements/runtime.lock",
+        "requirements/dev.lock",
+        "requirements/docs.lock",
+        "superset/requirements.lock",
+    ],
+)
+def test_the_python_lock_files_hold_hashes_and_no_address(path: str) -> None:
+    text = (ROOT / path).read_text()
+    assert "://" not in text
+    pinned = [line for line in text.splitlines() if "==" in line and line[:1].isalnum()]
+    assert len(pinned) > 20
+    assert text.count("--hash=sha256:") >= len(pinned)
+
+
+def test_no_python_file_grows_beyond_what_can_be_read_at_once() -> None:
+    found = []
+    for path in tracked():
+        in_tests = path.is_relative_to(ROOT / "tests")
+        count = len(path.read_text().splitlines()) if path.suffix == ".py" else 0
+        if count > (TEST_LINES_MAX if in_tests else LINES_MAX):
+            found.append(f"{path.relative_to(ROOT)}: {count} lines")
+    assert found == []
+
+
+def product_files() -> list[Path]:
+    files = [*python_files("app"), *python_files("spark_streaming")]
+    return [path for path in files if not path.name.startswith("__")]
+
+
+def test_no_folder_holds_more_files_than_can_be_seen_at_once() -> None:
+    counts = Counter(path.parent.relative_to(ROOT) for path in product_files())
+    assert [f"{folder}: {n} files" for folder, n in counts.items() if n > FILES_MAX] == []
+
+
+def test_no_two_files_have_one_name() -> None:
+    names: dict[str, list[str]] = defaultdict(list)
+    for path in product_files():
+        folder = path.parent.relative_to(ROOT).as_posix()
+        if not folder.startswith(SHARED_NAMES):
+            names[path.name].append(folder)
+    assert {name: folders for name, folders in names.items() if len(folders) > 1} == {}
+
+
+def test_every_connection_to_a_database_has_limits() -> None:
+    """A peer that is gone must not hold up who waits for it: see `spark_streaming.storage.connections`."""
+    lacking = []
+    for path in tracked():
+        if path.suffix != ".py" or path.relative_to(ROOT).parts[0] not in (
+            "app",
+            "spark_streaming",
+        ):
+            continue
+        for call in path.read_text().split("psycopg.connect(")[1:]:
+            if "_LIMITS" not in call[:300] and "**limits" not in call[:300]:
+                lacking.append(str(path.relative_to(ROOT)))
+    assert lacking == []
