@@ -73,7 +73,7 @@ def test_nothing_but_services_is_told_where_all_is_well(stack: Stack) -> None:
     assert "not well: nothing" in stack.run("status").stdout
 
 
-def test_a_connector_that_retries_for_ever_is_told_with_its_cause_until_it_works(
+def test_a_connector_that_cannot_log_in_is_shown_with_its_cause_until_it_works(
     stack: Stack,
 ) -> None:
     role = sql.Identifier(address_of(stack.settings.capture_dsn).user)
@@ -83,7 +83,8 @@ def test_a_connector_that_retries_for_ever_is_told_with_its_cause_until_it_works
             source.execute(
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
             )
-            await_state(stack, "connector source", "retrying")
+            # Which of the two comes first is a race: a task fails at once where it is started anew.
+            await_state(stack, "connector source", "retrying", "failed")
             # The first cause is the broken connection, the next tries meet the role.
             row = until(
                 lambda: told(stack)["connector source"],
@@ -92,7 +93,6 @@ def test_a_connector_that_retries_for_ever_is_told_with_its_cause_until_it_works
                 what="the cause of the newest try",
             )
             assert "headwater logs connect" in row["hint"]
-            # A task that has tried often enough fails, and each start of it after that fails at once.
             shown = stack.run("status").stdout
             assert re.search("connector source: (retrying|failed): .*\n +hint: ", shown), shown
         finally:
