@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import disable_created_metrics, start_http_server
+from prometheus_client import disable_created_metrics
 
 from app.errors import HeadwaterError
 from app.metrics.board import Board
 from app.metrics.collector import Collector
+from spark_streaming.ops.metrics_server import serve_metrics
 
 log = logging.getLogger("metrics")
 # A collector that failed runs again after this at least, so that it adds no load to a part in trouble.
@@ -131,9 +132,7 @@ def main() -> int:
     try:
         settings = load()
         exporter = Exporter(board, all_collectors(settings, board))
-        start_http_server(
-            int(os.environ["HEADWATER_EXPORTER_PORT"]), addr=settings.bind, registry=board.registry
-        )
+        serve_metrics(board.registry, settings.bind, int(os.environ["HEADWATER_EXPORTER_PORT"]))
     except (HeadwaterError, OSError) as error:
         log.error("%s", error)
         return 1

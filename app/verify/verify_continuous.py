@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from app.environment.settings import Settings, load
 from app.errors import HeadwaterError
@@ -25,6 +25,7 @@ from app.verify.table_verification import PART_ROWS, Options, Verifier, named_fa
 from app.verify.verdict import Verdict
 from app.verify.verification_table import VerificationTable
 from app.verify.verify_uncompared import captured_tables, nothing_to_compare, uncompared
+from spark_streaming.ops.metrics_server import serve_metrics
 
 EVERY_S = 900.0
 CPU_SHARE_PCT = 5.0
@@ -114,7 +115,7 @@ class VerifyMetrics:
 
     def serve(self, address: str, port: int) -> None:
         """Serve GET /metrics on `address`:`port` in a thread of its own."""
-        start_http_server(port, addr=address, registry=self.registry)
+        serve_metrics(self.registry, address, port)
 
     def record(self, verdict: Verdict, at: datetime, cpu_seconds: float) -> None:
         """Record one table's verdict."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from spark_streaming.ops.breaches import Breach
 from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow
+from spark_streaming.ops.metrics_server import serve_metrics
 from spark_streaming.ops.schema_changes import RecordedChange
 from spark_streaming.ops.stopped import RESUMING, RUNNING, STOPPED
 
@@ -89,7 +90,7 @@ class Metrics:
 
     def serve(self, address: str, port: int) -> None:
         """Answer GET /metrics on `address`:`port`, from a thread of its own."""
-        start_http_server(port, addr=address, registry=self.registry)
+        serve_metrics(self.registry, address, port)
 
     def rules_broken(self, breaches: list[Breach]) -> None:
         """Count one batch's broken rules."""

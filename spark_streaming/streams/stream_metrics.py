@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from spark_streaming.ops.metrics_server import serve_metrics
 from spark_streaming.streams.stream_table import Appended
 
 
@@ -53,4 +54,4 @@ class StreamMetrics:
 
     def serve(self, address: str, port: int) -> None:
         """Answer GET /metrics on `address`:`port`, from a thread of its own."""
-        start_http_server(port, addr=address, registry=self.registry)
+        serve_metrics(self.registry, address, port)
