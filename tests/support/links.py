@@ -1,4 +1,4 @@
-"""Links of Markdown files: where each leads, and which of them lead nowhere."""
+"""Links and code of Markdown files: where each link leads, and which of them lead nowhere."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def links(path: Path) -> Iterator[str]:
             yield str(token.attrs["src"])
         elif token.type in ("html_inline", "html_block"):
             yield from _HTML.findall(token.content)
+
+
+def code(path: Path) -> Iterator[str]:
+    """What stands in backticks in a file's text."""
+    return (token.content for token in _inline(path) if token.type == "code_inline")
 
 
 def trouble(root: Path, path: Path, target: str) -> str:

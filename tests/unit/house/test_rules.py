@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter, defaultdict
 from pathlib import Path
 from urllib.parse import urlparse
@@ -13,8 +12,8 @@ from jgo.constants import MAVEN_CENTRAL_URL
 
 from app.docs.pages import stale
 from tests.support.links import broken_links
+from tests.support.repository import ROOT, tracked
 
-ROOT = Path(__file__).resolve().parents[3]
 # Folders that share a name with an installed package: a package here would hide it.
 NEVER_PACKAGES = ("trino", "superset", "debezium", "connect", "grafana")
 FOLDERS = (
@@ -32,18 +31,6 @@ TEST_LINES_MAX = 420
 FILES_MAX = 15  # of code in one folder
 # A verb and the page of the reference may have the name of what they show.
 SHARED_NAMES = ("app/cli/verbs", "app/docs")
-
-
-def tracked() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        timeout=30,
-    )
-    names = listed.stdout.decode().split("\0")
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
 def python_files(folder: str) -> list[Path]:
