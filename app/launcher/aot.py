@@ -5,6 +5,8 @@ linked, and which methods ran hot. The next start maps that file: a stack is rea
 CPU, and compiles less in its first minutes. The caches, `<cache>/aot/<service>-<hash>.aot`, are
 shared by all clones; removing the folder only makes the next start slow once more.
 
+Options of one's own (HEADWATER_JVM_OPTIONS) go to the same JVMs, which then have caches of their own.
+
 A JVM uses a cache only where JVM and class path (the jars' sizes and times) are those that it was
 made for. Otherwise it starts without one, and logs a line.
 """
@@ -15,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -29,6 +32,7 @@ from app.services.templates import Lookup, variables
 
 VARIABLE = "aot"
 SWITCH = "HEADWATER_AOT"  # `off`: neither record nor use
+OPTIONS = "HEADWATER_JVM_OPTIONS"
 # Writing takes 3 to 40 s on two cores, two or three JVMs at a time; longer beside other work.
 WRITE_S_MAX = 180.0
 DISK_FREE_MIN_BYTES = 3 << 30
@@ -66,14 +70,14 @@ class AotCaches:
     def begin(self, service: Service, lookup: Lookup, options: Path) -> None:
         """Write the file of options for one start of a service."""
         self._uses.pop(service.name, None)
-        arguments: list[str] = []
+        arguments = _given_options() if records(service) else []
         if records(service) and os.environ.get(SWITCH) != "off":
             use = self._choose(service, lookup)
             if use is not None:
                 self._uses[service.name] = use
                 what = "AOTCacheOutput" if use.part else "AOTCache"
                 # Otherwise it logs a thousand lines about classes that it leaves out.
-                arguments = [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
+                arguments += [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
         options.write_text("".join(f"{_quoted(word)}\n" for word in arguments))
 
     def _choose(self, service: Service, lookup: Lookup) -> _Use | None:
@@ -137,7 +141,13 @@ def _key(service: Service, lookup: Lookup) -> str:
     jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
     # The environment's path names the Python packages, of which the JRE and Spark's jars are some.
     paths = [lookup(name) for name in ("python", *jars)]
-    return hashlib.sha256(json.dumps([words, paths]).encode()).hexdigest()[:16]
+    made_for = [words, paths, *filter(None, [_given_options()])]
+    return hashlib.sha256(json.dumps(made_for).encode()).hexdigest()[:16]
+
+
+def _given_options() -> list[str]:
+    """Return the options that the user adds to each JVM."""
+    return shlex.split(os.environ.get(OPTIONS, ""))
 
 
 def _words(service: Service) -> list[str]:

@@ -20,7 +20,7 @@ from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from spark_streaming.tables.engines.spark_merge import SparkEngine
 from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.spark.shop import Shop
-from tests.support.stack import ROOT, fresh_stack
+from tests.support.stack import JVM_OPTIONS, ROOT, fresh_stack
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,11 +37,14 @@ def silver_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
         stack.up("--only", "s3")
         artefacts = Artefacts(ROOT)
         artefacts.prepare(["spark"])
+        options = tmp_path_factory.mktemp("jvm") / "options"
+        options.write_text("\n".join(JVM_OPTIONS.values()))
         yield {
             **stack.settings.environment(),
             "HEADWATER_SPARK_CLASSPATH": ":".join(map(str, artefacts.classpath("spark"))),
             "HEADWATER_SILVER_DATA": str(tmp_path_factory.mktemp("silver")),
             "HEADWATER_SPARK_UI_PORT": "0",
+            "HEADWATER_SPARK_JVM_OPTIONS": str(options),
         }
 
 

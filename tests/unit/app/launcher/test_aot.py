@@ -159,6 +159,18 @@ def test_caches_can_be_done_without(world: World, monkeypatch: pytest.MonkeyPatc
     assert world.begin(service()) == []
 
 
+def test_a_users_own_options_are_given_to_each_jvm_with_a_cache_of_their_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = service()
+    recorded(world, kafka)
+    monkeypatch.setenv("HEADWATER_JVM_OPTIONS", "-XX:TieredStopAtLevel=1 '-Dword=two words'")
+    own, word, record = world.begin(kafka)[:3]
+    assert (own, word) == ("-XX:TieredStopAtLevel=1", "-Dword=two words")
+    assert record.startswith("-XX:AOTCacheOutput=")
+    assert world.begin(service("capture", command=["python"])) == []
+
+
 def test_service_without_a_jvm_gets_an_empty_file_of_options(world: World) -> None:
     assert world.begin(service("app", command=["${python}", "-m", "app.page"])) == []
 

@@ -1,0 +1,15 @@
+"""Benchmarks run the JVMs as users do, with both compilers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def both_compilers() -> Iterator[None]:
+    """Stacks take the environment over the tests' own options (`support/stack.py`)."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HEADWATER_JVM_OPTIONS", "")
+        yield
