@@ -51,7 +51,7 @@ _DRAWN = f"""value => {{
 
 @pytest.mark.parametrize("rate", [0, RATE_PER_S])
 def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
-    url = json.loads(stack.run("urls", "--format", "json").stdout)["app"]
+    url = stack.urls()["app"]
     with stack.source() as source:
         source.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (id int PRIMARY KEY, v text)")
         source.execute(f"INSERT INTO {TABLE} VALUES (0, 'first') ON CONFLICT DO NOTHING")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -86,7 +84,7 @@ def _await_stopped(stack: Stack, wanted: list[str]) -> dict[str, str]:
 
 def _mend(stack: Stack, folder: Path) -> None:
     """Discard one entry; take the contracts away; replay the others; stopped tables go on."""
-    [discarded] = _json(stack, "quarantine", "discard", DISCARDED)
+    [discarded] = stack.answer("quarantine", "discard", DISCARDED, expect=None)
     assert discarded["outcome"] == "discarded"
     for table in tables(*ACTIONS):
         (folder / f"public.{table}.toml").unlink()
@@ -94,7 +92,7 @@ def _mend(stack: Stack, folder: Path) -> None:
         if table == DISCARDED:
             continue
         until(
-            lambda table=table: _json(stack, "quarantine", "replay", table),  # type: ignore[misc]
+            lambda table=table: stack.answer("quarantine", "replay", table, expect=None),  # type: ignore[misc]
             lambda rows: [row["outcome"] for row in rows] == ["replayed"],
             within_s=SOON_S,
             what=f"a replay of {table}",
@@ -107,10 +105,6 @@ def _mend(stack: Stack, folder: Path) -> None:
         what="tables that go on without the rule (those that do not)",
         every_s=1,
     )
-
-
-def _json(stack: Stack, *words: str) -> list[dict[str, Any]]:
-    return list(json.loads(stack.run(*words, "--format", "json", expect=None).stdout))
 
 
 def test_each_mask_and_an_empty_text_are_treated_before_silver(stack: Stack, folder: Path) -> None:

@@ -26,10 +26,6 @@ def folder(stack: Stack) -> Iterator[Path]:
         yield folder
 
 
-def rows_as_json(stack: Stack, *words: str, expect: int | None = 0) -> list[dict[str, Any]]:
-    return list(json.loads(stack.run(*words, "--format", "json", expect=expect).stdout))
-
-
 def await_rows(stack: Stack, table: str, wanted: list[tuple[Any, ...]]) -> None:
     until(
         lambda: sorted(stack.query(f"SELECT id, v, big FROM silver.{table}")),
@@ -42,7 +38,7 @@ def await_rows(stack: Stack, table: str, wanted: list[tuple[Any, ...]]) -> None:
 
 def quarantined(stack: Stack, table: str, count: int) -> list[dict[str, Any]]:
     return until(
-        lambda: rows_as_json(stack, "quarantine", "list", table),
+        lambda: stack.answer("quarantine", "list", table),
         lambda rows: len(rows) == count,
         within_s=SOON_S,
         what=f"{count} entries of {table}",
@@ -62,21 +58,19 @@ def test_broken_rows_wait_in_quarantine_and_a_replay_keeps_the_order(
         source.execute("UPDATE kiosk SET v = -1 WHERE id = 1")
         source.execute("UPDATE kiosk SET v = -2 WHERE id = 2")
         quarantined(stack, "kiosk", 3)
-        [verdict] = rows_as_json(stack, "verify", "kiosk", expect=1)
+        [verdict] = stack.answer("verify", "kiosk", expect=1)
         assert (verdict["verdict"], verdict["explained"]) == ("explained", 3)
         told = stack.run("verify", "kiosk", "--allow-quarantined").stderr
         assert "kiosk: explained by quarantine: id=1: v_range:" in told
         source.execute("DELETE FROM kiosk WHERE id = 2")
         [first, third] = sorted(quarantined(stack, "kiosk", 2), key=lambda row: row["key"])
         assert (first["rule"], first["key"]) == ("v_range", '{"id":1}')
-        shown = json.loads(
-            stack.run("quarantine", "show", third["entry"], "--format", "json").stdout
-        )
+        shown = stack.answer("quarantine", "show", third["entry"])
         assert json.loads(shown["raw_value"])["after"] == {"id": 3, "v": -3, "big": "c"}
         await_rows(stack, "kiosk", [(1, 1, "a")])
         file.write_text("[columns.v]\nmin = -9\n")
         until(
-            lambda: rows_as_json(stack, "quarantine", "replay", "kiosk", expect=None),
+            lambda: stack.answer("quarantine", "replay", "kiosk", expect=None),
             lambda rows: {row["outcome"] for row in rows} == {"replayed"},
             within_s=SOON_S,
             what="a replay under the mended contract",
@@ -161,8 +155,8 @@ def test_a_masked_columns_bad_values_are_in_quarantine_and_nowhere_in_trino(
         assert found == []
         # The stack's own key reads them, one entry and several.
         names = [row["entry"] for row in entries]
-        one = json.loads(stack.run("quarantine", "show", names[0], "--format", "json").stdout)
-        several = rows_as_json(stack, "quarantine", "show", *names)
+        one = stack.answer("quarantine", "show", names[0])
+        several = stack.answer("quarantine", "show", *names)
         assert several[0] == one
         events = [json.loads(row["raw_value"])["after"] for row in several]
         assert {event["name"] for event in events} == {"zaphod", "trillian"}
@@ -171,7 +165,7 @@ def test_a_masked_columns_bad_values_are_in_quarantine_and_nowhere_in_trino(
         assert len(entries_of(Lakehouse(stack.settings).lake, "patients")) == 2
         file.write_text(masks)
         until(
-            lambda: rows_as_json(stack, "quarantine", "replay", "patients", expect=None),
+            lambda: stack.answer("quarantine", "replay", "patients", expect=None),
             lambda rows: sorted(row["outcome"] for row in rows) == ["open", "replayed"],
             within_s=SOON_S,
             what="a replay of the row that broke the rule",
@@ -183,18 +177,16 @@ def test_a_masked_columns_bad_values_are_in_quarantine_and_nowhere_in_trino(
 
 
 def test_what_init_writes_for_the_whole_source_passes_the_check(stack: Stack, folder: Path) -> None:
-    written = rows_as_json(stack, "contract", "init")
+    written = stack.answer("contract", "init")
     assert {"public.ratings", "public.payments"} <= {row["table"] for row in written}
-    checked = rows_as_json(stack, "contract", "check")
+    checked = stack.answer("contract", "check")
     assert {row["verdict"] for row in checked} == {"right"}
     assert all(Path(row["file"]).parent == folder for row in checked)
-    again = rows_as_json(stack, "contract", "init", "ratings")
+    again = stack.answer("contract", "init", "ratings")
     assert [row["outcome"] for row in again] == ["kept"]
     # Of a table without changes: the job reads the files too, and would stop one that has some.
     (folder / "public.genres.toml").write_text("\n[columns.nam]\nnot_null = true\n")
     [wrong] = [
-        row
-        for row in rows_as_json(stack, "contract", "check", expect=1)
-        if row["verdict"] == "wrong"
+        row for row in stack.answer("contract", "check", expect=1) if row["verdict"] == "wrong"
     ]
     assert (wrong["line"], wrong["hint"]) == (2, "did you mean `name`?")

@@ -152,8 +152,7 @@ def _columns(stack: Stack) -> list[tuple[Any, ...]]:
 
 
 def _plan(stack: Stack, *words: str) -> list[dict[str, Any]]:
-    ended = stack.run("contract", "plan", *words, "--format", "json")
-    return list(json.loads(ended.stdout))
+    return list(stack.answer("contract", "plan", *words))
 
 
 def _check_plan(planned: list[dict[str, Any]]) -> None:
@@ -288,7 +287,7 @@ def _check_records(stack: Stack) -> None:
         what="every change in ops.schema_changes (those that are missing)",
         every_s=1,
     )
-    url = json.loads(stack.run("urls", "--format", "json").stdout)["silver_metrics"]
+    url = stack.urls()["silver_metrics"]
     with urllib.request.urlopen(url, timeout=10) as answer:
         lines = answer.read().decode()
     counter = "headwater_silver_schema_changes_total"

@@ -244,7 +244,7 @@ def test_status_and_urls_tell_every_service(stack: Stack) -> None:
         every_s=0.5,
     )
     assert {"postgres", "kafka", "s3", "connect", "silver", "trino"} <= set(status)
-    urls = json.loads(stack.run("urls", "--format", "json").stdout)
+    urls = stack.urls()
     assert {"postgres", "kafka", "s3", "trino"} <= set(urls)
 
 
@@ -284,8 +284,8 @@ def test_a_proxy_of_the_user_does_not_come_between_the_command_and_the_stack(sta
     behind.environment |= {"HTTP_PROXY": nowhere, "http_proxy": nowhere, "ALL_PROXY": nowhere}
     for name in ("NO_PROXY", "no_proxy"):
         behind.environment.pop(name, None)
-    answer = behind.run("sql", "SELECT count(*) > 100 AS many FROM movies", "--format", "json")
-    assert json.loads(answer.stdout) == [{"many": True}]
+    answer = behind.answer("sql", "SELECT count(*) > 100 AS many FROM movies")
+    assert answer == [{"many": True}]
     behind.verify("genres")
 
 

@@ -70,7 +70,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(stack: Stack) -> Iterator[Page]:
-    url = json.loads(stack.run("urls", "--format", "json").stdout)["app"]
+    url = stack.urls()["app"]
     page = until(lambda: Page(url), within_s=SOON_S, what="the page")
     with stack.source() as source:
         source.execute("CREATE TABLE paged (id int PRIMARY KEY, v text NOT NULL, at timestamptz)")

@@ -237,9 +237,7 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
     raw = page.locator("#entry tr", has_text="raw_value").locator("td").last.inner_text()
     assert json.loads(raw)["after"]["n"] == -1, "the event stays as it came"
     # Silver is not the source now, and quarantine says why.
-    [verdict] = json.loads(
-        stack.run("verify", TABLE, "--allow-quarantined", "--format", "json").stdout
-    )
+    [verdict] = stack.answer("verify", TABLE, "--allow-quarantined")
     assert verdict["verdict"] == "explained"
     with stack.source() as source:  # the row's next event counts
         source.execute(f"UPDATE {TABLE} SET n = 5 WHERE id = {number}")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,6 +12,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from psycopg import sql
 
+from tests.support.random_writes import writing
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -61,7 +60,7 @@ def test_silver_equals_the_source_over_several_partitions_whatever_is_written(
             within_s=WITHIN_S,
             what="every table in the publication",
         )
-    with writing(stack.settings.source_dsn, seed) as done:
+    with writing(stack.settings.source_dsn, seed, change) as done:
         until(lambda: len(done), lambda n: n > 50, within_s=WITHIN_S, what="some transactions")
         stack.kill("silver", within_s=WITHIN_S)
         until(
@@ -132,36 +131,6 @@ def events_of_partitions(stack: Stack, table: str) -> list[int]:
         return list(consumer.end_offsets(places).values())
     finally:
         consumer.close()
-
-
-@contextmanager
-def writing(dsn: str, seed: int) -> Iterator[list[int]]:
-    """Run random transactions meanwhile; yields a list that grows with each."""
-    stop, done = threading.Event(), list[int]()
-    failures: list[Exception] = []
-
-    def write() -> None:
-        rng = random.Random(seed)
-        try:
-            with psycopg.connect(dsn) as connection:
-                while not stop.is_set():
-                    with connection.transaction():
-                        for _ in range(rng.randint(1, 4)):
-                            change(connection, rng)
-                    done.append(1)
-                    stop.wait(0.01)
-        except Exception as error:  # noqa: BLE001 - raised in the test's thread below
-            failures.append(error)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield done
-    finally:
-        stop.set()
-        thread.join(timeout=30)
-    if failures:
-        raise failures[0]
 
 
 def change(connection: psycopg.Connection[tuple[Any, ...]], rng: random.Random) -> None:

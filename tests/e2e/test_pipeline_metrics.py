@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import requests
@@ -19,7 +18,7 @@ LATER = re.compile("verification|expectation|quarantine|series_dropped|slot_seco
 
 def samples(stack: Stack, service: str, path: str = "") -> dict[str, float]:
     """Sample name (with labels) → value, of a service's own endpoint."""
-    urls = json.loads(stack.run("urls", "--format", "json").stdout)
+    urls = stack.urls()
     answer = requests.get(urls[service] + path, timeout=10)
     answer.raise_for_status()
     lines = [line for line in answer.text.splitlines() if line and not line.startswith("#")]

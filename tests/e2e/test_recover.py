@@ -3,7 +3,6 @@ changed and deleted meanwhile, key changes, definitions, tables without a key.""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -40,17 +39,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                     f"FROM generate_series(1, {ROWS}) i"
                 )
         up(stack)
-        assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         yield stack
 
 
 def up(stack: Stack) -> None:
     stack.up("--only", "capture", "silver")
-
-
-def verdicts(stack: Stack) -> dict[str, str]:
-    ended = stack.run("verify", *TABLES, "--format", "json", timeout_s=WITHIN_S, expect=None)
-    return {row["table"]: row["verdict"] for row in json.loads(ended.stdout or "[]")}
 
 
 def gaps(stack: Stack) -> list[Incident]:
@@ -133,7 +127,7 @@ def test_after_a_lost_slot_silver_equals_the_source_and_the_gap_is_on_record(
         write(source, chance, 10)
     await_broken(stack, "slot_gone")
     closed = recovered(stack, chance, count=1)
-    assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+    assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
     stack.run("down", timeout_s=300)
     up(stack)
     assert [(one.id, one.open) for one in gaps(stack)] == [(closed.id, False)]
@@ -149,7 +143,7 @@ def test_after_a_restored_backup_silver_equals_the_restored_source(stack: Stack,
         write(source, chance, 60)
         source.execute("ALTER TABLE widened ADD COLUMN undone int DEFAULT 7")
         write(source, chance, 10)
-    assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+    assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
     stack.run("down", timeout_s=300)
     cluster.rename(cluster.with_name("other"))
     cluster.with_name("backup").rename(cluster)
@@ -158,7 +152,7 @@ def test_after_a_restored_backup_silver_equals_the_restored_source(stack: Stack,
     with stack.source() as source:
         write(source, chance, 20)
     recovered(stack, chance, count=2)
-    assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+    assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
     for table in TABLES:
         stack.run("rebuild", table, timeout_s=300)
-    assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+    assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -16,6 +14,7 @@ from psycopg import sql
 from app.capture.resync import DONE, Resync, progress
 from app.source.source_tables import Names
 from tests.support.events import events
+from tests.support.random_writes import writing
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -41,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             source.execute(f"ALTER TABLE {BAG} REPLICA IDENTITY FULL")
             source.execute(f"INSERT INTO {BAG} SELECT 'seed', i % 3 FROM generate_series(1, 30) i")
         stack.up("--only", "capture", "silver")
-        assert verdicts(stack, STOCK, BAG) == {STOCK: "equal", BAG: "equal"}
+        assert stack.verdicts(STOCK, BAG) == {STOCK: "equal", BAG: "equal"}
         yield stack
 
 
@@ -52,14 +51,13 @@ def test_a_resync_under_writes_repairs_what_went_past_the_stream(stack: Stack, s
         unseen(
             source, STOCK, "INSERT INTO {t} SELECT i, -2, 'x' FROM generate_series(7000, 7100) i"
         )
-    assert verdicts(stack, STOCK) == {STOCK: "differs"}
-    with writing(stack.settings.source_dsn, seed) as done:
-        ended = stack.run("resync", STOCK, "--format", "json", timeout_s=WITHIN_S)
+    assert stack.verdicts(STOCK) == {STOCK: "differs"}
+    with writing(stack.settings.source_dsn, seed, change) as done:
+        [row] = stack.answer("resync", STOCK, timeout_s=WITHIN_S)
         until(lambda: len(done), lambda n: n > 100, within_s=WITHIN_S, what="writes meanwhile")
-    [row] = json.loads(ended.stdout)
     assert (row["table"], row["kind"], row["state"]) == (f"public.{STOCK}", "incremental", "done")
     assert row["rows"] > ROWS * 0.8
-    assert verdicts(stack, STOCK) == {STOCK: "equal"}
+    assert stack.verdicts(STOCK) == {STOCK: "equal"}
 
 
 def test_a_resync_of_an_idle_table_reads_every_row_behind_its_beginning(stack: Stack) -> None:
@@ -73,7 +71,7 @@ def test_a_resync_of_an_idle_table_reads_every_row_behind_its_beginning(stack: S
     read = [e for e in found if e["op"] == "r" and lsn_of(e) >= one.below_lsn]
     assert {e["after"]["id"] for e in read} == there
     assert len(there) > ROWS / PARTITIONS / 2
-    assert verdicts(stack, STOCK) == {STOCK: "equal"}
+    assert stack.verdicts(STOCK) == {STOCK: "equal"}
 
 
 def test_a_resync_of_a_table_without_a_key_gives_each_row_as_often_as_the_source_has_it(
@@ -82,14 +80,14 @@ def test_a_resync_of_a_table_without_a_key_gives_each_row_as_often_as_the_source
     with stack.source() as source:
         unseen(source, BAG, "DELETE FROM {t} WHERE ctid IN (SELECT ctid FROM {t} LIMIT 7)")
         unseen(source, BAG, "INSERT INTO {t} SELECT 'unseen', 1 FROM generate_series(1, 3)")
-    assert verdicts(stack, BAG) == {BAG: "differs"}
-    [row] = json.loads(stack.run("resync", BAG, "--format", "json", timeout_s=WITHIN_S).stdout)
+    assert stack.verdicts(BAG) == {BAG: "differs"}
+    [row] = stack.answer("resync", BAG, timeout_s=WITHIN_S)
     assert (row["kind"], row["rows"], row["state"]) == ("bag", 26, "done")
-    assert verdicts(stack, BAG) == {BAG: "equal"}
+    assert stack.verdicts(BAG) == {BAG: "equal"}
     with stack.source() as source:
         unseen(source, BAG, "DELETE FROM {t}")
     stack.run("resync", BAG, timeout_s=WITHIN_S)
-    assert verdicts(stack, BAG) == {BAG: "equal"}
+    assert stack.verdicts(BAG) == {BAG: "equal"}
     with stack.source() as source:
         assert source.execute(f"SELECT count(*) FROM {BAG}").fetchone() == (0,)
 
@@ -103,11 +101,6 @@ def unseen(source: psycopg.Connection[tuple[Any, ...]], table: str, statement: s
         source.execute(sql.SQL("ALTER PUBLICATION headwater ADD TABLE {}").format(name))
 
 
-def verdicts(stack: Stack, *tables: str) -> dict[str, str]:
-    ended = stack.run("verify", *tables, "--format", "json", timeout_s=WITHIN_S, expect=None)
-    return {row["table"]: row["verdict"] for row in json.loads(ended.stdout or "[]")}
-
-
 def lsn_of(event: dict[str, Any]) -> int:
     """As silver takes it: rows that were read in chunks have the stream's position."""
     return int(event["source"]["lsn"] or json.loads(event["source"]["sequence"])[1])
@@ -116,36 +109,6 @@ def lsn_of(event: dict[str, Any]) -> int:
 def resyncs(stack: Stack) -> list[Resync]:
     with stack.source() as source:
         return progress(source, Names.of(stack.settings))
-
-
-@contextmanager
-def writing(dsn: str, seed: int) -> Iterator[list[int]]:
-    """Change rows of the keyed table meanwhile; yields a list that grows with each transaction."""
-    stop, done = threading.Event(), list[int]()
-    failures: list[Exception] = []
-
-    def write() -> None:
-        rng = random.Random(seed)
-        try:
-            with psycopg.connect(dsn) as connection:
-                while not stop.is_set():
-                    with connection.transaction():
-                        for _ in range(rng.randint(1, 4)):
-                            change(connection, rng)
-                    done.append(1)
-                    stop.wait(0.01)
-        except Exception as error:  # noqa: BLE001 - raised in the test's thread below
-            failures.append(error)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield done
-    finally:
-        stop.set()
-        thread.join(timeout=30)
-    if failures:
-        raise failures[0]
 
 
 def change(connection: psycopg.Connection[tuple[Any, ...]], rng: random.Random) -> None:
@@ -313,18 +276,18 @@ def test_a_resync_goes_on_whatever_is_killed_in_its_middle(stack: Stack) -> None
         finally:
             asked.kill()
             asked.communicate()
-    assert verdicts(stack, "large") == {"large": "equal"}
+    assert stack.verdicts("large") == {"large": "equal"}
 
 
 def test_a_rebuild_after_resyncs_gives_the_same_rows(stack: Stack) -> None:
     for table in (STOCK, "parted", BAG):
         stack.run("rebuild", table, timeout_s=WITHIN_S)
-    assert set(verdicts(stack, STOCK, "parted", BAG).values()) == {"equal"}
+    assert set(stack.verdicts(STOCK, "parted", BAG).values()) == {"equal"}
 
 
 def await_equal(stack: Stack, *tables: str) -> None:
     until(
-        lambda: verdicts(stack, *tables),
+        lambda: stack.verdicts(*tables),
         lambda found: found == dict.fromkeys(tables, "equal"),
         within_s=WITHIN_S,
         what="silver equal to the source",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from typing import Any
@@ -23,7 +22,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 def rows(stack: Stack) -> dict[str, list[dict[str, Any]]]:
     """The objects of `status --format json` by their kind."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in json.loads(stack.run("status", "--format", "json").stdout):
+    for row in stack.answer("status"):
         found.setdefault(row["kind"], []).append(row)
     return found
 

@@ -127,7 +127,7 @@ def _await(stack: Stack, table: str, state: str) -> dict[str, Any]:
 
 
 def _metrics(stack: Stack) -> dict[str, str]:
-    url = json.loads(stack.run("urls", "--format", "json").stdout)["silver_metrics"]
+    url = stack.urls()["silver_metrics"]
     with urllib.request.urlopen(url, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))

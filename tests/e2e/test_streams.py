@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -22,10 +20,6 @@ def sending(stack: Stack) -> Iterator[Stack]:
     stack.up("--send-logs")
     yield stack
     stack.stop(*STARTED)
-
-
-def rows_as_json(stack: Stack, *words: str, expect: int | None = 0) -> list[dict[str, Any]]:
-    return list(json.loads(stack.run(*words, "--format", "json", expect=expect).stdout))
 
 
 def test_an_incident_can_be_examined_in_sql(sending: Stack) -> None:
@@ -70,7 +64,7 @@ def test_lines_that_are_sent_again_by_hand_are_there_once(sending: Stack) -> Non
 def test_bronze_has_every_event_and_verify_says_that_streams_have_no_source(
     sending: Stack,
 ) -> None:
-    rows = rows_as_json(sending, "verify", "--bronze", "app_logs", "app_runs")
+    rows = sending.answer("verify", "--bronze", "app_logs", "app_runs")
     assert {row["topic"] for row in rows} == {"hw.stream-app_logs", "hw.stream-app_runs"}
     assert {row["verdict"] for row in rows} == {"complete"}
     assert all(row["records"] > 0 for row in rows)
@@ -78,5 +72,5 @@ def test_bronze_has_every_event_and_verify_says_that_streams_have_no_source(
     assert "left out, for no source has them: the streams app_logs, app_runs" in told
     refused = sending.run("verify", "app_logs", expect=3).stderr
     assert "`verify --bronze` checks its topic" in refused
-    listed = rows_as_json(sending, "streams", "list")
+    listed = sending.answer("streams", "list")
     assert {row["table"] for row in listed} >= {"lake.silver.app_logs", "lake.silver.app_runs"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -208,9 +207,9 @@ def test_nobody_sees_anything_without_logging_in(superset: Superset) -> None:
 def test_the_log_in_is_told_by_a_command_and_the_address_by_urls(
     stack: Stack, superset: Superset
 ) -> None:
-    told = json.loads(stack.run("superset", "login", "--format", "json").stdout)
+    told = stack.answer("superset", "login")
     assert told["url"] == superset.url
     assert told["user"] == "admin"
     assert told["password"] == stack.settings.secret("superset_admin_password")
-    urls = json.loads(stack.run("urls", "--format", "json").stdout)
+    urls = stack.urls()
     assert urls["superset"] == superset.url

@@ -59,7 +59,7 @@ def folder(stack: Stack) -> Iterator[Path]:
 
 
 def traced(stack: Stack, *words: str) -> list[Record]:
-    return list(json.loads(stack.run("trace", *words, *PATIENT, "--format", "json").stdout))
+    return stack.answer("trace", *words, *PATIENT)
 
 
 def await_trace(stack: Stack, states: list[str], *words: str) -> list[Record]:

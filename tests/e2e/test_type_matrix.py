@@ -85,9 +85,7 @@ def test_the_matrix_has_every_built_in_type(stack: Stack) -> None:
 
 
 def test_preflight_names_what_silver_cannot_hold_and_what_is_left_out(stack: Stack) -> None:
-    dsn = stack.settings.source_dsn
-    told = stack.run("preflight", "--source", dsn, "--format", "json", expect=None)
-    found = {row["check"]: row for row in json.loads(told.stdout)}
+    found = stack.checks("--source", stack.settings.source_dsn)
     assert (found["table public.unlogged"]["status"]) == "left out"
     assert "unlogged" in found["table public.unlogged"]["observed"]
     assert found["table public.cursors"]["status"] == "left out"
@@ -283,14 +281,14 @@ def test_commands_take_the_sources_name_and_silvers(stack: Stack, name: str) -> 
         source.execute('UPDATE "ünï"."täble" SET "имя" = "имя" WHERE id = 11')
     [verdict] = stack.verify(name)
     assert (verdict["table"], verdict["verdict"]) == ("ünï__täble", "equal")
-    found = json.loads(stack.run("verify", name, "--bronze", "--format", "json").stdout)
+    found = stack.answer("verify", name, "--bronze")
     assert {(row["verdict"], row["topic"].rpartition(".")[2]) for row in found} == {
         ("complete", "t_ble")
     }
-    versions = json.loads(stack.run("trace", name, "11", "--format", "json").stdout)
+    versions = stack.answer("trace", name, "11")
     assert [one["event"] for one in versions][-2:] == ["update", "now"]
     assert versions[-1]["row"]["имя"] == "text 11"
-    [row] = json.loads(stack.run("rebuild", name, "--format", "json", timeout_s=300).stdout)
+    [row] = stack.answer("rebuild", name, timeout_s=300)
     assert row["table"] == "ünï__täble"
     assert stack.run("quarantine", "list", name, "--format", "json").stdout.strip() == "[]"
     [verdict] = stack.verify(name)
@@ -328,5 +326,5 @@ def test_twenty_megabytes_arrive_by_snapshot_insert_and_update(stack: Stack) -> 
 
 
 def test_bronze_of_all_of_it_is_whole(stack: Stack) -> None:
-    rows = json.loads(stack.run("verify", "--bronze", "--format", "json", timeout_s=300).stdout)
+    rows = stack.answer("verify", "--bronze", timeout_s=300)
     assert {row["verdict"] for row in rows} == {"complete"}

@@ -7,7 +7,6 @@ name). `HEADWATER_DISKS=data/s3,data/kafka` takes only these.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -132,10 +131,7 @@ def await_more(counts: list[int], when: str) -> None:
 
 def troubles(stack: Stack) -> dict[str, dict[str, str]]:
     """What `status` says, by service or part; its exit code is not asked."""
-    return {
-        row["service"]: row
-        for row in json.loads(stack.run("status", "--format", "json", expect=None).stdout)
-    }
+    return {row["service"]: row for row in stack.answer("status", expect=None)}
 
 
 GOOD = ("ready", "completed", "unavailable", "stopped")

@@ -3,7 +3,6 @@ found within ten seconds, and `recover` makes silver equal to the server that an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -41,7 +40,7 @@ def captured(programs: Programs, tmp: str) -> Iterator[tuple[Stack, Server]]:
             "--source", primary.dsn(DATABASE), "--apply", "--profile", str(profile),
             "--only", "capture", "silver",
         )  # fmt: skip
-        assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         yield stack, primary
 
 
@@ -73,11 +72,6 @@ def write(server: Server, step: int) -> None:
                 f"DELETE FROM {table} WHERE id % 101 = {step}",
             ):
                 source.execute(statement.encode())
-
-
-def verdicts(stack: Stack) -> dict[str, str]:
-    ended = stack.run("verify", *TABLES, "--format", "json", timeout_s=WITHIN_S, expect=None)
-    return {row["table"]: row["verdict"] for row in json.loads(ended.stdout or "[]")}
 
 
 def await_followed(primary: Server, standby: Server) -> None:
@@ -128,7 +122,7 @@ def assert_recovered(stack: Stack, source: Server, kind: str) -> None:
 
     until(closed, within_s=WITHIN_S, what=f"the incident {kind} is closed", every_s=1)
     write(source, 7)
-    assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+    assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
     assert stack.status()["capture"]["state"] == "ready"
 
 
@@ -139,7 +133,7 @@ def test_a_promoted_standby_that_has_everything_is_recovered_without_its_slot(
         standby = primary.standby("complete_standby")
         with closing_server(standby):
             write(primary, 1)
-            assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+            assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
             await_followed(primary, standby)
             take_over(primary, standby)
             await_broken(stack, "slot_gone")
@@ -164,7 +158,7 @@ def test_a_promoted_standby_that_lacks_captured_rows_takes_them_out_of_silver(
                     what="the standby alone",
                 )
             write(primary, 2)  # which the standby never gets
-            assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+            assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
             take_over(primary, standby)
             await_broken(stack, "source_branched")
             assert_recovered(stack, standby, "source_branched")
@@ -173,7 +167,7 @@ def test_a_promoted_standby_that_lacks_captured_rows_takes_them_out_of_silver(
 def test_another_server_at_the_address_is_recovered_into_the_same_lake(programs: Programs) -> None:
     with captured(programs, "first") as (stack, primary):
         write(primary, 1)
-        assert verdicts(stack) == dict.fromkeys(TABLES, "equal")
+        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         other = new_server(programs, "second")
         with closing_server(other):
             write_tables(other)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 
+from tests.support.postgres import fresh_database
 from tests.support.stack import Stack, fresh_stack
 
 
@@ -23,6 +26,20 @@ def source_server() -> Iterator[Stack]:
     with fresh_stack() as fresh:
         fresh.up("--only", "postgres")
         yield fresh
+
+
+@pytest.fixture
+def dsn(source_server: Stack) -> Iterator[str]:
+    """An empty database of the test's own on the embedded Postgres, as its superuser."""
+    with fresh_database(source_server.settings.source_dsn) as found:
+        yield found
+
+
+@pytest.fixture
+def source(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A connection to that database; each statement is committed at once."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -13,24 +12,17 @@ import pytest
 from spark_streaming.contract.canonical import SESSION_SETTINGS, canonical_row, source_select
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.source_catalog import list_tables, read_contract
-from tests.support.postgres import fresh_database
-from tests.support.stack import Stack
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @pytest.fixture
-def source(source_server: Stack) -> Iterator[Connection]:
+def source(source: Connection) -> Connection:
     """A connection to an empty database, with settings that a contract must not depend on."""
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            for setting in (
-                "TimeZone = 'Asia/Tokyo'",
-                "DateStyle = 'German'",
-                "bytea_output = 'escape'",
-            ):
-                connection.execute(f"set {setting}".encode())
-            yield connection
+    source.execute(
+        "set TimeZone = 'Asia/Tokyo'; set DateStyle = 'German'; set bytea_output = 'escape'"
+    )
+    return source
 
 
 def _contract(source: Connection, table: str, schema: str = "public") -> Contract:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from app.store.tables.schema import metadata
 from spark_streaming.contract.contract_files import file_name, read_file
@@ -15,17 +13,9 @@ from spark_streaming.contract.source_catalog import list_tables, read_contract
 from spark_streaming.rules.contract_folder import check_files
 from spark_streaming.rules.contract_init import contract_text
 from spark_streaming.rules.rules import bind
-from tests.support.postgres import fresh_database
-from tests.support.stack import ROOT, Stack
+from tests.support.stack import ROOT
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-@pytest.fixture
-def source(source_server: Stack) -> Iterator[Connection]:
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            yield connection
 
 
 def written(source: Connection, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,21 @@ from spark_streaming.contract.source_catalog import read_contract
 from spark_streaming.ops.schema_changes import SchemaChanges
 from spark_streaming.schema.catalog_watch import CatalogWatch
 from spark_streaming.schema.left_out_tables import LeftOutTables
-from tests.support.postgres import fresh_database
-from tests.support.stack import Stack
 from tests.unit.spark_streaming.streams.test_streams import LocalLake
 
 FILMS = ("public", "films")
 
 
 @pytest.fixture
-def dsn(source_server: Stack) -> Iterator[str]:
+def dsn(dsn: str) -> str:
     """A database with one table and a row."""
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("create type mood as enum ('sad', 'happy')")
-            connection.execute(
-                "create table films (id int primary key, title varchar(9), size real, m mood)"
-            )
-            connection.execute("insert into films values (1, 'a', 0.1, 'sad')")
-        yield dsn
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create type mood as enum ('sad', 'happy')")
+        connection.execute(
+            "create table films (id int primary key, title varchar(9), size real, m mood)"
+        )
+        connection.execute("insert into films values (1, 'a', 0.1, 'sad')")
+    return dsn
 
 
 def _kinds(dsn: str, text: str) -> list[tuple[str, str]]:

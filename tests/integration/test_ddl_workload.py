@@ -43,7 +43,6 @@ def test_one_seed_makes_one_history_of_every_kind(source_server: Stack, seed: in
     assert max(map(len, rows.values())) > 20
 
 
-def test_kinds_can_be_left_out(source_server: Stack, seed: int) -> None:
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        _, done = played(dsn, seed, off=("rename_column", "drop_column"))
+def test_kinds_can_be_left_out(dsn: str, seed: int) -> None:
+    _, done = played(dsn, seed, off=("rename_column", "drop_column"))
     assert not {"rename_column", "drop_column"} & set(done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,6 @@ from app.source.definition_notes import Notes, notes_finding, read_notes
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.source_catalog import read_contract, recorded_contracts
 from spark_streaming.schema.catalog_watch import CatalogWatch
-from tests.support.postgres import fresh_database
-from tests.support.stack import Stack
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 ROLE = "headwater"  # the server's owner stands for the capture role
@@ -22,20 +19,13 @@ FILMS = ("public", "films")
 
 
 @pytest.fixture
-def dsn(source_server: Stack) -> Iterator[str]:
+def dsn(dsn: str) -> str:
     """A database that notes definitions."""
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as owner:
-            owner.execute("create schema headwater")
-            for fix in notes_finding(Notes(may_make=True), ROLE).fixes:
-                owner.execute(fix.run or "")
-        yield dsn
-
-
-@pytest.fixture
-def source(dsn: str) -> Iterator[Connection]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute("create schema headwater")
+        for fix in notes_finding(Notes(may_make=True), ROLE).fixes:
+            owner.execute(fix.run or "")
+    return dsn
 
 
 def _now(source: Connection) -> int:

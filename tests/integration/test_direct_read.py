@@ -10,8 +10,7 @@ from pathlib import Path
 import orjson
 import pyarrow.fs as pa_fs
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka import KafkaAdminClient, TopicPartition
 
 from spark_streaming.events.event import RawEvent
 from spark_streaming.reading.bronze import Bronze
@@ -19,6 +18,7 @@ from spark_streaming.reading.expired_events import Archive, TooManyBytesError
 from spark_streaming.reading.kafka_source import DirectReader, ExpiredError
 from spark_streaming.reading.offsets import BatchSpan
 from tests.support.stack import fresh_stack
+from tests.support.transactions import ends, new_topic, send
 
 
 @pytest.fixture(scope="module")
@@ -31,41 +31,22 @@ def broker() -> Iterator[str]:
 @pytest.fixture
 def topic(broker: str) -> str:
     name = f"hw.public.t{uuid.uuid4().hex[:8]}"
-    admin = KafkaAdminClient(bootstrap_servers=broker)
-    admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1)])
-    admin.close()
+    new_topic(broker, name)
     return name
 
 
-def _send(broker: str, topic: str, values: list[bytes], *, commit: bool) -> None:
-    producer = KafkaProducer(bootstrap_servers=broker, transactional_id=uuid.uuid4().hex)
-    producer.init_transactions()
-    producer.begin_transaction()
-    for number, value in enumerate(values):
-        producer.send(topic, value=value, partition=number % 2, headers=[("h", b"x")])
-    producer.flush()
-    if commit:
-        producer.commit_transaction()
-    else:
-        producer.abort_transaction()
-    producer.close()
-
-
-def _ends(broker: str, topic: str) -> dict[int, int]:
-    consumer = KafkaConsumer(
-        bootstrap_servers=broker, group_id=None, isolation_level="read_committed"
-    )
-    found = consumer.end_offsets([TopicPartition(topic, p) for p in (0, 1)])
-    consumer.close(autocommit=False)
-    return {tp.partition: offset for tp, offset in found.items()}
+def _events(*values: bytes) -> list[RawEvent]:
+    """Events of these values, to the topic's two partitions in turn."""
+    headers = [("h", b"x")]
+    return [RawEvent("", n % 2, 0, 0, None, value, headers) for n, value in enumerate(values)]
 
 
 def test_aborted_events_are_left_out_and_markers_do_not_stall(broker: str, topic: str) -> None:
     reader = DirectReader(broker)
     before = {0: 0, 1: 0}
     for values, commit in (([b"a", b"b"], True), ([b"no", b"no"], False), ([b"c", b"d"], True)):
-        _send(broker, topic, values, commit=commit)
-        after = _ends(broker, topic)
+        send(broker, topic, _events(*values), commit=commit)
+        after = ends(broker, topic)
         read = reader.read(BatchSpan({topic: before}, {topic: after}))
         expected = sorted(values) if commit else []
         assert sorted(e.value or b"" for e in read.get(topic, [])) == expected
@@ -79,12 +60,12 @@ def test_aborted_events_are_left_out_and_markers_do_not_stall(broker: str, topic
 def test_events_that_kafka_has_dropped_are_an_error_that_says_what_there_is(
     broker: str, topic: str
 ) -> None:
-    _send(broker, topic, [b"a", b"b", b"c", b"d"], commit=True)
+    send(broker, topic, _events(b"a", b"b", b"c", b"d"))
     admin = KafkaAdminClient(bootstrap_servers=broker)
     admin.delete_records({TopicPartition(topic, 0): 2})
     admin.close()
     reader = DirectReader(broker)
-    span = BatchSpan({topic: {0: 1, 1: 0}}, {topic: _ends(broker, topic)})
+    span = BatchSpan({topic: {0: 1, 1: 0}}, {topic: ends(broker, topic)})
     with pytest.raises(
         ExpiredError, match=rf"{topic}, partition 0: offsets from 1 on.* from 2 on"
     ) as raised:
@@ -119,8 +100,8 @@ def test_events_that_kafka_has_dropped_come_from_bronze(
     broker: str, topic: str, tmp_path: Path
 ) -> None:
     for values in ([b"a", b"-", b"b", b"-"], [b"c", b"-", b"d"]):
-        _send(broker, topic, values, commit=True)
-    span = BatchSpan({topic: {0: 1, 1: 0}}, {topic: _ends(broker, topic)})
+        send(broker, topic, _events(*values))
+    span = BatchSpan({topic: {0: 1, 1: 0}}, {topic: ends(broker, topic)})
     plain = DirectReader(broker)
     before = plain.read(span)
     whole = plain.read(BatchSpan({}, span.end))[topic]
@@ -142,10 +123,10 @@ def test_events_that_kafka_has_dropped_come_from_bronze(
 
 
 def test_events_beyond_the_planned_end_are_left_for_the_next_batch(broker: str, topic: str) -> None:
-    _send(broker, topic, [b"a", b"b"], commit=True)
-    middle = _ends(broker, topic)
-    _send(broker, topic, [b"c", b"d"], commit=True)
-    end = _ends(broker, topic)
+    send(broker, topic, _events(b"a", b"b"))
+    middle = ends(broker, topic)
+    send(broker, topic, _events(b"c", b"d"))
+    end = ends(broker, topic)
     reader = DirectReader(broker)
     first = reader.read(BatchSpan({topic: {0: 0, 1: 0}}, {topic: middle}))
     second = reader.read(BatchSpan({topic: middle}, {topic: end}))

@@ -28,8 +28,6 @@ from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import LEDGER
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from tests.spark.shop import OPTIONS
-from tests.support.postgres import fresh_database
-from tests.support.stack import Stack
 from tests.unit.debezium_events import change_event, event
 from tests.unit.spark_streaming.streams.test_streams import LocalLake
 
@@ -130,22 +128,15 @@ class Job:
 
 
 @pytest.fixture
-def dsn(source_server: Stack) -> Iterator[str]:
+def dsn(dsn: str) -> str:
     """A database with a publication; it notes its definitions."""
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as owner:
-            owner.execute("create schema headwater")
-            for fix in notes_finding(Notes(may_make=True), "headwater").fixes:
-                owner.execute(fix.run or "")
-            owner.execute("create table headwater.heartbeat (id int primary key)")
-            owner.execute("create publication headwater")
-        yield dsn
-
-
-@pytest.fixture
-def source(dsn: str) -> Iterator[Source]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute("create schema headwater")
+        for fix in notes_finding(Notes(may_make=True), "headwater").fixes:
+            owner.execute(fix.run or "")
+        owner.execute("create table headwater.heartbeat (id int primary key)")
+        owner.execute("create publication headwater")
+    return dsn
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -68,7 +67,7 @@ def test_the_embedded_source_keeps_its_rows_over_down_and_up(stack: Stack) -> No
 
 def test_logs_and_urls_are_data_on_stdout(stack: Stack) -> None:
     assert "database system is ready" in stack.run("logs", "postgres", "-n", "200").stdout
-    urls = json.loads(stack.run("urls", "--format", "json").stdout)
+    urls = stack.urls()
     assert urls["s3"] == stack.settings.s3_endpoint
 
 

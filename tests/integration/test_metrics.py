@@ -128,7 +128,7 @@ class Watched:
     def __init__(self, stack: Stack, webhook: Webhook) -> None:
         self.stack = stack
         self.webhook = webhook
-        urls = json.loads(stack.run("urls", "--format", "json").stdout)
+        urls = stack.urls()
         self.prometheus: str = urls["prometheus"]
 
     def ask(self, promql: str) -> list[dict[str, Any]]:

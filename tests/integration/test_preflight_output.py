@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import pty
 import shutil
@@ -89,11 +88,6 @@ def run_in_psql(dsn: str, block: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def rows(home: Stack, source: str, expect: int | None = None) -> dict[str, dict[str, str]]:
-    ended = home.run("preflight", "--source", source, "--format", "json", expect=expect)
-    return {row["check"]: row for row in json.loads(ended.stdout)}
-
-
 def test_a_source_that_is_not_prepared_is_listed_then_its_sql_then_what_it_means(
     home: Stack, source: str
 ) -> None:
@@ -117,7 +111,7 @@ def test_a_source_that_is_not_prepared_is_listed_then_its_sql_then_what_it_means
 
 
 def test_csv_and_json_have_every_finding_whole(home: Stack, source: str) -> None:
-    found = rows(home, source, expect=1)
+    found = home.checks("--source", source, expect=1)
     assert list(found["table public.notes"]) == ["check", "status", "observed", "mend", "todo"]
     assert "RAISE WARNING" in found["definitions"]["mend"]
     ended = home.run("preflight", "--source", source, "--format", "csv", expect=1)
@@ -126,12 +120,12 @@ def test_csv_and_json_have_every_finding_whole(home: Stack, source: str) -> None
 
 
 def test_after_psql_ran_the_printed_sql_preflight_is_clean(home: Stack, source: str) -> None:
-    before = rows(home, source, expect=1)
+    before = home.checks("--source", source, expect=1)
     assert before["role headwater_capture"]["status"] == "missing"
     printed = home.run("preflight", "--source", source, "--sql")
     assert home.settings.secret("capture_password") not in printed.stdout
     run_in_psql(source, printed.stdout)
-    after = rows(home, source, expect=0)
+    after = home.checks("--source", source, expect=0)
     assert {row["status"] for row in after.values()} <= {"ok", "note", "left out"}
     never = {name for name, row in after.items() if row["status"] == "left out"}
     assert never == {"table public.scratch", "table public.twins"}

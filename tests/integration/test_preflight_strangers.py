@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import psycopg
 
 from tests.support.postgres import fresh_database
@@ -28,10 +26,7 @@ def test_a_schema_prepared_by_another_role_is_refused_and_left_alone(source_serv
             connection.execute("CREATE ROLE mallory")
             try:
                 connection.execute(TRAP)
-                ended = source_server.run(
-                    "preflight", "--source", dsn, "--apply", "--format", "json", expect=1
-                )
-                rows = {row["check"]: row for row in json.loads(ended.stdout)}
+                rows = source_server.checks("--source", dsn, "--apply", expect=1)
                 assert rows["schema headwater"]["status"] == "missing"
                 assert "mallory" in rows["schema headwater"]["observed"]
                 assert connection.execute(

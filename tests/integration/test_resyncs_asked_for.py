@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from app.capture.resync_end import log_end, writers_of
 from app.connectors.capture_record import DONE, names_taken, record
 from app.connectors.partitions import Partitions, note
 from app.source.source_tables import Names, SourceTable, source_tables
-from tests.support.postgres import fresh_database
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -23,20 +21,18 @@ NAMES = Names()
 
 
 @pytest.fixture
-def source(source_server: Stack) -> Iterator[Connection]:
+def source(source: Connection) -> Connection:
     """A database with a signal table and the partitioned table `parted`: p1 has rows, p2 none."""
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA headwater")
-            connection.execute(
-                "CREATE TABLE headwater.signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL,"
-                " data text)"
-            )
-            connection.execute("CREATE TABLE parted (id int) PARTITION BY RANGE (id)")
-            for part in ("p1", "p2"):
-                connection.execute(_part(part))
-            connection.execute("INSERT INTO parted VALUES (11)")
-            yield connection
+    source.execute("CREATE SCHEMA headwater")
+    source.execute(
+        "CREATE TABLE headwater.signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL,"
+        " data text)"
+    )
+    source.execute("CREATE TABLE parted (id int) PARTITION BY RANGE (id)")
+    for part in ("p1", "p2"):
+        source.execute(_part(part))
+    source.execute("INSERT INTO parted VALUES (11)")
+    return source
 
 
 def _part(name: str) -> str:

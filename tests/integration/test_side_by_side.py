@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,10 +38,7 @@ def test_a_second_stack_under_the_firsts_names_is_told_and_takes_nothing_from_it
 ) -> None:
     with fresh_stack() as rival:
         dsn = first.settings.source_dsn
-        told = rival.run(
-            "preflight", "--source", dsn, "--apply", "--format", "json", expect=1, timeout_s=180
-        )
-    rows = {row["check"]: row for row in json.loads(told.stdout)}
+        rows = rival.checks("--source", dsn, "--apply", expect=1, timeout_s=180)
     role = rows["role headwater_capture"]
     assert role["status"] == "missing"
     assert "slot_name, publication_name and capture_role" in role["mend"]
@@ -102,7 +98,6 @@ def test_each_stack_has_what_is_its_own_in_the_source(first: Stack, second: Stac
 
 def test_the_second_stacks_preflight_finds_nothing_missing(first: Stack, second: Stack) -> None:
     dsn = first.settings.source_dsn
-    told = second.run("preflight", "--source", dsn, "--format", "json", expect=None)
-    rows = {row["check"]: row for row in json.loads(told.stdout)}
+    rows = second.checks("--source", dsn)
     assert [row for row in rows.values() if row["status"] == "missing"] == []
     assert rows["slot second"]["observed"].startswith("in use")

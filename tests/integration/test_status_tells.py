@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -62,7 +61,7 @@ def await_state(stack: Stack, part: str, *states: str | None) -> dict[str, Any]:
 
 
 def test_nothing_but_services_is_told_where_all_is_well(stack: Stack) -> None:
-    services = set(json.loads(stack.run("urls", "--format", "json").stdout))
+    services = set(stack.urls())
     until(
         lambda: [name for name in told(stack) if " " in name],
         lambda found: found == [],

@@ -18,7 +18,7 @@ from app.store.tables.create import create_store
 from app.store.tables.schema import TABLE_NAMES, TABLES, movies
 from app.store.tables.seed import Sizes, seed_store
 from app.store.tables.store_connection import engine_for
-from tests.support.postgres import fresh_database, fresh_engine, rows_of
+from tests.support.postgres import fresh_engine, rows_of
 from tests.support.stack import ROOT, Stack
 
 SMALL = Sizes.scaled(0.1)
@@ -186,17 +186,16 @@ def run(dsn: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands_print_one_json_value_each(source_server: Stack) -> None:
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        assert json.loads(run(dsn, "create").stdout)["created"] == sorted(TABLE_NAMES)
-        seeded = run(dsn, "seed", "--scale", "0.1")
-        assert json.loads(seeded.stdout)["copied"]["movies"] == 100
-        again = run(dsn, "seed")
-        assert (json.loads(again.stdout), again.returncode) == ({"copied": {}}, 0)
-        assert "filled before" in again.stderr
-        worked = json.loads(run(dsn, "workload", "--rate", "0", "--seconds", "0.2").stdout)
-        assert worked["changes"] > 0
-        assert json.loads(run(dsn, "edit", "--movie", "3").stdout)["key"] == {"movie_id": 3}
+def test_the_commands_print_one_json_value_each(dsn: str) -> None:
+    assert json.loads(run(dsn, "create").stdout)["created"] == sorted(TABLE_NAMES)
+    seeded = run(dsn, "seed", "--scale", "0.1")
+    assert json.loads(seeded.stdout)["copied"]["movies"] == 100
+    again = run(dsn, "seed")
+    assert (json.loads(again.stdout), again.returncode) == ({"copied": {}}, 0)
+    assert "filled before" in again.stderr
+    worked = json.loads(run(dsn, "workload", "--rate", "0", "--seconds", "0.2").stdout)
+    assert worked["changes"] > 0
+    assert json.loads(run(dsn, "edit", "--movie", "3").stdout)["key"] == {"movie_id": 3}
 
 
 @pytest.mark.parametrize(
@@ -209,19 +208,17 @@ def test_the_commands_print_one_json_value_each(source_server: Stack) -> None:
     ],
 )
 def test_a_mistake_ends_in_a_hint_and_not_in_a_trace(
-    source_server: Stack, arguments: tuple[str, ...], message: str
+    dsn: str, arguments: tuple[str, ...], message: str
 ) -> None:
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        ended = run(dsn, *arguments)
+    ended = run(dsn, *arguments)
     assert ended.returncode == 1
     assert message in ended.stderr
     assert "hint:" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_a_refused_password_is_not_shown(source_server: Stack) -> None:
-    with fresh_database(source_server.settings.source_dsn) as dsn:
-        ended = run(dsn.replace(":" + dsn.split(":")[2].split("@")[0], ":hunter2"), "edit")
+def test_a_refused_password_is_not_shown(dsn: str) -> None:
+    ended = run(dsn.replace(":" + dsn.split(":")[2].split("@")[0], ":hunter2"), "edit")
     assert ended.returncode == 1
     assert "cannot reach the source" in ended.stderr
     assert "hunter2" not in ended.stderr

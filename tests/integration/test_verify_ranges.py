@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pyarrow as pa
-import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from app.compare.compare import Comparison, compare
@@ -20,17 +18,9 @@ from app.verify.verify_work import source_rows
 from spark_streaming.contract.canonical import source_select
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.source_catalog import read_contract
-from tests.support.postgres import fresh_database
-from tests.support.stack import Stack
 
 ROWS = 1_500
 LETTERS = "aAbBzZäÄéß_-. 0~'\\\"%é😀"
-
-
-@pytest.fixture
-def dsn(source_server: Stack) -> Iterator[str]:
-    with fresh_database(source_server.settings.source_dsn) as found:
-        yield found
 
 
 def collations(connection: psycopg.Connection[Any]) -> list[str]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
 
 from spark_streaming.events.event import RawEvent
 from spark_streaming.job_settings import SilverSettings
@@ -19,13 +16,12 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.storage.lake import Lake
 from tests.spark.backlog_job import Job, Table
 from tests.support.stack import fresh_stack
+from tests.support.transactions import PARTITIONS, ends, new_topic, send
 from tests.unit.debezium_events import event
 from tests.unit.model import KEYED
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-PARTITIONS = 2
 
 
 @pytest.fixture(scope="module")
@@ -37,45 +33,24 @@ def broker() -> Iterator[str]:
 
 def _insert(key: int, lsn: int) -> RawEvent:
     row = {"id": key, "note": f"n{lsn}", "big": None}
-    return event("c", key={"id": key}, after=row, lsn=lsn)._replace(partition=key % PARTITIONS)
-
-
-def _send(broker: str, topic: str, events: list[RawEvent], *, commit: bool = True) -> None:
-    producer = KafkaProducer(bootstrap_servers=broker, transactional_id=uuid.uuid4().hex)
-    producer.init_transactions()
-    producer.begin_transaction()
-    for one in events:
-        headers = [("h", json.dumps({"id": one.partition}).encode())]
-        producer.send(topic, key=one.key, value=one.value, partition=one.partition, headers=headers)
-    producer.flush()
-    if commit:
-        producer.commit_transaction()
-    else:
-        producer.abort_transaction()
-    producer.close()
-
-
-def _ends(broker: str, topic: str) -> dict[int, int]:
-    consumer = KafkaConsumer(bootstrap_servers=broker, group_id=None)
-    found = consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
-    consumer.close(autocommit=False)
-    return {tp.partition: offset for tp, offset in found.items()}
+    partition = key % PARTITIONS
+    headers = [("h", json.dumps({"id": partition}).encode())]
+    found = event("c", key={"id": key}, after=row, lsn=lsn)
+    return found._replace(partition=partition, headers=headers)
 
 
 def test_large_part_is_read_from_kafka_between_the_planned_offsets(
     lake: Lake, spark: SparkSession, silver_settings: SilverSettings, broker: str
 ) -> None:
     table = Table(lake, KEYED)
-    admin = KafkaAdminClient(bootstrap_servers=broker)
-    admin.create_topics([NewTopic(table.topic, PARTITIONS, replication_factor=1)])
-    admin.close()
-    _send(broker, table.topic, [_insert(key, 100 + key) for key in range(20)])
-    begin = _ends(broker, table.topic)
-    _send(broker, table.topic, [_insert(key, 200 + key) for key in range(30)])
-    _send(broker, table.topic, [_insert(99, 250)], commit=False)
-    _send(broker, table.topic, [_insert(key, 300 + key) for key in range(10)])
-    end = _ends(broker, table.topic)
-    _send(broker, table.topic, [_insert(77, 400)])
+    new_topic(broker, table.topic)
+    send(broker, table.topic, [_insert(key, 100 + key) for key in range(20)])
+    begin = ends(broker, table.topic, "read_uncommitted")
+    send(broker, table.topic, [_insert(key, 200 + key) for key in range(30)])
+    send(broker, table.topic, [_insert(99, 250)], commit=False)
+    send(broker, table.topic, [_insert(key, 300 + key) for key in range(10)])
+    end = ends(broker, table.topic, "read_uncommitted")
+    send(broker, table.topic, [_insert(77, 400)])
     settings = silver_settings.model_copy(update={"kafka": broker, "spark_merge_rows_min": 1})
     reader = EventReader(settings, spark)
     span = BatchSpan({table.topic: begin}, {table.topic: end})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ PHONE = {"width": 390, "height": 844}
 @contextmanager
 def table_to_edit(stack: Stack, table: str) -> Iterator[str]:
     """The page's address, and in the source a table of rows 1 to 8; it is dropped at the end."""
-    url = json.loads(stack.run("urls", "--format", "json").stdout)["app"]
+    url = stack.urls()["app"]
     until(lambda: requests.get(url, timeout=5).ok, within_s=PATIENCE_MS / 1_000, what="the page")
     with stack.source() as source:
         source.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, v text, n int, at timestamptz)")

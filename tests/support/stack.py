@@ -78,6 +78,11 @@ class Stack:
             )
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    def answer(self, *words: str, timeout_s: float = 120, expect: int | None = 0) -> Any:
+        """What `headwater WORDS --format json` prints."""
+        ended = self.run(*words, "--format", "json", timeout_s=timeout_s, expect=expect)
+        return json.loads(ended.stdout)
+
     def up(self, *arguments: str, dashboards: bool = False) -> None:
         """Start the stack; without Superset, which few tests look at, until one asks for it."""
         self._dashboards = self._dashboards or dashboards
@@ -92,8 +97,18 @@ class Stack:
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Service name → its row of `headwater status`."""
-        rows = json.loads(self.run("status", "--format", "json").stdout)
-        return {row["service"]: row for row in rows}
+        return {row["service"]: row for row in self.answer("status")}
+
+    def checks(
+        self, *words: str, expect: int | None = None, timeout_s: float = 120
+    ) -> dict[str, dict[str, Any]]:
+        """Check → its row of `headwater preflight WORDS`."""
+        rows = self.answer("preflight", *words, expect=expect, timeout_s=timeout_s)
+        return {row["check"]: row for row in rows}
+
+    def urls(self) -> dict[str, str]:
+        """Service name → where it answers."""
+        return dict(self.answer("urls"))
 
     def observed(self, service: str) -> Observed:
         """A service as the supervisor saw it last; asked often, for it starts no command."""
@@ -156,8 +171,13 @@ class Stack:
 
     def verify(self, *tables: str, timeout_s: float = 300) -> list[dict[str, Any]]:
         """`headwater verify` must be green; its rows."""
-        ended = self.run("verify", *tables, "--format", "json", timeout_s=timeout_s)
-        return list(json.loads(ended.stdout))
+        return list(self.answer("verify", *tables, timeout_s=timeout_s))
+
+    def verdicts(self, *tables: str, timeout_s: float = 300) -> dict[str, str]:
+        """Table → what `headwater verify` finds of it, whatever that is."""
+        words = ("verify", *tables, "--format", "json")
+        ended = self.run(*words, timeout_s=timeout_s, expect=None)
+        return {row["table"]: row["verdict"] for row in json.loads(ended.stdout or "[]")}
 
 
 class Silence:

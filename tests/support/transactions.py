@@ -1,0 +1,45 @@
+"""Events in Kafka as Connect writes them: in transactions, some of which are aborted."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+
+from spark_streaming.events.event import RawEvent
+
+PARTITIONS = 2
+
+
+def new_topic(broker: str, name: str) -> None:
+    """An empty topic of two partitions."""
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=1)])
+    admin.close()
+
+
+def send(broker: str, topic: str, events: Iterable[RawEvent], *, commit: bool = True) -> None:
+    """One transaction of these events, each to its partition; aborted where not `commit`."""
+    producer = KafkaProducer(bootstrap_servers=broker, transactional_id=uuid.uuid4().hex)
+    producer.init_transactions()
+    producer.begin_transaction()
+    for one in events:
+        producer.send(
+            topic, key=one.key, value=one.value, partition=one.partition, headers=one.headers
+        )
+    producer.flush()
+    if commit:
+        producer.commit_transaction()
+    else:
+        producer.abort_transaction()
+    producer.close()
+
+
+def ends(broker: str, topic: str, isolation: str = "read_committed") -> dict[int, int]:
+    """Partition → its end for who reads with this isolation."""
+    consumer = KafkaConsumer(bootstrap_servers=broker, group_id=None, isolation_level=isolation)
+    found = consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
+    consumer.close(autocommit=False)
+    return {place.partition: offset for place, offset in found.items()}
