@@ -8,7 +8,7 @@ row that lost a later event is not explained by an older entry.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import NamedTuple
 
@@ -219,9 +219,8 @@ class _Reader:
         if not bad:
             yield silver_texts(self._contract)[number](values[0].as_py())
             return
-        as_text = replace(column, kind="text_as_is", element=None, precision=None, scale=None)
         for one in str(value).split(" or ") if isinstance(value, str) else [value]:
-            values, bad = convert(as_text, [one])
+            values, bad = convert(column.as_text, [one])
             if not bad:
                 yield values[0].as_py()
 

@@ -121,6 +121,8 @@ def order_of(contract: Contract, connection: psycopg.Connection[Any]) -> KeyOrde
     if not contract.key:
         return None
     column = contract.by_name[contract.key[0]]
+    if column.is_array:
+        return None
     if column.base_type in _INTEGERS or column.kind == "uuid":
         return KeyOrder(contract, column)
     if column.kind == "text" and column.base_type in _TEXTS:

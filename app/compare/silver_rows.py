@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -13,14 +13,13 @@ import pyarrow.dataset as pa_dataset
 from deltalake import DeltaTable
 
 from app.compare.digest import Row
-from spark_streaming.contract.canonical import silver_texts
+from spark_streaming.contract.canonical import column_texts
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.types import TEXT_KINDS, Column
+from spark_streaming.contract.types import Column
 
 BATCH_ROWS_MAX = 16_384
 BATCH_BYTES = 8 << 20
 READ_BUFFER_BYTES = 1 << 20
-_PRINTED_BY_ARROW = ("int16", "int32", "int64", "bool", "date")
 
 
 class SilverRows:
@@ -83,53 +82,12 @@ class SilverRows:
 
     def _columns(self, batch: pa.RecordBatch) -> list[list[str | None]]:
         there = dict(zip(batch.schema.names, batch.columns, strict=True))
-        texts = silver_texts(self._contract)
         return [
-            column_texts(there[column.name], column, text)
+            column_texts(there[column.name], column)
             if column.name in there
             else [None] * batch.num_rows
-            for column, text in zip(self._contract.columns, texts, strict=True)
+            for column in self._contract.columns
         ]
-
-
-def column_texts(values: pa.Array, column: Column, text: Callable[[Any], str]) -> list[str | None]:
-    """Return a column of silver as canonical texts.
-
-    `text` is the column's function from `silver_texts`. Common types are printed column by column,
-    in a fifth of the time and with the result that `text` would give for each value.
-    """
-    kind = column.kind
-    if kind in TEXT_KINDS:
-        return list(values.to_pylist())
-    if kind in _PRINTED_BY_ARROW:
-        return list(values.cast(pa.string()).to_pylist())
-    if kind in ("timestamp", "timestamptz"):
-        return _timestamps(values, kind)
-    if kind in ("float32", "float64"):
-        return _floats(values)
-    if kind == "decimal":
-        printed = list(values.cast(pa.string()).to_pylist())
-        # Small numbers come in scientific form.
-        return [
-            text(values[i].as_py()) if one is not None and "E" in one else one
-            for i, one in enumerate(printed)
-        ]
-    return [None if value is None else text(value) for value in values.to_pylist()]
-
-
-def _timestamps(values: pa.Array, kind: str) -> list[str | None]:
-    plain = values.cast(pa.timestamp("us")).cast(pa.string()).to_pylist()
-    zone = "+00" if kind == "timestamptz" else ""
-    return [None if one is None else one.rstrip("0").rstrip(".") + zone for one in plain]
-
-
-def _floats(values: pa.Array) -> list[str | None]:
-    wide = values.cast(pa.float64())
-    digits = wide.fill_null(0.0).to_numpy(zero_copy_only=False).astype(">f8").tobytes().hex()
-    return [
-        None if value is None else "NaN" if value != value else digits[i * 16 : i * 16 + 16]
-        for i, value in enumerate(wide.to_pylist())
-    ]
 
 
 def batch_rows(size_bytes: int, rows: int, rows_max: int) -> int:

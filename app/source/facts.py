@@ -302,7 +302,8 @@ def _slot(connection: Connection, name: str) -> Slot | None:
 def _columns(connection: Connection) -> tuple[AsText, Limited, tuple[str, ...]]:
     """Find columns that are carried as text, columns whose type silver cannot hold in full, and
     columns of type interval."""
-    from spark_streaming.contract.types import kind_of, unsupported_values
+    from spark_streaming.contract.kinds import TEXT_AS_IS, kind_named, list_of
+    from spark_streaming.contract.types import kind_of
 
     rows = connection.execute(_COLUMNS, [OWN_SCHEMA])
     as_text: dict[str, list[str]] = {}
@@ -310,11 +311,12 @@ def _columns(connection: Connection) -> tuple[AsText, Limited, tuple[str, ...]]:
     intervals: list[str] = []
     for table, column, shown, typname, typtype, typmod, listed, never_a_list in rows:
         kind = kind_of(typname, typtype, typmod)[0]
+        carried = list_of(kind_named(kind)) if listed else kind_named(kind)
         if typname == "interval" and not listed:
             intervals.append(f"{table}.{column}")
-        if kind == "text_as_is" or never_a_list:
+        if kind == TEXT_AS_IS or never_a_list:
             as_text.setdefault(table, []).append(f"{column} ({shown})")
-        elif beyond := unsupported_values(kind, array=listed):
+        elif beyond := carried.unsupported:
             limited.setdefault(beyond, []).append(f"{table}.{column}")
     return (
         {table: tuple(columns) for table, columns in as_text.items()},

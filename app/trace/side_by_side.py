@@ -14,7 +14,6 @@ difference. A change that silver has not merged yet is one.
 from __future__ import annotations
 
 import json
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -32,7 +31,7 @@ from app.trace.trace import contract_of
 from app.trace.trace_key import RowKey, parse_key
 from app.trace.trace_silver import condition_of
 from app.trace.trace_version import named_failures
-from spark_streaming.contract.canonical import SESSION_SETTINGS, canonical_row, source_select
+from spark_streaming.contract.canonical import SESSION_SETTINGS, canonical_row, shown, source_select
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.masks import expected_in_silver
@@ -171,13 +170,11 @@ def _compared(
 
 
 def _shown(contract: Contract, texts: Texts | None) -> dict[str, str | None] | None:
-    """Return texts for people: floats are compared by their bytes and shown as numbers."""
+    """Return texts by column, for people."""
     if texts is None:
         return None
     return {
-        column.source_name: str(struct.unpack(">d", bytes.fromhex(text))[0])
-        if text is not None and text != "NaN" and column.kind in ("float32", "float64")
-        else text
+        column.source_name: shown(column, text)
         for column, text in zip(contract.columns, texts, strict=True)
     }
 

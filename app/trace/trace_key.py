@@ -17,14 +17,9 @@ from kafka.partitioner.default import murmur2
 
 from app.errors import HeadwaterError
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.postgres_text import raw_value
 from spark_streaming.contract.types import Column
 from spark_streaming.events.arrow_values import convert
 
-# Kinds whose values have one form in events, so that the bytes of a value are known.
-_ONE_FORM = frozenset(
-    {"int16", "int32", "int64", "bool", "text", "uuid", "enum", "bytes", "date", "decimal"}
-)
 _SHORT_ESCAPES = "\b\f\n\r\t"
 
 
@@ -200,10 +195,8 @@ def _no_key(columns: Sequence[Column], text: str, table: str) -> HeadwaterError:
 
 def _typed(column: Column, text: str, table: str) -> tuple[Any, Any]:
     """Return a key column's value as events carry it, and as silver holds it."""
-    if column.kind == "uuid":
-        text = text.lower()
     try:
-        raw = raw_value(column.kind, text)
+        raw = column.event_value(text)
     except ValueError:
         raw = None
     array, bad = convert(column, [raw])
@@ -236,7 +229,7 @@ def _names(contract: Contract, columns: Sequence[Column]) -> tuple[tuple[str, ..
 
 def _part(name: str, column: Column, raw: Any) -> tuple[bytes, bool]:
     """Return `\\"name\\":value` as a line of bronze has it, and whether it includes the value."""
-    whole = column.kind in _ONE_FORM and not _has_control(raw)
+    whole = column.value_kind.one_form and not _has_control(raw)
     inner = json.dumps(name, ensure_ascii=False) + ":"
     if whole:
         inner += json.dumps(raw, ensure_ascii=False)

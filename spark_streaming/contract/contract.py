@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spark_streaming.contract.types import Column, arrow_type, may_be_text
+from spark_streaming.contract.types import Column
 
 METADATA_FIELDS = (
     pa.field("_lsn", pa.int64()),
@@ -112,7 +112,7 @@ class Contract:
     @cached_property
     def data_schema(self) -> pa.Schema:
         """The Arrow schema of the source's columns in silver, without metadata columns."""
-        return pa.schema([pa.field(column.name, arrow_type(column)) for column in self.columns])
+        return pa.schema([pa.field(column.name, column.arrow_type) for column in self.columns])
 
     def silver_schema(self) -> pa.Schema:
         """Return the silver table's schema: the contract's columns, `_lsn` and the two times."""
@@ -124,8 +124,8 @@ class Contract:
         A column that every value of its type fits stays as it is, too.
         """
         columns = tuple(
-            replace(column, kind="text_as_is", element=None, precision=None, scale=None)
-            if column.name in names and not column.dropped and may_be_text(column)
+            column.as_text
+            if column.name in names and not column.dropped and column.may_be_text
             else column
             for column in self.columns
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.kinds import ARRAY, PLAIN_TEXT_TYPES, TEXT_AS_IS
 from spark_streaming.contract.types import Column
 
 EVOLVE, QUARANTINE, FAIL, NEW_VERSION = "evolve", "quarantine", "fail", "new_version"
@@ -244,52 +245,42 @@ def _numbers(contract: Contract, names: Sequence[str]) -> list[object]:
     return [contract.by_name[name].attnum or name for name in names]
 
 
-_DIGITS = {"int16": 5, "int32": 10, "int64": 19}
-_INTEGERS = ("int16", "int32", "int64")
-_TEXT_TYPES = frozenset({"text", "varchar", "citext", "name"})
-# Types whose text in silver equals their cast to text.
-_SAME_AS_TEXT = frozenset({"enum", "uuid", "json", "text"})
 # A greater length changes the value.
 _PADDED = frozenset({"bpchar", "bit"})
 
 
 def is_widening(old: Column, new: Column) -> bool:
     """Whether each value of the old type is, unchanged, one of the new type."""
-    if old.kind == "array" and new.kind == "array":
-        return is_widening(_element(old), _element(new))
-    if old.kind in _INTEGERS and new.kind in _INTEGERS:
-        return _INTEGERS.index(old.kind) <= _INTEGERS.index(new.kind)
-    if (old.kind, new.kind) == ("float32", "float64"):
-        return True
+    if old.is_array != new.is_array:
+        return False
+    if old.kind == new.kind == ARRAY:
+        return is_widening(old.item, new.item)
+    if old.base_type in _PADDED:
+        return _limit(old) == _limit(new) and old.base_type == new.base_type
+    widens_to = old.value_kind.widens_to
     if new.kind == "decimal":
-        whole = (new.precision or 0) - (new.scale or 0)
-        if old.kind in _DIGITS:
-            return whole >= _DIGITS[old.kind]
-        scale = old.scale or 0
+        scale, new_scale = old.scale or 0, new.scale or 0
+        whole = old.value_kind.digits or (old.precision or 0) - scale
         return (
-            old.kind == "decimal"
-            and (new.scale or 0) >= scale
-            and whole >= (old.precision or 0) - scale
+            "decimal" in widens_to
+            and new_scale >= scale
+            and (new.precision or 0) - new_scale >= whole
         )
     if new.base_type == "numeric":  # without a precision: text here, any number fits
         return old.base_type == "numeric" and _limit(new) is None
-    if new.base_type in _TEXT_TYPES and old.kind in _SAME_AS_TEXT and old.base_type != "bpchar":
-        return _fits(old, new)
-    if old.base_type in _PADDED:
-        return _limit(old) == _limit(new) and old.base_type == new.base_type
+    if new.kind == "text":
+        return "text" in widens_to and new.base_type in PLAIN_TEXT_TYPES and _fits(old, new)
+    if new.kind in widens_to:
+        return True
     return old.base_type == new.base_type != "" and old.kind == new.kind and _fits(old, new)
 
 
 def keeps_silver_column(old: Column, new: Column) -> bool:
     """Whether silver's column is the same under both types, as for a shorter varchar."""
-    if old.kind == "text_as_is":
+    if old.kind == TEXT_AS_IS:
         return False  # Postgres prints the same value differently by its type
     types = [(c.kind, c.element, c.precision, c.scale) for c in (old, new)]
     return types[0] == types[1]
-
-
-def _element(column: Column) -> Column:
-    return replace(column, kind=column.element or "", element=None)
 
 
 def _fits(old: Column, new: Column) -> bool:

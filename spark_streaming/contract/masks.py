@@ -20,8 +20,6 @@ import pyarrow.compute as pc
 from spark_streaming.contract.contract import Contract
 
 HIDDEN = "***"
-# Kinds with the same text in silver and in the source, so that both give the same mask.
-MASKABLE_KINDS = frozenset({"text", "uuid", "enum"})
 _PARTIAL_CHARS_MIN = 8
 _PARTIAL_CHARS_KEPT = 4
 
@@ -93,8 +91,7 @@ def expected_in_silver(
     """
     empty = set(empty_to_null)
     steps = [
-        _expected(c.kind in _TEXT_LIKE, c.name in empty, masks.get(c.name), secret)
-        for c in contract.columns
+        _expected(c.is_text, c.name in empty, masks.get(c.name), secret) for c in contract.columns
     ]
     active = [(number, step) for number, step in enumerate(steps) if step is not None]
 
@@ -106,9 +103,6 @@ def expected_in_silver(
         return tuple(values)
 
     return expect
-
-
-_TEXT_LIKE = frozenset({"text", "uuid", "enum", "time", "json", "text_as_is"})
 
 
 def _expected(

@@ -1,36 +1,10 @@
-"""Reads Postgres's text forms: array literals, and the defaults of columns."""
+"""Reads and writes Postgres's array literals."""
 
 from __future__ import annotations
 
-import base64
 import re
-from typing import Any
 
 _NEEDS_QUOTES = re.compile(r'[{},"\\ \t\n\r\v\f]')
-_ZONE_END = re.compile(r"([+-]\d\d)(?::?(\d\d))?$")
-
-
-def raw_value(kind: str, text: str) -> Any:
-    """Return the value that an event carries for a value that Postgres prints as `text`.
-
-    Args:
-        kind: the column's kind in the contract; arrays stay literals, as in events.
-        text: the type's output under `TimeZone=UTC`, `DateStyle=ISO`, `bytea_output=hex`.
-    Raises: ValueError for text that is not of the type.
-    """
-    if kind in ("int16", "int32", "int64"):
-        return int(text)
-    if kind in ("float32", "float64"):
-        return float(text)
-    if kind == "bool":
-        return text in ("t", "true")
-    if kind == "bytes":
-        return base64.b64encode(bytes.fromhex(text.removeprefix("\\x"))).decode()
-    if kind == "timestamp":
-        return text.replace(" ", "T")
-    if kind == "timestamptz":
-        return _ZONE_END.sub(lambda z: f"{z[1]}:{z[2] or '00'}", text.replace(" ", "T"))
-    return text
 
 
 def array_items(literal: str) -> list[str | None]:

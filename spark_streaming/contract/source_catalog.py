@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.kinds import ARRAY, TEXT_AS_IS
 from spark_streaming.contract.names import silver_columns, topic_of
 from spark_streaming.contract.types import Column, kind_of
 
@@ -248,13 +249,9 @@ def _column(row: dict[str, Any], name: str) -> Column:
         element, precision, scale = kind_of(row["element"], row["element_kind"], row["modifier"])
         base_type = row["element"]
         # A list holds one dimension, and only elements that have a kind of their own.
-        kind = "array"
-        if (
-            element == "text_as_is"
-            or row["element_kind"] not in ("b", "e")
-            or row["dimensions"] > 1
-        ):
-            kind, element, precision, scale = "text_as_is", None, None, None
+        kind = ARRAY
+        if element == TEXT_AS_IS or row["element_kind"] not in ("b", "e") or row["dimensions"] > 1:
+            kind, element, precision, scale = TEXT_AS_IS, None, None, None
     else:
         kind, precision, scale = kind_of(row["type"], row["type_kind"], row["modifier"])
     return Column(

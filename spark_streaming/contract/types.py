@@ -1,85 +1,22 @@
-"""The closed set of column kinds: how a Postgres type is carried into Arrow and Delta."""
+"""A column of a contract, and the kind of its values as the source's catalog describes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
-DECIMAL_DIGITS_MAX = 38
-
-# Kind -> Arrow type, for the kinds that need no parameter. Delta has no time of day and no
-# uuid, json or enum: those are text. `timestamp` is Delta's timestamp without zone.
-_PLAIN: dict[str, pa.DataType] = {
-    "int16": pa.int16(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "text": pa.string(),
-    "uuid": pa.string(),
-    "bytes": pa.binary(),
-    "date": pa.date32(),
-    "time": pa.string(),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "json": pa.string(),
-    "enum": pa.string(),
-    "text_as_is": pa.string(),
-}
-KINDS = frozenset(_PLAIN) | {"decimal", "array"}
-TEXT_KINDS = frozenset({"text", "uuid", "time", "json", "enum", "text_as_is"})
-
-# Postgres base type (pg_type.typname) -> kind. All other types are `text_as_is`.
-_KIND_OF_TYPE = {
-    "int2": "int16",
-    "int4": "int32",
-    "int8": "int64",
-    "oid": "int64",
-    "float4": "float32",
-    "float8": "float64",
-    "bool": "bool",
-    "text": "text",
-    "varchar": "text",
-    "bpchar": "text",
-    "name": "text",
-    "citext": "text",
-    "uuid": "uuid",
-    "bytea": "bytes",
-    "date": "date",
-    "time": "time",
-    "timestamp": "timestamp",
-    "timestamptz": "timestamptz",
-    "json": "json",
-    "jsonb": "json",
-}
-
-
-# Values that silver's column of a kind cannot hold: a row with one goes to quarantine.
-_YEARS = "infinity, years before 1 and after 9999"
-_UNSUPPORTED = {"decimal": "NaN", "date": _YEARS, "timestamp": _YEARS, "timestamptz": _YEARS}
-
-
-def unsupported_values(kind: str, *, array: bool = False) -> str:
-    """Describe the values of its type that a silver column cannot hold; "" if it holds all.
-
-    Args:
-        kind: the kind of the column, or of its elements if it is an `array`.
-    """
-    shape = "more than one dimension, bounds that do not start at 1" if array else ""
-    return "; ".join(part for part in (_UNSUPPORTED.get(kind, ""), shape) if part)
-
-
-def may_be_text(column: Column) -> bool:
-    """Whether a column may be carried by choice as the text that Postgres prints.
-
-    This holds for types with values that silver's types cannot hold. Lists of floats are excluded:
-    from silver's values it is unknown which digits Postgres would print.
-    """
-    if column.kind == "array":
-        return column.element not in ("float32", "float64")
-    return column.kind in _UNSUPPORTED or column.kind == "text_as_is"
+from spark_streaming.contract.kinds import (
+    ARRAY,
+    DECIMAL_DIGITS_MAX,
+    KIND_OF_TYPE,
+    TEXT_AS_IS,
+    Kind,
+    kind_named,
+    list_of,
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +26,7 @@ class Column:
     Args:
         name: the column in silver (the source's name wherever Delta can hold it).
         pg_type: the source's type as `format_type` prints it.
-        kind: one of KINDS.
+        kind: a name in `kinds.KINDS`, or ARRAY.
         nullable: whether the source allows NULL (silver's columns always do).
         precision, scale: of a decimal, or of an array's decimal elements.
         element: the kind of an array's elements.
@@ -128,22 +65,61 @@ class Column:
         """The column's name in the source and in its events."""
         return self.source if self.source is not None else self.name
 
+    @property
+    def value_kind(self) -> Kind:
+        """How the column's values are carried. Raises: ValueError for an unknown kind."""
+        return _value_kind(self.kind, self.element, self.precision, self.scale)
 
-def arrow_type(column: Column) -> pa.DataType:
-    """Return the Arrow type of a column in silver. Raises: ValueError for a kind not in KINDS."""
-    if column.kind == "array":
-        return pa.list_(_scalar_type(column.element or "", column.precision, column.scale))
-    return _scalar_type(column.kind, column.precision, column.scale)
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The Arrow type of the column in silver. Raises: ValueError for an unknown kind."""
+        return self.value_kind.arrow
+
+    @property
+    def is_text(self) -> bool:
+        """Whether silver's column is text."""
+        return self.arrow_type == pa.string()
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the source has an array, even if silver has its text."""
+        return self.kind == ARRAY or self.pg_type.endswith("[]")
+
+    @property
+    def item(self) -> Column:
+        """A column of an array's items."""
+        pg_type = self.pg_type.removesuffix("[]")
+        return replace(self, pg_type=pg_type, kind=self.element or "", element=None)
+
+    @property
+    def as_text(self) -> Column:
+        """The column carried as the text that Postgres prints."""
+        return replace(self, kind=TEXT_AS_IS, element=None, precision=None, scale=None)
+
+    @property
+    def may_be_text(self) -> bool:
+        """Whether the column may be carried as text by choice.
+
+        This holds for types with values that silver's types cannot hold. Lists of floats are
+        excluded: from silver's values it is unknown which digits Postgres would print.
+        """
+        if self.kind == ARRAY and self.item.value_kind.is_float:
+            return False
+        return bool(self.value_kind.unsupported) or self.kind == TEXT_AS_IS
+
+    def event_value(self, text: str | None) -> Any:
+        """Return the value in events of what Postgres prints as `text`; see `Kind.event_value`."""
+        return None if text is None else self.value_kind.event_value(text)
 
 
-def _scalar_type(kind: str, precision: int | None, scale: int | None) -> pa.DataType:
-    if kind == "decimal":
-        return pa.decimal128(precision or DECIMAL_DIGITS_MAX, scale or 0)
-    try:
-        return _PLAIN[kind]
-    except KeyError:
-        known = ", ".join(sorted(KINDS))
-        raise ValueError(f"unknown column kind `{kind}`\nhint: known are {known}") from None
+@lru_cache(maxsize=1024)
+def _value_kind(name: str, element: str | None, precision: int | None, scale: int | None) -> Kind:
+    if name == ARRAY:
+        return list_of(_value_kind(element or "", None, precision, scale))
+    kind = kind_named(name)
+    if not pa.types.is_decimal(kind.arrow):
+        return kind
+    return replace(kind, arrow=pa.decimal128(precision or DECIMAL_DIGITS_MAX, scale or 0))
 
 
 def kind_of(typname: str, typtype: str, typmod: int) -> tuple[str, int | None, int | None]:
@@ -159,17 +135,17 @@ def kind_of(typname: str, typtype: str, typmod: int) -> tuple[str, int | None, i
         return "enum", None, None
     if typname == "numeric":
         return _numeric(typmod)
-    return _KIND_OF_TYPE.get(typname, "text_as_is"), None, None
+    return KIND_OF_TYPE.get(typname, TEXT_AS_IS), None, None
 
 
 def _numeric(typmod: int) -> tuple[str, int | None, int | None]:
     if typmod < 4:
-        return "text_as_is", None, None
+        return TEXT_AS_IS, None, None
     precision = ((typmod - 4) >> 16) & 0xFFFF
     scale = ((typmod - 4) & 0x7FF ^ 1024) - 1024  # an 11-bit signed number since Postgres 15
     if scale < 0:  # numeric(2,-3) holds up to 99000
         precision, scale = precision - scale, 0
     precision = max(precision, scale)  # numeric(3,5) holds 0.00999
     if precision > DECIMAL_DIGITS_MAX:
-        return "text_as_is", None, None
+        return TEXT_AS_IS, None, None
     return "decimal", precision, scale

@@ -1,24 +1,19 @@
-"""Converts event values into Arrow, a whole column at a time."""
+"""Converts event values into Arrow, a whole column at a time, and finds those that do not fit."""
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from spark_streaming.contract.postgres_text import array_items, raw_value
-from spark_streaming.contract.types import DECIMAL_DIGITS_MAX, Column, arrow_type
+from spark_streaming.contract.kinds import TEXT_AS_IS
+from spark_streaming.contract.types import Column
+from spark_streaming.contract.value_forms import Values, WrongType, as_texts
 
-Values = Sequence[Any]
 _ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError)
-_NONE = type(None)
-_SPECIAL_FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 # Debezium's words for a numeric's special values, and Postgres's.
 _SPECIAL_NUMERICS = {
     "NAN": "NaN",
@@ -28,12 +23,7 @@ _SPECIAL_NUMERICS = {
 # The years that Debezium writes for a timestamp's infinities. They mean nothing else: Postgres's
 # timestamps end in the year 294276.
 _INFINITE_TIMES = {"+292278994-": '"infinity"', "-292275055-": '"-infinity"'}
-_DECIMAL_LENGTH_MAX = 41  # `-0.` and 38 digits
 _SHOWN_LENGTH_MAX = 80
-
-
-class WrongType(TypeError):
-    """A value has another type than the contract says; the contract may be out of date."""
 
 
 def convert(column: Column, values: Values) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
@@ -62,7 +52,7 @@ def _convert(
     except _ERRORS as error:
         if len(values) == 1:
             bad[start] = _reason(column, values[0], error)
-            return pa.nulls(1, arrow_type(column))
+            return pa.nulls(1, column.arrow_type)
     middle = len(values) // 2
     halves = (
         _convert(column, build, values[:middle], start, bad),
@@ -73,7 +63,7 @@ def _convert(
 
 def _reason(column: Column, value: Any, error: Exception) -> tuple[str, str]:
     shown = orjson.dumps(value).decode()
-    if column.kind == "timestamp":
+    if pa.types.is_timestamp(column.arrow_type):
         shown = _INFINITE_TIMES.get(shown[1:12], shown)
     if len(shown) > _SHOWN_LENGTH_MAX:
         shown = shown[:_SHOWN_LENGTH_MAX] + "..."
@@ -83,130 +73,13 @@ def _reason(column: Column, value: Any, error: Exception) -> tuple[str, str]:
 
 
 def _builder(column: Column) -> Callable[[Values], pa.Array]:
-    if column.kind == "array":
-        element = Column(
-            column.name,
-            column.pg_type,
-            column.element or "text",
-            precision=column.precision,
-            scale=column.scale,
-            base_type=column.base_type,
-        )
-        build_items, target = _builder(element), arrow_type(column)
-        return lambda values: _array(build_items, element.kind, target, values)
-    if column.kind == "text_as_is":
-        return lambda values: _as_text(column, values)
-    target = arrow_type(column)
-    build = _BUILDERS[column.kind]
-    return lambda values: build(values, target)
-
-
-def _expect(values: Values, *allowed: type) -> set[type]:
-    # Arrow does not check this strictly: it makes 1 of 1.5 in an integer column.
-    kinds = set(map(type, values))
-    for kind in kinds:
-        if kind is not _NONE and kind not in allowed:
-            raise WrongType(f"expected {allowed[0].__name__}, found {kind.__name__}")
-    return kinds
-
-
-def _integer(values: Values, target: pa.DataType) -> pa.Array:
-    _expect(values, int)
-    return pa.array(values, target)
-
-
-def _float(values: Values, target: pa.DataType) -> pa.Array:
-    kinds = _expect(values, float, int, str)
-    if kinds & {str, int}:
-        values = [_one_float(value) for value in values]
-    return pa.array(values, target)
-
-
-def _one_float(value: Any) -> float | None:
-    if isinstance(value, str):
-        if value not in _SPECIAL_FLOATS:
-            raise WrongType("expected float, found str")
-        return _SPECIAL_FLOATS[value]
-    return None if value is None else float(value)
-
-
-def _bool(values: Values, target: pa.DataType) -> pa.Array:
-    _expect(values, bool)
-    return pa.array(values, target)
-
-
-def _text(values: Values, target: pa.DataType) -> pa.Array:
-    _expect(values, str)
-    return pa.array(values, target)
-
-
-def _cast(values: Values, target: pa.DataType) -> pa.Array:
-    return _after_christ(_text(values, pa.string())).cast(target)
-
-
-def _cast_without_zone(values: Values, target: pa.DataType) -> pa.Array:
-    # Debezium appends a meaningless `Z` to timestamps without zone, dates and times.
-    texts = pc.utf8_rtrim(_text(values, pa.string()), characters="Z")
-    return texts if target == pa.string() else _after_christ(texts).cast(target)
-
-
-def _after_christ(texts: pa.Array) -> pa.Array:
-    # ISO's year 0 is 1 BC: Arrow accepts it, but neither Python nor Spark can read it back.
-    if pc.any(pc.starts_with(texts, "0000")).as_py():
-        raise ValueError("years begin at 1")
-    return texts
-
-
-def _bytes(values: Values, target: pa.DataType) -> pa.Array:
-    _expect(values, str)
-    decode = base64.b64decode
-    return pa.array([None if v is None else decode(v, validate=True) for v in values], target)
-
-
-def _array(
-    element: Callable[[Values], pa.Array], kind: str, target: pa.DataType, values: Values
-) -> pa.Array:
-    _expect(values, str, list)
-    lists = [_items(kind, value) for value in values]
-    offsets = [0]
-    for items in lists:
-        offsets.append(offsets[-1] + len(items or ()))
-    flat = element(list(chain.from_iterable(items for items in lists if items)))
-    nulls = pa.array([items is None for items in lists], pa.bool_())
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat, target, mask=nulls)
-
-
-def _items(kind: str, value: Any) -> list[Any] | None:
-    if isinstance(value, str):  # the connector sends arrays as Postgres's own literals
-        items = array_items(value)
-        return [None if item is None else raw_value(kind, item) for item in items]
-    if value is not None and any(isinstance(item, list) for item in value):
-        raise ValueError("an array of more than one dimension")
-    return value
-
-
-def _decimal(values: Values, target: pa.DataType) -> pa.Array:
-    texts = _text(values, pa.string())
-    if (pc.max(pc.utf8_length(texts)).as_py() or 0) > _DECIMAL_LENGTH_MAX:
-        # numeric(5,-2) comes with two thousand zeros after its point, which Arrow turns into 0.
-        short = pc.utf8_rtrim(pc.utf8_rtrim(texts, characters="0"), characters=".")
-        texts = pc.if_else(pc.match_substring(texts, "."), short, texts)
-        if pc.max(pc.utf8_length(texts)).as_py() > _DECIMAL_LENGTH_MAX:
-            raise ValueError(f"more than {DECIMAL_DIGITS_MAX} digits")
-    return texts.cast(target)
-
-
-def _as_text(column: Column, values: Values) -> pa.Array:
-    kinds = _expect(values, str, int, float, bool, dict, list)
-    if kinds - {str, _NONE}:
-        values = [
-            value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
-            for value in values
-        ]
-    printed = _PRINTED.get(column.base_type)
-    if printed is not None:
-        values = [None if value is None else printed(value, column) for value in values]
-    return pa.array(values, pa.string())
+    build, target = column.value_kind.from_events, column.arrow_type
+    printed = _PRINTED.get(column.base_type) if column.kind == TEXT_AS_IS else None
+    if printed is None:
+        return lambda values: build(values, target)
+    return lambda values: build(
+        [None if text is None else printed(text, column) for text in as_texts(values)], target
+    )
 
 
 def _number(text: str, column: Column) -> str:
@@ -238,22 +111,3 @@ def _time(text: str, column: Column) -> str:
 
 _ISO_TIME = re.compile(r"([+-]?\d{4,})(-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
 _PRINTED = {"numeric": _number, "date": _day, "timestamp": _time, "timestamptz": _time}
-
-_BUILDERS: dict[str, Callable[[Values, pa.DataType], pa.Array]] = {
-    "int16": _integer,
-    "int32": _integer,
-    "int64": _integer,
-    "float32": _float,
-    "float64": _float,
-    "bool": _bool,
-    "text": _text,
-    "uuid": _text,
-    "json": _text,
-    "enum": _text,
-    "bytes": _bytes,
-    "decimal": _decimal,
-    "timestamptz": _cast,
-    "date": _cast_without_zone,
-    "time": _cast_without_zone,
-    "timestamp": _cast_without_zone,
-}

@@ -23,8 +23,10 @@ from typing import Any
 import orjson
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.kinds import ARRAY
 from spark_streaming.contract.postgres_text import array_items
 from spark_streaming.contract.types import Column
+from spark_streaming.contract.value_forms import SPECIAL_FLOATS
 from spark_streaming.events.early_names import RowReader, single_as_double, streamed_fields
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.position import parse_sequence
@@ -32,7 +34,6 @@ from spark_streaming.events.position import parse_sequence
 Document = Mapping[str, Any]
 _XID_BITS = 32
 _STREAMED = frozenset("cudt")  # operations that come from the log, where it has them
-_SPECIAL_FLOATS = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
 @dataclass(frozen=True)
@@ -360,14 +361,14 @@ class _Upgrade:
 
 
 def _needs_form(old: Column, new: Column) -> bool:
-    if old.kind == new.kind == "array":
+    if old.kind == new.kind == ARRAY:
         return (old.element, new.element) == ("float32", "float64")
     return old.kind != new.kind and new.kind in ("decimal", "text", "text_as_is")
 
 
 def _in_form(old: Column, new: Column, value: Any) -> Any:
     """Return a value as events of the newer type carry it: what Postgres's cast makes of it."""
-    if old.kind == "array":
+    if old.kind == ARRAY:
         return _doubles(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
@@ -383,7 +384,7 @@ def _doubles(value: Any) -> Any:
     if items is None:
         return value
     return [
-        item if item is None or item in _SPECIAL_FLOATS else single_as_double(float(item))
+        item if item is None or item in SPECIAL_FLOATS else single_as_double(float(item))
         for item in items
     ]
 

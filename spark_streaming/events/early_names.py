@@ -24,20 +24,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.kinds import PLAIN_TEXT_TYPES
 from spark_streaming.contract.types import Column
 
 Image = Mapping[str, Any]
 RULE = "columns-ahead"
-_ENUM = "enum"
 
 
 class AmbiguousColumns(Exception):
     """It is not certain which value belongs to which column; the message names the columns."""
-
-
-_INTEGERS = frozenset({"int16", "int32", "int64"})
-_FLOATS = frozenset({"float32", "float64"})
-_TEXTS = frozenset({"text", "varchar", "citext", "name"})
 
 
 @dataclass(frozen=True)
@@ -49,10 +44,12 @@ class _Field:
 
     @classmethod
     def of(cls, column: Column) -> _Field:
-        kind, base = column.kind, column.base_type
-        form = "integer" if kind in _INTEGERS else "float" if kind in _FLOATS else ""
-        form = "text" if kind == "text" and base in _TEXTS else form
-        form = "number" if base == "numeric" and kind != "array" else form
+        kind = column.value_kind
+        form = "integer" if kind.digits else "float" if kind.is_float else ""
+        if column.kind == "text" and column.base_type in PLAIN_TEXT_TYPES:
+            form = "text"
+        elif column.base_type == "numeric" and not column.is_array:
+            form = "number"
         return cls(column.source_name, column.pg_type, column.nullable, form)
 
 
@@ -72,7 +69,7 @@ class RowReader:
         known = frozenset(self.names)
         self._left_out = frozenset(version.left_out) - known
         self._singles = [] if not exact else [*_widened_floats(version, later)]
-        self._enums = [c.source_name for c in version.columns if _is_enum(c.kind, c.dropped)]
+        self._enums = [c.source_name for c in version.columns if c.kind == "enum" and not c.dropped]
         self.exact = exact
         self._candidates = list(_column_orders([version, *later] if exact else [version]))
         self._orders: dict[tuple[str, ...], list[tuple[_Field, ...]] | None] = {}
@@ -238,7 +235,3 @@ def _column_orders(versions: Iterable[Contract]) -> Iterator[tuple[_Field, ...]]
 
 def _names(order: Iterable[_Field]) -> tuple[str, ...]:
     return tuple(field.name for field in order)
-
-
-def _is_enum(kind: str, dropped: bool) -> bool:
-    return kind == _ENUM and not dropped

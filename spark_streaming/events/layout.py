@@ -8,9 +8,9 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
+from pyarrow.types import is_binary
+
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.postgres_text import raw_value
-from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawKey
 
 PLACEHOLDER = "__debezium_unavailable_value"
@@ -37,9 +37,9 @@ class Layout:
         self.row_of = _row_getter(self.names)
         self._known = frozenset(self.names)
         self._left_out = frozenset(contract.left_out)
-        self._missing = [_missing(column) for column in columns]
+        self._missing = [column.event_value(column.missing_value) for column in columns]
         self._toastable = [n for n, column in enumerate(columns) if column.toastable]
-        self._has_bytes = any(columns[number].kind == "bytes" for number in self._toastable)
+        self._has_bytes = any(is_binary(columns[number].arrow_type) for number in self._toastable)
 
     def aligned(self, image: dict[str, Any]) -> tuple[Row, set[str], set[str]]:
         """Fit an image with other columns to the contract: (row, unknown names, absent names).
@@ -90,9 +90,3 @@ def _row_getter(names: list[str]) -> Callable[[dict[str, Any]], Row]:
     if not names:
         return lambda image: ()
     return itemgetter(*names)
-
-
-def _missing(column: Column) -> Any:
-    if column.missing_value is None:
-        return None
-    return raw_value(column.kind, column.missing_value)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from spark_streaming.contract.postgres_text import raw_value
-from spark_streaming.contract.types import Column, arrow_type
+from spark_streaming.contract.types import Column
 from spark_streaming.events.arrow_values import convert
 
 
@@ -14,9 +13,7 @@ def missing_value(column: Column) -> pa.Scalar:
 
     Raises: ValueError if the text is not of the column's type.
     """
-    if column.missing_value is None:
-        return pa.scalar(None, arrow_type(column))
-    values, bad = convert(column, [raw_value(column.kind, column.missing_value)])
+    values, bad = convert(column, [column.event_value(column.missing_value)])
     if bad:
         raise ValueError(f"default of {column.name}: {bad[0][1]}")
     return values[0]

@@ -16,7 +16,6 @@ from spark_streaming.events.layout import PLACEHOLDER, Row, is_placeholder, layo
 
 OLD_KEY_HEADER = "__debezium.oldkey"
 NEW_KEY_HEADER = "__debezium.newkey"
-_WIDENED = frozenset({"int16", "int32", "decimal"})
 # A key change is a delete with the new key in a header, and a create with the old key in one.
 KEY_CHANGE_HEADERS = frozenset({OLD_KEY_HEADER, NEW_KEY_HEADER})
 
@@ -166,7 +165,7 @@ class Images:
             for number, (rule, reason) in problems.items():
                 bad.setdefault(number, (rule, reason))
                 # A number is too large, too, if its column was widened after the contract was read.
-                if rule == "wrong-type" or (column.element or column.kind) in _WIDENED:
+                if rule == "wrong-type" or column.value_kind.widens_to:
                     self.stale_columns.add(column.source_name)
         return pa.Table.from_arrays(arrays, schema=self.contract.data_schema), bad
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.types import arrow_type
 from spark_streaming.events.event import Change, Changes, RawEvent, RawKey, Reject
 from spark_streaming.events.position import Position
 from spark_streaming.fold.row_lookup import keys_in
@@ -210,7 +209,7 @@ class _SilverValues:
         """Return the images' column, followed by the values from silver."""
         if not self._rows:
             return images
-        target = arrow_type(self._contract.by_name[name])
+        target = self._contract.by_name[name].arrow_type
         values = pa.array([row.get(name) for row in self._rows], target)
         return pa.chunked_array([*images.chunks, values], target)
 

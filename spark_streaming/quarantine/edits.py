@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import orjson
 
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.postgres_text import raw_value
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
 
@@ -49,19 +48,10 @@ def edited(event: RawEvent, values: Values, contract: Contract) -> RawEvent:
 
 
 def _raw(column: Column, text: str) -> object:
-    if column.kind == "bool":
-        # Anything else would silently be false.
-        words = {"t": True, "true": True, "f": False, "false": False}
-        if text.lower() not in words:
-            raise EditError(_no_value(column, text))
-        return words[text.lower()]
     if column.kind == "bytes" and not text.startswith("\\x"):
         return text  # base64, as the event has it
     try:
-        return raw_value(column.kind, text)
+        return column.event_value(text)
     except ValueError as error:
-        raise EditError(_no_value(column, text)) from error
-
-
-def _no_value(column: Column, text: str) -> str:
-    return f"`{text[:60]}` is no value of column {column.source_name} ({column.pg_type})"
+        where = f"column {column.source_name} ({column.pg_type})"
+        raise EditError(f"`{text[:60]}` is no value of {where}") from error

@@ -7,6 +7,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pyarrow.types import (
+    is_binary,
+    is_boolean,
+    is_date,
+    is_decimal,
+    is_floating,
+    is_integer,
+    is_string,
+    is_timestamp,
+)
+
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.contract.contract_files import (
     ColumnRules,
@@ -17,12 +28,9 @@ from spark_streaming.contract.contract_files import (
     Scalar,
     near,
 )
-from spark_streaming.contract.masks import MASKABLE_KINDS
-from spark_streaming.contract.types import TEXT_KINDS, Column, may_be_text
+from spark_streaming.contract.kinds import ARRAY
+from spark_streaming.contract.types import Column
 from spark_streaming.rules.expectations import ConditionError, Rule, checked
-
-_NUMBERS = frozenset({"int16", "int32", "int64", "decimal", "float32", "float64"})
-_TIMES = frozenset({"timestamp", "timestamptz"})
 
 
 @dataclass(frozen=True)
@@ -180,14 +188,14 @@ class _Binder:
 
     def _treatment(self, column: Column, given: ColumnRules) -> None:
         place = ("columns", column.name)
-        if given.type == "text" and not may_be_text(column):
+        if given.type == "text" and not column.may_be_text:
             message = f"column `{column.name}` ({column.pg_type}) cannot be text by choice"
             hint = "silver's type for it holds every value; see docs/types.md"
-            if column.kind == "array":
+            if column.kind == ARRAY:
                 hint = "lists of real or double precision stay lists"
             self._wrong((*place, "type"), message, hint)
         if given.empty == "null":
-            if column.kind not in TEXT_KINDS:
+            if not column.is_text:
                 self._wrong(
                     (*place, "empty"), f"column `{column.name}` is no text: {column.pg_type}"
                 )
@@ -197,7 +205,7 @@ class _Binder:
                 self.empty_to_null.append(column.name)
         if given.mask is None:
             return
-        if given.mask != "redact" and column.kind not in MASKABLE_KINDS:
+        if given.mask != "redact" and not column.value_kind.maskable:
             message = f"`{given.mask}` is for texts; column `{column.name}` is {column.pg_type}"
             self._wrong((*place, "mask"), message, "use `redact`, which makes it NULL")
         elif given.mask != "hash" and column.name in self.contract.key:
@@ -208,11 +216,11 @@ class _Binder:
 
     def _not_empty(self, column: Column) -> str | None:
         shown = quoted(column.name)
-        if column.kind in TEXT_KINDS:
+        if column.is_text:
             return f"{shown} <> ''"
-        if column.kind == "bytes":
+        if is_binary(column.arrow_type):
             return f"octet_length({shown}) > 0"
-        if column.kind == "array":
+        if column.kind == ARRAY:
             return f"len({shown}) > 0"
         message = f"column `{column.name}` cannot be empty: {column.pg_type}"
         self._wrong(("columns", column.name, "not_empty"), message, "use `not_null`")
@@ -225,21 +233,22 @@ class _Binder:
 
     def _literal(self, column: Column, key: str, value: Scalar) -> str | None:
         """A TOML value as an SQL literal of the column's type; None, with a problem, if it is not."""
-        kind = column.kind
-        if kind == "bool" and isinstance(value, bool):
+        kind = column.arrow_type
+        is_number = is_integer(kind) or is_floating(kind) or is_decimal(kind)
+        if is_boolean(kind) and isinstance(value, bool):
             return str(value).upper()
-        if kind in _NUMBERS and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if is_number and isinstance(value, (int, float)) and not isinstance(value, bool):
             if math.isfinite(value):
                 return repr(value)
-        elif kind in TEXT_KINDS and isinstance(value, str):
+        elif is_string(kind) and isinstance(value, str):
             return "'" + value.replace("'", "''") + "'"
-        elif kind == "date" and isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        elif is_date(kind) and isinstance(value, dt.date) and not isinstance(value, dt.datetime):
             return f"DATE '{value.isoformat()}'"
-        elif kind in _TIMES and isinstance(value, dt.date):
-            zone = "TIMESTAMPTZ" if kind == "timestamptz" else "TIMESTAMP"
+        elif is_timestamp(kind) and isinstance(value, dt.date):
+            zone = "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
             return f"{zone} '{value.isoformat()}'"
         message = f"{value!r} is no value of column `{column.name}` ({column.pg_type})"
-        hint = "write an expectation with a CAST" if kind not in _NUMBERS else "write a number"
+        hint = "write a number" if is_number else "write an expectation with a CAST"
         self._wrong(("columns", column.name, key), message, hint)
         return None
 

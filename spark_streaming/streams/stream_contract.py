@@ -23,7 +23,7 @@ from spark_streaming.contract.contract_files import (
     near,
 )
 from spark_streaming.contract.toml_lines import key_lines, line_of
-from spark_streaming.contract.types import Column, arrow_type
+from spark_streaming.contract.types import Column
 
 SHIPPED = Path(__file__).resolve().parents[1] / "contracts"
 FOLDER, DEMO = "streams", "demo"
@@ -94,7 +94,7 @@ class Stream:
                 pa.field("event_key", pa.string()),
                 pa.field("event_time", TIMESTAMP),
                 *(
-                    pa.field(name, arrow_type(Column(name, column.type, column.type)))
+                    pa.field(name, Column(name, column.type, column.type).arrow_type)
                     for name, column in columns.items()
                 ),
                 pa.field("_received_at", TIMESTAMP),

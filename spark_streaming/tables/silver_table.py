@@ -12,8 +12,8 @@ import pyarrow.dataset as pa_dataset
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
-from spark_streaming.contract.canonical import silver_text
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.kinds import TEXT_AS_IS
 from spark_streaming.contract.types import Column
 from spark_streaming.events.missing_values import missing_value
 from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
@@ -311,7 +311,7 @@ class _Rewrite:
                 self.sources[column.name] = column.name if column.name in have.names else None
             typed = before or same_name
             if self.sources[column.name] and typed is not None and is_text_now(typed, column):
-                self._printed[column.name] = silver_text(typed)
+                self._printed[column.name] = typed.value_kind.text
         for name in self.wanted.names:
             self.sources.setdefault(name, name)
         self.added = [c.name for c in new.columns if c.name not in have.names]
@@ -345,7 +345,7 @@ class _Rewrite:
 
 def is_text_now(old: Column, new: Column) -> bool:
     """Whether the contract file has a column of the same type carried as text now."""
-    return old.pg_type == new.pg_type and new.kind == "text_as_is" != old.kind
+    return old.pg_type == new.pg_type and new.kind == TEXT_AS_IS != old.kind
 
 
 def _printed(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from app.compare.compare import Comparison, Difference
 from app.compare.prediction import Prediction
 from app.compare.ranges import KeyOrder, KeyRange
-from app.compare.silver_rows import BATCH_BYTES, SilverRows, batch_rows, column_texts
+from app.compare.silver_rows import BATCH_BYTES, SilverRows, batch_rows
 from app.verify.verdict import VALUE_SHOWN, Verdict, difference_text, shown
 from app.verify.verify_progress import Progress
 from app.verify.verify_state import RESUMED_AGE_S_MAX, Part, RunState, StateFile, TableState
-from spark_streaming.contract.canonical import silver_texts
+from spark_streaming.contract.canonical import column_texts, silver_texts
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.types import Column, arrow_type
+from spark_streaming.contract.types import Column
 from spark_streaming.events.envelope import HighWater
 
 UTC = datetime.timezone.utc
@@ -52,7 +52,7 @@ def test_a_column_has_the_texts_of_its_values(kind: str, data: st.DataObject) ->
     values = data.draw(st.lists(st.none() | SCALARS[kind]))
     column = Column("c", "?", kind, precision=38 if kind == "decimal" else None, scale=9)
     [text] = silver_texts(Contract("public", "t", (column,), ()))
-    found = column_texts(pa.array(values, arrow_type(column)), column, text)
+    found = column_texts(pa.array(values, column.arrow_type), column)
     assert found == [None if value is None else text(value) for value in values]
 
 

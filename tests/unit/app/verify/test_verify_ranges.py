@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from itertools import pairwise
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.dataset as pa_dataset
@@ -12,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.compare.ranges import WHOLE, KeyOrder, KeyRange, cut, pick
+from app.compare.ranges import WHOLE, KeyOrder, KeyRange, cut, order_of, pick
 from app.errors import HeadwaterError
 from app.verify.verify_work import Sample
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.types import Column, arrow_type
+from spark_streaming.contract.types import Column
 
 INTEGER = Column("k", "bigint", "int64", base_type="int8")
 TEXT = Column("k", "text", "text", base_type="text")
@@ -42,7 +43,7 @@ def test_every_key_is_in_exactly_one_range_as_arrow_filters_and_as_python_does(
     ranges = cut(data.draw(st.lists(keys, max_size=20)), order, data.draw(st.integers(1, 9)))
     probes = data.draw(st.lists(keys, min_size=1, max_size=20))
     values = [int(p) for p in probes] if column is INTEGER else probes
-    table = pa_dataset.dataset(pa.table({"k": pa.array(values, arrow_type(column))}))
+    table = pa_dataset.dataset(pa.table({"k": pa.array(values, column.arrow_type)}))
     filtered = [table.to_table(filter=order.silver_filter([r])).num_rows for r in ranges]
     held = [sum(order.holds([r], probe) for probe in probes) for r in ranges]
     assert held == filtered
@@ -110,3 +111,8 @@ def test_what_is_no_sample_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(HeadwaterError, match="no sample") as refused:
         Sample.parse(text)
     assert "5%" in refused.value.hint
+
+
+def test_a_key_that_begins_with_an_array_is_not_cut_into_ranges() -> None:
+    column = Column("k", "integer[]", "array", element="int32", base_type="int4")
+    assert order_of(Contract("public", "t", (column,), ("k",)), cast(Any, None)) is None

@@ -123,6 +123,12 @@ def _column(
     return Column("c", pg_type, kind, True, p, s, base_type=base, attnum=1)
 
 
+def _array(
+    pg_type: str, kind: str, base: str, p: int | None = None, s: int | None = None
+) -> Column:
+    return replace(_column(pg_type, "array", base, p, s), element=kind)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "wider"),
     [
@@ -187,6 +193,18 @@ def _column(
         (_column("mood", "enum", "mood"), _column("text", "text", "text"), True),
         (_column("text", "text", "text"), _column("mood", "enum", "mood"), False),
         (_column("integer", "int32", "int4"), _column("text", "text", "text"), False),
+        (_column("text", "text", "text"), _array("text[]", "text", "text"), False),
+        (
+            _array("numeric(8,2)[]", "decimal", "numeric", 8, 2),
+            _column("numeric", "text_as_is", "numeric"),
+            False,
+        ),
+        (
+            _array("integer[]", "int32", "int4"),
+            _array("big_numbers", "int64", "int8"),  # a domain
+            True,
+        ),
+        (_array("integer[]", "int32", "int4"), _array("text[]", "text", "text"), False),
     ],
 )
 def test_a_type_is_wider_where_every_value_stays_as_it_is(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_streaming.contract.postgres_text import array_items, array_literal, raw_value
+from spark_streaming.contract.postgres_text import array_items, array_literal
 
 
 @given(st.lists(st.none() | st.text()))
@@ -40,22 +40,3 @@ def test_array_literal_of_postgres_is_read(literal: str, items: list[str | None]
 def test_array_that_a_list_cannot_hold_is_refused(literal: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         array_items(literal)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [
-        ("int64", "-7", -7),
-        ("bool", "t", True),
-        ("bool", "false", False),
-        ("bytes", r"\x00ff", "AP8="),
-        ("timestamp", "2026-01-01 10:00:00.5", "2026-01-01T10:00:00.5"),
-        ("timestamptz", "2026-01-01 10:00:00+00", "2026-01-01T10:00:00+00:00"),
-        ("timestamptz", "2026-01-01 10:00:00+05:30", "2026-01-01T10:00:00+05:30"),
-        ("decimal", "1.50", "1.50"),
-    ],
-)
-def test_default_in_postgres_text_becomes_what_events_carry(
-    kind: str, text: str, value: object
-) -> None:
-    assert raw_value(kind, text) == value

@@ -3,14 +3,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from spark_streaming.contract.types import (
-    KINDS,
-    TEXT_KINDS,
-    Column,
-    arrow_type,
-    kind_of,
-    unsupported_values,
-)
+from spark_streaming.contract.kinds import ARRAY, KINDS, kind_named, list_of
+from spark_streaming.contract.types import Column, kind_of
 
 
 def _typmod(precision: int, scale: int) -> int:
@@ -53,23 +47,43 @@ def test_enum_is_an_enum_whatever_its_name() -> None:
 
 def test_every_kind_has_an_arrow_type() -> None:
     for kind in KINDS:
-        column = Column("c", "?", kind, precision=5, scale=2, element="int32")
-        assert (arrow_type(column) == pa.string()) == (kind in TEXT_KINDS)
+        column = Column("c", "?", kind, precision=5, scale=2)
+        listed = Column("c", "?[]", ARRAY, precision=5, scale=2, element=kind)
+        assert listed.arrow_type == pa.list_(column.arrow_type)
 
 
 def test_array_of_decimals_keeps_precision_and_scale() -> None:
     column = Column("c", "numeric(5,2)[]", "array", precision=5, scale=2, element="decimal")
-    assert arrow_type(column) == pa.list_(pa.decimal128(5, 2))
+    assert column.arrow_type == pa.list_(pa.decimal128(5, 2))
 
 
 def test_unknown_kind_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown column kind `complex`\nhint: known are array"):
-        arrow_type(Column("c", "?", "complex"))
+        _ = Column("c", "?", "complex").arrow_type
 
 
 def test_what_a_column_cannot_hold_is_told_in_words() -> None:
-    assert unsupported_values("decimal") == "NaN"
-    assert unsupported_values("int64") == ""
-    assert unsupported_values("date", array=True).startswith(
+    assert kind_named("decimal").unsupported == "NaN"
+    assert kind_named("int64").unsupported == ""
+    assert list_of(kind_named("date")).unsupported.startswith(
         "infinity, years before 1 and after 9999; more"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("int64", "-7", -7),
+        ("bool", "t", True),
+        ("bool", "false", False),
+        ("bytes", r"\x00ff", "AP8="),
+        ("timestamp", "2026-01-01 10:00:00.5", "2026-01-01T10:00:00.5"),
+        ("timestamptz", "2026-01-01 10:00:00+00", "2026-01-01T10:00:00+00:00"),
+        ("timestamptz", "2026-01-01 10:00:00+05:30", "2026-01-01T10:00:00+05:30"),
+        ("decimal", "1.50", "1.50"),
+    ],
+)
+def test_default_in_postgres_text_becomes_what_events_carry(
+    kind: str, text: str, value: object
+) -> None:
+    assert Column("c", "?", kind).event_value(text) == value

@@ -1,0 +1,227 @@
+"""The table of the kinds of values: how each Postgres type is carried, printed, compared, widened.
+
+A new kind is a row of KINDS, and what it needs in `value_forms`. All else looks it up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from spark_streaming.contract import value_forms as forms
+from spark_streaming.contract.postgres_text import array_literal
+
+DECIMAL_DIGITS_MAX = 38
+TEXT_AS_IS, ARRAY = "text_as_is", "array"
+CAST = "{}::text"
+# Values that silver's column of a kind cannot hold: a row with one goes to quarantine.
+_YEARS = "infinity, years before 1 and after 9999"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How values of some Postgres types are carried and compared.
+
+    Args:
+        pg_types: the Postgres base types (`pg_type.typname`) of the kind.
+        arrow: the type of silver's column, from which Delta's and Spark's follow.
+        from_events: makes an Arrow column of the values in events (None for NULL). Raises:
+            `value_forms.WrongType`, ValueError or Arrow's errors if one of them does not fit.
+        text: the canonical text of a value in silver (see `canonical`).
+        texts: the same for a whole column, in a fifth of the time; None: `text` for each value.
+        item_text: the text of an array's item before it is quoted, where `text` is another one.
+        source: the SQL of the canonical text in the source, of the expression `{}`.
+        event_value: the value in events of what Postgres prints as a text (under `TimeZone=UTC`,
+            `DateStyle=ISO`, `bytea_output=hex`). Raises: ValueError.
+        widens_to: kinds that hold each of its values unchanged: a decimal if it has the digits, text
+            if it is long enough. An array's are those of its items.
+        digits: an integer's greatest number of digits.
+        unsupported: the values of its Postgres types that silver's column cannot hold, in words; "" if none.
+        maskable: whether silver and the source have the same text, so that both give one mask.
+        one_form: whether each value has one form in events, so that its bytes can be searched for.
+    """
+
+    pg_types: tuple[str, ...]
+    arrow: pa.DataType
+    from_events: Callable[[forms.Values, pa.DataType], pa.Array]
+    text: Callable[[Any], str] = str
+    texts: Callable[[pa.Array], list[str | None]] | None = None
+    item_text: Callable[[Any], str] | None = None
+    source: str = CAST
+    event_value: Callable[[str], Any] = str
+    widens_to: tuple[str, ...] = ()
+    digits: int = 0
+    unsupported: str = ""
+    maskable: bool = False
+    one_form: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the values are floating-point numbers."""
+        return bool(pa.types.is_floating(self.arrow))
+
+
+def _integer(pg_types: tuple[str, ...], arrow: pa.DataType, digits: int, *widens_to: str) -> Kind:
+    return Kind(
+        pg_types,
+        arrow,
+        forms.integers,
+        texts=forms.arrow_texts,
+        event_value=int,
+        widens_to=(str(arrow), *widens_to, "decimal"),
+        digits=digits,
+        one_form=True,
+    )
+
+
+def _float(pg_types: tuple[str, ...], arrow: pa.DataType, *widens_to: str) -> Kind:
+    return Kind(
+        pg_types,
+        arrow,
+        forms.floats,
+        text=forms.float_text,
+        texts=forms.float_texts,
+        # NaN has many byte patterns, which all count as equal.
+        source="case when {0} = 'NaN' then 'NaN' else encode(float8send({0}), 'hex') end",
+        event_value=float,
+        widens_to=widens_to,
+    )
+
+
+def _text(*pg_types: str, event_value: Callable[[str], str] = str) -> Kind:
+    return Kind(
+        pg_types,
+        pa.string(),
+        forms.strings,
+        texts=forms.same_texts,
+        event_value=event_value,
+        widens_to=("text",),
+        maskable=True,
+        one_form=True,
+    )
+
+
+# Delta has no time of day and no uuid, json or enum: those are text. Its `timestamp` without zone
+# is ours. A type that no row names is `text_as_is`.
+KINDS: dict[str, Kind] = {
+    "int16": _integer(("int2",), pa.int16(), 5, "int32", "int64"),
+    "int32": _integer(("int4",), pa.int32(), 10, "int64"),
+    "int64": _integer(("int8", "oid"), pa.int64(), 19),
+    "decimal": Kind(
+        (),  # `types.kind_of` decides: only a numeric with a precision is one
+        pa.decimal128(DECIMAL_DIGITS_MAX),
+        forms.decimals,
+        text=forms.decimal_text,
+        texts=forms.decimal_texts,
+        widens_to=("decimal",),
+        unsupported="NaN",
+        one_form=True,
+    ),
+    "float32": _float(("float4",), pa.float32(), "float64"),
+    "float64": _float(("float8",), pa.float64()),
+    "bool": Kind(
+        ("bool",),
+        pa.bool_(),
+        forms.booleans,
+        text=lambda value: "true" if value else "false",
+        texts=forms.arrow_texts,
+        item_text=lambda value: "t" if value else "f",
+        event_value=forms.boolean_word,
+        one_form=True,
+    ),
+    "text": _text("text", "varchar", "bpchar", "name", "citext"),
+    "uuid": _text("uuid", event_value=str.lower),
+    "enum": _text(),  # by `pg_type.typtype`
+    "json": Kind(
+        ("json", "jsonb"),
+        pa.string(),
+        forms.strings,
+        texts=forms.same_texts,
+        widens_to=("text",),
+    ),
+    "bytes": Kind(
+        ("bytea",),
+        pa.binary(),
+        forms.base64_bytes,
+        text=bytes.hex,
+        item_text=lambda value: "\\x" + value.hex(),
+        source="encode({}, 'hex')",
+        event_value=forms.hex_as_base64,
+        one_form=True,
+    ),
+    "date": Kind(
+        ("date",),
+        pa.date32(),
+        forms.times_without_zone,
+        texts=forms.arrow_texts,
+        unsupported=_YEARS,
+        one_form=True,
+    ),
+    "time": Kind(("time",), pa.string(), forms.times_without_zone, texts=forms.same_texts),
+    "timestamp": Kind(
+        ("timestamp",),
+        pa.timestamp("us"),
+        forms.times_without_zone,
+        text=forms.timestamp_text,
+        texts=forms.timestamp_texts,
+        event_value=forms.iso_time,
+        unsupported=_YEARS,
+    ),
+    "timestamptz": Kind(
+        ("timestamptz",),
+        pa.timestamp("us", "UTC"),
+        forms.times_with_zone,
+        text=forms.timestamptz_text,
+        texts=forms.timestamptz_texts,
+        event_value=forms.iso_time_with_zone,
+        unsupported=_YEARS,
+    ),
+    TEXT_AS_IS: Kind(
+        (),
+        pa.string(),
+        lambda values, target: pa.array(forms.as_texts(values), target),
+        texts=forms.same_texts,
+    ),
+}
+KIND_OF_TYPE = {pg_type: name for name, kind in KINDS.items() for pg_type in kind.pg_types}
+
+# Text types that neither pad nor strip.
+PLAIN_TEXT_TYPES = frozenset({"text", "varchar", "citext", "name"})
+# For these types a cast to text differs from the type's output, which events have: the cast strips
+# the blanks of char(n), adds a mask to an inet without one, and keeps the encoding of an xml.
+_OUTPUT = "case when {0} is not null then concat({0}) end"
+SOURCE_OF_TYPE = {"bpchar": _OUTPUT, "inet": _OUTPUT, "xml": _OUTPUT, "money": "{}::numeric::text"}
+
+
+def kind_named(name: str) -> Kind:
+    """Return a row of KINDS. Raises: ValueError for another name."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        known = ", ".join(sorted([*KINDS, ARRAY]))
+        raise ValueError(f"unknown column kind `{name}`\nhint: known are {known}") from None
+
+
+def list_of(kind: Kind) -> Kind:
+    """Return the kind of one-dimensional arrays of a kind's values."""
+    item_text = kind.item_text or kind.text
+    source = CAST
+    if kind.source != CAST and kind.item_text is None:
+        # The array's cast would print other texts of the items than are compared.
+        item = kind.source.format("item")
+        items = f"select {item} from unnest({{0}}) with ordinality as u(item, n) order by n"
+        source = f"case when {{0}} is not null then array({items})::text end"
+    shape = "more than one dimension, bounds that do not start at 1"
+    return Kind(
+        (),
+        pa.list_(kind.arrow),
+        partial(forms.lists, kind.from_events, kind.event_value),
+        text=lambda items: array_literal([None if i is None else item_text(i) for i in items]),
+        source=source,
+        widens_to=kind.widens_to,
+        unsupported="; ".join(part for part in (kind.unsupported, shape) if part),
+    )
