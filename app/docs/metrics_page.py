@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from app.docs.markdown import code, page, table
-from app.metrics.metric_list import METRICS
-from app.metrics.monitoring.alerts import ALERTS
+from app.metrics.metric_list import ALERTS, METRICS
 from spark_streaming.ops.job_metrics import Metrics
 from spark_streaming.streams.stream_metrics import StreamMetrics
 
@@ -50,9 +48,8 @@ def metrics_page() -> str:
 def _alerts() -> Iterator[tuple[str, str, str, str]]:
     for alert in ALERTS:
         where = f"[{alert.name}](../../grafana/runbook.md#{alert.section})"
-        symptom = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", alert.symptom)
         lasting = "" if alert.wait == "0s" else f", for {alert.wait}"
-        yield where, alert.severity, f"{symptom}{lasting}", alert.normal
+        yield where, alert.severity, f"{alert.symptom_in_markdown}{lasting}", alert.normal
 
 
 def _registered(registry: CollectorRegistry) -> Iterator[tuple[str, str, str, str]]:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from app.metrics.metric_list import BY_NAME, METRICS, PROBE_SECONDS
+from app.metrics.metric_list import BY_NAME, METRICS
 
 SERIES_MAX = 500  # of one family; a source with more tables shows those with the largest values
 LABEL_CHARS_MAX = 120
@@ -25,12 +25,9 @@ class Board(Collector):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        probe = BY_NAME["headwater_probe_seconds"]
         self.probe_seconds = Histogram(
-            PROBE_SECONDS.name,
-            PROBE_SECONDS.help,
-            PROBE_SECONDS.labels,
-            buckets=_BUCKETS,
-            registry=self.registry,
+            probe.name, probe.help, probe.labels, buckets=_BUCKETS, registry=self.registry
         )
         self._values: dict[str, dict[Labels, float]] = {}
         self._lock = threading.Lock()

@@ -1,10 +1,17 @@
 """For each alert, the series of a case that fires and of one that stays silent.
 
+Those of an alert on the values of one metric follow from its declaration; the others are written down.
+
 Values are promtool's: `0x60` is 0 for an hour at a sample a minute, `0+5x60` grows by 5 a minute.
 A case is looked at when the series end: after an hour, where `LOOKED_AT` does not say otherwise.
 """
 
 from __future__ import annotations
+
+import re
+
+from app.metrics.declarations.declaration import Alert
+from app.metrics.metric_list import ALERTS, METRICS
 
 Series = dict[str, str]
 
@@ -22,22 +29,17 @@ def _trino(value: str) -> Series:
     return {FAILED % kind: value if kind == "InternalFailures" else ZERO for kind in KINDS}
 
 
-# Alert → (series that make it fire, series on which it is silent).
-CASES: dict[str, tuple[Series, Series]] = {
+# Alert → (series that make it fire, series on which it is silent), where it asks for more than values.
+WRITTEN: dict[str, tuple[Series, Series]] = {
     "TableStale": (
         {SILVER_BEHIND: "61x60", TARGET: "60x60"},
         {SILVER_BEHIND: "59x60", TARGET: "60x60"},
-    ),
-    "ProbeLate": (
-        {'headwater_probe_waiting_seconds{hop="silver"}': "0+60x60"},
-        {'headwater_probe_waiting_seconds{hop="silver"}': "14x60"},
     ),
     "NoEvents": (
         # A table with 600 events in every quarter of an hour stops for the last half hour.
         {OFFSETS: "0+40x150 6000x30"},
         {OFFSETS: "0+40x180"},
     ),
-    "SlotInactive": ({"headwater_slot_active": ZERO}, {"headwater_slot_active": ONE}),
     "SlotLost": (
         {"headwater_slot_lost": ZERO, "headwater_slot_present": ZERO},
         {"headwater_slot_lost": ZERO, "headwater_slot_present": ONE},
@@ -46,15 +48,6 @@ CASES: dict[str, tuple[Series, Series]] = {
         {"headwater_slot_retained_bytes": "3e9x60", "headwater_slot_limit_bytes": "4e9x60"},
         {"headwater_slot_retained_bytes": "1e9x60", "headwater_slot_limit_bytes": "4e9x60"},
     ),
-    "SlotFillsSoon": (
-        {"headwater_slot_seconds_until_limit": "900x60"},
-        {"headwater_slot_seconds_until_limit": "1e12x60"},
-    ),
-    "ConnectorFailed": (
-        {'headwater_connector_running{connector="bronze"}': ZERO},
-        {'headwater_connector_running{connector="bronze"}': ONE},
-    ),
-    "KafkaDown": ({'up{job="kafka"}': ZERO}, {'up{job="kafka"}': ONE}),
     "KafkaOffline": (
         {
             "kafka_controller_offlinepartitionscount": ONE,
@@ -64,22 +57,6 @@ CASES: dict[str, tuple[Series, Series]] = {
             "kafka_controller_offlinepartitionscount": ZERO,
             "kafka_log_offlinelogdirectorycount": ZERO,
         },
-    ),
-    "BronzeBehind": (
-        {'headwater_table_seconds_behind{table="orders",hop="bronze"}': "0+60x60"},
-        {'headwater_table_seconds_behind{table="orders",hop="bronze"}': "3x60"},
-    ),
-    "BronzeGap": (
-        {'headwater_bronze_missing_offsets{table="orders"}': "7x60"},
-        {'headwater_bronze_missing_offsets{table="orders"}': ZERO},
-    ),
-    "BronzeCounts": (
-        {'headwater_bronze_miscounted{table="orders"}': ONE},
-        {'headwater_bronze_miscounted{table="orders"}': ZERO},
-    ),
-    "BronzeUncounted": (
-        {"headwater_transactions_unchecked_seconds": "0+60x60"},
-        {"headwater_transactions_unchecked_seconds": "60x60"},
     ),
     "MergeFailing": ({RESTARTS % "silver": "0+1x60"}, {RESTARTS % "silver": "1x60"}),
     "MergeTooSlow": (
@@ -102,56 +79,19 @@ CASES: dict[str, tuple[Series, Series]] = {
             'headwater_store_bytes{layer="silver_log"}': "10x60",
         },
     ),
-    "MaintenanceBehind": (
-        {'headwater_delta_uncheckpointed_commits{table="orders"}': "0+20x60"},
-        {'headwater_delta_uncheckpointed_commits{table="orders"}': "25x60"},
-    ),
-    "MaintenanceFailing": (
-        {'headwater_silver_maintenance_failing{table="orders"}': ONE},
-        {'headwater_silver_maintenance_failing{table="orders"}': ZERO},
-    ),
     "MaintenanceStuck": (
         {"headwater_silver_maintenance_waiting_seconds": "0+60x60"},
         # A run that takes minutes now and then.
         {"headwater_silver_maintenance_waiting_seconds": "0 60 120 240 0 0 3x54"},
     ),
-    "StreamStopped": (
-        {'headwater_stream_stopped{stream="app_logs"}': ONE},
-        {'headwater_stream_stopped{stream="app_logs"}': ZERO},
-    ),
-    "TrinoDown": ({'up{job="trino"}': ZERO}, {'up{job="trino"}': ONE}),
     "TrinoFailing": (_trino("0+6x60"), _trino("2x60")),
-    "VerifyDiffers": (
-        {'headwater_verification_differences{table="orders"}': ONE},
-        {'headwater_verification_differences{table="orders"}': ZERO},
-    ),
     "QuarantineRate": (
         {ROWS % "quarantined": "0+2x60", ROWS % "upserted": "0+100x60"},
         {ROWS % "quarantined": ZERO, ROWS % "upserted": "0+100x60"},
     ),
-    "ExpectationBreached": (
-        {'headwater_expectation_broken_rows{table="orders",rule="total",action="warn"}': ONE},
-        {'headwater_expectation_broken_rows{table="orders",rule="total",action="warn"}': ZERO},
-    ),
-    "DataCondition": (
-        {'headwater_condition_breached{table="orders",condition="total"}': ONE},
-        {'headwater_condition_breached{table="orders",condition="total"}': ZERO},
-    ),
-    "ConditionUnanswered": (
-        {'headwater_condition_answered{table="orders",condition="total"}': ZERO},
-        {'headwater_condition_answered{table="orders",condition="total"}': ONE},
-    ),
-    "TableStopped": (
-        {'headwater_silver_stopped{table="orders"}': ONE},
-        {'headwater_silver_stopped{table="orders"}': ZERO},
-    ),
     "SchemaChangePending": (
         {'headwater_silver_refused{table="orders"}': ONE},
         {'headwater_silver_refused{table="orders"}': ZERO},
-    ),
-    "ServiceDown": (
-        {'headwater_service_up{service="trino"}': ZERO},
-        {'headwater_service_up{service="trino"}': ONE},
     ),
     "ServiceRestarting": ({RESTARTS % "connect": "0+1x60"}, {RESTARTS % "connect": "3x60"}),
     "CpuBusy": (
@@ -168,27 +108,28 @@ CASES: dict[str, tuple[Series, Series]] = {
             "headwater_machine_memory_bytes": "100x60",
         },
     ),
-    "FilesExhausted": (
-        {'headwater_service_open_files_share{service="kafka"}': "0.9x60"},
-        {'headwater_service_open_files_share{service="kafka"}': "0.1x60"},
-    ),
-    "DiskLow": (
-        {'headwater_disk_state{folder="."}': ONE},
-        {'headwater_disk_state{folder="."}': ZERO},
-    ),
-    "DiskFull": (
-        {'headwater_disk_state{folder="."}': "2x60"},
-        {'headwater_disk_state{folder="."}': ONE},
-    ),
     "DiskFillsSoon": (
         {"headwater_machine_disk_free_bytes": "100e9-1e9x60"},
         {"headwater_machine_disk_free_bytes": "100e9x60"},
     ),
-    "ExporterDown": ({'up{job="metrics"}': ZERO}, {'up{job="metrics"}': ONE}),
-    "CollectorFailing": (
-        {'headwater_collector_up{collector="source"}': ZERO},
-        {'headwater_collector_up{collector="source"}': ONE},
-    ),
 }
 
 LOOKED_AT = {"NoEvents": "3h"}
+LABELS = {metric.sample: metric.labels for metric in METRICS}
+ONE_METRIC = re.compile(
+    r"(?:\w+(?: by \((?P<by>[^)]*)\) )?\()?(?P<name>\w+)({(?P<where>[^}]*)})?\)?"
+)
+
+
+def _derived(alert: Alert) -> tuple[Series, Series]:
+    """The metric beyond the threshold for an hour, and at it."""
+    asked = ONE_METRIC.fullmatch(alert.promql)
+    assert asked, f"{alert.name} asks for more than a metric's values: it needs a case in WRITTEN"
+    grouped = asked["by"].split(", ") if asked["by"] else LABELS.get(asked["name"], ())
+    labels = [asked["where"], *(f'{label}="some"' for label in grouped)]
+    series = f"{asked['name']}{{{','.join(filter(None, labels))}}}"
+    beyond = alert.threshold + (1 if alert.compare == ">" else -1)
+    return {series: f"{beyond}x60"}, {series: f"{alert.threshold}x60"}
+
+
+CASES = {alert.name: WRITTEN.get(alert.name) or _derived(alert) for alert in ALERTS}

@@ -16,12 +16,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from app.metrics.board import Board
-from app.metrics.metric_list import LAYERS
 from spark_streaming.contract.names import silver_table
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.silver_table import SMALL_FILE_BYTES
 
 TABLES_AT_ONCE = 12
+LAYERS = ("bronze", "silver", "silver_log", "ops", "contracts", "other")
 
 Listing = Callable[[], Iterator[tuple[str, int]]]
 

@@ -1,1 +1,1 @@
-"""Dashboards and alerts as code: expressions, panels, alerts, and their files under `grafana/`."""
+"""Dashboards, rules and runbook, made from what `app.metrics.declarations` declares."""

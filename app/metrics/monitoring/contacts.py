@@ -17,10 +17,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from app.environment.settings import Settings, load, write_private
+from app.metrics.declarations.declaration import DATA_ENGINEERING
 from app.metrics.monitoring import runbook
-from app.metrics.monitoring.alerts import DATA_ENGINEERING
-from app.metrics.monitoring.write_files import FOLDER, grafana_rules, prometheus_rules, waiting
-from app.metrics.monitoring.yaml import dump
+from app.metrics.monitoring.alert_rules import grafana_rules, prometheus_rules, waiting
+from app.metrics.monitoring.write_files import FOLDER, dump
 
 RECEIVER = "headwater"
 DATA_RECEIVER = "headwater-data"

@@ -1,4 +1,4 @@
-"""The runbook as an HTML page that Prometheus serves; an alert links to its section."""
+"""The runbook: a section an alert, and as an HTML page that Prometheus serves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+
+from app.metrics.metric_list import ALERTS, place_of
 
 SOURCE = Path(__file__).resolve().parents[3] / "grafana" / "runbook.md"
 # The file below Prometheus' folder, and the path of its URL.
@@ -22,6 +24,34 @@ h2:target { background: #fc08 }
 :root { color-scheme: light dark }
 </style></head><body>
 """
+
+
+_SECTION = """## {name}
+{symptom}. Normally: {normal}.
+**Look at** *{panel}* on dashboard {dashboard}.
+**Do** what the cause asks: `./headwater status` names the part, `./headwater logs SERVICE` its error.
+"""
+
+
+def with_all_sections(markdown: str) -> str:
+    """Add a section for each alert that has none, after that of the alert declared before it."""
+    head, *sections = markdown.split("\n## ")
+    names = [section.split("\n", 1)[0] for section in sections]
+    after = 0
+    for alert in ALERTS:
+        if alert.name not in names:
+            dashboard, panel = place_of(alert)
+            text = _SECTION.format(
+                name=alert.name,
+                symptom=alert.symptom_in_markdown,
+                normal=alert.normal,
+                panel=dashboard.panels[panel - 1].title,
+                dashboard=dashboard.name,
+            )
+            names.insert(after, alert.name)
+            sections.insert(after, text.removeprefix("## "))
+        after = names.index(alert.name) + 1
+    return "\n## ".join((head, *sections))
 
 
 def html(markdown: str | None = None) -> str:

@@ -6,14 +6,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.environment.settings import Settings, SettingsError, load
 from app.metrics.monitoring import contacts
-from app.metrics.monitoring.alerts import ALERTS, Alert
-from app.metrics.monitoring.write_files import prometheus_rules
-from app.metrics.monitoring.yaml import dump
+from app.metrics.monitoring.alert_rules import prometheus_rules
+from app.metrics.monitoring.write_files import dump
 
 ALL = {
     "alert_webhook_url": "http://127.0.0.1:9/a$b",
@@ -23,6 +23,8 @@ ALL = {
     "alert_smtp_user": "me",
     "alert_smtp_password": "hush",
 }
+# The alerts as Prometheus has them.
+RULES = [rule for group in prometheus_rules()["groups"] for rule in group["rules"]]
 DATA = {
     "data_alert_webhook_url": "http://127.0.0.1:9/data",
     "data_alert_slack_url": "https://example.org/data",
@@ -109,26 +111,27 @@ def test_a_mail_server_is_there_also_where_only_data_engineering_gets_mail(tmp_p
 
 
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not on this machine")
-@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_alertmanager_sends_each_alert_to_the_team_that_it_is_for(
-    tmp_path: Path, alert: Alert
+    tmp_path: Path, rule: dict[str, Any]
 ) -> None:
     path = tmp_path / "alertmanager.yml"
     path.write_text(dump(contacts.alertmanager(settings(tmp_path / "home", **ALL, **DATA))))
-    labels = [f"alertname={alert.name}", f"severity={alert.severity}", f"team={alert.team}"]
+    labels = {"alertname": rule["alert"], **rule["labels"]}
     routed = subprocess.run(
-        ["amtool", "config", "routes", "test", "--config.file", str(path), *labels],
+        ["amtool", "config", "routes", "test", "--config.file", str(path)]
+        + [f"{name}={value}" for name, value in labels.items()],
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    about_data = alert.team == "data-engineering"
+    about_data = labels["team"] == "data-engineering"
     assert routed.stdout.split() == ["headwater-data" if about_data else "headwater"]
 
 
 def test_what_is_about_the_data_itself_is_data_engineerings() -> None:
-    assert {alert.name for alert in ALERTS if alert.team == "data-engineering"} == {
+    assert {each["alert"] for each in RULES if each["labels"]["team"] == "data-engineering"} == {
         "ConditionUnanswered",
         "DataCondition",
         "ExpectationBreached",
@@ -209,7 +212,7 @@ def test_a_start_writes_the_runbook_and_links_each_alert_to_its_section(
     written = (folder / "consoles" / "runbook.html").read_text()
     for rules in (folder / "rules.yml", folder / "provisioning" / "alerting" / "rules.yaml"):
         links = re.findall(r'"?runbook_url"?: "([^"]+)"', rules.read_text())
-        assert len(links) == len(ALERTS)
+        assert len(links) == len(RULES)
         for link in links:
             page, _, section = link.partition("#")
             assert page == "http://127.0.0.1:19097/consoles/runbook.html"

@@ -16,7 +16,8 @@ import yaml
 
 from app.environment.settings import load
 from app.metrics.monitoring import contacts
-from app.metrics.monitoring.write_files import DATASOURCE, FOLDER
+from app.metrics.monitoring.grafana_panels import DATASOURCE
+from app.metrics.monitoring.write_files import FOLDER
 from tests.support import grafana_schema as schema
 
 ADDRESSES: dict[str, str] = {

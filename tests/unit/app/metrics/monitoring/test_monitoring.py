@@ -6,27 +6,22 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from app.metrics.metric_list import BY_NAME, METRICS
+from app.metrics.declarations.declaration import Query, query_of
+from app.metrics.declarations.freshness_metrics import TABLE_BEHIND_TARGET
+from app.metrics.declarations.quality_metrics import SCHEMA_PENDING
+from app.metrics.metric_list import ALERTS, BY_NAME, DASHBOARDS, METRICS, place_of
 from app.metrics.monitoring import runbook
-from app.metrics.monitoring.alerts import ALERTS
-from app.metrics.monitoring.expressions import EXPRESSIONS
-from app.metrics.monitoring.panels import DASHBOARDS, place_of
-from app.metrics.monitoring.write_files import (
-    DATASOURCE,
-    FOLDER,
-    dashboard_providers,
-    files,
-    grafana_rules,
-    prometheus_rules,
-)
-from app.metrics.monitoring.yaml import dump
+from app.metrics.monitoring.alert_rules import grafana_rules, prometheus_rules
+from app.metrics.monitoring.grafana_panels import DATASOURCE
+from app.metrics.monitoring.write_files import FOLDER, dashboard_providers, dump, files
 from app.services.service import load_services
-from tests.unit.alert_cases import CASES, LOOKED_AT
+from tests.unit.alert_cases import CASES, LOOKED_AT, WRITTEN
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(
@@ -36,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[5]
 # Told by silver once it has something to tell.
 ELSEWHERE = {"headwater_freshness_target_seconds", "headwater_silver_schema_changes_total"}
 ALERTS_BY_NAME = {alert.name: alert for alert in ALERTS}
+SHOWN = {query.promql for board in DASHBOARDS for panel in board.panels for query in panel.queries}
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -88,11 +84,23 @@ def test_prometheus_must_not_find_a_template_in_the_runbook() -> None:
         runbook.html("## A {{ query }}")
 
 
-def test_every_expression_is_shown_on_a_panel() -> None:
-    shown = {name for board in DASHBOARDS for panel in board.panels for name in panel.expressions}
-    assert shown == set(EXPRESSIONS)
+def test_what_an_alert_asks_is_shown_on_a_panel() -> None:
     for alert in ALERTS:
-        place_of(alert.expression)
+        place_of(alert)
+    unseen = replace(ALERTS[0], asked="up == 2")
+    with pytest.raises(KeyError, match="no panel shows the query of alert TableStale"):
+        place_of(unseen)
+
+
+def test_a_new_alert_gets_a_section_in_the_runbook_after_the_one_before_it() -> None:
+    whole = runbook.SOURCE.read_text()
+    before, rest = whole.split("\n## SlotLost\n")
+    less = f"{before}\n## {rest.split(chr(10) + '## ', 1)[1]}"
+    made = runbook.with_all_sections(less)
+    assert runbook.with_all_sections(made) == made
+    [section] = re.findall(r"## SlotLost\n(.*?)\n\n## SlotHoldsTooMuch\n", made, flags=re.S)
+    assert section.startswith("The replication slot is gone or has lost WAL")
+    assert "\n**Look at** *Slot lost* on dashboard capture.\n**Do** " in section
 
 
 def test_dashboards_and_rules_refer_to_the_one_data_source() -> None:
@@ -110,7 +118,7 @@ def test_a_rule_of_grafana_leads_to_the_panel_that_asks_its_question() -> None:
             board = next(b for b in DASHBOARDS if b.uid == rule["dashboardUid"])
             panel = board.panels[rule["panelId"] - 1]
             asked = [query["model"].get("expr") for query in rule["data"]]
-            assert any(EXPRESSIONS[name].promql in asked for name in panel.expressions)
+            assert any(query.promql in asked for query in panel.queries)
 
 
 def test_dashboards_have_fixed_uids_and_lie_in_the_one_folder() -> None:
@@ -148,21 +156,18 @@ def test_metrics_are_named_in_prometheus_conventions() -> None:
         assert not re.search(r"_(ms|millis|mb|kb|minutes|percent)(_|$)", metric.name)
 
 
-def test_expressions_ask_only_for_metrics_of_the_exporter_that_exist() -> None:
+def test_panels_ask_only_for_metrics_of_the_exporter_that_exist() -> None:
     known = {metric.sample for metric in METRICS} | {f"{m.name}_bucket" for m in METRICS}
     parts = ("ops/job_metrics.py", "streams/stream_metrics.py")
     told = "".join((ROOT / "spark_streaming" / part).read_text() for part in parts)
-    later = {alert.expression for alert in ALERTS if alert.may_be_absent}
-    for name, expression in EXPRESSIONS.items():
-        if name in later:
-            continue
-        for used in re.findall(r"headwater_[a-z0-9_]+", expression.promql):
+    for promql in SHOWN - {alert.promql for alert in ALERTS if alert.may_be_absent}:
+        for used in re.findall(r"headwater_[a-z0-9_]+", promql):
             plain = re.sub(r"_(total|bucket|count|sum)$", "", used)
-            assert used in known | ELSEWHERE or f'"{plain}"' in told, f"{name}: {used}"
+            assert used in known | ELSEWHERE or f'"{plain}"' in told, f"{promql}: {used}"
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
-    assert set(CASES) == set(ALERTS_BY_NAME)
+    assert set(CASES) == set(ALERTS_BY_NAME) >= set(WRITTEN)
 
 
 def packed() -> list[tuple[dict[str, int], dict[str, str]]]:
@@ -182,14 +187,16 @@ def packed() -> list[tuple[dict[str, int], dict[str, str]]]:
     return groups
 
 
-def answers(folder: Path, name: str, series: dict[str, str], expected: dict[str, float]) -> None:
-    """promtool's answer to an expression on these series: value by table."""
+def answers(
+    folder: Path, query: Query | str, series: dict[str, str], expected: dict[str, float]
+) -> None:
+    """promtool's answer to a query on these series: value by table."""
     test = {
         "interval": "1m",
         "input_series": [{"series": s, "values": v} for s, v in series.items()],
         "promql_expr_test": [
             {
-                "expr": EXPRESSIONS[name].promql,
+                "expr": query_of(query).promql,
                 "eval_time": "5m",
                 "exp_samples": [
                     {"labels": f'{{table="{table}"}}', "value": value}
@@ -198,7 +205,7 @@ def answers(folder: Path, name: str, series: dict[str, str], expected: dict[str,
             }
         ],
     }
-    path = folder / f"{name}.test.yml"
+    path = folder / "query.test.yml"
     path.write_text(dump({"evaluation_interval": "1m", "tests": [test]}))
     ended = promtool("test", "rules", str(path))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -214,7 +221,7 @@ def test_silvers_own_freshness_target_counts_where_it_tells_one(tmp_path: Path) 
         'headwater_table_freshness_target_seconds{table="movies"}': "60x9",
         'headwater_freshness_target_seconds{table="movies",job="silver"}': "10x9",
     }
-    answers(tmp_path, "table_behind_target", series, {"movies": 3, "orders": 0.5})
+    answers(tmp_path, TABLE_BEHIND_TARGET, series, {"movies": 3, "orders": 0.5})
 
 
 @needs_promtool
@@ -232,7 +239,7 @@ def test_a_change_waits_for_a_decision_while_it_stops_its_table(tmp_path: Path) 
         stopped % ("a", "drop_column"): "1x9",
         stopped % ("c", "key_change"): "1x9",
     }
-    answers(tmp_path, "schema_pending", series, {"a": 1, "b": 0, "c": 0, "d": 1})
+    answers(tmp_path, SCHEMA_PENDING, series, {"a": 1, "b": 0, "c": 0, "d": 1})
 
 
 @needs_promtool

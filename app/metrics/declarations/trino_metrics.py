@@ -1,0 +1,32 @@
+"""Trino, which tells its own metrics."""
+
+from __future__ import annotations
+
+from app.metrics.declarations.declaration import Alert, Dashboard, Query, graph, stat
+from app.metrics.declarations.freshness_metrics import PROBE_P95
+
+TRINO_UP = 'min(up{job="trino"})'
+TRINO_FAILING = Query(
+    "rate(trino_InternalFailures_total[5m]) + rate(trino_ExternalFailures_total[5m])"
+    " + rate(trino_InsufficientResourcesFailures_total[5m])",
+    "cps",
+    "failed by Trino",
+)
+
+DASHBOARD = Dashboard("query", "Query layer: Trino", (
+    stat("Trino answers", TRINO_UP),
+    stat("Running", Query("trino_RunningQueries", legend="running")),
+    stat("Queued", Query("trino_QueuedQueries", legend="queued")),
+    stat("Memory", Query('headwater_service_resident_bytes{service="trino"}', legend="resident")),
+    graph("Queries", Query("rate(trino_CompletedQueries_total[5m])", "cps", "completed"),
+          Query("rate(trino_UserErrorFailures_total[5m])", "cps", "refused"), TRINO_FAILING),
+    graph("Time of a query, 95 of 100",
+          Query('trino_ExecutionTime_milliseconds{quantile="0.95"} / 1000', "s", "p95")),
+    graph("Commit to a Trino answer, 95 of 100", PROBE_P95),
+))  # fmt: skip
+
+ALERTS = (
+    Alert("TrinoDown", TRINO_UP, "<", 1, "1m", "critical", "Trino does not answer", "1"),
+    Alert("TrinoFailing", TRINO_FAILING, ">", 0.02, "2m", "warning",
+          "Queries fail in Trino itself, not by the user's mistake", "0"),
+)  # fmt: skip
