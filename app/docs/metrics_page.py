@@ -8,16 +8,18 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from app.docs.markdown import code, page, table
+from app.hops import PROBED, WITH_LSN
 from app.metrics.metric_list import ALERTS, METRICS
 from spark_streaming.ops.job_metrics import Metrics
 from spark_streaming.streams.stream_metrics import StreamMetrics
 
-_INTRODUCTION = """
+_INTRODUCTION = f"""
 Prometheus asks every part of the stack. This page has the metrics that Headwater itself defines, and the
 alerts. `./headwater urls` names the addresses; [app/metrics](../../app/metrics/README.md) says how each
 figure is found, and which metrics of Spark, Kafka, Debezium and Trino are kept beside.
 
-`hop` is `kafka` (what capture has brought there), `bronze`, `silver` or `trino`.
+`hop` is one of {", ".join(map(code, PROBED))}; where it is behind in WAL, one of
+{", ".join(map(code, WITH_LSN))}. `kafka` is what capture has brought there.
 """
 _HEADS = ("metric", "kind", "labels", "meaning")
 

@@ -18,9 +18,6 @@ from app.metrics.declarations import (
 )
 from app.metrics.declarations.declaration import Alert, Dashboard, Metric
 
-PROBE_HOPS = ("kafka", "bronze", "silver", "trino")
-LSN_HOPS = ("kafka", "bronze", "silver")
-
 METRICS: tuple[Metric, ...] = (
     *resource_metrics.EXPORTER,
     *freshness_metrics.METRICS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from app.hops import HOPS
 from app.page.answers import ROWS_MAX, Refused
 from app.page.hop_watch import Hops
 from app.page.lake_child import Child, Lasting
@@ -31,6 +33,8 @@ SCRIPTS = (
     "core.js", "stream.js", "tabs.js", "store.js", "sides.js", "flow.js", "lake.js", "health.js",
     "rows.js", "page.js",
 )  # fmt: skip
+# A module that is not a file: what each hop means.
+HOPS_JS = "/hops.js"
 FILES = {"/": "index.html", **{f"/{name}": name for name in (*SCRIPTS, "page.css")}}
 ENTRIES_MAX = 200
 ANSWER_ROWS_MAX = 500
@@ -109,6 +113,9 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
         content = (STATIC / name).read_text(encoding="utf-8")
         kind = f"{_KINDS[Path(name).suffix]}; charset=utf-8"
         app.add_api_route(path, _file(content, kind), methods=["GET"])
+    means = json.dumps({hop.name: hop.means for hop in HOPS})
+    script = f"export const MEANS = {means};\n"
+    app.add_api_route(HOPS_JS, _file(script, "text/javascript; charset=utf-8"), methods=["GET"])
 
     @app.get("/api/ready")
     def ready() -> dict[str, bool]:

@@ -23,6 +23,7 @@ from deltalake.exceptions import DeltaError
 from app.catalog.lake_catalog import literal
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
+from app.hops import HOPS
 from app.lake import topic_tail as tail
 from app.lake.lakehouse import Lakehouse
 from app.query.trino_connection import connect
@@ -31,7 +32,8 @@ from spark_streaming.fold.row_lookup import one_of
 
 POLL_S = 0.02
 BLOCK_OFFSETS = 10_000  # of the bronze layout, see connect/README.md
-HOPS = ("kafka", "bronze", "silver", "trino")
+# Each has a method `_watch_…` below.
+WATCHED = tuple(hop.name for hop in HOPS if hop.arrived)
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ class EditObserver:
             self._threads.append(thread)
         limit = time.monotonic() + deadline_s
         sightings: list[Sighting] = []
-        while len(sightings) < len(HOPS):
+        while len(sightings) < len(WATCHED):
             try:
                 seen = self._seen.get(timeout=max(0.0, limit - time.monotonic()))
             except queue.Empty:
-                missing = [hop for hop in HOPS if hop not in {s.hop for s in sightings}]
+                missing = [hop for hop in WATCHED if hop not in {s.hop for s in sightings}]
                 raise HeadwaterError(
                     f"the edit was not seen within {deadline_s:.0f} s at: {', '.join(missing)}",
                     hint="`./headwater status` names the service that is behind",
@@ -120,7 +122,7 @@ class EditObserver:
                 raise seen
             sightings.append(seen)
             on_seen(seen)
-        return sorted(sightings, key=lambda s: HOPS.index(s.hop))
+        return sorted(sightings, key=lambda s: WATCHED.index(s.hop))
 
     def _guard(self, watcher: Callable[[Edit], tuple[str, str] | None], edit: Edit) -> None:
         try:

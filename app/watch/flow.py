@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from app.watch.edit_hops import HOPS
+from app.hops import BY_NAME, OBSERVED
 from spark_streaming.events.position import lsn_text
 
 GIVE_UP_S = 60.0
@@ -54,7 +54,7 @@ class Change:
 
     def as_row(self) -> dict[str, Any]:
         """Return the values of `watch.FIELDS`; None for hops that have not shown it."""
-        return self._facts() | {f"{hop}_ms": self.seen.get(hop) for hop in HOPS}
+        return self._facts() | {f"{hop}_ms": self.seen.get(hop) for hop in OBSERVED}
 
     def as_hop(self, hop: str, passed_over: int) -> dict[str, Any]:
         """Return the values of `watch.HOP_FIELDS` for a hop that has shown it."""
@@ -111,12 +111,13 @@ class Pending:
                 self._on_seen(change, hop)
 
     def waiting(self, hop: str) -> list[Change]:
-        """List the changes that this hop has not shown; for Trino only those that silver has."""
+        """List the changes that this hop has not shown, and the one before it, if any, has."""
+        after = BY_NAME[hop].after
         with self._lock:
             return [
                 change
                 for change in self._changes.values()
-                if hop not in change.seen and (hop != "trino" or "silver" in change.seen)
+                if hop not in change.seen and (not after or after in change.seen)
             ]
 
     def oldest(self) -> Change | None:
@@ -131,7 +132,7 @@ class Pending:
             done = [
                 change
                 for change in self._changes.values()
-                if all(hop in change.seen for hop in HOPS) or now - change.arrived > GIVE_UP_S
+                if all(hop in change.seen for hop in OBSERVED) or now - change.arrived > GIVE_UP_S
             ]
             for change in done:
                 del self._changes[change.event]

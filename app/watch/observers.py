@@ -10,9 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import trino.exceptions
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -46,7 +45,19 @@ ANEW_S = 20.0
 TRINO_ROUNDS = timedelta(milliseconds=1)
 
 
-class Bronze:
+class Observer:
+    """Observes one hop; `poll` marks the changes that the hop has."""
+
+    hop: str
+
+    def poll(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close what is open; most have nothing."""
+
+
+class Bronze(Observer):
     """Finds the objects that hold the waiting changes, partition by partition."""
 
     hop = "bronze"
@@ -67,7 +78,7 @@ class Bronze:
                     self._pending.mark(change, self.hop, objects[change.offset])
 
 
-class Silver:
+class Silver(Observer):
     """Follows the ledger, where each batch says which offsets it merged."""
 
     hop = "silver"
@@ -110,7 +121,7 @@ class Silver:
             self._changed_at = now
 
 
-class Trino:
+class Trino(Observer):
     """Queries the ledger in Trino: a batch that Trino shows there, it shows in the tables too.
 
     Only changes that silver has are queried, all tables at once, and no further back than the first
@@ -159,6 +170,9 @@ def query_of(waiting: list[Change]) -> str:
     )
 
 
+OBSERVERS: tuple[Callable[[Settings, Pending], Observer], ...] = (Bronze, Silver, Trino)
+
+
 @contextmanager
 def observing(settings: Settings, pending: Pending, note: Callable[[str], None]) -> Iterator[None]:
     """Observe the hops after Kafka during the context.
@@ -167,8 +181,10 @@ def observing(settings: Settings, pending: Pending, note: Callable[[str], None])
         note: prints what went wrong at a hop, which is polled again.
     """
     stop = threading.Event()
-    with closing(Trino(settings, pending)) as in_trino:
-        observers: list[Any] = [Bronze(settings, pending), Silver(settings, pending), in_trino]
+    with ExitStack() as opened:
+        observers = [opens(settings, pending) for opens in OBSERVERS]
+        for observer in observers:
+            opened.callback(observer.close)
         threads = [
             threading.Thread(
                 target=_observe,
@@ -189,7 +205,7 @@ def observing(settings: Settings, pending: Pending, note: Callable[[str], None])
 
 
 def _observe(
-    observer: Any, pending: Pending, stop: threading.Event, note: Callable[[str], None]
+    observer: Observer, pending: Pending, stop: threading.Event, note: Callable[[str], None]
 ) -> None:
     failed = ""
     while not stop.is_set():

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 
 from app.environment.settings import Settings, load
+from app.hops import OBSERVED
 from app.lake import topic_tail as tail
 from app.lake.lakehouse import Lakehouse
-from app.watch import edit_hops as hops
 from app.watch.flow import Change, Pending
 from app.watch.observers import observing
 
@@ -34,7 +34,8 @@ TOPICS_EVERY_S = 2.0
 # After so long without a line, the watch says what it waits for.
 SILENCE_S = 5.0
 WATCHING = "watching; milliseconds are from the source's commit"
-FIELDS = ("time", "table", "op", "key", "lsn", "kafka_ms", "bronze_ms", "silver_ms", "trino_ms")
+_HOP_MS = tuple(f"{hop}_ms" for hop in OBSERVED)
+FIELDS = ("time", "table", "op", "key", "lsn", *_HOP_MS)
 HOP_FIELDS = (
     "time",
     "table",
@@ -48,7 +49,7 @@ HOP_FIELDS = (
     "passed_over",
     "where",
 )
-_LINE = "{:29} {:16} {:8} {:32} {:11} {:>8} {:>9} {:>9} {:>8}"
+_LINE = " ".join(["{:29} {:16} {:8} {:32} {:11}", *(f"{{:>{len(name)}}}" for name in _HOP_MS)])
 _HOP_LINE = "{:29} {:16} {:8} {:32} {:11} {:>11} {:36} {:8} {:>7} {:>11} {}"
 
 
@@ -222,7 +223,7 @@ class Watch:
             return
         self._noted_waiting = True
         self._shown_at = time.monotonic()
-        waits = next((hop for hop in hops.HOPS if hop not in oldest.seen), "")
+        waits = next((hop for hop in OBSERVED if hop not in oldest.seen), "")
         behind = time.time() - oldest.committed_at
         self._note(
             f"{len(self._pending)} changes are on their way; the oldest, of {oldest.table}, was "

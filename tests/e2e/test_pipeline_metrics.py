@@ -6,7 +6,8 @@ import re
 
 import requests
 
-from app.metrics.metric_list import LSN_HOPS, METRICS
+from app.hops import PROBED, WITH_LSN
+from app.metrics.metric_list import METRICS
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -46,7 +47,7 @@ def test_the_exporter_tells_every_metric_of_its_catalogue(stack: Stack) -> None:
 def test_every_collector_works_and_probes_reach_every_hop(stack: Stack) -> None:
     def failing() -> list[str]:
         found = samples(stack, "metrics")
-        wanted = [f'headwater_probe_seconds_count{{hop="{hop}"}}' for hop in ("kafka", "trino")]
+        wanted = [f'headwater_probe_seconds_count{{hop="{hop}"}}' for hop in PROBED]
         down = [n for n, v in found.items() if n.startswith("headwater_collector_up") and v != 1]
         return down + [name for name in wanted if not found.get(name)]
 
@@ -54,7 +55,7 @@ def test_every_collector_works_and_probes_reach_every_hop(stack: Stack) -> None:
 
 
 def test_each_hop_tells_how_much_wal_it_does_not_have(stack: Stack) -> None:
-    wanted = {f'headwater_lsn_behind_bytes{{hop="{hop}"}}' for hop in LSN_HOPS}
+    wanted = {f'headwater_lsn_behind_bytes{{hop="{hop}"}}' for hop in WITH_LSN}
     for hop in ("bronze", "silver"):
         wanted.add(f'headwater_table_lsn_behind_bytes{{hop="{hop}",table="orders"}}')
     until(

@@ -12,6 +12,7 @@ from typing import Any
 import requests
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from app.hops import BY_NAME
 from tests.support.browser import chromium
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -19,7 +20,7 @@ from tests.support.waiting import until
 # Nothing is asserted about time: a busy machine is waited for.
 PATIENCE_MS = 90_000
 TABS_MAX = 400
-HOPS = ("debezium", "kafka", "bronze", "silver", "trino")
+HOPS = tuple(BY_NAME)
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 

@@ -18,11 +18,11 @@ import requests
 import trino.dbapi
 import trino.exceptions
 
+from app.hops import PROBED
 from app.metrics.board import Board
 from app.metrics.collectors.carriage import Kafka, Place
 from app.metrics.collectors.silver_ledger import SilverState
 from app.metrics.collectors.source_wal import SourceSession
-from app.metrics.metric_list import PROBE_HOPS
 
 SEND_EVERY_S = 15.0
 POLL_EVERY_S = 1.0
@@ -108,7 +108,7 @@ class ProbeCollector:
         beat = self._source.send_probe()
         if beat is None:
             return
-        hops = set(PROBE_HOPS)
+        hops = set(PROBED)
         if self._sent % TRINO_EVERY:
             hops.discard("trino")
         self._sent += 1
@@ -176,6 +176,6 @@ class ProbeCollector:
 
     def _export(self) -> None:
         now = self._clock()
-        for hop in PROBE_HOPS:
+        for hop in PROBED:
             ages = [now - p.committed_at for p in self._probes if hop in p.waits_for]
             self._board.put("headwater_probe_waiting_seconds", (hop,), max(ages, default=0.0))

@@ -1,10 +1,12 @@
 // Changes on their way: the newest one's stations, how long each hop takes, and a line a change.
 
 import { $, cell, drawn, element, remember, remembered } from "./core.js";
+import { MEANS } from "./hops.js";
 import { listenTo } from "./stream.js";
 import { onTab } from "./tabs.js";
 
-export const HOPS = ["debezium", "kafka", "bronze", "silver", "trino"];
+const HOPS = Object.keys(MEANS);
+const STATIONS = { postgres: "the commit, in its log", ...MEANS };
 const ROWS_MAX = 80; // all of them are painted anew when one comes
 const OWN_ROWS_MAX = 40;
 const TOKENS_MAX = 1500; // what is on its way is known for longer than its row is shown
@@ -12,10 +14,6 @@ const FIGURES_MS = 300000;
 const FIGURES_MAX = 16000; // a hop's: 50 changes a second for the five minutes
 const ARRIVED_MAX = 600;
 const OWN_MAX = 200;
-const MEANS = {
-  postgres: "the commit, in its log", debezium: "reads the log", kafka: "the event, on its topic",
-  bronze: "the raw event, kept for good", silver: "the row, merged into its Delta table", trino: "SQL sees the row",
-};
 let figuresShown = false;
 const LATE_MS = 10000;
 const SHOWN_MS = 20000;
@@ -61,10 +59,10 @@ export function markOwn(transaction, changes) {
 // The same elements whichever change is shown: what becomes `there` moves, and nothing else.
 function showStations(seen, where) {
   const list = $("journey");
-  const names = ["postgres", ...HOPS];
+  const names = Object.keys(STATIONS);
   if (!list.children.length) list.append(...names.map((name) => {
     const station = element("li", null, { "data-station": name });
-    station.append(element("b", name), element("span"), element("em", MEANS[name]), element("small"));
+    station.append(element("b", name), element("span"), element("em", STATIONS[name]), element("small"));
     return station;
   }));
   names.forEach((name, i) => {
@@ -302,5 +300,6 @@ export function listen(inTrino, back) {
   listenTo("/api/hops", hear, onLink);
   setInterval(() => { unlight(); showFigures(); tellLate(); }, 1000);
   onTab("propagation", (isOpen) => { figuresShown = isOpen; figuresAt = 0; });
+  $("tokens").tHead.rows[0].lastElementChild.before(...HOPS.map((name) => element("th", name, { scope: "col" })));
   showStations({}, {});
 }

@@ -21,6 +21,7 @@ from app.artefacts.lazy import LazyArtefacts
 from app.cli.needs import silver_state
 from app.environment.settings import ROOT, Settings, load
 from app.errors import HeadwaterError
+from app.hops import BY_NAME
 from app.launcher.control import Stack
 from app.printing import Steps, print_rows
 from app.processes.interrupts import terminated_like_interrupted
@@ -46,12 +47,6 @@ MIX = {operation.name: operation.weight * 10 for operation in OPERATIONS} | SALE
 WARM_UP_EDITS = 1
 HOPS_DEADLINE_S = 120.0
 IDLE_POLL_S = 1.0
-NAMES = {
-    "kafka": "Kafka: Debezium's event, committed",
-    "bronze": "bronze: the raw event, in the object store",
-    "silver": "silver: the row, committed to Delta",
-    "trino": "Trino: the row, in a SQL answer",
-}
 EXIT_INTERRUPTED = 130
 
 
@@ -167,7 +162,7 @@ def _edit(settings: Settings, steps: Steps, *, quiet: bool) -> None:
     row = ", ".join(f"{name} = {value}" for name, value in edit.key.items())
     steps.note(f"edited: movies, {row}: {edit.column} = {edit.value!r}")
     rows = [("Postgres: COMMIT returned", 0.0, f"transaction {made.xid}")]
-    rows += [(NAMES[s.hop], round(s.milliseconds), s.where) for s in sightings]
+    rows += [(BY_NAME[s.hop].arrived, round(s.milliseconds), s.where) for s in sightings]
     print_rows(["hop", "ms after commit", "where"], rows)
     sys.stdout.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.hops import HOPS
 from app.page.answers import Refused
 from app.page.page import SCRIPTS, STATIC, Parts, make_page
 from app.page.request_guard import BODY_BYTES_MAX, SECURITY_HEADERS, TOKEN_HEADER
@@ -76,6 +78,15 @@ def test_the_page_and_its_files_are_served_to_anybody_without_the_token_in_them(
         assert page.get(f"/{name}").text == (STATIC / name).read_text()
         assert TOKEN not in page.get(f"/{name}").text
     assert {*SCRIPTS, "page.css"} == files
+
+
+def test_the_page_takes_the_hops_from_their_one_list(page: TestClient) -> None:
+    script = without_token(page).get("/hops.js")
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    means = json.loads(script.text.removeprefix("export const MEANS = ").removesuffix(";\n"))
+    assert list(means) == [hop.name for hop in HOPS]
+    html = (STATIC / "index.html").read_text() + (STATIC / "flow.js").read_text()
+    assert not re.search(r"[\"'>](debezium|bronze|silver)[\"'<]", html)
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_makes_no_html_of_values() -> None:
