@@ -1,7 +1,7 @@
 """`python -m app.metrics.monitoring.write_files`: writes what is made from `app/metrics/declarations`.
 
-These are `grafana/generated`, `grafana/provisioning`, `grafana/dashboards`, and in the runbook a section
-for each alert that has none; a test checks that they are up to date.
+These are `grafana/generated`, `grafana/provisioning/alerting`, `grafana/dashboards`, and in the runbook a
+section for each alert that has none; a test checks that they are up to date.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import yaml
 
 from app.metrics.metric_list import DASHBOARDS
 from app.metrics.monitoring import runbook
-from app.metrics.monitoring.alert_rules import EVALUATE_S, grafana_rules, prometheus_rules
-from app.metrics.monitoring.grafana_panels import DATASOURCE, dashboard_json
+from app.metrics.monitoring.alert_rules import grafana_rules, prometheus_rules
+from app.metrics.monitoring.grafana_panels import dashboard_json
 
 FOLDER = Path(__file__).resolve().parents[3] / "grafana"
-FOLDER_TITLE = "Headwater"
 _HEADER = "# Written by `python -m app.metrics.monitoring.write_files`; not edited by hand.\n"
 
 
@@ -57,8 +56,6 @@ def files() -> dict[str, str]:
     """Return path below `grafana/` → content, for every file that is written."""
     found = {
         "generated/rules.yml": _HEADER + dump(prometheus_rules()),
-        "provisioning/datasources/headwater.yaml": _HEADER + dump(_datasources()),
-        "provisioning/dashboards/headwater.yaml": _HEADER + dump(dashboard_providers()),
         "provisioning/alerting/rules.yaml": _HEADER + dump(grafana_rules()),
         "runbook.md": runbook.with_all_sections(runbook.SOURCE.read_text()),
     }
@@ -66,44 +63,6 @@ def files() -> dict[str, str]:
         text = json.dumps(dashboard_json(dashboard), indent=1, ensure_ascii=False)
         found[f"dashboards/{dashboard.name}.json"] = text + "\n"
     return found
-
-
-def _datasources() -> dict[str, Any]:
-    return {
-        "apiVersion": 1,
-        "datasources": [
-            {
-                "name": "Headwater Prometheus",
-                "uid": DATASOURCE,
-                "type": "prometheus",
-                "access": "proxy",
-                "url": "$HEADWATER_PROMETHEUS_URL",
-                "isDefault": True,
-                "editable": False,
-                "jsonData": {"timeInterval": f"{EVALUATE_S}s", "httpMethod": "POST"},
-            }
-        ],
-    }
-
-
-def dashboard_providers() -> dict[str, Any]:
-    """Say where Grafana finds the dashboards, and in which of its folders it shows them."""
-    return {
-        "apiVersion": 1,
-        "providers": [
-            {
-                "name": "headwater",
-                "orgId": 1,
-                "folder": FOLDER_TITLE,
-                "folderUid": "headwater",
-                "type": "file",
-                "disableDeletion": True,
-                "allowUiUpdates": False,
-                "updateIntervalSeconds": 30,
-                "options": {"path": "$HEADWATER_DASHBOARDS"},
-            }
-        ],
-    }
 
 
 def main() -> int:

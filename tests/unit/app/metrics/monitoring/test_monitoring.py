@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from app.metrics.declarations.declaration import Query, query_of
 from app.metrics.declarations.freshness_metrics import TABLE_BEHIND_TARGET
@@ -19,7 +20,7 @@ from app.metrics.metric_list import ALERTS, BY_NAME, DASHBOARDS, METRICS, place_
 from app.metrics.monitoring import runbook
 from app.metrics.monitoring.alert_rules import grafana_rules, prometheus_rules
 from app.metrics.monitoring.grafana_panels import DATASOURCE
-from app.metrics.monitoring.write_files import FOLDER, dashboard_providers, dump, files
+from app.metrics.monitoring.write_files import FOLDER, dump, files
 from app.services.service import load_services
 from tests.unit.alert_cases import CASES, LOOKED_AT, WRITTEN
 
@@ -108,8 +109,9 @@ def test_dashboards_and_rules_refer_to_the_one_data_source() -> None:
     uids = set(re.findall(r'"?(?:datasourceUid|uid)"?: "([^"]+)"', text))
     known = {DATASOURCE, "__expr__", *(board.uid for board in DASHBOARDS)}
     known |= {f"headwater-{alert.name.lower()}" for alert in ALERTS}
-    known.add("headwater")
     assert uids <= known
+    sources = yaml.safe_load((FOLDER / "provisioning/datasources/headwater.yaml").read_text())
+    assert [source["uid"] for source in sources["datasources"]] == [DATASOURCE]
 
 
 def test_a_rule_of_grafana_leads_to_the_panel_that_asks_its_question() -> None:
@@ -122,7 +124,8 @@ def test_a_rule_of_grafana_leads_to_the_panel_that_asks_its_question() -> None:
 
 
 def test_dashboards_have_fixed_uids_and_lie_in_the_one_folder() -> None:
-    [provider] = dashboard_providers()["providers"]
+    providers = yaml.safe_load((FOLDER / "provisioning/dashboards/headwater.yaml").read_text())
+    [provider] = providers["providers"]
     assert provider["folderUid"] == "headwater"
     for board in DASHBOARDS:
         found = json.loads((FOLDER / f"dashboards/{board.name}.json").read_text())
