@@ -45,7 +45,7 @@ from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
 from spark_streaming.session import end_session, start_session
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.choice import engine_chooser
+from spark_streaming.tables.engines.choice import engines_of
 from spark_streaming.tables.silver_names import SilverNames
 from spark_streaming.tables.silver_table import TableOptions
 
@@ -64,6 +64,7 @@ class Silver:
     def __init__(self, settings: SilverSettings, session: SparkSession) -> None:
         self._settings = settings
         self._session = session
+        self._engines = engines_of(settings, session)
         self._lake = Lake(settings)
         self._options = TableOptions(settings.silver_retention_minutes, settings.change_data_feed)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
@@ -202,13 +203,12 @@ class Silver:
         )
         self._changes = changes
         archive = Archive(Bronze(Lake(settings.of_bronze()).filesystem()))
-        choose = engine_chooser(settings, self._session)
         runner = BatchRunner(
             query_id=query_id,
             topics=topics,
             ledger=ledger,
             quarantine=quarantine,
-            choose=choose,
+            engine=self._engines.driver,
             pool=self._pool,
             restored=restored,
             read=read_once(settings.kafka, archive),
@@ -219,7 +219,7 @@ class Silver:
             ends=WrittenEnds(settings.kafka, settings.topic_prefix),
             empty_tables=EmptyTables(watch, topics, settings.topic_prefix, settings.publication),
         )
-        self._replay = Replay(runner.gate, topics, choose, runner.is_stopped)
+        self._replay = Replay(runner.gate, topics, self._engines.driver, runner.is_stopped)
         ops: dict[str, OpsTable] = {
             "quarantine": quarantine,
             "quarantine_events": quarantine.events,
@@ -236,7 +236,8 @@ class Silver:
             restored.offsets,
             not_in_silver(lake, settings.topic_prefix),
         )
-        return runner, Backlog(settings, runner, topics, reader, self._session), beginnings
+        backlog = Backlog(settings, runner, topics, reader, self._engines, self._session)
+        return runner, backlog, beginnings
 
 
 def main() -> int:
@@ -252,6 +253,7 @@ def main() -> int:
         settings = load_settings()
         log.setLevel(settings.log_level)
         session = start_session(settings)
+        silver = Silver(settings, session)
     except SettingsError as error:
         log.error("%s", error)
         return 2
@@ -264,7 +266,6 @@ def main() -> int:
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
-    silver = Silver(settings, session)
     query = silver.start()
     code = _watch(silver, query, settings, asked_to_stop)
     if code == 0:  # after a failure nobody waits for it: it may hang in what has failed

@@ -9,8 +9,6 @@ from urllib.parse import urlparse
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-EngineChoice = Literal["auto", "delta-rs", "spark"]
-
 
 class SettingsError(Exception):
     """A setting is missing or wrong; the text names it and the value's problem, never a secret."""
@@ -66,7 +64,8 @@ class SilverSettings(StoreSettings):
         default="INFO", validation_alias="HEADWATER_SILVER_LOG_LEVEL"
     )
 
-    merge_engine: EngineChoice = "auto"
+    # See `tables/engines/choice.py`.
+    merge_engine: str = "auto"
     # From this many events of one table in a batch on, `auto` has Spark's executors fold them and
     # Spark merge them; below, its fixed cost is larger than what the driver needs in all.
     spark_merge_rows_min: int = Field(default=250_000, ge=1)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, SecretStr
 
 from app.environment.alert_settings import AlertSettings
+from spark_streaming.tables.engines.choice import ENGINE_CHOICES
 
 # A name that Postgres takes without quotes, also for a slot, and that leaves room for a suffix.
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
@@ -63,7 +64,7 @@ class Profile(AlertSettings):
     """The bucket of every event, raw."""
     lake_bucket: str = "lake"
     """The bucket of the Delta tables."""
-    merge_engine: str = Field(default="auto", pattern=r"^(auto|delta-rs|spark)$")
+    merge_engine: str = Field(default="auto", pattern=rf"^({'|'.join(ENGINE_CHOICES)})$")
     """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
     silver_heap_mb: int = Field(default=1024, ge=512)
     """Heap of the streaming job's driver, in MB."""

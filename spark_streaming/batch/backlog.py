@@ -24,7 +24,7 @@ from spark_streaming.fold.keyed_in_parts import (
     fold_by_key,
     positions_of,
 )
-from spark_streaming.fold.routing import large_min, route
+from spark_streaming.fold.routing import route
 from spark_streaming.fold.row_lookup import Key, present_keys, values_of
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.ops.stopped import Slice, TableStoppedError
@@ -33,7 +33,7 @@ from spark_streaming.reading.kafka_source import EventReader, Events, ExpiredErr
 from spark_streaming.reading.offsets import WHOLE, BatchSpan, reached_in, version_of
 from spark_streaming.schema.topics import Topic, Topics
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
-from spark_streaming.tables.engines.spark_merge import SparkEngine
+from spark_streaming.tables.engines.choice import Engines
 from spark_streaming.tables.silver_table import SilverTable
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ class Backlog:
         runner: BatchRunner,
         topics: Topics,
         reader: EventReader,
+        engines: Engines,
         session: SparkSession,
     ) -> None:
         self._driver_max = settings.small_batch_offsets_max
         self._bytes_max = settings.small_batch_mb_max << 20
-        self._large_min = large_min(settings)
+        self._engines = engines
         self._runner = runner
         self._topics = topics
         self._reader = reader
         self._session = session
-        self._engine = SparkEngine(session)
         self._resumed = False
         self._met: set[str] = set()
         self._expired: dict[str, ExpiredError] = {}  # by the topics that lack events
@@ -89,7 +89,7 @@ class Backlog:
         batch = _Batch(batch_id, span)
         self._bytes = 0
         sizes = {n: size for n, size in span.sizes().items() if not self._runner.is_stopped(n)}
-        ways = route(sizes, driver_max=self._driver_max, large_min=self._large_min)
+        ways = route(sizes, driver_max=self._driver_max, large_min=self._engines.large_min)
         events, sliced = Events(), list(ways.sliced)
         if ways.rounds:
             events, too_much = self._round(batch, ways.rounds[0])
@@ -284,15 +284,16 @@ class Backlog:
 
     def _merge_large(self, batch: _Batch, topic: Topic, large: LargePart) -> Part:
         silver, report, version = topic.silver, large.report, version_of(batch.id)
-        assert silver is not None
+        engine = self._engines.executors
+        assert silver is not None and engine is not None
         part = _part_of(topic, report)
         if report.rows:
             commit = self._runner.commit(silver.name, version)
             merge_retried(
                 part,
                 silver,
-                self._engine.name,
-                lambda: self._engine.merge_rows(
+                engine.name,
+                lambda: engine.merge_rows(
                     silver,
                     folded_rows(large),
                     commit,

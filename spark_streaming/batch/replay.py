@@ -23,7 +23,6 @@ from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.events.envelope import decode
 from spark_streaming.events.event import Decoded, Place, RawEvent, RawKey, is_truncate
 from spark_streaming.events.position import HighWater
-from spark_streaming.fold.keyed import Folded
 from spark_streaming.fold.row_lookup import keys_in, lsns_of, present_keys, values_of
 from spark_streaming.ops.requests import Answer, Outcome, Request
 from spark_streaming.quarantine.edits import EditError, edited
@@ -58,13 +57,13 @@ class Replay:
         self,
         gate: Gate,
         topics: Topics,
-        choose: Callable[[Folded], MergeEngine],
+        engine: MergeEngine,
         is_stopped: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._is_stopped = is_stopped
         self._gate = gate
         self._topics = topics
-        self._choose = choose
+        self._engine = engine
         self.merged: list[tuple[Topic, MergeResult, str]] = []
 
     def carry_out(self, request: Request) -> Answer:
@@ -192,13 +191,12 @@ class Replay:
             return [Outcome(name, place_of(e), "open", screened.failure) for e in events]
         outcomes = self._judged(table, events, screened)
         if len(screened.folded.rows) or screened.folded.truncate_lsn is not None:
-            engine = self._choose(screened.folded)
             # A new id each time: merging the same rows again changes nothing, but a repeated request
             # may have fewer rows, and must not count as the first one's commit.
             commit = Commit(f"headwater:replay:{uuid.uuid4().hex}", 0)
             with silver.lock:
-                result = engine.merge(silver, screened.folded, commit)
-            self.merged.append((topic, result, engine.name))
+                result = self._engine.merge(silver, screened.folded, commit)
+            self.merged.append((topic, result, self._engine.name))
         for outcome in outcomes:
             # Before the entry is closed: a request that is cut here is repeated as a whole.
             if outcome.outcome == REPLAYED and outcome.place in table.edits:

@@ -38,7 +38,6 @@ from spark_streaming.batch.resumption import Resumption
 from spark_streaming.batch.swap import Swaps
 from spark_streaming.events.envelope import HighWater
 from spark_streaming.events.event import RawEvent
-from spark_streaming.fold.keyed import Folded
 from spark_streaming.ops.breaches import Breach, Breaches
 from spark_streaming.ops.ledger import Ledger, LedgerRow, Restored
 from spark_streaming.ops.stopped import (
@@ -66,7 +65,7 @@ RETRY_PAUSES_S = (0.2, 1.0, 3.0)
 class BatchRunner:
     """Runs batches of one query.
 
-    `choose` picks the merge engine of one folded batch; `read` gives the events of any span, for
+    `engine` merges what the driver folded; `read` gives the events of any span, for
     stopped tables; `requested` the silver tables that an operator asked to resume; `swaps` carries out
     swaps of rebuilt tables; `ends` gives what Kafka has written (see `completeness`);
     `empty_tables` finds captured tables without an event.
@@ -79,7 +78,7 @@ class BatchRunner:
         topics: Topics,
         ledger: Ledger,
         quarantine: Quarantine,
-        choose: Callable[[Folded], MergeEngine],
+        engine: MergeEngine,
         pool: ThreadPoolExecutor,
         restored: Restored,
         read: Read,
@@ -99,7 +98,7 @@ class BatchRunner:
         )
         self._replayed: dict[str, Part] = {}
         self._empty_tables = empty_tables
-        self._choose = choose
+        self._engine = engine
         self._pool = pool
         self._seen_time = restored.complete_time
         self._claims = Claims(
@@ -280,7 +279,7 @@ class BatchRunner:
         folded, silver = part.folded, part.topic.silver
         if folded is None or silver is None or folded.is_nothing:
             return
-        engine = self._choose(folded)
+        engine = self._engine
         merge_retried(
             part, silver, engine.name, lambda: engine.merge(silver, folded, commit), pauses
         )

@@ -35,7 +35,7 @@ from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engine_protocol import Commit
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.choice import without_spark
 from spark_streaming.tables.silver_names import SilverNames
 from spark_streaming.tables.silver_table import SilverTable, TableOptions
 
@@ -87,7 +87,7 @@ class Builder:
             topics=self._topics,
             ledger=Ledger(side, state.id, properties),
             quarantine=quarantine,
-            choose=lambda folded: DeltaRsEngine(),
+            engine=without_spark(),
             pool=ThreadPoolExecutor(1),
             restored=Restored(),
             read=lambda span, bytes_max=None: {},

@@ -51,16 +51,6 @@ def route(sizes: Mapping[str, int], *, driver_max: int, large_min: int | None) -
     return result
 
 
-def large_min(settings: SilverSettings) -> int | None:
-    """Return the number of a topic's offsets from which on the executors fold it; None: never."""
-    if settings.merge_engine == "delta-rs":
-        return None
-    if settings.merge_engine == "spark":
-        # A part that the driver cannot hold at once reaches Spark's MERGE through executors only.
-        return min(settings.spark_merge_rows_min, settings.small_batch_offsets_max + 1)
-    return settings.spark_merge_rows_min
-
-
 def offsets_for(settings: SilverSettings, bytes_an_offset: float) -> int:
     """Return how many offsets a batch of events of this size may have within its limits."""
     within = int((settings.batch_mb_max << 20) / max(bytes_an_offset, 1.0))

@@ -21,6 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyspark.sql import DataFrame
+
     from spark_streaming.contract.contract import Contract
     from spark_streaming.fold.keyed import Folded
     from spark_streaming.tables.silver_table import SilverTable
@@ -93,6 +97,28 @@ class MergeEngine(Protocol):
 
     def merge(self, table: SilverTable, folded: Folded, commit: Commit) -> MergeResult:
         """Merge `folded` into `table` in one commit, or skip a repeated one."""
+        ...
+
+
+class RowsEngine(MergeEngine, Protocol):
+    """A merge engine that also takes rows that never were in the driver."""
+
+    def merge_rows(
+        self,
+        table: SilverTable,
+        rows: DataFrame,
+        commit: Commit,
+        *,
+        count: int,
+        bounds: Mapping[str, tuple[Any, Any]],
+    ) -> MergeResult:
+        """Merge folded rows of a keyed table in one commit, or skip a repeated one.
+
+        Args:
+            rows: as Folded.rows; a key stands in one row only.
+            count: about how many rows they are.
+            bounds: least and greatest value of key columns: files beyond are not opened.
+        """
         ...
 
 

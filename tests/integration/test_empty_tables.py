@@ -80,7 +80,7 @@ class Job:
             topics=topics,
             ledger=ledger,
             quarantine=Quarantine(self.lake, "q", OPTIONS.properties()),
-            choose=lambda folded: DeltaRsEngine(),
+            engine=DeltaRsEngine(),
             pool=ThreadPoolExecutor(2),
             restored=restored,
             read=lambda span, bytes_max=None: {},

@@ -25,6 +25,7 @@ from spark_streaming.reading.kafka_source import EventReader
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.choice import engines_of
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from spark_streaming.tables.silver_table import TableOptions
 from tests.support.entries import entries_of
@@ -156,7 +157,7 @@ class Job:
             topics=self.topics,
             ledger=self.ledger,
             quarantine=self.quarantine,
-            choose=lambda folded: DeltaRsEngine(),
+            engine=DeltaRsEngine(),
             pool=ThreadPoolExecutor(4),
             restored=restored,
             read=table.held.read,
@@ -166,6 +167,7 @@ class Job:
             self.runner,
             self.topics,
             reader or table.held,  # type: ignore[arg-type]
+            engines_of(settings, session),
             session,
         )
 

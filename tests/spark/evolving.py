@@ -64,15 +64,13 @@ class EvolvingJob:
             topics=self.topics,
             ledger=self.ledger,
             quarantine=Quarantine(self.lake, self.query_id, OPTIONS.properties()),
-            choose=lambda folded: self.engine,
+            engine=self.engine,
             pool=ThreadPoolExecutor(2),
             restored=restored,
             read=self.read,
             contracts=files,
         )
-        self.replayer = Replay(
-            self.runner.gate, self.topics, lambda folded: self.engine, self.runner.is_stopped
-        )
+        self.replayer = Replay(self.runner.gate, self.topics, self.engine, self.runner.is_stopped)
 
     @property
     def topic(self) -> Topic:

@@ -71,16 +71,14 @@ class Shop:
             topics=topics,
             ledger=ledger,
             quarantine=Quarantine(self.lake, self.query_id, OPTIONS.properties()),
-            choose=lambda folded: self.engine,
+            engine=self.engine,
             pool=ThreadPoolExecutor(4),
             restored=restored,
             read=self.read,
             contracts=self.files,
             breaches=self.breaches,
         )
-        self.replayer = Replay(
-            self.runner.gate, topics, lambda folded: self.engine, self.runner.is_stopped
-        )
+        self.replayer = Replay(self.runner.gate, topics, self.engine, self.runner.is_stopped)
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         """The events of a span again, as Kafka would give them."""

@@ -61,7 +61,7 @@ class Job:
             topics=self.topics,
             ledger=self.ledger,
             quarantine=self.quarantine,
-            choose=lambda folded: engine or DeltaRsEngine(),
+            engine=engine or DeltaRsEngine(),
             pool=ThreadPoolExecutor(4),
             restored=restored,
             read=read,

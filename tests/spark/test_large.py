@@ -207,7 +207,7 @@ def test_large_part_cut_at_any_step_runs_again_without_effect(
         if step == "ledger":
             patch.setattr(job.ledger, "append", _cut)
         else:
-            patch.setattr("spark_streaming.batch.backlog.SparkEngine.merge_rows", _cut)
+            patch.setattr("spark_streaming.tables.engines.spark_merge.SparkEngine.merge_rows", _cut)
         with pytest.raises(Cut):
             job.run(0, span)
     row = films.job(spark, silver_settings, **LARGE).run(0, span)
@@ -226,7 +226,7 @@ def test_part_that_the_executors_cannot_merge_is_merged_in_slices(
         raise OSError("an executor was lost")
 
     monkeypatch.setattr("spark_streaming.batch.backlog.RETRY_PAUSES_S", ())
-    monkeypatch.setattr("spark_streaming.batch.backlog.SparkEngine.merge_rows", fail)
+    monkeypatch.setattr("spark_streaming.tables.engines.spark_merge.SparkEngine.merge_rows", fail)
     row = films.job(spark, silver_settings, **LARGE).take([snapshot(key) for key in range(1, 30)])
     assert (row.engine, row.rows_upserted) == ("delta-rs", 29)
     assert films.content() == Counter([(key, "a", "B") for key in range(1, 30)])

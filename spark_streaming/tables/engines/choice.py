@@ -1,26 +1,57 @@
-"""Which engine merges what the driver folded."""
+"""The merge engines by name, and which one merges what: the only place that names them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from spark_streaming.fold.keyed import Folded
-from spark_streaming.job_settings import SilverSettings
-from spark_streaming.tables.engine_protocol import MergeEngine
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
-from spark_streaming.tables.engines.spark_merge import SparkEngine
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from spark_streaming.job_settings import SilverSettings
+    from spark_streaming.tables.engine_protocol import MergeEngine, RowsEngine
 
-def engine_chooser(
-    settings: SilverSettings, session: SparkSession
-) -> Callable[[Folded], MergeEngine]:
-    """For what the driver folded: delta-rs, unless Spark's MERGE is forced.
+ENGINE_CHOICES = ("auto", "delta-rs", "spark")
 
-    Large parts never get here: see `routing`.
+
+@dataclass(frozen=True)
+class Engines:
+    """What merges the parts of a batch.
+
+    Args:
+        driver: merges what the driver folded.
+        executors: merges what Spark's executors folded; None: no part goes to them.
+        large_min: offsets of a topic in a batch from which on the executors fold it; None: never.
     """
-    engine = SparkEngine(session) if settings.merge_engine == "spark" else DeltaRsEngine()
-    return lambda folded: engine
+
+    driver: MergeEngine
+    executors: RowsEngine | None = None
+    large_min: int | None = None
+
+
+# What an engine needs is imported where one is made: the command line reads the names only.
+def without_spark() -> MergeEngine:
+    """The engine that needs no Spark."""
+    from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+
+    return DeltaRsEngine()
+
+
+def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
+    """The engines that the settings name. Raises: SettingsError where they name none."""
+    from spark_streaming.job_settings import SettingsError
+    from spark_streaming.tables.engines.spark_merge import SparkEngine
+
+    name, large_min = settings.merge_engine, settings.spark_merge_rows_min
+    spark = SparkEngine(session)
+    if name == "delta-rs":
+        return Engines(without_spark())
+    if name == "auto":
+        return Engines(without_spark(), spark, large_min)
+    if name == "spark":
+        # A part that the driver cannot hold at once reaches Spark's MERGE through executors only.
+        large_min = min(large_min, settings.small_batch_offsets_max + 1)
+        return Engines(spark, spark, large_min)
+    raise SettingsError(
+        f"setting HEADWATER_MERGE_ENGINE: {name!r} is none of {', '.join(ENGINE_CHOICES)}"
+    )

@@ -69,13 +69,7 @@ class SparkEngine:
         count: int,
         bounds: Mapping[str, tuple[Any, Any]],
     ) -> MergeResult:
-        """Merge folded rows of a keyed table that never were in the driver.
-
-        Args:
-            rows: as Folded.rows; a key stands in one row only.
-            count: about how many rows they are.
-            bounds: least and greatest value of key columns: files beyond are not opened.
-        """
+        """Merge rows that executors folded; see `RowsEngine`."""
         if table.has_commit(commit):
             return MergeResult(table.version(), skipped=True)
         stamp = datetime.now(timezone.utc).isoformat()

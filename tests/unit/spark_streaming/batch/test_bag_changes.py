@@ -79,7 +79,7 @@ class World:
             topics=self.topics,
             ledger=ledger,
             quarantine=Quarantine(self.lake, "q", options.properties()),
-            choose=lambda folded: DeltaRsEngine(),
+            engine=DeltaRsEngine(),
             pool=ThreadPoolExecutor(2),
             restored=restored,
             read=lambda span, bytes_max=None: {},

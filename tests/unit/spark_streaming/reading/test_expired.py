@@ -13,6 +13,7 @@ from spark_streaming.job_settings import SilverSettings
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import EventReader, ExpiredError
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.tables.engines.choice import Engines, without_spark
 from tests.spark.test_batch import Job, Source
 from tests.support.disk_lake import DiskLake
 
@@ -22,8 +23,6 @@ BIG = 1_000
 class Settings:
     small_batch_offsets_max = 1_000
     small_batch_mb_max = 64
-    merge_engine = "delta-rs"
-    spark_merge_rows_min = 10**9
 
 
 class Kafka:
@@ -67,6 +66,7 @@ class World:
             self.job.runner,
             self.job.topics,
             cast(EventReader, self.kafka),
+            Engines(without_spark()),
             cast(Any, None),
         )
 
