@@ -8,20 +8,25 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_streaming.batch.backlog import Backlog
+from spark_streaming.batch.gate import Gate
 from spark_streaming.batch.maintenance import Maintenance, OpsTable
 from spark_streaming.batch.replay import Replay
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
 from spark_streaming.batch.swap import Swaps
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.fold.routing import offsets_for
 from spark_streaming.job_settings import SettingsError, SilverSettings, load_settings
 from spark_streaming.ops.breaches import Breaches
 from spark_streaming.ops.job_metrics import Metrics
-from spark_streaming.ops.ledger import Ledger
+from spark_streaming.ops.ledger import Ledger, Restored
 from spark_streaming.ops.requests import Desk
 from spark_streaming.ops.resume_requests import take_requests
 from spark_streaming.ops.schema_changes import SchemaChanges
@@ -58,6 +63,18 @@ QUERY_NAME = "silver"
 REQUESTS_CHECK_S = 1.0
 
 
+@dataclass(frozen=True)
+class Working:
+    """What the batches work with; made in the first one, when the query has its id."""
+
+    runner: BatchRunner
+    backlog: Backlog
+    beginnings: Beginnings
+    replay: Replay
+    maintenance: Maintenance
+    changes: SchemaChanges
+
+
 class Silver:
     """The running job: one query, its state, and a graceful end."""
 
@@ -69,13 +86,8 @@ class Silver:
         self._options = TableOptions(settings.silver_retention_minutes, settings.change_data_feed)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
-        self._runner: BatchRunner | None = None
-        self._backlog: Backlog | None = None
-        self._beginnings: Beginnings | None = None
-        self._maintenance: Maintenance | None = None
+        self._working: Working | None = None
         self._desk = Desk(self._lake)
-        self._replay: Replay | None = None
-        self._changes: SchemaChanges | None = None
         self._requests_checked_at = 0.0
         self._stopping = threading.Event()
         # Spark takes a batch's limit when the query starts, and in offsets only.
@@ -116,14 +128,14 @@ class Silver:
         self._busy.acquire(timeout=timeout_s)
         query.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._maintenance is not None:
-            self._maintenance.stop()
+        if self._working is not None:
+            self._working.maintenance.stop()
 
     def resized(self, query: Any) -> Any:
         """The query, started again where its events are much larger or smaller than thought."""
-        if self._backlog is None or not self._backlog.bytes_an_offset:
+        if self._working is None or not self._working.backlog.bytes_an_offset:
             return query
-        wanted = offsets_for(self._settings, self._backlog.bytes_an_offset)
+        wanted = offsets_for(self._settings, self._working.backlog.bytes_an_offset)
         if self._offsets_max // 2 <= wanted <= self._offsets_max * 2:
             return query
         with self._busy:
@@ -141,103 +153,98 @@ class Silver:
                     "the query is stopping: this batch runs after its next start"
                 )
             started = time.monotonic()
-            if self._runner is None or self._backlog is None or self._beginnings is None:
-                self._runner, self._backlog, self._beginnings = self._first_batch()
-            self._serve_requests(self._runner)
-            span = self._beginnings.started(self._offset_log.span(batch_id), batch_id)
-            self._runner.begin(batch_id, span)
-            events, more = self._backlog.split(batch_id, span)
-            rows = self._runner.run(
-                batch_id,
-                events,
-                span,
-                started=started,
-                more=more,
-            )
+            if self._working is None:
+                self._working = self._first_batch()
+            working, runner = self._working, self._working.runner
+            self._serve_requests(working)
+            span = working.beginnings.started(self._offset_log.span(batch_id), batch_id)
+            runner.begin(batch_id, span)
+            events, more = working.backlog.split(batch_id, span)
+            rows = runner.run(batch_id, events, span, started=started, more=more)
+            gate = runner.steps.gate
             self.metrics.batch_done(rows)
-            self.metrics.rules_broken(self._runner.breaches)
-            self.metrics.freshness_targets(self._runner.gate.contracts.freshness_targets())
-            if self._changes is not None:
-                self.metrics.schema_changed(self._changes.taken())
-            if self._maintenance is not None:
-                self._maintenance.after_batch(rows)
+            self.metrics.rules_broken(gate.found)
+            self.metrics.freshness_targets(gate.contracts.freshness_targets())
+            self.metrics.schema_changed(working.changes.taken())
+            working.maintenance.after_batch(rows)
 
-    def _serve_requests(self, runner: BatchRunner) -> None:
+    def _serve_requests(self, working: Working) -> None:
         """Carry out what was asked of this process; heartbeats bring a batch every few seconds."""
         now = time.monotonic()
-        if self._replay is None or now - self._requests_checked_at < REQUESTS_CHECK_S:
+        if now - self._requests_checked_at < REQUESTS_CHECK_S:
             return
         self._requests_checked_at = now
         try:
             requests = self._desk.pending()
             for request in requests:
-                self._desk.answer(request, self._replay.carry_out(request))
+                self._desk.answer(request, working.replay.carry_out(request))
         except OSError as error:  # the store is away for a moment: requests wait
             log.warning("requests are looked for again later: %s", error)
-        for topic, result, engine in self._replay.merged:
-            runner.note_replay(topic, result, engine)
-        self._replay.merged.clear()
+        for topic, result, engine in working.replay.merged:
+            working.runner.note_replay(topic, result, engine)
+        working.replay.merged.clear()
 
-    def _first_batch(self) -> tuple[BatchRunner, Backlog, Beginnings]:
+    def _first_batch(self) -> Working:
         """Restore what the lake knows; done inside the first batch, when the query has its id."""
-        settings, lake, options = self._settings, self._lake, self._options
+        settings, lake, properties = self._settings, self._lake, self._options.properties()
         query_id = self._offset_log.query_id()
-        ledger = Ledger(lake, query_id, options.properties())
-        breaches = Breaches(lake, query_id, options.properties())
-        breaches.ensure()
+        ledger = Ledger(lake, query_id, properties)
+        restored = ledger.restore()
         files = ContractFolder(
             folders_of(settings.contracts_path),
             settings.mask_secret.get_secret_value().encode(),
             names=SilverNames(lake).of,
         )
-        quarantine = Quarantine(lake, query_id, options.properties(), files.hiding_of)
-        quarantine.ensure()
-        contracts = ContractStore(lake, settings.capture_dsn.get_secret_value(), files.texts_of)
-        restored = ledger.restore()
-        changes = SchemaChanges(lake, options.properties())
-        changes.ensure()
-        watch = CatalogWatch(contracts.dsn)
-        evolver = Evolver(contracts, watch, files.evolution_of, changes)
-        topics = Topics(
-            lake, contracts, settings.topic_prefix, options, restored.high_water, evolver
-        )
-        self._changes = changes
+        breaches = Breaches(lake, query_id, properties)
+        quarantine = Quarantine(lake, query_id, properties, files.hiding_of)
+        changes = SchemaChanges(lake, properties)
+        for table in (breaches, quarantine, changes):
+            table.ensure()
+        topics, empty_tables = self._topics(files, changes, restored)
+        gate = Gate(files, quarantine, breaches, topics)
+        steps = TableSteps(query_id, topics, gate, self._engines.driver)
         archive = Archive(Bronze(Lake(settings.of_bronze()).filesystem()))
-        runner = BatchRunner(
-            query_id=query_id,
-            topics=topics,
-            ledger=ledger,
-            quarantine=quarantine,
-            engine=self._engines.driver,
-            pool=self._pool,
-            restored=restored,
-            read=read_once(settings.kafka, archive),
+        stopped = Resumption(
+            steps,
+            ledger,
+            restored,
+            read_once(settings.kafka, archive),
             requested=lambda: take_requests(lake),
-            contracts=files,
-            breaches=breaches,
             swaps=Swaps(lake, topics, quarantine),
-            ends=WrittenEnds(settings.kafka, settings.topic_prefix),
-            empty_tables=EmptyTables(watch, topics, settings.topic_prefix, settings.publication),
         )
-        self._replay = Replay(runner.gate, topics, self._engines.driver, runner.is_stopped)
+        rounds = Rounds(steps, self._pool)
+        ends = WrittenEnds(settings.kafka, settings.topic_prefix)
+        runner = BatchRunner(
+            rounds, stopped, ledger, restored, ends=ends, empty_tables=empty_tables
+        )
+        reader = EventReader(settings, self._session, archive)
+        unseen = not_in_silver(lake, settings.topic_prefix)
         ops: dict[str, OpsTable] = {
             "quarantine": quarantine,
             "quarantine_events": quarantine.events,
             "expectations": breaches,
             "schema_changes": changes,
         }
-        self._maintenance = Maintenance(
-            lake, topics, ledger, options, ops, self.metrics.maintenance
+        return Working(
+            runner,
+            Backlog(settings, rounds, stopped.is_stopped, reader, self._engines, self._session),
+            Beginnings(reader.direct, archive.first, restored.offsets, unseen),
+            Replay(steps, stopped.is_stopped),
+            Maintenance(lake, topics, ledger, self._options, ops, self.metrics.maintenance),
+            changes,
         )
-        reader = EventReader(settings, self._session, archive)
-        beginnings = Beginnings(
-            reader.direct,
-            archive.first,
-            restored.offsets,
-            not_in_silver(lake, settings.topic_prefix),
-        )
-        backlog = Backlog(settings, runner, topics, reader, self._engines, self._session)
-        return runner, backlog, beginnings
+
+    def _topics(
+        self, files: ContractFolder, changes: SchemaChanges, restored: Restored
+    ) -> tuple[Topics, EmptyTables]:
+        """The captured topics, and those of their tables that have had no event."""
+        settings, lake = self._settings, self._lake
+        contracts = ContractStore(lake, settings.capture_dsn.get_secret_value(), files.texts_of)
+        watch = CatalogWatch(contracts.dsn)
+        evolver = Evolver(contracts, watch, files.evolution_of, changes)
+        prefix = settings.topic_prefix
+        topics = Topics(lake, contracts, prefix, self._options, restored.high_water, evolver)
+        return topics, EmptyTables(watch, topics, prefix, settings.publication)
 
 
 def main() -> int:

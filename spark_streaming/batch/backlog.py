@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from spark_streaming.batch.part import Part, Work, merge_retried
-from spark_streaming.batch.preparation import EPOCH
-from spark_streaming.batch.runner import RETRY_PAUSES_S, BatchRunner
+from spark_streaming.batch.part import Failed, Merged, Work
+from spark_streaming.batch.rounds import Rounds
+from spark_streaming.batch.table_steps import merge_retried, taken_of
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import CatalogUnreachableError
 from spark_streaming.events.event import RawEvent
@@ -30,8 +30,8 @@ from spark_streaming.job_settings import SilverSettings
 from spark_streaming.ops.stopped import Slice, TableStoppedError
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import EventReader, Events, ExpiredError
-from spark_streaming.reading.offsets import WHOLE, BatchSpan, reached_in, version_of
-from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.reading.offsets import WHOLE, BatchSpan, version_of
+from spark_streaming.schema.topics import Topic
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
 from spark_streaming.tables.engines.choice import Engines
 from spark_streaming.tables.silver_table import SilverTable
@@ -61,8 +61,8 @@ class Backlog:
     def __init__(
         self,
         settings: SilverSettings,
-        runner: BatchRunner,
-        topics: Topics,
+        rounds: Rounds,
+        is_stopped: Callable[[str], bool],
         reader: EventReader,
         engines: Engines,
         session: SparkSession,
@@ -70,8 +70,10 @@ class Backlog:
         self._driver_max = settings.small_batch_offsets_max
         self._bytes_max = settings.small_batch_mb_max << 20
         self._engines = engines
-        self._runner = runner
-        self._topics = topics
+        self._rounds = rounds
+        self._steps = rounds.steps
+        self._topics = rounds.steps.topics
+        self._is_stopped = is_stopped
         self._reader = reader
         self._session = session
         self._resumed = False
@@ -88,7 +90,7 @@ class Backlog:
         """
         batch = _Batch(batch_id, span)
         self._bytes = 0
-        sizes = {n: size for n, size in span.sizes().items() if not self._runner.is_stopped(n)}
+        sizes = {n: size for n, size in span.sizes().items() if not self._is_stopped(n)}
         ways = route(sizes, driver_max=self._driver_max, large_min=self._engines.large_min)
         events, sliced = Events(), list(ways.sliced)
         if ways.rounds:
@@ -112,9 +114,9 @@ class Backlog:
         if batch.span.size >= SIZED_OFFSETS_MIN:
             self.bytes_an_offset = self._bytes / batch.span.size
 
-    def _later_round(self, batch: _Batch, names: list[str]) -> list[Part]:
+    def _later_round(self, batch: _Batch, names: list[str]) -> list[Merged | Failed]:
         events, too_much = self._round(batch, names)
-        parts = self._runner.round(batch.id, events)
+        parts = self._rounds.take(batch.id, events)
         for name in too_much:
             parts += self._sliced(batch, name)
         return parts
@@ -147,15 +149,7 @@ class Backlog:
             topic = self._topics.resolve(name, events)
         except CatalogUnreachableError:
             return False  # silver has nothing of it: its preparation fails the same way
-        return 0 < self._reached(batch, topic) < WHOLE
-
-    def _reached(self, batch: _Batch, topic: Topic) -> int:
-        """How many of the batch's offsets the topic's table has already."""
-        if topic.silver is None:
-            return 0
-        app_id = self._runner.commit(topic.silver_name, 0).app_id
-        with topic.silver.lock:
-            return reached_in(topic.silver.recorded(app_id), batch.id)
+        return 0 < self._steps.reached(topic, batch.id) < WHOLE
 
     def _resolve(self, batch: _Batch, name: str) -> Topic:
         """The topic; a new one is identified by its first events."""
@@ -175,20 +169,20 @@ class Backlog:
 
     # -- in slices
 
-    def _sliced(self, batch: _Batch, name: str) -> list[Part]:
+    def _sliced(self, batch: _Batch, name: str) -> list[Merged | Failed]:
         """A part in slices that fit the driver, each merged before the next is read.
 
         Slices of a repeated batch need not end where they ended before, but one has to end where
         the table stands: what the table has is not folded again.
         """
-        whole = Part(self._topics.named(name, []), 0)
+        whole = Merged.nothing(self._topics.named(name, []))
         span = batch.of(name)
         at, step = 0, self._driver_max
         end = min(step, span.size)
         try:
             topic = self._resolve(batch, name)
-            whole = Part(topic, 0, high_water=topic.high_water)
-            done = self._reached(batch, topic)
+            whole = Merged.nothing(topic)
+            done = self._steps.reached(topic, batch.id)
             while at < span.size:
                 end = min(at + step, span.size)
                 end = done if at < done < end else end
@@ -205,15 +199,14 @@ class Backlog:
             # What was merged counts; the table may be stopped where the failing slice begins.
             piece = span.between(at, end)
             commit = self._slice_commit(batch, whole.topic, end)
-            if whole.rows_in:
-                whole.topic.high_water = whole.high_water
+            if whole.taken.rows_in:
+                whole.topic.high_water = whole.taken.high_water
             if isinstance(error, ExpiredError):
                 error = TableStoppedError(str(error))
-            whole.failure = error
-            whole.planned = Slice(piece.start[name], piece.end[name], commit)
+            return [Failed(whole, error, Slice(piece.start[name], piece.end[name], commit))]
         return [whole]
 
-    def _slice(self, batch: _Batch, name: str, borders: tuple[int, int], whole: Part) -> Part:
+    def _slice(self, batch: _Batch, name: str, borders: tuple[int, int], whole: Merged) -> Merged:
         """Take one slice through the steps. Returns: the whole part, including it."""
         begin, end = borders
         # One event may be larger than the limit, and is taken all the same.
@@ -222,48 +215,42 @@ class Backlog:
         if not events:
             return whole
         commit = self._slice_commit(batch, whole.topic, end)
-        part = self._runner.prepare(name, events, commit, whole.high_water)
-        self._runner.quarantine_rejects(part)
-        self._runner.merge(part, commit, RETRY_PAUSES_S)
-        self._runner.remember(part)
-        part.rejected_before, part.rejects = len(part.rejects), []
-        return whole.followed_by(part)
+        return whole.followed_by(self._steps.take(name, events, commit, whole.taken.high_water))
 
     def _slice_commit(self, batch: _Batch, topic: Topic, end: int) -> Commit:
         size = batch.of(topic.name).size
-        return self._runner.commit(
+        return self._steps.commit(
             topic.silver_name, version_of(batch.id, WHOLE if end == size else end)
         )
 
     # -- in executors
 
-    def _large(self, batch: _Batch, name: str) -> list[Part]:
+    def _large(self, batch: _Batch, name: str) -> list[Merged | Failed]:
         """Fold and merge a part in the executors; in slices where that is impossible or fails."""
         try:
-            return self._by_key(batch, name)
+            return [self._by_key(batch, name)]
         except NotFoldableByKey as reason:
             log.info("%s: %d offsets in slices: %s", name, batch.of(name).size, reason)
         except Exception as error:  # noqa: BLE001 - the slices show whose problem it is
             log.warning("%s: the executors failed: %s: %s", name, type(error).__name__, error)
         return self._sliced(batch, name)
 
-    def _by_key(self, batch: _Batch, name: str) -> list[Part]:
+    def _by_key(self, batch: _Batch, name: str) -> Merged:
         topic = self._resolve(batch, name)
         contract, silver = topic.contract, topic.silver
-        reached = self._reached(batch, topic)
+        reached = self._steps.reached(topic, batch.id)
         if contract is None or silver is None or topic.refusal or not folds_by_key(contract):
             raise NotFoldableByKey("its rows are not told apart by message keys")
         if topic.pending is not None:
             raise NotFoldableByKey("its table changed in the source")
-        if not self._runner.gate.is_plain(topic):
+        if not self._steps.gate.is_plain(topic):
             raise NotFoldableByKey("it has a contract file, or rows in quarantine")
         span = batch.of(name)
         run = Executors(self._session, partial(self._reader.frame, span))
         if reached == WHOLE:
             report = positions_of(run, span.size, contract, topic.high_water)
-            part = _part_of(topic, report)
-            part.result = MergeResult(silver.version(), skipped=True)
-            return [part]
+            there = MergeResult(silver.version(), skipped=True)
+            return replace(_done(topic, report), result=there)
         if reached:
             raise NotFoldableByKey("slices of it are merged already")
         newer = partial(self._newer_contract, topic)
@@ -273,7 +260,7 @@ class Backlog:
             if large.report.rejected:
                 # What is in quarantine matters to the later events of its rows: see `Gate`.
                 raise NotFoldableByKey("events that break the contract")
-            return [self._merge_large(batch, topic, large)]
+            return self._merge_large(batch, topic, large)
         finally:
             large.output.close()
 
@@ -282,27 +269,22 @@ class Backlog:
             raise NotFoldableByKey("its table changed in the source")
         return None
 
-    def _merge_large(self, batch: _Batch, topic: Topic, large: LargePart) -> Part:
-        silver, report, version = topic.silver, large.report, version_of(batch.id)
-        engine = self._engines.executors
+    def _merge_large(self, batch: _Batch, topic: Topic, large: LargePart) -> Merged:
+        silver, report, engine = topic.silver, large.report, self._engines.executors
         assert silver is not None and engine is not None
-        part = _part_of(topic, report)
-        if report.rows:
-            commit = self._runner.commit(silver.name, version)
-            merge_retried(
-                part,
-                silver,
-                engine.name,
-                lambda: engine.merge_rows(
-                    silver,
-                    folded_rows(large),
-                    commit,
-                    count=report.rows,
-                    bounds=report.bounds,
-                ),
-                RETRY_PAUSES_S,
-            )
-        return part
+        done = _done(topic, report)
+        if not report.rows:
+            return done
+        began = time.monotonic()
+        commit = self._steps.batch_commit(topic, batch.id)
+        result = merge_retried(
+            silver,
+            lambda: engine.merge_rows(
+                silver, folded_rows(large), commit, count=report.rows, bounds=report.bounds
+            ),
+        )
+        seconds = time.monotonic() - began
+        return replace(done, result=result, engine=engine.name, seconds=seconds)
 
 
 def _stop_table(error: ExpiredError) -> NoReturn:
@@ -338,11 +320,7 @@ def _before(silver: SilverTable) -> Before:
     return Before(pinned, moved, present)
 
 
-def _part_of(topic: Topic, report: Report) -> Part:
-    part = Part(topic, report.events, high_water=topic.high_water.merge(report.high_water))
-    part.skipped = report.skipped
-    part.rejected_before = report.rejected
-    part.source_time = report.newest
-    if report.last_committed_us:
-        part.seen_time = EPOCH + timedelta(microseconds=report.last_committed_us)
-    return part
+def _done(topic: Topic, report: Report) -> Merged:
+    high_water = topic.high_water.merge(report.high_water)
+    taken = taken_of(topic, report.events, high_water, report.skipped, report.last_committed_us)
+    return Merged(taken, report.rejected, source_time=report.newest)

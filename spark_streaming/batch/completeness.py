@@ -52,6 +52,7 @@ class Claims:
         self._seen: list[_Seen] = []
         self._restored = seen_lsn
         self._asked: Offsets | None = None
+        self._newest = time
 
     def begin(self) -> None:
         """Ask Kafka for the partition ends that a later batch must pass before these events count."""
@@ -70,10 +71,15 @@ class Claims:
                 return
 
     def merged(self, lsn: int | None, time: datetime | None) -> None:
-        """Note that the batch is in the ledger; its events and previous ones name commit `lsn` and
-        the source's `time`."""
+        """Note that the batch is in the ledger.
+
+        Args:
+            lsn: the greatest commit that its events and previous ones name.
+            time: the newest time of the source that its own events name.
+        """
+        self._newest = max((t for t in (self._newest, time) if t), default=None)
         if lsn is not None and self._asked is not None:
-            self._add(_Seen(lsn, time, self._asked))
+            self._add(_Seen(lsn, self._newest, self._asked))
 
     def _add(self, seen: _Seen) -> None:
         if len(self._seen) >= SEEN_MAX:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from spark_streaming.batch.part import Failed, Judged, Merged, Prepared, Validated
+from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.events.event import Decoded, Reject
 from spark_streaming.fold.row_lookup import present_keys, values_of
@@ -15,12 +16,11 @@ from spark_streaming.ops.stopped import TableStoppedError, stop_table
 from spark_streaming.quarantine.quarantine import SUPERSEDED, Quarantine
 from spark_streaming.quarantine.quarantined_rows import QuarantinedRows, place_of
 from spark_streaming.rules.contract_folder import ContractFolder
-from spark_streaming.rules.lookup_rules import reference_findings
-from spark_streaming.rules.screen import quarantined_columns, screen
+from spark_streaming.rules.lookup_rules import InBatch, reference_findings
+from spark_streaming.rules.rules import TableRules
+from spark_streaming.rules.screen import Screened, quarantined_columns, screen
 from spark_streaming.schema.topics import Topic, Topics
-
-if TYPE_CHECKING:
-    from spark_streaming.batch.part import Part
+from spark_streaming.tables.engine_protocol import MergeResult
 
 _MEND = "mend the rows in the source, or the rule in the contract file; see `contract check`"
 
@@ -62,53 +62,75 @@ class Gate:
             self.quarantined(topic)
         )
 
-    def screen(self, part: Part, decoded: Decoded) -> None:
-        """Fold and judge one part, under its silver table's lock; fills `part` in."""
-        topic, contract, silver = part.topic, part.topic.contract, part.topic.silver
+    def judge(self, topic: Topic, decoded: Decoded) -> Judged:
+        """Fold decoded events and apply their table's own rules, under its silver table's lock.
+
+        Raises: TableStoppedError where a rule, or the contract file, stops the table.
+        """
+        contract, silver = topic.contract, topic.silver
         assert contract is not None and silver is not None
         try:
-            part.rules = self.contracts.rules_of(contract)
+            rules = self.contracts.rules_of(contract)
         except ContractFileError as error:
             stop_table(f"its contract file is wrong\n{error}")
-        part.fresh.add([reject.event for reject in decoded.rejects], contract)
+        fresh = QuarantinedRows()
+        fresh.add([reject.event for reject in decoded.rejects], contract)
         screened = screen(
             decoded,
             contract,
-            part.rules,
+            rules,
             self.contracts.mask_secret,
             lambda keys: values_of(silver, keys),
             lambda keys: present_keys(silver, keys),
-            quarantined_columns(self.quarantined(topic), part.fresh),
+            quarantined_columns(self.quarantined(topic), fresh),
             silver.handle,
         )
-        part.screened = screened
-        part.folded, part.rejects = screened.folded, screened.rejects
         if screened.failure:
             stop_table(screened.failure, hint=_MEND)
+        return Judged(screened, rules, fresh)
 
-    def apply_references(self, parts: Sequence[Part]) -> None:
-        """Apply the rules that refer to other tables; all tables of the batch must be folded."""
-        tables = {(p.topic.schema, p.topic.table): p.folded for p in parts if p.folded is not None}
+    def validate(self, parts: Sequence[Prepared]) -> list[Validated | Failed]:
+        """Apply the rules that refer to other tables, all of which must be folded by now."""
+        tables = {
+            (part.taken.topic.schema, part.taken.topic.table): part.judged.screened.folded.rows
+            for part in parts
+            if part.judged is not None
+        }
 
         def in_batch(schema: str, table: str) -> pa.Table | None:
-            folded = tables.get((schema, table))
-            return None if folded is None else folded.rows
+            return tables.get((schema, table))
 
-        for part in parts:
-            screened, rules, contract = part.screened, part.rules, part.topic.contract
-            if screened is None or rules is None or contract is None:
-                continue
-            if rules.references and len(screened.folded.rows):
-                found = reference_findings(
-                    screened.folded, rules, self._topics.open_silver, in_batch
-                )
-                screened.conclude(contract, rules, found)
-                part.folded, part.rejects = screened.folded, screened.rejects
-                if screened.failure:
-                    part.failure = TableStoppedError(f"{screened.failure}\n  hint: {_MEND}")
-            screened.close(self.quarantined(part.topic), part.fresh)
+        return [
+            Validated(part, part.rejects)
+            if part.judged is None
+            else self._validated(part, part.judged, in_batch)
+            for part in parts
+        ]
 
-    def quarantine_rejects(self, parts: Sequence[Part], batch_id: int | None) -> None:
+    def _validated(self, part: Prepared, judged: Judged, in_batch: InBatch) -> Validated | Failed:
+        topic, rules, screened = part.taken.topic, judged.rules, judged.screened
+        assert topic.contract is not None
+        screened = self.refer(screened, topic.contract, rules, in_batch)
+        if screened.failure:
+            error = TableStoppedError(f"{screened.failure}\n  hint: {_MEND}")
+            return Failed(Merged(part.taken, result=part.result), error)
+        closed = screened.supersedes(self.quarantined(topic), judged.fresh)
+        breaches = [
+            Breach(topic.silver_name, rule, rules.actions()[rule], count, part.taken.rows_in)
+            for rule, count in sorted(screened.counts.items())
+        ]
+        return Validated(part, screened.rejects, closed, breaches, screened.folded)
+
+    def refer(
+        self, screened: Screened, contract: Contract, rules: TableRules, in_batch: InBatch
+    ) -> Screened:
+        """Apply the rules of one table that refer to others."""
+        if not rules.references or not len(screened.folded.rows):
+            return screened
+        found = reference_findings(screened.folded, rules, self._topics.open_silver, in_batch)
+        return screened.concluded(contract, rules, found)
+
+    def quarantine_rejects(self, parts: Sequence[Validated], batch_id: int | None) -> None:
         """Write rejects and broken rules; repeating it changes nothing.
 
         Entries are closed before the merge: a crash between the two repeats the batch.
@@ -117,7 +139,7 @@ class Gate:
             batch_id: None where the commit has no batch's number: entries that exist are looked up
                 then, and a repetition counts broken rules again.
         """
-        closed = {place for part in parts if part.screened for place in part.screened.closed}
+        closed = {place for part in parts for place in part.closed}
         rejects: dict[str, Sequence[Reject]] = {
             part.topic.silver_name: part.rejects for part in parts if part.rejects
         }
@@ -129,27 +151,21 @@ class Gate:
         older = closed - {place_of(r.event) for some in rejects.values() for r in some}
         if older:
             self.quarantine.close(older, SUPERSEDED)
-        found = [
-            Breach(part.topic.silver_name, rule, part.rules.actions()[rule], count, part.rows_in)
-            for part in parts
-            if part.screened is not None and part.rules is not None
-            for rule, count in sorted(part.screened.counts.items())
-        ]
+        found = [breach for part in parts for breach in part.breaches]
         self.found += found
         if self._breaches is not None:
             self._breaches.put(found, batch_id)
 
-    def remember(self, part: Part) -> None:
-        """Remember for later batches what this one quarantined and superseded."""
+    def remember(self, part: Validated, result: MergeResult | None) -> None:
+        """Remember for later batches what a part that is merged quarantined and superseded."""
         topic = part.topic
-        if part.screened is None or topic.contract is None:
-            if part.result is not None and part.result.skipped:
+        if part.folded is None or topic.contract is None:
+            if result is not None and result.skipped:
                 topic.quarantined = None  # it was merged unseen: read again what it put there
             return
-        closed = part.screened.closed
-        if not (part.rejects or closed):
+        if not (part.rejects or part.closed):
             return
         quarantined = self.quarantined(topic)
-        quarantined.remove(closed)
-        kept = [r.event for r in part.rejects if place_of(r.event) not in closed]
+        quarantined.remove(part.closed)
+        kept = [r.event for r in part.rejects if place_of(r.event) not in part.closed]
         quarantined.add(kept, topic.contract)

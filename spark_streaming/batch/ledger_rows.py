@@ -10,7 +10,7 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_streaming.batch.part import Part
+from spark_streaming.batch.part import Merged, Stopped
 from spark_streaming.events.position import HighWater
 from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow
 from spark_streaming.ops.stopped import FAILING, REFUSED, RUNNING, Stop
@@ -21,7 +21,7 @@ from spark_streaming.tables.engine_protocol import MergeResult
 def running_row(
     query_id: str,
     batch_id: int,
-    part: Part,
+    part: Merged,
     span: BatchSpan,
     complete_lsn: int | None,
     generation: str = "",
@@ -31,7 +31,7 @@ def running_row(
     return replace(
         _merged(query_id, batch_id, topic.ledger_name, part),
         offsets=span.of({topic.name}).end,
-        high_water=part.high_water,
+        high_water=part.taken.high_water,
         complete_lsn=None if topic.silver is None or not part.claims else complete_lsn,
         source_time=part.source_time,
         state=REFUSED if topic.refusal else RUNNING,
@@ -39,7 +39,7 @@ def running_row(
     )
 
 
-def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerRow:
+def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Merged) -> LedgerRow:
     """The row of a stopped table, with what this batch has merged of it."""
     return replace(
         _merged(query_id, batch_id, stop.table, part),
@@ -57,26 +57,28 @@ def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Part) -> LedgerR
 
 
 def failing_rows(
-    query_id: str, batch_id: int, parts: Sequence[Part], tries: Mapping[str, int]
+    query_id: str, batch_id: int, parts: Sequence[Stopped], tries: Mapping[str, int]
 ) -> list[LedgerRow]:
     """The rows of tables that made their batch fail, with how often (`tries`, by silver table)."""
     rows = [
         # Slices before the one that failed are merged: the version is theirs.
-        stopped_row(query_id, batch_id, part.stop, Part(part.topic, 0, result=_version_of(part)))
+        stopped_row(query_id, batch_id, part.stop, only_version(part.done))
         for part in parts
-        if part.stop is not None and not part.topic.internal
+        if not part.topic.internal
     ]
     return [replace(r, state=FAILING, tries=tries[r.table_name], planned=None) for r in rows]
 
 
-def _version_of(part: Part) -> MergeResult | None:
-    return MergeResult(part.result.delta_version) if part.result else None
+def only_version(part: Merged) -> Merged:
+    """Only the version that a part left its table at: another row counts what was merged."""
+    result = MergeResult(part.result.delta_version) if part.result else None
+    return replace(Merged.nothing(part.topic), result=result)
 
 
 def whole_row(
     query_id: str,
     batch_id: int,
-    parts: Sequence[Part],
+    parts: Sequence[Merged],
     rows: Sequence[LedgerRow],
     span: BatchSpan,
     complete_lsn: int | None,
@@ -87,13 +89,13 @@ def whole_row(
         where: position
         for part in parts
         if part.topic.internal
-        for where, position in part.high_water.positions.items()
+        for where, position in part.taken.high_water.positions.items()
     }
     return LedgerRow(
         query_id,
         batch_id,
         WHOLE_BATCH,
-        rows_in=sum(part.rows_in for part in parts),
+        rows_in=sum(part.taken.rows_in for part in parts),
         rows_inserted=sum(row.rows_inserted for row in rows),
         rows_updated=sum(row.rows_updated for row in rows),
         rows_deleted=sum(row.rows_deleted for row in rows),
@@ -106,7 +108,7 @@ def whole_row(
     )
 
 
-def _merged(query_id: str, batch_id: int, table: str, part: Part) -> LedgerRow:
+def _merged(query_id: str, batch_id: int, table: str, part: Merged) -> LedgerRow:
     """A row with what was merged; completeness is still missing."""
     result = part.result
     return LedgerRow(
@@ -115,13 +117,13 @@ def _merged(query_id: str, batch_id: int, table: str, part: Part) -> LedgerRow:
         table,
         delta_version=result.delta_version if result else None,
         engine=part.engine,
-        rows_in=part.rows_in,
+        rows_in=part.taken.rows_in,
         rows_inserted=result.inserted if result else 0,
         rows_updated=result.updated if result else 0,
         rows_deleted=result.deleted if result else 0,
         rows_missing=result.missing if result else 0,
-        rows_quarantined=part.rows_quarantined,
-        rows_skipped=part.skipped,
+        rows_quarantined=part.rejected,
+        rows_skipped=part.taken.skipped,
         duration_ms=int(part.seconds * 1000),
         refusal=part.topic.refusal,
     )

@@ -1,86 +1,169 @@
-"""One table's part of a batch, between the steps."""
+"""One table's part of a batch: each value is made by one function from the one before it.
+
+`Prepared` (decoded, folded, judged by the table's own rules) becomes `Validated` (judged by the
+rules that refer to other tables, too), and that `Merged`. A part that fails on the way is `Failed`;
+where only its table has the problem, `Stopped` is what the ledger keeps of it.
+"""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from spark_streaming.events.event import Reject
+from spark_streaming.events.event import Place, Reject
 from spark_streaming.events.position import HighWater
 from spark_streaming.fold.keyed import Folded
-from spark_streaming.ops.stopped import (
-    Slice,
-    Stop,
-)
+from spark_streaming.ops.breaches import Breach
+from spark_streaming.ops.stopped import Slice, Stop
 from spark_streaming.quarantine.quarantined_rows import QuarantinedRows
 from spark_streaming.rules.rules import TableRules
 from spark_streaming.rules.screen import Screened
 from spark_streaming.schema.topics import Topic
 from spark_streaming.tables.engine_protocol import MergeResult
-from spark_streaming.tables.silver_table import SilverTable
-
-log = logging.getLogger(__name__)
 
 
-@dataclass
-class Part:
-    """One table's part of a batch. `failure` ended it early; `stop` is what the ledger keeps.
-
-    `rules` and `screened` are what `Gate` made of it; `fresh` what its decoding rejected.
+@dataclass(frozen=True)
+class Taken:
+    """The events that a part takes of its topic.
 
     Args:
-        rejected_before: rejects that are in quarantine already and not in memory any more.
-        planned: the slice that was being merged at the failure, where it is not the whole part.
-        claims: whether the table is as complete as the batch; False if it never had an event.
+        rows_in: how many came; `skipped`: how many of them are repetitions.
+        high_water: the topic's mark after them.
+        seen_time: the newest commit time of a streamed one.
     """
 
     topic: Topic
     rows_in: int
-    folded: Folded | None = None
-    rejects: list[Reject] = field(default_factory=list)
+    high_water: HighWater
     skipped: int = 0
-    high_water: HighWater = field(default_factory=HighWater)
     seen_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A part as its table's own rules leave it; `fresh` is what its decoding rejected."""
+
+    screened: Screened
+    rules: TableRules
+    fresh: QuarantinedRows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A part that is decoded, folded and judged by its table's own rules.
+
+    Args:
+        result: what is merged of it already: events from before a change of the table, or all.
+        judged: what is left to merge; None where nothing is.
+        source_time: the newest commit time of what is left to merge.
+    """
+
+    taken: Taken
+    rejects: Sequence[Reject] = ()
     result: MergeResult | None = None
-    engine: str | None = None
+    judged: Judged | None = None
     source_time: datetime | None = None
-    seconds: float = 0.0
-    failure: Exception | None = None
-    stop: Stop | None = None
-    rules: TableRules | None = None
-    screened: Screened | None = None
-    fresh: QuarantinedRows = field(default_factory=QuarantinedRows)
-    rejected_before: int = 0
-    planned: Slice | None = None
-    claims: bool = True
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A part that all rules have judged.
+
+    Args:
+        rejects: for quarantine.
+        closed: entries of quarantine that it supersedes.
+        breaches: the rules that its rows break.
+        folded: what is left to merge; None where nothing is.
+    """
+
+    prepared: Prepared
+    rejects: Sequence[Reject]
+    closed: frozenset[Place] = frozenset()
+    breaches: Sequence[Breach] = ()
+    folded: Folded | None = None
 
     @property
-    def rows_quarantined(self) -> int:
-        """How many events went to quarantine."""
-        return len(self.rejects) + self.rejected_before
+    def topic(self) -> Topic:
+        return self.prepared.taken.topic
 
-    def followed_by(self, later: Part) -> Part:
-        """Combine with a later part, without rows: for a table that merged several times."""
+
+@dataclass(frozen=True)
+class Merged:
+    """What a batch did to one table, as the ledger tells it.
+
+    Args:
+        rejected: how many events went to quarantine.
+        seconds: how long the merge took.
+        claims: whether the table is as complete as the batch; False if it never had an event.
+    """
+
+    taken: Taken
+    rejected: int = 0
+    result: MergeResult | None = None
+    engine: str | None = None
+    seconds: float = 0.0
+    source_time: datetime | None = None
+    claims: bool = True
+
+    @classmethod
+    def nothing(cls, topic: Topic) -> Merged:
+        """No event of a topic is taken."""
+        return cls(Taken(topic, 0, topic.high_water))
+
+    @property
+    def topic(self) -> Topic:
+        return self.taken.topic
+
+    def followed_by(self, later: Merged) -> Merged:
+        """Combine with a later one, for a table that merged several times."""
         times = [t for t in (self.source_time, later.source_time) if t]
-        seen = [t for t in (self.seen_time, later.seen_time) if t]
-        result = later.result.after(self.result) if later.result else self.result
+        seen = [t for t in (self.taken.seen_time, later.taken.seen_time) if t]
+        taken = replace(
+            later.taken,
+            rows_in=self.taken.rows_in + later.taken.rows_in,
+            skipped=self.taken.skipped + later.taken.skipped,
+            seen_time=max(seen, default=None),
+        )
         return replace(
             later,
-            rows_in=self.rows_in + later.rows_in,
-            folded=None,
-            screened=None,
-            rejects=self.rejects + later.rejects,
-            rejected_before=self.rejected_before + later.rejected_before,
-            skipped=self.skipped + later.skipped,
-            seen_time=max(seen, default=None),
-            result=result,
+            taken=taken,
+            rejected=self.rejected + later.rejected,
+            result=later.result.after(self.result) if later.result else self.result,
             engine=later.engine or self.engine,
-            source_time=max(times, default=None),
             seconds=self.seconds + later.seconds,
+            source_time=max(times, default=None),
         )
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A part that could not be merged.
+
+    Args:
+        done: what was merged of it all the same, as slices before the one that failed.
+        planned: the slice that was being merged, where it is not the whole part.
+    """
+
+    done: Merged
+    error: Exception
+    planned: Slice | None = None
+
+    @property
+    def topic(self) -> Topic:
+        return self.done.topic
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A part whose table is stopped, and what was merged of it before."""
+
+    done: Merged
+    stop: Stop
+
+    @property
+    def topic(self) -> Topic:
+        return self.done.topic
 
 
 @dataclass(frozen=True)
@@ -88,31 +171,4 @@ class Work:
     """Parts of some topics that the driver does not take at once; `run` merges them."""
 
     topics: Sequence[str]
-    run: Callable[[], list[Part]]
-
-
-def merge_retried(
-    part: Part,
-    silver: SilverTable,
-    engine: str,
-    merge: Callable[[], MergeResult],
-    pauses: tuple[float, ...],
-) -> None:
-    """Merge under the table's lock, again after each pause (s); the part gets the result."""
-    began = time.monotonic()
-    for pause in (*pauses, None):
-        try:
-            with silver.lock:
-                part.result = merge().after(part.result)
-            break
-        except Exception as error:  # any failure of a merge is tried again
-            log.warning("merge of %s failed: %s: %s", silver.name, type(error).__name__, error)
-            if pause is None:
-                raise
-            time.sleep(pause)
-    part.engine = engine
-    part.seconds = time.monotonic() - began
-
-
-class BatchFailedError(Exception):
-    """One or more tables could not be merged; the batch is repeated from its start."""
+    run: Callable[[], Sequence[Merged | Failed]] = field(repr=False)

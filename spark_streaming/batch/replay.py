@@ -17,21 +17,21 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from spark_streaming.batch.gate import Gate
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.events.envelope import decode
 from spark_streaming.events.event import Decoded, Place, RawEvent, RawKey, is_truncate
 from spark_streaming.events.position import HighWater
+from spark_streaming.fold.keyed import Folded
 from spark_streaming.fold.row_lookup import keys_in, lsns_of, present_keys, values_of
 from spark_streaming.ops.requests import Answer, Outcome, Request
 from spark_streaming.quarantine.edits import EditError, edited
 from spark_streaming.quarantine.quarantine import DISCARDED, OPEN, REPLAYED, SUPERSEDED
 from spark_streaming.quarantine.quarantined_rows import QuarantinedRows, describe, place_of
-from spark_streaming.rules.lookup_rules import reference_findings
 from spark_streaming.rules.screen import Screened, at_lsn, quarantined_columns, screen
-from spark_streaming.schema.topics import Topic, Topics
-from spark_streaming.tables.engine_protocol import Commit, MergeEngine, MergeResult
+from spark_streaming.schema.topics import Topic
+from spark_streaming.tables.engine_protocol import Commit, MergeResult
 
 log = logging.getLogger(__name__)
 # Rows merged at once; the events of a row stay together.
@@ -55,15 +55,13 @@ class Replay:
 
     def __init__(
         self,
-        gate: Gate,
-        topics: Topics,
-        engine: MergeEngine,
+        steps: TableSteps,
         is_stopped: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._is_stopped = is_stopped
-        self._gate = gate
-        self._topics = topics
-        self._engine = engine
+        self._gate = steps.gate
+        self._topics = steps.topics
+        self._engine = steps.engine
         self.merged: list[tuple[Topic, MergeResult, str]] = []
 
     def carry_out(self, request: Request) -> Answer:
@@ -161,13 +159,24 @@ class Replay:
         return table
 
     def _merge(self, table: _Table, events: list[RawEvent]) -> list[Outcome]:
-        topic, silver = table.topic, table.topic.silver
-        assert silver is not None
-        name = topic.silver_name
+        """Take events of some rows through the rules, merge them, and resolve their entries."""
+        name = table.topic.silver_name
         try:
-            rules = self._gate.contracts.rules_of(table.contract)
+            screened = self._screened(table, events)
         except ContractFileError as error:
             return [Outcome(name, place_of(e), "open", str(error)) for e in events]
+        if screened.failure:
+            return [Outcome(name, place_of(e), "open", screened.failure) for e in events]
+        outcomes = self._judged(table, events, screened)
+        self._write(table.topic, screened.folded)
+        self._resolve(table, outcomes)
+        return outcomes
+
+    def _screened(self, table: _Table, events: list[RawEvent]) -> Screened:
+        """Decode, fold and judge events. Raises: ContractFileError."""
+        silver = table.topic.silver
+        assert silver is not None
+        rules = self._gate.contracts.rules_of(table.contract)
         decoded = self._decode(table, events)
         fresh = QuarantinedRows()
         fresh.add([reject.event for reject in decoded.rejects], table.contract)
@@ -182,30 +191,32 @@ class Replay:
                 quarantined_columns(table.discarded, fresh),
                 silver.handle,
             )
-        if rules.references and len(screened.folded.rows):
-            found = reference_findings(
-                screened.folded, rules, self._topics.open_silver, lambda *_: None
-            )
-            screened.conclude(table.contract, rules, found)
-        if screened.failure:
-            return [Outcome(name, place_of(e), "open", screened.failure) for e in events]
-        outcomes = self._judged(table, events, screened)
-        if len(screened.folded.rows) or screened.folded.truncate_lsn is not None:
-            # A new id each time: merging the same rows again changes nothing, but a repeated request
-            # may have fewer rows, and must not count as the first one's commit.
-            commit = Commit(f"headwater:replay:{uuid.uuid4().hex}", 0)
-            with silver.lock:
-                result = self._engine.merge(silver, screened.folded, commit)
-            self.merged.append((topic, result, self._engine.name))
+        return self._gate.refer(screened, table.contract, rules, lambda *_: None)
+
+    def _write(self, topic: Topic, folded: Folded) -> None:
+        """Merge what was folded, where it is anything."""
+        silver = topic.silver
+        assert silver is not None
+        if not len(folded.rows) and folded.truncate_lsn is None:
+            return
+        # A new id each time: merging the same rows again changes nothing, but a repeated request
+        # may have fewer rows, and must not count as the first one's commit.
+        commit = Commit(f"headwater:replay:{uuid.uuid4().hex}", 0)
+        with silver.lock:
+            result = self._engine.merge(silver, folded, commit)
+        self.merged.append((topic, result, self._engine.name))
+
+    def _resolve(self, table: _Table, outcomes: list[Outcome]) -> None:
+        """Give the entries their new status, after the merge."""
         for outcome in outcomes:
             # Before the entry is closed: a request that is cut here is repeated as a whole.
             if outcome.outcome == REPLAYED and outcome.place in table.edits:
-                self._gate.quarantine.note_values(name, outcome.place, table.edits[outcome.place])
+                values = table.edits[outcome.place]
+                self._gate.quarantine.note_values(table.topic.silver_name, outcome.place, values)
         for status in (REPLAYED, SUPERSEDED):
             places = [o.place for o in outcomes if o.outcome == status]
             self._gate.quarantine.close(places, status)
-            self._gate.quarantined(topic).remove(places)
-        return outcomes
+            self._gate.quarantined(table.topic).remove(places)
 
     def _decode(self, table: _Table, events: list[RawEvent]) -> Decoded:
         # Without high-water marks: events that were read before are no repetitions here.

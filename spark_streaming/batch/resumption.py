@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Protocol
 
-from spark_streaming.batch.ledger_rows import stopped_row
-from spark_streaming.batch.part import Part
+from spark_streaming.batch.ledger_rows import only_version, stopped_row
+from spark_streaming.batch.part import Merged, Stopped
 from spark_streaming.batch.rebuild_state import Rebuild, rebuild_of
 from spark_streaming.batch.swap import SwapFailedError, Swapped, Swaps
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.events.event import RawEvent
-from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.ops.ledger import Ledger, LedgerRow, Restored
 from spark_streaming.ops.stopped import (
     PartitionOffsets,
     Slice,
@@ -40,9 +40,7 @@ from spark_streaming.ops.stopped import (
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import Read
 from spark_streaming.reading.offsets import BatchSpan
-from spark_streaming.schema.topics import Topics
-from spark_streaming.tables.engine_protocol import Commit, MergeResult
-from spark_streaming.tables.silver_table import SilverTable
+from spark_streaming.tables.engine_protocol import MergeResult
 
 log = logging.getLogger(__name__)
 # Others wait for the batch's end meanwhile: a slice takes a second at most, and after two
@@ -55,55 +53,37 @@ CONTRACT_CHECK_S = 15.0
 REQUEST_CHECK_S = 1.0
 
 
-class Steps(Protocol):
-    """The steps of a batch that a slice goes through, for one table."""
-
-    def prepare(self, name: str, events: list[RawEvent], commit: Commit) -> Part: ...
-
-    def quarantine_rejects(self, part: Part) -> None: ...
-
-    def merge(self, part: Part, commit: Commit, pauses: tuple[float, ...]) -> None: ...
-
-    def remember(self, part: Part) -> None: ...
-
-    def contract_of(self, topic: str, *, refresh: bool = False) -> str: ...
-
-    def has_begun(self, batch_id: int, silver: SilverTable) -> bool: ...
-
-
 class Resumption:
     """The stopped tables of one query.
 
     Args:
+        restored: what the ledger said at the start.
+        read: gives the events of any span again.
         requested: takes the silver tables that an operator asked to resume.
         swaps: the tables that were built aside; None where there are none.
-        generations: silver table → the rebuild that its rows come from.
     """
 
     def __init__(
         self,
-        *,
-        query_id: str,
-        topics: Topics,
+        steps: TableSteps,
         ledger: Ledger,
-        steps: Steps,
+        restored: Restored,
         read: Read,
-        stops: Iterable[Stop] = (),
+        *,
         requested: Callable[[], set[str]] = set,
-        clock: Callable[[], float] = time.monotonic,
         swaps: Swaps | None = None,
-        generations: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._swaps = swaps
-        self._generations = dict(generations or {})
-        self._query_id = query_id
-        self._topics = topics
-        self._ledger = ledger
         self._steps = steps
+        self._topics = steps.topics
+        self._ledger = ledger
         self._read = read
         self._requested = requested
+        self._swaps = swaps
         self._clock = clock
-        self._stops = {stop.topic: stop for stop in stops}
+        # Silver table → the rebuild that its rows come from.
+        self._generations = dict(restored.generations)
+        self._stops = {stop.topic: stop for stop in restored.stops}
         # A new process tries at once.
         self._due_at = dict.fromkeys(self._stops, 0.0)
         self._contracts: dict[str, str] = {}
@@ -151,7 +131,7 @@ class Resumption:
             raise SwapFailedError(f"the stream does not read topic {state.topic}")
         topic = self._swaps.topic_of(state)
         assert topic.silver is not None
-        if known is None and self._steps.has_begun(batch_id, topic.silver):
+        if known is None and self._steps.reached(topic, batch_id) > 0:
             return  # what silver has of this batch is not in the ledger yet: wait for the next one
         stop = known or Stop(
             state.topic,
@@ -172,7 +152,7 @@ class Resumption:
             on_purpose=False,
         )
         # Before anything else: whatever happens now, the table continues with this step.
-        self._ledger.note([stopped_row(self._query_id, batch_id, stop, Part(topic, 0))])
+        self._ledger.note([self._planned_row(batch_id, stop, Merged.nothing(topic))])
         log.info("table %s is being rebuilt: its changes wait meanwhile", state.table)
         self._stops[stop.topic] = stop
         self._due_at[stop.topic] = 0.0
@@ -228,33 +208,25 @@ class Resumption:
             )
         ]
 
-    def resume(self, stop: Stop, batch_id: int, span: BatchSpan) -> Part:
+    def resume(self, stop: Stop, batch_id: int, span: BatchSpan) -> Merged | Stopped:
         """Merge what a stopped table has missed, up to the span's end if time allows.
 
-        Returns: what was done; its `stop` is None where the table runs again.
+        Returns: what was done; `Merged` where the table runs again.
         """
-        began = self._clock()
-        end = span.end[stop.topic]
-        done = Part(self._topics.named(stop.topic, []), 0)
-        done.high_water = done.topic.high_water
+        done = Merged.nothing(self._topics.named(stop.topic, []))
+        limit, end = self._clock() + SECONDS_MAX, span.end[stop.topic]
         try:
             if rebuild_of(stop.planned) is None:
                 self._topics.refuse_dropped(stop.topic)
-            while True:
-                app_id = self._app_id(stop)
-                if self._clock() - began > SECONDS_MAX and _has_more(stop, end):
-                    return self._still_resuming(stop, done)
-                piece, events = self._planned(stop)
-                if piece is None:
-                    stop = replace(stop, planned=None)
-                    piece, events = self._next(app_id, stop.topic, stop.offsets, end)
+            while self._clock() <= limit or not _has_more(stop, end):
+                stop, piece, events = self._next_piece(stop, end)
                 if piece is None:
                     return self._runs_again(stop, done)
                 rebuild_id = rebuild_of(stop.planned)
                 if rebuild_id is not None:
                     swapped = self._swap(stop.table, rebuild_id, piece)
                     if swapped is None:
-                        return self._still_resuming(stop, done)
+                        break
                     stop, done = self._rebuilt(stop, piece, swapped)
                     continue
                 if stop.planned is None:
@@ -262,36 +234,43 @@ class Resumption:
                     self._ledger.note([self._planned_row(batch_id, stop, done)])
                 done = done.followed_by(self._take(stop, piece, events))
                 stop = replace(stop, offsets=piece.end, planned=None, attempts=0)
+            return self._still_resuming(stop, done)
         except Exception as error:  # whatever it is, only this table waits for it
             log.debug("resuming %s failed", stop.table, exc_info=True)
-            done.stop = self.stop(replace(stop, attempts=stop.attempts + 1), error)
-            return done
+            return Stopped(done, self.stop(replace(stop, attempts=stop.attempts + 1), error))
+
+    def _next_piece(
+        self, stop: Stop, end: PartitionOffsets
+    ) -> tuple[Stop, Slice | None, list[RawEvent]]:
+        """What the table merges next: the merge that was begun, or the next slice."""
+        piece, events = self._planned(stop)
+        if piece is not None:
+            return stop, piece, events
+        stop = replace(stop, planned=None)
+        return stop, *self._next(self._app_id(stop), stop.topic, stop.offsets, end)
 
     def _app_id(self, stop: Stop) -> str:
         """The id of a table's slices. A rebuilt table needs a new one, because it starts at offsets
         that its log may know already: transaction ids survive an overwrite."""
-        name = f"headwater:{self._query_id}:{stop.table}:resume"
+        name = f"headwater:{self._steps.query_id}:{stop.table}:resume"
         return f"{name}:{stop.generation}" if stop.generation else name
 
-    def _planned_row(self, batch_id: int, stop: Stop, done: Part) -> LedgerRow:
+    def _planned_row(self, batch_id: int, stop: Stop, done: Merged) -> LedgerRow:
         """The note before a slice; the batch's own row counts what was merged."""
-        none = Part(done.topic, 0)
-        if done.result is not None:
-            none.result = MergeResult(done.result.delta_version)
-        return stopped_row(self._query_id, batch_id, stop, none)
+        return stopped_row(self._steps.query_id, batch_id, stop, only_version(done))
 
     def _swap(self, table: str, rebuild_id: str, piece: Slice) -> Swapped | None:
         if self._swaps is None:
             raise SwapFailedError(f"rebuild {rebuild_id} cannot be carried out here")
         return self._swaps.carried_out(table, rebuild_id, piece)
 
-    def _rebuilt(self, stop: Stop, piece: Slice, swapped: Swapped) -> tuple[Stop, Part]:
+    def _rebuilt(self, stop: Stop, piece: Slice, swapped: Swapped) -> tuple[Stop, Merged]:
         """The stop and part of a table after its swap: it is where its rebuild ended."""
         topic = swapped.topic
         topic.high_water, topic.quarantined = swapped.high_water, None
         self._generations[stop.table] = swapped.id
-        done = Part(topic, 0, high_water=swapped.high_water, engine="rebuild")
-        done.result = MergeResult(swapped.delta_version, inserted=swapped.rows)
+        result = MergeResult(swapped.delta_version, inserted=swapped.rows)
+        done = replace(Merged.nothing(topic), result=result, engine="rebuild")
         # It may be complete to less than it was, until it has caught up: nothing is claimed.
         stop = replace(
             stop,
@@ -349,32 +328,29 @@ class Resumption:
             self._take(stop, replace(small, commit=piece.commit), events)
             offsets = small.end
 
-    def _take(self, stop: Stop, piece: Slice, events: list[RawEvent]) -> Part:
+    def _take(self, stop: Stop, piece: Slice, events: list[RawEvent]) -> Merged:
         """Merge a slice."""
         topic = self._topics.named(stop.topic, events)
         if topic.silver is not None and stop.attempts:
             with topic.silver.lock:
                 topic.silver.forget()  # whoever repaired the table wrote to it
         if not events:
-            return Part(topic, 0, high_water=topic.high_water)
-        part = self._steps.prepare(stop.topic, events, piece.commit)
-        self._steps.quarantine_rejects(part)
-        self._steps.merge(part, piece.commit, ())
-        part.topic.high_water = part.high_water
-        self._steps.remember(part)
-        return part
+            return Merged.nothing(topic)
+        done = self._steps.take(stop.topic, events, piece.commit, retry=False)
+        done.topic.high_water = done.taken.high_water
+        return done
 
-    def _runs_again(self, stop: Stop, done: Part) -> Part:
+    def _runs_again(self, stop: Stop, done: Merged) -> Merged:
         for kept in (self._stops, self._due_at, self._contracts, self._contract_checked_at):
             kept.pop(stop.topic, None)
         log.info("table %s runs again: it has merged what it missed", stop.table)
         return done
 
-    def _still_resuming(self, stop: Stop, done: Part) -> Part:
+    def _still_resuming(self, stop: Stop, done: Merged) -> Stopped:
         log.info("table %s is catching up", stop.table)
-        self._stops[stop.topic] = done.stop = stop
+        self._stops[stop.topic] = stop
         self._due_at[stop.topic] = 0.0
-        return done
+        return Stopped(done, stop)
 
     def _contract_changed(self, topic: str, now: float) -> bool:
         if now - self._contract_checked_at[topic] < CONTRACT_CHECK_S:

@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from deltalake import DeltaTable
 
+from spark_streaming.batch.gate import Gate
 from spark_streaming.batch.maintenance import maintain_table
 from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
-from spark_streaming.batch.runner import RETRY_PAUSES_S, BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.contract_versions import key_changed
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.position import HighWater
-from spark_streaming.ops.ledger import Ledger, Restored
 from spark_streaming.ops.stopped import Slice
 from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.reading.bronze import EventsByTime
@@ -82,17 +81,8 @@ class Builder:
         contracts = _KeptContracts(lake, dsn, files.texts_of)
         evolver = Evolver(contracts, CatalogWatch(dsn), files.evolution_of)
         self._topics = _SideTopics(side, lake, contracts, prefix, options, evolver)
-        self._runner = BatchRunner(
-            query_id=state.id,
-            topics=self._topics,
-            ledger=Ledger(side, state.id, properties),
-            quarantine=quarantine,
-            engine=without_spark(),
-            pool=ThreadPoolExecutor(1),
-            restored=Restored(),
-            read=lambda span, bytes_max=None: {},
-            contracts=files,
-        )
+        gate = Gate(files, quarantine, None, self._topics)
+        self._steps = TableSteps(state.id, self._topics, gate, without_spark())
         quarantine.ensure()
         self.topic = self._topics.resolve(state.topic, [state.naming_event()])
         if self.topic.refusal or self.topic.contract is None or self.topic.silver is None:
@@ -116,7 +106,7 @@ class Builder:
 
         Raises: RulesChangedError where the contract or its rules are others since it was begun.
         """
-        made_for = self._runner.contract_of(self.state.topic)
+        made_for = self._steps.contract_of(self.state.topic)
         if not self.state.made_for:
             self._keep(replace(self.state, made_for=made_for))
         elif self.state.made_for != made_for:
@@ -155,15 +145,13 @@ class Builder:
         return piece
 
     def _merge(self, events: list[RawEvent], piece: Slice) -> None:
-        part = self._runner.prepare(self.topic.name, events, piece.commit, self.state.high_water)
-        if self.topic.refusal:
-            raise RebuildRefusedError(self.topic.refusal)
-        self._runner.quarantine_rejects(part)
-        self._runner.merge(part, piece.commit, RETRY_PAUSES_S)
-        self.topic.high_water = part.high_water
-        self._runner.remember(part)
+        topic = self.topic
+        done = self._steps.take(topic.name, events, piece.commit, self.state.high_water)
+        if topic.refusal:
+            raise RebuildRefusedError(topic.refusal)
+        topic.high_water = done.taken.high_water
         # Stored with the next plan; until then the commit's name says that it is merged.
-        self.state = self.state.taken(piece, len(events), part.high_water)
+        self.state = self.state.taken(piece, len(events), topic.high_water)
         self._commits += 1
         if self._commits % TIDY_COMMITS == 0 and self.topic.silver is not None:
             tidy(self.topic.silver, self._commits)

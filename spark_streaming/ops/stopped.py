@@ -64,9 +64,8 @@ class TableStoppedError(Exception):
 def stop_table(reason: str, *, hint: str = "") -> NoReturn:
     """Stop the table whose events are being prepared; nothing of its part is merged.
 
-    To be called between reading a batch's events and merging them (all of `BatchRunner`'s
-    preparation), by a rule of the contract whose severity is `fail`. The other tables continue.
-    The table is tried again from the same events when its contract has changed, after a
+    To be called between reading a batch's events and merging them (all of `TableSteps.prepare`),
+    by a rule of the contract whose severity is `fail`. The other tables continue. The table is tried again from the same events when its contract has changed, after a
     restart, at an operator's request, and with back-off; the rule is applied again each time.
 
     Args:

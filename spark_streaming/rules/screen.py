@@ -6,7 +6,8 @@ uniqueness. What it needs of silver is given as functions, so that it runs in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from deltalake import DeltaTable
@@ -22,7 +23,7 @@ from spark_streaming.rules.row_judge import Finding, Verdict, conclude, judge
 from spark_streaming.rules.rules import TableRules
 
 
-@dataclass
+@dataclass(frozen=True)
 class Screened:
     """What is left to merge of one table's batch, and what is not merged and why.
 
@@ -30,37 +31,41 @@ class Screened:
         rejects: for quarantine.
         counts: rule → rows that break it.
         failure: why the table must stop, with nothing of this batch written; None: go on.
-        closed: entries of quarantine, of previous batches or this one, that a row of this batch
-            supersedes.
     """
 
     folded: Folded
     plain: Changes
-    rejects: list[Reject] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
+    rejects: Sequence[Reject]
+    counts: Mapping[str, int] = field(default_factory=dict)
     failure: str | None = None
-    closed: set[Place] = field(default_factory=set)
 
-    def apply(self, verdict: Verdict) -> None:
-        """Add the verdict of some rules."""
-        self.folded = verdict.folded
-        self.rejects += verdict.rejects
-        for name, count in verdict.counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
-        if verdict.failure:
-            self.failure = " and ".join(filter(None, (self.failure, verdict.failure)))
+    def judged(self, verdict: Verdict) -> Screened:
+        """What the verdict of some more rules leaves."""
+        counts = Counter(self.counts)
+        counts.update(verdict.counts)
+        return replace(
+            self,
+            folded=verdict.folded,
+            rejects=[*self.rejects, *verdict.rejects],
+            counts=counts,
+            failure=" and ".join(filter(None, (self.failure, verdict.failure))) or None,
+        )
 
-    def conclude(self, contract: Contract, rules: TableRules, findings: list[Finding]) -> None:
-        """Add the findings of rules that need other rows."""
-        self.apply(conclude(self.folded, self.plain, contract, rules, findings))
+    def concluded(self, contract: Contract, rules: TableRules, findings: list[Finding]) -> Screened:
+        """What the findings of rules that need other rows leave."""
+        return self.judged(conclude(self.folded, self.plain, contract, rules, findings))
 
-    def close(self, quarantined: QuarantinedRows, fresh: QuarantinedRows) -> None:
-        """Note which entries are superseded; call it after the last rule."""
+    def supersedes(self, quarantined: QuarantinedRows, fresh: QuarantinedRows) -> frozenset[Place]:
+        """The entries of quarantine, of previous batches or this one, that the rows supersede."""
         if self.folded.origin is None or not (len(quarantined) or len(fresh)):
-            return
+            return frozenset()
         floor = max(self.folded.truncate_lsn or 0, self.folded.resnapshot_lsn or 0)
-        for some in (quarantined, fresh):
-            self.closed |= some.closed_by(self.folded.origin.changes, floor or None)
+        changes = self.folded.origin.changes
+        return frozenset(
+            place
+            for some in (quarantined, fresh)
+            for place in some.closed_by(changes, floor or None)
+        )
 
 
 def screen(
@@ -82,10 +87,10 @@ def screen(
     plain, masked = treat(decoded.changes, rules, mask_secret)
     folded = fold(masked, contract, moved, present, held)
     screened = Screened(folded, plain, [*decoded.rejects, *folded.rejects])
-    screened.apply(judge(folded, plain, contract, rules, moved))
+    screened = screened.judged(judge(folded, plain, contract, rules, moved))
     if rules.uniques and silver is not None and len(screened.folded.rows):
         found = uniqueness_findings(screened.folded, contract.key, rules, silver())
-        screened.conclude(contract, rules, found)
+        return screened.concluded(contract, rules, found)
     return screened
 
 

@@ -13,7 +13,11 @@ import pyarrow.fs as pa_fs
 import pytest
 
 from app.source.definition_notes import Notes, notes_finding
+from spark_streaming.batch.gate import Gate
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.event import RawEvent
@@ -21,6 +25,7 @@ from spark_streaming.ops.ledger import Ledger
 from spark_streaming.ops.schema_changes import SchemaChanges
 from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.catalog_watch import CatalogWatch
 from spark_streaming.schema.empty_tables import EmptyTables
 from spark_streaming.schema.evolver import Evolver
@@ -75,15 +80,17 @@ class Job:
         records = SchemaChanges(self.lake, OPTIONS.properties())
         evolver = Evolver(contracts, watch, records=records, clock=lambda: self.now)
         topics = Topics(self.lake, contracts, "hw", OPTIONS, restored.high_water, evolver)
+        gate = Gate(
+            ContractFolder(), Quarantine(self.lake, "q", OPTIONS.properties()), None, topics
+        )
+        steps = TableSteps("q", topics, gate, DeltaRsEngine())
+        self.stopped = Resumption(steps, ledger, restored, lambda span, bytes_max=None: {})
+        rounds = Rounds(steps, ThreadPoolExecutor(2))
         self.runner = BatchRunner(
-            query_id="q",
-            topics=topics,
-            ledger=ledger,
-            quarantine=Quarantine(self.lake, "q", OPTIONS.properties()),
-            engine=DeltaRsEngine(),
-            pool=ThreadPoolExecutor(2),
-            restored=restored,
-            read=lambda span, bytes_max=None: {},
+            rounds,
+            self.stopped,
+            ledger,
+            restored,
             empty_tables=EmptyTables(watch, topics, "hw", "headwater", lambda: self.now),
         )
 

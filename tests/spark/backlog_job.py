@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from spark_streaming.batch.backlog import Backlog
+from spark_streaming.batch.gate import Gate
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.event import RawEvent
@@ -23,6 +27,7 @@ from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import EventReader
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engines.choice import engines_of
@@ -152,20 +157,15 @@ class Job:
         )
         self.quarantine = Quarantine(lake, table.query_id, OPTIONS.properties())
         self.quarantine.ensure()
-        self.runner = BatchRunner(
-            query_id=table.query_id,
-            topics=self.topics,
-            ledger=self.ledger,
-            quarantine=self.quarantine,
-            engine=DeltaRsEngine(),
-            pool=ThreadPoolExecutor(4),
-            restored=restored,
-            read=table.held.read,
-        )
+        gate = Gate(ContractFolder(), self.quarantine, None, self.topics)
+        steps = TableSteps(table.query_id, self.topics, gate, DeltaRsEngine())
+        self.stopped = Resumption(steps, self.ledger, restored, table.held.read)
+        rounds = Rounds(steps, ThreadPoolExecutor(4))
+        self.runner = BatchRunner(rounds, self.stopped, self.ledger, restored)
         self.backlog = Backlog(
             settings,
-            self.runner,
-            self.topics,
+            rounds,
+            self.stopped.is_stopped,
             reader or table.held,  # type: ignore[arg-type]
             engines_of(settings, session),
             session,

@@ -9,8 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+from spark_streaming.batch.gate import Gate
 from spark_streaming.batch.replay import Replay
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import Ledger, LedgerRow
 from spark_streaming.ops.requests import Request
@@ -59,18 +63,14 @@ class EvolvingJob:
             clock=lambda: self._now,
         )
         self.topics = Topics(self.lake, self.catalog, "hw", OPTIONS, restored.high_water, evolver)
-        self.runner = BatchRunner(
-            query_id=self.query_id,
-            topics=self.topics,
-            ledger=self.ledger,
-            quarantine=Quarantine(self.lake, self.query_id, OPTIONS.properties()),
-            engine=self.engine,
-            pool=ThreadPoolExecutor(2),
-            restored=restored,
-            read=self.read,
-            contracts=files,
+        gate = Gate(
+            files, Quarantine(self.lake, self.query_id, OPTIONS.properties()), None, self.topics
         )
-        self.replayer = Replay(self.runner.gate, self.topics, self.engine, self.runner.is_stopped)
+        steps = TableSteps(self.query_id, self.topics, gate, self.engine)
+        self.stopped = Resumption(steps, self.ledger, restored, self.read)
+        rounds = Rounds(steps, ThreadPoolExecutor(2))
+        self.runner = BatchRunner(rounds, self.stopped, self.ledger, restored)
+        self.replayer = Replay(steps, self.stopped.is_stopped)
 
     @property
     def topic(self) -> Topic:

@@ -50,7 +50,7 @@ class Rebuilding(World):
 
     def restart(self) -> Job:
         job = Job(self.lake, self.query_id, Engine(lambda n: self.breaks(n)), self.read)
-        job.runner._stopped._swaps = Swaps(self.lake, job.topics, job.quarantine)
+        job.stopped._swaps = Swaps(self.lake, job.topics, job.quarantine)
         self.job = job
         return job
 
@@ -152,8 +152,8 @@ class RebuiltShop:
         state = builder.finished()
         between()
         self.store.ask(state)
-        swaps = Swaps(shop.lake, shop.topics, shop.runner.gate.quarantine)
-        shop.runner._stopped._swaps = swaps
+        swaps = Swaps(shop.lake, shop.topics, shop.runner.steps.gate.quarantine)
+        shop.stopped._swaps = swaps
 
         def runs_again() -> bool:
             shop.runner.begin(shop.batch, BatchSpan({}, dict(shop.ends)))

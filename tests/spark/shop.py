@@ -8,8 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from spark_streaming.batch.gate import Gate
 from spark_streaming.batch.replay import Replay
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.types import Column
@@ -66,19 +70,17 @@ class Shop:
         self.topics = topics = Topics(self.lake, store, "hw", OPTIONS, restored.high_water)
         self.files = ContractFolder([self.folder], b"secret", clock=lambda: self._now)
         self.breaches = Breaches(self.lake, self.query_id, OPTIONS.properties())
-        self.runner = BatchRunner(
-            query_id=self.query_id,
-            topics=topics,
-            ledger=ledger,
-            quarantine=Quarantine(self.lake, self.query_id, OPTIONS.properties()),
-            engine=self.engine,
-            pool=ThreadPoolExecutor(4),
-            restored=restored,
-            read=self.read,
-            contracts=self.files,
-            breaches=self.breaches,
+        gate = Gate(
+            self.files,
+            Quarantine(self.lake, self.query_id, OPTIONS.properties()),
+            self.breaches,
+            topics,
         )
-        self.replayer = Replay(self.runner.gate, topics, self.engine, self.runner.is_stopped)
+        steps = TableSteps(self.query_id, topics, gate, self.engine)
+        self.stopped = Resumption(steps, ledger, restored, self.read)
+        rounds = Rounds(steps, ThreadPoolExecutor(4))
+        self.runner = BatchRunner(rounds, self.stopped, ledger, restored)
+        self.replayer = Replay(steps, self.stopped.is_stopped)
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         """The events of a span again, as Kafka would give them."""
@@ -116,7 +118,7 @@ class Shop:
         """Run batches of the other table until `items` is not stopped any more."""
         for number in range(1_000, 1_020):
             self.run(self.event("c", number, number, 0, table="parents"))
-            if not self.runner.is_stopped(f"hw.{self.schema}.items"):
+            if not self.stopped.is_stopped(f"hw.{self.schema}.items"):
                 return
         raise AssertionError("the table is still stopped after 20 batches")
 

@@ -12,8 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spark_streaming.batch.part import BatchFailedError
+from spark_streaming.batch.failed_parts import BatchFailedError
+from spark_streaming.batch.gate import Gate
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.types import Column
@@ -23,6 +27,7 @@ from spark_streaming.ops.ledger import WHOLE_BATCH, Ledger, LedgerRow
 from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.reading.kafka_source import Read
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
@@ -56,16 +61,12 @@ class Job:
         contracts = ContractStore(lake, NO_SOURCE)
         self.topics = Topics(lake, contracts, "hw", OPTIONS, restored.high_water)
         self.quarantine = Quarantine(lake, query_id, OPTIONS.properties())
+        gate = Gate(ContractFolder(), self.quarantine, None, self.topics)
+        steps = TableSteps(query_id, self.topics, gate, engine or DeltaRsEngine())
+        self.stopped = Resumption(steps, self.ledger, restored, read)
+        self.rounds = Rounds(steps, ThreadPoolExecutor(4))
         self.runner = BatchRunner(
-            query_id=query_id,
-            topics=self.topics,
-            ledger=self.ledger,
-            quarantine=self.quarantine,
-            engine=engine or DeltaRsEngine(),
-            pool=ThreadPoolExecutor(4),
-            restored=restored,
-            read=read,
-            ends=lambda: self.ends,
+            self.rounds, self.stopped, self.ledger, restored, ends=lambda: self.ends
         )
 
     def run(self, batch_id: int, *events: RawEvent) -> list[LedgerRow]:
@@ -166,7 +167,7 @@ class StoreIsAway(DeltaRsEngine):
 def test_store_that_does_not_answer_fails_the_batch_after_the_others_are_merged(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spark_streaming.batch.runner.RETRY_PAUSES_S", (0.0,))
+    monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", (0.0,))
     events = [source.event("one", "c", 10, 1, 1), source.event("two", "c", 11, 1, 1)]
     with pytest.raises(BatchFailedError, match="1 of 2 tables failed"):
         source.job(StoreIsAway()).run(0, *events)

@@ -77,7 +77,7 @@ def test_fail_stops_the_table_until_the_policy_is_another_one(job: EvolvingJob) 
     job.policies(drop_column="evolve")
     job.restart()
     job.settle()
-    assert not job.runner.is_stopped(job.source.topic)
+    assert not job.stopped.is_stopped(job.source.topic)
     assert job.content() == job.source.content()
     assert ("drop_column", "stopped") in job.recorded()
     assert ("drop_column", "applied") in job.recorded()
@@ -132,7 +132,7 @@ def test_a_truncate_that_is_held_back_keeps_the_rows(job: EvolvingJob, policy: s
     job.run()
     assert job.content() == before
     if policy == "fail":
-        assert job.runner.is_stopped(job.source.topic)
+        assert job.stopped.is_stopped(job.source.topic)
         job.policies(table_truncated="evolve")
         job.restart()
         job.settle()
@@ -151,13 +151,13 @@ def test_a_change_that_is_undone_lets_a_stopped_table_go_on(job: EvolvingJob) ->
     _alter(job, "rename_column")
     _insert(job, 3)
     job.run()
-    assert job.runner.is_stopped(job.source.topic)
+    assert job.stopped.is_stopped(job.source.topic)
     job.source.columns = kept
     job.source.alter("nothing")
     job.catalog.lsn = job.source.lsn
     job.restart()
     job.settle()
-    assert not job.runner.is_stopped(job.source.topic)
+    assert not job.stopped.is_stopped(job.source.topic)
 
 
 def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_again(
@@ -170,11 +170,11 @@ def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_agai
     before = job.source.content()
     job.run()
     job.settle()
-    assert job.runner.is_stopped(job.source.topic)
+    assert job.stopped.is_stopped(job.source.topic)
     assert job.content() == before, "what came before is merged"
     job.restart()
     job.settle()
-    assert job.runner.is_stopped(job.source.topic)
+    assert job.stopped.is_stopped(job.source.topic)
     assert job.recorded()[-1] == ("table_dropped", "stopped")
     _alter(job, "table_recreated")
     _insert(job, 7)
@@ -182,7 +182,7 @@ def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_agai
         job.run()
         job.settle()
         job.restart()  # it tries at once
-    assert not job.runner.is_stopped(job.source.topic)
+    assert not job.stopped.is_stopped(job.source.topic)
     assert job.content() == job.source.content()
 
 
@@ -194,11 +194,11 @@ def test_a_table_that_stopped_for_being_dropped_goes_on_by_another_policy(
     job.source.drop()
     job.catalog.lsn = job.source.lsn
     job.settle()
-    assert job.runner.is_stopped(job.source.topic)
+    assert job.stopped.is_stopped(job.source.topic)
     job.policies(table_dropped="evolve")
     job.restart()
     job.settle()
-    assert not job.runner.is_stopped(job.source.topic)
+    assert not job.stopped.is_stopped(job.source.topic)
     assert job.content() == before
 
 
@@ -223,7 +223,7 @@ def test_what_was_held_back_ends_in_the_sources_rows(
     job.catalog.lsn = job.source.lsn
     job.run()
     assert job.content() == before
-    assert job.runner.is_stopped(job.source.topic) == (policy == FAIL)
+    assert job.stopped.is_stopped(job.source.topic) == (policy == FAIL)
     job.policies(**{kind: "evolve"})
     if policy == FAIL:
         job.restart()

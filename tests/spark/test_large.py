@@ -225,7 +225,7 @@ def test_part_that_the_executors_cannot_merge_is_merged_in_slices(
     def fail(*_: object, **__: object) -> None:
         raise OSError("an executor was lost")
 
-    monkeypatch.setattr("spark_streaming.batch.backlog.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
     monkeypatch.setattr("spark_streaming.tables.engines.spark_merge.SparkEngine.merge_rows", fail)
     row = films.job(spark, silver_settings, **LARGE).take([snapshot(key) for key in range(1, 30)])
     assert (row.engine, row.rows_upserted) == ("delta-rs", 29)
@@ -238,7 +238,7 @@ def test_table_that_fails_in_a_slice_stops_there_and_catches_up(
     silver_settings: SilverSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("spark_streaming.batch.backlog.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
     job = films.job(spark, silver_settings, **SLICED)
     merge, calls = DeltaRsEngine.merge, 0
 
@@ -270,7 +270,7 @@ def test_slices_that_were_cut_go_on_where_the_table_stands_in_any_way(
     ]
     span = films.next_span(changes)
     job = films.job(spark, silver_settings, **SLICED)
-    prepare, calls = job.runner.prepare, 0
+    prepare, calls = job.runner.steps.prepare, 0
 
     def prepare_or_die(*given: Any) -> Any:
         nonlocal calls
@@ -279,7 +279,7 @@ def test_slices_that_were_cut_go_on_where_the_table_stands_in_any_way(
             raise Cut
         return prepare(*given)
 
-    monkeypatch.setattr(job.runner, "prepare", prepare_or_die)
+    monkeypatch.setattr(job.runner.steps, "prepare", prepare_or_die)
     with pytest.raises(Cut):
         job.run(0, span)
     # Other limits than before: the slices end elsewhere, and the part alone would fit.

@@ -70,7 +70,7 @@ def test_upkeep_removes_what_was_resolved_long_ago_and_nothing_that_is_open(
     shop.contract(POSITIVE + "[columns.big]\nvalues = ['x']\naction = 'warn'")
     shop.run(shop.event("c", 10, 1, -5), shop.event("c", 11, 2, -5), shop.event("c", 12, 3, 5))
     shop.run(shop.event("d", 20, 1))
-    quarantine, breaches = shop.runner.gate.quarantine, shop.breaches
+    quarantine, breaches = shop.runner.steps.gate.quarantine, shop.breaches
     maintain_ops(shop.lake, quarantine, 1, vacuum=True)
     assert [status for _, _, status in shop.quarantined()] == ["superseded", "open"]
     monkeypatch.setattr("spark_streaming.quarantine.quarantine.RESOLVED_KEPT", timedelta(0))

@@ -31,8 +31,7 @@ from tests.unit.model import BAG, KEYED
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spark_streaming.batch.runner.RETRY_PAUSES_S", ())
-    monkeypatch.setattr("spark_streaming.batch.silver_rebuild.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
     monkeypatch.setattr("spark_streaming.batch.silver_rebuild.TIDY_COMMITS", 3)
     monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 0.0)
     monkeypatch.setattr("spark_streaming.batch.swap.CHECK_EVERY_S", 0.0)
@@ -218,7 +217,7 @@ def test_stopped_table_whose_events_kafka_has_dropped_is_mended(lake: Lake, seed
                 )
         return whole(span)
 
-    world.job.runner._stopped._read = read
+    world.job.stopped._read = read
     world.hurt(None)
     world.run()
     assert world.is_stopped()

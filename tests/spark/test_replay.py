@@ -86,7 +86,9 @@ def test_replay_never_overwrites_a_newer_row(shop: Shop) -> None:
 def test_merge_guard_holds_even_where_nobody_noted_the_newer_event(shop: Shop) -> None:
     shop.contract(POSITIVE)
     shop.run(shop.event("c", 10, 1, -5))
-    quarantined = shop.runner.gate.quarantined(shop.topics.resolve(f"hw.{shop.schema}.items", []))
+    quarantined = shop.runner.steps.gate.quarantined(
+        shop.topics.resolve(f"hw.{shop.schema}.items", [])
+    )
     quarantined.remove([entry.place for entry in list(quarantined)])
     shop.run(shop.event("u", 20, 1, 7))
     assert shop.quarantined() == [(1, "v_range", "open")], "as an older release left it"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spark_streaming.batch.part import BatchFailedError
+from spark_streaming.batch.failed_parts import BatchFailedError
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.event import RawEvent
@@ -124,7 +124,7 @@ class World:
             self.run()
 
     def is_stopped(self) -> bool:
-        return self.job.runner._stopped.is_stopped(self.topic(HURT))
+        return self.job.stopped.is_stopped(self.topic(HURT))
 
     def rows(self, table: str) -> Counter[tuple[Any, ...]]:
         path = f"silver/{self.schema}__{table}"
@@ -148,7 +148,7 @@ def assert_like_the_sources(world: World) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spark_streaming.batch.runner.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
     monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 0.0)
 
 
@@ -258,7 +258,7 @@ def test_rule_stops_its_table_before_anything_is_merged_and_a_new_contract_lets_
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = True
-    whole = world.job.runner.prepare
+    whole = world.job.runner.steps.prepare
 
     def prepare(name: str, *arguments: Any) -> Any:
         part = whole(name, *arguments)
@@ -266,7 +266,7 @@ def test_rule_stops_its_table_before_anything_is_merged_and_a_new_contract_lets_
             stop_table("rule `big_is_known`: 3 rows break it", hint="mend them")
         return part
 
-    monkeypatch.setattr(world.job.runner, "prepare", prepare)
+    monkeypatch.setattr(world.job.runner.steps, "prepare", prepare)
     monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 300.0)
     monkeypatch.setattr("spark_streaming.batch.resumption.CONTRACT_CHECK_S", 0.0)
     world.run_all()
@@ -323,7 +323,7 @@ def test_rejects_that_a_failed_batch_did_not_get_to_know_are_quarantined_when_it
         spoilt = RawEvent(world.topic(name), 0, 10_000 + number, 0, None, b"not json", [])
         batches[:] = [[*(event for batch in batches for event in batch), spoilt]]
     span, events = world.plan()
-    whole = world.job.runner.prepare
+    whole = world.job.runner.steps.prepare
 
     def prepare(name: str, *arguments: Any) -> Any:
         if name == world.topic(HURT):
@@ -331,7 +331,7 @@ def test_rejects_that_a_failed_batch_did_not_get_to_know_are_quarantined_when_it
         return whole(name, *arguments)
 
     with monkeypatch.context() as away:
-        away.setattr(world.job.runner, "prepare", prepare)
+        away.setattr(world.job.runner.steps, "prepare", prepare)
         with pytest.raises(BatchFailedError, match="1 of 2 tables failed"):
             world.job.runner.run(0, events, span, started=time.monotonic())
     world.restart().runner.run(0, events, span, started=time.monotonic())

@@ -169,7 +169,7 @@ def test_a_pinned_version_is_the_source_at_the_ledgers_offsets_wherever_the_proc
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared = 0
-    monkeypatch.setattr("spark_streaming.batch.runner.RETRY_PAUSES_S", ())
+    monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
 
     def play(history: int, steps: Sequence[int]) -> None:
         nonlocal compared

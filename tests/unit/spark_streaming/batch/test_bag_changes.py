@@ -11,7 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from spark_streaming.batch.gate import Gate
+from spark_streaming.batch.resumption import Resumption
+from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
+from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.contract.types import Column
@@ -19,6 +23,7 @@ from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import Ledger, LedgerRow
 from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.catalog_watch import CatalogCheck, CatalogWatch
 from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
@@ -74,16 +79,13 @@ class World:
         restored = ledger.restore()
         evolver = Evolver(self.catalog, cast(CatalogWatch, self.catalog))
         self.topics = Topics(self.lake, self.catalog, "hw", options, restored.high_water, evolver)
-        self.runner = BatchRunner(
-            query_id="q",
-            topics=self.topics,
-            ledger=ledger,
-            quarantine=Quarantine(self.lake, "q", options.properties()),
-            engine=DeltaRsEngine(),
-            pool=ThreadPoolExecutor(2),
-            restored=restored,
-            read=lambda span, bytes_max=None: {},
+        gate = Gate(
+            ContractFolder(), Quarantine(self.lake, "q", options.properties()), None, self.topics
         )
+        steps = TableSteps("q", self.topics, gate, DeltaRsEngine())
+        self.stopped = Resumption(steps, ledger, restored, lambda span, bytes_max=None: {})
+        rounds = Rounds(steps, ThreadPoolExecutor(2))
+        self.runner = BatchRunner(rounds, self.stopped, ledger, restored)
 
     def insert(self, **row: Any) -> RawEvent:
         self.offset += 1

@@ -28,7 +28,7 @@ def test_tables_that_need_the_catalog_wait_for_it_and_the_batches_go_on(
     events = {topic: [made._replace(topic=topic)] for topic in (TOPIC, OTHER)}
     for batch in range(3):
         world.restart()
-        world.runner._stopped._read = lambda span, bytes_max=None: {t: events[t] for t in span.end}
+        world.stopped._read = lambda span, bytes_max=None: {t: events[t] for t in span.end}
         first = events if batch == 0 else {}
         rows = world.runner.run(batch, first, _span(), started=time.monotonic())
         assert {row.state for row in rows if row.table_name} == {"stopped"}

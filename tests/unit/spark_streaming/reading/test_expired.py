@@ -63,8 +63,8 @@ class World:
         self.job = Job(self.source.lake, self.source.query_id, read=self.kafka.read)
         self.backlog = Backlog(
             cast(SilverSettings, Settings()),
-            self.job.runner,
-            self.job.topics,
+            self.job.rounds,
+            self.job.stopped.is_stopped,
             cast(EventReader, self.kafka),
             Engines(without_spark()),
             cast(Any, None),
