@@ -31,7 +31,7 @@ from spark_streaming.ops.stopped import Slice, TableStoppedError
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import EventReader, Events, ExpiredError
 from spark_streaming.reading.offsets import WHOLE, BatchSpan, version_of
-from spark_streaming.schema.topics import Topic
+from spark_streaming.schema.topic import Topic
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
 from spark_streaming.tables.engines.choice import Engines
 from spark_streaming.tables.silver_table import SilverTable
@@ -200,7 +200,7 @@ class Backlog:
             piece = span.between(at, end)
             commit = self._slice_commit(batch, whole.topic, end)
             if whole.taken.rows_in:
-                whole.topic.high_water = whole.taken.high_water
+                whole.topic.merged(whole.taken.high_water)
             if isinstance(error, ExpiredError):
                 error = TableStoppedError(str(error))
             return [Failed(whole, error, Slice(piece.start[name], piece.end[name], commit))]

@@ -19,7 +19,8 @@ from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.rules.lookup_rules import InBatch, reference_findings
 from spark_streaming.rules.rules import TableRules
 from spark_streaming.rules.screen import Screened, quarantined_columns, screen
-from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.schema.topic import Topic
+from spark_streaming.schema.topics import Topics
 from spark_streaming.tables.engine_protocol import MergeResult
 
 _MEND = "mend the rows in the source, or the rule in the contract file; see `contract check`"
@@ -50,7 +51,9 @@ class Gate:
         if topic.quarantined is None:
             if topic.contract is None:
                 return QuarantinedRows()
-            topic.quarantined = self.quarantine.quarantined(topic.silver_name, topic.contract)
+            rows = self.quarantine.quarantined(topic.silver_name, topic.contract)
+            topic.read_quarantine(rows)
+            return rows
         return topic.quarantined
 
     def is_plain(self, topic: Topic) -> bool:
@@ -161,7 +164,7 @@ class Gate:
         topic = part.topic
         if part.folded is None or topic.contract is None:
             if result is not None and result.skipped:
-                topic.quarantined = None  # it was merged unseen: read again what it put there
+                topic.read_quarantine(None)  # it was merged unseen: what it put there is not known
             return
         if not (part.rejects or part.closed):
             return

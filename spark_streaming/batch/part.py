@@ -19,7 +19,7 @@ from spark_streaming.ops.stopped import Slice, Stop
 from spark_streaming.quarantine.quarantined_rows import QuarantinedRows
 from spark_streaming.rules.rules import TableRules
 from spark_streaming.rules.screen import Screened
-from spark_streaming.schema.topics import Topic
+from spark_streaming.schema.topic import Topic
 from spark_streaming.tables.engine_protocol import MergeResult
 
 

@@ -30,7 +30,7 @@ from spark_streaming.quarantine.edits import EditError, edited
 from spark_streaming.quarantine.quarantine import DISCARDED, OPEN, REPLAYED, SUPERSEDED
 from spark_streaming.quarantine.quarantined_rows import QuarantinedRows, describe, place_of
 from spark_streaming.rules.screen import Screened, at_lsn, quarantined_columns, screen
-from spark_streaming.schema.topics import Topic
+from spark_streaming.schema.topic import Topic
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
 
 log = logging.getLogger(__name__)

@@ -267,7 +267,8 @@ class Resumption:
     def _rebuilt(self, stop: Stop, piece: Slice, swapped: Swapped) -> tuple[Stop, Merged]:
         """The stop and part of a table after its swap: it is where its rebuild ended."""
         topic = swapped.topic
-        topic.high_water, topic.quarantined = swapped.high_water, None
+        topic.merged(swapped.high_water)
+        topic.read_quarantine(None)
         self._generations[stop.table] = swapped.id
         result = MergeResult(swapped.delta_version, inserted=swapped.rows)
         done = replace(Merged.nothing(topic), result=result, engine="rebuild")
@@ -337,7 +338,7 @@ class Resumption:
         if not events:
             return Merged.nothing(topic)
         done = self._steps.take(stop.topic, events, piece.commit, retry=False)
-        done.topic.high_water = done.taken.high_water
+        done.topic.merged(done.taken.high_water)
         return done
 
     def _runs_again(self, stop: Stop, done: Merged) -> Merged:

@@ -19,7 +19,7 @@ from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import Ledger, LedgerRow, Restored
 from spark_streaming.reading.offsets import BatchSpan, Offsets
 from spark_streaming.schema.empty_tables import EmptyTables
-from spark_streaming.schema.topics import Topic
+from spark_streaming.schema.topic import Topic
 from spark_streaming.tables.engine_protocol import MergeResult
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class BatchRunner:
         self._claims.prove(span.end)
         done += self._without_events(empty, {part.topic.name for part in done})
         rows = self._rows(batch_id, done, span, started)
-        self.steps.topics.evolver.flush()
+        self.steps.topics.evolver.records.flush()
         self._ledger.append(rows, batch_id)
         clock.append(time.monotonic())
         log.debug(
@@ -181,7 +181,7 @@ class BatchRunner:
         if self._empty_tables is not None:
             self._empty_tables.recorded()
         for part in parts:
-            part.topic.high_water = part.taken.high_water
+            part.topic.merged(part.taken.high_water)
         self._replayed.clear()
         times = [part.taken.seen_time for part in parts if part.taken.seen_time is not None]
         self._claims.merged(self.steps.topics.greatest_commit_lsn(), max(times, default=None))

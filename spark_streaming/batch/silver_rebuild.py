@@ -149,7 +149,7 @@ class Builder:
         done = self._steps.take(topic.name, events, piece.commit, self.state.high_water)
         if topic.refusal:
             raise RebuildRefusedError(topic.refusal)
-        topic.high_water = done.taken.high_water
+        topic.merged(done.taken.high_water)
         # Stored with the next plan; until then the commit's name says that it is merged.
         self.state = self.state.taken(piece, len(events), topic.high_water)
         self._commits += 1

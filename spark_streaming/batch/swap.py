@@ -24,7 +24,8 @@ from spark_streaming.events.position import HighWater
 from spark_streaming.ops.stopped import Slice
 from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.quarantine.rebuilt_entries import resolve_entries
-from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.schema.topic import Topic
+from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.silver_table import SilverTable, TableOptions, row_count
 

@@ -20,7 +20,8 @@ from spark_streaming.events.envelope import HighWater, decode
 from spark_streaming.events.event import Decoded, RawEvent, Reject
 from spark_streaming.reading.offsets import reached_in, version_of
 from spark_streaming.schema.event_plan import ContractChanged
-from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.schema.topic import Topic
+from spark_streaming.schema.topics import Topics
 from spark_streaming.tables.engine_protocol import Commit, MergeEngine, MergeResult
 from spark_streaming.tables.silver_table import SilverTable
 

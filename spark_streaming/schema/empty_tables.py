@@ -17,7 +17,8 @@ from spark_streaming.contract.contract_store import CatalogUnreachableError
 from spark_streaming.contract.names import topic_of
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.schema.catalog_watch import CatalogWatch, Table
-from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.schema.topic import Topic
+from spark_streaming.schema.topics import Topics
 
 log = logging.getLogger(__name__)
 CHECK_S = 2.0

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spark_streaming.contract.contract_files import Evolution
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.schema.definitions import Pending
-
-
-def default_policies(schema: str, table: str) -> Evolution:
-    """The policies where no contract file sets any."""
-    del schema, table
-    return Evolution()
 
 
 @dataclass(frozen=True)

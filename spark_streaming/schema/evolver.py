@@ -20,18 +20,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.contract_files import ContractFileError, Evolution
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.evolution import (
     EVOLVE,
     FAIL,
-    NEW_VERSION,
     QUARANTINE,
     SchemaChange,
     changes_between,
     next_version,
-    policy_of,
-    strictest,
 )
 from spark_streaming.events.contract_versions import extended, place_of, split_at
 from spark_streaming.events.event import Decoded, RawEvent, Reject, is_truncate
@@ -40,11 +36,12 @@ from spark_streaming.ops.schema_changes import (
     NOTED,
     QUARANTINED,
     STOPPED,
-    RecordedChange,
     SchemaChanges,
 )
-from spark_streaming.ops.stopped import TableStoppedError, stop_table
+from spark_streaming.ops.stopped import stop_table
 from spark_streaming.schema.catalog_watch import CatalogCheck, CatalogWatch
+from spark_streaming.schema.change_policies import ChangePolicies, Policies, default_policies
+from spark_streaming.schema.change_records import ChangeRecords
 from spark_streaming.schema.definitions import (
     Pending,
     after_known,
@@ -52,21 +49,18 @@ from spark_streaming.schema.definitions import (
     since_first,
     without_refused,
 )
-from spark_streaming.schema.event_plan import EventPlan, default_policies
+from spark_streaming.schema.event_plan import EventPlan
 from spark_streaming.schema.left_out_tables import LeftOutTables
 
 if TYPE_CHECKING:
-    from spark_streaming.schema.topics import Topic
+    from spark_streaming.schema.topic import Topic
 
 log = logging.getLogger(__name__)
 # How often tables without events are checked.
 FULL_CHECK_S = 10.0
 # How often a catalog that changes while it is read is read again, at most.
 READS_MAX = 5
-# Silver's columns and rows stay as they are.
-_ONLY_NOTED = frozenset({"enum_value", "replica_identity", "table_dropped"})
 _TRUNCATE = SchemaChange("table_truncated", "TRUNCATE")
-Policies = Callable[[str, str], Evolution]
 
 
 class Evolver:
@@ -82,8 +76,8 @@ class Evolver:
     ) -> None:
         self._contracts = contracts
         self._watch = watch
-        self._policies = policies
-        self._records = records
+        self._policies = ChangePolicies(policies)
+        self.records = ChangeRecords(records, self._policies)
         self._clock = clock
         self._full_check_at = -FULL_CHECK_S
         self.left_out = LeftOutTables(watch, records, clock, contracts.tables)
@@ -104,8 +98,8 @@ class Evolver:
         seen = self._watch.check(named)
         for source, topic in named.items():
             stamp = self._stamp(seen, source)
-            if topic.stamp is not None and topic.stamp == stamp:
-                topic.unchanged_at = seen.after_lsn
+            if topic.catalog.stamp is not None and topic.catalog.stamp == stamp:
+                topic.seen(stamp, seen.after_lsn)
                 continue
             if topic.gone and stamp is None:
                 continue  # since a previous check
@@ -128,54 +122,44 @@ class Evolver:
                 break
             seen = again
         if found is None:
-            topic.stamp = None
             if not topic.gone:
-                topic.gone, topic.gone_lsn = True, again.by_lsn
-                dropped, policy = changes_between(contract, None), self._dropped_policy(topic)
+                dropped, policy = changes_between(contract, None), self._policies.of_drop(topic)
                 outcome = STOPPED if policy == FAIL else NOTED
-                self._record(topic, dropped, outcome, contract.version, again.by_lsn, policy)
+                version = contract.version
+                self.records.put(topic, dropped, outcome, version, again.by_lsn, policy=policy)
+            topic.dropped(again.by_lsn)
             return
-        topic.stamp, topic.gone = self._stamp(seen, topic.source), False
-        after, topic.unchanged_at = topic.unchanged_at, again.after_lsn
-        while topic.pendings and topic.pendings[-1].contract.refusal:
+        after, pendings = topic.catalog.unchanged_at, list(topic.pendings)
+        while pendings and pendings[-1].contract.refusal:
             # Silver cannot follow that one: the change that repairs it takes its place.
-            after = topic.pendings.pop().contract.valid_after_lsn
-        newest = topic.pendings[-1].contract if topic.pendings else contract
+            after = pendings.pop().contract.valid_after_lsn
+        newest = pendings[-1].contract if pendings else contract
         found = after_known(newest, noted, found, again.by_lsn)
         steps = [*without_refused(noted, found), found]
-        queue(topic.pendings, contract, steps, after, again.by_lsn)
-        if next_version(contract, found) is contract and self._must_wait(topic):
+        queue(pendings, contract, steps, after, again.by_lsn)
+        topic.expect(pendings)
+        topic.seen(self._stamp(seen, topic.source), again.after_lsn)
+        if next_version(contract, found) is contract and any(
+            self._policies.how(topic, pending) is None for pending in pendings
+        ):
             log.info("table %s is as it was before again", topic.silver_name)
-            topic.pendings.clear()
+            topic.expect([])
 
     def _noted(self, topic: Topic, found: Contract | None) -> list[Contract]:
         """The definitions that the source noted since the newest one that is known here."""
         last = topic.contract
         for pending in topic.pendings:
             last = last if pending.contract.refusal else pending.contract
-        since = topic.unchanged_at or None  # the source notes them since then only, perhaps
+        since = topic.catalog.unchanged_at or None  # the source notes them since then only, perhaps
         if last is not None and last.noted_lsn is not None:
             since = last.noted_lsn
         if found is None or found.noted_lsn is None or since is None or found.noted_lsn <= since:
             return []
         return self._contracts.noted(found.schema, found.table, since)
 
-    def _must_wait(self, topic: Topic) -> bool:
-        """Whether the policy of some pending change keeps silver from following."""
-        return any(
-            pending.contract.refusal or self._policy(topic, pending) not in (EVOLVE, NEW_VERSION)
-            for pending in topic.pendings
-        )
-
-    def _dropped_policy(self, topic: Topic) -> str:
-        try:
-            return policy_of(self._evolution(topic), "table_dropped")
-        except TableStoppedError:
-            return EVOLVE  # its file is wrong, and there are no events that would wait for it
-
     def refuse_dropped(self, topic: Topic) -> None:
         """Raise TableStoppedError if the source dropped the table and its policy is to fail."""
-        if topic.gone and self._dropped_policy(topic) == FAIL:
+        if topic.gone and self._policies.of_drop(topic) == FAIL:
             stop_table(
                 "the source dropped the table, and its policy for table_dropped is fail",
                 hint="silver has its last rows; `evolve` keeps them without a word, and a table of "
@@ -185,7 +169,7 @@ class Evolver:
     def before_first(self, topic: Topic) -> None:
         """Note what the catalog shows before a table's first contract is read from it."""
         seen = self._watch.check([topic.source])
-        topic.stamp, topic.unchanged_at = self._stamp(seen, topic.source), seen.after_lsn
+        topic.seen(self._stamp(seen, topic.source), seen.after_lsn)
 
     def beginning(self, topic: Topic, found: Contract, events: list[RawEvent]) -> Contract:
         """The contract of a new table's first events; later definitions become pending.
@@ -196,18 +180,20 @@ class Evolver:
             return found
         noted = self._contracts.noted(found.schema, found.table, 0)
         first, *later = since_first(noted, found, events, topic.reached)
-        first, at = next_version(None, first), topic.unchanged_at
-        queue(topic.pendings, first, later, at, at)
+        first, at = next_version(None, first), topic.catalog.unchanged_at
+        pendings = list(topic.pendings)
+        queue(pendings, first, later, at, at)
+        topic.expect(pendings)
         return first
 
     def first(self, topic: Topic, found: Contract) -> bool:
         """Whether the policy admits a table that was never seen; otherwise it is pending."""
         changes = tuple(changes_between(None, found))
         pending = Pending(found, changes, None)
-        if self._policy(topic, pending) != EVOLVE:
-            topic.pendings = [pending]
+        if self._policies.of(topic, pending) != EVOLVE:
+            topic.expect([pending])
             return False
-        self._record(topic, changes, APPLIED, 1, found.valid_from_lsn, later=True)
+        self.records.put(topic, changes, APPLIED, 1, found.valid_from_lsn, later=True)
         return True
 
     def plan(self, topic: Topic, events: list[RawEvent]) -> EventPlan:
@@ -223,15 +209,14 @@ class Evolver:
             older, newer = split_at(events, border) if border else ([], events)
             if not newer:
                 break
-            refusal = pending.contract.refusal
-            policy = self._policy(topic, pending)
-            if refusal or policy == FAIL:
-                self._record_pending(topic, pending, STOPPED)
-                reason, hint = _split_hint(refusal) if refusal else self._failure(topic, pending)
+            policy = self._policies.of(topic, pending)
+            if pending.contract.refusal or policy == FAIL:
+                self.records.put_pending(topic, pending, STOPPED)
+                reason, hint = self._policies.failure(topic, pending)
                 stop_table(reason, hint=hint)
             if policy == QUARANTINE:
-                self._record_pending(topic, pending, QUARANTINED)
-                rule, reason = self._reason(topic, pending)
+                self.records.put_pending(topic, pending, QUARANTINED)
+                rule, reason = self._policies.reason(topic, pending)
                 waiting = [event for event in newer if event.value is not None]
                 rejects += [Reject(event, rule, reason) for event in waiting]
                 events = older
@@ -255,13 +240,13 @@ class Evolver:
         border = extended(pending.boundary, unfit)
         if border == pending.boundary:
             return False
-        topic.pendings[0] = replace(pending, boundary=border)
+        topic.expect([replace(pending, boundary=border), *topic.pendings[1:]])
         return True
 
     def _without_truncates(
         self, topic: Topic, events: list[RawEvent], rejects: list[Reject]
     ) -> list[RawEvent]:
-        policy = policy_of(self._evolution(topic), "table_truncated")
+        policy = self._policies.of_kind(topic, "table_truncated")
         if policy == EVOLVE:
             return events
         found = [event for event in events if is_truncate(event)]
@@ -272,7 +257,7 @@ class Evolver:
         version = topic.contract.version if topic.contract else 0
         outcome = STOPPED if policy == FAIL else QUARANTINED
         lsn, _ = place_of(orjson.loads(found[0].value or b"{}"))
-        self._record(topic, change, outcome, version, lsn or 0)
+        self.records.put(topic, change, outcome, version, lsn or 0)
         if policy == FAIL:
             stop_table(
                 f"the source's table was truncated ({detail}), and its policy for table_truncated "
@@ -290,111 +275,14 @@ class Evolver:
             for change in decoded.changes.changes:
                 if change.op == "t":
                     changes, version = [_TRUNCATE], topic.contract.version
-                    self._record(topic, changes, APPLIED, version, change.lsn, later=True)
+                    self.records.put(topic, changes, APPLIED, version, change.lsn, later=True)
 
     def how(self, topic: Topic) -> str | None:
         """The policy by which the pending change may be applied now; None: it has to wait."""
-        if (pending := topic.pending) is None or pending.contract.refusal:
-            return None
-        policy = self._policy(topic, pending)
-        return policy if policy in (EVOLVE, NEW_VERSION) else None
+        return self._policies.how(topic, topic.pending) if topic.pending else None
 
     def waits(self, topic: Topic) -> str:
         """Why the pending change is not applied; empty where none is pending."""
         if topic.pending is None:
             return ""
-        return topic.pending.contract.refusal or self._reason(topic, topic.pending)[1]
-
-    def record_applied(self, topic: Topic, pending: Pending) -> None:
-        """Record that silver follows a change now."""
-        for change in pending.changes:
-            outcome = NOTED if change.kind in _ONLY_NOTED else APPLIED
-            self._record_pending(topic, pending, outcome, [change])
-
-    def flush(self) -> None:
-        """Write the records that could wait until now."""
-        if self._records is not None:
-            self._records.flush()
-
-    def _evolution(self, topic: Topic) -> Evolution:
-        """What the table's contract file says. Raises: TableStoppedError where it is wrong."""
-        try:
-            return self._policies(*topic.source)
-        except ContractFileError as error:
-            stop_table(f"its contract file is wrong\n{error}")
-
-    def _policy(self, topic: Topic, pending: Pending) -> str:
-        evolution = self._evolution(topic)
-        return strictest(policy_of(evolution, change.kind) for change in pending.changes)
-
-    def _reason(self, topic: Topic, pending: Pending) -> tuple[str, str]:
-        evolution = self._evolution(topic)
-        policies = [(policy_of(evolution, change.kind), change) for change in pending.changes]
-        strict = strictest(policy for policy, _ in policies)
-        those = [change for policy, change in policies if policy == strict]
-        detail = "; ".join(f"{change.kind}: {change.detail}" for change in those)
-        return those[0].kind, f"the table changed ({detail}), and the policy for that is {strict}"
-
-    def _failure(self, topic: Topic, pending: Pending) -> tuple[str, str]:
-        kind, reason = self._reason(topic, pending)
-        return reason, (
-            f"set `{kind}` under [evolution] in its contract file to another policy, or undo the "
-            "change in the source; the table then goes on where it stopped"
-        )
-
-    def _record_pending(
-        self,
-        topic: Topic,
-        pending: Pending,
-        outcome: str,
-        changes: Iterable[SchemaChange] | None = None,
-    ) -> None:
-        self._record(
-            topic,
-            pending.changes if changes is None else changes,
-            outcome,
-            pending.contract.version,
-            pending.contract.valid_from_lsn,
-            from_version=pending.contract.version - 1,
-        )
-
-    def _record(
-        self,
-        topic: Topic,
-        changes: Iterable[SchemaChange],
-        outcome: str,
-        to_version: int,
-        lsn: int,
-        policy: str | None = None,
-        *,
-        from_version: int | None = None,
-        later: bool = False,
-    ) -> None:
-        if self._records is None:
-            return
-        if from_version is None:
-            from_version = topic.contract.version if topic.contract else 0
-        found = [
-            RecordedChange(
-                topic.silver_name,
-                change.kind,
-                from_version,
-                to_version,
-                lsn,
-                policy or policy_of(self._evolution(topic), change.kind),
-                outcome,
-                change.detail,
-                change.warning,
-            )
-            for change in changes
-        ]
-        if later:
-            self._records.note(found)
-        else:
-            self._records.put(found)
-
-
-def _split_hint(refusal: str) -> tuple[str, str]:
-    """A contract's refusal as what was observed and what to do."""
-    reason, _, hint = refusal.partition("\nhint: ")
-    return reason, hint
+        return topic.pending.contract.refusal or self._policies.reason(topic, topic.pending)[1]

@@ -1,8 +1,11 @@
-"""One captured topic: which table it carries, under which contract, merged how far."""
+"""One captured topic: which table it carries, under which contract, merged how far.
+
+Its state changes by the methods of `Topic` only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from spark_streaming.contract.contract import Contract
@@ -14,19 +17,30 @@ from spark_streaming.schema.definitions import Pending
 from spark_streaming.tables.silver_table import SilverTable
 
 
+@dataclass(frozen=True)
+class InCatalog:
+    """A table's entry in the source's catalog, as the last check saw it.
+
+    Args:
+        stamp: of the entry; None before the first check, and where the table is gone.
+        unchanged_at: a log position at which the contract still held.
+        gone_by: the log position before which the source dropped the table; None: it has it.
+    """
+
+    stamp: str | None = None
+    unchanged_at: int = 0
+    gone_by: int | None = None
+
+
 @dataclass
 class Topic:
     """One table's topic. `silver` is None where the table is internal or refused.
 
     Args:
         names: gives a source table's silver name (`silver_names`).
-        stamp: of the source's catalog at the last check; None before the first one.
-        unchanged_at: a log position at which the contract still held.
         pendings: the next contracts, where the source's table changed, the oldest first.
-        gone: whether the source dropped the table, before `gone_lsn`.
         collides: whether its silver name belongs to another source table.
         reached: for a table without events when it was added: the LSN before which it has none.
-        retry_pending_at: when the pending change may be tried again, by the monotonic clock.
     """
 
     name: str
@@ -35,19 +49,57 @@ class Topic:
     contract: Contract | None = None
     silver: SilverTable | None = None
     refusal: str | None = None
-    checked_at: float = 0.0
-    differences: frozenset[str] = frozenset()
     high_water: HighWater = field(default_factory=HighWater)
     quarantined: QuarantinedRows | None = None  # None: not read yet
-    stamp: str | None = None
-    unchanged_at: int = 0
+    catalog: InCatalog = InCatalog()
     pendings: list[Pending] = field(default_factory=list)
-    gone: bool = False
-    gone_lsn: int = 0
-    retry_pending_at: float = 0.0
     collides: bool = False
     reached: int | None = None
     names: Callable[[str, str], str] = silver_table
+
+    # -- how it changes
+
+    def named_by(self, contract: Contract) -> None:
+        """Take the table's name from its contract: the topic's has lost letters."""
+        self.schema, self.table = contract.schema, contract.table
+
+    def refuse(self, reason: str | None, *, collides: bool | None = None) -> None:
+        """Refuse the table, or admit it (None). `collides`: as above; None: as it was."""
+        self.refusal = reason
+        self.collides = self.collides if collides is None else collides
+
+    def adopt(self, contract: Contract, silver: SilverTable | None = None) -> None:
+        """Follow a contract; `silver`, which holds its rows, does already."""
+        self.contract, self.silver = contract, silver or self.silver
+        self.quarantined = None  # keyed by the contract's key: read again
+
+    def expect(self, pendings: Iterable[Pending]) -> None:
+        """Replace the changes that silver has not followed yet."""
+        self.pendings = list(pendings)
+
+    def seen(self, stamp: str | None, at: int) -> None:
+        """The catalog has this entry of the table, at a log position."""
+        self.catalog = InCatalog(stamp, at)
+
+    def dropped(self, by: int) -> None:
+        """The catalog has the table no more, at a log position."""
+        first = by if self.catalog.gone_by is None else self.catalog.gone_by
+        self.catalog = replace(self.catalog, stamp=None, gone_by=first)
+
+    def merged(self, high_water: HighWater) -> None:
+        """Its events up to a mark are merged."""
+        self.high_water = high_water
+
+    def read_quarantine(self, rows: QuarantinedRows | None) -> None:
+        """Note what it has in quarantine; None: to be read again."""
+        self.quarantined = rows
+
+    # -- what follows from it
+
+    @property
+    def gone(self) -> bool:
+        """Whether the source dropped the table."""
+        return self.catalog.gone_by is not None
 
     @property
     def pending(self) -> Pending | None:

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -33,13 +35,24 @@ from spark_streaming.tables.silver_table import (
     generation_name,
 )
 
-__all__ = ["Topic", "Topics"]
 log = logging.getLogger(__name__)
 # How often a refused table's catalog entry is checked again, at most.
 REFUSAL_CHECK_S = 15.0
 # Events from before an ALTER TABLE keep differing from the catalog: the same difference is not
 # checked with every batch.
 DIFFERENCE_CHECK_S = 30.0
+
+
+@dataclass
+class _Checks:
+    """When a topic's table was checked in the catalog, and when to try again (monotonic clock).
+
+    `differences`: what events had that the contract has not, at the last check.
+    """
+
+    at: float = 0.0
+    differences: frozenset[str] = frozenset()
+    retry_at: float = 0.0
 
 
 class Topics:
@@ -61,6 +74,7 @@ class Topics:
         self._prefix = prefix
         self._options = options
         self._topics: dict[str, Topic] = {}
+        self._checks: defaultdict[str, _Checks] = defaultdict(_Checks)
         self._names = names or SilverNames(lake)
         self._owners = Owners(lake, contracts, self._names.of)
         self._lock = threading.Lock()
@@ -123,14 +137,14 @@ class Topics:
                 and topic.contract is not None
                 and (complete_lsn or 0) >= topic.pending.contract.valid_from_lsn
                 and not is_stopped(topic.name)
-                and time.monotonic() >= topic.retry_pending_at
+                and time.monotonic() >= self._checks[topic.name].retry_at
             ):
                 try:
                     if self.apply_if_allowed(topic):
                         break
                 except Exception as error:  # noqa: BLE001 - its next event meets the same and stops it
                     log.warning("table %s: %s", topic.silver_name, error)
-                    topic.retry_pending_at = time.monotonic() + DIFFERENCE_CHECK_S
+                    self._checks[topic.name].retry_at = time.monotonic() + DIFFERENCE_CHECK_S
                     break
 
     def _add_previous_tables(self, span: BatchSpan) -> None:
@@ -156,7 +170,7 @@ class Topics:
         found: list[tuple[Topic, Exception]] = []
         for topic in known:
             try:
-                if (complete_lsn or 0) >= topic.gone_lsn:
+                if (complete_lsn or 0) >= (topic.catalog.gone_by or 0):
                     self.evolver.refuse_dropped(topic)
             except TableStoppedError as error:
                 found.append((topic, error))
@@ -202,9 +216,9 @@ class Topics:
             pending.contract,
             clear="table_recreated" in kinds,
             lenient=policy == NEW_VERSION,
-            recorded=lambda: self.evolver.record_applied(topic, pending),
+            recorded=lambda: self.evolver.records.put_applied(topic, pending),
         )
-        topic.pendings.pop(0)
+        topic.expect(topic.pendings[1:])
 
     def resolve(self, name: str, events: list[RawEvent]) -> Topic:
         """The topic with its contract and table; makes both at the table's first event.
@@ -218,7 +232,7 @@ class Topics:
         elif (
             topic.refusal
             and not topic.collides  # no change of the catalog repairs that
-            and time.monotonic() - topic.checked_at > REFUSAL_CHECK_S
+            and time.monotonic() - self._checks[name].at > REFUSAL_CHECK_S
         ):
             self.refresh(topic)
         return topic
@@ -260,8 +274,9 @@ class Topics:
             missing or of another type can be judged by the known contract.
         """
         found = frozenset(unknown | stale)
-        known = found <= topic.differences
-        if not found or (known and time.monotonic() - topic.checked_at < DIFFERENCE_CHECK_S):
+        last = self._checks[topic.name]
+        known = found <= last.differences
+        if not found or (known and time.monotonic() - last.at < DIFFERENCE_CHECK_S):
             return False
         try:
             changed = self.refresh(topic)
@@ -270,7 +285,7 @@ class Topics:
                 raise
             log.warning("%s", error)
             return False
-        topic.differences = frozenset() if changed else topic.differences | found
+        last.differences = frozenset() if changed else last.differences | found
         return changed
 
     def refresh(self, topic: Topic, events: list[RawEvent] | None = None) -> bool:
@@ -278,7 +293,7 @@ class Topics:
 
         events: the first ones of a new table.
         """
-        topic.checked_at = time.monotonic()
+        self._checks[topic.name].at = time.monotonic()
         if topic.contract is not None and not topic.refusal:
             before = len(topic.pendings)
             self.evolver.check([topic])
@@ -287,16 +302,16 @@ class Topics:
             self.evolver.before_first(topic)
         found = self._contracts.refreshed(topic.schema, topic.table, topic.contract)
         if found is None:
-            topic.refusal = (
+            topic.refuse(
                 f"table {topic.schema}.{topic.table} is not in the source's catalog any more, and "
                 "no contract of it was kept"
             )
             return False
         if found == topic.contract and topic.refusal == found.refusal:
             return False
-        topic.schema, topic.table = found.schema, found.table  # the topic's name has lost letters
+        topic.named_by(found)
         if topic.contract is None and not topic.internal and not found.refusal:
-            topic.refusal = self._collision(topic)
+            self._refuse_collision(topic)
             if topic.refusal:
                 log.warning("not merged: %s", topic.refusal)
                 return False
@@ -333,12 +348,11 @@ class Topics:
         topic = Topic(name, *source, high_water=high_water, reached=reached, names=names)
         kept = None if topic.internal else self._contracts.latest(*source)
         if kept is not None:  # a topic's name, or a folder's, may not tell where the schema ends
-            topic.schema, topic.table = kept.schema, kept.table
+            topic.named_by(kept)
         if kept is None or kept.refusal:
             self.refresh(topic, events)
         else:
             self._adopt(topic, kept, known=True)
-            topic.unchanged_at = 0
             with contextlib.suppress(CatalogUnreachableError):
                 self.evolver.check([topic])
         with self._lock:
@@ -355,16 +369,16 @@ class Topics:
         lenient: bool = False,
         recorded: Callable[[], None] = lambda: None,
     ) -> None:
-        topic.refusal = contract.refusal or self._collision(topic)
-        topic.quarantined = None  # keyed by the contract's key: read again
+        if contract.refusal:
+            topic.refuse(contract.refusal)
+        else:
+            self._refuse_collision(topic)
         if topic.internal or topic.refusal:
-            topic.contract = contract
+            topic.adopt(contract)
             if topic.refusal:
                 log.warning("not merged: %s", topic.refusal)
             return
-        if topic.silver is None:
-            topic.silver = SilverTable(self._lake, topic.silver_name, contract, self._options)
-        silver = topic.silver
+        silver = topic.silver or SilverTable(self._lake, topic.silver_name, contract, self._options)
         with silver.lock:
             if not silver.ensure():
                 if topic.contract is None and not known:
@@ -375,11 +389,9 @@ class Topics:
         recorded()
         if not known:
             self._contracts.keep(contract)
-        topic.contract = contract
+        topic.adopt(contract, silver)
 
-    def _collision(self, topic: Topic) -> str | None:
-        if topic.internal:
-            return None
-        refusal = self._owners.refusal(topic.schema, topic.table)
-        topic.collides = refusal is not None
-        return refusal
+    def _refuse_collision(self, topic: Topic) -> None:
+        """Refuse a topic whose silver name belongs to another table; admit any other."""
+        taken = None if topic.internal else self._owners.refusal(topic.schema, topic.table)
+        topic.refuse(taken, collides=taken is not None)

@@ -24,7 +24,8 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.catalog_watch import CatalogWatch
 from spark_streaming.schema.evolver import Evolver
-from spark_streaming.schema.topics import Topic, Topics
+from spark_streaming.schema.topic import Topic
+from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engine_protocol import MergeEngine
 from spark_streaming.tables.silver_table import TableOptions

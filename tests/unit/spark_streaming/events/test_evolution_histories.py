@@ -19,7 +19,7 @@ from spark_streaming.events.row_images import OLD_KEY_HEADER
 from spark_streaming.fold.keyed import fold
 from spark_streaming.schema.catalog_watch import CatalogWatch
 from spark_streaming.schema.evolver import Evolver
-from spark_streaming.schema.topics import Topic
+from spark_streaming.schema.topic import Topic
 from tests.support.examples import examples
 from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog
 from tests.unit.model import Silver, split
@@ -84,8 +84,9 @@ class Job:
             }
             for row in ([] if gone else self.silver.rows)
         ]
-        self.silver.contract = self.topic.contract = contract
-        self.topic.pendings.pop(0)
+        self.silver.contract = contract
+        self.topic.adopt(contract)
+        self.topic.expect(self.topic.pendings[1:])
 
     def finish(self, catalog: ModelCatalog) -> None:
         """Silver is complete to where the catalog is looked at: it follows what it shows."""

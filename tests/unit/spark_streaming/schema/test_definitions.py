@@ -19,7 +19,7 @@ from spark_streaming.schema.definitions import (
     without_refused,
 )
 from spark_streaming.schema.evolver import Evolver
-from spark_streaming.schema.topics import Topic
+from spark_streaming.schema.topic import Topic
 from tests.unit.debezium_events import event
 from tests.unit.evolving_source import TABLE, EvolvingSource, ModelCatalog
 
