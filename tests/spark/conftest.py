@@ -22,10 +22,23 @@ from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.spark.shop import Shop
 from tests.support.stack import JVM_OPTIONS, ROOT, fresh_stack
 
+HERE = Path(__file__).parent
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MakeTable = Callable[[Contract], SilverTable]
+# What these files prove happens before the merge, the same with both engines.
+BEFORE_THE_MERGE = {"test_quality.py", "test_replay.py"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark their second engine `slow`: the default run leaves it out."""
+    for item in items:
+        with_spark = item.path.parent == HERE and "[spark" in item.name
+        if with_spark and item.path.name in BEFORE_THE_MERGE:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="package")

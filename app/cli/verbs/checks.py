@@ -38,7 +38,7 @@ INTERRUPTED = 130
 def test(
     tier: list[str] = typer.Argument(
         None,
-        help=f"Of {', '.join(TIERS)}; by default all but versions, bench and containers, and of faults the smoke ones.",
+        help=f"Of {', '.join(TIERS)}; by default all but versions, bench, containers and what is marked slow; of faults the smoke ones.",
     ),
     pytest_options: str = typer.Option(
         "", "--pytest", help='More options for pytest, as one text: --pytest "-x -k fold".'
@@ -123,9 +123,8 @@ def phases(tiers: list[str]) -> list[list[str]]:
         raise HeadwaterError(
             f"there is no test tier `{unknown[0]}`", hint=f"tiers are {', '.join(TIERS)}"
         )
-    # Of the faults, the default run takes the short ones; a named tier is run whole, and each of
-    # its scenarios loads all cores.
-    selected = [] if tiers else ["-m", "smoke or not faults"]
+    # The default run has an hour; a named tier is run whole. Each scenario of the faults loads all cores.
+    selected = [] if tiers else ["-m", "not slow and (smoke or not faults)"]
     found = []
     for together, how in RUNS:
         folders = [str(TESTS / tier) for tier in together if tier in (tiers or DEFAULT_TIERS)]

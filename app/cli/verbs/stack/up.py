@@ -87,20 +87,10 @@ def up(
     selected = stack.select([*(names or stack.select([])), *extra] if extra else names)
     selected = without_services(selected, left_out, stack.services)
     with Steps() as steps:
-        if not settings.embedded_source and not names:
-            from app.source.preflight import ensure_ready
-
-            steps.waiting("checking the source")
-            ensure_ready(settings)
-            steps.rest()
-        if not settings.embedded_s3 and any(
-            "s3" in stack.described[n].depends_on for n in selected
-        ):
-            from app.lake import object_store
-
-            steps.waiting("checking the object store")
-            object_store.ensure_ready(settings)
-            steps.rest()
+        if not names:
+            _check_source(settings, steps)
+        if any("s3" in stack.described[name].depends_on for name in selected):
+            _check_object_store(settings, steps)
         if not names:
             for why, missing in _unavailable(stack).items():
                 steps.note(f"without {', '.join(missing)}: {why}")
@@ -115,6 +105,28 @@ def up(
             steps.note(why)
         elif "connectors" in selected:
             loading.follow(settings, steps, with_silver="silver" in stack.running())
+
+
+def _check_source(settings: Settings, steps: Steps) -> None:
+    """Refuse a source of the user's own that is not ready to be captured."""
+    if settings.embedded_source:
+        return
+    from app.source.preflight import ensure_ready
+
+    steps.waiting("checking the source")
+    ensure_ready(settings)
+    steps.rest()
+
+
+def _check_object_store(settings: Settings, steps: Steps) -> None:
+    """Refuse an object store of the user's own that does not serve."""
+    if settings.embedded_s3:
+        return
+    from app.lake import object_store
+
+    steps.waiting("checking the object store")
+    object_store.ensure_ready(settings)
+    steps.rest()
 
 
 def _unavailable(stack: Stack) -> dict[str, list[str]]:
