@@ -1,8 +1,9 @@
 """Makes one comparable text per value, from source rows and from silver rows, for `verify`.
 
-The texts are independent of how events are decoded (see `value_forms`). The texts are Postgres's own output under SESSION_SETTINGS, with
-these differences: `bytea` is plain hex, `money` is a number, and a float is the hex of its eight
-bytes (Postgres does not always print the shortest digits, so other programs print another text).
+The texts are independent of how events are decoded (see `value_forms`): Postgres's own output under
+SESSION_SETTINGS, with these differences: `bytea` is plain hex, `money` is a number, and a float is the
+hex of its eight bytes (Postgres does not always print the shortest digits, so other programs print
+another text).
 """
 
 from __future__ import annotations
@@ -16,15 +17,10 @@ import pyarrow as pa
 
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.contract.kinds import SOURCE_OF_TYPE
+from spark_streaming.contract.postgres_text import TEXT_SETTINGS
 from spark_streaming.contract.types import Column
 
-SESSION_SETTINGS = (
-    "set TimeZone = 'UTC'",
-    "set DateStyle = 'ISO, YMD'",
-    "set IntervalStyle = 'postgres'",
-    "set bytea_output = 'hex'",
-    "set extra_float_digits = 1",
-)
+SESSION_SETTINGS = tuple(f"set {name} = '{value}'" for name, value in TEXT_SETTINGS.items())
 
 
 def source_select(contract: Contract, condition: str = "true") -> str:

@@ -1,9 +1,17 @@
-"""Reads and writes Postgres's array literals."""
+"""Postgres's texts: the settings that they are read under, and array literals."""
 
 from __future__ import annotations
 
 import re
 
+# Texts must not depend on the settings of a role or a database.
+TEXT_SETTINGS = {
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
 _NEEDS_QUOTES = re.compile(r'[{},"\\ \t\n\r\v\f]')
 
 

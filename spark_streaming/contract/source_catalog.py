@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.kinds import ARRAY, TEXT_AS_IS
 from spark_streaming.contract.names import silver_columns, topic_of
+from spark_streaming.contract.postgres_text import TEXT_SETTINGS
 from spark_streaming.contract.types import Column, kind_of
 
 # The schema of the heartbeat and signal tables: captured, never merged.
@@ -18,15 +19,8 @@ INTERNAL_SCHEMA = "headwater"
 
 _IDENTITIES = {"d": "default", "f": "full", "i": "index", "n": "nothing"}
 
-# Types and defaults are read as text: the forms must not depend on the role's or database's settings.
-TEXT_FORMS = {
-    "search_path": "pg_catalog, pg_temp",
-    "timezone": "UTC",
-    "datestyle": "ISO, YMD",
-    "intervalstyle": "postgres",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-}
+# Types and defaults are read as text; the search path says which names are qualified.
+TEXT_FORMS = {"search_path": "pg_catalog, pg_temp", **TEXT_SETTINGS}
 _SEARCH_PATH = (
     "select current_setting('search_path') as path, set_config('search_path', %s, true) as now"
 )
@@ -160,8 +154,7 @@ def read_contract(
     Raises: psycopg.Error if the catalog cannot be read.
     """
     with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
-        forms = {name: value for name, value in TEXT_FORMS.items() if name != "search_path"}
-        cursor.execute(_SET_FORMS, [list(forms), list(forms.values())])
+        cursor.execute(_SET_FORMS, [list(TEXT_SETTINGS), list(TEXT_SETTINGS.values())])
         found = cursor.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
         if found is None:
             named = _named_in_topic(conn, schema, table)
