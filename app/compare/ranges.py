@@ -118,10 +118,8 @@ class KeyOrder:
 
 def order_of(contract: Contract, connection: psycopg.Connection[Any]) -> KeyOrder | None:
     """Return the key order of a table; None if both sides do not order its key alike."""
-    if not contract.key:
-        return None
-    column = contract.by_name[contract.key[0]]
-    if column.is_array:
+    column = contract.by_name[contract.key[0]] if contract.key else None
+    if column is None or column.is_array:
         return None
     if column.base_type in _INTEGERS or column.kind == "uuid":
         return KeyOrder(contract, column)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -15,7 +15,6 @@ from deltalake import DeltaTable
 from app.compare.digest import Row
 from spark_streaming.contract.canonical import column_texts
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.types import Column
 
 BATCH_ROWS_MAX = 16_384
 BATCH_BYTES = 8 << 20
@@ -49,21 +48,19 @@ class SilverRows:
             condition: a filter of the dataset's rows; None takes all.
             lsn_min: leaves out rows whose `_lsn` is lower.
         """
-        for batch in self._batches(self._contract.columns, condition, lsn_min):
+        for batch in self._batches(condition, lsn_min):
             yield from zip(*self._columns(batch), strict=True)
 
     def values(self, condition: Any = None) -> Iterator[dict[str, Any]]:
         """Yield the rows as mappings from column to Python value."""
-        for batch in self._batches(self._contract.columns, condition, None):
+        for batch in self._batches(condition, None):
             for row in batch.to_pylist():
                 yield {name: row.get(name) for name in self._contract.by_name}
 
-    def _batches(
-        self, columns: Sequence[Column], condition: Any, lsn_min: int | None
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, condition: Any, lsn_min: int | None) -> Iterator[pa.RecordBatch]:
         if self._table is None or not self.rows:
             return
-        names = [column.name for column in columns if column.name in self._columns_there]
+        names = [name for name in self._contract.by_name if name in self._columns_there]
         terms = [] if condition is None else [condition]
         if lsn_min is not None:
             terms.append(pc.field("_lsn") >= lsn_min)

@@ -102,6 +102,11 @@ class Contract:
         return {column.name: column for column in self.columns}
 
     @property
+    def key_numbers(self) -> list[int | str]:
+        """The key's columns by their numbers in the source; by name if a previous release read it."""
+        return [self.by_name[name].attnum or name for name in self.key]
+
+    @property
     def identity_columns(self) -> list[str]:
         """The columns that distinguish rows without a key: those that the source has now.
 

@@ -8,7 +8,7 @@ together, the strictest policy counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from spark_streaming.contract.contract import Contract
@@ -234,15 +234,9 @@ def _type_changes(old: Column, new: Column) -> Iterable[SchemaChange]:
 
 
 def _key_changes(known: Contract, found: Contract) -> Iterable[SchemaChange]:
-    before = _numbers(known, known.key)
-    after = _numbers(found, found.key)
-    if before != after:
+    if known.key_numbers != found.key_numbers:
         detail = f"{', '.join(known.key) or 'no key'} to {', '.join(found.key) or 'no key'}"
         yield SchemaChange("key_change", detail, "", found.refusal or "")
-
-
-def _numbers(contract: Contract, names: Sequence[str]) -> list[object]:
-    return [contract.by_name[name].attnum or name for name in names]
 
 
 # A greater length changes the value.

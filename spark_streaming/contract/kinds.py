@@ -32,7 +32,8 @@ class Kind:
         from_events: makes an Arrow column of the values in events (None for NULL). Raises:
             `value_forms.WrongType`, ValueError or Arrow's errors if one of them does not fit.
         text: the canonical text of a value in silver (see `canonical`).
-        texts: the same for a whole column, in a fifth of the time; None: `text` for each value.
+        texts: the same texts for a whole column, in a fifth of the time: Arrow's own, unless `text`
+            gives others; None: `text` for each value.
         item_text: the text of an array's item before it is quoted, where `text` is another one.
         source: the SQL of the canonical text in the source, of the expression `{}`.
         event_value: the value in events of what Postgres prints as a text (under `TimeZone=UTC`,
@@ -40,8 +41,7 @@ class Kind:
         widens_to: kinds that hold each of its values unchanged: a decimal if it has the digits, text
             if it is long enough. An array's are those of its items.
         digits: an integer's greatest number of digits.
-        unsupported: the values of its Postgres types that silver's column cannot hold, in words; "" if none.
-        maskable: whether silver and the source have the same text, so that both give one mask.
+        unsupported: the values of its types that silver's column cannot hold, in words; "" if none.
         one_form: whether each value has one form in events, so that its bytes can be searched for.
     """
 
@@ -49,15 +49,19 @@ class Kind:
     arrow: pa.DataType
     from_events: Callable[[forms.Values, pa.DataType], pa.Array]
     text: Callable[[Any], str] = str
-    texts: Callable[[pa.Array], list[str | None]] | None = None
+    texts: Callable[[pa.Array], list[str | None]] | None = forms.arrow_texts
     item_text: Callable[[Any], str] | None = None
     source: str = CAST
     event_value: Callable[[str], Any] = str
     widens_to: tuple[str, ...] = ()
     digits: int = 0
     unsupported: str = ""
-    maskable: bool = False
     one_form: bool = False
+
+    @property
+    def maskable(self) -> bool:
+        """Whether silver and the source have one and the same text, so that both give one mask."""
+        return self.one_form and bool(pa.types.is_string(self.arrow))
 
     @property
     def is_float(self) -> bool:
@@ -70,7 +74,6 @@ def _integer(pg_types: tuple[str, ...], arrow: pa.DataType, digits: int, *widens
         pg_types,
         arrow,
         forms.integers,
-        texts=forms.arrow_texts,
         event_value=int,
         widens_to=(str(arrow), *widens_to, "decimal"),
         digits=digits,
@@ -92,16 +95,26 @@ def _float(pg_types: tuple[str, ...], arrow: pa.DataType, *widens_to: str) -> Ki
     )
 
 
-def _text(*pg_types: str, event_value: Callable[[str], str] = str) -> Kind:
+def _text(*pg_types: str, event_value: Callable[[str], str] = str, one_form: bool = True) -> Kind:
     return Kind(
         pg_types,
         pa.string(),
         forms.strings,
-        texts=forms.same_texts,
         event_value=event_value,
         widens_to=("text",),
-        maskable=True,
-        one_form=True,
+        one_form=one_form,
+    )
+
+
+def _timestamp(pg_type: str, arrow: pa.DataType) -> Kind:
+    return Kind(
+        (pg_type,),
+        arrow,
+        forms.times,
+        text=forms.timestamp_text,
+        texts=forms.timestamp_texts,
+        event_value=forms.iso_time,
+        unsupported=_YEARS,
     )
 
 
@@ -128,7 +141,6 @@ KINDS: dict[str, Kind] = {
         pa.bool_(),
         forms.booleans,
         text=lambda value: "true" if value else "false",
-        texts=forms.arrow_texts,
         item_text=lambda value: "t" if value else "f",
         event_value=forms.boolean_word,
         one_form=True,
@@ -136,55 +148,24 @@ KINDS: dict[str, Kind] = {
     "text": _text("text", "varchar", "bpchar", "name", "citext"),
     "uuid": _text("uuid", event_value=str.lower),
     "enum": _text(),  # by `pg_type.typtype`
-    "json": Kind(
-        ("json", "jsonb"),
-        pa.string(),
-        forms.strings,
-        texts=forms.same_texts,
-        widens_to=("text",),
-    ),
+    "json": _text("json", "jsonb", one_form=False),
     "bytes": Kind(
         ("bytea",),
         pa.binary(),
         forms.base64_bytes,
         text=bytes.hex,
+        texts=None,
         item_text=lambda value: "\\x" + value.hex(),
         source="encode({}, 'hex')",
         event_value=forms.hex_as_base64,
         one_form=True,
     ),
-    "date": Kind(
-        ("date",),
-        pa.date32(),
-        forms.times_without_zone,
-        texts=forms.arrow_texts,
-        unsupported=_YEARS,
-        one_form=True,
-    ),
-    "time": Kind(("time",), pa.string(), forms.times_without_zone, texts=forms.same_texts),
-    "timestamp": Kind(
-        ("timestamp",),
-        pa.timestamp("us"),
-        forms.times_without_zone,
-        text=forms.timestamp_text,
-        texts=forms.timestamp_texts,
-        event_value=forms.iso_time,
-        unsupported=_YEARS,
-    ),
-    "timestamptz": Kind(
-        ("timestamptz",),
-        pa.timestamp("us", "UTC"),
-        forms.times_with_zone,
-        text=forms.timestamptz_text,
-        texts=forms.timestamptz_texts,
-        event_value=forms.iso_time_with_zone,
-        unsupported=_YEARS,
-    ),
+    "date": Kind(("date",), pa.date32(), forms.times, unsupported=_YEARS, one_form=True),
+    "time": Kind(("time",), pa.string(), forms.times),
+    "timestamp": _timestamp("timestamp", pa.timestamp("us")),
+    "timestamptz": _timestamp("timestamptz", pa.timestamp("us", "UTC")),
     TEXT_AS_IS: Kind(
-        (),
-        pa.string(),
-        lambda values, target: pa.array(forms.as_texts(values), target),
-        texts=forms.same_texts,
+        (), pa.string(), lambda values, _: pa.array(forms.as_texts(values), pa.string())
     ),
 }
 KIND_OF_TYPE = {pg_type: name for name, kind in KINDS.items() for pg_type in kind.pg_types}
@@ -221,6 +202,7 @@ def list_of(kind: Kind) -> Kind:
         pa.list_(kind.arrow),
         partial(forms.lists, kind.from_events, kind.event_value),
         text=lambda items: array_literal([None if i is None else item_text(i) for i in items]),
+        texts=None,
         source=source,
         widens_to=kind.widens_to,
         unsupported="; ".join(part for part in (kind.unsupported, shape) if part),

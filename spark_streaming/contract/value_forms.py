@@ -26,7 +26,7 @@ SPECIAL_FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": fl
 _NONE = type(None)
 _DECIMAL_LENGTH_MAX = 41  # `-0.` and 38 digits
 _WORDS = {"t": True, "true": True, "f": False, "false": False}
-_ZONE_END = re.compile(r"([+-]\d\d)(?::?(\d\d))?$")
+_ZONE_END = re.compile(r"(:.*[+-]\d\d)(?::?(\d\d))?$")
 
 
 class WrongType(TypeError):
@@ -43,9 +43,17 @@ def expect(values: Values, *allowed: type) -> set[type]:
     return found
 
 
-def integers(values: Values, target: pa.DataType) -> pa.Array:
-    expect(values, int)
-    return pa.array(values, target)
+def json_values(allowed: type) -> Callable[[Values, pa.DataType], pa.Array]:
+    """Return what makes a column of values that JSON has a type for."""
+
+    def build(values: Values, target: pa.DataType) -> pa.Array:
+        expect(values, allowed)
+        return pa.array(values, target)
+
+    return build
+
+
+integers, booleans, strings = json_values(int), json_values(bool), json_values(str)
 
 
 def floats(values: Values, target: pa.DataType) -> pa.Array:
@@ -60,16 +68,6 @@ def _one_float(value: Any) -> float | None:
             raise WrongType("expected float, found str")
         return SPECIAL_FLOATS[value]
     return None if value is None else float(value)
-
-
-def booleans(values: Values, target: pa.DataType) -> pa.Array:
-    expect(values, bool)
-    return pa.array(values, target)
-
-
-def strings(values: Values, target: pa.DataType) -> pa.Array:
-    expect(values, str)
-    return pa.array(values, target)
 
 
 def as_texts(values: Values) -> Values:
@@ -96,13 +94,11 @@ def decimals(values: Values, target: pa.DataType) -> pa.Array:
     return texts.cast(target)
 
 
-def times_with_zone(values: Values, target: pa.DataType) -> pa.Array:
-    return _after_christ(strings(values, pa.string())).cast(target)
-
-
-def times_without_zone(values: Values, target: pa.DataType) -> pa.Array:
-    # Debezium appends a meaningless `Z` to timestamps without zone, dates and times.
-    texts = pc.utf8_rtrim(strings(values, pa.string()), characters="Z")
+def times(values: Values, target: pa.DataType) -> pa.Array:
+    texts = strings(values, pa.string())
+    if not (pa.types.is_timestamp(target) and target.tz):
+        # Debezium appends a meaningless `Z` to timestamps without zone, dates and times.
+        texts = pc.utf8_rtrim(texts, characters="Z")
     return texts if target == pa.string() else _after_christ(texts).cast(target)
 
 
@@ -146,11 +142,7 @@ def hex_as_base64(text: str) -> str:
 
 
 def iso_time(text: str) -> str:
-    return text.replace(" ", "T")
-
-
-def iso_time_with_zone(text: str) -> str:
-    return _ZONE_END.sub(lambda zone: f"{zone[1]}:{zone[2] or '00'}", iso_time(text))
+    return _ZONE_END.sub(lambda zone: f"{zone[1]}:{zone[2] or '00'}", text.replace(" ", "T"))
 
 
 # From here on: canonical texts of silver's values.
@@ -165,16 +157,10 @@ def decimal_text(value: Decimal) -> str:
 
 
 def timestamp_text(value: datetime.datetime) -> str:
-    text = value.replace(tzinfo=None).isoformat(sep=" ")
-    return text.rstrip("0") if value.microsecond else text
-
-
-def timestamptz_text(value: datetime.datetime) -> str:
-    return timestamp_text(value.astimezone(datetime.timezone.utc)) + "+00"
-
-
-def same_texts(values: pa.Array) -> list[str | None]:
-    return list(values.to_pylist())
+    zone = "+00" if value.tzinfo else ""
+    utc = value.astimezone(datetime.timezone.utc) if zone else value
+    text = utc.replace(tzinfo=None).isoformat(sep=" ")
+    return (text.rstrip("0") if value.microsecond else text) + zone
 
 
 def arrow_texts(values: pa.Array) -> list[str | None]:
@@ -192,16 +178,11 @@ def float_texts(values: pa.Array) -> list[str | None]:
 
 def decimal_texts(values: pa.Array) -> list[str | None]:
     # Small numbers come in scientific form.
-    return [
-        decimal_text(values[i].as_py()) if one is not None and "E" in one else one
-        for i, one in enumerate(arrow_texts(values))
-    ]
+    texts = enumerate(arrow_texts(values))
+    return [decimal_text(values[i].as_py()) if one and "E" in one else one for i, one in texts]
 
 
 def timestamp_texts(values: pa.Array) -> list[str | None]:
+    zone = "+00" if values.type.tz else ""
     texts = arrow_texts(values.cast(pa.timestamp("us")))
-    return [None if one is None else one.rstrip("0").rstrip(".") for one in texts]
-
-
-def timestamptz_texts(values: pa.Array) -> list[str | None]:
-    return [None if one is None else one + "+00" for one in timestamp_texts(values)]
+    return [None if one is None else one.rstrip("0").rstrip(".") + zone for one in texts]

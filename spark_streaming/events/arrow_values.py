@@ -36,29 +36,31 @@ def convert(column: Column, values: Values) -> tuple[pa.Array, dict[int, tuple[s
     """
     build = _builder(column)
     bad: dict[int, tuple[str, str]] = {}
-    return _convert(column, build, list(values), 0, bad), bad
+
+    def part(values: list[Any], start: int) -> pa.Array:
+        try:
+            return build(values)
+        except _ERRORS as error:
+            if len(values) == 1:
+                bad[start] = _reason(column, values[0], error)
+                return pa.nulls(1, column.arrow_type)
+        # Each half by itself, to find the bad values.
+        middle = len(values) // 2
+        left = part(values[:middle], start)
+        return pa.concat_arrays([left, part(values[middle:], start + middle)])
+
+    return part(list(values), 0), bad
 
 
-def _convert(
-    column: Column,
-    build: Callable[[Values], pa.Array],
-    values: list[Any],
-    start: int,
-    bad: dict[int, tuple[str, str]],
-) -> pa.Array:
-    """Convert all values at once; after a failure each half by itself, to find the bad values."""
-    try:
-        return build(values)
-    except _ERRORS as error:
-        if len(values) == 1:
-            bad[start] = _reason(column, values[0], error)
-            return pa.nulls(1, column.arrow_type)
-    middle = len(values) // 2
-    halves = (
-        _convert(column, build, values[:middle], start, bad),
-        _convert(column, build, values[middle:], start + middle, bad),
-    )
-    return pa.concat_arrays(list(halves))
+def missing_value(column: Column) -> pa.Scalar:
+    """Return a column's catalog default for older rows, as an Arrow scalar; NULL without one.
+
+    Raises: ValueError if the text is not of the column's type.
+    """
+    values, bad = convert(column, [column.event_value(column.missing_value)])
+    if bad:
+        raise ValueError(f"default of {column.name}: {bad[0][1]}")
+    return values[0]
 
 
 def _reason(column: Column, value: Any, error: Exception) -> tuple[str, str]:

@@ -391,9 +391,5 @@ def _doubles(value: Any) -> Any:
 
 def key_changed(contract: Contract) -> bool:
     """Whether previous versions of this table had another key, which is all their deletes name."""
-    key = _key_numbers(contract)
-    return any(e.oid == contract.oid and _key_numbers(e) != key for e in contract.previous_versions)
-
-
-def _key_numbers(contract: Contract) -> list[int | None]:
-    return [contract.by_name[name].attnum for name in contract.key]
+    versions = (each for each in contract.previous_versions if each.oid == contract.oid)
+    return any(each.key_numbers != contract.key_numbers for each in versions)

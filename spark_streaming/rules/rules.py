@@ -7,16 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pyarrow.types import (
-    is_binary,
-    is_boolean,
-    is_date,
-    is_decimal,
-    is_floating,
-    is_integer,
-    is_string,
-    is_timestamp,
-)
+import pyarrow.types as arrow
 
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.contract.contract_files import (
@@ -218,7 +209,7 @@ class _Binder:
         shown = quoted(column.name)
         if column.is_text:
             return f"{shown} <> ''"
-        if is_binary(column.arrow_type):
+        if arrow.is_binary(column.arrow_type):
             return f"octet_length({shown}) > 0"
         if column.kind == ARRAY:
             return f"len({shown}) > 0"
@@ -234,17 +225,17 @@ class _Binder:
     def _literal(self, column: Column, key: str, value: Scalar) -> str | None:
         """A TOML value as an SQL literal of the column's type; None, with a problem, if it is not."""
         kind = column.arrow_type
-        is_number = is_integer(kind) or is_floating(kind) or is_decimal(kind)
-        if is_boolean(kind) and isinstance(value, bool):
+        is_number = arrow.is_integer(kind) or arrow.is_floating(kind) or arrow.is_decimal(kind)
+        if arrow.is_boolean(kind) and isinstance(value, bool):
             return str(value).upper()
         if is_number and isinstance(value, (int, float)) and not isinstance(value, bool):
             if math.isfinite(value):
                 return repr(value)
-        elif is_string(kind) and isinstance(value, str):
+        elif column.is_text and isinstance(value, str):
             return "'" + value.replace("'", "''") + "'"
-        elif is_date(kind) and isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        elif arrow.is_date(kind) and type(value) is dt.date:
             return f"DATE '{value.isoformat()}'"
-        elif is_timestamp(kind) and isinstance(value, dt.date):
+        elif arrow.is_timestamp(kind) and isinstance(value, dt.date):
             zone = "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
             return f"{zone} '{value.isoformat()}'"
         message = f"{value!r} is no value of column `{column.name}` ({column.pg_type})"

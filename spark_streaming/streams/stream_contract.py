@@ -22,8 +22,8 @@ from spark_streaming.contract.contract_files import (
     folders_of,
     near,
 )
+from spark_streaming.contract.kinds import kind_named
 from spark_streaming.contract.toml_lines import key_lines, line_of
-from spark_streaming.contract.types import Column
 
 SHIPPED = Path(__file__).resolve().parents[1] / "contracts"
 FOLDER, DEMO = "streams", "demo"
@@ -94,7 +94,7 @@ class Stream:
                 pa.field("event_key", pa.string()),
                 pa.field("event_time", TIMESTAMP),
                 *(
-                    pa.field(name, Column(name, column.type, column.type).arrow_type)
+                    pa.field(name, kind_named(column.type).arrow)
                     for name, column in columns.items()
                 ),
                 pa.field("_received_at", TIMESTAMP),

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import orjson
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -75,7 +76,7 @@ _PLAIN: dict[str, Any] = {
     "bool": Annotated[bool, Field(strict=True)],
     "timestamptz": Annotated[AwareDatetime, BeforeValidator(_only_text)],
     "date": Annotated[dt.date, BeforeValidator(_only_text)],
-    "uuid": Annotated[uuid.UUID, BeforeValidator(_only_text)],
+    "uuid": Annotated[uuid.UUID, BeforeValidator(_only_text), AfterValidator(str)],
     "json": Annotated[str, BeforeValidator(_as_json)],
 }
 
@@ -93,7 +94,6 @@ class Judge:
         }
         config = ConfigDict(extra="forbid")
         self._model: type[BaseModel] = create_model(stream.name, __config__=config, **fields)
-        self._uuids = {n for n, c in stream.contract.columns.items() if c.type == "uuid"}
 
     def check(self, document: object, now: dt.datetime) -> Event:
         """The event in `{"key": …, "time": …, "data": {…}}`; without `time` it is of `now`.
@@ -146,8 +146,6 @@ class Judge:
         except ValidationError as error:
             raise Refused("breaks-contract", _message(error)) from None
         values = dict(zip(self._names, found.__dict__.values(), strict=True))
-        for name in self._uuids:
-            values[name] = None if values[name] is None else str(values[name])
         return Event(key, moment, values)
 
 

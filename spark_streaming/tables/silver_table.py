@@ -15,7 +15,7 @@ from deltalake.exceptions import TableNotFoundError
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.kinds import TEXT_AS_IS
 from spark_streaming.contract.types import Column
-from spark_streaming.events.missing_values import missing_value
+from spark_streaming.events.arrow_values import missing_value
 from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engine_protocol import Commit

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.events.arrow_values import missing_value
 from spark_streaming.events.envelope import decode
 from spark_streaming.events.event import RawEvent
-from spark_streaming.events.missing_values import missing_value
 from spark_streaming.events.position import HighWater
 from spark_streaming.events.row_images import OLD_KEY_HEADER
 from spark_streaming.fold.keyed import fold
