@@ -86,7 +86,7 @@ def test_broken_rows_wait_in_quarantine_and_a_replay_keeps_the_order(
     assert counted[1][2] == 3
 
 
-def test_fail_stops_one_table_until_its_contract_is_mended(stack: Stack, folder: Path) -> None:
+def test_fail_stops_one_table_until_its_contract_is_repaired(stack: Stack, folder: Path) -> None:
     file = folder / "public.booth.toml"
     file.write_text("[columns.v]\nmin = 1\naction = 'fail'\n")
     with stack.source() as source:

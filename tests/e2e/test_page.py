@@ -208,7 +208,7 @@ def test_a_row_is_traced_and_one_that_never_was_is_told(page: Page) -> None:
     assert answer["message"] == "no event of paged with id=999 was found"
 
 
-def test_a_row_in_quarantine_is_mended_and_replayed(stack: Stack, page: Page) -> None:
+def test_a_row_in_quarantine_is_repaired_and_replayed(stack: Stack, page: Page) -> None:
     folder = stack.settings.contracts_dir
     folder.mkdir(exist_ok=True)
     file = folder / "public.paged.toml"

@@ -127,7 +127,7 @@ def test_the_databases_words_are_shown_where_they_belong(page: Page) -> None:
     browsers.ask(page, "SELECT nothing FROM movies").get_by_text("COLUMN_NOT_FOUND").wait_for()
 
 
-def test_time_travel_and_bars(page: Page) -> None:
+def test_an_older_version_is_asked_for_and_an_answer_is_drawn_as_bars(page: Page) -> None:
     browsers.open_tab(page, "ask")
     page.locator(f'#travelled option[value="{TABLE}"]').wait_for(state="attached")
     page.locator("#travelled").select_option(TABLE)

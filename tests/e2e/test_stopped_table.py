@@ -18,7 +18,7 @@ from tests.support.waiting import until
 SOON_S = 240.0  # three restarts of the job fit in, on a busy machine
 
 
-def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_mended(
+def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_repaired(
     stack: Stack,
 ) -> None:
     with stack.source() as source:

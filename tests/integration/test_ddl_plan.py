@@ -20,7 +20,7 @@ from spark_streaming.contract.source_catalog import read_contract
 from spark_streaming.ops.schema_changes import SchemaChanges
 from spark_streaming.schema.catalog_watch import CatalogWatch
 from spark_streaming.schema.left_out_tables import LeftOutTables
-from tests.unit.spark_streaming.streams.test_streams import LocalLake
+from tests.support.disk_lake import DiskLake
 
 FILMS = ("public", "films")
 
@@ -155,7 +155,7 @@ def test_columns_whose_names_differ_in_case_only_are_found(dsn: str) -> None:
 def test_a_table_whose_name_another_has_is_recorded_once_and_the_kept_one_is_the_other(
     dsn: str, tmp_path: Path
 ) -> None:
-    watch, records, now = CatalogWatch(dsn), SchemaChanges(LocalLake(tmp_path), {}), [0.0]
+    watch, records, now = CatalogWatch(dsn), SchemaChanges(DiskLake(tmp_path), {}), [0.0]
     left_out = LeftOutTables(watch, records, lambda: now[0], lambda: [("public", "Films")])
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute('create table "Films" (id int primary key)')

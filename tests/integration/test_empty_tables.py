@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pyarrow.fs as pa_fs
 import pytest
 
 from app.source.definition_notes import Notes, notes_finding
@@ -33,18 +32,11 @@ from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import LEDGER
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from tests.spark.shop import OPTIONS
+from tests.support.disk_lake import DiskLake
 from tests.unit.debezium_events import change_event, event
-from tests.unit.spark_streaming.streams.test_streams import LocalLake
 
 HEARTBEAT = "hw.headwater.heartbeat"
 Source = psycopg.Connection[tuple[Any, ...]]
-
-
-class FolderLake(LocalLake):
-    """A lake in a folder, its plain objects too."""
-
-    def filesystem(self) -> Any:
-        return pa_fs.SubTreeFileSystem(str(self._local), pa_fs.LocalFileSystem(use_mmap=False))
 
 
 class Killed(Exception):
@@ -62,7 +54,7 @@ class Job:
     """Silver over a real source; `restart` is a new process."""
 
     def __init__(self, dsn: str, folder: Path) -> None:
-        self.dsn, self.lake = dsn, FolderLake(folder)
+        self.dsn, self.lake = dsn, DiskLake(folder)
         for table in ("t", "left_alone"):
             (folder / "contracts" / f"public.{table}").mkdir(parents=True)
         self.batch = self.beats = 0

@@ -10,16 +10,10 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from app.connectors.hanging_transactions import CHECK_EVERY_S, HANGS_S, Hanging
+from tests.support.clock import Clock
 from tests.support.stack import Stack
 
 UNVERIFIED = "transaction.partition.verification.enable"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

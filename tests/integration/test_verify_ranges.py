@@ -103,7 +103,9 @@ def check(dsn: str, table: str, tmp_path: Path, rows: int) -> None:
     assert [f for f in again if f.missing or f.extra] == []
 
 
-def test_text_keys_of_any_collation(dsn: str, tmp_path: Path, seed: int) -> None:
+def test_text_keys_of_any_collation_are_cut_into_the_same_ranges(
+    dsn: str, tmp_path: Path, seed: int
+) -> None:
     chance = random.Random(seed)
     with psycopg.connect(dsn, autocommit=True) as connection:
         kinds = ["text", 'text COLLATE "C"', "varchar(40)"]

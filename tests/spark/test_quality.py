@@ -108,7 +108,7 @@ def test_fail_rule_stops_its_table_only_and_it_goes_on_where_it_stopped(shop: Sh
     assert [status for _, _, status in shop.quarantined()] == ["superseded"]
 
 
-def test_wrong_contract_file_stops_its_table_with_the_line_until_it_is_mended(shop: Shop) -> None:
+def test_wrong_contract_file_stops_its_table_with_the_line_until_it_is_repaired(shop: Shop) -> None:
     shop.contract("[columns.w]\nmin = 1")
     rows = shop.run(shop.event("c", 10, 1, 5), shop.event("c", 11, 1, 0, table="parents"))
     reason = {row.table_name: row.reason for row in rows}[f"{shop.schema}__items"] or ""

@@ -21,7 +21,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engine_protocol import MergeEngine
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from spark_streaming.tables.silver_table import SilverTable
-from tests.spark.rebuilding import SOON_S, Cuts, RebuiltShop, world_of
+from tests.spark.rebuilding import SOON_S, Cuts, Rebuilding, RebuiltShop, world_of
 from tests.spark.shop import POSITIVE, Shop
 from tests.spark.test_stopped import HURT, WELL, Killed, assert_like_the_sources
 from tests.support.bronze import write
@@ -51,16 +51,12 @@ def test_damaged_table_is_made_again_while_the_stream_goes_on(
     lake: Lake, seed: int, contract: Contract
 ) -> None:
     world = world_of(lake, Random(seed), contract)
-    for _ in range(4):
-        world.run()
+    world.run_batches(4)
     world.fill_bronze()
     world.damage()
     world.build()
     versions = world.lake.table(f"silver/{world.silver_name}").version()
-    world.store.ask(world.state)
-    world.run_all()
-    world.await_rebuilt()
-    assert_like_the_sources(world)
+    take_over(world)
     told = world.ledger(HURT)
     assert {row["generation"] for row in told} == {None, world.state.id}
     assert told[-1]["delta_version"] > versions
@@ -114,13 +110,8 @@ def test_rebuild_cut_at_any_step_ends_in_the_sources_rows(
 def test_what_silver_had_beyond_the_rebuild_is_merged_again_after_a_restart(
     lake: Lake, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = world_of(lake, Random(seed), BAG)
-    for _ in range(3):
-        world.run()
-    world.fill_bronze()
-    world.build()
-    for _ in range(4):
-        world.run()
+    world = built_world(lake, seed, batches=3)
+    world.run_batches(4)
     world.store.ask(world.state)
     whole, killed = Ledger.note, list[str]()
 
@@ -140,13 +131,8 @@ def test_what_silver_had_beyond_the_rebuild_is_merged_again_after_a_restart(
 def test_swap_that_was_cut_is_known_from_the_ledger_alone(
     lake: Lake, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = world_of(lake, Random(seed), BAG)
-    for _ in range(2):
-        world.run()
-    world.fill_bronze()
-    world.build()
-    for _ in range(2):
-        world.run()
+    world = built_world(lake, seed, batches=2)
+    world.run_batches(2)
     world.store.ask(world.state)
     swapped, killed = threading.Event(), list[str]()
     replace_rows, asked, append = SilverTable.replace_rows, RebuildStore.asked, Ledger.append
@@ -180,31 +166,22 @@ def test_swap_that_was_cut_is_known_from_the_ledger_alone(
 def test_slices_after_a_swap_are_not_taken_for_those_of_an_earlier_stop(
     lake: Lake, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = world_of(lake, Random(seed), BAG)
-    for _ in range(2):
-        world.run()
-    world.fill_bronze()
-    world.build()
+    world = built_world(lake, seed, batches=2)
     world.hurt("before")
-    for _ in range(4):
-        world.run()
+    world.run_batches(4)
     assert world.is_stopped()
     world.hurt(None)
     world.run()
     assert not world.is_stopped(), "it has caught up, in slices of its own"
     monkeypatch.setattr("spark_streaming.batch.resumption.SLICE_OFFSETS_MAX", 3)
-    world.store.ask(world.state)
-    world.run_all()
-    world.await_rebuilt()
-    assert_like_the_sources(world)
+    take_over(world)
 
 
-def test_stopped_table_whose_events_kafka_has_dropped_is_mended(lake: Lake, seed: int) -> None:
+def test_stopped_table_whose_events_kafka_has_dropped_is_repaired(lake: Lake, seed: int) -> None:
     world = world_of(lake, Random(seed), BAG)
     world.run()
     world.hurt("before")
-    for _ in range(4):
-        world.run()
+    world.run_batches(4)
     world.fill_bronze()
     dropped = dict(world.in_bronze)
     whole = world.read
@@ -223,10 +200,7 @@ def test_stopped_table_whose_events_kafka_has_dropped_is_mended(lake: Lake, seed
     assert world.is_stopped()
     assert "Kafka has dropped events" in world.ledger(HURT)[-1]["reason"]
     world.build()
-    world.store.ask(world.state)
-    world.run_all()
-    world.await_rebuilt()
-    assert_like_the_sources(world)
+    take_over(world)
 
 
 def test_rebuild_that_is_not_whole_is_refused_and_the_table_goes_on(lake: Lake, seed: int) -> None:
@@ -308,6 +282,23 @@ def test_bronze_is_read_from_any_offset_on_and_each_event_once(lake: Lake, seed:
         found = list(bronze.events("hw.a.b", 0, start, lambda p, a, b: gaps.append((a, b))))
         assert found == [event for event in events if event.offset >= start]
     assert gaps[0] == (0, offsets[0] - 1)
+
+
+def take_over(world: Rebuilding) -> None:
+    """The job puts what was built in silver's place, and both tables have their source's rows."""
+    world.store.ask(world.state)
+    world.run_all()
+    world.await_rebuilt()
+    assert_like_the_sources(world)
+
+
+def built_world(lake: Lake, seed: int, *, batches: int) -> Rebuilding:
+    """Tables without a key, one of which is built again after so many batches."""
+    world = world_of(lake, Random(seed), BAG)
+    world.run_batches(batches)
+    world.fill_bronze()
+    world.build()
+    return world
 
 
 def _until_it_ends(work: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ def test_raw_event_is_kept_whole_for_the_replay(shop: Shop) -> None:
     assert row["reason"] == 'the row breaks `v_range` ("v" >= 1): v = -5'
 
 
-def test_replay_after_the_contract_is_mended_merges_the_row(shop: Shop) -> None:
+def test_replay_after_the_contract_is_repaired_merges_the_row(shop: Shop) -> None:
     shop.contract(POSITIVE)
     shop.run(shop.event("c", 10, 1, -5), shop.event("c", 11, 2, 5))
     assert shop.outcomes(shop.ask()) == [(1, "open")], "nothing is mended yet"

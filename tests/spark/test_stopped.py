@@ -123,6 +123,10 @@ class World:
         while any(self.batches.values()):
             self.run()
 
+    def run_batches(self, count: int) -> None:
+        for _ in range(count):
+            self.run()
+
     def is_stopped(self) -> bool:
         return self.job.stopped.is_stopped(self.topic(HURT))
 
@@ -158,7 +162,7 @@ def world(request: pytest.FixtureRequest, lake: Lake, seed: int) -> Iterator[Wor
     yield World(lake, Random(seed), KEYED if keyed else BAG, 2 if keyed else 1)
 
 
-def test_others_go_on_while_a_table_is_stopped_and_it_catches_up_when_it_is_mended(
+def test_others_go_on_while_a_table_is_stopped_and_it_catches_up_when_it_is_repaired(
     world: World,
 ) -> None:
     world.hurt("before")
@@ -248,8 +252,7 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
         world.run()
     assert {row["state"] for row in world.ledger(WELL)} <= {"running"}
     world.hurt(None)
-    for _ in range(2):
-        world.run()
+    world.run_batches(2)
     assert not world.is_stopped()
     assert_like_the_sources(world)
 

@@ -11,26 +11,30 @@ from spark_streaming.storage.lake import Lake
 
 
 class DiskLake(Lake):
-    """A lake whose bucket is a folder of this machine."""
+    """A lake whose bucket is a folder of this machine; it can be away."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.away = False
 
     def __repr__(self) -> str:
-        return f"DiskLake({self._root})"
+        return f"DiskLake({self.folder})"
 
     def below(self, folder: str) -> Lake:
-        return DiskLake(self._root / folder)
+        return DiskLake(self.folder / folder)
 
     def url(self, path: str) -> str:
-        return str(self._root / path)
+        if self.away:
+            raise OSError("the store is away")
+        return str(self.folder / path)
 
     def storage_options(self) -> dict[str, str]:
         return {}
 
     def filesystem(self) -> Any:
-        self._root.mkdir(parents=True, exist_ok=True)
-        return _Folder(self._root)
+        self.url("")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return _Folder(self.folder)
 
 
 class _Folder:

@@ -20,7 +20,17 @@ from spark_streaming.events.event import Reject
 from spark_streaming.fold.keyed import Folded, fold
 from tests.unit.source_model import Row, Source
 
-__all__ = ["BAG", "KEYED", "Row", "Silver", "Source", "fold_batches", "split", "split_apart"]
+__all__ = [
+    "BAG",
+    "KEYED",
+    "Row",
+    "Silver",
+    "Source",
+    "fold_batches",
+    "history",
+    "split",
+    "split_apart",
+]
 
 KEYED = Contract(
     schema="public",
@@ -133,3 +143,26 @@ def split_apart(events: Sequence[RawEvent], random: Random) -> list[list[RawEven
             del queue[:taken]
         batches.append(batch)
     return batches
+
+
+def history(
+    random: Random,
+    contract: Contract,
+    partitions: int,
+    steps: tuple[int, int],
+    *,
+    replays: bool,
+    toast: bool = True,
+) -> Source:
+    """Some steps, the first snapshot among open transactions, more steps."""
+    source = Source(random, contract, partitions, toast)
+    for _ in range(steps[0]):
+        source.step()
+    source.snapshot(first=True)
+    for _ in range(steps[1]):
+        source.step()
+        if random.random() < 0.3:
+            source.send()
+        if replays and random.random() < 0.1:
+            source.replay()
+    return source

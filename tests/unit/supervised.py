@@ -97,6 +97,16 @@ class World:
         self.host.clock = lambda: self.now
         self.supervisor = Supervisor(described, host=self.host, clock=self.host.clock)
 
+    @classmethod
+    def running(cls, *services: Service) -> World:
+        """A world in which these services are wanted, and are ready one after the other."""
+        world = cls(*services)
+        names = [service.name for service in services]
+        world.want(*names)
+        for name in names:
+            world.ready(name)
+        return world
+
     def want(self, *names: str) -> None:
         self.supervisor.want(names)
         self.supervisor.tick()
@@ -115,6 +125,12 @@ class World:
 
     def state(self, name: str) -> str:
         return self.supervisor.units[name].state
+
+    def error(self, name: str) -> HeadwaterError:
+        """Why the service does not run, or not well."""
+        error = self.supervisor.units[name].error
+        assert error is not None
+        return error
 
     @property
     def started(self) -> list[str]:

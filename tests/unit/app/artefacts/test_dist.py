@@ -221,7 +221,7 @@ def test_a_group_that_changes_gets_another_folder_and_the_old_one_stays(clone: C
     assert tree(old) == {"a-1.jar": b"old"}
 
 
-def test_a_file_damaged_in_the_cache_is_removed_and_fetched_anew_at_the_next_start(
+def test_a_file_damaged_in_the_cache_is_removed_and_fetched_again_at_the_next_start(
     clone: Clone,
 ) -> None:
     content = tar("gz", ("a", b"1" * 5000))

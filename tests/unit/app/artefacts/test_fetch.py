@@ -90,7 +90,7 @@ def test_an_earlier_process_s_part_is_taken_up(registry: Registry, tmp_path: Pat
     assert [wanted for _, wanted in registry.asked] == ["bytes=500000-"]
 
 
-def test_a_part_is_fetched_anew_where_the_server_knows_no_ranges(
+def test_a_part_is_fetched_again_where_the_server_knows_no_ranges(
     registry: Registry, tmp_path: Path
 ) -> None:
     registry.ranges = False

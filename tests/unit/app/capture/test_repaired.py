@@ -10,15 +10,15 @@ from app.capture.resync import DONE, FAILED, WAITING, Resync
 from app.environment.service_problem import problem_of, report_problem
 from app.errors import HeadwaterError
 from spark_streaming.ops.incident_table import IncidentLog
-from tests.support.folder_lake import FolderLake
+from tests.support.disk_lake import DiskLake
 
 
 def test_an_incident_is_closed_by_the_last_of_its_tables_and_by_no_other(tmp_path: Path) -> None:
     now = 0.0
-    opened = IncidentLog(FolderLake(tmp_path))
+    opened = IncidentLog(DiskLake(tmp_path))
     made = opened.open_incident("gap", "headwater at 0/1", cause="slot_gone")
     assert opened.flush(30)
-    log = IncidentLog(FolderLake(tmp_path))
+    log = IncidentLog(DiskLake(tmp_path))
     repaired = Repaired(log, lambda: now)
     first = Resync(1, "public", "a", state=DONE, incidents=(made,), rows=3, applied_lsn=4096)
     other = Resync(3, "public", "c", state=WAITING)
@@ -35,7 +35,7 @@ def test_an_incident_is_closed_by_the_last_of_its_tables_and_by_no_other(tmp_pat
 
 
 def test_an_incident_that_no_table_was_read_for_stays_open(tmp_path: Path) -> None:
-    log = IncidentLog(FolderLake(tmp_path))
+    log = IncidentLog(DiskLake(tmp_path))
     log.open_incident("gap", "headwater at 0/1", cause="slot_gone")
     Repaired(log).close_done([Resync(1, "public", "a", state=DONE)])
     assert [one.open for one in log.incidents()] == [True]

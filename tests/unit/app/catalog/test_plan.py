@@ -86,7 +86,7 @@ def test_the_strictest_policy_of_a_tables_changes_is_told_with_each() -> None:
     assert all("stops" in change.silver for change in changes)
 
 
-def test_a_table_that_cannot_be_kept_any_more_says_how_to_mend_it() -> None:
+def test_a_table_that_cannot_be_kept_any_more_says_how_to_repair_it() -> None:
     change = plan([Effect(TABLE, FILMS, replace(FILMS, key=()))], lambda *_: Evolution(), VIEWS)[0]
     assert 'ALTER TABLE "public"."films" REPLICA IDENTITY FULL' in change.silver
 

@@ -287,7 +287,7 @@ def test_a_call_that_lasts_does_not_silence_the_progress(monkeypatch: pytest.Mon
     ("seconds", "text"),
     [(0, "0s"), (59, "59s"), (310, "5m 10s"), (11_099, "3h 4m"), (190_900, "2d 5h")],
 )
-def test_uptimes_read_well(seconds: int, text: str) -> None:
+def test_an_uptime_is_written_in_few_letters(seconds: int, text: str) -> None:
     assert duration(seconds, compact=True) == text
 
 

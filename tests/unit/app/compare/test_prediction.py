@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from spark_streaming.fold.keyed import fold
 from spark_streaming.rules.contract_folder import treat
 from spark_streaming.rules.rules import TableRules
 from tests.support.examples import examples
-from tests.unit.model import BAG, KEYED, Silver, Source, split
+from tests.unit.model import BAG, KEYED, Silver, Source, history, split
 
 SEEDS = st.integers(0, 2**32)
 STEPS = st.integers(0, 50)
@@ -87,36 +88,14 @@ def texts(source: Source, contract: Contract) -> Counter[Row]:
     return content
 
 
-def history(random: Random, contract: Contract, steps: tuple[int, int]) -> Source:
-    source = Source(random, contract, 1, True)
-    for _ in range(steps[0]):
-        source.step()
-    source.snapshot(first=True)
-    for _ in range(steps[1]):
-        source.step()
-        if random.random() < 0.3:
-            source.send()
-        if random.random() < 0.1:
-            source.replay()
-    return source
-
-
+@pytest.mark.parametrize("contract", [KEYED, BAG], ids=["with_a_key", "without_a_key"])
 @settings(max_examples=examples(100))
 @given(SEEDS, st.tuples(STEPS, STEPS))
-def test_rows_with_a_key_are_predicted(seed: int, steps: tuple[int, int]) -> None:
+def test_rows_are_predicted(contract: Contract, seed: int, steps: tuple[int, int]) -> None:
     random = Random(seed)
-    source = history(random, KEYED, steps)
-    prediction = predicted(source, KEYED, random)
-    assert Counter(prediction.rows()) == texts(source, KEYED)
-
-
-@settings(max_examples=examples(100))
-@given(SEEDS, st.tuples(STEPS, STEPS))
-def test_rows_without_a_key_are_predicted(seed: int, steps: tuple[int, int]) -> None:
-    random = Random(seed)
-    source = history(random, BAG, steps)
-    prediction = predicted(source, BAG, random)
-    assert Counter(prediction.rows()) == texts(source, BAG)
+    source = history(random, contract, 1, steps, replays=True)
+    prediction = predicted(source, contract, random)
+    assert Counter(prediction.rows()) == texts(source, contract)
 
 
 @settings(max_examples=examples(60))
@@ -125,7 +104,7 @@ def test_the_ranges_of_a_prediction_are_its_rows(
     seed: int, steps: tuple[int, int], parts: int
 ) -> None:
     random = Random(seed)
-    source = history(random, KEYED, steps)
+    source = history(random, KEYED, 1, steps, replays=True)
     prediction = predicted(source, KEYED, random)
     order = RowOrder(KEYED, KEYED.columns[0])
     keys = [row[0] or "" for row in prediction.rows()]
@@ -142,7 +121,7 @@ def test_masked_silver_and_masked_later_events_are_what_the_source_is_expected_t
     seed: int, steps: tuple[int, int], contract: Contract
 ) -> None:
     random = Random(seed)
-    source = history(random, contract, steps)
+    source = history(random, contract, 1, steps, replays=True)
     masks, empty = {"note": "hash", "big": "partial"}, ("note",)
     rules = TableRules("public", "films", empty_to_null=empty, masks=masks)
     prediction = predicted(source, contract, random, lambda c: treat(c, rules, b"key")[1])

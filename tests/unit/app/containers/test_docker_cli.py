@@ -110,7 +110,7 @@ def test_status_prints_what_compose_knows(docker: Recorded) -> None:
     assert ended.stdout.splitlines()[1] == "kafka,running,healthy,0,Up,,hw-kafka-1"
 
 
-def test_tests_are_refused(docker: Recorded) -> None:
+def test_docker_runs_no_tests(docker: Recorded) -> None:
     ended = docker.run("--docker", "test")
     assert ended.returncode == 1
     assert "runs natively only" in ended.stderr and "Traceback" not in ended.stderr

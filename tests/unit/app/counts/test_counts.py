@@ -174,7 +174,7 @@ def test_a_connector_that_began_to_count_again_proves_nothing_and_alarms_nobody(
     assert progress.tally.unproven == 1
 
 
-def test_the_same_numbers_are_a_double_where_the_connector_counted_anew(chain: Chain) -> None:
+def test_the_same_numbers_are_a_double_where_the_connector_counted_again(chain: Chain) -> None:
     chain.begin(700)
     for number in (1, 2, 3, 1, 2):
         chain.event(A, 700, number)

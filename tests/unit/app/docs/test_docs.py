@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[4]
 THERE = {"README.md", "docs/types.md", "app/README.md", "app/page/pictures/edit.gif"}
 
 
-def test_a_changed_page_is_stale_and_written_anew(tmp_path: Path) -> None:
+def test_a_changed_page_is_stale_and_written_again(tmp_path: Path) -> None:
     assert set(renew(tmp_path)) == set(PAGES)
     assert stale(tmp_path) == {}
     (tmp_path / "settings.md").write_text("by hand\n")

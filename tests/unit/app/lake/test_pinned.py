@@ -12,22 +12,22 @@ from deltalake import CommitProperties, Transaction, write_deltalake
 from app.lake.lakehouse import Lakehouse, LedgerEntry
 from spark_streaming.events.envelope import HighWater
 from spark_streaming.reading.offsets import version_of
-from tests.support.folder_lake import FolderLake
+from tests.support.disk_lake import DiskLake
 
 APP = "headwater:q1:films"
 
 
-class LocalLake(Lakehouse):
+class SilverInFolder(Lakehouse):
     """A lakehouse whose silver stands in a folder."""
 
-    def __init__(self, root: Path) -> None:
-        self._lake = FolderLake(root)
+    def __init__(self, folder: Path) -> None:
+        self._lake = DiskLake(folder)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> LocalLake:
+def lake(tmp_path: Path) -> SilverInFolder:
     commit(tmp_path, batch=4)
-    return LocalLake(tmp_path)
+    return SilverInFolder(tmp_path)
 
 
 def commit(root: Path, batch: int | None = None) -> None:
@@ -46,29 +46,29 @@ def entry(version: int | None, state: str = "running") -> LedgerEntry:
     return LedgerEntry("films", 4, version, {}, None, now, HighWater(), state=state, query_id="q1")
 
 
-def pinned(lake: LocalLake, one: LedgerEntry) -> int:
+def pinned(lake: SilverInFolder, one: LedgerEntry) -> int:
     table = lake.pinned(one)
     assert table is not None
     return int(table.version())
 
 
 def test_what_somebody_else_committed_since_is_part_of_silver(
-    lake: LocalLake, tmp_path: Path
+    lake: SilverInFolder, tmp_path: Path
 ) -> None:
     commit(tmp_path)
     assert pinned(lake, entry(0)) == 1
 
 
 def test_a_merge_that_the_ledger_does_not_tell_of_yet_is_not(
-    lake: LocalLake, tmp_path: Path
+    lake: SilverInFolder, tmp_path: Path
 ) -> None:
     commit(tmp_path, batch=5)
     assert pinned(lake, entry(0)) == 0
 
 
-def test_an_entry_without_a_version_stands_for_what_is_there(lake: LocalLake) -> None:
+def test_an_entry_without_a_version_stands_for_what_is_there(lake: SilverInFolder) -> None:
     assert pinned(lake, entry(None)) == 0
 
 
 def test_a_table_that_is_not_there_has_no_version(tmp_path: Path) -> None:
-    assert LocalLake(tmp_path / "empty").pinned(entry(None)) is None
+    assert SilverInFolder(tmp_path / "empty").pinned(entry(None)) is None

@@ -19,10 +19,9 @@ from app.launcher import start_checks as checks
 from app.launcher.state import Home, Observed, Snapshot, Wanted
 from app.processes.process import boot_id, start_time
 from tests.support.small_disk import SmallDisk, small_disk
-from tests.unit.app.launcher.test_supervisor_process import READY_LOG, Clone, clone, wait_until
+from tests.support.tiny_services import READY_LOG, Clone, wait_until
 
 pytestmark = pytest.mark.unhurried  # each starts processes
-__all__ = ["clone"]
 
 # Holds the lock as a supervisor does, and goes on no more.
 HUNG = """

@@ -69,16 +69,12 @@ def test_a_prepare_command_that_takes_too_long_is_killed_and_told() -> None:
     world.want("pg")
     world.after(5)
     assert world.host.processes["pg"].killed
-    error = world.supervisor.units["pg"].error
-    assert error is not None
-    assert error.message == "preparing service `pg` took more than 5 s"
+    assert world.error("pg").message == "preparing service `pg` took more than 5 s"
 
 
 def test_a_crashed_service_starts_again_with_growing_pauses() -> None:
     restart = {"backoff_s": 1.0, "backoff_max_s": 4.0}
-    world = World(service("kafka", restart=restart))
-    world.want("kafka")
-    world.ready("kafka")
+    world = World.running(service("kafka", restart=restart))
     pauses = []
     for _ in range(4):
         world.ends("kafka", 137)
@@ -95,9 +91,7 @@ def test_a_crashed_service_starts_again_with_growing_pauses() -> None:
 
 def test_a_service_that_crashes_too_often_has_failed() -> None:
     restart = {"max_restarts": 2, "window_s": 100, "backoff_s": 1, "backoff_max_s": 1}
-    world = World(service("kafka", restart=restart))
-    world.want("kafka")
-    world.ready("kafka")
+    world = World.running(service("kafka", restart=restart))
     for _ in range(2):
         world.ends("kafka", 1)
         world.after(1)
@@ -110,9 +104,7 @@ def test_a_service_that_crashes_too_often_has_failed() -> None:
 
 def test_crashes_far_apart_are_not_counted_together() -> None:
     restart = {"max_restarts": 1, "window_s": 100, "backoff_s": 1, "backoff_max_s": 1}
-    world = World(service("kafka", restart=restart))
-    world.want("kafka")
-    world.ready("kafka")
+    world = World.running(service("kafka", restart=restart))
     for _ in range(5):
         world.after(101)
         world.ends("kafka", 1)
@@ -145,8 +137,7 @@ def test_a_service_that_is_not_ready_in_time_is_killed_and_told() -> None:
     for _ in range(600):
         world.after(0.1)
     assert world.host.processes["connect"].killed
-    error = world.supervisor.units["connect"].error
-    assert error is not None
+    error = world.error("connect")
     assert error.message == "service `connect` was not ready within 60 s"
     assert error.detail.startswith("asked connect, ")
     assert "process is running" in error.detail
@@ -162,9 +153,7 @@ def test_an_overloaded_machine_gets_more_time_but_not_without_end() -> None:
     assert not world.host.processes["connect"].killed
     world.after(1)
     assert world.host.processes["connect"].killed
-    error = world.supervisor.units["connect"].error
-    assert error is not None
-    assert error.message == "service `connect` was not ready within 180 s"
+    assert world.error("connect").message == "service `connect` was not ready within 180 s"
 
 
 def test_a_wrong_template_is_a_failure_at_once() -> None:
@@ -191,10 +180,7 @@ def test_a_oneshot_that_hangs_is_killed_at_its_limit() -> None:
 
 
 def test_a_restarted_service_waits_for_what_it_needs_again() -> None:
-    world = World(service("kafka"), service("silver", depends_on={"kafka": "healthy"}))
-    world.want("kafka", "silver")
-    world.ready("kafka")
-    world.ready("silver")
+    world = World.running(service("kafka"), service("silver", depends_on={"kafka": "healthy"}))
     world.host.ready.clear()
     world.ends("kafka", -9)
     world.ends("silver", 1)
@@ -205,10 +191,7 @@ def test_a_restarted_service_waits_for_what_it_needs_again() -> None:
 
 
 def test_a_dead_service_does_not_stop_its_dependents() -> None:
-    world = World(service("kafka"), service("connect", depends_on={"kafka": "healthy"}))
-    world.want("kafka", "connect")
-    world.ready("kafka", "connect")
-    world.after(0.3)
+    world = World.running(service("kafka"), service("connect", depends_on={"kafka": "healthy"}))
     world.ends("kafka", -9)
     assert world.state("connect") == "ready"
     assert world.host.processes["connect"].signals == []
@@ -283,9 +266,7 @@ def test_asking_again_leaves_running_services_alone() -> None:
 
 
 def test_a_new_description_is_taken_at_the_next_start() -> None:
-    world = World(service("kafka"))
-    world.want("kafka")
-    world.ready("kafka")
+    world = World.running(service("kafka"))
     changed = service("kafka", command=["kafka", "--new"])
     world.supervisor.want(["kafka"], {"kafka": changed})
     world.supervisor.tick()
@@ -297,9 +278,7 @@ def test_a_new_description_is_taken_at_the_next_start() -> None:
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_service_that_ends_by_itself_is_started_again_whatever_its_code(code: int) -> None:
-    world = World(service("kafka"))
-    world.want("kafka")
-    world.ready("kafka")
+    world = World.running(service("kafka"))
     world.ends("kafka", code)
     world.after(1)
     assert world.started == ["kafka", "kafka"]

@@ -24,9 +24,7 @@ def until_state(world: World, name: str, state: str, *, step_s: float = 0.25) ->
 
 
 def test_what_has_failed_is_tried_again_with_growing_pauses_and_comes_back() -> None:
-    world = World(service("capture", restart=STRICT))
-    world.want("capture")
-    world.ready("capture")
+    world = World.running(service("capture", restart=STRICT))
     world.host.ready.clear()
     pauses = []
     for _ in range(7):
@@ -64,9 +62,7 @@ def test_a_oneshot_that_has_failed_is_tried_again() -> None:
 
 
 def test_who_is_never_to_be_restarted_stays_down() -> None:
-    world = World(service("kafka", restart={"policy": "never"}))
-    world.want("kafka")
-    world.ready("kafka")
+    world = World.running(service("kafka", restart={"policy": "never"}))
     world.ends("kafka", 1)
     world.after(100_000)
     assert (world.state("kafka"), world.started) == ("failed", ["kafka"])
@@ -137,8 +133,7 @@ def test_a_service_that_does_not_answer_is_noticed_within_ten_seconds_and_said(
     world.after(1.0)
     world.host.silent.add("trino")
     assert until_state(world, "trino", "unresponsive", step_s=0.1) < NOTICED_S
-    error = world.supervisor.units["trino"].error
-    assert error is not None
+    error = world.error("trino")
     assert error.message == "service `trino` runs and does not answer"
     assert error.detail == "asked trino again"
     assert "started again after 60 s" in error.hint
@@ -148,9 +143,7 @@ def test_a_service_that_does_not_answer_is_noticed_within_ten_seconds_and_said(
 
 
 def test_one_missed_answer_is_no_trouble() -> None:
-    world = World(service("trino"))
-    world.want("trino")
-    world.ready("trino")
+    world = World.running(service("trino"))
     for _ in range(50):
         world.host.silent.add("trino")
         world.after(2.0)
@@ -162,26 +155,20 @@ def test_one_missed_answer_is_no_trouble() -> None:
 
 
 def test_a_service_that_answers_nothing_for_long_is_killed_and_started_again() -> None:
-    world = World(service("trino"))
-    world.want("trino")
-    world.ready("trino")
+    world = World.running(service("trino"))
     world.host.silent.add("trino")
     until_state(world, "trino", "unresponsive")
     hanging = world.host.processes["trino"]
     took_s = until_state(world, "trino", "backoff")
     assert hanging.killed and took_s == pytest.approx(UNRESPONSIVE_S, abs=1)
-    error = world.supervisor.units["trino"].error
-    assert error is not None
-    assert error.message == "service `trino` answered nothing for 60 s"
+    assert world.error("trino").message == "service `trino` answered nothing for 60 s"
     world.host.silent.clear()
     until_state(world, "trino", "ready")
     assert world.host.ends == [("trino", None, False, True)]
 
 
 def test_an_overloaded_machine_gets_more_time_before_a_silent_service_is_killed() -> None:
-    world = World(service("trino"))
-    world.want("trino")
-    world.ready("trino")
+    world = World.running(service("trino"))
     world.host.busy = True
     world.host.silent.add("trino")
     until_state(world, "trino", "unresponsive")
@@ -189,10 +176,7 @@ def test_an_overloaded_machine_gets_more_time_before_a_silent_service_is_killed(
 
 
 def test_who_starts_waits_for_a_service_that_does_not_answer() -> None:
-    world = World(service("kafka"), service("connect", depends_on={"kafka": "healthy"}))
-    world.want("kafka", "connect")
-    world.ready("kafka", "connect")
-    world.after(0.3)
+    world = World.running(service("kafka"), service("connect", depends_on={"kafka": "healthy"}))
     world.host.silent.add("kafka")
     until_state(world, "kafka", "unresponsive")
     world.ends("connect", -9)
@@ -204,9 +188,7 @@ def test_who_starts_waits_for_a_service_that_does_not_answer() -> None:
 
 
 def test_a_silent_service_stops_when_it_is_not_wanted() -> None:
-    world = World(service("trino"))
-    world.want("trino")
-    world.ready("trino")
+    world = World.running(service("trino"))
     world.host.silent.add("trino")
     until_state(world, "trino", "unresponsive")
     world.want()

@@ -6,9 +6,7 @@ from tests.unit.supervised import World, service
 
 
 def test_a_service_that_writes_at_its_end_gets_more_time_and_tells_why() -> None:
-    world = World(service("trino"))
-    world.want("trino")
-    world.ready("trino")
+    world = World.running(service("trino"))
     world.host.grace["trino"] = 100.0
     world.want()
     assert "start-up cache" in world.supervisor.units["trino"].waits_for

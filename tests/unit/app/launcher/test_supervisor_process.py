@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,100 +13,11 @@ from app.artefacts.lazy import LazyArtefacts
 from app.environment.settings import load
 from app.errors import HeadwaterError
 from app.launcher.control import Stack
-from app.launcher.state import Observed
-from app.processes.process import all_pids, environment_of, is_running, start_time
+from app.processes.process import is_running, start_time
+from tests.support.postgres_server import free_port
+from tests.support.tiny_services import READY_LOG, SERVER, Clone, wait_until
 
 pytestmark = pytest.mark.unhurried  # each starts processes
-
-DEADLINE_S = 30.0
-
-# Writes "up" when it runs and its end into a shared file; ends in order at SIGTERM.
-SERVER = """
-import os, signal, sys, time
-def end(*_):
-    with open(sys.argv[1], "a") as order: order.write(os.environ["HEADWATER_SERVICE"] + "\\n")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end)
-print("up", flush=True)
-while True: time.sleep(60)
-"""
-
-
-class Notes:
-    """Progress, kept for the test."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def waiting(self, text: str) -> None:
-        pass
-
-
-class Clone:
-    """A folder of tiny services, and the stack over it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "clone"
-        (self.root / "tiny").mkdir(parents=True)
-        self.home = folder / "home"
-        self.ends = folder / "ends.txt"
-        self.notes = Notes()
-        self._described = ""
-
-    def describe(self, name: str, code: str = SERVER, **given: Any) -> None:
-        """Add a service that runs `code` in Python; `given` are lines of its table."""
-        script = self.root / "tiny" / f"{name}.py"
-        script.write_text(code)
-        lines = "".join(f"{key} = {value}\n" for key, value in given.items())
-        self._described += (
-            f'[services.{name}]\ndescription = "{name}"\n'
-            f'command = ["${{python}}", "-I", "${{folder}}/{name}.py", "{self.ends}"]\n{lines}'
-        )
-        (self.root / "tiny" / "service.toml").write_text(self._described)
-
-    def stack(self) -> Stack:
-        return Stack(load(self.home), self.root)
-
-    def up(self, *only: str) -> None:
-        stack = self.stack()
-        stack.up(stack.select(only), LazyArtefacts(self.root), self.notes, named=only)
-
-    def down(self) -> bool:
-        return self.stack().down(self.notes)
-
-    def seen(self, name: str) -> Observed:
-        return self.stack().home.snapshot().services[name]
-
-    def processes(self) -> list[int]:
-        """Everything that runs for this home, the supervisor left out."""
-        found = []
-        for pid in all_pids():
-            environment = environment_of(pid)
-            ours = environment.get("HEADWATER_HOME") == str(self.home)
-            if ours and "HEADWATER_SERVICE" in environment and start_time(pid) is not None:
-                found.append(pid)
-        return found
-
-
-READY_LOG = '{ log = "up", timeout_s = 20 }'
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    made = Clone(tmp_path)
-    yield made
-    made.down()
-    assert made.processes() == []
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S:g} s: {what}"
-        time.sleep(0.02)
 
 
 def test_up_starts_everything_and_down_ends_it_in_reverse_order(clone: Clone) -> None:
@@ -296,9 +204,7 @@ def test_each_probe_makes_a_service_ready(clone: Clone, kind: str) -> None:
     serve = "import http.server, sys\n"
     serve += "http.server.HTTPServer(('127.0.0.1', int(sys.argv[2])),"
     serve += " http.server.SimpleHTTPRequestHandler).serve_forever()\n"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     probes = {
         "tcp": '{ tcp = "127.0.0.1:${port.first}" }',
         "http": '{ http = "http://127.0.0.1:${port.first}/" }',

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
 import pytest
 
 from app.launcher.liveness_probe import StoppedProcesses
-from tests.unit.app.launcher.test_supervisor_process import (
-    READY_LOG,
-    SERVER,
-    Clone,
-    clone,
-    wait_until,
-)
+from tests.support.postgres_server import free_port
+from tests.support.tiny_services import READY_LOG, SERVER, Clone, wait_until
 
 pytestmark = pytest.mark.unhurried  # each starts processes
-__all__ = ["clone"]
 
 WITH_CHILD = (
     """
@@ -67,12 +60,6 @@ def test_a_stopped_child_of_a_service_counts_as_the_service(clone: Clone) -> Non
     wait_until(lambda: clone.seen("first").state == "unresponsive", "it is seen to hang")
     os.kill(child, signal.SIGCONT)
     wait_until(lambda: clone.seen("first").state == "ready", "it answers again")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_service_that_accepts_and_never_answers_is_unresponsive(clone: Clone) -> None:

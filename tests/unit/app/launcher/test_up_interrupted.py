@@ -7,15 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from app.environment.settings import ROOT
 from app.errors import HeadwaterError
-from tests.unit.app.launcher.test_supervisor_process import READY_LOG, SERVER, Clone, wait_until
+from tests.support.tiny_services import READY_LOG, SERVER, Clone, wait_until
 
 pytestmark = pytest.mark.unhurried  # each starts processes
 
@@ -32,14 +30,6 @@ stack = Stack(load(home), root)
 with Steps() as steps:
     stack.up(stack.select([]), LazyArtefacts(root), steps)
 """
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    made = Clone(tmp_path)
-    yield made
-    made.down()
-    assert made.processes() == []
 
 
 def driver(clone: Clone) -> subprocess.Popen[bytes]:

@@ -142,7 +142,7 @@ def test_a_log_says_how_much_of_it_the_disk_did_not_take(disk: SmallDisk) -> Non
     assert found.endswith("199" * 4_000 + "\n")
 
 
-def test_a_log_that_somebody_removed_begins_anew_with_the_next_start(
+def test_a_log_that_somebody_removed_begins_again_with_the_next_start(
     tmp_path: Path, pump: LogPump
 ) -> None:
     path = tmp_path / "stdout.log"

@@ -19,18 +19,8 @@ from app.connectors.task_restarts import (
 from app.connectors.worker import Task, WorkerBusy, retry_while_busy
 from app.errors import HeadwaterError
 from app.source.source_tables import Names
+from tests.support.clock import Clock
 from tests.unit.app.source.test_preflight_judge import ORDERS
-
-
-class Clock:
-    """Seconds, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
 
 FAILED = Task("source", 0, "FAILED", "the broker went away")
 RUNNING = replace(FAILED, state="RUNNING", why="")

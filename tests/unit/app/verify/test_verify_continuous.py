@@ -17,6 +17,7 @@ from app.verify.verdict import Verdict
 from app.verify.verification_table import COMPACT_COMMITS, PATH, VerificationTable
 from app.verify.verify_command import Asked
 from app.verify.verify_continuous import EVERY_S, Pace, Throttle, VerifyMetrics
+from tests.support.disk_lake import DiskLake
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 WRONG = Verdict(
@@ -79,24 +80,8 @@ def test_metrics_tell_each_tables_last_verdict() -> None:
     assert value("cpu_seconds_total") == 1.0
 
 
-class LocalLake:
-    """A lake in a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def url(self, path: str) -> str:
-        return str(self._root / path)
-
-    def storage_options(self) -> dict[str, str]:
-        return {}
-
-    def table(self, path: str) -> DeltaTable:
-        return DeltaTable(self.url(path))
-
-
 def test_verdicts_are_kept_by_round_without_the_rows_values(tmp_path: Path) -> None:
-    results = VerificationTable(LocalLake(tmp_path))
+    results = VerificationTable(DiskLake(tmp_path))
     assert results.last_round() == 0
     results.append(1, [(WRONG, NOW, 0.25)])
     results.append(2, [(Verdict("films", refused="no key"), NOW, 0.1)])
@@ -108,7 +93,7 @@ def test_verdicts_are_kept_by_round_without_the_rows_values(tmp_path: Path) -> N
 
 
 def test_old_verdicts_and_many_small_files_go(tmp_path: Path) -> None:
-    results = VerificationTable(LocalLake(tmp_path))
+    results = VerificationTable(DiskLake(tmp_path))
     for number in range(3):
         results.append(number, [(Verdict("films"), NOW + timedelta(days=number), 0.0)])
     results.compact(NOW + timedelta(days=1))

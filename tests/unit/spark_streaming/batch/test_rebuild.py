@@ -112,7 +112,7 @@ def test_event_that_breaks_the_contract_now_gets_an_open_entry() -> None:
     assert found == Resolution(reopened={at(1)}, added={at(5)})
 
 
-def test_entries_behind_the_rebuilds_end_are_judged_anew_by_the_stream() -> None:
+def test_entries_behind_the_rebuilds_end_are_judged_again_by_the_stream() -> None:
     kept = {at(9): OPEN, at(10): OPEN, at(11): SUPERSEDED, Place("hw.a.b", 1, 0): OPEN}
     found = resolution(kept, {at(9): OPEN}, {0: 10})
     assert found.taken_back == {at(10), at(11), Place("hw.a.b", 1, 0)}

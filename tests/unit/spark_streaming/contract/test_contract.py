@@ -52,7 +52,7 @@ def test_fingerprint_changes_with_the_columns_and_not_with_the_version() -> None
     assert replace(ORDERS, columns=ORDERS.columns[:2]).fingerprint() != ORDERS.fingerprint()
 
 
-def test_table_without_a_key_is_refused_with_the_statement_that_mends_it() -> None:
+def test_table_without_a_key_is_refused_with_the_statement_that_repairs_it() -> None:
     refused = replace(ORDERS, key=())
     assert refused.refusal == (
         "table public.Orders has no key and its replica identity is not FULL: "

@@ -10,35 +10,13 @@ from hypothesis import strategies as st
 from spark_streaming.contract.contract import Contract
 from spark_streaming.events.event import RawEvent
 from tests.support.examples import examples
-from tests.unit.model import BAG, KEYED, Source, fold_batches, split, split_apart
+from tests.unit.model import BAG, KEYED, Source, fold_batches, history, split, split_apart
 
 # Seeds instead of drawn choices: ten times the histories in the same time. The number of steps
 # is drawn, so that a failing history shrinks.
 SEEDS = st.integers(0, 2**32)
 STEPS = st.integers(0, 60)
 PARTITIONS = st.sampled_from([1, 2, 3])
-
-
-def _history(
-    random: Random,
-    contract: Contract,
-    partitions: int,
-    steps: tuple[int, int],
-    replays: bool,
-    toast: bool = True,
-) -> Source:
-    """Some steps, the first snapshot among open transactions, more steps."""
-    source = Source(random, contract, partitions, toast)
-    for _ in range(steps[0]):
-        source.step()
-    source.snapshot(first=True)
-    for _ in range(steps[1]):
-        source.step()
-        if random.random() < 0.3:
-            source.send()
-        if replays and random.random() < 0.1:
-            source.replay()
-    return source
 
 
 def _check(source: Source, contract: Contract, batches: list[list[RawEvent]]) -> None:
@@ -53,7 +31,7 @@ def test_keyed_history_in_any_batches_ends_in_the_sources_rows(
     seed: int, partitions: int, steps: tuple[int, int], replays: bool
 ) -> None:
     random = Random(seed)
-    source = _history(random, KEYED, partitions, steps, replays)
+    source = history(random, KEYED, partitions, steps, replays=replays)
     _check(source, KEYED, split(source.finish(), random))
 
 
@@ -63,7 +41,7 @@ def test_keyed_history_with_partitions_apart_ends_in_the_sources_rows(
     seed: int, partitions: int, steps: tuple[int, int], replays: bool
 ) -> None:
     random = Random(seed)
-    source = _history(random, KEYED, partitions, steps, replays, toast=False)
+    source = history(random, KEYED, partitions, steps, replays=replays, toast=False)
     _check(source, KEYED, split_apart(source.finish(), random))
 
 
@@ -73,7 +51,7 @@ def test_bag_history_in_any_batches_ends_in_the_sources_rows(
     seed: int, steps: tuple[int, int], replays: bool
 ) -> None:
     random = Random(seed)
-    source = _history(random, BAG, 1, steps, replays)
+    source = history(random, BAG, 1, steps, replays=replays)
     _check(source, BAG, split(source.finish(), random))
 
 
@@ -83,7 +61,7 @@ def test_keyed_table_that_is_snapshotted_again_ends_in_the_sources_rows(
     seed: int, steps: tuple[int, int], later: int
 ) -> None:
     random = Random(seed)
-    source = _history(random, KEYED, 1, steps, replays=False, toast=False)
+    source = history(random, KEYED, 1, steps, replays=False, toast=False)
     source.snapshot()  # while transactions are open, and others wait to be streamed
     for _ in range(later):
         source.step()
@@ -120,7 +98,7 @@ def test_a_resync_under_writes_ends_in_the_sources_rows_whatever_was_lost_or_gai
     seed: int, partitions: int, steps: tuple[int, int], within: int, apart: bool
 ) -> None:
     random = Random(seed)
-    source = _history(random, KEYED, partitions, steps, replays=False, toast=False)
+    source = history(random, KEYED, partitions, steps, replays=False, toast=False)
     source.gain_rows()
     source.lose_rows()
     for _ in range(within):  # few: what was lost must not come back by itself
@@ -138,7 +116,7 @@ def test_resyncs_leave_large_values_that_updates_leave_out(
     seed: int, steps: tuple[int, int], within: int, resyncs: int
 ) -> None:
     random = Random(seed)
-    source = _history(random, KEYED, 1, steps, replays=False)
+    source = history(random, KEYED, 1, steps, replays=False)
     for _ in range(resyncs):
         source.lose_rows()
         source.resync(within)
@@ -153,7 +131,7 @@ def test_a_resync_of_a_bag_ends_in_the_sources_rows_also_where_none_is_left(
     seed: int, steps: tuple[int, int], empty: bool
 ) -> None:
     random = Random(seed)
-    source = _history(random, BAG, 1, steps, replays=False)
+    source = history(random, BAG, 1, steps, replays=False)
     source.gain_rows()
     source.lose_rows()
     if empty:
@@ -171,7 +149,7 @@ def test_a_resync_of_a_bag_ends_in_the_sources_rows_also_where_none_is_left(
 def test_one_batch_and_a_batch_an_event_give_the_same_rows(
     seed: int, steps: tuple[int, int]
 ) -> None:
-    events = _history(Random(seed), KEYED, 1, steps, replays=True).finish()
+    events = history(Random(seed), KEYED, 1, steps, replays=True).finish()
     whole, _ = fold_batches([events], KEYED)
     single, _ = fold_batches([[event] for event in events], KEYED)
     assert whole.content() == single.content()

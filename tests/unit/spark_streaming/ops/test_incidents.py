@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from spark_streaming.ops.incident_rows import CLOSED, OPEN, Incident, kept_ids, newest
 from spark_streaming.ops.incident_table import COMPACT_COMMITS, PATH, WAITING_MAX, IncidentLog
-from tests.support.folder_lake import FolderLake
+from tests.support.disk_lake import DiskLake
 from tests.support.waiting import until
 
 START = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
@@ -32,23 +32,23 @@ class Clock:
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> FolderLake:
-    return FolderLake(tmp_path)
+def lake(tmp_path: Path) -> DiskLake:
+    return DiskLake(tmp_path)
 
 
 @pytest.fixture
-def another(lake: FolderLake) -> Callable[[], IncidentLog]:
+def another(lake: DiskLake) -> Callable[[], IncidentLog]:
     """Makes a log as another process, or a restarted one, would have it."""
     return lambda: IncidentLog(lake, Clock())
 
 
-def _stored(lake: FolderLake) -> dict[str, Incident]:
+def _stored(lake: DiskLake) -> dict[str, Incident]:
     table = DeltaTable(str(lake.folder / PATH)).to_pyarrow_table()
     return newest(table.to_pylist())
 
 
 def test_an_incident_outlives_its_process_with_all_that_was_said(
-    lake: FolderLake, another: Callable[[], IncidentLog]
+    lake: DiskLake, another: Callable[[], IncidentLog]
 ) -> None:
     log = another()
     made = log.open_incident(
@@ -77,7 +77,7 @@ def test_an_incident_outlives_its_process_with_all_that_was_said(
 
 
 def test_what_is_found_again_is_not_opened_again_whoever_finds_it(
-    lake: FolderLake, another: Callable[[], IncidentLog]
+    lake: DiskLake, another: Callable[[], IncidentLog]
 ) -> None:
     logs = [another() for _ in range(4)]
     ids = {log.open_incident("counts_short", "tx 7", cause="short") for log in logs}
@@ -91,7 +91,7 @@ def test_what_is_found_again_is_not_opened_again_whoever_finds_it(
 
 
 def test_an_outage_that_recurs_has_an_incident_each_time(
-    lake: FolderLake, another: Callable[[], IncidentLog]
+    lake: DiskLake, another: Callable[[], IncidentLog]
 ) -> None:
     log = another()
     for _ in range(3):
@@ -103,7 +103,7 @@ def test_an_outage_that_recurs_has_an_incident_each_time(
 
 
 def test_an_outage_that_another_process_has_opened_is_closed_under_its_name(
-    lake: FolderLake, another: Callable[[], IncidentLog]
+    lake: DiskLake, another: Callable[[], IncidentLog]
 ) -> None:
     first = another()
     made = first.open_incident("service", "trino", cause="down", recurs=True)
@@ -118,7 +118,7 @@ def test_an_outage_that_another_process_has_opened_is_closed_under_its_name(
 
 
 def test_a_store_that_is_away_stops_nobody_and_loses_nothing_that_fits(
-    lake: FolderLake, monkeypatch: pytest.MonkeyPatch
+    lake: DiskLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spark_streaming.ops.incident_table.BACKOFF_S", 0.01)
     monkeypatch.setattr("spark_streaming.ops.incident_table.BACKOFF_MAX_S", 0.05)
@@ -135,7 +135,7 @@ def test_a_store_that_is_away_stops_nobody_and_loses_nothing_that_fits(
 
 
 def test_appends_of_many_writers_survive_each_other_and_the_joining_of_files(
-    lake: FolderLake, another: Callable[[], IncidentLog], seed: int
+    lake: DiskLake, another: Callable[[], IncidentLog], seed: int
 ) -> None:
     logs = [another() for _ in range(4)]
     rounds = COMPACT_COMMITS // 2

@@ -110,7 +110,7 @@ def test_null_passes_and_what_cannot_be_computed_does_not(
     assert ids(found) == ([1] if passes else [])
 
 
-def test_a_state_that_the_same_batch_mends_is_not_judged(tmp_path: Path) -> None:
+def test_a_state_that_the_same_batch_repairs_is_not_judged(tmp_path: Path) -> None:
     found = run(
         tmp_path,
         rule("note <> 'bad'"),
@@ -223,7 +223,7 @@ def test_only_a_newer_event_of_the_same_row_closes_an_entry() -> None:
     assert closed(event("u", lsn=70, after=row(1))) == []
 
 
-def test_what_cannot_be_read_is_held_with_all_its_columns() -> None:
+def test_what_cannot_be_read_is_kept_with_all_its_columns() -> None:
     key, entry = describe(raw(b"not json", offset=7, key=b'{"id": 4}'), KEYED)
     assert (key, entry.lsn, entry.columns) == (4, 0, frozenset({"big"}))
     key, entry = describe(event("u", lsn=8, after=row(5, "n", GONE)), KEYED)

@@ -63,7 +63,7 @@ def test_a_shape_that_came_and_went_between_two_looks_is_followed_both_ways() ->
     assert [p.contract.columns[1].name for p in pendings] == ["b", "a"]
 
 
-def test_a_transaction_that_changes_a_table_and_its_rows_is_parted_at_the_change() -> None:
+def test_a_transaction_that_changes_a_table_and_its_rows_is_split_at_the_change() -> None:
     border = Boundary.between(A, replace(B, version=2, xid=50))
     events = [at(150, xid=50, a="1"), at(250, xid=50, b="2")]
     assert [[e.offset for e in part] for part in split_at(events, border)] == [[150], [250]]
@@ -98,7 +98,7 @@ def test_a_new_table_begins_as_it_was_at_its_first_event() -> None:
     assert since_first([before, C], found, [at(150)]) == [before, C, found]
 
 
-def test_what_mends_a_definition_that_nobody_can_follow_takes_its_place() -> None:
+def test_what_repairs_a_definition_that_nobody_can_follow_takes_its_place() -> None:
     keyless = replace(B, key=())
     assert keyless.refusal
     other = replace(C, key=("c",))

@@ -15,9 +15,7 @@ from deltalake import DeltaTable
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.names import parse_topic, stream_mark
 from spark_streaming.events.event import RawEvent
-from spark_streaming.job_settings import StoreSettings
 from spark_streaming.reading.kafka_source import topic_pattern
-from spark_streaming.storage.lake import Lake
 from spark_streaming.streams.idempotency_keys import KeyIndex
 from spark_streaming.streams.stream_contract import (
     SHIPPED,
@@ -30,6 +28,7 @@ from spark_streaming.streams.stream_contract import (
 )
 from spark_streaming.streams.stream_event import EVENT_BYTES_MAX, Event, Judge, Refused, encode
 from spark_streaming.streams.stream_table import JOIN_FILES_MIN, StreamError, StreamTable
+from tests.support.disk_lake import DiskLake
 
 NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.timezone.utc)
 DAY = dt.timedelta(days=1)
@@ -49,21 +48,6 @@ def stream(retention_days: int = 7, max_mb: int = 64, **columns: Any) -> Stream:
     }
     content = {"retention_days": retention_days, "max_mb": max_mb, "columns": given}
     return Stream("shop", StreamContract.model_validate(content))
-
-
-class LocalLake(Lake):
-    """A lake in a folder: the same tables without a store."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(StoreSettings(s3_endpoint="", s3_access_key="", s3_secret_key=""))
-        self._local = folder
-
-    def url(self, path: str) -> str:
-        (self._local / path).mkdir(parents=True, exist_ok=True)
-        return str(self._local / path)
-
-    def storage_options(self) -> dict[str, str]:
-        return {}
 
 
 def raw(offset: int, key: str, time: dt.datetime, data: Any, partition: int = 0) -> RawEvent:
@@ -225,7 +209,7 @@ def test_a_record_that_came_by_another_way_is_judged_too(
 
 
 def test_each_key_is_there_once_whatever_is_sent_again(tmp_path: Path) -> None:
-    lake = LocalLake(tmp_path)
+    lake = DiskLake(tmp_path)
     table = StreamTable(lake, stream(), 15)
     first = table.append(events(["a", "b", "a"]), TOPIC, {0: 3}, NOW)
     assert (first.rows, first.duplicates) == (2, 1)
@@ -239,7 +223,7 @@ def test_each_key_is_there_once_whatever_is_sent_again(tmp_path: Path) -> None:
 
 
 def test_a_key_counts_once_within_a_day_and_is_a_new_event_later(tmp_path: Path) -> None:
-    table = StreamTable(LocalLake(tmp_path), stream(), 15)
+    table = StreamTable(DiskLake(tmp_path), stream(), 15)
     table.append(events(["a"], NOW - 3 * DAY), TOPIC, {0: 1}, NOW)
     assert table.append(events(["a"], NOW - 2 * DAY, 1), TOPIC, {0: 2}, NOW).duplicates == 1
     assert table.append(events(["a"], NOW - 4 * DAY, 2), TOPIC, {0: 3}, NOW).duplicates == 1
@@ -248,7 +232,7 @@ def test_a_key_counts_once_within_a_day_and_is_a_new_event_later(tmp_path: Path)
 
 
 def test_two_writers_from_the_same_place_make_no_copies(tmp_path: Path) -> None:
-    lake = LocalLake(tmp_path)
+    lake = DiskLake(tmp_path)
     one, two = StreamTable(lake, stream(), 15), StreamTable(lake, stream(), 15)
     for table in (one, two):
         table.ensure()
@@ -264,7 +248,7 @@ def test_random_batches_with_repeats_and_new_processes_hold_each_key_once(
     tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    lake = LocalLake(tmp_path)
+    lake = DiskLake(tmp_path)
     table = StreamTable(lake, stream(), 15)
     times = {f"k{n}": NOW - rng.randrange(6) * DAY for n in range(60)}
     sent: set[str] = set()
@@ -285,7 +269,7 @@ def test_random_batches_with_repeats_and_new_processes_hold_each_key_once(
 
 
 def test_days_before_the_retention_go_and_come_not_back(tmp_path: Path) -> None:
-    table = StreamTable(LocalLake(tmp_path), stream(retention_days=3), 15)
+    table = StreamTable(DiskLake(tmp_path), stream(retention_days=3), 15)
     for back in range(4):
         table.append(events([f"k{back}"], NOW - back * DAY, back), TOPIC, {0: back + 1}, NOW)
     assert table.expire(NOW) == []
@@ -299,7 +283,7 @@ def test_days_before_the_retention_go_and_come_not_back(tmp_path: Path) -> None:
 def test_the_oldest_days_go_where_the_table_takes_too_much(tmp_path: Path) -> None:
     small = stream(max_mb=1, title={"type": "text"}, more={"type": "text"})
     judge = Judge(small)
-    table = StreamTable(LocalLake(tmp_path), small, 15)
+    table = StreamTable(DiskLake(tmp_path), small, 15)
     rng = random.Random(1)
     for back in (2, 1, 0):
         some = [
@@ -314,7 +298,7 @@ def test_the_oldest_days_go_where_the_table_takes_too_much(tmp_path: Path) -> No
 
 
 def test_small_files_of_a_day_are_joined_and_keep_their_rows(tmp_path: Path) -> None:
-    table = StreamTable(LocalLake(tmp_path), stream(), 15)
+    table = StreamTable(DiskLake(tmp_path), stream(), 15)
     for number in range(JOIN_FILES_MIN):
         table.append(events([f"k{number}"], NOW, number), TOPIC, {0: number + 1}, NOW)
     assert table.join_small_files() == JOIN_FILES_MIN
@@ -323,7 +307,7 @@ def test_small_files_of_a_day_are_joined_and_keep_their_rows(tmp_path: Path) -> 
 
 
 def test_a_new_column_is_added_and_a_changed_type_is_told(tmp_path: Path) -> None:
-    lake = LocalLake(tmp_path)
+    lake = DiskLake(tmp_path)
     StreamTable(lake, stream(a={"type": "text"}), 15).ensure()
     wider = StreamTable(lake, stream(a={"type": "text"}, b={"type": "int64"}), 15)
     wider.append([Event("k", NOW, {"a": "x", "b": 1})], TOPIC, {0: 1}, NOW)
@@ -339,7 +323,7 @@ def test_a_new_column_is_added_and_a_changed_type_is_told(tmp_path: Path) -> Non
 
 
 def test_a_captured_table_of_that_name_is_left_alone(tmp_path: Path) -> None:
-    lake = LocalLake(tmp_path)
+    lake = DiskLake(tmp_path)
     DeltaTable.create(lake.url("silver/shop"), schema=pa.schema([("x", pa.int64())]))
     with pytest.raises(StreamError, match="that is no stream's"):
         StreamTable(lake, stream(), 15).ensure()
@@ -347,7 +331,7 @@ def test_a_captured_table_of_that_name_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_streams_table_is_known_to_the_job_of_captured_tables(tmp_path: Path) -> None:
-    lake = LocalLake(tmp_path)
+    lake = DiskLake(tmp_path)
     StreamTable(lake, stream(), 15).ensure()
     assert lake.table("silver/shop").metadata().description == stream_mark("shop")
 

@@ -120,7 +120,7 @@ def test_a_condition_that_was_never_answered_is_no_breach_and_told_as_unanswered
     assert rounds.look(0) == {VALUE: None, BREACHED: None, ANSWERED: 0}
 
 
-def test_a_changed_condition_begins_anew_and_a_removed_one_has_no_series() -> None:
+def test_a_changed_condition_begins_again_and_a_removed_one_has_no_series() -> None:
     rounds = Rounds(Trino(100.0, 10.0), condition(max_fall=0.5))
     rounds.look(0)
     rounds.conditions = [("orders", condition(max_fall=0.6))]

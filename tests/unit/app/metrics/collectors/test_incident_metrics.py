@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from app.metrics.board import Board
 from app.metrics.collectors.open_incidents import KINDS, OTHERS, START_S, IncidentCollector
 from spark_streaming.ops.incident_table import IncidentLog
-from tests.support.folder_lake import FolderLake
-
-
-@dataclass
-class Clock:
-    """A clock of time and CPU seconds that the test and the collectors advance."""
-
-    now: float = 0.0
-    cpu: float = 0.0
+from tests.support.clock import Clock
+from tests.support.disk_lake import DiskLake
 
 
 def test_an_incident_lasts_until_the_part_works_again(tmp_path: Path) -> None:
@@ -65,10 +57,8 @@ def _incidents(
     stopped: Callable[[], Mapping[str, datetime]] = dict,
 ) -> IncidentCollector:
     """A collector over a lake in a folder: a second one is the exporter's next process."""
-    log = IncidentLog(
-        FolderLake(folder), lambda: datetime.fromtimestamp(clock.now, tz=timezone.utc)
-    )
-    return IncidentCollector(stopped, board, log, clock=lambda: clock.now)
+    log = IncidentLog(DiskLake(folder), lambda: datetime.fromtimestamp(clock.now, tz=timezone.utc))
+    return IncidentCollector(stopped, board, log, clock=clock)
 
 
 def test_an_incident_outlives_the_exporter_and_ends_when_its_part_works_again(
@@ -110,7 +100,7 @@ def test_what_others_recorded_is_counted_under_its_kind_until_it_is_closed(tmp_p
     incidents = _incidents(tmp_path, clock, board)
     incidents.collect()
     assert board.get("headwater_incidents_open")[("gap",)] == 0
-    recover = IncidentLog(FolderLake(tmp_path))
+    recover = IncidentLog(DiskLake(tmp_path))
     made = recover.open_incident("gap", "headwater at 0/1", cause="slot_gone")
     assert recover.flush(30)
     incidents.collect()

@@ -32,6 +32,7 @@ from app.metrics.exporter import (
 from spark_streaming.job_settings import StoreSettings
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.silver_names import SilverNames
+from tests.support.clock import Clock
 from tests.support.disk_lake import DiskLake
 
 UP = "headwater_collector_up"
@@ -42,18 +43,11 @@ BEHIND = "headwater_delta_files"
 
 
 @dataclass
-class Clock:
-    """A clock of time and CPU seconds that the test and the collectors advance."""
-
-    now: float = 0.0
-    cpu: float = 0.0
-
-
-@dataclass
 class Look:
     """A collector that costs `cost_s` of CPU a look and fails while `fails`."""
 
-    clock: Clock
+    clock: Clock = field(default_factory=Clock)
+    cpu: Clock = field(default_factory=Clock)
     cost_s: float = 0.0
     fails: bool = False
     name: str = "look"
@@ -64,7 +58,7 @@ class Look:
 
     def collect(self) -> None:
         self.looks.append(self.clock.now)
-        self.clock.cpu += self.cost_s
+        self.cpu.now += self.cost_s
         if self.fails:
             raise OSError("nobody there")
 
@@ -72,9 +66,9 @@ class Look:
         self.resets += 1
 
 
-def run(look: Look, clock: Clock, seconds: float) -> Board:
-    board = Board()
-    exporter = Exporter(board, [look], now=lambda: clock.now, cpu=lambda: clock.cpu)
+def run(look: Look, seconds: float) -> Board:
+    board, clock = Board(), look.clock
+    exporter = Exporter(board, [look], now=clock, cpu=look.cpu)
     end = clock.now + seconds
     while clock.now < end:
         clock.now += max(0.01, exporter.step())
@@ -82,40 +76,35 @@ def run(look: Look, clock: Clock, seconds: float) -> Board:
 
 
 def test_a_cheap_collector_looks_at_its_period() -> None:
-    clock = Clock()
-    look = Look(clock, cost_s=0.001)
-    run(look, clock, 60)
+    look = Look(cost_s=0.001)
+    run(look, 60)
     assert look.looks == [5.0 * n for n in range(12)]
 
 
 def test_a_dear_collector_stays_within_its_share() -> None:
-    clock = Clock()
-    look = Look(clock, cost_s=1.0)
-    run(look, clock, 3_600)
-    assert clock.cpu <= GRACE_CPU_S + 3_600 * look.share + look.cost_s
+    look = Look(cost_s=1.0)
+    run(look, 3_600)
+    assert look.cpu() <= GRACE_CPU_S + 3_600 * look.share + look.cost_s
 
 
 def test_the_dearest_collector_looks_again_after_a_quarter_of_an_hour() -> None:
-    clock = Clock()
-    look = Look(clock, cost_s=500.0)
-    run(look, clock, 3_600)
+    look = Look(cost_s=500.0)
+    run(look, 3_600)
     gaps = {b - a for a, b in zip(look.looks, look.looks[1:], strict=False)}
     assert gaps == {PERIOD_S_MAX}
 
 
 def test_a_failed_look_is_told_drops_its_connections_and_comes_again_later() -> None:
-    clock = Clock()
-    look = Look(clock, fails=True, period_s=1.0)
-    board = run(look, clock, 30)
+    look = Look(fails=True, period_s=1.0)
+    board = run(look, 30)
     assert board.get(UP) == {("look",): 0}
     assert look.resets == len(look.looks)
     assert look.looks[1] - look.looks[0] == FAILED_AGAIN_S
 
 
 def test_a_dear_collector_that_failed_looks_again_within_a_minute() -> None:
-    clock = Clock()
-    look = Look(clock, cost_s=500.0, fails=True)
-    run(look, clock, 600)
+    look = Look(cost_s=500.0, fails=True)
+    run(look, 600)
     gaps = {b - a for a, b in zip(look.looks, look.looks[1:], strict=False)}
     assert gaps == {FAILED_AGAIN_S_MAX}
 
@@ -244,7 +233,7 @@ def test_each_hop_is_behind_by_the_wal_that_it_is_not_known_to_have(
 
 def test_the_time_until_the_slots_limit_follows_its_growth() -> None:
     clock = Clock()
-    source = SourceCollector(SourceSession(""), "headwater", Board(), clock=lambda: clock.now)
+    source = SourceCollector(SourceSession(""), "headwater", Board(), clock=clock)
     assert source._seconds_until(1_000, 100) == float("inf")
     clock.now = 10
     assert source._seconds_until(1_000, 200) == 80  # 10 a second, 800 left
@@ -330,7 +319,7 @@ def test_a_changed_contract_file_counts_half_a_minute_later(tmp_path: Path) -> N
     file = tmp_path / "public.orders.toml"
     file.write_text('freshness = "5s"')
     clock = Clock()
-    contracts = Contracts([tmp_path], clock=lambda: clock.now)
+    contracts = Contracts([tmp_path], clock=clock)
     assert contracts.target_s("orders") == 5
     file.write_text('freshness = "7.5s"')
     assert contracts.target_s("orders") == 5
