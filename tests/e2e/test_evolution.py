@@ -100,13 +100,7 @@ def test_a_new_process_follows_quiet_tables_without_an_event(stack: Stack, folde
         )
         source.execute(f"ALTER TABLE {QUIET} ADD n int DEFAULT 7".encode())
         source.execute(f"DROP TABLE {GONE}".encode())
-    until(
-        lambda: stack.query(f"SELECT n FROM silver.{QUIET}"),
-        lambda rows: rows == [(7,)],
-        within_s=SOON_S,
-        what="the new column with its default",
-        every_s=1,
-    )
+    stack.await_answer(f"SELECT n FROM silver.{QUIET}", [(7,)], within_s=SOON_S)
     _await_states(stack, {GONE: "stopped"})
 
 

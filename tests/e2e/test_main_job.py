@@ -293,9 +293,4 @@ def wait_for_rows(
     stack: Stack, table: str, columns: str, expected: Sequence[tuple[object, ...]]
 ) -> None:
     """Until Trino answers `expected`, in the order of the columns."""
-    until(
-        lambda: stack.query(f"SELECT {columns} FROM {table} ORDER BY 1"),
-        lambda rows: rows == list(expected),
-        within_s=SOON_S,
-        what=f"the rows of {table} in Trino",
-    )
+    stack.await_answer(f"SELECT {columns} FROM {table} ORDER BY 1", list(expected), within_s=SOON_S)

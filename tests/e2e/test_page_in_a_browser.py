@@ -225,11 +225,8 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
     finally:
         file.unlink()
     entries().first.wait_for(state="detached")  # the list is looked at again after the answer
-    until(
-        lambda: stack.query(f"SELECT v, n FROM silver.{TABLE} WHERE id = {number}"),
-        lambda rows: rows == [("mended", 77)],
-        within_s=SOON_S,
-        what="the mended row in Trino",
+    stack.await_answer(
+        f"SELECT v, n FROM silver.{TABLE} WHERE id = {number}", [("mended", 77)], within_s=SOON_S
     )
     page.locator("#resolved").check()
     entries().first.get_by_role("button", name="Show the whole entry").click()
@@ -278,11 +275,8 @@ def test_ten_thousand_changes_are_sampled_and_said_so_and_yours_are_seen_among_t
     assert failures == [] and not writer.is_alive()
     browsers.open_tab(page, "propagation")
     page.locator("#sampled", has_text=re.compile(r"[1-9]\d* changes so far were not shown")).wait_for()  # fmt: skip
-    until(
-        lambda: stack.query(f"SELECT count(*) FROM silver.{FAST}"),
-        lambda rows: rows == [(BURST * BURST_ROWS + 1,)],
-        within_s=SOON_S,
-        what="all of the burst in silver",
+    stack.await_answer(
+        f"SELECT count(*) FROM silver.{FAST}", [(BURST * BURST_ROWS + 1,)], within_s=SOON_S
     )
     assert page.locator("#tokens tbody tr").count() <= 150
     browsers.edit(page, 4, v="behind them")

@@ -46,11 +46,8 @@ def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_repa
         within_s=SOON_S,
         what="`well` complete to a later LSN",
     )
-    until(
-        lambda: stack.query("SELECT id, n FROM well ORDER BY 1"),
-        lambda rows: rows == [(1, 1), (2, 500), (3, 500), (4, 500)],
-        within_s=SOON_S,
-        what="the rows of `well`",
+    stack.await_answer(
+        "SELECT id, n FROM well ORDER BY 1", [(1, 1), (2, 500), (3, 500), (4, 500)], within_s=SOON_S
     )
     still = _await(stack, "ill", "stopped")
     assert still["complete_lsn"] < after["complete_lsn"]

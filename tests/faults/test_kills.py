@@ -27,12 +27,7 @@ def loaded(stack: Stack) -> Stack:
     tpcb.create(dsn, branches=BRANCHES, accounts=ACCOUNTS)
     with stack.source() as source:
         source.execute("ALTER TABLE pgbench_history REPLICA IDENTITY FULL")
-    until(
-        lambda: stack.query("SELECT count(*) FROM pgbench_accounts"),
-        lambda rows: rows == [(ACCOUNTS,)],
-        within_s=RECOVERY_S,
-        what="the accounts in silver",
-    )
+    stack.await_answer("SELECT count(*) FROM pgbench_accounts", [(ACCOUNTS,)], within_s=RECOVERY_S)
     return stack
 
 
@@ -105,9 +100,6 @@ def verify_bench_tables(stack: Stack) -> None:
     assert [row["verdict"] for row in verdicts] == ["equal"] * len(tpcb.TABLES)
     with stack.source() as source:
         expected = source.execute("SELECT sum(abalance) FROM pgbench_accounts").fetchone()
-    until(
-        lambda: stack.query("SELECT sum(abalance) FROM pgbench_accounts"),
-        lambda rows: rows == [expected],
-        within_s=RECOVERY_S,
-        what="the sum of balances in Trino",
+    stack.await_answer(
+        "SELECT sum(abalance) FROM pgbench_accounts", [expected], within_s=RECOVERY_S
     )

@@ -135,6 +135,17 @@ class Stack:
             cursor.execute(statement)
             return [tuple(row) for row in cursor.fetchall()]
 
+    def await_answer(
+        self, statement: str, rows: list[tuple[Any, ...]], *, within_s: float = 180
+    ) -> None:
+        """Until Trino answers a statement with exactly these rows."""
+        until(
+            lambda: self.query(statement),
+            lambda found: found == rows,
+            within_s=within_s,
+            what=f"{rows} for {statement}",
+        )
+
     @contextmanager
     def source(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         """The source as its owner, each statement committed at once."""

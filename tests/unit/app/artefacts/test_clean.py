@@ -19,6 +19,7 @@ from app.artefacts.cache_cleaning import find_waste, freed_bytes, in_use, remove
 from app.artefacts.dist import Artefacts
 from app.environment.settings import ROOT
 from app.errors import HeadwaterError
+from tests.support.command import headwater
 
 DAY_S = 86_400.0
 MB = 1 << 20
@@ -204,14 +205,7 @@ def test_clean_waits_for_who_fetches_and_gives_up(
 
 
 def clean(cache: Path, home: Path, *options: str) -> tuple[list[dict[str, object]], str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "app", "clean", "--format", "json", *options],
-        cwd=ROOT,
-        env={**os.environ, "HEADWATER_CACHE": str(cache), "HEADWATER_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    ended = headwater("clean", "--format", "json", *options, home=home, HEADWATER_CACHE=str(cache))
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout), ended.stderr
 

@@ -6,7 +6,6 @@ import csv
 import datetime as dt
 import io
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -23,19 +22,8 @@ from app.environment.settings import ROOT
 from app.errors import HeadwaterError
 from app.printing import Format, Steps, duration, print_object, print_rows
 from app.services.service import load_services
+from tests.support.command import headwater
 from tests.support.waiting import until
-
-
-def run(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HEADWATER_HOME": str(home), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def test_starting_the_command_line_imports_nothing_heavy() -> None:
@@ -49,7 +37,7 @@ def test_starting_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_a_mistake_is_told_without_a_stack_trace(tmp_path: Path) -> None:
-    ended = run("status", "nonsense", home=tmp_path)
+    ended = headwater("status", "nonsense", home=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("there is no service `nonsense`\n  hint: known are ")
     assert "Traceback" not in ended.stderr
@@ -58,7 +46,7 @@ def test_a_mistake_is_told_without_a_stack_trace(tmp_path: Path) -> None:
 
 def test_a_wrong_setting_is_told_without_a_stack_trace(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("colour = 1\n")
-    ended = run("status", home=tmp_path)
+    ended = headwater("status", home=tmp_path)
     assert ended.returncode == 1
     assert "colour" in ended.stderr
     assert "  hint: " in ended.stderr
@@ -67,19 +55,19 @@ def test_a_wrong_setting_is_told_without_a_stack_trace(tmp_path: Path) -> None:
 
 def test_debug_shows_the_stack_trace_wherever_it_stands(tmp_path: Path) -> None:
     for words in (["--debug", "status", "nonsense"], ["status", "nonsense", "--debug"]):
-        assert "Traceback" in run(*words, home=tmp_path).stderr
+        assert "Traceback" in headwater(*words, home=tmp_path).stderr
 
 
 def test_a_defect_asks_for_a_report_instead_of_printing_a_trace(tmp_path: Path) -> None:
     (tmp_path / "state.json").mkdir()
-    ended = run("status", home=tmp_path)
+    ended = headwater("status", home=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("unexpected IsADirectoryError")
     assert "--debug" in ended.stderr
 
 
 def test_status_and_urls_speak_json(tmp_path: Path) -> None:
-    rows = json.loads(run("status", "--format", "json", home=tmp_path).stdout)
+    rows = json.loads(headwater("status", "--format", "json", home=tmp_path).stdout)
     shared = {"service", "state", "pid", "port", "memory_mb", "uptime_s", "restarts",
               "last_error", "hint", "kind"}  # fmt: skip
     assert all(shared <= set(row) for row in rows)
@@ -88,7 +76,7 @@ def test_status_and_urls_speak_json(tmp_path: Path) -> None:
     assert states - {"unavailable"} == {"stopped"}
     unknown = [row["service"] for row in rows if row["kind"] == "unknown"]
     assert unknown == ["silver.*", "snapshots", "alerts"]
-    urls = json.loads(run("urls", "--format", "json", home=tmp_path).stdout)
+    urls = json.loads(headwater("urls", "--format", "json", home=tmp_path).stdout)
     assert all(isinstance(value, str) for value in urls.values())
     assert {"kafka", "s3", "trino", "postgres"} <= set(urls)
 
@@ -97,38 +85,38 @@ def test_a_check_of_a_stack_that_is_down_ends_with_its_own_code_and_the_reason(
     tmp_path: Path,
 ) -> None:
     for words in (["status", "--check"], ["status", "kafka", "--check", "--format", "json"]):
-        ended = run(*words, home=tmp_path)
+        ended = headwater(*words, home=tmp_path)
         assert ended.returncode == 4
         assert ended.stderr == "this stack is not running; start it: ./headwater up\n"
     assert [row["service"] for row in json.loads(ended.stdout)] == ["kafka"]
 
 
 def test_a_stack_without_dashboards_says_so_in_status(tmp_path: Path) -> None:
-    ended = run("status", home=tmp_path)
+    ended = headwater("status", home=tmp_path)
     assert "Superset is left out: `./headwater up --dashboards` starts it" in ended.stderr
     assert "superset" not in ended.stdout
     (tmp_path / "settings.toml").write_text("dashboards = true\n")
-    ended = run("status", home=tmp_path)
+    ended = headwater("status", home=tmp_path)
     assert "left out" not in ended.stderr
     assert "superset" in ended.stdout
 
 
 def test_a_port_offset_moves_every_address(tmp_path: Path) -> None:
-    plain = json.loads(run("urls", "--format", "json", home=tmp_path).stdout)
-    ended = run("urls", "--format", "json", home=tmp_path, HEADWATER_PORT_OFFSET="1000")
+    plain = json.loads(headwater("urls", "--format", "json", home=tmp_path).stdout)
+    ended = headwater("urls", "--format", "json", home=tmp_path, HEADWATER_PORT_OFFSET="1000")
     moved = json.loads(ended.stdout)
     assert moved["kafka"] == plain["kafka"].replace(":19092", ":20092")
 
 
 def test_down_and_wipe_of_nothing_are_quiet_and_fine(tmp_path: Path) -> None:
-    ended = run("down", "--wipe", home=tmp_path)
+    ended = headwater("down", "--wipe", home=tmp_path)
     assert ended.returncode == 0
     assert "nothing was running" in ended.stderr
     assert ended.stdout == ""
 
 
 def test_services_without_only_are_refused(tmp_path: Path) -> None:
-    ended = run("up", "kafka", home=tmp_path)
+    ended = headwater("up", "kafka", home=tmp_path)
     assert ended.returncode == 2
     assert "up --only kafka" in ended.stderr
 
@@ -145,7 +133,7 @@ def test_services_without_only_are_refused(tmp_path: Path) -> None:
 def test_a_service_that_another_needs_is_not_left_out(
     tmp_path: Path, words: list[str], told: str
 ) -> None:
-    ended = run("up", *words, home=tmp_path)
+    ended = headwater("up", *words, home=tmp_path)
     assert ended.returncode == 1 and told in ended.stderr, ended.stderr
     assert not (tmp_path / "data").exists(), "nothing was started"
 
@@ -318,7 +306,7 @@ def test_durations_read_as_people_say_them() -> None:
 def test_a_verb_that_needs_the_stack_says_at_once_that_it_is_not_running(
     tmp_path: Path, verb: str
 ) -> None:
-    ended = run(*verb.split(), home=tmp_path)
+    ended = headwater(*verb.split(), home=tmp_path)
     assert ended.returncode == (3 if verb.startswith("verify") else 1)
     assert ended.stderr.startswith("this stack is not running\n")
     assert "hint: start it: ./headwater up" in ended.stderr
@@ -337,6 +325,6 @@ def test_a_store_that_is_away_is_told_in_a_line_and_without_colours(
 
 
 def test_a_service_that_has_written_nothing_is_said_to_have(tmp_path: Path) -> None:
-    ended = run("logs", "kafka", home=tmp_path)
+    ended = headwater("logs", "kafka", home=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == "kafka has written nothing yet\n"

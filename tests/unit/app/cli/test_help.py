@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from app.cli.help import text_of
 from app.cli.main import app
 from app.cli.outline import Command, load
 from app.environment.settings import ROOT
+from tests.support.command import headwater
 
 SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
 FIRST = ROOT / "app" / "cli" / "first.py"
@@ -99,14 +99,7 @@ def test_tab_downloads_nothing(tmp_path: Path, bare: dict[str, str]) -> None:
 
 
 def test_with_the_environment_help_is_the_same_text(bare: dict[str, str], tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "app", "up", "--help"],
-        cwd=ROOT,
-        env={**os.environ, "HEADWATER_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = headwater("up", "--help", home=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, ask(bare, "up", "--help").stdout)
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from app.environment.settings import ROOT, load
+from app.environment.settings import load
 from app.environment.stamp import FORMATS, STAMP_FILE, current, is_older, read_stamp
 from app.errors import HeadwaterError
 from app.launcher.state import Home
 from app.launcher.upgrade import refuse_older_supervisor, stamp_home
+from tests.support.command import headwater
 
 
 class Notes:
@@ -38,14 +36,7 @@ def test_a_newer_home_is_refused_in_one_sentence_before_anything_is_touched(
     newer(tmp_path, bronze=FORMATS["bronze"] + 1)
     (tmp_path / "settings.toml").write_text('a_key_of_9 = "x"\n')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "app", verb],
-        cwd=ROOT,
-        env={**os.environ, "HEADWATER_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    ended = headwater(verb, home=tmp_path)
     assert (ended.returncode, ended.stdout) == (3 if verb == "verify" else 1, "")
     sentence, hint = ended.stderr.splitlines()
     assert (

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from app.environment.libpq_variables import NAMES, counting, password_places, remove_variables
-from app.environment.settings import ROOT
 from app.errors import HeadwaterError
 from app.source.database import address_of, options_of, unreachable
 from app.source.given_source import complete, holds_password
 from app.source.jdbc_options import connector_options
+from tests.support.command import headwater
 
 # Nobody listens on port 1: what libpq looks up, it looks up before.
 PLAIN = "postgresql://ann:s3cret@127.0.0.1:1/shop"
@@ -190,37 +188,27 @@ def test_a_password_in_an_address_is_seen() -> None:
     assert not holds_password("postgresql://ann@h/db") and not holds_password("service=whole")
 
 
-def preflight(
-    *arguments: str, home: Path, said: str | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app", "preflight", *arguments],
-        cwd=ROOT, env={**os.environ, "HEADWATER_HOME": str(home), **more},
-        input=said, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-
-
 def test_each_way_to_give_a_source_leads_there_and_only_the_command_line_is_warned_of(
     tmp_path: Path, files: dict[str, str]
 ) -> None:
     reached = "cannot reach the source at ann@127.0.0.1:1/shop"
     ways = {
-        "variable": preflight(home=tmp_path, HEADWATER_SOURCE_DSN=PLAIN),
-        "stdin": preflight("--source", "-", home=tmp_path, said=f"{PLAIN}\n"),
-        "service": preflight("--source", "service=shop", home=tmp_path, **files),
-        "command line": preflight("--source", PLAIN, home=tmp_path),
+        "variable": headwater("preflight", home=tmp_path, HEADWATER_SOURCE_DSN=PLAIN),
+        "stdin": headwater("preflight", "--source", "-", home=tmp_path, said=f"{PLAIN}\n"),
+        "service": headwater("preflight", "--source", "service=shop", home=tmp_path, **files),
+        "command line": headwater("preflight", "--source", PLAIN, home=tmp_path),
     }
     for way, ended in ways.items():
         assert ended.returncode == 1 and reached in ended.stderr, (way, ended.stderr)
         assert "s3cret" not in ended.stdout + ended.stderr
         assert ("on a command line" in ended.stderr) == (way == "command line"), way
         assert ("shop, from HEADWATER_SOURCE_DSN" in ended.stderr) == (way == "variable"), way
-    nothing = preflight("--source", "-", home=tmp_path, said="")
+    nothing = headwater("preflight", "--source", "-", home=tmp_path, said="")
     assert "nothing came" in nothing.stderr
 
 
 def test_a_profiles_address_is_completed_too(tmp_path: Path, files: dict[str, str]) -> None:
     profile = tmp_path / "profile.toml"
     profile.write_text('source_dsn = "service=shop"\n')
-    ended = preflight("--profile", str(profile), home=tmp_path, **files)
+    ended = headwater("preflight", "--profile", str(profile), home=tmp_path, **files)
     assert "cannot reach the source at ann@127.0.0.1:1/shop" in ended.stderr

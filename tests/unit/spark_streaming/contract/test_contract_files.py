@@ -66,35 +66,18 @@ def rules(folder: Path, text: str) -> TableRules:
     return bind(read_file(write(folder, text)), FILMS)
 
 
+CONDITION = "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'\n"
+EXPECTATION = "[[expectations]]\nname = 'a'\ncondition = "
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
-        (
-            "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'",
-            1,
-            "needs `min`, `max` or `max_fall`",
-            "",
-        ),
+        (CONDITION, 1, "needs `min`, `max` or `max_fall`", ""),
         ("[[conditions]]\nname = 'a'\nmax = 1", 1, "`conditions.0.value` is missing", ""),
-        (
-            "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'\nmax = 1\nover = '1h'",
-            1,
-            "`over` goes with `max_fall`",
-            "",
-        ),
-        (
-            "[[conditions]]\nname = 'a'\nvalue = 'sum(stars)'\nmax = 1\nevery = '1s'",
-            5,
-            "greater than or equal to 10",
-            "it is '1s'",
-        ),
-        (
-            "[[conditions]]\nname = 'a'\nvalue = 'x'\nmax = 1\n"
-            "[[conditions]]\nname = 'a'\nvalue = 'x'\nmin = 1",
-            1,
-            "two conditions are named `a`",
-            "",
-        ),
+        (CONDITION + "max = 1\nover = '1h'", 1, "`over` goes with `max_fall`", ""),
+        (CONDITION + "max = 1\nevery = '1s'", 5, "greater than or equal to 10", "it is '1s'"),
+        (CONDITION + "max = 1\n" + CONDITION + "min = 1", 1, "two conditions are named `a`", ""),
         ("\nfreshnes = '5s'", 2, "unknown key `freshnes`", "did you mean `freshness`?"),
         ("freshness = '5 parsecs'", 1, "a duration is a number with a unit", ""),
         ("[columns.stars]\nmin = 1\nmaks = 2", 3, "unknown key `maks`", "did you mean `mask`?"),
@@ -131,25 +114,15 @@ def rules(folder: Path, text: str) -> TableRules:
         ("[columns.tags]\nunique = true", 1, "cannot look up column `tags`", ""),
         ("[[unique]]\ncolumns = ['title', 'sen']", 2, "no column `sen`", "did you mean `seen`?"),
         (
-            "[[expectations]]\nname = 'a'\ncondition = '''\nstar > 1'''",
+            EXPECTATION + "'''\nstar > 1'''",
             3,
             "condition `star > 1`: there is no column `star`",
             "did you mean `stars`?",
         ),
-        ("[[expectations]]\nname = 'a'\ncondition = 'stars >'", 3, "it is not SQL", ""),
-        (
-            "[[expectations]]\nname = 'a'\ncondition = 'stars + 1'",
-            3,
-            "not true or false",
-            "compare",
-        ),
-        ("[[expectations]]\nname = 'a'\ncondition = 'max(id) > 1'", 3, "aggregates", ""),
-        (
-            "[[expectations]]\nname = 'a'\ncondition = 'id in (select 1)'",
-            3,
-            "it holds a subquery",
-            "references",
-        ),
+        (EXPECTATION + "'stars >'", 3, "it is not SQL", ""),
+        (EXPECTATION + "'stars + 1'", 3, "not true or false", "compare"),
+        (EXPECTATION + "'max(id) > 1'", 3, "aggregates", ""),
+        (EXPECTATION + "'id in (select 1)'", 3, "it holds a subquery", "references"),
         (
             "[columns.id]\nnot_null = true\n[[expectations]]\nname = 'id_not_null'\ncondition = 'id > 1'",
             3,

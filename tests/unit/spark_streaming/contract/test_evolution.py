@@ -123,89 +123,56 @@ def _column(
     return Column("c", pg_type, kind, True, p, s, base_type=base, attnum=1)
 
 
-def _array(
-    pg_type: str, kind: str, base: str, p: int | None = None, s: int | None = None
-) -> Column:
-    return replace(_column(pg_type, "array", base, p, s), element=kind)
+INT, BIGINT = _column("integer", "int32", "int4"), _column("bigint", "int64", "int8")
+REAL, DOUBLE = _column("real", "float32", "float4"), _column("double", "float64", "float8")
+TEXT, MOODS = _column("text", "text", "text"), _column("mood", "enum", "mood")
+TIMESTAMP = _column("timestamp without time zone", "timestamp", "timestamp")
+TIMESTAMP_3 = replace(TIMESTAMP, pg_type="timestamp(3) without time zone")
+TIMESTAMPTZ = _column("timestamp with time zone", "timestamptz", "timestamptz")
+
+
+def _numeric(p: int, s: int) -> Column:
+    return _column(f"numeric({p},{s})", "decimal", "numeric", p, s)
+
+
+def _varchar(length: int) -> Column:
+    return _column(f"character varying({length})", "text", "varchar")
+
+
+def _char(length: int) -> Column:
+    return _column(f"character({length})", "text", "bpchar")
+
+
+def _array(of: Column, pg_type: str = "") -> Column:
+    return replace(of, pg_type=pg_type or f"{of.pg_type}[]", kind="array", element=of.kind)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "wider"),
     [
-        (_column("integer", "int32", "int4"), _column("bigint", "int64", "int8"), True),
-        (_column("bigint", "int64", "int8"), _column("integer", "int32", "int4"), False),
-        (_column("real", "float32", "float4"), _column("double", "float64", "float8"), True),
-        (
-            _column("numeric(8,2)", "decimal", "numeric", 8, 2),
-            _column("numeric(10,3)", "decimal", "numeric", 10, 3),
-            True,
-        ),
-        (
-            _column("numeric(8,2)", "decimal", "numeric", 8, 2),
-            _column("numeric(8,3)", "decimal", "numeric", 8, 3),
-            False,
-        ),
-        (
-            _column("numeric(8,2)", "decimal", "numeric", 8, 2),
-            _column("numeric", "text_as_is", "numeric"),
-            True,
-        ),
-        (
-            _column("integer", "int32", "int4"),
-            _column("numeric(12,2)", "decimal", "numeric", 12, 2),
-            True,
-        ),
-        (
-            _column("integer", "int32", "int4"),
-            _column("numeric(6,2)", "decimal", "numeric", 6, 2),
-            False,
-        ),
-        (
-            _column("character varying(5)", "text", "varchar"),
-            _column("character varying(9)", "text", "varchar"),
-            True,
-        ),
-        (
-            _column("character varying(9)", "text", "varchar"),
-            _column("character varying(5)", "text", "varchar"),
-            False,
-        ),
-        (
-            _column("character varying(9)", "text", "varchar"),
-            _column("text", "text", "text"),
-            True,
-        ),
-        (
-            _column("character(5)", "text", "bpchar"),
-            _column("character(9)", "text", "bpchar"),
-            False,
-        ),
-        (
-            _column("timestamp(3) without time zone", "timestamp", "timestamp"),
-            _column("timestamp without time zone", "timestamp", "timestamp"),
-            True,
-        ),
-        (
-            _column("timestamp without time zone", "timestamp", "timestamp"),
-            _column("timestamp with time zone", "timestamptz", "timestamptz"),
-            False,
-        ),
-        (_column("mood", "enum", "mood"), _column("text", "text", "text"), True),
-        (_column("text", "text", "text"), _column("mood", "enum", "mood"), False),
-        (_column("integer", "int32", "int4"), _column("text", "text", "text"), False),
-        (_column("text", "text", "text"), _array("text[]", "text", "text"), False),
-        (
-            _array("numeric(8,2)[]", "decimal", "numeric", 8, 2),
-            _column("numeric", "text_as_is", "numeric"),
-            False,
-        ),
-        (
-            _array("integer[]", "int32", "int4"),
-            _array("big_numbers", "int64", "int8"),  # a domain
-            True,
-        ),
-        (_array("integer[]", "int32", "int4"), _array("text[]", "text", "text"), False),
+        (INT, BIGINT, True),
+        (BIGINT, INT, False),
+        (REAL, DOUBLE, True),
+        (_numeric(8, 2), _numeric(10, 3), True),
+        (_numeric(8, 2), _numeric(8, 3), False),
+        (_numeric(8, 2), _column("numeric", "text_as_is", "numeric"), True),
+        (INT, _numeric(12, 2), True),
+        (INT, _numeric(6, 2), False),
+        (_varchar(5), _varchar(9), True),
+        (_varchar(9), _varchar(5), False),
+        (_varchar(9), TEXT, True),
+        (_char(5), _char(9), False),
+        (TIMESTAMP_3, TIMESTAMP, True),
+        (TIMESTAMP, TIMESTAMPTZ, False),
+        (MOODS, TEXT, True),
+        (TEXT, MOODS, False),
+        (INT, TEXT, False),
+        (TEXT, _array(TEXT), False),
+        (_array(_numeric(8, 2)), _column("numeric", "text_as_is", "numeric"), False),
+        (_array(INT), _array(BIGINT, "big_numbers"), True),  # a domain
+        (_array(INT), _array(TEXT), False),
     ],
+    ids=lambda given: given.pg_type if isinstance(given, Column) else str(given),
 )
 def test_a_type_is_wider_where_every_value_stays_as_it_is(
     old: Column, new: Column, wider: bool

@@ -5,27 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from app.environment.settings import ROOT, load
+from app.environment.settings import load
 from app.lake.quarantine_access import entry_name, place_named
 from spark_streaming.events.event import Place
 from spark_streaming.rules.contract_folder import check_files
+from tests.support.command import headwater
 
 
 def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HEADWATER_HOME": str(home), "HEADWATER_PORT_OFFSET": "29870"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
+    return headwater(*arguments, home=home, HEADWATER_PORT_OFFSET="29870")
 
 
 def test_offline_check_tells_file_line_and_hint_and_exits_1(tmp_path: Path) -> None:
