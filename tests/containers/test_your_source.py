@@ -90,11 +90,11 @@ def test_your_own_database_is_captured_and_the_demo_store_is_not_started(
                 source.execute("INSERT INTO moves SELECT 7, now(), i FROM generate_series(1, 20) i")
                 yours.up("--source", there, "--apply")
                 assert f"HEADWATER_SOURCE_DSN={there}" in (yours.home / "docker.env").read_text()
-                source.execute("UPDATE parts SET name = 'mended' WHERE id = 7")
+                source.execute("UPDATE parts SET name = 'repaired' WHERE id = 7")
                 source.execute("DELETE FROM moves WHERE amount > 10")
                 until(
                     lambda: yours.query("SELECT name FROM silver.parts WHERE id = 7"),
-                    lambda rows: rows == [("mended",)],
+                    lambda rows: rows == [("repaired",)],
                     within_s=PATIENCE_S,
                     what="the edit of one's own database in Trino",
                 )

@@ -55,7 +55,7 @@ def test_each_kind_of_breach_is_met_as_its_action_says(stack: Stack, folder: Pat
     stack.verify(*tables(WARN), timeout_s=VERIFY_S)
     for table in tables(QUARANTINE, FAIL):
         assert stack.query(f"SELECT id FROM silver.{table}") == [(1,)], "the broken row waits"
-    _mend(stack, folder)
+    _repair(stack, folder)
     stack.verify(*(t for t in tables(*ACTIONS) if t != DISCARDED), timeout_s=VERIFY_S)
 
 
@@ -82,7 +82,7 @@ def _await_stopped(stack: Stack, wanted: list[str]) -> dict[str, str]:
     )
 
 
-def _mend(stack: Stack, folder: Path) -> None:
+def _repair(stack: Stack, folder: Path) -> None:
     """Discard one entry; take the contracts away; replay the others; stopped tables go on."""
     [discarded] = stack.answer("quarantine", "discard", DISCARDED, expect=None)
     assert discarded["outcome"] == "discarded"

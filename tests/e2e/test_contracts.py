@@ -73,7 +73,7 @@ def test_broken_rows_wait_in_quarantine_and_a_replay_keeps_the_order(
             lambda: stack.answer("quarantine", "replay", "kiosk", expect=None),
             lambda rows: {row["outcome"] for row in rows} == {"replayed"},
             within_s=SOON_S,
-            what="a replay under the mended contract",
+            what="a replay under the repaired contract",
         )
     await_rows(stack, "kiosk", [(1, -1, "a"), (3, -3, "c")])
     stack.verify("kiosk")

@@ -150,9 +150,9 @@ def test_source_and_silver_are_compared_cell_by_cell(stack: Stack, page: Page) -
     five, six, _ = page.post("/api/compare", asked)["rows"]
     assert (five["differing"], five["silver"]["v"]) == (["v"], "forged")
     assert (six["differing"], six["silver"]) == (["id", "v", "at"], None)
-    with stack.source() as source:  # a new event mends a row
+    with stack.source() as source:  # a new event repairs a row
         source.execute("UPDATE paged SET v = v || '!' WHERE id IN (5, 6)")
-    until(differing, lambda found: found == [[], [], []], within_s=SOON_S, what="mended rows")
+    until(differing, lambda found: found == [[], [], []], within_s=SOON_S, what="repaired rows")
     error = page.post("/api/compare", {"table": TABLE, "keys": [{"no": "1"}]}, expect=502)["error"]
     assert error["message"].endswith("is no key of public.paged")
 

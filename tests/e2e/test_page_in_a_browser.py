@@ -218,19 +218,19 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
         browsers.open_tab(page, "quarantine")
         page.locator("#entries-look").click()
         entries().first.wait_for()
-        mend(page, entries(), n="-7")
+        repair(page, entries(), n="-7")
         page.locator("#quarantine-answer td", has_text="n_range").first.wait_for()
-        mend(page, entries(), n="77", v="mended")
+        repair(page, entries(), n="77", v="repaired")
         page.locator("#quarantine-answer td").get_by_text("replayed", exact=True).wait_for()
     finally:
         file.unlink()
     entries().first.wait_for(state="detached")  # the list is looked at again after the answer
     stack.await_answer(
-        f"SELECT v, n FROM silver.{TABLE} WHERE id = {number}", [("mended", 77)], within_s=SOON_S
+        f"SELECT v, n FROM silver.{TABLE} WHERE id = {number}", [("repaired", 77)], within_s=SOON_S
     )
     page.locator("#resolved").check()
     entries().first.get_by_role("button", name="Show the whole entry").click()
-    browsers.await_cell(page, "#entry", '{"v": "mended", "n": "77"}')
+    browsers.await_cell(page, "#entry", '{"v": "repaired", "n": "77"}')
     raw = page.locator("#entry tr", has_text="raw_value").locator("td").last.inner_text()
     assert json.loads(raw)["after"]["n"] == -1, "the event stays as it came"
     # Silver is not the source now, and quarantine says why.
@@ -241,7 +241,7 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
     stack.verify(TABLE)
 
 
-def mend(page: Page, entries: Locator, **values: str) -> None:
+def repair(page: Page, entries: Locator, **values: str) -> None:
     entries.first.get_by_role("button", name="Edit and replay").click()
     assert page.locator("#fields").get_by_label("id", exact=True).is_disabled()
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Tables read anew into the running stream: whatever went past it, silver equals the source."""
+"""Tables read again into the running stream: whatever went past it, silver equals the source."""
 
 from __future__ import annotations
 

@@ -99,7 +99,5 @@ def verify_bench_tables(stack: Stack) -> None:
     verdicts = stack.verify(*tpcb.TABLES)
     assert [row["verdict"] for row in verdicts] == ["equal"] * len(tpcb.TABLES)
     with stack.source() as source:
-        expected = source.execute("SELECT sum(abalance) FROM pgbench_accounts").fetchone()
-    stack.await_answer(
-        "SELECT sum(abalance) FROM pgbench_accounts", [expected], within_s=RECOVERY_S
-    )
+        expected = source.execute("SELECT sum(abalance) FROM pgbench_accounts").fetchall()
+    stack.await_answer("SELECT sum(abalance) FROM pgbench_accounts", expected, within_s=RECOVERY_S)

@@ -7,8 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
-from tests.support.postgres import fresh_database
+from tests.support.postgres import fresh_database, fresh_engine
 from tests.support.stack import Stack, fresh_stack
 
 
@@ -40,6 +41,13 @@ def source(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection to that database; each statement is committed at once."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def engine(source_server: Stack) -> Iterator[Engine]:
+    """An engine over an empty database, as the demo store works with it."""
+    with fresh_engine(source_server.settings.source_dsn) as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="session")

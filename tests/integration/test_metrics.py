@@ -290,7 +290,7 @@ def test_bad_rows_and_a_service_that_ends_again_and_again_ring(watched: Watched)
     until(
         lambda: watched.value('headwater_table_offsets_behind{table="tags",hop="silver"}') == 0,
         within_s=ANSWER_S,
-        what="the mended rows are merged",
+        what="the repaired rows are merged",
         every_s=1,
     )
 

@@ -126,7 +126,7 @@ def test_debeziums_own_task_loses_or_repeats_events_where_it_is_ended_between_re
     run = log.read(STOCK, batch=1, chance=1)
     missing, twice = difference(uncut, run.records)
     print(f"{run.ends} restarts; {len(missing)} missing, {len(twice)} twice; {run.error}")
-    assert missing or twice or run.error  # once it is mended there, the task here is not needed
+    assert missing or twice or run.error  # once it is repaired there, the task here is not needed
 
 
 def test_the_task_loses_nothing_where_debeziums_own_was_ended_between_records(

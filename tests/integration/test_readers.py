@@ -159,7 +159,7 @@ def test_all_readers_tell_the_same_rows_and_the_same_changes_and_of_their_runs(
 
     merge(kinds, 2, {**EMPTY, "id": 1, "double": math.nan}, {**goes, "_op": "d"})
     merge(kinds, 3, {**EMPTY, "id": 3, "price": Decimal("-0.0001")})
-    kinds.handle().optimize.compact()  # no change: its files are put together anew
+    kinds.handle().optimize.compact()  # no change: its files are put together again
     lines = read_by_all(stack, tmp_path, "kinds", "--send-runs")
     newest = kinds.version()
     changed = {**EMPTY, "id": 1, "double": "NaN"}

@@ -278,7 +278,7 @@ def test_a_table_that_the_connector_cannot_read_does_not_stop_the_others(
     )
     told = stack.run("status").stderr
     assert "public.twins is left out: columns whose names differ in case only (v, V)" in told
-    # To take this one in, the connector starts anew.
+    # To take this one in, the connector starts again.
     source.execute("CREATE TABLE after_twins (id int PRIMARY KEY)")
     source.execute("INSERT INTO after_twins VALUES (1)")
     until(
@@ -289,7 +289,7 @@ def test_a_table_that_the_connector_cannot_read_does_not_stop_the_others(
         lambda: [event["after"] for event in events(stack, "public.twins")],
         lambda rows: rows == [{"id": 1, "v": 1, "w": 2}],
         within_s=WITHIN_S,
-        what="the row of the table that was mended",
+        what="the row of the table that was repaired",
     )
 
 

@@ -82,7 +82,7 @@ def test_a_connector_that_cannot_log_in_is_shown_with_its_cause_until_it_works(
             source.execute(
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
             )
-            # Which of the two comes first is a race: a task fails at once where it is started anew.
+            # Which of the two comes first is a race: a task fails at once where it is started again.
             await_state(stack, "connector source", "retrying", "failed")
             # The first cause is the broken connection, the next tries meet the role.
             row = until(
@@ -137,7 +137,7 @@ def test_capture_killed_while_connect_hangs_comes_back_and_so_does_connect(stack
         row = await_state(stack, "connect", "unresponsive")
         assert "SIGSTOP" in row["last_error"] and "started again" in row["hint"]
         os.kill(capture.pid, signal.SIGKILL)
-        # Nobody lets it go on: the supervisor starts it anew.
+        # Nobody lets it go on: the supervisor starts it again.
         for service, before in (("connect", connect.pid), ("capture", capture.pid)):
             until(
                 lambda service=service: stack.observed(service),  # type: ignore[misc]

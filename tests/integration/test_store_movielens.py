@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,7 @@ from app.store.movielens.movielens_load import FileReport, load_movielens
 from app.store.tables.schema import TABLES
 from app.store.tables.seed import Sizes, seed_store
 from app.store.workload.store_workload import Workload
-from tests.support.postgres import fresh_engine, rows_of
-from tests.support.stack import Stack
+from tests.support.postgres import rows_of
 
 FILES = {
     "movies.csv": """movieId,title,genres
@@ -46,12 +44,6 @@ FILES = {
 3,5,no such movie,1445714994
 ''',
 }
-
-
-@pytest.fixture
-def engine(source_server: Stack) -> Iterator[Engine]:
-    with fresh_engine(source_server.settings.source_dsn) as fresh:
-        yield fresh
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timezone
 
 import pytest
@@ -34,12 +33,6 @@ KEYS = {
     "ratings": ["customer_id", "movie_id"],
     "tags": ["tag_id"],
 }
-
-
-@pytest.fixture
-def engine(source_server: Stack) -> Iterator[Engine]:
-    with fresh_engine(source_server.settings.source_dsn) as fresh:
-        yield fresh
 
 
 def count(engine: Engine, query: str) -> int:

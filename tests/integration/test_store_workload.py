@@ -34,10 +34,10 @@ ENDS_AT = datetime(2026, 6, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def engine(source_server: Stack) -> Iterator[Engine]:
-    with fresh_engine(source_server.settings.source_dsn) as fresh:
-        seed_store(fresh, sizes=SMALL, ends_at=ENDS_AT)
-        yield fresh
+def engine(engine: Engine) -> Engine:
+    """A small seeded store."""
+    seed_store(engine, sizes=SMALL, ends_at=ENDS_AT)
+    return engine
 
 
 @pytest.fixture(scope="module")

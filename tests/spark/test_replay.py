@@ -26,7 +26,7 @@ def test_raw_event_is_kept_whole_for_the_replay(shop: Shop) -> None:
 def test_replay_after_the_contract_is_repaired_merges_the_row(shop: Shop) -> None:
     shop.contract(POSITIVE)
     shop.run(shop.event("c", 10, 1, -5), shop.event("c", 11, 2, 5))
-    assert shop.outcomes(shop.ask()) == [(1, "open")], "nothing is mended yet"
+    assert shop.outcomes(shop.ask()) == [(1, "open")], "nothing is repaired yet"
     shop.contract("[columns.v]\nmin = -9")
     assert shop.outcomes(shop.ask()) == [(1, "replayed")]
     assert shop.rows() == {1: (-5, "b"), 2: (5, "b")}
@@ -131,7 +131,7 @@ def test_value_in_quarantine_is_never_replaced_by_silvers_older_one(shop: Shop) 
         ("v_range", "open"),
         ("unavailable-value", "open"),
     ]
-    assert shop.outcomes(shop.ask()) == [(2, "replayed"), (3, "replayed")], "mended by the newer"
+    assert shop.outcomes(shop.ask()) == [(2, "replayed"), (3, "replayed")], "repaired by the newer"
     assert shop.rows() == {1: (6, "new")}
 
 

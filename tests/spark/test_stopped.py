@@ -110,7 +110,7 @@ class World:
         return BatchSpan(start, {t: dict(e) for t, e in self.ends.items()}), events
 
     def run(self) -> list[LedgerRow]:
-        """The next batch, begun anew by a new process as often as one is killed."""
+        """The next batch, begun again by a new process as often as one is killed."""
         span, events = self.plan()
         for _ in range(50):
             try:
@@ -266,7 +266,7 @@ def test_rule_stops_its_table_before_anything_is_merged_and_a_new_contract_lets_
     def prepare(name: str, *arguments: Any) -> Any:
         part = whole(name, *arguments)
         if strict and name == world.topic(HURT):
-            stop_table("rule `big_is_known`: 3 rows break it", hint="mend them")
+            stop_table("rule `big_is_known`: 3 rows break it", hint="repair them")
         return part
 
     monkeypatch.setattr(world.job.runner.steps, "prepare", prepare)
@@ -277,7 +277,7 @@ def test_rule_stops_its_table_before_anything_is_merged_and_a_new_contract_lets_
     assert world.rows(HURT) == Counter()
     assert world.rows(WELL) == world.sources[WELL].content()
     assert world.ledger(HURT)[-1]["reason"] == (
-        "rule `big_is_known`: 3 rows break it\n  hint: mend them"
+        "rule `big_is_known`: 3 rows break it\n  hint: repair them"
     )
     strict = False
     world.run()

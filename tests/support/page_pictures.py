@@ -34,7 +34,6 @@ RATE_PER_S = 0.5  # what the observers ask meanwhile is part of what a small mac
 LIVELY_S = 25.0
 DESKTOP = {"width": 1280, "height": 900}
 RECORDED = {"width": 960, "height": 720}
-TYPED_FRAMES = 3
 TRAVELS_S_MAX = 60.0
 FRAME_EVERY_S = 0.7
 LOOK_MS = 40

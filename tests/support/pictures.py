@@ -47,7 +47,7 @@ def save_still(pngs: Sequence[bytes], path: Path) -> int:
 
 
 def save_moving(frames: Sequence[Frame], path: Path) -> int:
-    """Save a recording as an animated GIF that begins anew at its end; returns its size in bytes.
+    """Save a recording as an animated GIF that begins again at its end; returns its size in bytes.
 
     A frame stands until the next one that differs was taken, within limits: what waits for a busy
     machine is cut short.

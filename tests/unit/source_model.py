@@ -119,7 +119,7 @@ class Source:
                 self.rows[number] = {"id": key, "note": self._value(), "big": big}
 
     def resync(self, steps: int) -> None:
-        """Read all rows anew, as `capture` does, while transactions come and go.
+        """Read all rows again, as `capture` does, while transactions come and go.
 
         Those that are open when it begins end before anything is read: see `app/capture/resync.py`.
         """

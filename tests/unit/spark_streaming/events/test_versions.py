@@ -43,7 +43,7 @@ def document(lsn: int, xid: int | None = None, **after: Any) -> dict[str, Any]:
         (150, 49, False),
         (150, 50, True),
         (150, 51, True),
-        (150, 2**32 - 5, False),  # before the counter began anew
+        (150, 2**32 - 5, False),  # before the counter began again
         (150, None, True),
     ],
 )

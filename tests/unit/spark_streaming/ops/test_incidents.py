@@ -6,7 +6,6 @@ import random
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
@@ -29,11 +28,6 @@ class Clock:
     def __call__(self) -> datetime:
         self.now += timedelta(minutes=1)
         return self.now
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> DiskLake:
-    return DiskLake(tmp_path)
 
 
 @pytest.fixture

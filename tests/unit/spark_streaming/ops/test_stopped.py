@@ -83,8 +83,10 @@ def test_a_trouble_of_all_fails_the_batch_and_one_of_some_stops_them(
 
 def test_a_rule_stops_its_table_with_reason_and_hint() -> None:
     with pytest.raises(TableStoppedError) as raised:
-        stop_table("rule `price_known`: 3 rows break it", hint="mend the rows")
-    assert reason_of(raised.value) == ("rule `price_known`: 3 rows break it\n  hint: mend the rows")
+        stop_table("rule `price_known`: 3 rows break it", hint="repair the rows")
+    assert reason_of(raised.value) == (
+        "rule `price_known`: 3 rows break it\n  hint: repair the rows"
+    )
 
 
 def test_a_reason_is_short_and_without_a_javas_stack() -> None:

@@ -46,11 +46,6 @@ def reject(offset: int) -> Reject:
     return Reject(event(offset), "wrong-type", REASON)
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> DiskLake:
-    return DiskLake(tmp_path)
-
-
 def quarantine_of(lake: DiskLake, hiding: Hiding = MASKS) -> Quarantine:
     return Quarantine(lake, "q", PROPERTIES, lambda _: hiding)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,11 +18,6 @@ from tests.support.disk_lake import DiskLake
 
 TABLE = ("ünï", "täble")
 GIVEN, NEW = "_n___t_ble", "ünï__täble"
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> DiskLake:
-    return DiskLake(tmp_path)
 
 
 def give(lake: DiskLake, name: str, description: str | None) -> None:
