@@ -23,7 +23,7 @@ from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.fold.routing import offsets_for
-from spark_streaming.job_settings import SettingsError, SilverSettings, load_settings
+from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.ops.breaches import Breaches
 from spark_streaming.ops.job_metrics import Metrics
 from spark_streaming.ops.ledger import Ledger, Restored
@@ -49,7 +49,8 @@ from spark_streaming.schema.empty_tables import EmptyTables
 from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
 from spark_streaming.session import end_session, start_session
-from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.lake import Lake, bronze_files
+from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.tables.engines.choice import engines_of
 from spark_streaming.tables.silver_names import SilverNames
 from spark_streaming.tables.silver_table import TableOptions
@@ -82,7 +83,7 @@ class Silver:
         self._settings = settings
         self._session = session
         self._engines = engines_of(settings, session)
-        self._lake = Lake(settings)
+        self._lake = Lake(settings.store)
         self._options = TableOptions(settings.silver_retention_minutes, settings.change_data_feed)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
@@ -203,7 +204,7 @@ class Silver:
         topics, empty_tables = self._topics(files, changes, restored)
         gate = Gate(files, quarantine, breaches, topics)
         steps = TableSteps(query_id, topics, gate, self._engines.driver)
-        archive = Archive(Bronze(Lake(settings.of_bronze()).filesystem()))
+        archive = Archive(Bronze(bronze_files(settings.store)))
         stopped = Resumption(
             steps,
             ledger,

@@ -4,49 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlparse
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
-class SettingsError(Exception):
-    """A setting is missing or wrong; the text names it and the value's problem, never a secret."""
+from spark_streaming.storage.store_address import ObjectStore, SettingsError, load_store
 
 
-class StoreSettings(BaseSettings):
-    """Where the lake is and how to reach it; all that a reader of the tables needs."""
+class SilverSettings(BaseSettings):
+    """All settings of `python -m spark_streaming.job`."""
 
     model_config = SettingsConfigDict(env_prefix="HEADWATER_", extra="ignore", frozen=True)
 
-    s3_endpoint: str
-    s3_region: str = "us-east-1"
-    s3_access_key: SecretStr
-    s3_secret_key: SecretStr
-    lake_bucket: str = "lake"
-
-    @property
-    def lake_root(self) -> str:
-        """The lake's address as delta-rs and pyarrow spell it."""
-        return f"s3://{self.lake_bucket}"
-
-    @property
-    def plain_http(self) -> bool:
-        return urlparse(self.s3_endpoint).scheme == "http"
-
-
-class SilverSettings(StoreSettings):
-    """All settings of `python -m spark_streaming.job`."""
-
+    store: ObjectStore = Field(default_factory=load_store)
     # Where the service keeps what is not in the lake: the query's checkpoint, Spark's scratch.
     data: Path = Field(validation_alias="HEADWATER_SILVER_DATA")
     # A URL (s3a://…) where several machines must find it; a folder below `data` otherwise: a
     # local commit costs a third of one on S3, and the lake's transaction ids make a lost or
     # repeated checkpoint harmless either way.
     checkpoint: str = Field(default="", validation_alias="HEADWATER_SILVER_CHECKPOINT")
-
-    # What Kafka has expired before silver merged it comes from there.
-    bronze_bucket: str = "bronze"
 
     kafka: str
     topic_prefix: str = "hw"
@@ -94,11 +70,6 @@ class SilverSettings(StoreSettings):
     # Silver tables, separated by commas, or `*`: see `feed`.
     change_data_feed: str = ""
 
-    def of_bronze(self) -> StoreSettings:
-        """Where bronze is, as settings of a lake."""
-        known = {name: getattr(self, name) for name in StoreSettings.model_fields}
-        return StoreSettings(**{**known, "lake_bucket": self.bronze_bucket})
-
     @property
     def checkpoint_url(self) -> str:
         return self.checkpoint or file_url(self.data / "checkpoint")
@@ -114,14 +85,6 @@ def load_settings() -> SilverSettings:
     """The settings of this process. Raises SettingsError naming every variable that is wrong."""
     try:
         return SilverSettings()
-    except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
-
-
-def load_store_settings() -> StoreSettings:
-    """The store's part of the settings. Raises SettingsError naming what is wrong."""
-    try:
-        return StoreSettings()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_streaming.job_settings import SettingsError, SilverSettings, file_url
+from spark_streaming.job_settings import SilverSettings, file_url
+from spark_streaming.storage.store_address import SettingsError
+from spark_streaming.storage.store_clients import give_keys, spark_writer_options
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -18,7 +20,6 @@ LOCAL_CHECKPOINT = (
     "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 )
 LOCAL_FILES = "dev.headwater.spark.LocalFiles"
-LOG_STORE = "dev.headwater.spark.ConditionalPutLogStore"
 
 
 def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSession:
@@ -33,7 +34,7 @@ def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSe
     for key, value in _configuration(settings).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
-    _give_keys(session, settings)
+    give_keys(session, settings.store)
     return session
 
 
@@ -105,8 +106,6 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         # Checkpoints of the log are maintenance's, between batches.
         "spark.databricks.delta.properties.defaults.checkpointInterval": "1000000",
-        "spark.delta.logStore.s3a.impl": LOG_STORE,
-        "spark.delta.logStore.s3.impl": LOG_STORE,
         # With delta-rs writing beside Spark, a snapshot from the cache may be old.
         "spark.databricks.delta.stalenessLimit": "0",
     }
@@ -164,34 +163,4 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         # Contexts of broadcast and shuffle are freed by garbage collection only.
         "spark.cleaner.periodicGC.interval": "10min",
     }
-    return {**delta, **engine, **process, **_s3a(settings)}
-
-
-def _give_keys(session: SparkSession, settings: SilverSettings) -> None:
-    """Set the store's keys when the JVM runs: pyspark puts what the builder has on its command line."""
-    hadoop = session.sparkContext._jsc.hadoopConfiguration()
-    hadoop.set("fs.s3a.access.key", settings.s3_access_key.get_secret_value())
-    hadoop.set("fs.s3a.secret.key", settings.s3_secret_key.get_secret_value())
-
-
-def _s3a(settings: SilverSettings) -> dict[str, str]:
-    prefix = "spark.hadoop.fs.s3a."
-    options = {
-        "endpoint": settings.s3_endpoint,
-        "endpoint.region": settings.s3_region,
-        "aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
-        "path.style.access": "true",
-        "connection.ssl.enabled": str(not settings.plain_http).lower(),
-        # The embedded store holds a part in memory: larger ones kill it.
-        "multipart.size": "16M",
-        "multipart.threshold": "16M",
-        "fast.upload.buffer": "bytebuffer",
-        # One writer a path: the probes before each create are round trips for nothing.
-        "performance.flags": "create,mkdir",
-        "connection.maximum": "32",
-        "attempts.maximum": "5",
-        "retry.limit": "4",
-    }
-    return {prefix + key: value for key, value in options.items()} | {
-        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"
-    }
+    return {**delta, **engine, **process, **spark_writer_options(settings.store)}

@@ -46,9 +46,9 @@ from app.source.definition_notes import record_all_definitions
 from app.source.source_tables import Names, SourceTable, source_tables
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.position import lsn_text
-from spark_streaming.job_settings import load_store_settings
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.store_address import load_store
 
 APPLICATION = "headwater recover"
 # At most so much is written into the log to bring it past what was captured. For a server that is
@@ -199,7 +199,7 @@ def recover(
 
 def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
     """Return the guard of this stack's stream, which recovers where that is allowed, and its incidents."""
-    worker, lake = Worker(settings.connect_url), Lake(load_store_settings())
+    worker, lake = Worker(settings.connect_url), Lake(load_store())
     incidents = IncidentLog(lake)
 
     def report(text: str) -> None:

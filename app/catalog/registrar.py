@@ -29,9 +29,9 @@ from app.catalog.lake_catalog import Catalog, TrinoUnreachable
 from app.catalog.views import View, read_views
 from app.errors import HeadwaterError
 from app.verify.verification_table import VerificationTable
-from spark_streaming.job_settings import SettingsError, load_store_settings
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.store_address import SettingsError, load_store
 
 log = logging.getLogger("registrar")
 
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_ops_tables() -> None:
     """Make the tables of `ops` whose views and dashboards have to answer before the first row."""
-    lake = Lake(load_store_settings())
+    lake = Lake(load_store())
     for name, make in (
         ("ops.verification", VerificationTable(lake).make),
         ("ops.incidents", IncidentLog(lake).refresh),
@@ -279,7 +279,7 @@ def from_environment() -> Registrar:
         raise HeadwaterError(
             "HEADWATER_TRINO_URL is not set", hint="`headwater up` sets it for its services"
         )
-    tables = LakeTables(Lake(load_store_settings()))
+    tables = LakeTables(Lake(load_store()))
     return Registrar(tables, Catalog(url), read_views(views))
 
 

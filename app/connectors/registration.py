@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from kafka.errors import KafkaError
 
@@ -40,6 +39,7 @@ from app.source.preflight import ensure_ready
 from app.source.shared_names import to_exclude
 from app.source.source_tables import OWN_SCHEMA, Names, SourceTable, source_tables
 from app.source.tls import connector_tls
+from spark_streaming.storage.store_clients import sink_options
 
 SOURCE, BRONZE = "source", "bronze"
 FILES = {SOURCE: ROOT / "debezium" / "connector.json", BRONZE: ROOT / "connect" / "bronze.json"}
@@ -97,9 +97,15 @@ def left_out(tables: Sequence[SourceTable]) -> dict[str, str]:
     return {LEFT_OUT_LIST: names} if names else {}
 
 
+def templates() -> dict[str, dict[str, str]]:
+    """Return connector → its configuration as shipped, with where the object store is."""
+    shipped = {name: json.loads(path.read_text()) for name, path in FILES.items()}
+    return {**shipped, BRONZE: {**shipped[BRONZE], **sink_options()}}
+
+
 def chunk_rows() -> int:
     """Return how many rows an incremental snapshot reads at once."""
-    return int(_read(FILES[SOURCE])["incremental.snapshot.chunk.size"])
+    return int(templates()[SOURCE]["incremental.snapshot.chunk.size"])
 
 
 def _own_rows(tables: list[SourceTable]) -> dict[str, str]:
@@ -119,7 +125,7 @@ def register_all(settings: Settings, worker: Worker) -> None:
     Raises: HeadwaterError with the worker's message where it refuses one, or one fails.
     """
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
-    configs = {name: _read(path) for name, path in FILES.items()}
+    configs = templates()
     registered = retry_while_busy(
         lambda: worker.config(SOURCE), within_s=WORKER_WAIT_S, what="asking Kafka Connect"
     )
@@ -259,11 +265,6 @@ def running(worker: Worker, name: str) -> list[Task]:
         seen = ", ".join(f"{task} {task.state}" for task in tasks) or "not known yet"
         raise WorkerBusy(f"connector `{name}`: {seen}")
     return tasks
-
-
-def _read(path: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from app.services.service import (
     declared_ports,
     load_services,
 )
-from app.services.templates import Lookup, Places, make_lookup, render, variables
+from app.services.templates import Lookup, Places, Variables, render, variables
 
 DIST = PurePosixPath("/opt/headwater/dist")
 SCRATCH = Path("/tmp/headwater")  # the container's own; emptied at each start
@@ -100,7 +100,7 @@ def render_all(settings: Settings, root: Path = ROOT) -> list[str]:
             shutil.copytree(
                 service.folder, folder, dirs_exist_ok=True, copy_function=shutil.copyfile
             )
-        lookup = make_lookup(
+        lookup = Variables(
             settings=settings,
             artefacts=ImageArtefacts(service.container, locked),
             ports=stack.ports,

@@ -26,6 +26,7 @@ from app.environment.profile import Profile
 from app.environment.secret_variables import SECRETS
 from app.environment.stamp import refuse_newer
 from app.errors import HeadwaterError
+from spark_streaming.storage.store_address import ObjectStore
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
@@ -199,8 +200,16 @@ class Settings:
         return f"http://headwater:{self.secret('connect_password')}@{self.address('connect')}"
 
     @property
-    def s3_endpoint(self) -> str:
-        return self.profile.s3_endpoint or f"http://{self.address('s3')}"
+    def store(self) -> ObjectStore:
+        """The object store's address; holds a secret key."""
+        return ObjectStore(
+            self.profile.s3_endpoint or f"http://{self.address('s3')}",
+            self.profile.s3_region,
+            self.secret("s3_access_key"),
+            self.secret("s3_secret_key"),
+            self.profile.bronze_bucket,
+            self.profile.lake_bucket,
+        )
 
     @property
     def trino_url(self) -> str:
@@ -213,14 +222,6 @@ class Settings:
     @property
     def topic_prefix(self) -> str:
         return self.profile.topic_prefix
-
-    @property
-    def bronze_bucket(self) -> str:
-        return self.profile.bronze_bucket
-
-    @property
-    def lake_bucket(self) -> str:
-        return self.profile.lake_bucket
 
     @property
     def contracts_dir(self) -> Path:
@@ -282,12 +283,7 @@ class Settings:
             "HEADWATER_APPLY": "1" if self.may_apply else "0",
             "HEADWATER_KAFKA": self.kafka,
             "HEADWATER_CONNECT_URL": self.connect_url,
-            "HEADWATER_S3_ENDPOINT": self.s3_endpoint,
-            "HEADWATER_S3_REGION": self.profile.s3_region,
-            "HEADWATER_S3_ACCESS_KEY": self.secret("s3_access_key"),
-            "HEADWATER_S3_SECRET_KEY": self.secret("s3_secret_key"),
-            "HEADWATER_BRONZE_BUCKET": self.bronze_bucket,
-            "HEADWATER_LAKE_BUCKET": self.lake_bucket,
+            **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
             "HEADWATER_MERGE_ENGINE": self.profile.merge_engine,
             "HEADWATER_SPARK_MASTER": self.profile.spark_master,

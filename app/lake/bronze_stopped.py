@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import orjson
 
 from app.environment.settings import Settings
-from app.lake.s3_request import S3
+from app.lake.s3_request import ask
 
 NOTES = "_headwater/bronze-stopped/"
 # The sink repeats a note at each attempt, every 30 s at most, unless it waits for the object store.
@@ -42,13 +42,8 @@ def stopped_partitions(settings: Settings, now: float | None = None) -> list[Sto
     """
     now = time.time() if now is None else now
     # Without pyarrow, which takes a second to load each time that `status` asks.
-    store = S3(
-        settings.s3_endpoint,
-        settings.profile.s3_region,
-        settings.secret("s3_access_key"),
-        settings.secret("s3_secret_key"),
-    )
-    listing = store.ask("GET", settings.bronze_bucket, query={"list-type": "2", "prefix": NOTES})
+    store = settings.store
+    listing = ask(store, "GET", store.bronze_bucket, query={"list-type": "2", "prefix": NOTES})
     if not listing.ok:
         raise OSError(f"could not list {NOTES}: {listing.summary()}")
     stopped = []
@@ -56,7 +51,7 @@ def stopped_partitions(settings: Settings, now: float | None = None) -> list[Sto
         key = node.text or ""
         if not node.tag.endswith("}Key") or not key.endswith(".json"):
             continue
-        answer = store.ask("GET", settings.bronze_bucket, key)
+        answer = ask(store, "GET", store.bronze_bucket, key)
         if not answer.ok:
             continue  # written again since it was listed
         note = orjson.loads(answer.body)

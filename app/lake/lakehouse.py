@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from pydantic import SecretStr
 
 from app.environment.settings import Settings
 from app.lake.pin import committed_names, version_before_the_next_merge
@@ -19,12 +18,11 @@ from spark_streaming.batch.rebuild_state import rebuild_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.envelope import HighWater
 from spark_streaming.events.event import RawEvent
-from spark_streaming.job_settings import StoreSettings
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.ops.resume_requests import request_resume
 from spark_streaming.ops.stopped import Slice
 from spark_streaming.quarantine.quarantine import OPEN, event_of, unresolved_rows
-from spark_streaming.storage.lake import LEDGER, QUARANTINE, Lake
+from spark_streaming.storage.lake import LEDGER, QUARANTINE, Lake, bronze_files
 from spark_streaming.tables.silver_names import SilverNames
 
 SCAN_BATCH_ROWS = 16_384
@@ -81,17 +79,9 @@ class Lakehouse:
     """Read access to one stack's bronze and lake buckets."""
 
     def __init__(self, settings: Settings) -> None:
-        # An argument has precedence over the environment variable of the same name.
-        self._store = StoreSettings(
-            s3_endpoint=settings.s3_endpoint,
-            s3_region=settings.profile.s3_region,
-            s3_access_key=SecretStr(settings.secret("s3_access_key")),
-            s3_secret_key=SecretStr(settings.secret("s3_secret_key")),
-            lake_bucket=settings.lake_bucket,
-        )
+        self._store = settings.store
         self._lake = Lake(self._store)
         self._names = SilverNames(self._lake)
-        self._bronze = settings.bronze_bucket
 
     @property
     def lake(self) -> Lake:
@@ -141,7 +131,7 @@ class Lakehouse:
 
     def bronze_files(self) -> Any:
         """Return the bronze bucket as a pyarrow file system, rooted at the bucket."""
-        return Lake(replace_bucket(self._store, self._bronze)).filesystem()
+        return bronze_files(self._store)
 
     def rows(self, table: str, version: int | None, columns: list[str]) -> Iterator[Any]:
         """Yield Arrow batches of a silver table's `columns`, in bounded memory and any order."""
@@ -195,11 +185,6 @@ class Lakehouse:
         whole = pc.field("table_name") == pa.scalar(WHOLE_BATCH)
         lsns = dataset.to_table(columns=["complete_lsn"], filter=whole)["complete_lsn"]
         return int(pc.max(lsns).as_py() or 0)
-
-
-def replace_bucket(store: StoreSettings, bucket: str) -> StoreSettings:
-    """Return the same store settings with `bucket` in place of the lake's."""
-    return store.model_copy(update={"lake_bucket": bucket})
 
 
 def newest_entries(rows: pa.Table) -> dict[str, LedgerEntry]:

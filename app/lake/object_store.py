@@ -17,7 +17,8 @@ import requests
 
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
-from app.lake.s3_request import S3, Answer
+from app.lake.s3_request import Answer, ask
+from spark_streaming.storage.store_address import ObjectStore
 
 OK, NOTE, MISSING = "ok", "note", "missing"  # the words of the source's preflight
 FOLDER = "_headwater"
@@ -68,7 +69,7 @@ def ensure_ready(settings: Settings) -> None:
     missing = [one for one in findings if one.status == MISSING]
     if missing:
         raise HeadwaterError(
-            f"the object store at {settings.s3_endpoint} is not ready to be used",
+            f"the object store at {settings.store.endpoint} is not ready to be used",
             detail="\n".join(f"{one.check}: {one.observed}\n  {one.remedy}" for one in missing),
             hint="`headwater preflight` shows everything",
         )
@@ -83,28 +84,23 @@ def examine(settings: Settings, *, apply: bool) -> list[Finding]:
     if profile.s3_access_key is None or profile.s3_secret_key is None:
         seen = "the profile names an s3_endpoint, and no s3_access_key or no s3_secret_key"
         return [Finding("object store", MISSING, seen, "put both keys into the profile")]
-    store = S3(
-        settings.s3_endpoint,
-        profile.s3_region,
-        settings.secret("s3_access_key"),
-        settings.secret("s3_secret_key"),
-    )
-    buckets = dict.fromkeys((settings.bronze_bucket, settings.lake_bucket))
+    store = settings.store
+    buckets = dict.fromkeys((store.bronze_bucket, store.lake_bucket))
     try:
         return [
             finding
             for bucket in buckets
-            for finding in _check_bucket(
-                store, bucket, apply, deletes=bucket == settings.lake_bucket
-            )
+            for finding in _check_bucket(store, bucket, apply, deletes=bucket == store.lake_bucket)
         ]
     except requests.RequestException as error:
         return [_unreachable(store, error)]
 
 
-def _check_bucket(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iterator[Finding]:
+def _check_bucket(
+    store: ObjectStore, bucket: str, apply: bool, *, deletes: bool
+) -> Iterator[Finding]:
     check = f"bucket {bucket}"
-    listed = store.ask("GET", bucket, query={"list-type": "2", "max-keys": "1"})
+    listed = ask(store, "GET", bucket, query={"list-type": "2", "max-keys": "1"})
     made = False
     if listed.code == "NoSuchBucket" and apply:
         answer = _make(store, bucket)
@@ -113,7 +109,7 @@ def _check_bucket(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iter
             return
         made = True
         print(f"applied: made bucket {bucket}", file=sys.stderr)
-        listed = store.ask("GET", bucket, query={"list-type": "2", "max-keys": "1"})
+        listed = ask(store, "GET", bucket, query={"list-type": "2", "max-keys": "1"})
     if listed.code == "NoSuchBucket":
         yield Finding(check, MISSING, "is not there", f"{_command(store, bucket)}\n  (or --apply)")
         return
@@ -126,10 +122,12 @@ def _check_bucket(store: S3, bucket: str, apply: bool, *, deletes: bool) -> Iter
     )
 
 
-def _check_objects(store: S3, bucket: str, key: str, *, deletes: bool) -> Iterator[Finding]:
+def _check_objects(
+    store: ObjectStore, bucket: str, key: str, *, deletes: bool
+) -> Iterator[Finding]:
     """Put, put again, get, list and delete one object; a refused put ends the checks."""
     check = f"objects of {bucket}"
-    put = store.ask("PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
+    put = ask(store, "PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
     if put.status == 501 or put.code == "NotImplemented":
         yield Finding(check, MISSING, f"a put on a condition: {put.summary()}", _CONDITION)
         return
@@ -139,7 +137,7 @@ def _check_objects(store: S3, bucket: str, key: str, *, deletes: bool) -> Iterat
     try:
         yield from _check_reading(store, bucket, key)
     finally:
-        deleted = store.ask("DELETE", bucket, key)
+        deleted = ask(store, "DELETE", bucket, key)
     if deleted.ok:
         yield Finding(check, OK, "can be deleted")
     else:
@@ -149,15 +147,15 @@ def _check_objects(store: S3, bucket: str, key: str, *, deletes: bool) -> Iterat
         yield Finding(check, status, f"{finding.observed}; {key} stays", finding.remedy)
 
 
-def _check_reading(store: S3, bucket: str, key: str) -> Iterator[Finding]:
+def _check_reading(store: ObjectStore, bucket: str, key: str) -> Iterator[Finding]:
     check = f"objects of {bucket}"
-    again = store.ask("PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
+    again = ask(store, "PUT", bucket, key, body=BODY, headers=ONLY_IF_FREE)
     if again.status in (409, 412):
         yield Finding(check, OK, f"a name that is taken is not put again ({again.summary()})")
     else:
         seen = f"a put with `If-None-Match: *` on a name that is taken: {again.summary()}, not 412"
         yield Finding(check, MISSING, seen, _CONDITION)
-    got = store.ask("GET", bucket, key)
+    got = ask(store, "GET", bucket, key)
     if got.ok and got.body == BODY:
         yield Finding(check, OK, "come back as they were put")
     elif got.ok:
@@ -165,7 +163,7 @@ def _check_reading(store: S3, bucket: str, key: str) -> Iterator[Finding]:
         yield Finding(check, MISSING, seen, "what stands between changes objects: find it")
     else:
         yield _refused(check, "cannot be read", got, "s3:GetObject", bucket)
-    listed = store.ask("GET", bucket, query={"list-type": "2", "prefix": key})
+    listed = ask(store, "GET", bucket, query={"list-type": "2", "prefix": key})
     if listed.ok and key.encode() in listed.body:
         yield Finding(check, OK, "are listed at once")
     elif listed.ok:
@@ -175,15 +173,15 @@ def _check_reading(store: S3, bucket: str, key: str) -> Iterator[Finding]:
         yield _refused(check, "cannot be listed", listed, "s3:ListBucket", bucket)
 
 
-def _make(store: S3, bucket: str) -> Answer:
+def _make(store: ObjectStore, bucket: str) -> Answer:
     body = b""
     if store.region != AWS_DEFAULT_REGION:
         where = f"<LocationConstraint>{store.region}</LocationConstraint>"
         body = f"<CreateBucketConfiguration>{where}</CreateBucketConfiguration>".encode()
-    return store.ask("PUT", bucket, body=body)
+    return ask(store, "PUT", bucket, body=body)
 
 
-def _command(store: S3, bucket: str) -> str:
+def _command(store: ObjectStore, bucket: str) -> str:
     """Return the shell command that makes a bucket."""
     text = f"aws s3api create-bucket --bucket {bucket} --endpoint-url {store.endpoint}"
     if store.region == AWS_DEFAULT_REGION:
@@ -202,7 +200,7 @@ def _refused(check: str, what: str, answer: Answer, action: str, bucket: str) ->
     return Finding(check, MISSING, f"{what}: {answer.summary()}", hint or "see the store's own log")
 
 
-def _unreachable(store: S3, error: requests.RequestException) -> Finding:
+def _unreachable(store: ObjectStore, error: requests.RequestException) -> Finding:
     reason = str(error)
     hint = next((hint for text, hint in _NETWORK_HINTS if text in reason), "check s3_endpoint")
     cause: BaseException = error

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 import requests
+
+from spark_streaming.storage.store_address import ObjectStore
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
@@ -40,48 +42,39 @@ class Answer:
         return f"HTTP {self.status} {text}".rstrip()
 
 
-@dataclass(frozen=True)
-class S3:
-    """An object store at an endpoint (`https://host[:port]`), addressed by path; holds a secret."""
-
-    endpoint: str
-    region: str
-    access_key: str
-    secret_key: str = field(repr=False)
-
-    def ask(
-        self,
-        method: str,
-        bucket: str,
-        key: str = "",
-        *,
-        query: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send one request. Raises: requests.RequestException without an answer."""
-        path = quote(f"/{bucket}/{key}" if key else f"/{bucket}", safe="/~")
-        parts = "&".join(
-            f"{quote(name, safe='~')}={quote(value, safe='~')}"
-            for name, value in sorted((query or {}).items())
+def ask(
+    store: ObjectStore,
+    method: str,
+    bucket: str,
+    key: str = "",
+    *,
+    query: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send one request. Raises: requests.RequestException without an answer."""
+    path = quote(f"/{bucket}/{key}" if key else f"/{bucket}", safe="/~")
+    parts = "&".join(
+        f"{quote(name, safe='~')}={quote(value, safe='~')}"
+        for name, value in sorted((query or {}).items())
+    )
+    signed = signature_headers(store, method, path, parts, body, datetime.now(timezone.utc))
+    with requests.Session() as session:
+        # Services connect directly, so a store behind a proxy of this shell is no use.
+        session.trust_env = False
+        answer = session.request(
+            method,
+            f"{store.endpoint.rstrip('/')}{path}{'?' if parts else ''}{parts}",
+            data=body or None,
+            headers={**signed, **(headers or {})},
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            allow_redirects=False,
         )
-        signed = signature_headers(self, method, path, parts, body, datetime.now(timezone.utc))
-        with requests.Session() as session:
-            # Services connect directly, so a store behind a proxy of this shell is no use.
-            session.trust_env = False
-            answer = session.request(
-                method,
-                f"{self.endpoint.rstrip('/')}{path}{'?' if parts else ''}{parts}",
-                data=body or None,
-                headers={**signed, **(headers or {})},
-                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-                allow_redirects=False,
-            )
-        return Answer(answer.status_code, answer.content, *error_of(answer.content))
+    return Answer(answer.status_code, answer.content, *error_of(answer.content))
 
 
 def signature_headers(
-    store: S3, method: str, path: str, query: str, body: bytes, now: datetime
+    store: ObjectStore, method: str, path: str, query: str, body: bytes, now: datetime
 ) -> dict[str, str]:
     """Return the headers that sign a request; `path` and `query` (sorted) as they are sent."""
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")

@@ -41,7 +41,7 @@ from app.services.service import (
     load_services,
     with_dependencies,
 )
-from app.services.templates import ArtefactPaths, Lookup, Places, make_lookup, render
+from app.services.templates import ArtefactPaths, Lookup, Places, Variables, render
 
 POLL_S = 0.1
 ANSWER_LIMIT_S = 20.0
@@ -132,7 +132,7 @@ class Stack:
             check_templates(self.services[name], self._lookup(self.services[name], artefacts))
 
     def _lookup(self, service: Service, artefacts: ArtefactPaths) -> Lookup:
-        return make_lookup(
+        return Variables(
             settings=self.settings,
             artefacts=artefacts,
             ports=self.ports,

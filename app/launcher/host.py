@@ -28,7 +28,7 @@ from app.processes.process import Identity, spawn
 from app.services.binary import find_binary
 from app.services.quoting import quoting
 from app.services.service import Ready, Service
-from app.services.templates import ArtefactPaths, Lookup, Places, make_lookup, render
+from app.services.templates import ArtefactPaths, Lookup, Places, Variables, render
 
 LAST_LINES = 8
 PROBES_AT_ONCE = 8
@@ -129,7 +129,7 @@ class RealHost:
             identity = unprivileged_identity()
             shelter = Shelter(self._home.path, identity)
         places = self._places(service.name, shelter)
-        lookup = make_lookup(
+        lookup = Variables(
             settings=self._settings,
             artefacts=self._artefacts,
             ports=self.ports,

@@ -30,18 +30,17 @@ from app.metrics.collectors.processes import DiskCollector, ProcessCollector
 from app.metrics.collectors.quality import QualityCollector
 from app.metrics.collectors.silver_ledger import SilverState
 from app.metrics.collectors.source_wal import SourceCollector, SourceSession
-from spark_streaming.job_settings import load_store_settings
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.reading.bronze import Bronze
-from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.lake import Lake, bronze_files
+from spark_streaming.storage.store_address import load_store
 from spark_streaming.tables.silver_names import SilverNames
 
 
 def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     """Make all collectors, in the order in which they run."""
-    store = load_store_settings()
+    store = load_store()
     lake = Lake(store)
-    bronze = Lake(store.model_copy(update={"lake_bucket": settings.bronze_bucket}))
     url = urlsplit(settings.trino_url)
     trino = url.hostname or "127.0.0.1", url.port or 80
     heartbeat = settings.own_table("heartbeat")
@@ -54,19 +53,19 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     if settings.embedded_s3 and not settings.in_containers:
         files = settings.home / "data" / "s3"
         listings: dict[str, Listing] = {
-            "bronze": partial(folder_listing, files / settings.bronze_bucket),
-            "lake": partial(folder_listing, files / settings.lake_bucket),
+            "bronze": partial(folder_listing, files / store.bronze_bucket),
+            "lake": partial(folder_listing, files / store.lake_bucket),
         }
-        events: Bronze = FolderBronze(files / settings.bronze_bucket)
+        events: Bronze = FolderBronze(files / store.bronze_bucket)
     else:
         listings = {
-            "bronze": lambda: bucket_listing(bronze.filesystem()),
+            "bronze": lambda: bucket_listing(bronze_files(store)),
             "lake": lambda: bucket_listing(lake.filesystem()),
         }
-        events = Bronze(bronze.filesystem())
+        events = Bronze(bronze_files(store))
     inventory = StoreCollector(listings, board, names.of)
     incidents = IncidentLog(lake)
-    keeper = Keeper(lake.filesystem(), f"{settings.bronze_bucket}.{settings.topic_prefix}")
+    keeper = Keeper(lake.filesystem(), f"{store.bronze_bucket}.{settings.topic_prefix}")
     counts = CountsCollector(
         kafka, events, settings.topic_prefix, keeper, incidents, Repair(settings), board, names
     )

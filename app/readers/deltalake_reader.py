@@ -18,7 +18,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from app.errors import HeadwaterError
 from app.readers.follow import FEED, feed_error, gone_error, run
 from app.readers.reader_lines import READ, Change, row_text
-from app.readers.reader_options import Store
+from spark_streaming.storage.store_address import ObjectStore
+from spark_streaming.storage.store_clients import delta_options
 
 SERVICE = "deltalake-reader"
 # The columns that the feed adds to a table's own.
@@ -30,9 +31,9 @@ _EPOCH = datetime(1970, 1, 1)
 class DeltaRsTable:
     """One table, opened once and then updated."""
 
-    def __init__(self, address: str, store: Store) -> None:
+    def __init__(self, address: str, store: ObjectStore) -> None:
         self._address = address
-        self._options = storage_options(store)
+        self._options = delta_options(store)
         self._table = self._open()
         self._has_feed = False
 
@@ -82,17 +83,6 @@ class DeltaRsTable:
             raise HeadwaterError(
                 f"cannot open {self._address}", detail=_short(error), hint="is the store reachable?"
             ) from error
-
-
-def storage_options(store: Store) -> dict[str, str]:
-    """Return delta-rs' options for the store; they hold the secret key: never print them."""
-    options = {"AWS_REGION": store.region, "AWS_ALLOW_HTTP": str(store.plain_http).lower()}
-    if store.endpoint:
-        options["AWS_ENDPOINT_URL"] = store.endpoint
-    if store.access_key:
-        options["AWS_ACCESS_KEY_ID"] = store.access_key
-        options["AWS_SECRET_ACCESS_KEY"] = store.secret_key
-    return options
 
 
 def _change(row: dict[str, Any]) -> Change:

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import HeadwaterError
+from spark_streaming.storage.store_address import VARIABLES, ObjectStore, store_of
 
 ROWS_MAX = 1_000_000
-_ENDPOINT, _REGION = "HEADWATER_S3_ENDPOINT", "HEADWATER_S3_REGION"
-_ACCESS, _SECRET = "HEADWATER_S3_ACCESS_KEY", "HEADWATER_S3_SECRET_KEY"  # names, no secrets
-_BUCKET = "HEADWATER_LAKE_BUCKET"
-
-
-@dataclass(frozen=True)
-class Store:
-    """An object store. Without keys the client finds its own credentials (for example a pod's role)."""
-
-    endpoint: str
-    region: str
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
-
-    @property
-    def plain_http(self) -> bool:
-        """Whether requests to the store go without TLS."""
-        return self.endpoint.startswith("http://")
 
 
 @dataclass(frozen=True)
@@ -39,7 +22,7 @@ class Options:
     state: Path | None
     seconds: float
     rows_max: int
-    store: Store
+    store: ObjectStore
 
 
 def parse(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -69,29 +52,26 @@ def parse(program: str, arguments: Sequence[str], environment: Mapping[str, str]
         help=f"end after the version that reaches so many lines ({ROWS_MAX})",
     )
     given = parser.parse_args(arguments)
-    table = address_of(given.table, environment.get(_BUCKET) or "lake")
-    return Options(
-        table, given.first, given.state, given.seconds, given.rows_max, store_of(environment)
-    )
+    store = _store(environment)
+    table = address_of(given.table, store)
+    return Options(table, given.first, given.state, given.seconds, given.rows_max, store)
 
 
-def address_of(table: str, bucket: str) -> str:
+def address_of(table: str, store: ObjectStore) -> str:
     """Return a table's address; a name without `://` is a silver table."""
     if "://" in table:
         return table.rstrip("/")
-    return f"s3://{bucket}/silver/{table}"
+    return store.url(store.lake_bucket, f"silver/{table}")
 
 
-def store_of(environment: Mapping[str, str]) -> Store:
-    """Read the store from the environment. Raises: HeadwaterError where one of the two keys is missing."""
-    access, secret = environment.get(_ACCESS, ""), environment.get(_SECRET, "")
-    if bool(access) != bool(secret):
-        missing = _SECRET if access else _ACCESS
+def _store(environment: Mapping[str, str]) -> ObjectStore:
+    store = store_of(environment)
+    if bool(store.access_key) != bool(store.secret_key):
+        missing = VARIABLES["secret_key" if store.access_key else "access_key"]
         raise HeadwaterError(
             f"{missing} is not set", hint="set both keys of the store, or neither of them"
         )
-    region = environment.get(_REGION) or "us-east-1"
-    return Store(environment.get(_ENDPOINT, ""), region, access, secret)
+    return store
 
 
 def _count(text: str) -> int:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from app.errors import HeadwaterError
 from app.readers.follow import feed_error, gone_error, run
 from app.readers.reader_lines import READ, Change
-from app.readers.reader_options import Options, Store
+from app.readers.reader_options import Options
+from spark_streaming.storage.store_address import ObjectStore
+from spark_streaming.storage.store_clients import give_keys, hadoop_url, spark_options
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -41,8 +43,7 @@ class SparkTable:
     def __init__(self, session: SparkSession, address: str) -> None:
         self._session = session
         self._address = address
-        # Hadoop's file system for S3 has a scheme of its own.
-        self._url = address.replace("s3://", "s3a://", 1)
+        self._url = hadoop_url(address)
 
     def newest(self) -> int:
         from delta.tables import DeltaTable
@@ -130,23 +131,13 @@ def plain_type(kind: DataType) -> str:
     return ""
 
 
-def start_session(store: Store) -> SparkSession:
+def start_session(store: ObjectStore) -> SparkSession:
     """Start a session with Delta and S3A; options of `spark-submit` are kept."""
     from pyspark.sql import SparkSession
 
-    s3a = {
-        "endpoint": store.endpoint,
-        "endpoint.region": store.region,
-        "path.style.access": "true",
-        "connection.ssl.enabled": str(not store.plain_http).lower(),
-    }
-    if store.access_key:
-        s3a["aws.credentials.provider"] = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
     builder = SparkSession.builder.appName(SERVICE)
-    for name, value in s3a.items():
-        if value:
-            builder = builder.config(f"spark.hadoop.fs.s3a.{name}", value)
     for name, value in {
+        **spark_options(store),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
@@ -160,10 +151,7 @@ def start_session(store: Store) -> SparkSession:
     }.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
-    if store.access_key:  # not by the builder: that puts them on the JVM's command line
-        hadoop = session.sparkContext._jsc.hadoopConfiguration()
-        hadoop.set("fs.s3a.access.key", store.access_key)
-        hadoop.set("fs.s3a.secret.key", store.secret_key)
+    give_keys(session, store)
     return session
 
 

@@ -2,7 +2,9 @@
 
 Names: `home run data tmp folder root java python`, `aot` (a file of JVM options: see
 `app/launcher/aot.py`), `binary` (the program of `requires_binary`), `bind` (the address to listen on),
-`peers` (which addresses may connect, for pg_hba.conf), `port.NAME`, `host.NAME` (where others reach port NAME), `secret.NAME`, `setting.NAME`, `classpath.GROUP`, `dir.GROUP`.
+`peers` (which addresses may connect, for pg_hba.conf), `port.NAME`, `host.NAME` (where others reach port NAME), `secret.NAME`, `setting.NAME`,
+`store.lake` (the lake's address) and `store.trino` (a catalog's lines about the store),
+`classpath.GROUP`, `dir.GROUP`.
 `$${` is a literal `${`. An unknown name is an error.
 """
 
@@ -17,6 +19,8 @@ from typing import Protocol
 
 from app.environment.settings import SettingsError
 from app.errors import HeadwaterError
+from spark_streaming.storage.store_address import ObjectStore
+from spark_streaming.storage.store_clients import trino_properties
 
 VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}\n]*)\}")
 
@@ -31,6 +35,9 @@ class SettingsValues(Protocol):
     """The settings, as templates need them."""
 
     home: Path
+
+    @property
+    def store(self) -> ObjectStore: ...
 
     @property
     def bind(self) -> str: ...
@@ -99,20 +106,9 @@ def variables(text: str) -> list[str]:
     return [match.group(2) for match in VARIABLE.finditer(text) if match.group(2) is not None]
 
 
-def make_lookup(
-    *,
-    settings: SettingsValues,
-    artefacts: ArtefactPaths,
-    ports: Mapping[str, int],
-    places: Places,
-    folder: Path,
-    root: Path,
-    python: Path,
-    relocate: Callable[[Path], Path] = lambda path: path,
-    aot: Path = Path(os.devnull),
-    binary: Callable[[], Path | None] = lambda: None,
-) -> Lookup:
-    """Make the lookup of one service's variables.
+@dataclass(frozen=True, kw_only=True)
+class Variables:
+    """The variables of one service: called with a name, it returns the value.
 
     Args:
         ports: every described port name (its value is asked of `settings`).
@@ -120,53 +116,20 @@ def make_lookup(
         aot: the file of JVM options that concern its AOT cache.
         binary: the program of the service's `requires_binary`; None where it has none.
     """
-    plain: dict[str, Callable[[], object]] = {
-        "home": lambda: settings.home,
-        "run": lambda: places.run,
-        "data": lambda: places.data,
-        "tmp": lambda: places.tmp,
-        "folder": lambda: folder,
-        "root": lambda: root,
-        "python": lambda: python,
-        "java": artefacts.java,
-        "aot": lambda: aot,
-        "bind": lambda: settings.bind,
-        "peers": lambda: settings.peers,
-    }
 
-    def port(name: str) -> object:
-        if name not in ports:
-            raise UnknownVariable(f"no service declares a port `{name}`")
-        return settings.port(name)
+    settings: SettingsValues
+    artefacts: ArtefactPaths
+    ports: Mapping[str, int]
+    places: Places
+    folder: Path
+    root: Path
+    python: Path
+    relocate: Callable[[Path], Path] = lambda path: path
+    aot: Path = Path(os.devnull)
+    binary: Callable[[], Path | None] = lambda: None
 
-    def program() -> object:
-        found = binary()
-        if found is None:
-            raise UnknownVariable("the service has no `requires_binary`, or it is not installed")
-        return found
-
-    def host(name: str) -> object:
-        if name not in ports:
-            raise UnknownVariable(f"no service declares a port `{name}`")
-        return settings.host(name)
-
-    def setting(name: str) -> object:
-        try:
-            return settings.value(name)
-        except SettingsError as error:
-            raise UnknownVariable(str(error)) from error
-
-    plain["binary"] = program
-    spaces: dict[str, Callable[[str], object]] = {
-        "port": port,
-        "host": host,
-        "secret": settings.secret,
-        "setting": setting,
-        "classpath": lambda group: os.pathsep.join(map(str, artefacts.classpath(group))),
-        "dir": lambda group: relocate(artefacts.directory(group)),
-    }
-
-    def lookup(name: str) -> str:
+    def __call__(self, name: str) -> str:
+        plain, spaces = self._plain(), self._spaces()
         if name in plain:
             return str(plain[name]())
         space, dot, rest = name.partition(".")
@@ -175,4 +138,53 @@ def make_lookup(
         known = [*plain, *(f"{space}.NAME" for space in spaces)]
         raise UnknownVariable(f"known are {', '.join(known)}")
 
-    return lookup
+    def _plain(self) -> dict[str, Callable[[], object]]:
+        return {
+            "home": lambda: self.settings.home,
+            "run": lambda: self.places.run,
+            "data": lambda: self.places.data,
+            "tmp": lambda: self.places.tmp,
+            "folder": lambda: self.folder,
+            "root": lambda: self.root,
+            "python": lambda: self.python,
+            "java": self.artefacts.java,
+            "aot": lambda: self.aot,
+            "bind": lambda: self.settings.bind,
+            "peers": lambda: self.settings.peers,
+            "binary": self._program,
+        }
+
+    def _spaces(self) -> dict[str, Callable[[str], object]]:
+        return {
+            "port": lambda port: self.settings.port(self._known(port)),
+            "host": lambda port: self.settings.host(self._known(port)),
+            "secret": self.settings.secret,
+            "setting": self._setting,
+            "store": self._store,
+            "classpath": lambda group: os.pathsep.join(map(str, self.artefacts.classpath(group))),
+            "dir": lambda group: self.relocate(self.artefacts.directory(group)),
+        }
+
+    def _known(self, port: str) -> str:
+        if port not in self.ports:
+            raise UnknownVariable(f"no service declares a port `{port}`")
+        return port
+
+    def _program(self) -> object:
+        found = self.binary()
+        if found is None:
+            raise UnknownVariable("the service has no `requires_binary`, or it is not installed")
+        return found
+
+    def _setting(self, name: str) -> object:
+        try:
+            return self.settings.value(name)
+        except SettingsError as error:
+            raise UnknownVariable(str(error)) from error
+
+    def _store(self, name: str) -> object:
+        if name == "lake":
+            return self.settings.store.url(self.settings.store.lake_bucket, "")
+        if name == "trino":
+            return trino_properties()
+        raise UnknownVariable("known of the store are store.lake, store.trino")

@@ -256,7 +256,7 @@ class _Tracer:
             is_newest = one is newest
             version = version_of(
                 one,
-                bucket=self._settings.bronze_bucket,
+                store=self._settings.store,
                 put_at=puts.get(one.path),
                 batch=batch,
                 data_file=self._data_file(one, batch, entry),

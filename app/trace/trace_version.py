@@ -21,6 +21,7 @@ from spark_streaming.events.layout import is_placeholder
 from spark_streaming.events.position import lsn_text
 from spark_streaming.events.row_images import NEW_KEY_HEADER, OLD_KEY_HEADER
 from spark_streaming.reading.bronze import UnreadableObjectError
+from spark_streaming.storage.store_address import ObjectStore
 
 HOP_COLUMNS = ("version", "event", "hop", "at", "ms", "where")
 MASKED, UNCHANGED = "(masked)", "(unchanged, not in the event)"
@@ -120,7 +121,7 @@ COLUMNS = tuple(field.name for field in fields(Version))
 def version_of(
     found: Found,
     *,
-    bucket: str,
+    store: ObjectStore,
     put_at: datetime | None,
     batch: Batch | None,
     data_file: str | None,
@@ -150,7 +151,7 @@ def version_of(
         debezium_ms=_between(committed_us, sent_us),
         kafka=f"{event.topic}/{event.partition}/{event.offset}",
         kafka_ms=_between(committed_us, event.timestamp_ms * 1000),
-        bronze=f"s3://{bucket}/{found.path}" if found.path else None,
+        bronze=store.bronze_url(found.path) if found.path else None,
         line=found.line or None,
         bronze_ms=_between(committed_us, _us(put_at)),
         batch=batch.batch_id if batch else None,

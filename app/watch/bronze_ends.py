@@ -15,7 +15,7 @@ import pyarrow.fs as pa_fs
 
 from app.environment.settings import Settings
 from app.lake.lakehouse import Lakehouse
-from app.lake.s3_request import S3
+from app.lake.s3_request import ask
 from app.watch.edit_hops import BLOCK_OFFSETS, last_object, last_offset
 from spark_streaming.reading.bronze import OBJECT, first_offset
 
@@ -27,13 +27,7 @@ class BronzeEnds:
 
     def __init__(self, settings: Settings) -> None:
         self._files = Lakehouse(settings).bronze_files()
-        self._bucket = settings.bronze_bucket
-        self._store = S3(
-            settings.s3_endpoint,
-            settings.profile.s3_region,
-            settings.secret("s3_access_key"),
-            settings.secret("s3_secret_key"),
-        )
+        self._store = settings.store
         self._objects: dict[str, list[str]] = {}
         self._end: dict[str, int] = {}
 
@@ -88,9 +82,11 @@ class BronzeEnds:
             "prefix": path.rsplit("/", 1)[0] + "/",
             "start-after": path,
         }
-        answer = self._store.ask("GET", self._bucket, query=query)
+        answer = ask(self._store, "GET", self._store.bronze_bucket, query=query)
         if not answer.ok:
-            raise OSError(f"the store lists no objects of {self._bucket}: {answer.summary()}")
+            raise OSError(
+                f"the store lists no objects of {self._store.bronze_bucket}: {answer.summary()}"
+            )
         keys = (
             one.text or "" for one in ElementTree.fromstring(answer.body).iter() if _is_key(one)
         )

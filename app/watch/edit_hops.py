@@ -158,7 +158,7 @@ class EditObserver:
         while not self._stop.is_set():
             path = last_object(files, folder, offset)
             if path is not None and last_offset(files, path) >= offset:
-                return "bronze", f"s3://{self._settings.bronze_bucket}/{path}"
+                return "bronze", self._settings.store.bronze_url(path)
             self._stop.wait(POLL_S)
         return None
 

@@ -306,8 +306,7 @@ def _before(silver: SilverTable) -> Before:
         with silver.lock:
             if silver.is_empty():
                 return None
-            lake = silver.lake.for_workers()
-            return PinnedTable(lake, silver.path, silver.version(), contract)
+            return PinnedTable(silver.lake, silver.path, silver.version(), contract)
 
     def moved(keys: list[Key]) -> Mapping[Key, Mapping[str, Any]]:
         with silver.lock:

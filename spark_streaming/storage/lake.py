@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
 
-from spark_streaming.job_settings import StoreSettings, load_store_settings
+from spark_streaming.storage.store_address import ObjectStore, load_store
+from spark_streaming.storage.store_clients import arrow_files, delta_writer_options, hadoop_url
 
 LEDGER = "ops/ledger"
 QUARANTINE = "ops/quarantine"
@@ -17,27 +17,24 @@ SCHEMA_CHANGES = "ops/schema_changes"
 
 
 class Lake:
-    """A lake's bucket, or a folder of it: makes addresses and opens tables. Holds no connection.
+    """A bucket of the store, or a folder of it: makes addresses and opens tables. Holds no connection.
 
     Args:
         folder: the folder of the bucket that this lake is limited to; "" is the whole bucket.
+        bucket: another bucket than the lake's.
     """
 
-    def __init__(self, settings: StoreSettings, folder: str = "") -> None:
-        self._settings = settings
+    def __init__(self, store: ObjectStore, folder: str = "", bucket: str = "") -> None:
+        self._store = store
+        self._bucket = bucket or store.lake_bucket
         self._folder = f"{folder}/" if folder else ""
 
     def __repr__(self) -> str:
-        return f"Lake({self.url('')} at {self._settings.s3_endpoint})"
+        return f"Lake({self.url('')} at {self._store.endpoint})"
 
     def below(self, folder: str) -> Lake:
         """Return a lake that is limited to a folder of this one."""
-        return Lake(self._settings, f"{self._folder}{folder}")
-
-    def for_workers(self) -> Lake:
-        """Return the same lake with only the object store's settings, for Spark tasks."""
-        known = {name: getattr(self._settings, name) for name in StoreSettings.model_fields}
-        return Lake(StoreSettings(**known), self._folder.rstrip("/"))
+        return Lake(self._store, f"{self._folder}{folder}", self._bucket)
 
     def silver_path(self, table: str) -> str:
         """Return a silver table's path in the lake.
@@ -49,24 +46,15 @@ class Lake:
 
     def url(self, path: str) -> str:
         """Return the address of `path` for delta-rs and Trino: s3://…"""
-        return f"{self._settings.lake_root}/{self._folder}{path}"
+        return self._store.url(self._bucket, f"{self._folder}{path}")
 
     def spark_url(self, path: str) -> str:
-        """Return the address of `path` for Spark: s3a://…"""
-        return f"s3a://{self._settings.lake_bucket}/{self._folder}{path}"
+        """Return the address of `path` for Spark."""
+        return hadoop_url(self.url(path))
 
     def storage_options(self) -> dict[str, str]:
         """Return the options for deltalake. They hold the secret key: never print them."""
-        return {
-            "AWS_ENDPOINT_URL": self._settings.s3_endpoint,
-            "AWS_REGION": self._settings.s3_region,
-            "AWS_ACCESS_KEY_ID": self._settings.s3_access_key.get_secret_value(),
-            "AWS_SECRET_ACCESS_KEY": self._settings.s3_secret_key.get_secret_value(),
-            "AWS_ALLOW_HTTP": str(self._settings.plain_http).lower(),
-            # A commit is a put that fails if the version exists, so that writers never overwrite
-            # each other's commits.
-            "aws_conditional_put": "etag",
-        }
+        return delta_writer_options(self._store)
 
     def table(self, path: str, version: int | None = None) -> DeltaTable:
         """Open the Delta table at `path` in the lake, e.g. `silver/orders`.
@@ -81,20 +69,17 @@ class Lake:
 
     def filesystem(self) -> Any:
         """Return a pyarrow file system rooted at the lake, for objects that are not tables."""
-        s3 = pa_fs.S3FileSystem(
-            access_key=self._settings.s3_access_key.get_secret_value(),
-            secret_key=self._settings.s3_secret_key.get_secret_value(),
-            region=self._settings.s3_region,
-            endpoint_override=self._settings.s3_endpoint,
-            connect_timeout=5,
-            request_timeout=30,
-        )
-        return pa_fs.SubTreeFileSystem(f"{self._settings.lake_bucket}/{self._folder}", s3)
+        return arrow_files(self._store, f"{self._bucket}/{self._folder}")
+
+
+def bronze_files(store: ObjectStore) -> Any:
+    """Return a pyarrow file system rooted at the bronze bucket."""
+    return arrow_files(store, f"{store.bronze_bucket}/")
 
 
 def lake_from_environment() -> Lake:
     """Return the lake that the `HEADWATER_*` variables name. Raises: SettingsError."""
-    return Lake(load_store_settings())
+    return Lake(load_store())
 
 
 def open_table(name: str, version: int | None = None) -> DeltaTable:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from spark_streaming.job_settings import SettingsError, StoreSettings
+from spark_streaming.storage.store_address import ObjectStore, SettingsError, load_store
 
 
-class StreamSettings(StoreSettings):
+class StreamSettings(BaseSettings):
     """What the service needs of Kafka, the store and the contracts."""
 
+    model_config = SettingsConfigDict(env_prefix="HEADWATER_", extra="ignore", frozen=True)
+
+    store: ObjectStore = Field(default_factory=load_store)
     kafka: str
     topic_prefix: str = "hw"
     topic_partitions: int = Field(default=1, ge=1, le=64)
-    bronze_bucket: str = "bronze"
     contracts_path: str = ""
     silver_retention_minutes: int = Field(default=15, ge=1)
     bind: str = "127.0.0.1"  # where metrics listen
@@ -27,11 +30,6 @@ class StreamSettings(StoreSettings):
     # Each commit is a file: a busy stream makes one a second, not one an event.
     streams_commit_ms: int = Field(default=1_000, ge=50)
     streams_log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
-
-    def of_bronze(self) -> StoreSettings:
-        """Where bronze is, as settings of a lake."""
-        known = {name: getattr(self, name) for name in StoreSettings.model_fields}
-        return StoreSettings(**{**known, "lake_bucket": self.bronze_bucket})
 
 
 def load_stream_settings() -> StreamSettings:

@@ -18,12 +18,12 @@ from deltalake.exceptions import DeltaError
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from spark_streaming.job_settings import SettingsError
 from spark_streaming.ops.requests import STREAM_FOLDER, Desk
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.expired_events import Archive
 from spark_streaming.reading.kafka_source import DirectReader, DirectReadError
-from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.lake import Lake, bronze_files
+from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.streams.producer import ensure_topics
 from spark_streaming.streams.stream_contract import Stream, read_streams, stream_folders
 from spark_streaming.streams.stream_metrics import StreamMetrics
@@ -97,8 +97,8 @@ class Streams:
 
     def __init__(self, settings: StreamSettings, declared: Declared | None = None) -> None:
         self._settings = settings
-        self._lake = Lake(settings)
-        archive = Archive(Bronze(Lake(settings.of_bronze()).filesystem()))
+        self._lake = Lake(settings.store)
+        archive = Archive(Bronze(bronze_files(settings.store)))
         self._reader = DirectReader(settings.kafka, archive)
         properties: dict[str, str | None] = {
             "delta.logRetentionDuration": f"interval {settings.silver_retention_minutes} minutes"

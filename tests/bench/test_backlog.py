@@ -74,7 +74,7 @@ def test_a_backlog_in_the_driver_and_by_the_executors(
         settings = load_settings()
         session = start_session(settings, "bench")
         try:
-            report("backlog", _measured(Lake(settings), settings, session))
+            report("backlog", _measured(Lake(settings.store), settings, session))
         finally:
             session.stop()
 

@@ -13,9 +13,10 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from app.connectors.registration import BRONZE, templates
 from tests.support.bronze import bronze, committed, objects, store
 from tests.support.connectors import Connectors
-from tests.support.stack import ROOT, Stack
+from tests.support.stack import Stack
 from tests.support.waiting import until
 
 BUCKET = "bronze"
@@ -25,8 +26,7 @@ LOOKS_ENCODED = b'{"b64":"AAAA"}'
 
 def sink_config(prefix: str, **changes: str) -> dict[str, str]:
     """The shipped configuration, for the topics of one test."""
-    shipped: dict[str, str] = json.loads((ROOT / "connect/bronze.json").read_text())
-    return {**shipped, "topics.regex": rf"{prefix}\..+", **changes}
+    return {**templates()[BRONZE], "topics.regex": rf"{prefix}\..+", **changes}
 
 
 @pytest.fixture

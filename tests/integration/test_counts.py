@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from pydantic import SecretStr
 
 from app.capture.resync import progress
 from app.counts.barrier import PendingBarrier
@@ -25,7 +24,6 @@ from app.metrics.board import Board
 from app.metrics.collectors.carriage import Kafka
 from app.metrics.collectors.event_counts import CountsCollector
 from app.source.source_tables import Names
-from spark_streaming.job_settings import StoreSettings
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.storage.lake import Lake
@@ -65,13 +63,7 @@ class Counted:
     def __init__(self, stack: Stack, bronze: Bronze, name: str) -> None:
         settings = stack.settings
         self.board = Board()
-        self.lake = Lake(
-            StoreSettings(
-                s3_endpoint=settings.s3_endpoint,
-                s3_access_key=SecretStr(settings.secret("s3_access_key")),
-                s3_secret_key=SecretStr(settings.secret("s3_secret_key")),
-            )
-        )
+        self.lake = Lake(settings.store)
         self.asked: list[str] = []
         self.incidents = IncidentLog(self.lake)
         self.names = SilverNames(self.lake)
@@ -117,7 +109,7 @@ class Counted:
 
 
 def bronze_folder(stack: Stack) -> Path:
-    return stack.home / "data" / "s3" / stack.settings.bronze_bucket
+    return stack.home / "data" / "s3" / stack.settings.store.bronze_bucket
 
 
 def now(source: psycopg.Connection[Any]) -> int:

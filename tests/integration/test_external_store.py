@@ -31,7 +31,7 @@ def profile(owner: Stack, folder: Path, **other: str) -> Path:
     """A profile whose store is the owner's; `other` settings beside or in place of the right ones."""
     secret = owner.settings.secret
     given = {
-        "s3_endpoint": owner.settings.s3_endpoint,
+        "s3_endpoint": owner.settings.store.endpoint,
         "s3_access_key": secret("s3_access_key"),
         "s3_secret_key": secret("s3_secret_key"),
         **other,
@@ -92,7 +92,7 @@ def test_what_is_wrong_in_the_profile_is_named(
 
 def test_without_keys_nobody_is_asked(owner: Stack, tmp_path: Path) -> None:
     path = tmp_path / "profile.toml"
-    path.write_text(f's3_endpoint = "{owner.settings.s3_endpoint}"\n')
+    path.write_text(f's3_endpoint = "{owner.settings.store.endpoint}"\n')
     [found] = examine(load(tmp_path / "home", path), apply=False)
     assert (found.status, found.remedy) == ("missing", "put both keys into the profile")
 

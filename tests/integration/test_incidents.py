@@ -6,9 +6,7 @@ import multiprocessing
 from collections.abc import Iterator
 
 import pytest
-from pydantic import SecretStr
 
-from spark_streaming.job_settings import StoreSettings
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
 from tests.support.stack import Stack, fresh_stack
@@ -25,14 +23,7 @@ def store() -> Iterator[Stack]:
 
 
 def _lake(stack: Stack) -> Lake:
-    environment = stack.settings.environment()
-    return Lake(
-        StoreSettings(
-            s3_endpoint=environment["HEADWATER_S3_ENDPOINT"],
-            s3_access_key=SecretStr(environment["HEADWATER_S3_ACCESS_KEY"]),
-            s3_secret_key=SecretStr(environment["HEADWATER_S3_SECRET_KEY"]),
-        )
-    )
+    return Lake(stack.settings.store)
 
 
 def _write(lake: Lake, writer: int) -> None:

@@ -68,7 +68,7 @@ def test_the_embedded_source_keeps_its_rows_over_down_and_up(stack: Stack) -> No
 def test_logs_and_urls_are_data_on_stdout(stack: Stack) -> None:
     assert "database system is ready" in stack.run("logs", "postgres", "-n", "200").stdout
     urls = stack.urls()
-    assert urls["s3"] == stack.settings.s3_endpoint
+    assert urls["s3"] == stack.settings.store.endpoint
 
 
 def test_a_taken_port_ends_up_within_seconds_and_leaves_the_rest_running(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from app.environment.settings import Settings
-from app.lake.s3_request import S3
+from app.lake.s3_request import ask
 from tests.support.bronze import store
 from tests.support.stack import Stack
 
@@ -26,14 +26,8 @@ class Listed(NamedTuple):
 
 def page(settings: Settings, bucket: str, **asked: str) -> tuple[list[Listed], list[str], str]:
     """One page of a listing: its objects, its common prefixes, where the next page begins."""
-    client = S3(
-        settings.s3_endpoint,
-        "us-east-1",
-        settings.secret("s3_access_key"),
-        settings.secret("s3_secret_key"),
-    )
     named = {name.replace("_", "-"): value for name, value in asked.items()}
-    answer = client.ask("GET", bucket, query={"list-type": "2", **named})
+    answer = ask(settings.store, "GET", bucket, query={"list-type": "2", **named})
     assert answer.status == 200, answer.body.decode()
     tree = ElementTree.fromstring(answer.body)
     space = tree.tag.partition("}")[0] + "}"
@@ -91,9 +85,11 @@ def held(object_store: Stack) -> dict[str, Listed]:
     names += ["listing/odd/ä ö", "listing/odd/z/y/x", "listing/odd/.hidden"]
     files = store(object_store.settings)
     for name in names:
-        with files.open_output_stream(f"{object_store.settings.lake_bucket}/{name}") as out:
+        with files.open_output_stream(f"{object_store.settings.store.lake_bucket}/{name}") as out:
             out.write(name.encode() * 3)
-    found, _ = listing(object_store.settings, object_store.settings.lake_bucket, prefix="listing/")
+    found, _ = listing(
+        object_store.settings, object_store.settings.store.lake_bucket, prefix="listing/"
+    )
     assert {entry.key: entry.size for entry in found} == {
         name: len(name.encode()) * 3 for name in names
     }
@@ -106,7 +102,10 @@ def test_the_tail_of_a_delta_log_is_listed_with_sizes_and_etags(
 ) -> None:
     after = f"{LOG}{36:020d}.json"
     found, _ = listing(
-        object_store.settings, object_store.settings.lake_bucket, prefix=LOG, start_after=after
+        object_store.settings,
+        object_store.settings.store.lake_bucket,
+        prefix=LOG,
+        start_after=after,
     )
     assert found == expected(held, LOG, after, "")[0]
     assert [entry.key.removeprefix(LOG) for entry in found] == [
@@ -130,7 +129,7 @@ def test_listings_equal_s3s_at_any_prefix_start_delimiter_and_page_size(
             asked["start_after"] = start_after
         if delimiter:
             asked["delimiter"] = delimiter
-        found = listing(object_store.settings, object_store.settings.lake_bucket, **asked)
+        found = listing(object_store.settings, object_store.settings.store.lake_bucket, **asked)
         wanted = expected(held, prefix, start_after, delimiter)
         assert found == wanted, f"{asked} start_after={start_after}"
 
@@ -139,12 +138,12 @@ def test_a_listing_beyond_the_last_key_is_empty(
     object_store: Stack, held: dict[str, Listed]
 ) -> None:
     del held
-    bucket = object_store.settings.lake_bucket
+    bucket = object_store.settings.store.lake_bucket
     assert listing(object_store.settings, bucket, prefix=LOG, start_after=f"{LOG}z") == ([], [])
 
 
 def test_a_key_never_leads_out_of_its_bucket(object_store: Stack) -> None:
-    bucket = object_store.settings.bronze_bucket
-    prefix = f"../{object_store.settings.lake_bucket}/{LOG}"
+    bucket = object_store.settings.store.bronze_bucket
+    prefix = f"../{object_store.settings.store.lake_bucket}/{LOG}"
     with pytest.raises(AssertionError):
         listing(object_store.settings, bucket, prefix=prefix, start_after=f"{prefix}0")

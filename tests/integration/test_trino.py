@@ -16,7 +16,6 @@ import pytest
 import trino.exceptions
 from deltalake import DeltaTable, write_deltalake
 
-from spark_streaming.job_settings import StoreSettings
 from spark_streaming.storage.lake import Lake
 from tests.support.stack import Stack, fresh_stack
 from tests.support.store_lake import SCHEMAS, arrow, expected_reports, store_rows
@@ -31,13 +30,7 @@ class Server:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         settings = stack.settings
-        self.lake = Lake(
-            StoreSettings(
-                s3_endpoint=settings.s3_endpoint,
-                s3_access_key=settings.secret("s3_access_key"),
-                s3_secret_key=settings.secret("s3_secret_key"),
-            )
-        )
+        self.lake = Lake(settings.store)
 
     def write(self, path: str, table: pa.Table, mode: Any = "overwrite", **options: Any) -> None:
         write_deltalake(

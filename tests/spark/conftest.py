@@ -82,7 +82,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def lake(silver_settings: SilverSettings) -> Lake:
-    return Lake(silver_settings)
+    return Lake(silver_settings.store)
 
 
 @pytest.fixture(autouse=True)

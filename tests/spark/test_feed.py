@@ -12,13 +12,13 @@ import pytest
 from app.errors import HeadwaterError
 from app.readers.deltalake_reader import DeltaRsTable
 from app.readers.follow import Table
-from app.readers.reader_options import Store
 from app.readers.spark_reader import SparkTable
 from spark_streaming.contract.contract import Contract
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.storage.change_feed import has_feed
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.tables.engine_protocol import Commit, MergeEngine
 from spark_streaming.tables.engines.spark_merge import SparkEngine
 from spark_streaming.tables.silver_table import SilverTable, TableOptions
@@ -55,13 +55,8 @@ BAG_CHANGES: Told = Counter(
 
 
 @pytest.fixture
-def store(silver_settings: SilverSettings) -> Store:
-    return Store(
-        silver_settings.s3_endpoint,
-        silver_settings.s3_region,
-        silver_settings.s3_access_key.get_secret_value(),
-        silver_settings.s3_secret_key.get_secret_value(),
-    )
+def store(silver_settings: SilverSettings) -> ObjectStore:
+    return silver_settings.store
 
 
 def made(lake: Lake, contract: Contract, feed: str = "*") -> SilverTable:
@@ -78,7 +73,7 @@ def told(table: Table, first: int = 0) -> Told:
 
 
 def test_the_feed_tells_what_a_keyed_merge_did(
-    lake: Lake, engine: MergeEngine, spark: SparkSession, store: Store
+    lake: Lake, engine: MergeEngine, spark: SparkSession, store: ObjectStore
 ) -> None:
     table = made(lake, KEYED)
     first = rows(KEYED, film(1, "a"), film(2, "b"), film(3, "c"))
@@ -94,7 +89,7 @@ def test_the_feed_tells_what_a_keyed_merge_did(
 
 
 def test_copies_that_are_put_back_are_told_as_gone_and_come(
-    lake: Lake, engine: MergeEngine, store: Store
+    lake: Lake, engine: MergeEngine, store: ObjectStore
 ) -> None:
     table = made(lake, BAG)
     copy = {**film(1, "a"), "_op": "i"}
@@ -104,7 +99,7 @@ def test_copies_that_are_put_back_are_told_as_gone_and_come(
 
 
 def test_a_setting_switches_the_feed_of_a_table_that_is_there_on_and_off(
-    lake: Lake, engine: MergeEngine, spark: SparkSession, store: Store
+    lake: Lake, engine: MergeEngine, spark: SparkSession, store: ObjectStore
 ) -> None:
     table = made(lake, KEYED, feed="")
     engine.merge(table, Folded(rows(KEYED, film(1, "a"))), Commit("t", 1))
@@ -124,7 +119,7 @@ def test_a_setting_switches_the_feed_of_a_table_that_is_there_on_and_off(
 
 
 def test_the_spark_reader_tells_what_is_not_there(
-    lake: Lake, spark: SparkSession, store: Store
+    lake: Lake, spark: SparkSession, store: ObjectStore
 ) -> None:
     with pytest.raises(HeadwaterError, match="there is no Delta table at"):
         SparkTable(spark, lake.url("silver/none")).newest()

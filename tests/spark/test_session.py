@@ -39,8 +39,8 @@ def test_the_jvms_command_line_holds_no_key_of_the_object_store(
     pid = jvm.java.lang.ProcessHandle.current().pid()
     command = Path(f"/proc/{pid}/cmdline").read_text()
     assert "fs.s3a.endpoint" in command
-    assert silver_settings.s3_secret_key.get_secret_value() not in command
-    assert silver_settings.s3_access_key.get_secret_value() not in command
+    assert silver_settings.store.secret_key not in command
+    assert silver_settings.store.access_key not in command
 
 
 def test_the_ui_ends_no_job_at_a_pages_request(spark: SparkSession) -> None:

@@ -37,7 +37,7 @@ def store(settings: Settings) -> pafs.S3FileSystem:
     return pafs.S3FileSystem(
         access_key=settings.secret("s3_access_key"),
         secret_key=settings.secret("s3_secret_key"),
-        endpoint_override=settings.s3_endpoint.split("//")[1],
+        endpoint_override=settings.store.endpoint.split("//")[1],
         scheme="http",
         region="us-east-1",
         allow_bucket_creation=True,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from xml.etree import ElementTree
 
-from app.lake.s3_request import S3, Answer
+from app.lake.s3_request import Answer, ask
 from tests.support.stack import Stack
 
 JOB_S = 60.0
@@ -19,20 +19,15 @@ class Bucket:
 
     def __init__(self, stack: Stack) -> None:
         settings = stack.settings
-        self.name = settings.lake_bucket
-        self._store = S3(
-            settings.s3_endpoint,
-            "us-east-1",
-            settings.secret("s3_access_key"),
-            settings.secret("s3_secret_key"),
-        )
+        self.name = settings.store.lake_bucket
+        self._store = settings.store
 
     def ask(self, method: str, key: str = "", body: bytes = b"", **options: object) -> Answer:
         query = options.get("query")
         headers = options.get("headers")
         assert query is None or isinstance(query, dict)
         assert headers is None or isinstance(headers, dict)
-        return self._store.ask(method, self.name, key, query=query, body=body, headers=headers)
+        return ask(self._store, method, self.name, key, query=query, body=body, headers=headers)
 
     def put(self, key: str, body: bytes) -> None:
         answer = self.ask("PUT", key, body)

@@ -149,7 +149,7 @@ def counted(settings: Settings) -> tuple[dict[str, Counter[str]], dict[str, Coun
     prefix, files = settings.topic_prefix, store(settings)
     names = [f"{prefix}.public.{table}" for table in TABLES]
     for topic in (f"{prefix}.transaction", *names):
-        for path in objects(settings, settings.bronze_bucket, f"{topic}/"):
+        for path in objects(settings, settings.store.bronze_bucket, f"{topic}/"):
             with files.open_input_stream(path, compression=None) as stream:
                 body = gzip.decompress(stream.read())
             for line in body.splitlines():

@@ -39,7 +39,7 @@ def without_spark() -> MergeEngine:
 
 def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
     """The engines that the settings name. Raises: SettingsError where they name none."""
-    from spark_streaming.job_settings import SettingsError
+    from spark_streaming.storage.store_address import SettingsError
     from spark_streaming.tables.engines.spark_merge import SparkEngine
 
     name, large_min = settings.merge_engine, settings.spark_merge_rows_min

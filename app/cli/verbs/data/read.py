@@ -43,7 +43,6 @@ PYSPARK_JARS = (
     "zstd-jni",
 )
 JAVA_HEAP_MB, SPARK_HEAP_MB = 256, 512
-_STORE = ("HEADWATER_S3_", "HEADWATER_LAKE_")
 
 
 class Library(str, Enum):
@@ -84,17 +83,12 @@ def read(
     for option, value in given.items():
         words += [] if value is None else [option, str(value)]
     command, more = _command(library, settings)
-    environment = {**os.environ, **_store(settings), **more}
+    environment = {**os.environ, **settings.store.variables(), **more}
     if send_runs:
         environment["HEADWATER_INTAKE_URL"] = settings.intake_url
         environment["HEADWATER_INTAKE_TOKEN"] = settings.secret("intake_token")
     sys.stdout.flush()
     os.execve(command[0], [*command, *words], environment)
-
-
-def _store(settings: Settings) -> dict[str, str]:
-    """Return the variables that a reader gets: those of the object store, none of the source."""
-    return {k: v for k, v in settings.environment().items() if k.startswith(_STORE)}
 
 
 def _command(library: Library, settings: Settings) -> tuple[list[str], dict[str, str]]:

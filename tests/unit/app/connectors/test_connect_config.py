@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from app.connectors.registration import BRONZE, SOURCE, templates
 from app.environment.secret_variables import SECRETS
 from app.environment.settings import load
 from app.services.service import load_services, read_services
 from app.source.tls import PASSWORD_VARIABLE
 from app.watch import edit_hops as hops
+from spark_streaming.storage.store_clients import trino_properties
 
 ROOT = Path(__file__).resolve().parents[4]
 CONNECT = ROOT / "connect"
@@ -30,8 +31,7 @@ def properties(path: Path) -> dict[str, str]:
 
 
 def bronze() -> dict[str, str]:
-    config: dict[str, str] = json.loads((CONNECT / "bronze.json").read_text())
-    return config
+    return templates()[BRONZE]
 
 
 def sink_settings() -> list[str]:
@@ -39,8 +39,8 @@ def sink_settings() -> list[str]:
 
 
 def named_variables() -> set[str]:
-    paths = (CONNECT / "bronze.json", ROOT / "debezium/connector.json")
-    found = {n for path in paths for n in re.findall(r"\$\{env:([^}]*)}", path.read_text())}
+    values = [value for config in templates().values() for value in config.values()]
+    found = {n for value in values for n in re.findall(r"\$\{env:([^}]*)}", value)}
     return found | {PASSWORD_VARIABLE}  # of a certificate's key, where the source's DSN has one
 
 
@@ -64,7 +64,10 @@ def test_every_service_gets_the_variables_that_its_own_files_name(tmp_path: Path
         (service.name, variable)
         for service in load_services(ROOT).values()
         for file in service.files.values()
-        for variable in re.findall(r"ENV:(HEADWATER_\w+)", (service.folder / file).read_text())
+        for text in [(service.folder / file).read_text()]
+        for variable in re.findall(
+            r"ENV:(HEADWATER_\w+)", text.replace("${store.trino}", trino_properties())
+        )
         if variable not in settings.environment(service.secrets)
     }
     assert named == set()
@@ -73,7 +76,7 @@ def test_every_service_gets_the_variables_that_its_own_files_name(tmp_path: Path
 def test_connectors_override_no_other_settings_of_their_clients_than_they_need() -> None:
     worker = properties(CONNECT / "worker/worker.properties")
     assert worker["connector.client.config.override.policy"] == "Allowlist"
-    configs = bronze() | json.loads((ROOT / "debezium/connector.json").read_text())
+    configs = bronze() | templates()[SOURCE]
     needed = {key.partition(".override.")[2] for key in configs if ".override." in key}
     assert set(worker["connector.client.config.override.allowlist"].split(",")) == needed
 
@@ -114,7 +117,7 @@ def test_every_setting_of_the_sink_is_documented() -> None:
 def test_the_largest_message_is_the_same_for_broker_worker_and_source() -> None:
     broker = properties(CONNECT / "kafka/server.properties")["message.max.bytes"]
     worker = properties(CONNECT / "worker/worker.properties")["producer.max.request.size"]
-    source = json.loads((ROOT / "debezium/connector.json").read_text())
+    source = templates()[SOURCE]
     assert broker == worker == source["producer.override.max.request.size"]
 
 

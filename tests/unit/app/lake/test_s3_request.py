@@ -6,10 +6,11 @@ from datetime import datetime, timezone
 
 import pytest
 
-from app.lake.s3_request import S3, Answer, error_of, signature_headers
+from app.lake.s3_request import Answer, error_of, signature_headers
+from spark_streaming.storage.store_address import ObjectStore
 
 # The example of "Authenticating Requests: Using the Authorization Header" in the API reference.
-STORE = S3(
+STORE = ObjectStore(
     "https://examplebucket.s3.amazonaws.com",
     "us-east-1",
     "AKIAIOSFODNN7EXAMPLE",

@@ -19,10 +19,11 @@ from app.errors import HeadwaterError
 from app.readers.deltalake_reader import DeltaRsTable
 from app.readers.follow import VERSIONS_AT_ONCE, Progress, follow
 from app.readers.reader_lines import Change, State, plain, row_text
-from app.readers.reader_options import Options, Store, parse
+from app.readers.reader_options import Options, parse
 from spark_streaming.storage.change_feed import set_feed, wants_feed
+from spark_streaming.storage.store_address import ObjectStore
 
-NO_STORE = Store("", "us-east-1", "", "")
+NO_STORE = ObjectStore()
 
 
 class Model:

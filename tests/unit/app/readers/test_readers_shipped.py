@@ -13,6 +13,7 @@ import yaml
 from app.cli.verbs.data.read import JAVA_OPTIONS, MAIN_CLASS, PYSPARK_JARS, SPARK_GROUPS, Library
 from app.environment.settings import ROOT
 from app.readers.reader_options import parse
+from spark_streaming.storage.store_address import VARIABLES
 from tests.unit.app.containers.test_compose import CONTAINERS
 
 FOLDER = ROOT / "app" / "readers"
@@ -26,7 +27,12 @@ pod = pytest.mark.parametrize("name", sorted(PODS))
 
 
 def test_the_readers_are_programs_of_their_own() -> None:
-    allowed = {"app.errors", "app.intake.client"}
+    allowed = {
+        "app.errors",
+        "app.intake.client",
+        "spark_streaming.storage.store_address",
+        "spark_streaming.storage.store_clients",
+    }
     found = {
         node.module
         for path in FOLDER.glob("*.py")
@@ -100,8 +106,10 @@ def test_a_pods_arguments_and_variables_are_what_its_reader_takes(name: str) -> 
     assert taken.state is not None and str(taken.state.parent) == "/state"
     shared = [*yaml.safe_load_all((FOLDER / "kubernetes" / "config.yaml").read_text())]
     variables = {*shared[0]["data"], *(each["name"] for each in given["env"])}
-    texts = JAVA.values() if name == "java-reader" else python_texts()
-    read = set(re.findall(r'"(HEADWATER_[A-Z0-9_]+)"', " ".join(texts)))
+    own = JAVA.values() if name == "java-reader" else python_texts()
+    read = set(re.findall(r'"(HEADWATER_[A-Z0-9_]+)"', " ".join(own)))
+    if name != "java-reader":
+        read |= {variable for field, variable in VARIABLES.items() if field != "bronze_bucket"}
     assert variables == read
     for each in given["env"]:
         reference = each["valueFrom"]["secretKeyRef"]

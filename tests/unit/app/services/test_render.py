@@ -8,7 +8,7 @@ import pytest
 
 from app.environment.settings import load
 from app.errors import HeadwaterError
-from app.services.templates import Places, UnknownVariable, make_lookup, render, variables
+from app.services.templates import Places, UnknownVariable, Variables, render, variables
 
 
 class Jars:
@@ -28,7 +28,7 @@ class Jars:
 def rendered(tmp_path: Path):  # type: ignore[no-untyped-def]
     settings = load(tmp_path / "home", port_offset=1000)
     settings.declare_ports({"lamp": 4000})
-    lookup = make_lookup(
+    lookup = Variables(
         settings=settings,
         artefacts=Jars(),
         ports={"lamp": 4000},
@@ -50,6 +50,7 @@ def rendered(tmp_path: Path):  # type: ignore[no-untyped-def]
         ("${classpath.lamp}", "/jars/lamp/a.jar:/jars/lamp/b.jar"),
         ("${dir.lamp}/bin", "/dist/lamp/bin"),
         ("${setting.topic_prefix}", "hw"),
+        ("${store.lake}metastore", "s3://lake/metastore"),
         ("$${env:NAME} $$ $5 ${run}", "${env:NAME} $$ $5 /run/lamp"),
     ],
 )

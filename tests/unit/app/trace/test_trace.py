@@ -28,6 +28,7 @@ from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
 from spark_streaming.reading.bronze import Bronze
+from spark_streaming.storage.store_address import ObjectStore
 from tests.support.bronze import write
 from tests.unit.debezium_events import MS, TOPIC, event, raw
 
@@ -247,7 +248,7 @@ def test_a_row_is_found_by_its_values_where_messages_are_keyed_by_another_key(bu
     told = {}
     for one in found.found:
         version = version_of(
-            one, bucket="b", put_at=None, batch=None, data_file=None, row=None, state="",
+            one, store=ObjectStore(bronze_bucket="b"), put_at=None, batch=None, data_file=None, row=None, state="",
             masked=frozenset(),
         )  # fmt: skip
         version = with_other_key(version, one.event, key, frozenset())
@@ -310,7 +311,7 @@ def test_a_version_tells_its_whole_way_with_the_times_from_the_commit() -> None:
     found = Found(film(7, 5, timestamp_ms=MS + 135), "a/b.jsonl.gz", 3)
     version = version_of(
         found,
-        bucket="bronze",
+        store=ObjectStore(),
         put_at=committed + timedelta(seconds=1),
         batch=Batch(3, 4, committed + timedelta(seconds=3)),
         data_file="part-1.parquet",
@@ -333,7 +334,7 @@ def test_what_is_not_known_is_not_told() -> None:
     found = Found(raw(b"not json", offset=3, key=b'{"id":7}'))
     version = version_of(
         found,
-        bucket="bronze",
+        store=ObjectStore(),
         put_at=None,
         batch=None,
         data_file=None,

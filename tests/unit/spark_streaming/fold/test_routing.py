@@ -7,6 +7,7 @@ from random import Random
 from spark_streaming.fold.routing import offsets_for, route
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.reading.offsets import WHOLE, BatchSpan, reached_in, version_of
+from spark_streaming.storage.store_address import ObjectStore
 
 
 def test_small_tables_share_rounds_and_the_smallest_come_first() -> None:
@@ -60,7 +61,9 @@ def test_versions_grow_within_a_batch_and_from_batch_to_batch() -> None:
 
 
 def test_batches_of_large_events_hold_fewer_of_them() -> None:
-    settings = SilverSettings.model_construct(batch_offsets_max=500_000, batch_mb_max=1024)
+    settings = SilverSettings.model_construct(
+        store=ObjectStore(), batch_offsets_max=500_000, batch_mb_max=1024
+    )
     assert offsets_for(settings, 800) == 500_000
     assert offsets_for(settings, 1 << 16) == 16_384
     assert offsets_for(settings, 1 << 30) == 1_000

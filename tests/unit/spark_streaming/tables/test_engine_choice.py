@@ -6,13 +6,17 @@ from typing import Any, cast
 
 import pytest
 
-from spark_streaming.job_settings import SettingsError, SilverSettings
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.storage.store_address import ObjectStore, SettingsError
 from spark_streaming.tables.engines.choice import ENGINE_CHOICES, engines_of
 
 
 def _settings(name: str) -> SilverSettings:
     return SilverSettings.model_construct(
-        merge_engine=name, spark_merge_rows_min=250, small_batch_offsets_max=50
+        store=ObjectStore(),
+        merge_engine=name,
+        spark_merge_rows_min=250,
+        small_batch_offsets_max=50,
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from prometheus_client import generate_latest
-from pydantic import SecretStr
 
 from app.metrics.board import LABEL_CHARS_MAX, SERIES_MAX, Board
 from app.metrics.collectors.carriage import CarriageCollector, Kafka, Waiting
@@ -29,16 +28,14 @@ from app.metrics.exporter import (
     Exporter,
     others_start,
 )
-from spark_streaming.job_settings import StoreSettings
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.tables.silver_names import SilverNames
 from tests.support.clock import Clock
 from tests.support.disk_lake import DiskLake
 
 UP = "headwater_collector_up"
-STORE = StoreSettings(
-    s3_endpoint="http://127.0.0.1:9", s3_access_key=SecretStr("a"), s3_secret_key=SecretStr("b")
-)
+STORE = ObjectStore("http://127.0.0.1:9", access_key="a", secret_key="b")
 BEHIND = "headwater_delta_files"
 
 

@@ -1,0 +1,126 @@
+"""What each client of the object store takes of its address: the only place with their options.
+
+Hadoop (Spark), delta-rs, pyarrow, Trino and the bronze sink. In Java: `connect/bronze-sink` and
+`app/readers/java`. Options that hold a key are never printed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spark_streaming.storage.store_address import VARIABLES, ObjectStore
+
+_LOG_STORE = "dev.headwater.spark.ConditionalPutLogStore"
+
+
+def delta_options(store: ObjectStore) -> dict[str, str]:
+    """Return delta-rs' storage options, for reading; they hold the secret key."""
+    options = {"AWS_REGION": store.region, "AWS_ALLOW_HTTP": str(store.plain_http).lower()}
+    if store.endpoint:
+        options["AWS_ENDPOINT_URL"] = store.endpoint
+    if store.access_key:
+        options["AWS_ACCESS_KEY_ID"] = store.access_key
+        options["AWS_SECRET_ACCESS_KEY"] = store.secret_key
+    return options
+
+
+def delta_writer_options(store: ObjectStore) -> dict[str, str]:
+    """Return delta-rs' storage options for a writer; they hold the secret key."""
+    # A commit is a put that fails if the version exists, so that writers never overwrite each
+    # other's commits.
+    return {**delta_options(store), "aws_conditional_put": "etag"}
+
+
+def arrow_files(store: ObjectStore, folder: str) -> Any:
+    """Return a pyarrow file system rooted at a folder, `bucket/` or `bucket/path/`."""
+    import pyarrow.fs as pa_fs
+
+    files = pa_fs.S3FileSystem(
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        region=store.region,
+        endpoint_override=store.endpoint,
+        connect_timeout=5,
+        request_timeout=30,
+    )
+    return pa_fs.SubTreeFileSystem(folder, files)
+
+
+def hadoop_url(url: str) -> str:
+    """Return an address as Hadoop spells it: its file system for S3 has the scheme s3a."""
+    return url.replace("s3://", "s3a://", 1)
+
+
+def spark_options(store: ObjectStore) -> dict[str, str]:
+    """Return a Spark session's configuration for reading the store; without keys."""
+    options = {
+        "endpoint": store.endpoint,
+        "endpoint.region": store.region,
+        "path.style.access": "true",
+        "connection.ssl.enabled": str(not store.plain_http).lower(),
+    }
+    if store.access_key:
+        provider = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
+        options["aws.credentials.provider"] = provider
+    return {f"spark.hadoop.fs.s3a.{name}": value for name, value in options.items() if value}
+
+
+def spark_writer_options(store: ObjectStore) -> dict[str, str]:
+    """Return the streaming job's configuration for the store; without keys."""
+    limits = {
+        # The embedded store holds a part in memory: larger ones kill it.
+        "multipart.size": "16M",
+        "multipart.threshold": "16M",
+        "fast.upload.buffer": "bytebuffer",
+        # One writer a path: the probes before each create are round trips for nothing.
+        "performance.flags": "create,mkdir",
+        "connection.maximum": "32",
+        "attempts.maximum": "5",
+        "retry.limit": "4",
+    }
+    return {
+        **spark_options(store),
+        **{f"spark.hadoop.fs.s3a.{name}": value for name, value in limits.items()},
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.delta.logStore.s3a.impl": _LOG_STORE,
+        "spark.delta.logStore.s3.impl": _LOG_STORE,
+    }
+
+
+def give_keys(session: Any, store: ObjectStore) -> None:
+    """Give a Spark session that runs the store's keys.
+
+    Not in its configuration: pyspark puts what that has on the JVM's command line.
+    """
+    if store.access_key:
+        hadoop = session.sparkContext._jsc.hadoopConfiguration()
+        hadoop.set("fs.s3a.access.key", store.access_key)
+        hadoop.set("fs.s3a.secret.key", store.secret_key)
+
+
+def trino_properties() -> str:
+    """Return the lines of a Trino catalog about the store; Trino reads address and keys itself."""
+    lines = {"fs.native-s3.enabled": "true"}
+    for key, name in (
+        ("s3.endpoint", "endpoint"),
+        ("s3.region", "region"),
+        ("s3.aws-access-key", "access_key"),
+        ("s3.aws-secret-key", "secret_key"),
+    ):
+        lines[key] = f"${{ENV:{VARIABLES[name]}}}"
+    lines["s3.path-style-access"] = "true"
+    return "\n".join(f"{key}={value}" for key, value in lines.items())
+
+
+def sink_options() -> dict[str, str]:
+    """Return the bronze sink's configuration of the store; the worker reads address and keys itself."""
+    return {
+        key: f"${{env:{VARIABLES[name]}}}"
+        for key, name in (
+            ("bucket", "bronze_bucket"),
+            ("s3.endpoint", "endpoint"),
+            ("s3.region", "region"),
+            ("s3.access.key", "access_key"),
+            ("s3.secret.key", "secret_key"),
+        )
+    }
