@@ -159,14 +159,18 @@ class Capture:
                 "the publication cannot be read any more, and `headwater recover` reads the tables",
             )
         tables = self._tables(connection)
-        if self._settings.may_apply and withdraw(connection, publication, tables):
+        if self._settings.profile.may_apply and withdraw(connection, publication, tables):
             tables = self._tables(connection)
         shared = shared_names(tables)
         self._leave_out(connection, to_exclude(tables))
         absent = [table for table in tables if not table.published and not table.uncapturable()]
         wanted = []
         for table in absent:
-            if table not in shared and not table.identity_problem() and self._settings.may_apply:
+            if (
+                table not in shared
+                and not table.identity_problem()
+                and self._settings.profile.may_apply
+            ):
                 wanted.append(table)
             else:
                 self._report(str(table), not_captured(table, shared.get(table), publication))
@@ -246,7 +250,7 @@ class Capture:
                 del pending[name]
                 print(f"{table}: its earlier rows are snapshotted", file=sys.stderr)
                 blocking = table.oid in self._skipped or not can_be_incremental(table)
-                if blocking and self._settings.may_apply:
+                if blocking and self._settings.profile.may_apply:
                     describe_again(connection, self._names)
             elif scan is not None:
                 self._report(name, f"{table}: its snapshot ended with {scan.status}")

@@ -208,7 +208,7 @@ def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
     def recover_now() -> None:
         recover(settings, Worker(settings.connect_url), incidents, lake, report)
 
-    unasked = recover_now if settings.auto_recover else None
+    unasked = recover_now if settings.profile.recovers_unasked else None
     return StreamGuard(settings, worker, incidents, unasked), incidents
 
 

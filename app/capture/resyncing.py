@@ -261,7 +261,7 @@ class Resyncing:
         done = {"ends": ends, "rows": rows, "applied_lsn": one.below_lsn}
         self._end(connection, one, DONE, **done)
         _print(f"{table}: resync read {rows} rows")
-        if one.kind == BLOCKING and settings.may_apply:
+        if one.kind == BLOCKING and settings.profile.may_apply:
             describe_again(connection, self._names)
 
     def _end(self, connection: Connection, one: Resync, state: str, **to: Any) -> None:
@@ -307,7 +307,7 @@ class Resyncing:
             self._retry(connection, one, str(error).strip())
         else:
             with suppress(psycopg.Error):  # so that few rows come with newer columns than the log's
-                if self._settings.may_apply:
+                if self._settings.profile.may_apply:
                     describe_again(connection, self._names)
 
     def _await(self, notices: Notices, table: SourceTable) -> Scan:

@@ -52,7 +52,7 @@ class UnseenChanges:
             # Its events go to another topic from now on, which never had its existing rows.
             if known[table.oid] == DONE:
                 self._request(connection, table, f"it was {taken[table.oid]} before")
-            if self._settings.may_apply:  # another schema
+            if self._settings.profile.may_apply:  # another schema
                 grant(connection, table, self._role)
             record(connection, self._names, [table], known[table.oid])
         return bool(renamed)
@@ -111,7 +111,7 @@ class UnseenChanges:
         rows = estimates(connection, [table.oid for table in keyless])
         large = [t for t in keyless if (rows.get(t.oid) or 0) > KEYLESS_ROWS_MAX]
         config = self._worker.config(SOURCE)
-        if not config or large or (keyless and not self._settings.may_apply):
+        if not config or large or (keyless and not self._settings.profile.may_apply):
             return
         self._report_starts(history)
         with connection.transaction():
@@ -147,6 +147,6 @@ class UnseenChanges:
 
     def _request(self, connection: Connection, table: SourceTable, reason: str) -> None:
         """Request a resync that no user asked for."""
-        may_block_writers = self._settings.may_apply
+        may_block_writers = self._settings.profile.may_apply
         message = request_unless_blocking(connection, self._names, table, reason, may_block_writers)
         self._report(f"rows of {table}", message)

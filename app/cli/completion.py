@@ -67,7 +67,8 @@ def tables(incomplete: str) -> list[str]:
     """Return the silver tables whose names begin with what was typed; none without a running stack."""
     import psycopg
 
-    from app.environment.settings import SettingsError, load
+    from app.environment.settings import load
+    from app.environment.toml_files import SettingsError
     from app.launcher.state import Home
 
     try:

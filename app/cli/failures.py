@@ -16,7 +16,7 @@ def show(error: Exception, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
         return
-    from app.environment.settings import SettingsError
+    from app.environment.toml_files import SettingsError
 
     if isinstance(error, OSError) and "S3 error" in str(error):
         # delta-rs prints a tree of causes in colours; the last line is what happened.

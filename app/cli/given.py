@@ -61,7 +61,7 @@ def settings_with(profile: Path | None, source: str | None, **overrides: Any) ->
     if profile is None:
         return settings
     completed: dict[str, str] = {}
-    if given is None and not settings.embedded_source:
+    if given is None and not settings.profile.embedded_source:
         completed["source_dsn"] = complete(settings.source_dsn).dsn
     if settings.profile.capture_dsn is not None:  # of another role: the variables are the owner's
         files = {name: value for name, value in GIVEN.items() if name in FILES}

@@ -29,11 +29,11 @@ def require(*services: str) -> None:
     from app.launcher.state import Home
 
     settings = load()
-    if settings.in_containers:
+    if settings.profile.in_containers:
         return  # compose was asked before this container was started
     home = Home(settings.home)
     running = home.wanted().services if home.is_supervised() else []
-    own = {"postgres": settings.embedded_source, "s3": settings.embedded_s3}
+    own = {"postgres": settings.profile.embedded_source, "s3": settings.profile.embedded_s3}
     missing = [name for name in services if own.get(name, True) and name not in running]
     if not missing:
         return
@@ -62,7 +62,7 @@ def silver_state() -> SilverState:
     from app.lake.patience import SilverState
 
     stack = _stack()
-    if stack.settings.in_containers:
+    if stack.settings.profile.in_containers:
         return SilverState()
     if "silver" not in stack.running():
         return SilverState("stopped", "this stack does not run it")

@@ -270,7 +270,9 @@ def _marked(
     of = f"the {len(tables)} tables" if len(tables) > 1 else tables[0]
     waits.show(f"verify {of}: reading how far silver is")
     pinned = lake.ledger()
-    heartbeat = topic_of(settings.topic_prefix, "headwater", settings.own_table("heartbeat"))
+    heartbeat = topic_of(
+        settings.topic_prefix, "headwater", settings.profile.own_table("heartbeat")
+    )
     arrivals = tail.Arrivals(consumer, settings.topic_prefix, patience_s=MARKER_WAIT_S)
     if not tail.partitions(consumer, heartbeat):
         waits.note("verify waits for the end of the first snapshot")
@@ -281,7 +283,7 @@ def _marked(
     for place in places:
         consumer.position(place)
     with open_snapshot(settings.capture_dsn) as snapshot:
-        marker = write_marker(settings.capture_dsn, settings.own_table("heartbeat"))
+        marker = write_marker(settings.capture_dsn, settings.profile.own_table("heartbeat"))
         waits.show(f"verify {of}: waiting until Kafka has what the source has committed")
         tail.await_transaction(consumer, heartbeat, marker, arrivals)
         with closing(WrittenEnds(settings.kafka, settings.topic_prefix)) as ends:
@@ -312,7 +314,7 @@ def await_complete(
     """
     patience = Patience(waits, patience_s)
     while (complete := lake.complete_lsn()) < lsn:
-        write_marker(settings.capture_dsn, settings.own_table("heartbeat"))
+        write_marker(settings.capture_dsn, settings.profile.own_table("heartbeat"))
         place = f"what was committed until {lsn_text(lsn)} (it is at {lsn_text(complete)})"
         patience.wait(lsn - complete, f"{what}, {place}" if what else place)
 

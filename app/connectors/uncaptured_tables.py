@@ -42,7 +42,7 @@ def not_captured(table: SourceTable, settings: Settings) -> Problem | None:
     problem = table.identity_problem()
     if problem:
         return Problem(part, "not captured", problem, f"{table.identity_fix().as_string(None)};")
-    if settings.may_apply:
+    if settings.profile.may_apply:
         cause = "it is not in the publication; `capture` adds it within seconds"
         return Problem(part, "not captured", cause, "`./headwater logs capture`")
     publish = table.publish(Names.of(settings).publication).as_string(None)

@@ -26,7 +26,7 @@ ADMIN, ANALYST = "admin", "analyst"
 
 def superset_url(settings: Settings) -> str:
     """Return the URL of this stack's Superset."""
-    return f"http://{settings.address('superset')}"
+    return f"http://{settings.ports.address('superset')}"
 
 
 def admin(settings: Settings) -> Superset:
@@ -41,8 +41,8 @@ def import_assets(settings: Settings, mark: Path | None = None, folder: Path = F
         mark: a file with the hash of the last import; if it is equal, nothing is done.
     Returns: the number of imported assets.
     """
-    assets = for_source(read_assets(folder), demo_store=settings.embedded_source)
-    content = archive(assets, trino=settings.address("trino"))
+    assets = for_source(read_assets(folder), demo_store=settings.profile.embedded_source)
+    content = archive(assets, trino=settings.ports.address("trino"))
     digest = hashlib.sha256(content).hexdigest()
     if mark is not None and mark.exists() and mark.read_text() == digest:
         return 0

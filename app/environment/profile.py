@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, SecretStr
 
 from app.environment.alert_settings import AlertSettings
+from app.environment.toml_files import SettingsError
 from spark_streaming.tables.engines.choice import ENGINE_CHOICES
 
 # A name that Postgres takes without quotes, also for a slot, and that leaves room for a suffix.
@@ -78,3 +79,53 @@ class Profile(AlertSettings):
     """The folder of your own contract files; a relative path starts at the home. Unset: `contracts` there."""
     dashboards: bool = False
     """Whether Superset runs; `up --dashboards` sets it."""
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether Docker Compose runs this stack; there is no supervisor then."""
+        return self.network == "containers"
+
+    @property
+    def embedded_source(self) -> bool:
+        return self.source_dsn is None
+
+    @property
+    def embedded_s3(self) -> bool:
+        return self.s3_endpoint is None
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether the source may be changed (role, publication): always for the embedded one."""
+        return self.embedded_source or self.apply
+
+    @property
+    def recovers_unasked(self) -> bool:
+        """Whether a lost slot is created again, and its tables resynced, without a command."""
+        return self.embedded_source if self.auto_recover is None else self.auto_recover
+
+    def own_table(self, name: str) -> str:
+        """This stack's table `heartbeat` or `signal` in the source's schema `headwater`.
+
+        Stacks that share a source have their own, named after their slots.
+        """
+        default = Profile.model_fields["slot_name"].default
+        return name if self.slot_name == default else f"{name}_{self.slot_name}"
+
+    def flag(self, name: str) -> bool:
+        """The boolean that a service's `when` names."""
+        flags = {
+            "embedded_source": self.embedded_source,
+            "embedded_s3": self.embedded_s3,
+            "may_apply": self.may_apply,
+            "dashboards": self.dashboards,
+        }
+        if name not in flags:
+            raise SettingsError(f"unknown setting `{name}`\nhint: known are {', '.join(flags)}")
+        return flags[name]
+
+    def value(self, name: str) -> str:
+        """The setting that a template names as `${setting.NAME}`, as text."""
+        found = getattr(self, name) if name in Profile.model_fields else None
+        if isinstance(found, (str, int)):
+            return str(found)
+        raise SettingsError(f"unknown setting `{name}` in a template")

@@ -14,102 +14,35 @@ import string
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import tomli
 import tomli_w
 from pydantic import SecretStr, ValidationError
 
 from app.environment.dsn import query_of, with_user
+from app.environment.ports import Ports
 from app.environment.profile import Profile
 from app.environment.secret_variables import SECRETS
 from app.environment.stamp import refuse_newer
-from app.errors import HeadwaterError
+from app.environment.toml_files import SettingsError, read_toml
 from spark_streaming.storage.store_address import ObjectStore
 
-ROOT = Path(__file__).resolve().parents[2]
-LOOPBACK = "127.0.0.1"
 SECRET_LENGTH = 32
+ROOT = Path(__file__).resolve().parents[2]
 STORE_ROLE = "headwater_store"
 _ALPHABET = string.ascii_letters + string.digits
-
-
-class SettingsError(HeadwaterError):
-    """A setting is unknown or wrong; the text names the key, the file and what to do."""
 
 
 class Settings:
     """The resolved settings of the stack at `home`; secrets are generated at first use."""
 
-    def __init__(self, home: Path, profile: Profile, port_offset: int) -> None:
+    def __init__(self, home: Path, profile: Profile) -> None:
         self.home = home
         self.profile = profile
-        self.port_offset = port_offset
-        self._defaults: dict[str, int] = {}
-        self._owners: dict[str, str] = {}
+        self.ports = Ports(profile)
 
     def __repr__(self) -> str:
         return f"Settings(home={self.home})"
-
-    # -- ports and secrets
-
-    def declare_ports(self, defaults: dict[str, int]) -> None:
-        """Take over the services' default ports (name → port without offset)."""
-        self._defaults.update(defaults)
-
-    def port(self, name: str) -> int:
-        """Return the number of the service port `name`, on loopback.
-
-        Raises SettingsError where no service declares that name.
-        """
-        if name in self.profile.ports:
-            return self.profile.ports[name]
-        if name not in self._defaults:
-            self.declare_ports({key: number for key, (_, number) in _declared_ports().items()})
-        if name not in self._defaults:
-            raise SettingsError(f"no service declares a port named `{name}`")
-        return self._defaults[name] + self.port_offset
-
-    def declared_ports(self) -> dict[str, int]:
-        """Port name → number, of all services."""
-        return {name: self.port(name) for name in _declared_ports()}
-
-    @property
-    def bind(self) -> str:
-        """The address that services listen on."""
-        return "0.0.0.0" if self.in_containers else LOOPBACK
-
-    @property
-    def peers(self) -> str:
-        """Which addresses may connect to a Postgres of the stack, as pg_hba.conf writes it."""
-        return "samenet" if self.in_containers else f"{LOOPBACK}/32"
-
-    def host(self, port: str) -> str:
-        """Return the host at which other services reach service port `port`.
-
-        Raises SettingsError where no service declares that name.
-        """
-        if not self.in_containers:
-            return LOOPBACK
-        if not self._owners:
-            self._owners = {name: owner for name, (owner, _) in _declared_ports().items()}
-        if port not in self._owners:
-            raise SettingsError(f"no service declares a port named `{port}`")
-        return self._owners[port]
-
-    @property
-    def in_containers(self) -> bool:
-        """Whether Docker Compose runs this stack; there is no supervisor then."""
-        return self.profile.network == "containers"
-
-    def published(self, name: str) -> int:
-        """The port of this machine, on loopback, at which people reach service port `name`."""
-        return self.profile.published_ports.get(name) or self.port(name)
-
-    def published_url(self, name: str) -> str:
-        """Where people on this machine open service port `name`."""
-        return f"http://{LOOPBACK}:{self.published(name)}"
 
     def secret(self, name: str) -> str:
         """Return the secret `name`: 32 alphanumerics, made at first use, kept in `secrets.json`."""
@@ -125,29 +58,6 @@ class Settings:
             known[name] = "".join(random_secrets.choice(_ALPHABET) for _ in range(SECRET_LENGTH))
             write_private(path, json.dumps(known, indent=1))
         return known[name]
-
-    # -- what is embedded
-
-    @property
-    def embedded_source(self) -> bool:
-        return self.profile.source_dsn is None
-
-    @property
-    def embedded_s3(self) -> bool:
-        return self.profile.s3_endpoint is None
-
-    @property
-    def may_apply(self) -> bool:
-        """Whether the source may be changed (role, publication): always for the embedded one."""
-        return self.embedded_source or self.profile.apply
-
-    @property
-    def auto_recover(self) -> bool:
-        """Whether a lost slot is created again, and its tables resynced, without a command."""
-        chosen = self.profile.auto_recover
-        return self.embedded_source if chosen is None else chosen
-
-    # -- addresses
 
     @property
     def source_dsn(self) -> str:
@@ -174,36 +84,24 @@ class Settings:
         role, password = self.profile.capture_role, self.secret("capture_password")
         return with_user(self.source_dsn, role, password)
 
-    def own_table(self, name: str) -> str:
-        """This stack's table `heartbeat` or `signal` in the source's schema `headwater`.
-
-        Stacks that share a source have their own, named after their slots.
-        """
-        slot = self.profile.slot_name
-        return name if slot == Profile.model_fields["slot_name"].default else f"{name}_{slot}"
-
     def _embedded_dsn(self, user: str, secret: str) -> str:
-        address = self.address("postgres")
+        address = self.ports.address("postgres")
         return f"postgresql://{user}:{self.secret(secret)}@{address}/store"
-
-    def address(self, port: str) -> str:
-        """`host:port` at which other services reach service port `port`."""
-        return f"{self.host(port)}:{self.port(port)}"
 
     @property
     def kafka(self) -> str:
-        return self.address("kafka")
+        return self.ports.address("kafka")
 
     @property
     def connect_url(self) -> str:
         """Kafka Connect's REST interface; holds a password: never print it."""
-        return f"http://headwater:{self.secret('connect_password')}@{self.address('connect')}"
+        return f"http://headwater:{self.secret('connect_password')}@{self.ports.address('connect')}"
 
     @property
     def store(self) -> ObjectStore:
         """The object store's address; holds a secret key."""
         return ObjectStore(
-            self.profile.s3_endpoint or f"http://{self.address('s3')}",
+            self.profile.s3_endpoint or f"http://{self.ports.address('s3')}",
             self.profile.s3_region,
             self.secret("s3_access_key"),
             self.secret("s3_secret_key"),
@@ -213,11 +111,11 @@ class Settings:
 
     @property
     def trino_url(self) -> str:
-        return f"http://{self.address('trino')}"
+        return f"http://{self.ports.address('trino')}"
 
     @property
     def intake_url(self) -> str:
-        return f"http://{self.address('intake')}"
+        return f"http://{self.ports.address('intake')}"
 
     @property
     def topic_prefix(self) -> str:
@@ -235,27 +133,9 @@ class Settings:
         Those in the repository are the demo store's: another source may have tables of its names.
         """
         shipped = ROOT / "spark_streaming" / "contracts"
-        return [self.contracts_dir, shipped] if self.embedded_source else [self.contracts_dir]
-
-    def flag(self, name: str) -> bool:
-        """The boolean setting that a service's `when` names."""
-        flags = {
-            "embedded_source": self.embedded_source,
-            "embedded_s3": self.embedded_s3,
-            "may_apply": self.may_apply,
-            "dashboards": self.profile.dashboards,
-        }
-        if name not in flags:
-            raise SettingsError(f"unknown setting `{name}`\nhint: known are {', '.join(flags)}")
-        return flags[name]
-
-    def value(self, name: str) -> str:
-        """The setting that a template names as `${setting.NAME}`, as text."""
-        if name in Profile.model_fields:
-            found = getattr(self.profile, name)
-            if isinstance(found, (str, int)):
-                return str(found)
-        raise SettingsError(f"unknown setting `{name}` in a template")
+        return (
+            [self.contracts_dir, shipped] if self.profile.embedded_source else [self.contracts_dir]
+        )
 
     def environment(self, secrets: Collection[str] = tuple(SECRETS)) -> dict[str, str]:
         """The `HEADWATER_*` variables of this stack for a service or tool.
@@ -269,8 +149,8 @@ class Settings:
     def _environment(self) -> dict[str, str]:
         return {
             "HEADWATER_HOME": str(self.home),
-            "HEADWATER_PORT_OFFSET": str(self.port_offset),
-            "HEADWATER_BIND": self.bind,
+            "HEADWATER_PORT_OFFSET": str(self.profile.port_offset),
+            "HEADWATER_BIND": self.ports.bind,
             "HEADWATER_TOPIC_PREFIX": self.topic_prefix,
             "HEADWATER_TOPIC_PARTITIONS": str(self.profile.topic_partitions),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
@@ -280,7 +160,7 @@ class Settings:
             "HEADWATER_CAPTURE_PASSWORD": unquote(urlsplit(self.capture_dsn).password or ""),
             "HEADWATER_CAPTURE_SSL_PASSWORD": query_of(self.capture_dsn).get("sslpassword", ""),
             "HEADWATER_PUBLICATION": self.profile.publication_name,
-            "HEADWATER_APPLY": "1" if self.may_apply else "0",
+            "HEADWATER_APPLY": "1" if self.profile.may_apply else "0",
             "HEADWATER_KAFKA": self.kafka,
             "HEADWATER_CONNECT_URL": self.connect_url,
             **self.store.variables(),
@@ -297,7 +177,6 @@ class Settings:
         """Keep the profile for later commands of this home (mode 0600: it may hold a DSN)."""
         kept = self.profile.model_dump(exclude_none=True, mode="python")
         plain = {k: _plain(v) for k, v in kept.items()}
-        plain["port_offset"] = self.port_offset
         write_private(self.home / "settings.toml", tomli_w.dumps(plain))
 
 
@@ -317,7 +196,7 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     given: dict[str, object] = {}
     for path in (folder / "settings.toml", profile):
         if path is not None and (path.exists() or path is profile):
-            given.update(_read_toml(path))
+            given.update(read_toml(path))
     offset = os.environ.get("HEADWATER_PORT_OFFSET")
     if offset:
         given["port_offset"] = offset
@@ -334,7 +213,7 @@ def checked(home: Path, given: Mapping[str, object], *, origin: str) -> Settings
         profile = Profile.model_validate(given)
     except ValidationError as error:
         raise SettingsError(_explain(error, origin)) from None
-    return Settings(home, profile, profile.port_offset)
+    return Settings(home, profile)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -348,26 +227,6 @@ def write_private(path: Path, text: str) -> None:
     except OSError:  # on a full disk the old text stays, without half a file beside it
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _declared_ports() -> dict[str, tuple[str, int]]:
-    """Port name → the service that listens there, and the port's default number."""
-    ports: dict[str, tuple[str, int]] = {}
-    for path in sorted(ROOT.glob("*/service.toml")):
-        for name, service in _read_toml(path).get("services", {}).items():
-            ports.update(
-                {port: (name, number) for port, number in service.get("ports", {}).items()}
-            )
-    return ports
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomli.loads(path.read_text())
-    except FileNotFoundError:
-        raise SettingsError(f"no such file: {path}") from None
-    except tomli.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from None
 
 
 def _explain(error: ValidationError, origin: str) -> str:

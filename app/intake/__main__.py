@@ -62,7 +62,7 @@ def main() -> int:
         prefix=settings.topic_prefix,
         token=os.environ["HEADWATER_INTAKE_TOKEN"],
     )
-    server_of(api, settings.bind, int(os.environ["HEADWATER_INTAKE_PORT"]), LIMITS).run()
+    server_of(api, settings.ports.bind, int(os.environ["HEADWATER_INTAKE_PORT"]), LIMITS).run()
     producer.close()
     return 0
 

@@ -68,8 +68,8 @@ class Stack:
         self._started: subprocess.Popen[bytes] | None = None
         self.described = load_services(root)
         self.ports = declared_ports(self.described)
-        settings.declare_ports(self.ports)
-        enabled = {n: one for n, one in self.described.items() if is_enabled(one, settings)}
+        settings.ports.declare(self.ports)
+        enabled = {n: one for n, one in self.described.items() if is_enabled(one, settings.profile)}
         self.services = {name: one for name, one in enabled.items() if is_available(one)}
         # The machine lacks their program: `status` says so, and the rest runs.
         self.unavailable = {name: one for name, one in enabled.items() if name not in self.services}
@@ -122,7 +122,7 @@ class Stack:
         new = [name for name in names if name not in self.running()]
         services = [self.services[name] for name in new]
         checks.check_disk(self.home.path)
-        checks.check_ports(services, self.settings.port)
+        checks.check_ports(services, self.settings.ports.number)
         checks.check_memory(services)
         return new
 
@@ -188,7 +188,7 @@ class Stack:
         if not self.running():
             return
         saved = load(self.home.path)
-        saved.declare_ports(self.ports)
+        saved.ports.declare(self.ports)
         if saved.environment() != self.settings.environment():
             raise HeadwaterError(
                 "this stack is running with other settings",
@@ -199,7 +199,9 @@ class Stack:
         """Refuse another source than the data's: rows of two would be mixed under the same names."""
         if not (self.home.path / "data").is_dir():
             return
-        before = checks.source_address(load(self.home.path, port_offset=self.settings.port_offset))
+        before = checks.source_address(
+            load(self.home.path, port_offset=self.settings.profile.port_offset)
+        )
         now = checks.source_address(self.settings)
         if before != now:
             raise HeadwaterError(
@@ -359,7 +361,7 @@ class Stack:
             [one for one in self.services.values() if one.name in names] if names else self._shown()
         )
         missing = [s for s in self.unavailable.values() if not names or s.name in names]
-        rows = status_rows(chosen, self.home, self.settings.port)
+        rows = status_rows(chosen, self.home, self.settings.ports.number)
         return [*rows, *(unavailable_row(one, how_to_get(one)) for one in missing)]
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:

@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.environment.settings import Settings, SettingsError
+from app.environment.settings import Settings
+from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
 from app.health.disk import FULL, cause, disks
 from app.launcher import readiness_probe

@@ -109,7 +109,7 @@ def check_disk(folder: Path, free_bytes: int | None = None) -> None:
 
 def source_address(settings: Settings) -> str:
     """Return the address of the captured database, without user and password."""
-    if settings.embedded_source:
+    if settings.profile.embedded_source:
         return "the embedded store"
     parts = urlsplit(settings.source_dsn)
     address = parts.netloc.rpartition("@")[2] or "localhost"

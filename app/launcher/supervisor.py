@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 
 from app.artefacts.lazy import LazyArtefacts
-from app.environment.settings import Settings, SettingsError, load
+from app.environment.settings import Settings, load
+from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
 from app.launcher import aot
 from app.launcher.host import RealHost
@@ -69,7 +70,7 @@ class Watch:
 
     def __init__(self, settings: Settings, root: Path, asked: Asked) -> None:
         services = load_services(root)
-        settings.declare_ports(declared_ports(services))
+        settings.ports.declare(declared_ports(services))
         self.home = Home(settings.home)
         self._root = root
         self._asked = asked
@@ -115,11 +116,11 @@ class Watch:
         except HeadwaterError as error:
             log.error("the descriptions are not read again: %s", error)
             services = dict(self._supervisor.services)
-        self._settings.declare_ports(declared_ports(services))
+        self._settings.ports.declare(declared_ports(services))
         self._host.ports = declared_ports(services)
         known = [name for name in wanted.services if name in services]
         log.info("wanted: %s", ", ".join(known) or "nothing")
-        enabled = [one for one in services.values() if is_enabled(one, self._settings)]
+        enabled = [one for one in services.values() if is_enabled(one, self._settings.profile)]
         self._host.aot.recording = aot.whole(enabled, known)
         self._supervisor.want(known, services)
         self._generation = wanted.generation

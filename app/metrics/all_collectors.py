@@ -43,14 +43,14 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     lake = Lake(store)
     url = urlsplit(settings.trino_url)
     trino = url.hostname or "127.0.0.1", url.port or 80
-    heartbeat = settings.own_table("heartbeat")
+    heartbeat = settings.profile.own_table("heartbeat")
     session = SourceSession(settings.capture_dsn, heartbeat)
     names = SilverNames(lake)
     kafka = Kafka(settings.kafka, settings.topic_prefix, heartbeat, time.monotonic, names)
     contracts = Contracts(contract_folders(), names=names.of)
     silver = SilverState(lake, contracts.target_s)
     # A container does not see the object store's files.
-    if settings.embedded_s3 and not settings.in_containers:
+    if settings.profile.embedded_s3 and not settings.profile.in_containers:
         files = settings.home / "data" / "s3"
         listings: dict[str, Listing] = {
             "bronze": partial(folder_listing, files / store.bronze_bucket),
@@ -73,7 +73,7 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
         SourceCollector(session, settings.profile.slot_name, board),
         ConnectorCollector(
             settings.connect_url,
-            f"http://{settings.address('connect_metrics')}/metrics",
+            f"http://{settings.ports.address('connect_metrics')}/metrics",
             settings.home / "run" / "connect" / "stderr.log",
             board,
         ),

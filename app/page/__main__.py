@@ -7,7 +7,8 @@ import os
 import sys
 
 from app.bounded_http import Limits, server_of
-from app.environment.settings import Settings, SettingsError, load
+from app.environment.settings import Settings, load
+from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
 from app.page.page import Parts, make_page
 from app.page.source_rows import Source
@@ -22,25 +23,25 @@ OPENED = ("superset", "grafana", "trino", "prometheus", "alertmanager")
 
 def _url(settings: Settings, name: str) -> str:
     try:
-        return settings.published_url(name)
+        return settings.ports.published_url(name)
     except SettingsError:  # this stack has no such service
         return ""
 
 
 def _health(settings: Settings, trino: Trino, links: dict[str, str]) -> Health:
-    prometheus = f"http://{settings.address('prometheus')}" if "prometheus" in links else None
+    prometheus = f"http://{settings.ports.address('prometheus')}" if "prometheus" in links else None
     asked = _addresses(settings)
-    metrics = f"http://{settings.address('connect_metrics')}/metrics"
+    metrics = f"http://{settings.ports.address('connect_metrics')}/metrics"
     return Health(settings.home, trino, links, prometheus, asked, settings.connect_url, metrics)
 
 
 def _addresses(settings: Settings) -> dict[str, tuple[str, int]] | None:
     """Return the address of each container that listens; None where the supervisor's state is there."""
-    if not settings.in_containers:
+    if not settings.profile.in_containers:
         return None
     found: dict[str, tuple[str, int]] = {}
-    for name, port in sorted(settings.declared_ports().items(), key=lambda port: port[1]):
-        found.setdefault(settings.host(name), (settings.host(name), port))
+    for name, port in sorted(settings.ports.numbers().items(), key=lambda port: port[1]):
+        found.setdefault(settings.ports.host(name), (settings.ports.host(name), port))
     return found
 
 
@@ -61,12 +62,12 @@ def main() -> int:
             [sys.executable, "-m", "app"],
             [sys.executable, "-m", "app.trace.side_by_side"],
         )
-        ports = {port, settings.published("app")}
+        ports = {port, settings.ports.published("app")}
         page = make_page(parts, ports=ports, token=os.environ["HEADWATER_PAGE_TOKEN"])
     except HeadwaterError as error:
         logging.getLogger("page").error("%s", error)
         return 1
-    server_of(page, settings.bind, port, LIMITS).run()
+    server_of(page, settings.ports.bind, port, LIMITS).run()
     return 0
 
 

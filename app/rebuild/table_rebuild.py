@@ -192,7 +192,7 @@ class RebuildCommand:
         return parsed
 
     def _check_room(self) -> None:
-        if not self._settings.embedded_s3:
+        if not self._settings.profile.embedded_s3:
             return
         size = self._bronze.size(self._topic)
         needed = ROOM_TIMES * size + ROOM_BYTES_MIN

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from app.environment.settings import SettingsError
+from app.environment.settings import Settings
+from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
-from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.storage.store_clients import trino_properties
 
 VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}\n]*)\}")
@@ -29,29 +29,6 @@ Lookup = Callable[[str], str]
 
 class UnknownVariable(Exception):
     """A lookup does not know this name."""
-
-
-class SettingsValues(Protocol):
-    """The settings, as templates need them."""
-
-    home: Path
-
-    @property
-    def store(self) -> ObjectStore: ...
-
-    @property
-    def bind(self) -> str: ...
-
-    @property
-    def peers(self) -> str: ...
-
-    def host(self, port: str) -> str: ...
-
-    def port(self, name: str) -> int: ...
-
-    def secret(self, name: str) -> str: ...
-
-    def value(self, name: str) -> str: ...
 
 
 class ArtefactPaths(Protocol):
@@ -117,7 +94,7 @@ class Variables:
         binary: the program of the service's `requires_binary`; None where it has none.
     """
 
-    settings: SettingsValues
+    settings: Settings
     artefacts: ArtefactPaths
     ports: Mapping[str, int]
     places: Places
@@ -149,15 +126,15 @@ class Variables:
             "python": lambda: self.python,
             "java": self.artefacts.java,
             "aot": lambda: self.aot,
-            "bind": lambda: self.settings.bind,
-            "peers": lambda: self.settings.peers,
+            "bind": lambda: self.settings.ports.bind,
+            "peers": lambda: self.settings.ports.peers,
             "binary": self._program,
         }
 
     def _spaces(self) -> dict[str, Callable[[str], object]]:
         return {
-            "port": lambda port: self.settings.port(self._known(port)),
-            "host": lambda port: self.settings.host(self._known(port)),
+            "port": lambda port: self.settings.ports.number(self._known(port)),
+            "host": lambda port: self.settings.ports.host(self._known(port)),
             "secret": self.settings.secret,
             "setting": self._setting,
             "store": self._store,
@@ -178,7 +155,7 @@ class Variables:
 
     def _setting(self, name: str) -> object:
         try:
-            return self.settings.value(name)
+            return self.settings.profile.value(name)
         except SettingsError as error:
             raise UnknownVariable(str(error)) from error
 

@@ -55,13 +55,13 @@ def needs_action(finding: Finding) -> bool:
 
 
 def ensure_ready(settings: Settings) -> None:
-    """Make sure that the source can be captured; fix it first where `settings.may_apply`.
+    """Make sure that the source can be captured; fix it first where `settings.profile.may_apply`.
 
     Tables that cannot be captured are reported on stderr and stop nothing.
     Raises: HeadwaterError that lists what is missing, with the SQL that fixes it.
     """
     names = Names.of(settings)
-    source = Source(settings.source_dsn, settings.capture_dsn, names, settings.may_apply)
+    source = Source(settings.source_dsn, settings.capture_dsn, names, settings.profile.may_apply)
     findings = examine(source)
     missing = [finding for finding in findings if finding.status == MISSING]
     if missing:

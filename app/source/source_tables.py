@@ -72,8 +72,8 @@ class Names:
         return Names(
             slot=settings.profile.slot_name,
             publication=settings.profile.publication_name,
-            heartbeat=settings.own_table("heartbeat"),
-            signal=settings.own_table("signal"),
+            heartbeat=settings.profile.own_table("heartbeat"),
+            signal=settings.profile.own_table("signal"),
         )
 
     @property

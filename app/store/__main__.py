@@ -20,7 +20,7 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.environment.settings import SettingsError
+from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
 from app.store.edit import edit_movie
 from app.store.movielens.movielens_load import REJECTS_MAX, as_dicts, load_movielens

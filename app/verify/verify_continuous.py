@@ -151,7 +151,7 @@ def run_continuous(
     # An instant is closed after each part: nothing is open during a rest.
     rounds = Rounds(settings, tables, replace(options, instant_s=0.0), pace, stop)
     if metrics_port is not None:
-        rounds.metrics.serve(settings.bind, metrics_port)
+        rounds.metrics.serve(settings.ports.bind, metrics_port)
     return rounds.run()
 
 

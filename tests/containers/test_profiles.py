@@ -59,7 +59,7 @@ def test_prometheus_reaches_all_that_it_scrapes_and_evaluates_every_rule(full: C
 
 
 def prometheus(full: Containers) -> str:
-    return f"http://127.0.0.1:{full.settings.port('prometheus')}"
+    return f"http://127.0.0.1:{full.settings.ports.number('prometheus')}"
 
 
 def targets(full: Containers) -> dict[str, str]:
@@ -71,18 +71,18 @@ def targets(full: Containers) -> dict[str, str]:
 def test_the_page_answers_and_links_to_what_is_published(full: Containers) -> None:
     url = json.loads(full.run("urls", "--format", "json").stdout)["app"]
     base, _, token = url.partition("/#token=")
-    assert base == f"http://127.0.0.1:{full.settings.port('app')}"
+    assert base == f"http://127.0.0.1:{full.settings.ports.number('app')}"
     assert requests.get(base, timeout=60).ok
     headers = {"x-headwater-token": token}
     told = requests.get(f"{base}/api/health", headers=headers, timeout=60).json()
     states = {row[0]: row[1] for row in told["services"]["rows"]}
     assert states["trino"] == states["superset"] == "ready"
-    assert told["links"]["trino"] == f"http://127.0.0.1:{full.settings.port('trino')}"
+    assert told["links"]["trino"] == f"http://127.0.0.1:{full.settings.ports.number('trino')}"
 
 
 def test_superset_has_the_dashboards(full: Containers) -> None:
     told = json.loads(full.run("superset", "login", "--format", "json").stdout)
-    assert told["url"] == f"http://127.0.0.1:{full.settings.port('superset')}"
+    assert told["url"] == f"http://127.0.0.1:{full.settings.ports.number('superset')}"
     assert requests.get(f"{told['url']}/health", timeout=60).ok
     # Asleep, and healthy, only when all of them are imported.
     assert is_healthy(full.state("superset-assets"))
@@ -91,7 +91,7 @@ def test_superset_has_the_dashboards(full: Containers) -> None:
 @pytest.mark.skipif(not OFFICIAL, reason="Grafana's image cannot be made on this machine")
 def test_grafana_loads_every_dashboard_and_rule(full: Containers) -> None:
     settings = full.settings
-    base = f"http://127.0.0.1:{settings.port('grafana')}"
+    base = f"http://127.0.0.1:{settings.ports.number('grafana')}"
     admin = ("admin", settings.secret("grafana_admin_password"))
 
     def uids(path: str) -> set[str]:
@@ -139,7 +139,7 @@ def test_an_event_that_is_sent_to_the_intake_is_a_row_in_trino(full: Containers)
 
 
 def test_the_verifier_finds_every_table_equal(full: Containers) -> None:
-    url = f"http://127.0.0.1:{full.settings.port('verifier_metrics')}/metrics"
+    url = f"http://127.0.0.1:{full.settings.ports.number('verifier_metrics')}/metrics"
     until(
         lambda: {
             name: float(n) for name, n in VERIFIED.findall(requests.get(url, timeout=10).text)

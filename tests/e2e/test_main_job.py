@@ -280,7 +280,7 @@ def test_freshness_of_a_quiet_table_goes_on_with_the_sources_heartbeats(stack: S
 
 def test_a_proxy_of_the_user_does_not_come_between_the_command_and_the_stack(stack: Stack) -> None:
     nowhere = "http://127.0.0.1:9"
-    behind = Stack(stack.home, stack.settings.port_offset)
+    behind = Stack(stack.home, stack.settings.profile.port_offset)
     behind.environment |= {"HTTP_PROXY": nowhere, "http_proxy": nowhere, "ALL_PROXY": nowhere}
     for name in ("NO_PROXY", "no_proxy"):
         behind.environment.pop(name, None)

@@ -89,7 +89,7 @@ def test_no_command_of_ours_prints_a_secret(stack: Stack) -> None:
 
 def test_the_page_gives_nothing_to_who_has_no_token(stack: Stack) -> None:
     secrets = secrets_of(stack)
-    base = stack.settings.published_url("app")
+    base = stack.settings.ports.published_url("app")
     served = [requests.get(base + path, timeout=30) for path in ("/", "/page.js", "/core.js")]
     assert [one.status_code for one in served] == [200, 200, 200]
     assert [shown_in(one.content, secrets) for one in served] == [[], [], []]

@@ -157,7 +157,7 @@ def edited(chart: Asset) -> list[Asset]:
 
 
 def trino(stack: Stack) -> str:
-    return f"127.0.0.1:{stack.settings.port('trino')}"
+    return f"127.0.0.1:{stack.settings.ports.number('trino')}"
 
 
 def test_an_analyst_sees_the_dashboards_asks_sql_and_changes_nothing(

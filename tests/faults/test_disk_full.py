@@ -215,7 +215,7 @@ def produce(stack: Stack, first: int) -> int:
     acknowledged = 0
     with contextlib.closing(
         KafkaProducer(
-            bootstrap_servers=stack.settings.address("kafka"),
+            bootstrap_servers=stack.settings.ports.address("kafka"),
             acks="all",
             delivery_timeout_ms=6_000,
             request_timeout_ms=3_000,
@@ -232,7 +232,7 @@ def consumed(stack: Stack) -> list[int]:
     """The records of the topic, in their order."""
     consumer = KafkaConsumer(
         "numbers",
-        bootstrap_servers=stack.settings.address("kafka"),
+        bootstrap_servers=stack.settings.ports.address("kafka"),
         auto_offset_reset="earliest",
         consumer_timeout_ms=15_000,
     )

@@ -30,7 +30,7 @@ def row(stack: Stack, service: str) -> dict[str, Any]:
 
 def test_status_tells_what_runs_and_what_it_takes(stack: Stack) -> None:
     store = row(stack, "s3")
-    assert (store["state"], store["port"]) == ("ready", str(stack.settings.port("s3")))
+    assert (store["state"], store["port"]) == ("ready", str(stack.settings.ports.number("s3")))
     assert store["memory_mb"] > 20
     assert row(stack, "kafka")["state"] == "stopped"
 
@@ -73,10 +73,10 @@ def test_logs_and_urls_are_data_on_stdout(stack: Stack) -> None:
 
 def test_a_taken_port_ends_up_within_seconds_and_leaves_the_rest_running(stack: Stack) -> None:
     with socket.socket() as other:
-        other.bind(("127.0.0.1", stack.settings.port("trino")))
+        other.bind(("127.0.0.1", stack.settings.ports.number("trino")))
         other.listen()
         ended = stack.run("up", "--only", "trino", timeout_s=60, expect=1)
-    assert f"{stack.settings.port('trino')} (trino) is held by" in ended.stderr
+    assert f"{stack.settings.ports.number('trino')} (trino) is held by" in ended.stderr
     assert f"pid {os.getpid()}" in ended.stderr
     assert "hint: " in ended.stderr
     assert row(stack, "s3")["state"] == "ready"

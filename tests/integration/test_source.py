@@ -81,7 +81,7 @@ def test_a_database_whose_texts_have_no_encoding_is_refused_in_words(
 def test_the_worker_tells_the_rows_that_the_first_snapshot_read(
     stack: Stack, source: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    found = ask(f"http://127.0.0.1:{stack.settings.port('connect_metrics')}/metrics")
+    found = ask(f"http://127.0.0.1:{stack.settings.ports.number('connect_metrics')}/metrics")
     assert found is not None
     assert not found.running
     counted = source.execute("SELECT count(*) FROM movies").fetchone()

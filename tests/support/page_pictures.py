@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=FOLDER)
     out = parser.parse_args(arguments).out
     settings = load()
-    if not settings.embedded_source:
+    if not settings.profile.embedded_source:
         raise HeadwaterError(
             "pictures are taken of the demo store only",
             detail="this stack captures another source, and taking pictures edits rows",
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         )
     if chromium() is None:
         raise HeadwaterError("no Chromium was found", hint="apt-get install chromium")
-    url = f"{settings.published_url('app')}/#token={settings.secret('page_token')}"
+    url = f"{settings.ports.published_url('app')}/#token={settings.secret('page_token')}"
     sizes: dict[str, int] = {}
     with raters(settings), browsers.running() as browser:
         with browsers.window(browser, url, viewport=RECORDED) as page:

@@ -150,7 +150,7 @@ def _snapshots(stack: Stack) -> Rows:
 def _alerts(stack: Stack) -> Rows:
     from app.metrics.firing import firing
 
-    found = firing(f"http://127.0.0.1:{stack.settings.port('prometheus')}")
+    found = firing(f"http://127.0.0.1:{stack.settings.ports.number('prometheus')}")
     if found is None:
         raise OSError("Prometheus does not answer")
     return [

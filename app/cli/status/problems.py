@@ -28,7 +28,7 @@ def connectors(settings: Settings) -> list[Problem]:
     """Report connectors that carry nothing."""
     from app.health.connector_health import ask
 
-    metrics = f"http://{settings.address('connect_metrics')}/metrics"
+    metrics = f"http://{settings.ports.address('connect_metrics')}/metrics"
     log = settings.home / "run" / "connect" / "stderr.log"
     return ask(settings.connect_url.rstrip("/"), metrics, log)
 

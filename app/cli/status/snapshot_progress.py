@@ -90,7 +90,7 @@ def observe(settings: Settings, *, with_silver: bool) -> Loading | None:
     """
     from app.connectors.first_snapshot import ask, estimated_rows
 
-    reading = ask(f"http://{settings.address('connect_metrics')}/metrics")
+    reading = ask(f"http://{settings.ports.address('connect_metrics')}/metrics")
     if reading is None or not (reading.running or reading.rows):
         return None
     from app.lake.silver_loading import Merged, merged

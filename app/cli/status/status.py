@@ -108,7 +108,7 @@ def show(stack: Stack, rows: list[Row], service: list[str]) -> None:
     if not service and "connect" in stack.running():
         print_stopped_partitions(stack.settings)
     if "prometheus" in stack.running():
-        print_alerts(f"http://127.0.0.1:{stack.settings.port('prometheus')}", service)
+        print_alerts(f"http://127.0.0.1:{stack.settings.ports.number('prometheus')}", service)
     if stack.home.wanted().services and not stack.home.is_supervised():
         print("the supervisor has ended without stopping the stack: `up` repairs", file=sys.stderr)
     if not service and not stack.settings.profile.dashboards:

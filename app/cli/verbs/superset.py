@@ -36,7 +36,7 @@ def login(
     user = ANALYST if analyst else ADMIN
     print_object(
         {
-            "url": settings.published_url("superset"),
+            "url": settings.ports.published_url("superset"),
             "user": user,
             "password": settings.secret(f"superset_{user}_password"),
         },

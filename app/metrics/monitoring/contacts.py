@@ -230,8 +230,8 @@ def grafana_ini(settings: Settings) -> str:
     profile = settings.profile
     lines = [
         "[server]",
-        f"http_addr = {settings.bind}",
-        f"http_port = {settings.port('grafana')}",
+        f"http_addr = {settings.ports.bind}",
+        f"http_port = {settings.ports.number('grafana')}",
         "[analytics]",
         "reporting_enabled = false",
         "check_for_updates = false",
@@ -264,7 +264,7 @@ def main(arguments: list[str]) -> int:
     settings = load()
     factor = settings.profile.alert_wait_factor
     page = settings.profile.alert_runbook_url or (
-        settings.published_url("prometheus") + runbook.PATH
+        settings.ports.published_url("prometheus") + runbook.PATH
     )
     if program == "prometheus":
         (folder / "rules.yml").write_text(dump(prometheus_rules(factor, page)))
@@ -273,7 +273,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if program == "alertmanager":
         write_private(folder / "alertmanager.yml", dump(alertmanager(settings)))
-        target = settings.address("alertmanager")
+        target = settings.ports.address("alertmanager")
         write_private(folder / "targets.json", json.dumps([{"targets": [target]}]))
         return 0
     alerting = folder / "provisioning" / "alerting"

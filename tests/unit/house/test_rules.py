@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter, defaultdict
 from pathlib import Path
 from urllib.parse import urlparse
@@ -9,8 +10,12 @@ from urllib.parse import urlparse
 import pytest
 import tomli
 from jgo.constants import MAVEN_CENTRAL_URL
+from pydantic_settings import BaseSettings
 
 from app.docs.pages import stale
+from app.environment.profile import Profile
+from spark_streaming.job_settings import SilverSettings
+from spark_streaming.streams.stream_settings import StreamSettings
 from tests.support.links import broken_links
 from tests.support.repository import ROOT, tracked
 
@@ -29,6 +34,7 @@ FOLDERS = (
 LINES_MAX = 400
 TEST_LINES_MAX = 420
 FILES_MAX = 15  # of code in one folder
+METHODS_MAX = 15  # public ones of a class, properties too
 # A verb and the page of the reference may have the name of what they show.
 SHARED_NAMES = ("app/cli/verbs", "app/docs")
 
@@ -119,6 +125,30 @@ def test_no_two_files_have_one_name() -> None:
         if not folder.startswith(SHARED_NAMES):
             names[path.name].append(folder)
     assert {name: folders for name, folders in names.items() if len(folders) > 1} == {}
+
+
+def test_no_class_has_more_public_methods_than_can_be_known() -> None:
+    found = []
+    for path in product_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                methods = (ast.FunctionDef, ast.AsyncFunctionDef)
+                names = [one.name for one in node.body if isinstance(one, methods)]
+                count = sum(not name.startswith("_") for name in names)
+                if count > METHODS_MAX:
+                    found.append(f"{path.relative_to(ROOT)}: {node.name}: {count}")
+    assert found == []
+
+
+@pytest.mark.parametrize("job", [SilverSettings, StreamSettings])
+def test_a_setting_of_a_job_has_the_default_of_the_profile(job: type[BaseSettings]) -> None:
+    ours = Profile.model_fields
+    defaults = {
+        name: field.default
+        for name, field in job.model_fields.items()
+        if name in ours and not field.is_required()
+    }
+    assert defaults == {name: ours[name].default for name in defaults} != {}
 
 
 def test_every_connection_to_a_database_has_limits() -> None:

@@ -59,7 +59,7 @@ def run_demo(once: bool, dashboards: bool | None = None) -> int:
         dashboards: whether Superset comes last; None leaves it as the home has it.
     """
     settings = load(dashboards=dashboards)
-    if not settings.embedded_source:
+    if not settings.profile.embedded_source:
         raise HeadwaterError(
             "the demo edits its own movie store, and this stack captures your database",
             hint="run it in a home of its own: HEADWATER_HOME=~/demo ./headwater demo",
@@ -123,7 +123,7 @@ def _show(stack: Stack, steps: Steps, once: bool, started: float) -> int:
 
 
 def _start_dashboards(stack: Stack, steps: Steps) -> None:
-    if not stack.settings.profile.dashboards or stack.settings.in_containers:
+    if not stack.settings.profile.dashboards or stack.settings.profile.in_containers:
         return
     steps.note("starting the dashboards; the chain goes on meanwhile")
     try:
@@ -134,7 +134,7 @@ def _start_dashboards(stack: Stack, steps: Steps) -> None:
         steps.note(f"the dashboards did not start, all else runs on: {error}")
         return
     steps.rest()
-    url = f"http://127.0.0.1:{stack.settings.port('superset')}/superset/dashboard/store/"
+    url = f"http://127.0.0.1:{stack.settings.ports.number('superset')}/superset/dashboard/store/"
     steps.note(f"dashboards: {url} (the password: ./headwater superset login)")
 
 
@@ -193,7 +193,7 @@ def _workload(settings: Settings) -> Iterator[None]:
 
 def _print_what_to_try(settings: Settings, steps: Steps) -> None:
     headwater = "./headwater"
-    if settings.in_containers:
+    if settings.profile.in_containers:
         headwater += " --docker"
         steps.note(f"where each part is: {headwater} urls")
     else:

@@ -99,7 +99,7 @@ def _command(library: Library, settings: Settings) -> tuple[list[str], dict[str,
     python = {"PYTHONPATH": str(ROOT)}
     if library is Library.deltalake:
         return [sys.executable, "-m", "app.readers.deltalake_reader"], python
-    if settings.in_containers:
+    if settings.profile.in_containers:
         raise HeadwaterError(
             f"the {library.value} reader is not in this image",
             hint="build its own: app/readers/Dockerfile",

@@ -67,7 +67,7 @@ def login(fmt: Format = FORMAT_OPTION) -> None:
     from app.environment.settings import load
 
     settings = load()
-    url = settings.published_url("intake")
+    url = settings.ports.published_url("intake")
     print_object({"url": url, "token": settings.secret("intake_token")}, fmt)
 
 

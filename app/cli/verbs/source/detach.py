@@ -92,7 +92,9 @@ def _settings(source: str | None, chosen: dict[str, str]) -> Settings:
     from app.environment.settings import Settings, load
 
     home = load()
-    same = not home.embedded_source and (source is None or _same_database(source, home.source_dsn))
+    same = not home.profile.embedded_source and (
+        source is None or _same_database(source, home.source_dsn)
+    )
     if source is None and not same:
         raise HeadwaterError(
             "name the database to leave: this home captures its own store",
@@ -100,8 +102,8 @@ def _settings(source: str | None, chosen: dict[str, str]) -> Settings:
         )
     if same:
         _refuse_running(home)
-    profile = home.profile if same else Profile()
-    return Settings(home.home, _named(profile, chosen), home.port_offset)
+    profile = home.profile if same else Profile(port_offset=home.profile.port_offset)
+    return Settings(home.home, _named(profile, chosen))
 
 
 def _named(profile: Profile, chosen: dict[str, str]) -> Profile:
@@ -155,7 +157,7 @@ def _carry_out(connection: Connection, found: Plan, settings: Settings) -> bool:
 def _slot_dropper(settings: Settings) -> Callable[[Step], None] | None:
     """Return a function that drops the slot as the capture role; None without its password."""
     known = settings.profile.capture_dsn or (settings.home / "secrets.json").exists()
-    if settings.embedded_source or not known:
+    if settings.profile.embedded_source or not known:
         return None
     from app.source.database import connect
 

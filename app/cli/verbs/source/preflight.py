@@ -54,13 +54,13 @@ def preflight(
         raise typer.BadParameter("--sql prints what --apply runs: give one of them")
     settings = settings_with(profile, source, apply=apply)
     store: list[Row] = []
-    if not settings.embedded_s3:
+    if not settings.profile.embedded_s3:
         for one in object_store.examine(settings, apply=apply):
             shown = Entry(one.check, one.status, one.observed, " ".join(one.remedy.split()))
             store.append(Row(shown, one.remedy))
     standing = any(one.entry.status == object_store.MISSING for one in store)
     try:
-        if settings.embedded_source:
+        if settings.profile.embedded_source:
             require("postgres")
         findings = check_source(settings)
     except HeadwaterError:

@@ -47,7 +47,7 @@ def recover(
         may = settings.profile.model_copy(update={"apply": True})
         with Steps() as steps:
             steps.waiting("recover: checking the source")
-            ensure_ready(Settings(settings.home, may, settings.port_offset))
+            ensure_ready(Settings(settings.home, may))
             steps.waiting("recover: bringing the stream back")
             done = bring_back(settings, worker, IncidentLog(lake), lake, steps.note)
         state = "flows" if done is None else "recovered"

@@ -36,7 +36,7 @@ def down(
         was_running = stack.down(steps)
         steps.rest()
         steps.note("stopped" if was_running else "nothing was running")
-        if not stack.settings.embedded_source:
+        if not stack.settings.profile.embedded_source:
             steps.note(_slot_note(wipe, stack.settings))
         if wipe:
             steps.waiting("removing the data")

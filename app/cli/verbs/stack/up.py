@@ -109,7 +109,7 @@ def up(
 
 def _check_source(settings: Settings, steps: Steps) -> None:
     """Refuse a source of the user's own that is not ready to be captured."""
-    if settings.embedded_source:
+    if settings.profile.embedded_source:
         return
     from app.source.preflight import ensure_ready
 
@@ -120,7 +120,7 @@ def _check_source(settings: Settings, steps: Steps) -> None:
 
 def _check_object_store(settings: Settings, steps: Steps) -> None:
     """Refuse an object store of the user's own that does not serve."""
-    if settings.embedded_s3:
+    if settings.profile.embedded_s3:
         return
     from app.lake import object_store
 

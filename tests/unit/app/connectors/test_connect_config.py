@@ -126,7 +126,10 @@ def test_a_server_listens_on_loopback_only(name: str, tmp_path: Path) -> None:
     listeners = properties(CONNECT / name)["listeners"].split(",")
     assert all(re.search(r"://\$\{(bind|host\.\w+)\}:", listener) for listener in listeners)
     settings = load(tmp_path)
-    assert (settings.bind, settings.host("kafka_controller")) == ("127.0.0.1", "127.0.0.1")
+    assert (settings.ports.bind, settings.ports.host("kafka_controller")) == (
+        "127.0.0.1",
+        "127.0.0.1",
+    )
 
 
 def test_the_object_store_listens_on_loopback_and_asks_for_the_generated_keys() -> None:

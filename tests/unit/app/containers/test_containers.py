@@ -68,7 +68,7 @@ def test_every_script_is_one_that_its_shell_can_read(whole: Path) -> None:
 
 def test_services_reach_each_other_by_name_and_listen_for_others(home: Path) -> None:
     settings = in_containers(home)
-    assert settings.bind == "0.0.0.0"
+    assert settings.ports.bind == "0.0.0.0"
     assert settings.kafka == "kafka:19092"
     assert settings.trino_url == "http://trino:18080"
     assert "@postgres:15432/store" in settings.source_dsn
@@ -91,8 +91,8 @@ def test_the_page_links_to_where_people_reach_the_services(
 ) -> None:
     monkeypatch.setenv("HEADWATER_PORT_TRINO", "28080")
     settings = containers.settings_from_environment(home)
-    assert (settings.port("trino"), settings.published("trino")) == (18080, 28080)
-    assert settings.published("superset") == 18088
+    assert (settings.ports.number("trino"), settings.ports.published("trino")) == (18080, 28080)
+    assert settings.ports.published("superset") == 18088
 
 
 def test_secrets_are_made_once(home: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_wrong_setting_is_named(
 
 def test_an_unknown_port_is_an_error(home: Path) -> None:
     with pytest.raises(HeadwaterError, match="no service declares a port named `lamp`"):
-        in_containers(home).host("lamp")
+        in_containers(home).ports.host("lamp")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")

@@ -27,7 +27,7 @@ class Jars:
 @pytest.fixture
 def rendered(tmp_path: Path):  # type: ignore[no-untyped-def]
     settings = load(tmp_path / "home", port_offset=1000)
-    settings.declare_ports({"lamp": 4000})
+    settings.ports.declare({"lamp": 4000})
     lookup = Variables(
         settings=settings,
         artefacts=Jars(),

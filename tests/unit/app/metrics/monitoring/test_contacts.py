@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.environment.settings import Settings, SettingsError, load
+from app.environment.settings import Settings, load
+from app.environment.toml_files import SettingsError
 from app.metrics.monitoring import contacts
 from app.metrics.monitoring.alert_rules import prometheus_rules
 from app.metrics.monitoring.write_files import dump

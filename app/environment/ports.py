@@ -1,0 +1,82 @@
+"""Where a stack's services listen, and at which addresses they are reached."""
+
+from __future__ import annotations
+
+from app.environment.profile import Profile
+from app.environment.stamp import ROOT
+from app.environment.toml_files import SettingsError, read_toml
+
+LOOPBACK = "127.0.0.1"
+
+
+class Ports:
+    """The service ports of one stack, by the names that each `service.toml` gives them.
+
+    A name that no service declares raises SettingsError.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._defaults: dict[str, int] = {}
+        self._owners: dict[str, str] = {}
+
+    def declare(self, defaults: dict[str, int]) -> None:
+        """Take over the services' default ports (name → port without offset)."""
+        self._defaults.update(defaults)
+
+    def number(self, name: str) -> int:
+        """Return the number of the service port `name`, on loopback."""
+        if name in self._profile.ports:
+            return self._profile.ports[name]
+        if name not in self._defaults:
+            self.declare({key: number for key, (_, number) in _declared().items()})
+        if name not in self._defaults:
+            raise SettingsError(f"no service declares a port named `{name}`")
+        return self._defaults[name] + self._profile.port_offset
+
+    def numbers(self) -> dict[str, int]:
+        """Port name → number, of all services."""
+        return {name: self.number(name) for name in _declared()}
+
+    @property
+    def bind(self) -> str:
+        """The address that services listen on."""
+        return "0.0.0.0" if self._profile.in_containers else LOOPBACK
+
+    @property
+    def peers(self) -> str:
+        """Which addresses may connect to a Postgres of the stack, as pg_hba.conf writes it."""
+        return "samenet" if self._profile.in_containers else f"{LOOPBACK}/32"
+
+    def host(self, name: str) -> str:
+        """Return the host at which other services reach service port `name`."""
+        if not self._profile.in_containers:
+            return LOOPBACK
+        if not self._owners:
+            self._owners = {port: owner for port, (owner, _) in _declared().items()}
+        if name not in self._owners:
+            raise SettingsError(f"no service declares a port named `{name}`")
+        return self._owners[name]
+
+    def address(self, name: str) -> str:
+        """`host:port` at which other services reach service port `name`."""
+        return f"{self.host(name)}:{self.number(name)}"
+
+    def published(self, name: str) -> int:
+        """The port of this machine, on loopback, at which people reach service port `name`."""
+        return self._profile.published_ports.get(name) or self.number(name)
+
+    def published_url(self, name: str) -> str:
+        """Where people on this machine open service port `name`."""
+        return f"http://{LOOPBACK}:{self.published(name)}"
+
+
+def _declared() -> dict[str, tuple[str, int]]:
+    """Port name → the service that listens there, and the port's default number."""
+    ports: dict[str, tuple[str, int]] = {}
+    for path in sorted(ROOT.glob("*/service.toml")):
+        for name, service in read_toml(path).get("services", {}).items():
+            ports.update(
+                {port: (name, number) for port, number in service.get("ports", {}).items()}
+            )
+    return ports

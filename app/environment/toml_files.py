@@ -1,0 +1,24 @@
+"""Reads TOML files of settings and descriptions, with errors that name the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from app.errors import HeadwaterError
+
+
+class SettingsError(HeadwaterError):
+    """A setting is unknown or wrong; the text names the key, the file and what to do."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a file's content. Raises: SettingsError where it is missing or no TOML."""
+    try:
+        return tomli.loads(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"no such file: {path}") from None
+    except tomli.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
