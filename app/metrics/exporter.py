@@ -132,7 +132,9 @@ def main() -> int:
     try:
         settings = load()
         exporter = Exporter(board, all_collectors(settings, board))
-        serve_metrics(board.registry, settings.ports.bind, int(os.environ["HEADWATER_EXPORTER_PORT"]))
+        serve_metrics(
+            board.registry, settings.ports.bind, int(os.environ["HEADWATER_EXPORTER_PORT"])
+        )
     except (HeadwaterError, OSError) as error:
         log.error("%s", error)
         return 1
