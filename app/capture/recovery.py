@@ -245,21 +245,40 @@ def carry_out(
     if plan.broken.kind not in SLOT_KINDS:
         record_all_definitions(connection)
         record(connection, names, plan.tables, DONE)  # pending snapshots are part of the resyncs
-    begins = new_slot(settings.capture_dsn, names.slot)
+    begins = _new_slot(plan, settings.capture_dsn, names.slot)
+    incidents.extend_incident(incident, lsn_to=begins)
+    _flush(incidents)
+    _forget_readings(connection, names)
+    report(f"the replication slot `{names.slot}` begins at {lsn_text(begins)}")
+    beat = _resume_at(begins, plan, settings, worker, connection)
+    if not plan.tables:
+        incidents.close_incident(incident, "no table was captured")
+        _flush(incidents)
+    write_state(settings, StreamState(state=FLOWS, since=time.time(), beat=beat))
+    report("the stream goes on")
+    return incident
+
+
+def _new_slot(plan: Plan, dsn: str, name: str) -> int:
+    """Make the replication slot again; return where it begins, behind all that was captured."""
+    begins = new_slot(dsn, name)
     if begins <= plan.floor_lsn:
         raise HeadwaterError(
             f"the new replication slot begins at {lsn_text(begins)}, not behind what was captured",
             detail=f"captured up to {lsn_text(plan.floor_lsn)}",
             hint="run it again; is another server at the source's address now?",
         )
-    incidents.extend_incident(incident, lsn_to=begins)
-    _flush(incidents)
-    _forget_readings(connection, names)
-    report(f"the replication slot `{names.slot}` begins at {lsn_text(begins)}")
+    return begins
+
+
+def _resume_at(
+    lsn: int, plan: Plan, settings: Settings, worker: Worker, connection: Connection
+) -> int | None:
+    """Let the connector go on from a position; return the heartbeat from which it streams."""
     config = {**(worker.config(SOURCE) or {}), SERVER_KEY: str(plan.stream.server)}
     _retried(lambda: worker.register(SOURCE, config), "naming the server to the connector")
-    _retried(lambda: _begin_at(worker, begins), "giving the connector its position")
-    beat = read_beat(connection, names)  # another history's may be lower
+    _retried(lambda: _begin_at(worker, lsn), "giving the connector its position")
+    beat = read_beat(connection, Names.of(settings))  # another history's may be lower
     write_state(settings, replace(read_state(settings), beat=beat))
     _retried(lambda: worker.resume(SOURCE), "letting the connector go on")
     retry_while_busy(
@@ -267,12 +286,7 @@ def carry_out(
         within_s=RUNNING_WAIT_S,
         what=f"waiting for connector `{SOURCE}` to run",
     )
-    if not plan.tables:
-        incidents.close_incident(incident, "no table was captured")
-        _flush(incidents)
-    write_state(settings, StreamState(state=FLOWS, since=time.time(), beat=beat))
-    report("the stream goes on")
-    return incident
+    return beat
 
 
 def _forget_readings(connection: Connection, names: Names) -> None:
