@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from app.environment.settings import ROOT, Settings, load
 from app.errors import HeadwaterError
 from app.launcher import start_checks as checks
-from app.launcher.aot import WRITE_S_MAX
 from app.launcher.host import check_templates
 from app.launcher.leftovers import kill_leftovers
 from app.launcher.observed_status import (
-    DONE,
     Progress,
     Row,
-    describe_stopping,
-    show_changes,
     status_rows,
     unavailable_row,
 )
-from app.launcher.state import Home, Observed, Wanted
+from app.launcher.state import Home
+from app.launcher.supervisor_requests import SupervisorRequests
 from app.launcher.upgrade import refuse_older_supervisor, stamp_home
-from app.processes import log_files as logs
 from app.processes.identity import Shelter, unprivileged_identity
 from app.processes.interrupts import terminated_like_interrupted
-from app.processes.process import start_supervisor, start_time
 from app.services.binary import find_binary, how_to_get, is_available
 from app.services.service import (
     Service,
@@ -43,12 +34,6 @@ from app.services.service import (
 )
 from app.services.templates import ArtefactPaths, Lookup, Places, Variables, render
 
-POLL_S = 0.1
-ANSWER_LIMIT_S = 20.0
-UP_LIMIT_S = 3_600.0
-STOP_GRACE_S = 30.0 + WRITE_S_MAX
-# A supervisor beats at least every second; longest it takes to copy programs at a first start.
-HUNG_S = 45.0
 COMMAND_WAIT_S = 60.0
 
 
@@ -65,8 +50,8 @@ class Stack:
         self.settings = settings
         self.home = Home(settings.home)
         self.root = root
-        self._started: subprocess.Popen[bytes] | None = None
         self.described = load_services(root)
+        self._supervisor = SupervisorRequests(self.home, root, self.described)
         self.ports = declared_ports(self.described)
         settings.ports.declare(self.ports)
         enabled = {n: one for n, one in self.described.items() if is_enabled(one, settings.profile)}
@@ -175,8 +160,8 @@ class Stack:
                     stamp_home(self.home, progress)
                     self.settings.save()
                     started = new
-                    generation = self._ask([*before, *new])
-                self._wait_ready(self.awaited(names, named), generation, progress)
+                    generation = self._supervisor.run([*before, *new])
+                self._supervisor.await_ready(self.awaited(names, named), generation, progress)
         except (HeadwaterError, KeyboardInterrupt) as failure:
             if started:
                 what = "stopping" if isinstance(failure, KeyboardInterrupt) else "failed; stopping"
@@ -211,131 +196,21 @@ class Stack:
                 "./headwater down --wipe",
             )
 
-    def _ask(self, names: Iterable[str]) -> int:
-        """Ask the supervisor, or a new one where none lives, to run exactly these services.
-
-        Returns: the generation of this request; the state file names it once it follows it.
-        """
-        wanted = Wanted(self.home.wanted().generation + 1, list(names))
-        self.home.save_wanted(wanted)
-        deadline = time.monotonic() + ANSWER_LIMIT_S
-        while self.home.is_supervised():
-            pid = self.home.supervisor()
-            if pid is not None:
-                os.kill(pid, signal.SIGHUP)
-                return wanted.generation
-            if time.monotonic() > deadline:
-                raise self._supervisor_died()
-            time.sleep(POLL_S)  # it is just starting, or just ending
-        self._started = start_supervisor(self.home.path, self.home.log_file, self.root)
-        return wanted.generation
-
-    def _wait_ready(self, names: Sequence[str], generation: int, progress: Progress) -> None:
-        started = time.monotonic()
-        shown: dict[str, str] = {}
-        while time.monotonic() < started + UP_LIMIT_S:
-            snapshot = self.home.snapshot()
-            if snapshot.generation < generation:
-                self._check_supervisor(started)
-                time.sleep(POLL_S)
-                continue
-            if self.home.wanted().generation != generation:
-                gone = [name for name in names if name not in self.home.wanted().services]
-                if gone:
-                    raise HeadwaterError(f"another command stops {', '.join(gone)}")
-                generation = self.home.wanted().generation
-            observed = {name: snapshot.services.get(name, Observed()) for name in names}
-            show_changes(observed, shown, started, progress)
-            failed = [name for name in names if observed[name].state == "failed"]
-            if failed:
-                raise HeadwaterError(
-                    **(observed[failed[0]].error or {"message": f"{failed[0]} failed"})
-                )
-            if all(one.state in DONE for one in observed.values()):
-                return
-            if not self.home.is_supervised():
-                raise self._supervisor_died()
-            time.sleep(POLL_S)
-        raise HeadwaterError(f"not everything was ready within {UP_LIMIT_S:g} s")
-
-    def _check_supervisor(self, started: float) -> None:
-        late = time.monotonic() > started + ANSWER_LIMIT_S
-        ended = self._started is not None and self._started.poll() is not None
-        if late or ended:
-            raise self._supervisor_died()
-
-    def _supervisor_died(self) -> HeadwaterError:
-        return HeadwaterError(
-            "the supervisor does not answer",
-            detail="\n".join(logs.tail(self.home.log_file, 8)),
-            log=str(self.home.log_file),
-            hint="stop what is left with `./headwater down`, then start again",
-        )
-
     def _take_back(self, names: Sequence[str], progress: Progress) -> None:
         with self.home.exclusively(COMMAND_WAIT_S):
             left = [name for name in self.running() if name not in names]
             if not left:
-                self._stop(progress)
+                self._supervisor.end_all(progress)
                 return
-            generation = self._ask(left)
-        limit_s = self._stop_limit_s(names)
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
-            snapshot = self.home.snapshot()
-            alive = [n for n in names if snapshot.services.get(n, Observed()).pid is not None]
-            if snapshot.generation >= generation and not alive:
-                return
-            progress.waiting(f"waiting for the end of {', '.join(alive)}")
-            time.sleep(POLL_S)
+            generation = self._supervisor.run(left)
+        self._supervisor.await_end(names, generation, progress)
 
     # -- down
 
     def down(self, progress: Progress) -> bool:
         """Stop everything, dependents first. Returns: whether anything was running."""
         with self.home.exclusively(COMMAND_WAIT_S):
-            return self._stop(progress)
-
-    def _stop(self, progress: Progress) -> bool:
-        self._want_nothing(progress)
-        was_supervised = self.home.is_supervised()
-        began = time.monotonic()
-        deadline = began + self._stop_limit_s(list(self.described))
-        asked: tuple[int, int] | None = None  # the supervisor's pid and start time
-        while self.home.is_supervised() and time.monotonic() < deadline:
-            pid = self.home.supervisor()
-            if pid is not None and asked is None:
-                asked = pid, start_time(pid) or 0
-                os.kill(pid, signal.SIGTERM)
-                os.kill(pid, signal.SIGCONT)  # one that a signal has stopped ends, too
-            if min(self.home.silent_s(), time.monotonic() - began) > HUNG_S:
-                break
-            progress.waiting(describe_stopping(self.home.snapshot().services))
-            time.sleep(POLL_S)
-        pid = self.home.supervisor()
-        if pid is not None:
-            progress.note("the supervisor does not end: killing it")
-            os.kill(pid, signal.SIGKILL)
-        # It releases its lock a moment before it ends: `down` leaves nothing running.
-        end_by = time.monotonic() + STOP_GRACE_S
-        while asked and start_time(asked[0]) == asked[1] and time.monotonic() < end_by:
-            time.sleep(POLL_S)
-        left = kill_leftovers(self.home)
-        for orphan, name in left.items():
-            progress.note(f"ended a leftover process of {name} (pid {orphan})")
-        return was_supervised or bool(left)
-
-    def _want_nothing(self, progress: Progress) -> None:
-        try:
-            self.home.save_wanted(Wanted(self.home.wanted().generation + 1, []))
-        except OSError as error:
-            if not logs.is_full(error):
-                raise
-            # The signal is enough, and no supervisor reads the file before the next `up`.
-            progress.note(f"the home's disk is full ({error.strerror}); stopping all the same")
-
-    def _stop_limit_s(self, names: Sequence[str]) -> float:
-        return STOP_GRACE_S + sum(self.described[name].stop.timeout_s for name in names)
+            return self._supervisor.end_all(progress)
 
     def wipe(self) -> None:
         """Remove the data, the logs, the settings and the secrets of this (stopped) stack."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from app.environment.settings import write_private
-from app.launcher import control
 from app.launcher import start_checks as checks
+from app.launcher import supervisor_requests
 from app.launcher.state import Home, Observed, Snapshot, Wanted
 from app.processes.process import boot_id, start_time
 from tests.support.small_disk import SmallDisk, small_disk
@@ -94,7 +94,7 @@ def test_down_continues_a_stopped_supervisor_and_ends_in_order(clone: Clone) -> 
 def test_down_kills_a_supervisor_that_hangs_within_its_limit(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "HUNG_S", 1.0)
+    monkeypatch.setattr(supervisor_requests, "HUNG_S", 1.0)
     clone.describe("first", ready=READY_LOG)
     hung = subprocess.Popen(
         [sys.executable, "-c", HUNG, str(clone.home)], stdout=subprocess.PIPE, text=True
