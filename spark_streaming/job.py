@@ -258,7 +258,7 @@ def main() -> int:
     logging.getLogger("py4j").setLevel(logging.ERROR)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     try:
-        settings = load_settings()
+        settings = load_settings(SilverSettings)
         log.setLevel(settings.log_level)
         session = start_session(settings)
         silver = Silver(settings, session)

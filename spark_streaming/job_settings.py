@@ -1,9 +1,9 @@
-"""The streaming job's settings, read from the `HEADWATER_*` environment of its service."""
+"""The settings of the jobs `silver` and `streams`, read from the `HEADWATER_*` environment of a service."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,12 +11,30 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from spark_streaming.storage.store_address import ObjectStore, SettingsError, load_store
 
 
-class SilverSettings(BaseSettings):
-    """All settings of `python -m spark_streaming.job`."""
+class JobSettings(BaseSettings):
+    """What each job needs of the store, Kafka and the contracts."""
 
     model_config = SettingsConfigDict(env_prefix="HEADWATER_", extra="ignore", frozen=True)
 
     store: ObjectStore = Field(default_factory=load_store)
+    kafka: str
+    topic_prefix: str = "hw"
+    # Folders of contract files, separated as in PATH; the first one's file of a table counts.
+    contracts_path: str = ""
+    # Each small merge rewrites a file, so old versions are the larger part of a busy table:
+    # kept as long as the longest reader needs its snapshot, not for time travel.
+    silver_retention_minutes: int = Field(default=15, ge=1)
+    # Silver tables, separated by commas, or `*`: see `change_feed`.
+    change_data_feed: str = ""
+    bind: str = "127.0.0.1"  # where metrics and Spark's UI listen
+
+
+Job = TypeVar("Job", bound=JobSettings)
+
+
+class SilverSettings(JobSettings):
+    """All settings of `python -m spark_streaming.job`."""
+
     # Where the service keeps what is not in the lake: the query's checkpoint, Spark's scratch.
     data: Path = Field(validation_alias="HEADWATER_SILVER_DATA")
     # A URL (s3a://…) where several machines must find it; a folder below `data` otherwise: a
@@ -24,14 +42,10 @@ class SilverSettings(BaseSettings):
     # repeated checkpoint harmless either way.
     checkpoint: str = Field(default="", validation_alias="HEADWATER_SILVER_CHECKPOINT")
 
-    kafka: str
-    topic_prefix: str = "hw"
     capture_dsn: SecretStr
     # Its tables are silver's before their first event. Empty: with it.
     publication: str = ""
 
-    # Folders of contract files, separated as in PATH; the first one's file of a table counts.
-    contracts_path: str = ""
     # The key of the `hash` mask. Another key makes other hashes: equal values stop being equal.
     mask_secret: SecretStr = SecretStr("")
 
@@ -56,19 +70,12 @@ class SilverSettings(BaseSettings):
 
     spark_master: str = "local[2]"
     spark_heap_mb: int = Field(default=1024, ge=512)
-    bind: str = "127.0.0.1"  # where metrics and Spark's UI listen
     spark_ui_port: int = Field(default=14040, ge=0)
     metrics_port: int = Field(default=14041, ge=0)
     # How long an idle query waits before it asks Kafka for new offsets: half of it is added to
     # the median freshness of a quiet source (a busy one never waits), and each question costs
     # about 5 ms of CPU.
     polling_delay_ms: int = Field(default=100, ge=1)
-
-    # Each small merge rewrites a file, so old versions are the larger part of a busy table:
-    # kept as long as the longest reader needs its snapshot, not for time travel.
-    silver_retention_minutes: int = Field(default=15, ge=1)
-    # Silver tables, separated by commas, or `*`: see `feed`.
-    change_data_feed: str = ""
 
     @property
     def checkpoint_url(self) -> str:
@@ -81,10 +88,10 @@ def file_url(path: Path) -> str:
     return f"file://{path.absolute()}"
 
 
-def load_settings() -> SilverSettings:
+def load_settings(job: type[Job]) -> Job:
     """The settings of this process. Raises SettingsError naming every variable that is wrong."""
     try:
-        return SilverSettings()
+        return job()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 

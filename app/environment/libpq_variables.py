@@ -13,54 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # All that libpq reads; a test compares them with the library's own list.
-NAMES = frozenset(
-    f"PG{name}"
-    for name in [
-        "APPNAME",
-        "CHANNELBINDING",
-        "CLIENTENCODING",
-        "CONNECT_TIMEOUT",
-        "DATABASE",
-        "DATESTYLE",
-        "GEQO",
-        "GSSDELEGATION",
-        "GSSENCMODE",
-        "GSSLIB",
-        "HOST",
-        "HOSTADDR",
-        "KRBSRVNAME",
-        "LOADBALANCEHOSTS",
-        "LOCALEDIR",
-        "MAXPROTOCOLVERSION",
-        "MINPROTOCOLVERSION",
-        "OPTIONS",
-        "PASSFILE",
-        "PASSWORD",
-        "PORT",
-        "REALM",
-        "REQUIREAUTH",
-        "REQUIREPEER",
-        "REQUIRESSL",
-        "SERVICE",
-        "SERVICEFILE",
-        "SSLCERT",
-        "SSLCERTMODE",
-        "SSLCOMPRESSION",
-        "SSLCRL",
-        "SSLCRLDIR",
-        "SSLKEY",
-        "SSLMAXPROTOCOLVERSION",
-        "SSLMINPROTOCOLVERSION",
-        "SSLMODE",
-        "SSLNEGOTIATION",
-        "SSLROOTCERT",
-        "SSLSNI",
-        "SYSCONFDIR",
-        "TARGETSESSIONATTRS",
-        "TZ",
-        "USER",
-    ]
-)
+_NAMES = """
+    APPNAME CHANNELBINDING CLIENTENCODING CONNECT_TIMEOUT DATABASE DATESTYLE GEQO GSSDELEGATION
+    GSSENCMODE GSSLIB HOST HOSTADDR KRBSRVNAME LOADBALANCEHOSTS LOCALEDIR MAXPROTOCOLVERSION
+    MINPROTOCOLVERSION OPTIONS PASSFILE PASSWORD PORT REALM REQUIREAUTH REQUIREPEER REQUIRESSL
+    SERVICE SERVICEFILE SSLCERT SSLCERTMODE SSLCOMPRESSION SSLCRL SSLCRLDIR SSLKEY
+    SSLMAXPROTOCOLVERSION SSLMINPROTOCOLVERSION SSLMODE SSLNEGOTIATION SSLROOTCERT SSLSNI
+    SYSCONFDIR TARGETSESSIONATTRS TZ USER
+"""
+NAMES = frozenset(f"PG{name}" for name in _NAMES.split())
 # Files in which libpq looks up passwords and services; by themselves they name no database.
 FILES = frozenset(("PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"))
 # The variables that were removed from the environment.

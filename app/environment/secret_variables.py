@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spark_streaming.storage.store_address import VARIABLES
+
 # The variables that hold secrets, by the name that `secrets` of a service.toml gives them.
 SECRETS: dict[str, tuple[str, ...]] = {
     "source": ("HEADWATER_SOURCE_DSN",),
@@ -12,6 +14,6 @@ SECRETS: dict[str, tuple[str, ...]] = {
         "HEADWATER_CAPTURE_SSL_PASSWORD",
     ),
     "connect": ("HEADWATER_CONNECT_URL",),
-    "object-store": ("HEADWATER_S3_ACCESS_KEY", "HEADWATER_S3_SECRET_KEY"),
+    "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
 }

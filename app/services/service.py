@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from app.environment.profile import Profile
 from app.errors import HeadwaterError
 
 DESCRIPTION_FILE = "service.toml"
@@ -204,12 +205,6 @@ class Service(_Closed):
 Services = Mapping[str, Service]
 
 
-class Flags(Protocol):
-    """The settings, as `when` needs them."""
-
-    def flag(self, name: str) -> bool: ...
-
-
 def load_services(root: Path) -> dict[str, Service]:
     """Read every `*/service.toml` of the clone.
 
@@ -230,12 +225,12 @@ def load_services(root: Path) -> dict[str, Service]:
     return {name: found[name] for name in dependency_order(found)}
 
 
-def is_enabled(service: Service, settings: Flags) -> bool:
-    """Whether the settings leave a service in, by its `when`."""
+def is_enabled(service: Service, profile: Profile) -> bool:
+    """Whether the profile leaves a service in, by its `when`."""
     if service.when is None:
         return True
     negated = service.when.startswith("!")
-    return settings.flag(service.when.removeprefix("!")) is not negated
+    return profile.flag(service.when.removeprefix("!")) is not negated
 
 
 def read_services(path: Path) -> list[Service]:

@@ -77,12 +77,7 @@ def bronze_files(store: ObjectStore) -> Any:
     return arrow_files(store, f"{store.bronze_bucket}/")
 
 
-def lake_from_environment() -> Lake:
-    """Return the lake that the `HEADWATER_*` variables name. Raises: SettingsError."""
-    return Lake(load_store())
-
-
 def open_table(name: str, version: int | None = None) -> DeltaTable:
     """Open silver table `name` (e.g. `orders`, `sales__orders`) from the environment's settings."""
-    lake = lake_from_environment()
+    lake = Lake(load_store())
     return lake.table(lake.silver_path(name), version)

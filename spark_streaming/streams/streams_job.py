@@ -18,6 +18,7 @@ from deltalake.exceptions import DeltaError
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from spark_streaming.job_settings import load_settings
 from spark_streaming.ops.requests import STREAM_FOLDER, Desk
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.expired_events import Archive
@@ -27,7 +28,7 @@ from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.streams.producer import ensure_topics
 from spark_streaming.streams.stream_contract import Stream, read_streams, stream_folders
 from spark_streaming.streams.stream_metrics import StreamMetrics
-from spark_streaming.streams.stream_settings import StreamSettings, load_stream_settings
+from spark_streaming.streams.stream_settings import StreamSettings
 from spark_streaming.streams.stream_table import StreamError
 from spark_streaming.streams.stream_writer import StreamQuarantine, StreamWriter, answer
 
@@ -216,7 +217,7 @@ def main() -> int:
     )
     logging.getLogger("kafka").setLevel(logging.ERROR)
     try:
-        settings = load_stream_settings()
+        settings = load_settings(StreamSettings)
     except SettingsError as error:
         log.error("%s", error)
         return 2

@@ -71,7 +71,7 @@ def test_a_backlog_in_the_driver_and_by_the_executors(
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        settings = load_settings()
+        settings = load_settings(SilverSettings)
         session = start_session(settings, "bench")
         try:
             report("backlog", _measured(Lake(settings.store), settings, session))

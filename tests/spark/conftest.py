@@ -65,7 +65,7 @@ def silver_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
 def silver_settings(silver_variables: dict[str, str]) -> SilverSettings:
     """The job's settings."""
     with _environment(silver_variables):
-        return load_settings()
+        return load_settings(SilverSettings)
 
 
 @contextmanager
