@@ -134,7 +134,7 @@ def troubles(stack: Stack) -> dict[str, dict[str, str]]:
     return {row["service"]: row for row in stack.answer("status", expect=None)}
 
 
-GOOD = ("ready", "completed", "unavailable", "stopped")
+GOOD = ("ready", "completed", "unavailable", "stopped", "running")  # `running`: tables
 
 
 def states(stack: Stack) -> dict[str, str]:
