@@ -33,7 +33,7 @@ from app.metrics.collectors.source_wal import SourceCollector, SourceSession
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.storage.lake import Lake, bronze_files
-from spark_streaming.storage.store_address import load_store
+from spark_streaming.storage.store_address import ObjectStore, load_store
 from spark_streaming.tables.silver_names import SilverNames
 
 
@@ -49,20 +49,7 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     kafka = Kafka(settings.kafka, settings.topic_prefix, heartbeat, time.monotonic, names)
     contracts = Contracts(contract_folders(), names=names.of)
     silver = SilverState(lake, contracts.target_s)
-    # A container does not see the object store's files.
-    if settings.profile.embedded_s3 and not settings.profile.in_containers:
-        files = settings.home / "data" / "s3"
-        listings: dict[str, Listing] = {
-            "bronze": partial(folder_listing, files / store.bronze_bucket),
-            "lake": partial(folder_listing, files / store.lake_bucket),
-        }
-        events: Bronze = FolderBronze(files / store.bronze_bucket)
-    else:
-        listings = {
-            "bronze": lambda: bucket_listing(bronze_files(store)),
-            "lake": lambda: bucket_listing(lake.filesystem()),
-        }
-        events = Bronze(bronze_files(store))
+    listings, events = _bucket_readers(settings, store, lake)
     inventory = StoreCollector(listings, board, names.of)
     incidents = IncidentLog(lake)
     keeper = Keeper(lake.filesystem(), f"{store.bronze_bucket}.{settings.topic_prefix}")
@@ -88,3 +75,23 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
         DiskCollector(settings.home, board),
         IncidentCollector(silver.stopped, board, incidents),
     ]
+
+
+def _bucket_readers(
+    settings: Settings, store: ObjectStore, lake: Lake
+) -> tuple[dict[str, Listing], Bronze]:
+    """Return (what lists each bucket, what reads bronze's objects)."""
+    # A container does not see the object store's files.
+    if settings.profile.embedded_s3 and not settings.profile.in_containers:
+        files = settings.home / "data" / "s3"
+        bronze_folder = files / store.bronze_bucket
+        listings: dict[str, Listing] = {
+            "bronze": partial(folder_listing, bronze_folder),
+            "lake": partial(folder_listing, files / store.lake_bucket),
+        }
+        return listings, FolderBronze(bronze_folder)
+    listings = {
+        "bronze": lambda: bucket_listing(bronze_files(store)),
+        "lake": lambda: bucket_listing(lake.filesystem()),
+    }
+    return listings, Bronze(bronze_files(store))
