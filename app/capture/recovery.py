@@ -45,7 +45,7 @@ from app.source.database import Connection, address_of, connect
 from app.source.definition_notes import record_all_definitions
 from app.source.source_tables import Names, SourceTable, source_tables
 from spark_streaming.contract.contract_store import ContractStore
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import LOG_START, Lsn, lsn_text
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import load_store
@@ -87,7 +87,7 @@ class Plan:
 
     broken: Broken
     stream: Stream
-    floor_lsn: int
+    floor_lsn: Lsn
     advance_bytes: int
     tables: tuple[SourceTable, ...]
 
@@ -117,7 +117,7 @@ class Plan:
             "kind": self.broken.kind,
             "what": self.broken.message,
             "detail": self.broken.detail,
-            "captured_to": lsn_text(self.broken.consumed_lsn or 0),
+            "captured_to": lsn_text(self.broken.consumed_lsn or LOG_START),
             "log_bytes_to_write": self.advance_bytes,
             "tables": [str(table) for table in self.tables],
             "steps": self.steps,
@@ -259,7 +259,7 @@ def carry_out(
     return incident
 
 
-def _new_slot(plan: Plan, dsn: str, name: str) -> int:
+def _new_slot(plan: Plan, dsn: str, name: str) -> Lsn:
     """Make the replication slot again; return where it begins, behind all that was captured."""
     begins = new_slot(dsn, name)
     if begins <= plan.floor_lsn:
@@ -272,7 +272,7 @@ def _new_slot(plan: Plan, dsn: str, name: str) -> int:
 
 
 def _resume_at(
-    lsn: int, plan: Plan, settings: Settings, worker: Worker, connection: Connection
+    lsn: Lsn, plan: Plan, settings: Settings, worker: Worker, connection: Connection
 ) -> int | None:
     """Let the connector go on from a position; return the heartbeat from which it streams."""
     config = {**(worker.config(SOURCE) or {}), SERVER_KEY: str(plan.stream.server)}
@@ -301,11 +301,11 @@ def _waiting(one: Resync, known: Resync | None) -> Resync:
     return replace(known or one, state=WAITING, mark="", tries=0)
 
 
-def highest_contract_lsn(store: ContractStore) -> int:
+def highest_contract_lsn(store: ContractStore) -> Lsn:
     """Return the highest LSN from which a contract in the lake is valid; 0 without one."""
     return max(
         (one.valid_from_lsn for table in store.tables() for one in store.versions(*table)),
-        default=0,
+        default=LOG_START,
     )
 
 
@@ -318,7 +318,7 @@ def _stop(worker: Worker) -> None:
     retry_while_busy(stopped, within_s=WORKER_WAIT_S, what=f"stopping connector `{SOURCE}`")
 
 
-def _begin_at(worker: Worker, lsn: int) -> None:
+def _begin_at(worker: Worker, lsn: Lsn) -> None:
     """Set the connector's offsets to a slot's first position, without a snapshot under way.
 
     The offsets say that the first snapshot is complete, or the connector would make another one.
@@ -346,7 +346,7 @@ def _refuse_standby(connection: Connection) -> None:
         )
 
 
-def _too_far(stream: Stream, floor: int, advance: int) -> HeadwaterError:
+def _too_far(stream: Stream, floor: Lsn, advance: int) -> HeadwaterError:
     target = floor + (1 << 30)
     segment = f"{stream.server.timeline:08X}{target >> 32:08X}{(target & 0xFFFFFFFF) >> 24:08X}"
     return HeadwaterError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from deltalake.exceptions import DeltaError
 
 from app.capture.resync import DONE, Resync
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import lsn_text
 from spark_streaming.ops.incident_rows import OPEN
 from spark_streaming.ops.incident_table import IncidentLog
 

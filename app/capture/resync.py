@@ -17,6 +17,7 @@ from typing import Any
 from app.connectors.capture_record import on_signal_table
 from app.source.database import Connection
 from app.source.source_tables import Names, SourceTable
+from spark_streaming.contract.lsn import LOG_START, Lsn
 
 _PREFIX = "resync-"
 _LOCK_KEY = 0x4857  # of Headwater's advisory locks
@@ -60,8 +61,8 @@ class Resync:
     finished: int = 0
     reading: int = 0
     kind: str = ""
-    below_lsn: int = 0
-    applied_lsn: int = 0
+    below_lsn: Lsn = LOG_START
+    applied_lsn: Lsn = LOG_START
     mark: str = ""
     since: int = 0
     shape: str = ""

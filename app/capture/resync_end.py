@@ -9,6 +9,7 @@ from kafka import KafkaProducer
 from app.connectors.keyless_topics import admin, partitions_of
 from app.source.database import Connection
 from app.source.source_tables import SourceTable
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import topic_of
 from spark_streaming.events.resync_events import ResyncEnd, resync_end
 
@@ -37,11 +38,11 @@ WHERE l.locktype = 'relation' AND l.granted
 _SHAPE = "SELECT relfilenode::text FROM pg_class WHERE oid = %s AND relkind = 'r'"
 
 
-def log_end(connection: Connection) -> int:
+def log_end(connection: Connection) -> Lsn:
     """Return the log's end: everything that is written from now on has a higher position."""
     row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
     assert row is not None
-    return int(row[0])
+    return Lsn(int(row[0]))
 
 
 def writers_of(connection: Connection, table: SourceTable) -> set[str]:
@@ -56,7 +57,7 @@ def shape_of(connection: Connection, table: SourceTable) -> str:
 
 
 def write_ends(
-    kafka: str, prefix: str, table: SourceTable, below_lsn: int, resync: str
+    kafka: str, prefix: str, table: SourceTable, below_lsn: Lsn, resync: str
 ) -> dict[str, int]:
     """Write the end of a resync into each partition of the table's topic.
 

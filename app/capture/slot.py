@@ -8,6 +8,7 @@ import psycopg
 
 from app.errors import HeadwaterError
 from app.source.database import Connection, connect
+from spark_streaming.contract.lsn import Lsn
 
 APPLICATION = "headwater recover"
 MESSAGE_BYTES = 8 << 20
@@ -34,7 +35,7 @@ def advance_log(connection: Connection, beyond: int) -> None:
         )
 
 
-def new_slot(capture_dsn: str, name: str) -> int:
+def new_slot(capture_dsn: str, name: str) -> Lsn:
     """Make the slot, in place of an old one; return the position at which it begins."""
     with connect(capture_dsn, application=APPLICATION) as session:
         session.execute(f"SET statement_timeout = '{SLOT_WAIT_S}s'")
@@ -59,7 +60,7 @@ def new_slot(capture_dsn: str, name: str) -> int:
                 "(max_replication_slots): see `headwater preflight`",
             ) from error
     assert row is not None  # the function always gives one row
-    return int(row[0])
+    return Lsn(int(row[0]))
 
 
 def _drop_slot(session: Connection, name: str) -> None:

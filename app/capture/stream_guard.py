@@ -39,7 +39,7 @@ from app.environment.settings import Settings
 from app.errors import HeadwaterError
 from app.source.database import Connection, connect
 from app.source.source_tables import Names
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import LOG_START, lsn_text
 from spark_streaming.ops.incident_table import IncidentLog
 
 CHECK_EVERY_S = 2.0
@@ -234,4 +234,4 @@ def open_incident(incidents: IncidentLog, broken: Broken, names: Names) -> str:
 
 def incident_name(broken: Broken, names: Names) -> str:
     """Return the natural key of a break: one slot breaks once at one position."""
-    return f"{names.slot} at {lsn_text(broken.consumed_lsn or 0)}"
+    return f"{names.slot} at {lsn_text(broken.consumed_lsn or LOG_START)}"

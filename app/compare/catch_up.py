@@ -19,6 +19,7 @@ from app.lake.patience import Waits
 from spark_streaming.contract.contract import ContractError
 from spark_streaming.contract.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.contract.evolution import changes_between
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.rules.contract_folder import ContractFolder
 
 # A process that was killed is back within this time.
@@ -32,7 +33,7 @@ def await_followed(
     settings: Settings,
     lake: Lakehouse,
     names: Collection[SourceName],
-    lsn: int,
+    lsn: Lsn,
     waits: Waits,
     *,
     follow_s: float = FOLLOW_S,

@@ -37,12 +37,12 @@ from app.lake.lakehouse import Lakehouse, LedgerEntry
 from app.lake.patience import Patience, Waits, behind_text
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
+from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.contract.masks import expected_in_silver
 from spark_streaming.contract.names import topic_of
 from spark_streaming.contract.source_catalog import read_contract
 from spark_streaming.events.envelope import HighWater, RawEvent
 from spark_streaming.events.event import Changes
-from spark_streaming.events.position import lsn_text
 from spark_streaming.ops.stopped import FAILING, STOPPED
 from spark_streaming.reading.written_ends import WrittenEnds
 from spark_streaming.rules.contract_folder import ContractFolder, treat
@@ -104,7 +104,7 @@ class Instant:
         snapshot: SourceSnapshot,
     ) -> None:
         self.snapshot = snapshot
-        self.lsn = snapshot.lsn
+        self.lsn = snapshot.snapshot_lsn
         self._settings = settings
         self._files = ContractFolder(
             settings.contracts_folders, settings.secret("mask_secret").encode()
@@ -300,7 +300,7 @@ def _marked(
 def await_complete(
     settings: Settings,
     lake: Lakehouse,
-    lsn: int,
+    lsn: Lsn,
     waits: Waits,
     *,
     what: str = "",

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from app.compare.digest import Row
 from spark_streaming.contract.canonical import column_texts
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 
 BATCH_ROWS_MAX = 16_384
 BATCH_BYTES = 8 << 20
@@ -41,7 +42,7 @@ class SilverRows:
         size = sum(files["size_bytes"].to_pylist())
         self._batch_rows = batch_rows(size, self.rows, BATCH_ROWS_MAX)
 
-    def texts(self, condition: Any = None, lsn_min: int | None = None) -> Iterator[Row]:
+    def texts(self, condition: Any = None, lsn_min: Lsn | None = None) -> Iterator[Row]:
         """Yield the rows as canonical texts in the contract's column order.
 
         Args:
@@ -57,7 +58,7 @@ class SilverRows:
             for row in batch.to_pylist():
                 yield {name: row.get(name) for name in self._contract.by_name}
 
-    def _batches(self, condition: Any, lsn_min: int | None) -> Iterator[pa.RecordBatch]:
+    def _batches(self, condition: Any, lsn_min: Lsn | None) -> Iterator[pa.RecordBatch]:
         if self._table is None or not self.rows:
             return
         names = [name for name in self._contract.by_name if name in self._columns_there]

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from app.errors import HeadwaterError
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.storage.connections import TCP_LIMITS
 
 CONNECT_TIMEOUT_S = 10
@@ -54,11 +55,11 @@ class Visibility:
 
 @dataclass
 class SourceSnapshot:
-    """An open repeatable-read transaction, with its log position (`lsn`, bytes)."""
+    """An open repeatable-read transaction, with its position in the log."""
 
     connection: psycopg.Connection[tuple[object, ...]]
     visibility: Visibility
-    lsn: int
+    snapshot_lsn: Lsn
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
         ).fetchone()
         assert row is not None
         visibility = Visibility.parse(str(row[0]))
-        yield SourceSnapshot(connection, visibility, int(str(row[1])))
+        yield SourceSnapshot(connection, visibility, Lsn(int(str(row[1]))))
         connection.rollback()
 
 

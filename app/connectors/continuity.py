@@ -16,7 +16,7 @@ from psycopg import sql
 from app.errors import HeadwaterError
 from app.source.database import Connection, connect
 from app.source.source_tables import Names
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import LOG_START, Lsn, lsn_text, parse_lsn
 
 SERVER_KEY = "headwater.source.server"
 RECOVER = "`headwater recover` shows what it will do about it, `headwater recover --apply` does it"
@@ -41,7 +41,7 @@ class Broken(HeadwaterError):
     """
 
     def __init__(
-        self, kind: str, message: str, *, detail: str, hint: str, consumed_lsn: int | None
+        self, kind: str, message: str, *, detail: str, hint: str, consumed_lsn: Lsn | None
     ) -> None:
         super().__init__(message, detail=detail, hint=hint)
         self.kind = kind
@@ -69,8 +69,8 @@ class Server:
 class Slot:
     """A replication slot. Positions are WAL byte positions, None where the server has none."""
 
-    confirmed_lsn: int | None
-    restart_lsn: int | None
+    confirmed_lsn: Lsn | None
+    restart_lsn: Lsn | None
     wal_status: str
     active_pid: int | None
 
@@ -94,10 +94,10 @@ class Stream:
     slot_name: str
     slot: Slot | None
     server: Server
-    wal_lsn: int
+    wal_lsn: Lsn
     known: Server | None
-    branched_lsn: int | None
-    consumed_lsn: int | None
+    branched_lsn: Lsn | None
+    consumed_lsn: Lsn | None
     beat: int | None = None
     seen_beat: int | None = None
 
@@ -153,7 +153,7 @@ def _other_server(stream: Stream) -> Broken | None:
     )
 
 
-def _gap(stream: Stream, consumed: int) -> Broken | None:
+def _gap(stream: Stream, consumed: Lsn) -> Broken | None:
     slot, name = stream.slot, stream.slot_name
     until = f"captured up to {lsn_text(consumed)}"
 
@@ -179,7 +179,7 @@ def _gap(stream: Stream, consumed: int) -> Broken | None:
             f"{until}; {lost}",
             ". A larger max_slot_wal_keep_size lets the stack be down for longer",
         )
-    begins = max(slot.restart_lsn, slot.confirmed_lsn or 0)
+    begins = max(slot.restart_lsn, slot.confirmed_lsn or LOG_START)
     if begins > consumed:
         return broken(
             SLOT_REMADE,
@@ -247,7 +247,7 @@ def read_stream(
         slot_name,
         slot,
         server,
-        lsn_of(_text(row[2])),
+        parse_lsn(_text(row[2])),
         known,
         branched,
         consumed_lsn(offsets),
@@ -256,32 +256,26 @@ def read_stream(
     )
 
 
-def consumed_lsn(offsets: list[dict[str, Any]]) -> int | None:
+def consumed_lsn(offsets: list[dict[str, Any]]) -> Lsn | None:
     """Return the position that Debezium's offsets reach; None before the end of its first snapshot."""
-    reached = [0]
+    reached = [LOG_START]
     for entry in offsets:
         offset = entry.get("offset") or {}
         kind = str(offset.get("snapshot") or "").lower()
         complete = offset.get("snapshot_completed") or offset.get("last_snapshot_record")
         if kind in ("initial", "true") and not complete:
             return None
-        reached += [int(offset[k]) for k in ("lsn", "lsn_proc", "lsn_commit") if offset.get(k)]
+        reached += [Lsn(int(offset[k])) for k in ("lsn", "lsn_proc", "lsn_commit") if offset.get(k)]
     return max(reached) or None
 
 
-def branching(history: str, timeline: int) -> int | None:
+def branching(history: str, timeline: int) -> Lsn | None:
     """Find where a timeline ended in the history of a later one; None where it is no ancestor."""
     for line in history.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == str(timeline):
-            return lsn_of(words[1])
+            return parse_lsn(words[1])
     return None
-
-
-def lsn_of(text: str) -> int:
-    """Parse an LSN like `16/B374D848` into a byte position."""
-    high, _, low = text.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 def _text(value: Any) -> str:

@@ -25,6 +25,7 @@ from app.counts.transactions import (
     events,
     last_offset,
 )
+from spark_streaming.contract.lsn import LOG_START
 from spark_streaming.contract.names import parse_topic
 from spark_streaming.reading.bronze import Bronze, UnreadableObjectError, first_offset
 from spark_streaming.streams.stream_contract import is_stream_topic
@@ -159,7 +160,7 @@ class Counting:
             if is_counted(topic, self._prefix):
                 for number in self._bronze.partitions(topic):
                     positions.setdefault((topic, number), GONE)
-        floor, cut = 0, []
+        floor, cut = LOG_START, []
         for topic, number in positions:
             body = self._late(topic, number)
             before = commit_before(body) if body else None
@@ -168,7 +169,7 @@ class Counting:
                 cut.append(events(body)[0].xid)
         body = self._late(self._topic, 0)
         if body:
-            floor = max(floor, next((end.lsn for _, end in ends(body, self._prefix)), 0))
+            floor = max(floor, next((end.lsn for _, end in ends(body, self._prefix)), LOG_START))
         self.progress.tally.exclude(floor, cut)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from app.counts.tally import Miscount
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import lsn_text
 from spark_streaming.ops.incident_table import IncidentLog
 
 KINDS = {"short": "counts_short", "surplus": "counts_surplus"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from app.counts.transactions import End, EventRun
+from spark_streaming.contract.lsn import LOG_START, Lsn
 
 Kind = Literal["short", "surplus"]
 # How many judged transactions are remembered: a later event of one of them is one too many.
@@ -27,7 +28,7 @@ class Miscount(NamedTuple):
 
     kind: Kind
     xid: int
-    lsn: int
+    lsn: Lsn
     topic: str
     expected: int | None
     found: int
@@ -39,7 +40,7 @@ class _Open:
     """A transaction's events so far: topic → [events, sum of their numbers]; `since`: first pass."""
 
     since: int
-    lsn: int = 0
+    lsn: Lsn = LOG_START
     topics: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -51,20 +52,20 @@ class Tally:
 
     def __init__(self) -> None:
         self._open: dict[int, _Open] = {}
-        self._recent: dict[int, int] = {}  # xid → LSN of its commit, oldest first
+        self._recent: dict[int, Lsn] = {}  # xid → LSN of its commit, oldest first
         self._passes = 0
-        self._ended = 0  # LSN of the last commit that was judged
-        self._floor = 0
+        self._ended = LOG_START  # LSN of the last commit that was judged
+        self._floor = LOG_START
         self._excluded: set[int] = set()
         self.checked = 0
         self.unproven = 0
 
     @property
-    def ended(self) -> int:
+    def ended(self) -> Lsn:
         """The LSN of the newest commit whose counts were checked."""
         return self._ended
 
-    def exclude(self, floor: int, xids: Iterable[int]) -> None:
+    def exclude(self, floor: Lsn, xids: Iterable[int]) -> None:
         """Exclude transactions that cannot be judged: these, and all up to the LSN `floor`.
 
         Their events are older than what bronze still has.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.names import topic_of
 
 TOPIC = "transaction"
@@ -39,7 +40,7 @@ class End(NamedTuple):
     """
 
     xid: int
-    lsn: int
+    lsn: Lsn
     expected: dict[str, int]
     counted: bool
 
@@ -51,7 +52,7 @@ class EventRun(NamedTuple):
     xid: int
     events: int
     numbers: int
-    lsn: int
+    lsn: Lsn
 
 
 def ends(body: bytes, prefix: str) -> Iterator[tuple[int, End]]:
@@ -74,7 +75,7 @@ def ends(body: bytes, prefix: str) -> Iterator[tuple[int, End]]:
             if topic is not None and one["event_count"]:
                 expected[topic] = expected.get(topic, 0) + one["event_count"]
         counted = any(name == COUNTED_HEADER for name, _ in document["headers"])
-        yield document["offset"], End(int(xid), int(lsn), expected, counted)
+        yield document["offset"], End(int(xid), Lsn(int(lsn)), expected, counted)
 
 
 def _topic(prefix: str, collection: str) -> str | None:
@@ -103,17 +104,17 @@ def events(body: bytes) -> list[EventRun]:
         xid, lsn, number = match.groups()
         if xid != current:
             if count:
-                found.append(EventRun(int(current), count, numbers, int(last)))
+                found.append(EventRun(int(current), count, numbers, Lsn(int(last))))
             current, count, numbers = xid, 0, 0
         count += 1
         numbers += int(number)
         last = lsn
     if count:
-        found.append(EventRun(int(current), count, numbers, int(last)))
+        found.append(EventRun(int(current), count, numbers, Lsn(int(last))))
     return found
 
 
-def commit_before(body: bytes) -> int | None:
+def commit_before(body: bytes) -> Lsn | None:
     """Return the LSN of the commit before the object's first event of a transaction; None if none."""
     block = _BLOCK.search(body)
     if block is None:
@@ -121,5 +122,5 @@ def commit_before(body: bytes) -> int | None:
     begin = body.rfind(b"\n", 0, block.start()) + 1
     sequence = _SEQUENCE.search(body, begin, block.start())
     if sequence is None or sequence[1] is None:
-        return 0
-    return int(sequence[1])
+        return LOG_START
+    return Lsn(int(sequence[1]))

@@ -16,6 +16,7 @@ from app.environment.settings import Settings
 from app.lake.pin import committed_names, version_before_the_next_merge
 from spark_streaming.batch.rebuild_state import rebuild_of
 from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.events.envelope import HighWater
 from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
@@ -64,7 +65,7 @@ class LedgerEntry:
     batch_id: int
     delta_version: int | None
     offsets: dict[str, dict[int, int]]
-    complete_lsn: int | None
+    complete_lsn: Lsn | None
     merged_at: datetime
     high_water: HighWater
     state: str = "running"
@@ -176,15 +177,15 @@ class Lakehouse:
         except TableNotFoundError:
             return
 
-    def complete_lsn(self) -> int:
+    def complete_lsn(self) -> Lsn:
         """Return the LSN up to which all tables that run are complete; 0 before the first batch."""
         try:
             dataset = self._lake.table(LEDGER).to_pyarrow_dataset()
         except TableNotFoundError:
-            return 0
+            return LOG_START
         whole = pc.field("table_name") == pa.scalar(WHOLE_BATCH)
         lsns = dataset.to_table(columns=["complete_lsn"], filter=whole)["complete_lsn"]
-        return int(pc.max(lsns).as_py() or 0)
+        return Lsn(int(pc.max(lsns).as_py() or 0))
 
 
 def newest_entries(rows: pa.Table) -> dict[str, LedgerEntry]:

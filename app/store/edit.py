@@ -13,6 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from app.errors import HeadwaterError
 from app.store.tables.schema import movies
 from app.store.workload.store_workload import utc_now
+from spark_streaming.contract.lsn import Lsn, parse_lsn
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,9 @@ class Edit:
     wal_lsn: str
 
     @property
-    def lsn(self) -> int:
+    def lsn(self) -> Lsn:
         """`wal_lsn` as a byte position."""
-        high, low = self.wal_lsn.split("/")
-        return (int(high, 16) << 32) | int(low, 16)
+        return parse_lsn(self.wal_lsn)
 
     def as_dict(self) -> dict[str, object]:
         plain: dict[str, object] = asdict(self)

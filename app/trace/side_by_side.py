@@ -34,8 +34,8 @@ from app.trace.trace_version import named_failures
 from spark_streaming.contract.canonical import SESSION_SETTINGS, canonical_row, shown, source_select
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.contract.contract_files import ContractFileError
+from spark_streaming.contract.lsn import lsn_text, parse_lsn
 from spark_streaming.contract.masks import expected_in_silver
-from spark_streaming.events.position import lsn_text
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.storage.connections import TCP_LIMITS
 
@@ -62,7 +62,7 @@ def side_by_side(
         "rows": rows,
         "complete_lsn": lsn_text(complete),
         "source_lsn": source_lsn,
-        "behind_bytes": max(0, _bytes(source_lsn) - complete),
+        "behind_bytes": max(0, parse_lsn(source_lsn) - complete),
     }
 
 
@@ -177,11 +177,6 @@ def _shown(contract: Contract, texts: Texts | None) -> dict[str, str | None] | N
         column.source_name: shown(column, text)
         for column, text in zip(contract.columns, texts, strict=True)
     }
-
-
-def _bytes(lsn: str) -> int:
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 def main() -> int:

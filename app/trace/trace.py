@@ -41,9 +41,9 @@ from app.trace.trace_version import (
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.contract.names import topic_of
 from spark_streaming.events.event import Place, RawEvent
-from spark_streaming.events.position import lsn_text
 from spark_streaming.quarantine.quarantined_rows import place_of
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.rules.contract_folder import ContractFolder
@@ -316,7 +316,7 @@ class _Tracer:
         row.pop("_merged_at", None)
         now = replace(now, state="the row", row=row, committed_at=committed)
         if lsn is not None:
-            now = replace(now, lsn=lsn_text(int(lsn)))
+            now = replace(now, lsn=lsn_text(Lsn(int(lsn))))
         if in_silver is not None and in_silver.lsn == lsn:
             now = replace(now, delta_version=in_silver.version, data_file=in_silver.file)
         return now

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.position import parse_sequence
 from spark_streaming.events.resync_events import is_resync_end
@@ -27,7 +28,7 @@ def op_of(event: RawEvent) -> str:
     return op if isinstance(op, str) else ""
 
 
-def lsn_of(event: RawEvent) -> int | None:
+def lsn_of(event: RawEvent) -> Lsn | None:
     """Return the LSN that silver keeps of an event; None if it has none."""
     source = document_of(event).get("source")
     if not isinstance(source, dict):
@@ -39,7 +40,7 @@ def lsn_of(event: RawEvent) -> int | None:
             lsn = parse_sequence(source["sequence"])[1]
         except (ValueError, TypeError):
             return None
-    return lsn if isinstance(lsn, int) else None
+    return Lsn(lsn) if isinstance(lsn, int) else None
 
 
 def is_of_all_rows(event: RawEvent) -> bool:

@@ -23,6 +23,7 @@ from deltalake.exceptions import TableNotFoundError
 from app.catalog.lake_catalog import identifier
 from app.query.trino_connection import connect, explain
 from app.trace.trace_key import RowKey
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import Place
 from spark_streaming.fold.row_lookup import one_of
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
@@ -83,7 +84,7 @@ class Batches:
 class Row:
     """The row as it is in silver: its LSN and times, the file that holds it, the version read."""
 
-    lsn: int
+    lsn: Lsn
     committed_at: datetime | None
     merged_at: datetime
     file: str

@@ -16,9 +16,9 @@ from app.trace.trace_event import document_of, lsn_of
 from app.trace.trace_key import RowKey, images_of
 from app.trace.trace_scan import Found
 from app.trace.trace_silver import Batch, Row
+from spark_streaming.contract.lsn import lsn_text
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.layout import is_placeholder
-from spark_streaming.events.position import lsn_text
 from spark_streaming.events.row_images import NEW_KEY_HEADER, OLD_KEY_HEADER
 from spark_streaming.reading.bronze import UnreadableObjectError
 from spark_streaming.storage.store_address import ObjectStore

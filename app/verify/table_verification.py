@@ -33,6 +33,7 @@ from app.verify.verify_progress import Progress
 from app.verify.verify_state import FOLDER, RunState, StateFile
 from app.verify.verify_uncompared import captured_tables, in_silver, nothing_to_compare, uncompared
 from app.verify.verify_work import Sample, Work
+from spark_streaming.contract.lsn import LOG_START
 from spark_streaming.ops.stopped import FAILING, RESUMING, STOPPED
 from spark_streaming.storage.connections import TCP_LIMITS
 
@@ -188,7 +189,7 @@ class Verifier:
             entry = entries.get(work.name)
             if entry is not None and entry.state in (STOPPED, RESUMING, FAILING):
                 work.verdict.stopped = f"{entry.reason or entry.state} (tried {entry.tries} times)"
-        lsn = max((w.verdict.lsn for w in works if w.verdict.equal_or_explained), default=0)
+        lsn = max((w.verdict.lsn for w in works if w.verdict.equal_or_explained), default=LOG_START)
         what = behind_text({work.name: self._behind.get(work.name, 0) for work in works})
         await_complete(self._settings, self._lake, lsn, self._waits, what=what)
 

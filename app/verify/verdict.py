@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.compare.compare import Comparison, Difference
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import LOG_START, Lsn, lsn_text
 
 COLUMNS = (
     "table",
@@ -46,7 +46,7 @@ class Verdict:
     """
 
     table: str
-    lsn: int = 0
+    lsn: Lsn = LOG_START
     version: int | None = None
     seconds: float = 0.0
     rounds: int = 0

@@ -13,7 +13,7 @@ from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
 from app.verify.verdict import Verdict
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import lsn_text
 
 PATH = "ops/verification"
 RETENTION = timedelta(days=30)

@@ -13,6 +13,7 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.environment.settings import write_private
+from spark_streaming.contract.lsn import Lsn
 
 # An older result says too little about now.
 RESUMED_AGE_S_MAX = 24 * 3_600.0
@@ -25,7 +26,7 @@ class Part(BaseModel):
     low: str | None = None
     high: str | None = None
     rows: int
-    lsn: int
+    lsn: Lsn
 
 
 class TableState(BaseModel):

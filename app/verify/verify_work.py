@@ -19,6 +19,7 @@ from app.verify.verdict import Verdict
 from app.verify.verify_progress import Progress
 from app.verify.verify_state import Part, TableState
 from spark_streaming.contract.canonical import SESSION_SETTINGS, source_select
+from spark_streaming.contract.lsn import LOG_START, Lsn
 
 SOURCE_FETCH_ROWS = 10_000
 # Rows of a fetch if neither side says how many there are.
@@ -69,7 +70,7 @@ class Work:
     verdict: Verdict
     parts: list[Ranges] = field(default_factory=list)
     results: dict[int, Comparison] = field(default_factory=dict)
-    lsns: dict[int, int] = field(default_factory=dict)
+    lsns: dict[int, Lsn] = field(default_factory=dict)
     todo: list[int] = field(default_factory=list)
     planned: bool = False
     resumed: int = 0
@@ -187,7 +188,7 @@ class Work:
         verdict.comparison = sum(
             (self.results[i] for i in sorted(self.results)), start=Comparison()
         )
-        verdict.lsn = min(self.lsns.values(), default=0)
+        verdict.lsn = min(self.lsns.values(), default=LOG_START)
         if any(not r.whole for part in self.parts[:1] for r in part) and len(self.parts) == 1:
             rows = verdict.comparison.rows
             verdict.checked_pct = min(100.0, 100 * rows / max(self.rows_about, 1))

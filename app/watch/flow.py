@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app.hops import BY_NAME, OBSERVED
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import Lsn, lsn_text
 
 GIVE_UP_S = 60.0
 # A time that the event itself carries: it is shown, but not waited for.
@@ -39,7 +39,7 @@ class Change:
     table: str
     op: str
     key: str
-    lsn: int
+    lsn: Lsn
     committed_at: float
     arrived: float
     transaction: int | None = None

@@ -20,6 +20,7 @@ from app.lake import topic_tail as tail
 from app.lake.lakehouse import Lakehouse
 from app.watch.flow import Change, Pending
 from app.watch.observers import observing
+from spark_streaming.contract.lsn import Lsn
 
 # A fast stream is sampled, so that what is shown is never far behind.
 SHOWN_PER_S = 50
@@ -284,7 +285,7 @@ def _change(record: Any, silver: str) -> Change:
         silver,
         str(event.get("op")),
         json.dumps(key, ensure_ascii=False) if key else "",
-        int(source.get("lsn") or 0),
+        Lsn(int(source.get("lsn") or 0)),
         committed_ms / 1_000,
         time.time(),
         source.get("txId"),

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.reading.offsets import Offsets
 
 # Under steady load a batch or two pass until an open transaction is over; where one hangs, the
@@ -25,32 +26,32 @@ SEEN_MAX = 16
 
 @dataclass(frozen=True)
 class _Seen:
-    lsn: int
+    commit_lsn: Lsn
     time: datetime | None
     ends: Offsets | None
 
 
 class Claims:
-    """Keeps the `lsn` and `time` (of the source) to which silver is complete; both only grow.
+    """Keeps the LSN and the time of the source up to which silver is complete; both only grow.
 
     Args:
-        lsn, time: what the ledger said last.
-        seen_lsn: the greatest commit named by an event that the ledger knows to be merged.
+        complete_lsn, time: what the ledger said last.
+        commit_lsn: the greatest commit named by an event that the ledger knows to be merged.
         ends: of each partition the offset after the last record that is written, committed or not;
             None where Kafka does not say. None in place of it: all that is written is visible.
     """
 
     def __init__(
         self,
-        lsn: int | None,
+        complete_lsn: Lsn | None,
         time: datetime | None,
-        seen_lsn: int | None,
+        commit_lsn: Lsn | None,
         ends: Callable[[], Offsets | None] | None = None,
     ) -> None:
-        self.lsn, self.time = lsn, time
+        self.complete_lsn, self.time = complete_lsn, time
         self._ends = ends
         self._seen: list[_Seen] = []
-        self._restored = seen_lsn
+        self._restored = commit_lsn
         self._asked: Offsets | None = None
         self._newest = time
 
@@ -65,21 +66,21 @@ class Claims:
         """Advance to what a batch proves that ends at `end`: everything before that is merged."""
         for number, seen in reversed(list(enumerate(self._seen))):
             if _covers(end, seen.ends or {}):
-                self.lsn = max(self.lsn or 0, seen.lsn)
+                self.complete_lsn = max(self.complete_lsn or LOG_START, seen.commit_lsn)
                 self.time = max((t for t in (self.time, seen.time) if t), default=None)
                 del self._seen[: number + 1]
                 return
 
-    def merged(self, lsn: int | None, time: datetime | None) -> None:
+    def merged(self, commit_lsn: Lsn | None, time: datetime | None) -> None:
         """Note that the batch is in the ledger.
 
         Args:
-            lsn: the greatest commit that its events and previous ones name.
+            commit_lsn: the greatest commit that its events and previous ones name.
             time: the newest time of the source that its own events name.
         """
         self._newest = max((t for t in (self._newest, time) if t), default=None)
-        if lsn is not None and self._asked is not None:
-            self._add(_Seen(lsn, self._newest, self._asked))
+        if commit_lsn is not None and self._asked is not None:
+            self._add(_Seen(commit_lsn, self._newest, self._asked))
 
     def _add(self, seen: _Seen) -> None:
         if len(self._seen) >= SEEN_MAX:

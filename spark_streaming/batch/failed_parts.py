@@ -112,7 +112,7 @@ class Failures:
             datetime.now(timezone.utc),
             planned.start,
             planned,
-            complete_lsn=claims.lsn,
+            complete_lsn=claims.complete_lsn,
             complete_time=claims.time,
             generation=self._stopped.generation(topic.silver_name),
         )

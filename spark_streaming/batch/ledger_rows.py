@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_streaming.batch.part import Merged, Stopped
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.position import HighWater
 from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow
 from spark_streaming.ops.stopped import FAILING, REFUSED, RUNNING, Stop
@@ -23,7 +24,7 @@ def running_row(
     batch_id: int,
     part: Merged,
     span: BatchSpan,
-    complete_lsn: int | None,
+    complete_lsn: Lsn | None,
     generation: str = "",
 ) -> LedgerRow:
     """The row of a table that is not stopped."""
@@ -81,7 +82,7 @@ def whole_row(
     parts: Sequence[Merged],
     rows: Sequence[LedgerRow],
     span: BatchSpan,
-    complete_lsn: int | None,
+    complete_lsn: Lsn | None,
     complete_time: datetime | None,
 ) -> LedgerRow:
     """The row that stands for the batch; the positions of internal topics are in it."""

@@ -25,6 +25,7 @@ from spark_streaming.batch.part import Merged, Stopped
 from spark_streaming.batch.rebuild_state import Rebuild, rebuild_of
 from spark_streaming.batch.swap import SwapFailedError, Swapped, Swaps
 from spark_streaming.batch.table_steps import TableSteps
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import Ledger, LedgerRow, Restored
 from spark_streaming.ops.stopped import (
@@ -99,7 +100,7 @@ class Resumption:
         return self._generations.get(table, "")
 
     def start_swaps(
-        self, batch_id: int, span: BatchSpan, complete: tuple[int | None, datetime | None]
+        self, batch_id: int, span: BatchSpan, complete: tuple[Lsn | None, datetime | None]
     ) -> None:
         """Stop the tables whose rebuild waits for its swap; before the batch is read.
 
@@ -118,7 +119,7 @@ class Resumption:
         state: Rebuild,
         batch_id: int,
         span: BatchSpan,
-        complete: tuple[int | None, datetime | None],
+        complete: tuple[Lsn | None, datetime | None],
     ) -> None:
         assert self._swaps is not None
         known = self._stops.get(state.topic)

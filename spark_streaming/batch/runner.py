@@ -62,7 +62,7 @@ class BatchRunner:
     def begin(self, batch_id: int, span: BatchSpan) -> None:
         """Stop the tables whose rebuild is to be swapped in, before a batch is read."""
         if not self._ledger.has(batch_id):
-            self.stopped.start_swaps(batch_id, span, (self._claims.lsn, self._claims.time))
+            self.stopped.start_swaps(batch_id, span, (self._claims.complete_lsn, self._claims.time))
 
     def note_replay(self, topic: Topic, result: MergeResult, engine: str) -> None:
         """Put a commit that was made between two batches into the next batch's ledger rows."""
@@ -114,8 +114,10 @@ class BatchRunner:
             return []
         # 1. Check the catalog, ask Kafka
         self._claims.begin()
-        self.steps.topics.check(span, self._claims.lsn, self.stopped.is_stopped)
-        empty = self._empty_tables.check(span, self._claims.lsn) if self._empty_tables else []
+        self.steps.topics.check(span, self._claims.complete_lsn, self.stopped.is_stopped)
+        empty = (
+            self._empty_tables.check(span, self._claims.complete_lsn) if self._empty_tables else []
+        )
         clock = [started, time.monotonic()]
         # 2. Decode, fold and judge
         running = {n: some for n, some in events.items() if not self.stopped.is_stopped(n)}
@@ -162,7 +164,7 @@ class BatchRunner:
 
     def _dropped(self, span: BatchSpan, reported: set[str]) -> list[Failed]:
         """The tables that are to stop now because their source dropped them."""
-        found = self.steps.topics.dropped(self._claims.lsn, self.stopped.is_stopped)
+        found = self.steps.topics.dropped(self._claims.complete_lsn, self.stopped.is_stopped)
         return [
             Failed(Merged.nothing(topic), error)
             for topic, error in found
@@ -198,14 +200,14 @@ class BatchRunner:
                 batch_id,
                 part,
                 span,
-                claims.lsn,
+                claims.complete_lsn,
                 self.stopped.generation(part.topic.ledger_name),
             )
             for part in parts
             if not part.topic.internal
         ]
         merged = [part.done if isinstance(part, Stopped) else part for part in parts]
-        whole = whole_row(query_id, batch_id, merged, rows, span, claims.lsn, claims.time)
+        whole = whole_row(query_id, batch_id, merged, rows, span, claims.complete_lsn, claims.time)
         targets = json.dumps(self.steps.gate.contracts.freshness_targets(), sort_keys=True)
         ms = int((time.monotonic() - started) * 1000)
         whole = replace(whole, duration_ms=ms, freshness_targets=targets)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.types import Column
 
 METADATA_FIELDS = (
@@ -65,10 +66,10 @@ class Contract:
     left_out: tuple[str, ...] = ()
     left_out_at: tuple[tuple[int, str, bool], ...] = ()
     oid: int | None = None
-    valid_after_lsn: int = 0
-    valid_from_lsn: int = 0
-    begins_at_lsn: int | None = None
-    noted_lsn: int | None = None
+    valid_after_lsn: Lsn = LOG_START
+    valid_from_lsn: Lsn = LOG_START
+    begins_at_lsn: Lsn | None = None
+    noted_lsn: Lsn | None = None
     xid: int | None = None
     previous_versions: tuple[Contract, ...] = field(default=(), compare=False, repr=False)
     later_versions: tuple[Contract, ...] = field(default=(), compare=False, repr=False)

@@ -14,6 +14,7 @@ import pyarrow.fs as pa_fs
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.evolution import PREVIOUS_VERSIONS_MAX, next_version
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.source_catalog import read_contract, recorded_contracts
 from spark_streaming.storage.connections import TCP_LIMITS, answer_within
 from spark_streaming.storage.lake import Lake
@@ -109,7 +110,7 @@ class ContractStore:
             found = read_contract(connection, schema, table)
         return found and found.with_texts(self.texts(found.schema, found.table))
 
-    def noted(self, schema: str, table: str, after_lsn: int) -> list[Contract]:
+    def noted(self, schema: str, table: str, after_lsn: Lsn) -> list[Contract]:
         """Return each definition that the table got after a log position, in order.
 
         Empty if the source does not record definitions. Raises: CatalogUnreachableError.

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.kinds import ARRAY, TEXT_AS_IS
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import silver_columns, topic_of
 from spark_streaming.contract.postgres_text import TEXT_SETTINGS
 from spark_streaming.contract.types import Column, kind_of
@@ -180,7 +181,7 @@ def read_contract(
 
 
 def recorded_contracts(
-    conn: psycopg.Connection[Any], schema: str, table: str, after_lsn: int
+    conn: psycopg.Connection[Any], schema: str, table: str, after_lsn: Lsn
 ) -> list[Contract]:
     """Return each recorded definition that a table got after a log position, in order.
 

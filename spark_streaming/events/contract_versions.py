@@ -24,6 +24,7 @@ import orjson
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.kinds import ARRAY
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.postgres_text import array_items
 from spark_streaming.contract.types import Column
 from spark_streaming.contract.value_forms import SPECIAL_FLOATS
@@ -58,11 +59,11 @@ class Boundary:
     newer: frozenset[str]
     older_key: frozenset[str]
     left_out: frozenset[str]
-    after_lsn: int
-    by_lsn: int
+    after_lsn: Lsn
+    by_lsn: Lsn
     xid: int | None
     type_xid: int | None
-    begins_at_lsn: int | None = None
+    begins_at_lsn: Lsn | None = None
     newer_rows: frozenset[tuple[int, int]] = frozenset()
     newer_from: Mapping[int, int] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from operator import itemgetter
 import orjson
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.events.event import Change, Changes, Decoded, RawEvent, RawKey, Reject
 from spark_streaming.events.position import (
     FIRST_SNAPSHOT,
@@ -26,7 +27,7 @@ from spark_streaming.events.row_images import NEW_KEY_HEADER, Document, Images, 
 
 __all__ = ["Changes", "Decoded", "HighWater", "Position", "RawEvent", "Reject", "decode"]
 
-LSN_MAX = 2**63 - 1
+LSN_MAX = Lsn(2**63 - 1)
 # The first snapshot row of a table has a `first` mark; the only row of a table has a `last` one.
 _SNAPSHOT_BORDERS = frozenset(
     {"first", "first_in_data_collection", "last", "last_in_data_collection"}
@@ -91,11 +92,12 @@ class _Reader:
         self.last_ends = frozenset(self._streamed().values())
         self.first_snapshot = self.marks.get(FIRST_SNAPSHOT, START).lsn
         self.snapshot_attempts: set[int] = set()  # their LSNs, in this batch
-        self.resync_lsn: int | None = None  # of a resync that ended in this batch
+        self.resync_lsn: Lsn | None = None  # of a resync that ended in this batch
         self.changes: list[Change] = []
         self.rejects: list[Reject] = []
         self.skipped = self.ignored = 0
-        self.last_lsn = self.last_committed_us = 0
+        self.last_lsn = LOG_START
+        self.last_committed_us = 0
 
     def read(self, event: RawEvent) -> None:
         """Read one event; it becomes a change or a reject, or is skipped or ignored."""
@@ -128,6 +130,7 @@ class _Reader:
             lsn = parse_sequence(source["sequence"])[1]
         if type(lsn) is not int or not 0 <= lsn < LSN_MAX:
             raise Refused("not-an-envelope", f"source.lsn is {lsn!r}, not an LSN")
+        lsn = Lsn(lsn)
         committed = source.get("ts_us") or (source.get("ts_ms") or 0) * 1000
         if type(committed) is not int:
             raise Refused("not-an-envelope", f"the commit time is {committed!r}, not a number")
@@ -170,8 +173,8 @@ class _Reader:
         )
 
     def _advance(
-        self, partition: int, source: Document, lsn: int, document: Document
-    ) -> int | None:
+        self, partition: int, source: Document, lsn: Lsn, document: Document
+    ) -> Lsn | None:
         """Move the high-water mark to a streamed event; return its guard, or None for a repetition.
 
         An event behind the mark in commit order is new: it replaces whatever silver holds. That
@@ -187,14 +190,14 @@ class _Reader:
             return lsn  # its order is unknown: do not skip it, and do not let it replace newer rows
         if type(order) is not int:
             raise Refused("not-an-envelope", f"transaction.total_order is {order!r}, not a number")
-        position = Position(commit or 0, lsn, order)
+        position = Position(commit or LOG_START, lsn, order)
         if position > mark:
             self.marks[partition] = position
             return LSN_MAX
         # Rows of one COPY share an LSN: without their number in it, none counts as a repetition.
         return lsn if not order and position[:2] == mark[:2] else None
 
-    def _is_truncated(self, op: str, lsn: int, order: Position) -> bool:
+    def _is_truncated(self, op: str, lsn: Lsn, order: Position) -> bool:
         """Whether a TRUNCATE of a previous batch removed what this event wrote."""
         if lsn >= self.truncated.lsn:
             return False
@@ -243,11 +246,11 @@ class _Reader:
         """Return the marks of Kafka's partitions."""
         return {partition: mark for partition, mark in self.marks.items() if partition >= 0}
 
-    def _begin_attempt(self, lsn: int) -> bool:
+    def _begin_attempt(self, lsn: Lsn) -> bool:
         """Record an attempt of the first snapshot; return whether its rows count."""
         if lsn < self.marks.get(FIRST_SNAPSHOT, START).lsn:
             return self.contract.is_keyless  # `fold_keyless` drops a previous attempt's rows itself
-        self.marks[FIRST_SNAPSHOT] = Position(0, lsn, 0)
+        self.marks[FIRST_SNAPSHOT] = Position(LOG_START, lsn, 0)
         self.snapshot_attempts.add(lsn)
         return True
 
@@ -262,14 +265,14 @@ class _Reader:
         self.depends_on_other_keys = True
         lsn = end.below_lsn
         seen = self.marks.get(RESYNC_SEEN - partition, START)
-        self.marks[RESYNC_SEEN - partition] = max(seen, Position(0, lsn, 0))
+        self.marks[RESYNC_SEEN - partition] = max(seen, Position(LOG_START, lsn, 0))
         places = (RESYNC_SEEN - number for number in range(end.partitions))
         is_whole = all(self.marks.get(place, START).lsn >= lsn for place in places)
         if is_whole and lsn > self.marks.get(RESYNCED, START).lsn:
-            self.marks[RESYNCED] = Position(0, lsn, 0)
+            self.marks[RESYNCED] = Position(LOG_START, lsn, 0)
             self.resync_lsn = lsn
 
-    def _drop_interrupted_attempts(self) -> int | None:
+    def _drop_interrupted_attempts(self) -> Lsn | None:
         """Drop the rows that interrupted attempts of the first snapshot read.
 
         The stream begins where the last attempt does: it has no deletes from before.

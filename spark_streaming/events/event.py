@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import parse_topic
 from spark_streaming.events.position import HighWater, Position
 
@@ -110,7 +111,7 @@ class Change(NamedTuple):
     """
 
     op: str
-    lsn: int
+    lsn: Lsn
     guard: int
     committed_us: int
     key: RawKey | None
@@ -141,8 +142,8 @@ class Changes:
     changes: list[Change]
     images: pa.Table
     gaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    first_snapshot_lsn: int | None = None
-    resync_lsn: int | None = None
+    first_snapshot_lsn: Lsn | None = None
+    resync_lsn: Lsn | None = None
 
     def __len__(self) -> int:
         return len(self.changes)
@@ -180,7 +181,7 @@ class Decoded:
     high_water: HighWater
     unknown_columns: set[str]
     stale_columns: set[str]
-    last_lsn: int
+    last_lsn: Lsn
     last_committed_us: int
     depends_on_other_keys: bool = False
     snapshot_attempts: frozenset[int] = frozenset()

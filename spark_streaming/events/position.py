@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from spark_streaming.contract.lsn import Lsn
+
 
 class Position(NamedTuple):
     """An event's place in the stream; positions compare in commit order.
@@ -15,12 +17,12 @@ class Position(NamedTuple):
     `total_order` counts the events of one transaction: all rows of a COPY share one LSN.
     """
 
-    last_commit_lsn: int
-    lsn: int
+    last_commit_lsn: Lsn
+    lsn: Lsn
     total_order: int
 
 
-START = Position(0, 0, 0)
+START = Position(Lsn(0), Lsn(0), 0)
 # Numbers below 0 are no partitions of Kafka: a topic's marks keep other facts under them.
 TRUNCATE = -1  # the position of the last TRUNCATE
 FIRST_SNAPSHOT = -2  # the LSN of the first snapshot, of its newest attempt
@@ -58,9 +60,9 @@ class HighWater:
         return HighWater({place: m for place, m in self.positions.items() if place[0] == topic})
 
     @property
-    def greatest_commit_lsn(self) -> int:
+    def greatest_commit_lsn(self) -> Lsn:
         """The greatest commit LSN of all positions; 0 without one."""
-        return max((p.last_commit_lsn for p in self.positions.values()), default=0)
+        return max((p.last_commit_lsn for p in self.positions.values()), default=Lsn(0))
 
     def marks(self, topic: str) -> dict[int, Position]:
         """Return one topic's marks by partition, with those under TRUNCATE, FIRST_SNAPSHOT etc."""
@@ -79,21 +81,16 @@ class HighWater:
         try:
             return cls(
                 {
-                    (topic, int(partition)): Position(*(int(part) for part in position))
+                    (topic, int(partition)): Position(Lsn(int(commit)), Lsn(int(lsn)), int(order))
                     for topic, partitions in json.loads(text).items()
-                    for partition, position in partitions.items()
+                    for partition, (commit, lsn, order) in partitions.items()
                 }
             )
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a high-water mark: {error}") from error
 
 
-def lsn_text(lsn: int) -> str:
-    """Return a log position as Postgres prints it."""
-    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
-
-
-def parse_sequence(sequence: str) -> tuple[int | None, int | None]:
+def parse_sequence(sequence: str) -> tuple[Lsn | None, Lsn | None]:
     """Parse Debezium's `source.sequence`, JSON text `["24","25"]`: (last commit LSN, LSN).
 
     The first is None until the connector has seen a commit, as in the first snapshot.
@@ -102,10 +99,10 @@ def parse_sequence(sequence: str) -> tuple[int | None, int | None]:
     # The common form needs no JSON parser; this runs once for each event.
     commit, separator, lsn = sequence[2:-2].partition('","')
     if separator and sequence[:2] == '["':
-        return int(commit), int(lsn)
+        return Lsn(int(commit)), Lsn(int(lsn))
     parts = json.loads(sequence)
     if not isinstance(parts, list) or len(parts) != 2:
         raise ValueError(f"not a sequence: {sequence[:80]}")
-    return (None if parts[0] is None else int(parts[0])), (
-        None if parts[1] is None else int(parts[1])
+    return (None if parts[0] is None else Lsn(int(parts[0]))), (
+        None if parts[1] is None else Lsn(int(parts[1]))
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent
 
 PREFIX = "headwater.resync"
@@ -27,7 +28,7 @@ class ResyncEnd(NamedTuple):
         partitions: number of the topic's partitions that have an end: 0 to partitions - 1.
     """
 
-    below_lsn: int
+    below_lsn: Lsn
     partitions: int
 
 
@@ -75,7 +76,7 @@ def end_of(document: Mapping[str, Any]) -> ResyncEnd | None:
     if message.get("prefix") != PREFIX:
         return None
     content = message["content"]
-    return ResyncEnd(int(content["below_lsn"]), int(content["partitions"]))
+    return ResyncEnd(Lsn(int(content["below_lsn"])), int(content["partitions"]))
 
 
 def is_resync_end(event: RawEvent) -> bool:

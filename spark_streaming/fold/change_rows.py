@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import Change, Changes, RawEvent, RawKey, Reject
 from spark_streaming.events.position import Position
 from spark_streaming.fold.row_lookup import keys_in
@@ -77,7 +78,7 @@ def events_of(last: Change, cells: Iterable[Cell], changes: Sequence[Change]) ->
 class Truncation(NamedTuple):
     """The last TRUNCATE of a batch."""
 
-    lsn: int
+    lsn: Lsn
     order: Position
 
     def removes(self, change: Change) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import Change, Changes, RawKey, Reject
 from spark_streaming.fold.change_rows import (
     Cell,
@@ -43,8 +44,8 @@ class Folded:
     """
 
     rows: pa.Table
-    truncate_lsn: int | None = None
-    resnapshot_lsn: int | None = None
+    truncate_lsn: Lsn | None = None
+    resnapshot_lsn: Lsn | None = None
     rejects: list[Reject] = field(default_factory=list)
     origin: Origin | None = None
 
@@ -108,7 +109,7 @@ def fold(
     return Folded(rows, truncate_lsn, resnapshot_lsn, rejects, origin)
 
 
-def _greater(one: int | None, other: int | None) -> int | None:
+def _greater(one: Lsn | None, other: Lsn | None) -> Lsn | None:
     return max((lsn for lsn in (one, other) if lsn is not None), default=None)
 
 
@@ -153,7 +154,7 @@ class _Rows:
             self.cells.pop(key, None)
         self.latest[key] = change
 
-    def drop_below(self, lsn: int) -> None:
+    def drop_below(self, lsn: Lsn) -> None:
         """Drop rows that a resync did not find in the source.
 
         Call it after all changes: a later change may take a large value from an older one.

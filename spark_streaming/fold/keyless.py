@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import Change, Changes
 from spark_streaming.fold.change_rows import Origin, in_stream_order, truncation, with_metadata
 
 
 def fold_keyless(
     changes: Changes, contract: Contract
-) -> tuple[pa.Table, int | None, int | None, Origin]:
+) -> tuple[pa.Table, Lsn | None, Lsn | None, Origin]:
     """Net the copies that one batch adds and removes.
 
     Returns: (rows as in `Folded.rows`, truncate LSN, resnapshot LSN, the rows' origin).

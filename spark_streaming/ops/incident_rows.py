@@ -14,6 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from spark_streaming.contract.lsn import Lsn
+
 OPEN, CLOSED = "open", "closed"
 TEXT_CHARS_MAX = 2_000
 TABLES_MAX = 1_000
@@ -56,8 +58,8 @@ class Incident:
     kind: str
     name: str
     tables: tuple[str, ...]
-    lsn_from: int | None
-    lsn_to: int | None
+    lsn_from: Lsn | None
+    lsn_to: Lsn | None
     cause: str
     how_closed: str | None
     opened_at: datetime

@@ -26,6 +26,7 @@ from deltalake import DeltaTable
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import DeltaError
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.incident_rows import (
     CLOSED,
     OPEN,
@@ -84,8 +85,8 @@ class IncidentLog:
         *,
         cause: str,
         tables: Sequence[str] = (),
-        lsn_from: int | None = None,
-        lsn_to: int | None = None,
+        lsn_from: Lsn | None = None,
+        lsn_to: Lsn | None = None,
         recurs: bool = False,
     ) -> str:
         """Record that something is wrong, unless this incident is recorded already.
@@ -119,7 +120,7 @@ class IncidentLog:
         *,
         cause: str | None = None,
         tables: Sequence[str] | None = None,
-        lsn_to: int | None = None,
+        lsn_to: Lsn | None = None,
     ) -> None:
         """Record what became known about an open incident; what is None stays as it is."""
         with self._guard:

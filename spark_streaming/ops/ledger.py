@@ -21,6 +21,7 @@ from deltalake import (
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.position import HighWater
 from spark_streaming.ops.stopped import FAILING, RESUMING, RUNNING, STOPPED, Slice, Stop
 from spark_streaming.storage.lake import LEDGER, Lake
@@ -109,7 +110,7 @@ class LedgerRow:
     rows_skipped: int = 0
     offsets: Offsets = field(default_factory=dict)
     high_water: HighWater = field(default_factory=HighWater)
-    complete_lsn: int | None = None
+    complete_lsn: Lsn | None = None
     source_time: datetime | None = None
     duration_ms: int = 0
     refusal: str | None = None
@@ -147,7 +148,7 @@ class Restored:
 
     offsets: Offsets = field(default_factory=dict)
     high_water: HighWater = field(default_factory=HighWater)
-    complete_lsn: int | None = None
+    complete_lsn: Lsn | None = None
     complete_time: datetime | None = None
     stops: list[Stop] = field(default_factory=list)
     failures: dict[tuple[str, int, str], int] = field(default_factory=dict)

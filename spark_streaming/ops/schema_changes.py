@@ -18,6 +18,7 @@ from deltalake import DeltaTable, PostCommitHookProperties
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.storage.lake import SCHEMA_CHANGES, Lake
 from spark_streaming.tables.engine_protocol import TIMESTAMP
 
@@ -58,7 +59,7 @@ class RecordedChange:
     kind: str
     from_version: int
     to_version: int
-    lsn: int
+    lsn: Lsn
     policy: str
     outcome: str
     detail: str

@@ -17,6 +17,7 @@ from typing import NoReturn
 from kafka.errors import KafkaConnectionError
 
 from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.tables.engine_protocol import Commit
 
@@ -179,7 +180,7 @@ class Stop:
     offsets: PartitionOffsets
     planned: Slice | None
     attempts: int = 1
-    complete_lsn: int | None = None
+    complete_lsn: Lsn | None = None
     complete_time: datetime | None = None
     on_purpose: bool = False
     generation: str = ""

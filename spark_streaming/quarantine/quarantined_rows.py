@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.contract_versions import History
 from spark_streaming.events.event import Change, Place, RawEvent, RawKey
 from spark_streaming.events.layout import is_placeholder, layout_of
@@ -33,7 +34,7 @@ class Entry(NamedTuple):
     """
 
     place: Place
-    lsn: int
+    lsn: Lsn
     columns: frozenset[str]
 
 
@@ -84,7 +85,7 @@ class QuarantinedRows:
                     self._columns[key] = columns
         return self._columns
 
-    def closed_by(self, changes: Sequence[Change], floor_lsn: int | None = None) -> set[Place]:
+    def closed_by(self, changes: Sequence[Change], floor_lsn: Lsn | None = None) -> set[Place]:
         """The entries that these changes, which silver takes, supersede.
 
         Args:
@@ -127,7 +128,7 @@ def describe(event: RawEvent, contract: Contract) -> tuple[RawKey, Entry]:
     else:
         found = frozenset(c.name for c in large)
     key = None if contract.is_keyless else _key(event, document, contract)
-    return place if key is None else key, Entry(place, int(lsn or 0), found)
+    return place if key is None else key, Entry(place, Lsn(int(lsn or 0)), found)
 
 
 def _key(event: RawEvent, document: dict[str, Any], contract: Contract) -> RawKey | None:

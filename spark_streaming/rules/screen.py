@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from deltalake import DeltaTable
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import LOG_START
 from spark_streaming.events.event import Changes, Decoded, Place, Reject
 from spark_streaming.fold.change_rows import FindKeys, QuarantinedColumns, ReadRows
 from spark_streaming.fold.keyed import Folded, fold
@@ -59,7 +60,7 @@ class Screened:
         """The entries of quarantine, of previous batches or this one, that the rows supersede."""
         if self.folded.origin is None or not (len(quarantined) or len(fresh)):
             return frozenset()
-        floor = max(self.folded.truncate_lsn or 0, self.folded.resnapshot_lsn or 0)
+        floor = max(self.folded.truncate_lsn or LOG_START, self.folded.resnapshot_lsn or LOG_START)
         changes = self.folded.origin.changes
         return frozenset(
             place

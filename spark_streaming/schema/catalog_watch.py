@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.names import differ_in_case
 from spark_streaming.contract.source_catalog import records_definitions
 from spark_streaming.storage.connections import TCP_LIMITS, answer_within
@@ -109,8 +110,8 @@ class CatalogCheck:
         stamps: a digest of each existing table, which differs where the table changed.
     """
 
-    after_lsn: int
-    by_lsn: int
+    after_lsn: Lsn
+    by_lsn: Lsn
     stamps: Mapping[Table, str]
 
 
@@ -200,8 +201,8 @@ class CatalogWatch:
             stamps = connection.execute(self._stamps, _named(wanted))
             after = connection.execute(_AFTER)
         return CatalogCheck(
-            _number(before),
-            _number(after),
+            _lsn(before),
+            _lsn(after),
             _by_table(stamps),
         )
 
@@ -212,9 +213,9 @@ class CatalogWatch:
             self._connection = None
 
 
-def _number(cursor: psycopg.Cursor[Any]) -> int:
+def _lsn(cursor: psycopg.Cursor[Any]) -> Lsn:
     row = cursor.fetchone()
-    return int(row[0]) if row is not None and row[0] is not None else 0
+    return Lsn(int(row[0])) if row is not None and row[0] is not None else LOG_START
 
 
 def table_stamps(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> dict[Table, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spark_streaming.contract.evolution import SchemaChange
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.schema_changes import APPLIED, NOTED, RecordedChange, SchemaChanges
 from spark_streaming.schema.change_policies import ChangePolicies
 from spark_streaming.schema.definitions import Pending
@@ -27,7 +28,7 @@ class ChangeRecords:
         changes: Iterable[SchemaChange],
         outcome: str,
         to_version: int,
-        lsn: int,
+        lsn: Lsn,
         *,
         policy: str | None = None,
         from_version: int | None = None,

@@ -18,6 +18,7 @@ from spark_streaming.contract.evolution import (
     changes_between,
     next_version,
 )
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.events.contract_versions import Boundary, place_of
 from spark_streaming.events.event import RawEvent
 
@@ -41,7 +42,7 @@ def without_refused(noted: list[Contract], found: Contract) -> list[Contract]:
     statements, and one change.
     """
     kept = list[Contract]()
-    begins: int | None = None
+    begins: Lsn | None = None
     for place, step in enumerate(noted):
         if step.refusal and not all(c.refusal for c in [*noted[place + 1 :], found]):
             begins = step.begins_at_lsn if begins is None else begins
@@ -51,7 +52,7 @@ def without_refused(noted: list[Contract], found: Contract) -> list[Contract]:
     return kept
 
 
-def after_known(newest: Contract, noted: list[Contract], found: Contract, by: int) -> Contract:
+def after_known(newest: Contract, noted: list[Contract], found: Contract, by: Lsn) -> Contract:
     """Place `found` after all known versions where the source was restored to an older state.
 
     Log positions of the lost time stay with the versions of that time; the source's own continue
@@ -64,7 +65,7 @@ def after_known(newest: Contract, noted: list[Contract], found: Contract, by: in
     """
     if noted or by >= newest.valid_from_lsn:
         return found
-    return replace(found, begins_at_lsn=newest.valid_from_lsn + 1)
+    return replace(found, begins_at_lsn=Lsn(newest.valid_from_lsn + 1))
 
 
 def since_first(
@@ -83,12 +84,12 @@ def since_first(
     steps = [step for step in noted if not step.refusal][-PREVIOUS_VERSIONS_MAX:]
     if reached is None or not steps:
         return [found]
-    begun = sum((step.begins_at_lsn or 0) <= reached for step in steps)
+    begun = sum((step.begins_at_lsn or LOG_START) <= reached for step in steps)
     return [*steps[max(begun - 1, 0) :], found]
 
 
 def queue(
-    pendings: list[Pending], first: Contract, steps: list[Contract], after: int, by: int
+    pendings: list[Pending], first: Contract, steps: list[Contract], after: Lsn, by: Lsn
 ) -> None:
     """Append a table's definitions to the pending ones; those without a change are left out.
 
@@ -101,11 +102,11 @@ def queue(
         newer = next_version(last, step)
         if newer is last:
             continue
-        by_lsn = max(by, step.begins_at_lsn or 0)
+        by_lsn = max(by, step.begins_at_lsn or LOG_START)
         newer = replace(newer, valid_after_lsn=after, valid_from_lsn=by_lsn, xid=step.xid)
         changes = tuple(changes_between(last, step))
         pendings.append(Pending(newer, changes, Boundary.between(last, newer)))
-        after = max(after, step.begins_at_lsn or 0)
+        after = max(after, step.begins_at_lsn or LOG_START)
 
 
 def _first_position(events: Iterable[RawEvent]) -> int | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import topic_of
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.schema.catalog_watch import CatalogWatch, Table
@@ -43,7 +44,7 @@ class EmptyTables:
     _waiting: list[Topic] = field(default_factory=list, init=False)
     _known: set[Table] = field(default_factory=set, init=False)
 
-    def check(self, span: BatchSpan, complete_lsn: int | None) -> list[Topic]:
+    def check(self, span: BatchSpan, complete_lsn: Lsn | None) -> list[Topic]:
         """Make new ones. Returns: all that have no row in this process's ledger yet.
 
         A source that is away changes nothing.

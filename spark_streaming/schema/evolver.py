@@ -29,6 +29,7 @@ from spark_streaming.contract.evolution import (
     changes_between,
     next_version,
 )
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.events.contract_versions import extended, place_of, split_at
 from spark_streaming.events.event import Decoded, RawEvent, Reject, is_truncate
 from spark_streaming.ops.schema_changes import (
@@ -178,7 +179,7 @@ class Evolver:
         """
         if not found.noted_lsn:
             return found
-        noted = self._contracts.noted(found.schema, found.table, 0)
+        noted = self._contracts.noted(found.schema, found.table, LOG_START)
         first, *later = since_first(noted, found, events, topic.reached)
         first, at = next_version(None, first), topic.catalog.unchanged_at
         pendings = list(topic.pendings)
@@ -257,7 +258,7 @@ class Evolver:
         version = topic.contract.version if topic.contract else 0
         outcome = STOPPED if policy == FAIL else QUARANTINED
         lsn, _ = place_of(orjson.loads(found[0].value or b"{}"))
-        self.records.put(topic, change, outcome, version, lsn or 0)
+        self.records.put(topic, change, outcome, version, Lsn(lsn or 0))
         if policy == FAIL:
             stop_table(
                 f"the source's table was truncated ({detail}), and its policy for table_truncated "

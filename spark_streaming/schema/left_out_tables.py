@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from spark_streaming.contract.lsn import LOG_START
 from spark_streaming.contract.names import collisions, silver_table
 from spark_streaming.ops.schema_changes import LEFT_OUT, RecordedChange, SchemaChanges
 from spark_streaming.schema.catalog_watch import CatalogWatch, Table
@@ -65,4 +66,4 @@ def _columns(schema: str, table: str, names: str) -> RecordedChange:
 
 
 def _record(name: str, kind: str, detail: str, warning: str) -> RecordedChange:
-    return RecordedChange(name, kind, 0, 0, 0, "", LEFT_OUT, detail, warning)
+    return RecordedChange(name, kind, 0, 0, LOG_START, "", LEFT_OUT, detail, warning)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.names import silver_table
 from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
 from spark_streaming.events.position import HighWater
@@ -28,7 +29,7 @@ class InCatalog:
     """
 
     stamp: str | None = None
-    unchanged_at: int = 0
+    unchanged_at: Lsn = LOG_START
     gone_by: int | None = None
 
 
@@ -77,7 +78,7 @@ class Topic:
         """Replace the changes that silver has not followed yet."""
         self.pendings = list(pendings)
 
-    def seen(self, stamp: str | None, at: int) -> None:
+    def seen(self, stamp: str | None, at: Lsn) -> None:
         """The catalog has this entry of the table, at a log position."""
         self.catalog = InCatalog(stamp, at)
 

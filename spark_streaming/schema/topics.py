@@ -16,6 +16,7 @@ from deltalake.exceptions import TableNotFoundError
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.contract.evolution import NEW_VERSION
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import topic_of
 from spark_streaming.events.event import RawEvent, source_of
 from spark_streaming.events.position import HighWater
@@ -81,7 +82,7 @@ class Topics:
         self._merged = merged
         self._earlier = PreviousTables(contracts, prefix)
 
-    def greatest_commit_lsn(self) -> int | None:
+    def greatest_commit_lsn(self) -> Lsn | None:
         """The greatest commit position that any merged event stands behind, over all topics."""
         with self._lock:
             known = self._merged
@@ -107,7 +108,7 @@ class Topics:
     def check(
         self,
         span: BatchSpan,
-        complete_lsn: int | None,
+        complete_lsn: Lsn | None,
         is_stopped: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Check whether the tables of a batch, and from time to time all, changed in the source.
@@ -159,7 +160,7 @@ class Topics:
             log.warning("a table that was kept could not be looked at: %s", error)
 
     def dropped(
-        self, complete_lsn: int | None, is_stopped: Callable[[str], bool]
+        self, complete_lsn: Lsn | None, is_stopped: Callable[[str], bool]
     ) -> list[tuple[Topic, Exception]]:
         """The tables to stop because their source dropped them, each with the reason.
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from spark_streaming.contract.lsn import Lsn
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -122,7 +124,7 @@ class RowsEngine(MergeEngine, Protocol):
         ...
 
 
-def floor_lsn(folded: Folded) -> int | None:
+def floor_lsn(folded: Folded) -> Lsn | None:
     """The LSN below which the merge removes rows of silver; None where it removes none."""
     floors = [lsn for lsn in (folded.truncate_lsn, folded.resnapshot_lsn) if lsn is not None]
     return max(floors) if floors else None

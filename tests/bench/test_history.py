@@ -15,6 +15,7 @@ import pytest
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.evolution import PREVIOUS_VERSIONS_MAX, next_version
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.contract_versions import History
 from spark_streaming.events.envelope import decode
@@ -32,16 +33,16 @@ def table(columns: int, earlier: int) -> Contract:
     """A table that got one more column with each version, noted by the source."""
     there = [Column("id", "bigint", "int64", False, base_type="int8", attnum=1)]
     there += [_column(number) for number in range(2, columns + 1)]
-    contract = Contract("public", "films", tuple(there), ("id",), oid=9, noted_lsn=NOTED_AT)
+    contract = Contract("public", "films", tuple(there), ("id",), oid=9, noted_lsn=Lsn(NOTED_AT))
     for version in range(earlier):
         there.append(_column(columns + version + 1))
         at = FIRST_LSN + version * LSN_A_VERSION
         found = replace(
             contract,
             columns=tuple(there),
-            begins_at_lsn=at,
-            valid_from_lsn=at,
-            noted_lsn=at,
+            begins_at_lsn=Lsn(at),
+            valid_from_lsn=Lsn(at),
+            noted_lsn=Lsn(at),
             previous_versions=(),
         )
         contract = next_version(contract, found)

@@ -10,6 +10,7 @@ import pytest
 
 from app.source.definition_notes import Notes, notes_finding, read_notes
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import LOG_START
 from spark_streaming.contract.source_catalog import read_contract, recorded_contracts
 from spark_streaming.schema.catalog_watch import CatalogWatch
 
@@ -54,10 +55,10 @@ def test_each_note_is_the_contract_that_the_catalog_had_then(source: Connection)
     ):
         source.execute(statement.encode())
         seen.append(read_contract(source, *FILMS))
-    noted = recorded_contracts(source, *FILMS, 0)
+    noted = recorded_contracts(source, *FILMS, LOG_START)
     assert [_bare(contract) for contract in noted] == [_bare(contract) for contract in seen]
     assert seen[-1] is not None and seen[-1].noted_lsn == noted[-1].begins_at_lsn
-    assert recorded_contracts(source, *FILMS, noted[-2].noted_lsn or 0) == noted[-1:]
+    assert recorded_contracts(source, *FILMS, noted[-2].noted_lsn or LOG_START) == noted[-1:]
 
 
 def test_a_note_lies_between_the_rows_before_and_behind_the_change(source: Connection) -> None:
@@ -68,7 +69,7 @@ def test_a_note_lies_between_the_rows_before_and_behind_the_change(source: Conne
         source.execute("alter table films add title text")
         after = _now(source)
         source.execute("insert into films values (2, 'b')")
-    [_, added] = recorded_contracts(source, *FILMS, 0)
+    [_, added] = recorded_contracts(source, *FILMS, LOG_START)
     assert before <= (added.begins_at_lsn or 0) <= after
 
 
@@ -103,7 +104,7 @@ def test_whoever_changes_a_table_is_not_held_up_by_its_note(dsn: str, source: Co
             source.execute("alter table headwater.definitions rename to elsewhere")
             other.execute("alter table theirs add title text")  # which fail now, and say so
         source.execute("alter table headwater.elsewhere rename to definitions")
-        assert len(recorded_contracts(source, "public", "theirs", 0)) == 1
+        assert len(recorded_contracts(source, "public", "theirs", LOG_START)) == 1
     finally:
         source.execute("drop owned by app_owner; drop role app_owner")
 
@@ -116,4 +117,4 @@ def test_the_notes_are_told_as_right_until_their_function_is_another(source: Con
     assert not read_notes(source, ROLE).is_right
     source.execute("drop schema headwater cascade")
     assert read_notes(source, ROLE) == Notes(may_make=True)
-    assert recorded_contracts(source, *FILMS, 0) == []
+    assert recorded_contracts(source, *FILMS, LOG_START) == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
 from tests.support.stack import Stack, fresh_stack
@@ -60,9 +61,9 @@ def test_what_is_found_while_the_store_is_away_is_recorded_when_it_is_back(store
     log = IncidentLog(lake)
     log.refresh()
     store.run("down")
-    made = log.open_incident("slot_gone", "headwater at 0/1", cause="dropped", lsn_from=1)
+    made = log.open_incident("slot_gone", "headwater at 0/1", cause="dropped", lsn_from=Lsn(1))
     assert not log.flush(2)
-    log.extend_incident(made, lsn_to=2)
+    log.extend_incident(made, lsn_to=Lsn(2))
     store.up("--only", "s3")
     assert log.flush(WRITTEN_S)
     later = IncidentLog(lake)

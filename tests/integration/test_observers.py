@@ -16,6 +16,7 @@ from app.query.trino_connection import connect
 from app.watch.edit_hops import BLOCK_OFFSETS
 from app.watch.flow import Change, Pending
 from app.watch.observers import ANEW_S, Bronze, Silver, Trino, query_of
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.ledger import Ledger, LedgerRow
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
@@ -62,7 +63,7 @@ class Batches:
     def change(self, offset: int) -> Change:
         """The event at `offset`, which Kafka has just shown."""
         now = time.time()
-        return Change(f"hw.public.{self.table}", 0, offset, self.table, "u", "", 7, now, now)
+        return Change(f"hw.public.{self.table}", 0, offset, self.table, "u", "", Lsn(7), now, now)
 
 
 def waiting(pending: Pending, hop: str) -> list[int]:

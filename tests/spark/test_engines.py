@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.envelope import HighWater, RawEvent, decode
 from spark_streaming.fold.keyed import Folded, fold
@@ -104,7 +105,7 @@ def test_truncate_and_what_follows_it_are_one_commit(
     engine.merge(table, Folded(rows(KEYED, film(1, "old"), film(2, "old"))), Commit("t", 1))
     before = table.lake.table(table.path).version()
     after = rows(KEYED, {**film(2, "new"), "_lsn": 300}, {**film(3, "new"), "_lsn": 300})
-    engine.merge(table, Folded(after, truncate_lsn=200), Commit("t", 2))
+    engine.merge(table, Folded(after, truncate_lsn=Lsn(200)), Commit("t", 2))
     assert content(table) == Counter([(2, "new", None), (3, "new", None)])
     assert table.lake.table(table.path).version() == before + 1
 
@@ -113,9 +114,11 @@ def test_truncate_alone_empties_the_table(engine: MergeEngine, make_table: MakeT
     for contract in (KEYED, BAG):
         table = make_table(contract)
         engine.merge(table, Folded(rows(contract, _first(contract))), Commit("t", 1))
-        engine.merge(table, Folded(rows(contract), truncate_lsn=200), Commit("t", 2))
+        engine.merge(table, Folded(rows(contract), truncate_lsn=Lsn(200)), Commit("t", 2))
         assert content(table) == Counter()
-        assert engine.merge(table, Folded(rows(contract), truncate_lsn=200), Commit("t", 2)).skipped
+        assert engine.merge(
+            table, Folded(rows(contract), truncate_lsn=Lsn(200)), Commit("t", 2)
+        ).skipped
 
 
 def _first(contract: Contract) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def test_removal_of_a_copy_that_silver_lacks_changes_nothing_and_is_counted(
     second = engine.merge(table, Folded(beside), Commit("t", 2))
     assert content(table) == Counter([(2, "there", None)])
     assert [(r.inserted, r.deleted, r.missing) for r in (first, second)] == [(0, 0, 1), (1, 0, 2)]
-    truncated = engine.merge(table, Folded(rows(BAG, lost), truncate_lsn=500), Commit("t", 3))
+    truncated = engine.merge(table, Folded(rows(BAG, lost), truncate_lsn=Lsn(500)), Commit("t", 3))
     assert content(table) == Counter()
     assert (truncated.deleted, truncated.missing) == (1, 1)
 
@@ -186,7 +189,7 @@ def test_copies_of_text_go_from_files_that_a_merge_has_written(
     table = make_table(BAG)
     copies = [{**film(1, "a"), "_op": "i"}] * 3 + [{**film(2, "b"), "_op": "i"}]
     # A snapshot comes by a merge, whose files hold text in another physical type than appends.
-    engine.merge(table, Folded(rows(BAG, *copies), resnapshot_lsn=50), Commit("t", 1))
+    engine.merge(table, Folded(rows(BAG, *copies), resnapshot_lsn=Lsn(50)), Commit("t", 1))
     for version in (2, 3):
         change = rows(BAG, {**film(1, "a"), "_op": "d"})
         engine.merge(table, Folded(change), Commit("t", version))
@@ -240,7 +243,7 @@ def test_snapshot_of_a_bag_replaces_what_was_there(
     old = {**film(1, "old"), "_op": "i"}
     engine.merge(table, Folded(rows(BAG, old, old)), Commit("t", 1))
     new = [{**film(1, note), "_op": "i", "_lsn": 500} for note in ("old", "new")]
-    engine.merge(table, Folded(rows(BAG, *new), resnapshot_lsn=500), Commit("t", 2))
+    engine.merge(table, Folded(rows(BAG, *new), resnapshot_lsn=Lsn(500)), Commit("t", 2))
     assert content(table) == Counter([(1, "old", None), (1, "new", None)])
 
 

@@ -14,6 +14,7 @@ from app.readers.deltalake_reader import DeltaRsTable
 from app.readers.follow import Table
 from app.readers.spark_reader import SparkTable
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.storage.change_feed import has_feed
@@ -81,7 +82,7 @@ def test_the_feed_tells_what_a_keyed_merge_did(
     second = rows(KEYED, film(1, "A"), {**film(2), "_op": "d"}, film(4))
     engine.merge(table, Folded(second), Commit("t", 2))
     third = rows(KEYED, {**film(5, "e"), "_lsn": 300})
-    engine.merge(table, Folded(third, truncate_lsn=200), Commit("t", 3))
+    engine.merge(table, Folded(third, truncate_lsn=Lsn(200)), Commit("t", 3))
     url = lake.url(table.path)
     assert told(DeltaRsTable(url, store)) == KEYED_CHANGES
     if isinstance(engine, SparkEngine):  # files are files: Spark reads delta-rs' in integration/

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
 from spark_streaming.batch.maintenance import COMPACT_FILES_MIN, drop_old, maintain_table
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.storage.lake import Lake
@@ -77,7 +78,7 @@ def test_a_table_that_gives_its_name_away_loses_its_rows_and_none_of_its_success
     both = rows(KEYED, {**film(1, "old"), "_lsn": 100}, {**film(2, "new"), "_lsn": 300})
     DeltaRsEngine().merge(table, Folded(both), Commit("t", 1))
     moved = tuple(replace(c, attnum=number) for number, c in enumerate(reversed(KEYED.columns), 1))
-    other = replace(KEYED, columns=moved, oid=7, version=2, begins_at_lsn=200)
+    other = replace(KEYED, columns=moved, oid=7, version=2, begins_at_lsn=Lsn(200))
     table.adopt(other, clear=True)
     assert [(row["id"], row["note"]) for row in table.handle().to_pyarrow_table().to_pylist()] == [
         (2, "new")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from spark_streaming.batch.completeness import Claims
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.reading.offsets import BatchSpan, Offsets
 
 BEATS = "hw.headwater.heartbeat"
@@ -37,8 +38,8 @@ class Row:
     batch: int
     topic: str
     offsets: Offsets
-    seen: int
-    claims: int | None = None
+    seen: Lsn
+    claims: Lsn | None = None
 
 
 @dataclass
@@ -133,7 +134,7 @@ class World:
         """A new process: it knows the ledger, and Spark its plans."""
         self.limit = self.random.choice([6, 10, 20, 10_000])
         claimed = [row.claims for row in self.ledger if not row.topic and row.claims]
-        self.seen = max((row.seen for row in self.ledger), default=0)
+        self.seen = max((row.seen for row in self.ledger), default=LOG_START)
         ends = self.kafka.written if self.asks else None
         self.claims = Claims(max(claimed, default=None), None, self.seen or None, ends)
 
@@ -171,21 +172,21 @@ class World:
             self.may_die()
         self.claims.prove(span.end)
         self.seen = max(self.seen, self._seen_in(span, list(TOPICS)))
-        self.ledger.append(Row(self.batch, "", span.end, self.seen, self.claims.lsn))
+        self.ledger.append(Row(self.batch, "", span.end, self.seen, self.claims.complete_lsn))
         self.recorded = self.batch
         self.check()
         self.may_die()
         self.claims.merged(self.seen or None, None)
         self.batch += 1
 
-    def _seen_in(self, span: BatchSpan, topics: list[str]) -> int:
+    def _seen_in(self, span: BatchSpan, topics: list[str]) -> Lsn:
         found = [
             record.last_commit
             for topic in topics
             for partition, end in span.end[topic].items()
             for record in self.kafka.log[topic, partition][span.start[topic][partition] : end]
         ]
-        return max(found, default=0)
+        return Lsn(max(found, default=0))
 
     def check(self) -> None:
         """Silver at the ledger's newest row has all that was committed up to its `complete_lsn`."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
@@ -347,12 +348,12 @@ class ModelCatalog(ContractStore):
         newest = max(since for since, _ in self.source.states if since <= self.lsn)
         found = self.source.catalog_at(self.lsn)
         found = found.with_texts(self.texts(self.source.schema, self.source.table))
-        return replace(found, noted_lsn=newest) if self.notes else found
+        return replace(found, noted_lsn=Lsn(newest)) if self.notes else found
 
     def noted(self, schema: str, table: str, after_lsn: int) -> list[Contract]:
         del schema, table
         return [
-            replace(contract, begins_at_lsn=since, noted_lsn=since)
+            replace(contract, begins_at_lsn=Lsn(since), noted_lsn=Lsn(since))
             for since, contract in self.source.states
             if self.notes and after_lsn < since <= self.lsn
         ]
@@ -361,7 +362,7 @@ class ModelCatalog(ContractStore):
         """As `CatalogWatch.check`."""
         stamp = str(sum(since <= self.lsn for since, _ in self.source.states))
         found = [] if self.is_dropped() else tables
-        return CatalogCheck(self.lsn, self.lsn, dict.fromkeys(found, stamp))
+        return CatalogCheck(Lsn(self.lsn), Lsn(self.lsn), dict.fromkeys(found, stamp))
 
     def colliding_columns(self) -> dict[tuple[str, str], str]:
         """As `CatalogWatch.colliding_columns`."""

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.layout import PLACEHOLDER
 from spark_streaming.events.resync_events import ResyncEnd, resync_end
@@ -163,7 +164,7 @@ class Source:
             self._emit(event, sequence=[commit, str(self.lsn)], total_order=None)
 
     def _end_resync(self, below_lsn: int) -> None:
-        end = ResyncEnd(below_lsn, self.partitions)
+        end = ResyncEnd(Lsn(below_lsn), self.partitions)
         value = resync_end("public", "films", end, resync="1", at_ms=0, prefix="hw")
         for partition in range(self.partitions):
             self._append(0, RawEvent(TOPIC, partition, 0, 0, None, value, []))

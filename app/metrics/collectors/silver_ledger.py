@@ -9,6 +9,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from app.lake.table_follower import Follower
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.ops.stopped import FAILING, RESUMING, STOPPED
 from spark_streaming.storage.lake import LEDGER, Lake
@@ -26,7 +27,7 @@ class Stopped:
     """
 
     offsets: dict[Place, int]
-    complete_lsn: int | None
+    complete_lsn: Lsn | None
     since: datetime
 
 
@@ -43,7 +44,7 @@ class SilverState:
         self._ledger = Follower(lake, LEDGER, _COLUMNS)
         self.target_s = target_s
         self.positions: dict[Place, int] = {}
-        self.complete_lsn: int | None = None
+        self.complete_lsn: Lsn | None = None
         self.batch_at: datetime | None = None
         self._merged: dict[Place, datetime] = {}
         self._tables: dict[str, tuple[datetime, Stopped | None]] = {}
@@ -99,7 +100,7 @@ class SilverState:
             if stopped is not None
         }
 
-    def complete_lsn_of(self, table: str, whole: int) -> int:
+    def complete_lsn_of(self, table: str, whole: Lsn) -> Lsn:
         """Return a table's complete LSN; `whole` (silver's) where the table is not stopped."""
         _, stopped = self._tables.get(table, (None, None))
         return whole if stopped is None or stopped.complete_lsn is None else stopped.complete_lsn

@@ -9,6 +9,7 @@ from app.capture.repaired import REFRESH_S, Repaired
 from app.capture.resync import DONE, FAILED, WAITING, Resync
 from app.environment.service_problem import problem_of, report_problem
 from app.errors import HeadwaterError
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.incident_table import IncidentLog
 from tests.support.disk_lake import DiskLake
 
@@ -20,10 +21,10 @@ def test_an_incident_is_closed_by_the_last_of_its_tables_and_by_no_other(tmp_pat
     assert opened.flush(30)
     log = IncidentLog(DiskLake(tmp_path))
     repaired = Repaired(log, lambda: now)
-    first = Resync(1, "public", "a", state=DONE, incidents=(made,), rows=3, applied_lsn=4096)
+    first = Resync(1, "public", "a", state=DONE, incidents=(made,), rows=3, applied_lsn=Lsn(4096))
     other = Resync(3, "public", "c", state=WAITING)
     for state, is_open in [(WAITING, True), (FAILED, True), (DONE, False)]:
-        second = replace(first, oid=2, name="b", state=state, rows=4, applied_lsn=8192)
+        second = replace(first, oid=2, name="b", state=state, rows=4, applied_lsn=Lsn(8192))
         now += REFRESH_S
         repaired.close_done([first, second, other])
         [found] = log.incidents()

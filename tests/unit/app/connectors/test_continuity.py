@@ -13,19 +13,18 @@ from app.connectors.continuity import (
     branching,
     consumed_lsn,
     judge,
-    lsn_of,
 )
-from spark_streaming.events.position import lsn_text
+from spark_streaming.contract.lsn import Lsn, lsn_text, parse_lsn
 
 SERVER = Server("7300000000000000001", 1)
 WHOLE = Stream(
     slot_name="headwater",
-    slot=Slot(confirmed_lsn=900, restart_lsn=800, wal_status="reserved", active_pid=None),
+    slot=Slot(confirmed_lsn=Lsn(900), restart_lsn=Lsn(800), wal_status="reserved", active_pid=None),
     server=SERVER,
-    wal_lsn=2_000,
+    wal_lsn=Lsn(2_000),
     known=SERVER,
     branched_lsn=None,
-    consumed_lsn=1_000,
+    consumed_lsn=Lsn(1_000),
 )
 LATER = replace(SERVER, timeline=2)
 
@@ -52,9 +51,9 @@ def test_a_slot_that_is_gone_is_refused() -> None:
 @pytest.mark.parametrize(
     "slot",
     [
-        Slot(confirmed_lsn=900, restart_lsn=None, wal_status="lost", active_pid=None),
-        Slot(confirmed_lsn=900, restart_lsn=800, wal_status="lost", active_pid=None),
-        Slot(confirmed_lsn=900, restart_lsn=None, wal_status="", active_pid=None),
+        Slot(confirmed_lsn=Lsn(900), restart_lsn=None, wal_status="lost", active_pid=None),
+        Slot(confirmed_lsn=Lsn(900), restart_lsn=Lsn(800), wal_status="lost", active_pid=None),
+        Slot(confirmed_lsn=Lsn(900), restart_lsn=None, wal_status="", active_pid=None),
     ],
 )
 def test_a_slot_whose_wal_was_removed_is_refused_and_recovered_by_the_verb(
@@ -67,15 +66,15 @@ def test_a_slot_whose_wal_was_removed_is_refused_and_recovered_by_the_verb(
 
 @pytest.mark.parametrize("confirmed, restart", [(1_001, 1_001), (1_001, 800), (None, 1_500)])
 def test_a_slot_that_begins_after_the_last_offset_is_refused(
-    confirmed: int | None, restart: int
+    confirmed: Lsn | None, restart: Lsn
 ) -> None:
     text = told(replace(WHOLE, slot=Slot(confirmed, restart, "reserved", 4711)))
     assert "it was dropped and made again, or moved on" in text
-    assert f"it begins at {lsn_text(confirmed or restart)}, captured up to 0/3E8" in text
+    assert f"it begins at {lsn_text(Lsn(confirmed or restart))}, captured up to 0/3E8" in text
 
 
 def test_a_source_that_was_set_back_is_refused() -> None:
-    assert "set back to an earlier time" in told(replace(WHOLE, wal_lsn=999))
+    assert "set back to an earlier time" in told(replace(WHOLE, wal_lsn=Lsn(999)))
 
 
 def test_a_source_that_was_set_back_and_has_grown_past_it_since_is_told_by_its_heartbeat() -> None:
@@ -89,7 +88,7 @@ def test_a_source_that_was_set_back_and_has_grown_past_it_since_is_told_by_its_h
 def test_nothing_is_refused_before_the_first_snapshot_is_complete() -> None:
     begun = replace(WHOLE, consumed_lsn=None)
     assert judge(replace(begun, slot=None)) is None
-    assert judge(replace(begun, slot=Slot(1_500, 1_500, "reserved", None))) is None
+    assert judge(replace(begun, slot=Slot(Lsn(1_500), Lsn(1_500), "reserved", None))) is None
 
 
 def test_another_server_is_refused_even_before_the_first_snapshot_is_complete() -> None:
@@ -107,9 +106,9 @@ def test_a_server_that_the_user_vouches_for_is_taken_where_its_slot_holds_everyt
 
 
 def test_a_promoted_server_goes_on_where_it_has_all_that_was_captured() -> None:
-    promoted = replace(WHOLE, server=LATER, branched_lsn=1_000)
+    promoted = replace(WHOLE, server=LATER, branched_lsn=Lsn(1_000))
     assert judge(promoted) is None
-    text = told(replace(promoted, branched_lsn=999))
+    text = told(replace(promoted, branched_lsn=Lsn(999)))
     assert "may lack what was captured already" in text
     assert "timeline 2 left timeline 1 at 0/3E7, captured up to 0/3E8" in text
 
@@ -150,4 +149,4 @@ def test_only_an_unfinished_first_snapshot_counts_as_nothing_consumed(
 
 def test_positions_are_read_and_written_as_postgres_prints_them() -> None:
     for text in ("0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"):
-        assert lsn_text(lsn_of(text)) == text
+        assert lsn_text(parse_lsn(text)) == text

@@ -14,6 +14,7 @@ from app.counts import count_reader as reader
 from app.counts.count_reader import Barrier, Counting, FolderBronze, Progress
 from app.counts.tally import RECENT_MAX, Miscount, Tally
 from app.counts.transactions import End, EventRun, commit_before, ends, events
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.reading.bronze import UnreadableObjectError
 from tests.support.counted import COUNTED, TRANSACTIONS, A, B, Chain
 from tests.support.examples import examples
@@ -42,7 +43,7 @@ def test_a_lost_event_is_named_with_its_transaction_and_table(chain: Chain) -> N
     chain.transaction(700, a=4, b=2)
     chain.transaction(701, a=1)
     chain.store(but=lambda r: r.topic == A and r.offset == 2)
-    assert chain.count() == [Miscount("short", 700, 110, A, 4, 3)]
+    assert chain.count() == [Miscount("short", 700, Lsn(110), A, 4, 3)]
 
 
 def test_all_events_of_a_table_lost_is_found_though_its_topic_has_no_object(chain: Chain) -> None:
@@ -187,11 +188,11 @@ def test_a_transaction_id_that_is_used_again_is_another_transaction(chain: Chain
     progress = Progress()
     chain.transaction(700, a=2)
     for xid in range(1_000, 1_000 + RECENT_MAX):
-        progress.tally.judge([End(xid, 105, {}, False)], whole=False)
+        progress.tally.judge([End(xid, Lsn(105), {}, False)], whole=False)
     chain.store()
     assert chain.count(progress) == []
     for xid in range(10_000, 10_000 + RECENT_MAX):
-        progress.tally.judge([End(xid, chain.commit, {}, False)], whole=False)
+        progress.tally.judge([End(xid, Lsn(chain.commit), {}, False)], whole=False)
         chain.commit += 1
     chain.transaction(700, a=3)
     chain.store()
@@ -269,9 +270,9 @@ def test_a_transaction_of_a_million_events_takes_one_entry() -> None:
     tally = Tally()
     for begin in range(0, 1_000_000, 50_000):
         numbers = sum(range(begin + 1, begin + 50_001))
-        assert tally.add(A, [EventRun(700, 50_000, numbers, 105)]) == []
+        assert tally.add(A, [EventRun(700, 50_000, numbers, Lsn(105))]) == []
     assert len(json.dumps(tally.to_json())) < 300
-    assert tally.judge([End(700, 110, {A: 1_000_000}, False)], whole=True) == []
+    assert tally.judge([End(700, Lsn(110), {A: 1_000_000}, False)], whole=True) == []
 
 
 def random_history(chain: Chain, rng: random.Random) -> Iterator[set[tuple[str, int, str]]]:
@@ -361,7 +362,7 @@ def test_lines_are_read_as_the_sink_writes_them(chain: Chain) -> None:
     chain.store(9)
     bronze = FolderBronze(chain.folder)
     body = bronze.content(next(bronze.objects(A, 0)))
-    assert events(body) == [EventRun(700, 2, 3, 101)]
+    assert events(body) == [EventRun(700, 2, 3, Lsn(101))]
     assert commit_before(body) == 100
     [(offset, end)] = ends(bronze.content(next(bronze.objects(TRANSACTIONS, 0))), "hw")
-    assert (offset, end) == (2, End(700, 110, {A: 2}, True))
+    assert (offset, end) == (2, End(700, Lsn(110), {A: 2}, True))

@@ -25,6 +25,7 @@ from app.trace.trace_version import (
     with_other_key,
 )
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
 from spark_streaming.reading.bronze import Bronze
@@ -315,7 +316,7 @@ def test_a_version_tells_its_whole_way_with_the_times_from_the_commit() -> None:
         put_at=committed + timedelta(seconds=1),
         batch=Batch(3, 4, committed + timedelta(seconds=3)),
         data_file="part-1.parquet",
-        row=Row(105, committed, committed + timedelta(seconds=2), "part-1.parquet", 9),
+        row=Row(Lsn(105), committed, committed + timedelta(seconds=2), "part-1.parquet", 9),
         state="in silver",
         masked=frozenset({"title"}),
     )

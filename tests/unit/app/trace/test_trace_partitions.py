@@ -15,6 +15,7 @@ from app.environment.settings import load
 from app.trace import trace as tracing
 from app.trace.trace_silver import Batches, Known
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.resync_events import ResyncEnd, resync_end
@@ -78,7 +79,7 @@ def test_the_end_of_a_resync_is_told_where_it_did_not_find_the_row(
     look: Look, below_lsn: int, told: list[str]
 ) -> None:
     value = resync_end(
-        "public", "films", ResyncEnd(below_lsn, 1), resync="1", at_ms=MS + 200, prefix="hw"
+        "public", "films", ResyncEnd(Lsn(below_lsn), 1), resync="1", at_ms=MS + 200, prefix="hw"
     )
     end = film("t", 2, 5, 160)._replace(value=value)
     assert look(also=[end])[0] == LIFE + told

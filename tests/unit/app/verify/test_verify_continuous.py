@@ -17,12 +17,13 @@ from app.verify.verdict import Verdict
 from app.verify.verification_table import COMPACT_COMMITS, PATH, VerificationTable
 from app.verify.verify_command import Asked
 from app.verify.verify_continuous import EVERY_S, Pace, Throttle, VerifyMetrics
+from spark_streaming.contract.lsn import Lsn
 from tests.support.disk_lake import DiskLake
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 WRONG = Verdict(
     "films",
-    lsn=0x1_0000_0010,
+    lsn=Lsn(0x1_0000_0010),
     version=7,
     comparison=Comparison(
         rows=9,

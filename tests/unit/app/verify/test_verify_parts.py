@@ -20,6 +20,7 @@ from app.verify.verify_progress import Progress
 from app.verify.verify_state import RESUMED_AGE_S_MAX, Part, RunState, StateFile, TableState
 from spark_streaming.contract.canonical import column_texts, silver_texts
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.envelope import HighWater
 
@@ -72,7 +73,7 @@ def test_rows_are_read_by_range_of_the_key_and_by_lsn(tmp_path: Path) -> None:
     order = KeyOrder(TABLE, ID)
     condition = order.silver_filter([KeyRange("5", "8"), KeyRange("97", None)])
     assert [row[0] for row in silver.texts(condition)] == ["5", "6", "7", "97", "98", "99"]
-    assert [row[0] for row in silver.texts(condition, lsn_min=971)] == ["98", "99"]
+    assert [row[0] for row in silver.texts(condition, lsn_min=Lsn(971))] == ["98", "99"]
 
 
 def test_a_column_that_silver_does_not_have_yet_is_null(tmp_path: Path) -> None:

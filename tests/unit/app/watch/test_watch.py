@@ -13,11 +13,12 @@ from app.environment.settings import load
 from app.watch.flow import GIVE_UP_S, Change, Pending
 from app.watch.observers import BACK_S_MAX, POLL_S, REST_S_MAX, _oldest, query_of, rest_s
 from app.watch.watch import SHOWN_A_TABLE, SHOWN_PER_S, Watch, _debezium_ms, _follow
+from spark_streaming.contract.lsn import Lsn
 
 
 def change(offset: int = 1, **more: Any) -> Change:
     now = time.time()
-    return Change("hw.public.a", 0, offset, "a", "u", "", 7, now, now, **more)
+    return Change("hw.public.a", 0, offset, "a", "u", "", Lsn(7), now, now, **more)
 
 
 def test_a_change_is_shown_at_each_hop_once_and_trino_waits_for_silver() -> None:

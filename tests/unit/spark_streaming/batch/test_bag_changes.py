@@ -18,6 +18,7 @@ from spark_streaming.batch.runner import BatchRunner
 from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import CatalogUnreachableError, ContractStore
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import Ledger, LedgerRow
@@ -60,7 +61,9 @@ class Catalog(ContractStore):
     def check(self, tables: Any) -> CatalogCheck:
         if self.away:
             raise CatalogUnreachableError("the source is away")
-        return CatalogCheck(self.lsn, self.lsn, dict.fromkeys(tables, self.now.fingerprint()))
+        return CatalogCheck(
+            Lsn(self.lsn), Lsn(self.lsn), dict.fromkeys(tables, self.now.fingerprint())
+        )
 
     def colliding_columns(self) -> dict[tuple[str, str], str]:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from spark_streaming.batch.completeness import SEEN_MAX, Claims
+from spark_streaming.contract.lsn import Lsn
 from tests.support.examples import examples
 from tests.unit.claims_world import World
 
@@ -51,21 +52,21 @@ def test_positions_wait_for_the_partition_that_is_behind() -> None:
     ends = {"a": {0: 5}, "b": {0: 9}}
     claims = Claims(None, None, None, lambda: ends)
     claims.begin()
-    claims.merged(70, None)
+    claims.merged(Lsn(70), None)
     claims.prove({"a": {0: 5}, "b": {0: 8}})
-    assert claims.lsn is None
+    assert claims.complete_lsn is None
     claims.prove({"a": {0: 6}})
-    assert claims.lsn is None, "a topic that the batch does not know"
+    assert claims.complete_lsn is None, "a topic that the batch does not know"
     claims.prove({"a": {0: 5}, "b": {0: 9}})
-    assert claims.lsn == 70
+    assert claims.complete_lsn == 70
 
 
 def test_nothing_is_claimed_for_a_batch_whose_ends_kafka_did_not_say() -> None:
-    claims = Claims(50, None, None, lambda: None)
+    claims = Claims(Lsn(50), None, None, lambda: None)
     claims.begin()
-    claims.merged(70, None)
+    claims.merged(Lsn(70), None)
     claims.prove({"a": {0: 100}})
-    assert claims.lsn == 50
+    assert claims.complete_lsn == 50
 
 
 def test_the_oldest_position_is_kept_while_a_marker_is_late() -> None:
@@ -73,9 +74,9 @@ def test_the_oldest_position_is_kept_while_a_marker_is_late() -> None:
     claims = Claims(None, None, None, lambda: ends)
     for number in range(3 * SEEN_MAX):
         claims.begin()
-        claims.merged(number + 1, None)
+        claims.merged(Lsn(number + 1), None)
         ends = {"a": {0: number + 2}}
     claims.prove({"a": {0: 1}})
-    assert claims.lsn == 1
+    assert claims.complete_lsn == 1
     claims.prove({"a": {0: 3 * SEEN_MAX}})
-    assert claims.lsn == 3 * SEEN_MAX
+    assert claims.complete_lsn == 3 * SEEN_MAX

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_streaming.batch.rebuild_state import Rebuild, rebuild_of
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import Place, RawEvent
 from spark_streaming.events.position import HighWater, Position
 from spark_streaming.ops.stopped import Slice
@@ -80,7 +81,7 @@ def test_a_slice_that_was_planned_is_given_again_and_nothing_is_left_out(
 
 
 def test_state_is_read_back_equal_and_names_its_swap() -> None:
-    marks = HighWater({("hw.a.b", 0): Position(5, 6, 7)})
+    marks = HighWater({("hw.a.b", 0): Position(Lsn(5), Lsn(6), 7)})
     piece = Slice({0: 1}, {0: 9}, Commit("headwater:rebuild:x", 9))
     state = Rebuild("x", "a__b", "a", "b", "hw.a.b", "rules", {0: 1, 3: 4}, marks, piece, 12)
     assert Rebuild.from_json(state.to_json()) == state

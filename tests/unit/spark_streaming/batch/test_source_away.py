@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.schema_changes import APPLIED, NOTED, RecordedChange, SchemaChanges
 from spark_streaming.reading.offsets import BatchSpan
 from tests.support.disk_lake import DiskLake
@@ -47,7 +48,7 @@ def test_each_truncate_is_kept_for_a_time_and_other_changes_for_good(
     changes = SchemaChanges(DiskLake(tmp_path), {})
 
     def change(kind: str, lsn: int, outcome: str = APPLIED) -> RecordedChange:
-        return RecordedChange("films", kind, 1, 1, lsn, "evolve", outcome, "")
+        return RecordedChange("films", kind, 1, 1, Lsn(lsn), "evolve", outcome, "")
 
     class Past(datetime):
         @classmethod

@@ -19,6 +19,7 @@ from spark_streaming.contract.evolution import (
     policy_of,
     strictest,
 )
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from tests.support.evolution_cases import CELLS, SHAPES
 
@@ -44,7 +45,7 @@ EXTRA = Column("extra", "integer", "int32", base_type="int4", attnum=5)
     ("found", "wanted"),
     [
         (FILMS, []),
-        (replace(FILMS, version=9, xid=5, valid_from_lsn=7), []),
+        (replace(FILMS, version=9, xid=5, valid_from_lsn=Lsn(7)), []),
         (with_columns(ID, NOTE, PRICE, MOOD, EXTRA), [("add_column", "extra")]),
         (with_columns(ID, NOTE, PRICE), [("drop_column", "mood")]),
         (

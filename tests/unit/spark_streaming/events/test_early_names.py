@@ -9,6 +9,7 @@ import pytest
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.evolution import next_version
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.envelope import decode
 from spark_streaming.events.event import Decoded
@@ -28,7 +29,7 @@ GENERATED: dict[str, Any] = {"left_out": ("twice",), "left_out_at": ((2, "intege
 
 def table(*columns: Column, **more: Any) -> Contract:
     """A table whose source notes its definitions; all of it was there at NOTED_AT."""
-    return Contract("public", "t", columns, ("id",), oid=9, noted_lsn=NOTED_AT, **more)
+    return Contract("public", "t", columns, ("id",), oid=9, noted_lsn=Lsn(NOTED_AT), **more)
 
 
 def read(contract: Contract, *rows: dict[str, Any], later: tuple[Contract, ...] = ()) -> Decoded:
@@ -72,7 +73,7 @@ def test_a_value_is_not_taken_for_its_neighbours_where_a_column_went_and_another
     # The same after silver has followed: a value of a column that went stays what it was.
     event_rows = decode(
         [event("c", lsn=100, key={"id": 1}, after=row)],
-        replace(new, begins_at_lsn=CHANGED_AT, valid_from_lsn=CHANGED_AT),
+        replace(new, begins_at_lsn=Lsn(CHANGED_AT), valid_from_lsn=Lsn(CHANGED_AT)),
         HighWater(),
     )
     assert rows_of(event_rows) == [{"id": 1, "b": "b's", "c": None, "a": "a's"}]
@@ -119,7 +120,7 @@ def test_with_a_label_that_is_new_values_go_by_their_names_and_lost_ones_are_ref
 
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_row_of_some_columns_is_a_publications_and_read_by_its_names(noted: bool) -> None:
-    contract = replace(table(ID, A, B), noted_lsn=NOTED_AT if noted else None)
+    contract = replace(table(ID, A, B), noted_lsn=Lsn(NOTED_AT) if noted else None)
     assert rows_of(read(contract, {"id": 1, "b": "x"})) == [{"id": 1, "a": None, "b": "x"}]
 
 
@@ -149,7 +150,12 @@ def test_a_deleted_rows_key_is_told_by_its_place() -> None:
     # By the default replica identity only the key is the row's: its value stands second.
     before, key = {"id": 0, "n": 7}, {"id": 0}
     gone = event("d", lsn=100, key=key, before=before)
-    begins = replace(new, begins_at_lsn=CHANGED_AT, valid_from_lsn=CHANGED_AT, noted_lsn=CHANGED_AT)
+    begins = replace(
+        new,
+        begins_at_lsn=Lsn(CHANGED_AT),
+        valid_from_lsn=Lsn(CHANGED_AT),
+        noted_lsn=Lsn(CHANGED_AT),
+    )
     decoded = decode([gone], replace(was, later_versions=(begins,)), HighWater())
     assert [change.key for change in decoded.changes.changes] == [7], decoded.rejects
 
@@ -162,7 +168,12 @@ def test_a_rows_order_is_not_looked_at_in_a_snapshot() -> None:
 def test_a_key_change_that_batches_part_removes_the_old_row_where_it_was_named_ahead() -> None:
     was = table(ID, replace(A, toastable=True))
     new = next_version(was, table(ID, replace(A, name="z", toastable=True)))
-    begins = replace(new, begins_at_lsn=CHANGED_AT, valid_from_lsn=CHANGED_AT, noted_lsn=CHANGED_AT)
+    begins = replace(
+        new,
+        begins_at_lsn=Lsn(CHANGED_AT),
+        valid_from_lsn=Lsn(CHANGED_AT),
+        noted_lsn=Lsn(CHANGED_AT),
+    )
     contract = replace(was, later_versions=(begins,))
     made = event("c", lsn=90, key={"id": 1}, after={"id": 1, "a": "x"}, commit=80)
     gone = event(

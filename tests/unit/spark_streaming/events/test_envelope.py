@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.envelope import LSN_MAX, decode
 from spark_streaming.events.event import Decoded, RawEvent
 from spark_streaming.events.layout import PLACEHOLDER
@@ -119,7 +120,7 @@ def test_key_of_several_columns_is_in_the_contracts_order() -> None:
 
 
 def test_event_that_the_mark_has_passed_is_a_replay() -> None:
-    mark = HighWater({(TOPIC, 0): Position(50, 100, 2)})
+    mark = HighWater({(TOPIC, 0): Position(Lsn(50), Lsn(100), 2)})
     decoded = _decode(
         event("c", lsn=90, after=_row(1), order=1),
         event("c", lsn=100, after=_row(2), order=2),
@@ -137,7 +138,7 @@ def test_rows_of_one_copy_share_an_lsn_and_are_all_taken() -> None:
 
 
 def test_later_transaction_with_lower_lsns_is_no_replay() -> None:
-    mark = HighWater({(TOPIC, 0): Position(50, 100, 1)})
+    mark = HighWater({(TOPIC, 0): Position(Lsn(50), Lsn(100), 1)})
     decoded = _decode(event("c", lsn=60, commit=110, after=_row(1)), mark=mark)
     assert _ops(decoded) == [("c", 60)]
 
@@ -150,16 +151,18 @@ def test_replay_inside_a_batch_is_skipped() -> None:
 
 
 def test_marks_are_kept_for_each_partition() -> None:
-    mark = HighWater({(TOPIC, 0): Position(50, 100, 1), ("other", 1): Position(90, 900, 1)})
+    mark = HighWater(
+        {(TOPIC, 0): Position(Lsn(50), Lsn(100), 1), ("other", 1): Position(Lsn(90), Lsn(900), 1)}
+    )
     decoded = _decode(event("c", lsn=60, partition=1, after=_row(1)), mark=mark)
     assert decoded.high_water.positions == {
-        (TOPIC, 0): Position(50, 100, 1),
-        (TOPIC, 1): Position(50, 60, 1),
+        (TOPIC, 0): Position(Lsn(50), Lsn(100), 1),
+        (TOPIC, 1): Position(Lsn(50), Lsn(60), 1),
     }
 
 
 def test_event_of_unknown_order_is_neither_skipped_nor_trusted() -> None:
-    mark = HighWater({(TOPIC, 0): Position(50, 100, 1)})
+    mark = HighWater({(TOPIC, 0): Position(Lsn(50), Lsn(100), 1)})
     [change] = _decode(event("c", lsn=60, commit=None, after=_row(1)), mark=mark).changes.changes
     assert change.guard == 60
 
@@ -176,7 +179,7 @@ def test_snapshot_row_is_guarded_by_its_lsn_and_a_streamed_change_by_nothing() -
 
 
 def test_snapshot_row_is_never_a_replay() -> None:
-    mark = HighWater({(TOPIC, 0): Position(500, 1000, 1)})
+    mark = HighWater({(TOPIC, 0): Position(Lsn(500), Lsn(1000), 1)})
     row = event("r", lsn=100, commit=None, order=None, after=_row(1), snapshot="true")
     assert _ops(_decode(row, mark=mark)) == [("r", 100)]
 
@@ -366,7 +369,7 @@ def test_no_event_whatever_stops_the_others(document: Any, key: Any, bag: bool) 
 
 def _resync_end(lsn: int, partition: int, offset: int, partitions: int = 2) -> RawEvent:
     value = resync_end(
-        "public", "films", ResyncEnd(lsn, partitions), resync="1", at_ms=0, prefix="hw"
+        "public", "films", ResyncEnd(Lsn(lsn), partitions), resync="1", at_ms=0, prefix="hw"
     )
     return raw(value, offset=offset, partition=partition)
 

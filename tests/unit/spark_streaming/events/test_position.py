@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.events.position import START, TRUNCATE, HighWater, Position, parse_sequence
 
 
 def test_positions_compare_in_commit_order_and_not_by_lsn() -> None:
-    early_commit = Position(last_commit_lsn=100, lsn=190, total_order=1)
-    late_commit = Position(last_commit_lsn=200, lsn=150, total_order=1)
+    early_commit = Position(last_commit_lsn=Lsn(100), lsn=Lsn(190), total_order=1)
+    late_commit = Position(last_commit_lsn=Lsn(200), lsn=Lsn(150), total_order=1)
     assert early_commit < late_commit
 
 
@@ -24,10 +25,15 @@ def test_sequence_of_another_form_is_an_error(text: str) -> None:
 
 
 def test_high_water_is_read_back_from_json_with_its_truncate() -> None:
-    marks = HighWater({("hw.a.b", 0): Position(1, 2, 3), ("hw.a.b", TRUNCATE): Position(1, 1, 1)})
+    marks = HighWater(
+        {
+            ("hw.a.b", 0): Position(Lsn(1), Lsn(2), 3),
+            ("hw.a.b", TRUNCATE): Position(Lsn(1), Lsn(1), 1),
+        }
+    )
     copy = HighWater.from_json(marks.to_json())
     assert copy == marks
-    assert copy.truncated("hw.a.b") == Position(1, 1, 1)
+    assert copy.truncated("hw.a.b") == Position(Lsn(1), Lsn(1), 1)
     assert copy.get("hw.a.c", 0) == START
 
 
@@ -38,10 +44,14 @@ def test_what_is_no_high_water_is_an_error() -> None:
 
 
 def test_merging_marks_keeps_the_greater_of_each_partition() -> None:
-    one = HighWater({("t", 0): Position(5, 0, 0), ("t", 1): Position(1, 0, 0)})
-    two = HighWater({("t", 0): Position(3, 9, 9), ("u", 0): Position(2, 0, 0)})
+    one = HighWater(
+        {("t", 0): Position(Lsn(5), LOG_START, 0), ("t", 1): Position(Lsn(1), LOG_START, 0)}
+    )
+    two = HighWater(
+        {("t", 0): Position(Lsn(3), Lsn(9), 9), ("u", 0): Position(Lsn(2), LOG_START, 0)}
+    )
     assert one.merge(two).positions == {
-        ("t", 0): Position(5, 0, 0),
-        ("t", 1): Position(1, 0, 0),
-        ("u", 0): Position(2, 0, 0),
+        ("t", 0): Position(Lsn(5), LOG_START, 0),
+        ("t", 1): Position(Lsn(1), LOG_START, 0),
+        ("u", 0): Position(Lsn(2), LOG_START, 0),
     }

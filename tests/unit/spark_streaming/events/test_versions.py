@@ -10,6 +10,7 @@ import pytest
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.evolution import next_version
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.contract_versions import Boundary, key_changed, split_at
 from spark_streaming.events.envelope import decode
@@ -23,8 +24,8 @@ FILMS = Contract("public", "films", (ID, SIZE), ("id",), oid=100)
 DOUBLE = replace(SIZE, pg_type="double precision", kind="float64", base_type="float8")
 WIDER = replace(
     next_version(FILMS, replace(FILMS, columns=(ID, DOUBLE))),
-    valid_after_lsn=100,
-    valid_from_lsn=200,
+    valid_after_lsn=Lsn(100),
+    valid_from_lsn=Lsn(200),
     xid=50,
 )
 BORDER = Boundary.between(FILMS, WIDER)
@@ -90,7 +91,7 @@ def test_an_old_events_row_reads_as_the_cast_of_the_table_made_it() -> None:
     narrow = replace(SIZE, pg_type="real[]", kind="array", element="float32")
     wide = replace(narrow, pg_type="double precision[]", element="float64")
     newer = next_version(replace(FILMS, columns=(ID, narrow)), replace(FILMS, columns=(ID, wide)))
-    newer = replace(newer, valid_after_lsn=100, valid_from_lsn=200, xid=50)
+    newer = replace(newer, valid_after_lsn=Lsn(100), valid_from_lsn=Lsn(200), xid=50)
     sizes = "{0.1,NULL,NaN}"
     late = event("c", lsn=90, key={"id": 1}, after={"id": 1, "size": sizes}, txId=40)
     new = event("c", lsn=300, key={"id": 2}, after={"id": 2, "size": "{0.1}"}, txId=60)
@@ -115,7 +116,9 @@ def test_a_real_reads_right_whichever_version_its_event_is_taken_for() -> None:
 def test_an_old_events_columns_and_key_get_their_newer_names() -> None:
     number = replace(ID, name="number")
     newer = replace(FILMS, columns=(number, replace(SIZE, name="width")), key=("number",))
-    contract = replace(next_version(FILMS, newer), valid_after_lsn=100, valid_from_lsn=200)
+    contract = replace(
+        next_version(FILMS, newer), valid_after_lsn=Lsn(100), valid_from_lsn=Lsn(200)
+    )
     late = [
         event("c", lsn=90, key={"id": 1}, after={"id": 1, "size": 0.5}),
         event("d", lsn=91, key={"id": 2}, before={"id": 2, "size": None}),
@@ -130,7 +133,7 @@ def test_an_old_events_columns_and_key_get_their_newer_names() -> None:
 
 def test_the_row_of_a_table_that_was_dropped_is_no_row_of_its_successor() -> None:
     successor = next_version(FILMS, replace(FILMS, oid=200))
-    successor = replace(successor, valid_after_lsn=100, valid_from_lsn=200, xid=50)
+    successor = replace(successor, valid_after_lsn=Lsn(100), valid_from_lsn=Lsn(200), xid=50)
     late = event("c", lsn=90, key={"id": 1}, after={"id": 1, "size": 0.5}, txId=40)
     gone = event("d", lsn=91, key={"id": 2}, before={"id": 2, "size": 0.0}, txId=41)
     new = event("c", lsn=300, key={"id": 1}, after={"id": 1, "size": 0.5}, txId=60)

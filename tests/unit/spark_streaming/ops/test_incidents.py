@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from deltalake import DeltaTable
 
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.incident_rows import CLOSED, OPEN, Incident, kept_ids, newest
 from spark_streaming.ops.incident_table import COMPACT_COMMITS, PATH, WAITING_MAX, IncidentLog
 from tests.support.disk_lake import DiskLake
@@ -46,9 +47,9 @@ def test_an_incident_outlives_its_process_with_all_that_was_said(
 ) -> None:
     log = another()
     made = log.open_incident(
-        "slot_lost", "headwater at 0/1000", cause="WAL removed", tables=["a.b"], lsn_from=4096
+        "slot_lost", "headwater at 0/1000", cause="WAL removed", tables=["a.b"], lsn_from=Lsn(4096)
     )
-    log.extend_incident(made, lsn_to=8192, tables=["a.b", "a.c"])
+    log.extend_incident(made, lsn_to=Lsn(8192), tables=["a.b", "a.c"])
     assert log.flush(WRITTEN_S)
     later = another()
     later.refresh()

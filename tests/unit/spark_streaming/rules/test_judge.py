@@ -13,6 +13,7 @@ import pytest
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import read_file
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.envelope import decode
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.position import HighWater
@@ -210,7 +211,10 @@ def test_only_a_newer_event_of_the_same_row_closes_an_entry() -> None:
 
     def closed(*events: RawEvent, floor: int | None = None) -> list[int]:
         changes = decode(events, KEYED, HighWater()).changes.changes
-        return sorted(place.offset for place in quarantined.closed_by(changes, floor))
+        return sorted(
+            place.offset
+            for place in quarantined.closed_by(changes, None if floor is None else Lsn(floor))
+        )
 
     assert closed(event("u", lsn=70, after=row(1))) == [50]
     assert closed(event("d", lsn=70, key={"id": 2})) == [60]
@@ -253,7 +257,7 @@ def test_rules_are_picklable_for_workers() -> None:
 
 def test_event_read_again_from_quarantine_may_only_replace_what_is_older() -> None:
     decoded = decode([event("u", lsn=7, after=row(1))], KEYED, HighWater())
-    again = replace(decoded, changes=replace(decoded.changes, first_snapshot_lsn=7))
+    again = replace(decoded, changes=replace(decoded.changes, first_snapshot_lsn=Lsn(7)))
     folded = fold(at_lsn(again).changes, KEYED, lambda _: {})
     assert folded.rows["_guard_lsn"].to_pylist() == [7]
     assert folded.resnapshot_lsn is None, "it removes nothing that came before"

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, cast
 
 from spark_streaming.contract.contract import Contract
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.events.contract_versions import Boundary, extended, split_at
 from spark_streaming.events.event import RawEvent
@@ -32,7 +33,7 @@ def named(name: str, number: int = 2) -> Column:
 
 def noted(lsn: int, *columns: Column, **other: Any) -> Contract:
     contract = Contract("public", "films", (ID, *columns), ("id",), oid=100, **other)
-    return replace(contract, begins_at_lsn=lsn, noted_lsn=lsn)
+    return replace(contract, begins_at_lsn=Lsn(lsn), noted_lsn=Lsn(lsn))
 
 
 A, B, C = noted(100, named("a")), noted(200, named("b")), noted(300, named("c"))
@@ -44,7 +45,7 @@ def at(lsn: int, op: str = "c", xid: int = 1, **row: Any) -> RawEvent:
 
 def test_each_definition_follows_the_one_before_at_its_own_place_in_the_log() -> None:
     pendings = list[Pending]()
-    queue(pendings, A, [B, B, C, C], after=90, by=400)
+    queue(pendings, A, [B, B, C, C], after=Lsn(90), by=Lsn(400))
     assert [[c.kind for c in p.changes] for p in pendings] == [["rename_column"]] * 2
     assert [p.contract.version for p in pendings] == [2, 3]
     older, rest = split_at([at(n, a="") for n in (199, 200, 299, 300)], boundary(pendings[0]))
@@ -59,7 +60,7 @@ def test_each_definition_follows_the_one_before_at_its_own_place_in_the_log() ->
 def test_a_shape_that_came_and_went_between_two_looks_is_followed_both_ways() -> None:
     pendings = list[Pending]()
     back = noted(300, named("a"))
-    queue(pendings, A, [B, back, back], after=90, by=400)
+    queue(pendings, A, [B, back, back], after=Lsn(90), by=Lsn(400))
     assert [p.contract.columns[1].name for p in pendings] == ["b", "a"]
 
 
@@ -70,7 +71,9 @@ def test_a_transaction_that_changes_a_table_and_its_rows_is_split_at_the_change(
 
 
 def test_rows_that_a_snapshot_read_ahead_of_the_log_draw_no_streamed_event_with_them() -> None:
-    border = Boundary.between(A, replace(B, version=2, valid_after_lsn=90, valid_from_lsn=400))
+    border = Boundary.between(
+        A, replace(B, version=2, valid_after_lsn=Lsn(90), valid_from_lsn=Lsn(400))
+    )
     events = [
         event("r", lsn=120, offset=1, after={"id": 1, "b": ""}),
         event("c", lsn=150, offset=2, after={"id": 2, "a": ""}),
@@ -80,7 +83,9 @@ def test_rows_that_a_snapshot_read_ahead_of_the_log_draw_no_streamed_event_with_
 
 
 def test_a_snapshots_row_that_fits_no_older_type_is_ahead_of_an_exact_border() -> None:
-    border = Boundary.between(A, replace(B, version=2, valid_after_lsn=150, valid_from_lsn=400))
+    border = Boundary.between(
+        A, replace(B, version=2, valid_after_lsn=Lsn(150), valid_from_lsn=Lsn(400))
+    )
     row = event("r", lsn=120, offset=1, after={"id": 1, "a": ""})
     streamed = event("c", lsn=150, offset=2, after={"id": 2, "a": ""})
     assert split_at([row, streamed], border) == ([row, streamed], [])
@@ -102,7 +107,7 @@ def test_what_repairs_a_definition_that_nobody_can_follow_takes_its_place() -> N
     keyless = replace(B, key=())
     assert keyless.refusal
     other = replace(C, key=("c",))
-    assert without_refused([keyless, other], other) == [replace(other, begins_at_lsn=200)]
+    assert without_refused([keyless, other], other) == [replace(other, begins_at_lsn=Lsn(200))]
     assert without_refused([keyless], keyless) == [keyless]
 
 
@@ -134,14 +139,14 @@ def test_a_column_that_is_text_from_now_on_is_a_version_of_its_own() -> None:
 def test_what_a_source_that_was_set_back_is_like_begins_behind_all_that_was_captured_of_it() -> (
     None
 ):
-    captured = replace(B, valid_from_lsn=900)
+    captured = replace(B, valid_from_lsn=Lsn(900))
     restored = replace(A, begins_at_lsn=None)
-    found = after_known(captured, [], restored, by=400)
+    found = after_known(captured, [], restored, by=Lsn(400))
     pendings = list[Pending]()
-    queue(pendings, captured, [found], after=300, by=400)
+    queue(pendings, captured, [found], after=Lsn(300), by=Lsn(400))
     [pending] = pendings
     # What was captured before is of the version of that time, wherever the restored source is now.
     before, later = split_at([at(n, b="") for n in (401, 900)] + [at(901, a="")], boundary(pending))
     assert [[e.offset for e in part] for part in (before, later)] == [[401, 900], [901]]
-    assert after_known(captured, [], restored, by=900) is restored
-    assert after_known(captured, [A], restored, by=400) is restored
+    assert after_known(captured, [], restored, by=Lsn(900)) is restored
+    assert after_known(captured, [A], restored, by=Lsn(400)) is restored

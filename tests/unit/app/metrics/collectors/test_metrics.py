@@ -28,6 +28,7 @@ from app.metrics.exporter import (
     Exporter,
     others_start,
 )
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.tables.silver_names import SilverNames
@@ -218,7 +219,7 @@ def test_each_hop_is_behind_by_the_wal_that_it_is_not_known_to_have(
 
     assert look(1_000, 100) == {("kafka",): 100, ("bronze",): 100}
     kafka.at[("hw.public.orders", 1)] = 20
-    state.complete_lsn = 1_450
+    state.complete_lsn = Lsn(1_450)
     # Silver has events that the slot has not confirmed yet: so Kafka has them too.
     assert look(1_500, 200) == {("kafka",): 50, ("bronze",): 600, ("silver",): 50}
     tables = board.get("headwater_table_lsn_behind_bytes")
@@ -287,11 +288,11 @@ def test_a_stopped_table_is_as_far_as_its_own_row_says() -> None:
     assert take(state, row("orders", 1, 10, 100), row("", 1, 10, 100)) == {place: 10}
     stopped = row("orders", 2, 12, 110, "stopped")
     assert take(state, stopped, row("", 2, 20, 200)) == {place: 12}
-    assert (state.complete_lsn, state.complete_lsn_of("orders", 200)) == (200, 110)
+    assert (state.complete_lsn, state.complete_lsn_of("orders", Lsn(200))) == (200, 110)
     assert set(state.stopped()) == {"orders"}
     assert state.merged_at(place, 19) is not None
     assert take(state, row("orders", 3, 30, 300), row("", 3, 30, 300)) == {place: 30}
-    assert state.complete_lsn_of("orders", 300) == 300
+    assert state.complete_lsn_of("orders", Lsn(300)) == 300
     assert state.stopped() == {}
 
 
