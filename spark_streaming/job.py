@@ -180,7 +180,7 @@ class Silver:
             for request in requests:
                 self._desk.answer(request, working.replay.carry_out(request))
         except OSError as error:  # the store is away for a moment: requests wait
-            log.warning("requests are looked for again later: %s", error)
+            log.warning("cannot read requests, trying again later: %s", error)
         for topic, result, engine in working.replay.merged:
             working.runner.note_replay(topic, result, engine)
         working.replay.merged.clear()

@@ -67,9 +67,7 @@ def _unpack_tar(archive: Path, rule: Unpack, target: Path) -> None:
             elif member.islnk():
                 source = written.get(member.linkname)
                 if source is None:
-                    raise HeadwaterError(
-                        f"{archive.name}: {member.name} links to what is not there"
-                    )
+                    raise HeadwaterError(f"{archive.name}: {member.name} links to a missing file")
                 if source != path:
                     os.link(source, path)
             elif member.issym():

@@ -269,7 +269,7 @@ class Artefacts:
         """The fetched file, hashed again: the cache may have been written to since it came."""
         path = file_path(self.cache, file)
         if sha256_of(path) != file.sha256:
-            raise self._broken(file, path, ValueError("its checksum is another than the lock's"))
+            raise self._broken(file, path, ValueError("its checksum differs from the lock's"))
         return path
 
     def _broken(self, file: LockedFile, archive: Path, error: Exception) -> HeadwaterError:

@@ -268,7 +268,7 @@ def make_ops_tables() -> None:
         try:
             make()
         except (DeltaError, OSError) as error:
-            log.warning("%s is not there before its first row: %s", name, error)
+            log.warning("%s does not exist before its first row: %s", name, error)
 
 
 def from_environment() -> Registrar:

@@ -160,7 +160,7 @@ def _check_reading(store: ObjectStore, bucket: str, key: str) -> Iterator[Findin
         yield Finding(check, OK, "come back as they were put")
     elif got.ok:
         seen = f"{len(got.body)} bytes came back of {len(BODY)} that were put"
-        yield Finding(check, MISSING, seen, "what stands between changes objects: find it")
+        yield Finding(check, MISSING, seen, "something between changes objects: find it")
     else:
         yield _refused(check, "cannot be read", got, "s3:GetObject", bucket)
     listed = ask(store, "GET", bucket, query={"list-type": "2", "prefix": key})

@@ -95,7 +95,7 @@ class AotCaches:
             if shutil.disk_usage(self.folder).free < DISK_FREE_MIN_BYTES:
                 return None
         except OSError as error:
-            log.info("%s starts without its AOT cache: %s", service.name, error)
+            log.info("%s starts without its JVM start-up cache: %s", service.name, error)
             return None
         return _Use(cache, cache.with_name(f".{cache.stem}.{os.getpid()}.part"))
 
@@ -120,11 +120,11 @@ class AotCaches:
                 if clean and use.part.exists():
                     os.replace(use.part, use.cache)
                     self._forget_old(service)
-                    log.info("%s: its next start is quicker (%s)", service.name, use.cache.name)
+                    log.info("%s: wrote the JVM start-up cache %s", service.name, use.cache.name)
                 for left in self.folder.glob(f"{use.part.name}*"):  # its intermediate files, too
                     left.unlink()
             elif not asked and (not ready or code in CRASHES):
-                log.warning("%s: started without its AOT cache from now on", service.name)
+                log.warning("%s: starts without its JVM start-up cache from now on", service.name)
                 use.cache.unlink(missing_ok=True)
 
     def _forget_old(self, service: Service) -> None:

@@ -114,7 +114,7 @@ class Watch:
         try:
             services = load_services(self._root)
         except HeadwaterError as error:
-            log.error("the descriptions are not read again: %s", error)
+            log.error("cannot read the service descriptions again: %s", error)
             services = dict(self._supervisor.services)
         self._settings.ports.declare(declared_ports(services))
         self._host.ports = declared_ports(services)
@@ -146,14 +146,14 @@ class Watch:
                 self._saved = snapshot
             except OSError as error:
                 # A full disk makes services fail already; it must not end their supervisor, too.
-                log.error("the state is not written: %s", error)
+                log.error("cannot write the state: %s", error)
 
     def _tidy(self) -> None:
         try:
             logs.rotate_own(self.home.log_file)
             self._host.tidy_logs([unit.service for unit in self._units])
         except OSError as error:
-            log.error("older logs are not compressed: %s", error)
+            log.error("cannot compress older logs: %s", error)
 
 
 def observe(unit: Unit, epoch_offset_s: float) -> Observed:

@@ -149,7 +149,7 @@ class RebuildCommand:
                 builder = self._opened(state)
                 builder.begin()
             except RulesChangedError as error:
-                self._steps.note(f"rebuild {self._table} begins anew: {error}")
+                self._steps.note(f"rebuild {self._table} starts again: {error}")
                 self._store.remove(state)
                 continue
             self._steps.note(f"rebuild {self._table} goes on after {state.events:,} events")
@@ -188,7 +188,7 @@ class RebuildCommand:
                     continue
         parsed = parse_topic(self._topic, self._settings.topic_prefix)
         if parsed is None:
-            raise HeadwaterError(f"topic {self._topic} is no table's")
+            raise HeadwaterError(f"topic {self._topic} does not belong to a table")
         return parsed
 
     def _check_room(self) -> None:

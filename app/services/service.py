@@ -257,7 +257,7 @@ def _read_service(path: Path, name: str, body: dict[str, Any]) -> Service:
             unknown = problem["type"] == "extra_forbidden"
             lines.append(f"unknown key `{key}`" if unknown else f"`{key}`: {problem['msg']}")
         raise HeadwaterError(
-            f"service `{name}` is described wrongly in {path}", detail="\n".join(lines)
+            f"service `{name}` has an invalid description in {path}", detail="\n".join(lines)
         ) from None
 
 

@@ -208,7 +208,7 @@ class _Tracer:
         place = place_named(name)
         if place is None or place.topic != self._topic:
             raise HeadwaterError(
-                f"`{name}` is no place in this table's topic",
+                f"`{name}` is not a place in this table's topic",
                 hint=f"--before {self._topic}/PARTITION/OFFSET, as a trace prints it",
             )
         return place

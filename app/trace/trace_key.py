@@ -187,7 +187,7 @@ def _no_key(columns: Sequence[Column], text: str, table: str) -> HeadwaterError:
     names = [column.name for column in columns]
     form = ",".join(f"{name}=…" for name in names)
     return HeadwaterError(
-        f"`{text}` is no key of {table}",
+        f"`{text}` is not a key of {table}",
         detail=f"its key is ({', '.join(names)})",
         hint=f"give {form}, or the values in that order, or JSON where they hold commas",
     )
@@ -202,7 +202,7 @@ def _typed(column: Column, text: str, table: str) -> tuple[Any, Any]:
     array, bad = convert(column, [raw])
     if raw is None or bad:
         raise HeadwaterError(
-            f"`{text}` is no value of {table}.{column.name}",
+            f"`{text}` is not a value of {table}.{column.name}",
             detail=f"the column is {column.pg_type}",
         )
     value = array[0].as_py()

@@ -61,7 +61,7 @@ def run(asked: Asked) -> int:
 def _check(asked: Asked) -> None:
     if asked.sample and asked.resume:
         raise HeadwaterError(
-            "a sample is not resumed: it is made anew at other places",
+            "a sample cannot be resumed: each run takes other rows",
             hint="leave out `--sample` or `--resume`",
         )
     others = asked.sample or asked.resume or asked.continuous or asked.allow_quarantined

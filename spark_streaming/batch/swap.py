@@ -92,7 +92,7 @@ class Swaps:
                     found.append(state)
             return found
         except (OSError, ValueError) as error:
-            log.warning("rebuilds are looked for again later: %s", error)
+            log.warning("cannot read rebuilds, trying again later: %s", error)
             return []
 
     def refuse(self, rebuild_id: str, reason: str) -> None:
@@ -150,7 +150,7 @@ class Swaps:
         began = time.monotonic()
         state = self._store.state(table, rebuild_id)
         if state is None:
-            raise SwapFailedError(f"what rebuild {rebuild_id} built aside is gone")
+            raise SwapFailedError(f"the table that rebuild {rebuild_id} built aside is gone")
         topic = self.topic_of(state)
         silver, contract = topic.silver, topic.contract
         assert silver is not None and contract is not None

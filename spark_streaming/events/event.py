@@ -66,7 +66,7 @@ def source_of(
             continue
     parsed = table_of_topic(topic, prefix)
     if parsed is None:
-        raise ValueError(f"topic {topic} is no table's")
+        raise ValueError(f"topic {topic} does not belong to a table")
     return parsed
 
 

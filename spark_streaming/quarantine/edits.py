@@ -54,4 +54,4 @@ def _raw(column: Column, text: str) -> object:
         return column.event_value(text)
     except ValueError as error:
         where = f"column {column.source_name} ({column.pg_type})"
-        raise EditError(f"`{text[:60]}` is no value of {where}") from error
+        raise EditError(f"`{text[:60]}` is not a value of {where}") from error

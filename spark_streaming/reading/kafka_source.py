@@ -192,7 +192,10 @@ class DirectReader:
                 _missing(span, begins, lacking), {tp.topic for tp in lacking}
             ) from error
         places = ", ".join(f"{tp.topic}/{tp.partition}" for tp in begins)
-        log.warning("Kafka has expired events that silver wants (%s): bronze gives them", places)
+        log.warning(
+            "Kafka has expired events that silver has not merged (%s): reading them from bronze",
+            places,
+        )
         left = None if bytes_max is None else bytes_max - size
         for topic, others in self._read(BatchSpan(start, span.end), left).items():
             events.setdefault(topic, []).extend(others)

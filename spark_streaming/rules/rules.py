@@ -238,7 +238,7 @@ class _Binder:
         elif arrow.is_timestamp(kind) and isinstance(value, dt.date):
             zone = "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
             return f"{zone} '{value.isoformat()}'"
-        message = f"{value!r} is no value of column `{column.name}` ({column.pg_type})"
+        message = f"{value!r} is not a value of column `{column.name}` ({column.pg_type})"
         hint = "write a number" if is_number else "write an expectation with a CAST"
         self._wrong(("columns", column.name, key), message, hint)
         return None

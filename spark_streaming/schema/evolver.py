@@ -143,7 +143,7 @@ class Evolver:
         if next_version(contract, found) is contract and any(
             self._policies.how(topic, pending) is None for pending in pendings
         ):
-            log.info("table %s is as it was before again", topic.silver_name)
+            log.info("table %s is again as it was before", topic.silver_name)
             topic.expect([])
 
     def _noted(self, topic: Topic, found: Contract | None) -> list[Contract]:

@@ -157,7 +157,7 @@ class Topics:
                 if not is_known:
                     self._add(name, source, [])
         except Exception as error:  # noqa: BLE001 - its next event meets the same and stops it
-            log.warning("a table that was kept could not be looked at: %s", error)
+            log.warning("cannot check a table that was kept: %s", error)
 
     def dropped(
         self, complete_lsn: Lsn | None, is_stopped: Callable[[str], bool]

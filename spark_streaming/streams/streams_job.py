@@ -140,7 +140,7 @@ class Streams:
         if made:
             log.info("made topic(s) %s", ", ".join(made))
         for name in self.writers.keys() - streams.keys():
-            log.warning("stream %s is declared no more: its table stays as it is", name)
+            log.warning("stream %s is no longer declared; its table stays as it is", name)
             del self.writers[name]
         for name, stream in streams.items():
             known = self.writers.get(name)

@@ -154,7 +154,7 @@ def test_source_and_silver_are_compared_cell_by_cell(stack: Stack, page: Page) -
         source.execute("UPDATE paged SET v = v || '!' WHERE id IN (5, 6)")
     until(differing, lambda found: found == [[], [], []], within_s=SOON_S, what="repaired rows")
     error = page.post("/api/compare", {"table": TABLE, "keys": [{"no": "1"}]}, expect=502)["error"]
-    assert error["message"].endswith("is no key of public.paged")
+    assert error["message"].endswith("is not a key of public.paged")
 
 
 def test_health_tells_services_freshness_and_where_to_look(stack: Stack, page: Page) -> None:

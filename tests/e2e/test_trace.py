@@ -189,8 +189,8 @@ def test_what_cannot_be_traced_is_told_with_the_reason(stack: Stack, folder: Pat
         (("traced_bag", "a"), "has no key"),
         (("no_such_table", "1"), "there is no table `no_such_table` in the lake"),
         (("movies", "999999999"), "no event of movies with movie_id=999999999 was found"),
-        (("movies", "many"), "is no value of public.movies.movie_id"),
-        (("movies", "1", "--before", "elsewhere/0/1"), "is no place in this table's topic"),
+        (("movies", "many"), "is not a value of public.movies.movie_id"),
+        (("movies", "1", "--before", "elsewhere/0/1"), "is not a place in this table's topic"),
     ):
         ended = stack.run("trace", *words, *PATIENT, expect=1)
         assert told in ended.stderr and "Traceback" not in ended.stderr

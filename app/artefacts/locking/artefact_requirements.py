@@ -121,7 +121,7 @@ class Requirements(BaseModel):
         def add(name: str, path: tuple[str, ...], built: bool) -> None:
             if name in path:
                 raise HeadwaterError(
-                    f"artefact groups need each other in a circle: {' -> '.join((*path, name))}"
+                    f"artefact groups depend on each other in a circle: {' -> '.join((*path, name))}"
                 )
             group = self.group(name)
             for used in group.uses:  # used for their files, not built
@@ -151,6 +151,4 @@ def read_requirements(root: Path) -> Requirements:
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
             for problem in error.errors()
         )
-        raise HeadwaterError(
-            f"{path} has keys or values that mean nothing", detail=detail
-        ) from error
+        raise HeadwaterError(f"{path} has unknown keys or values", detail=detail) from error

@@ -101,7 +101,7 @@ class Kafka:
         try:
             found = self.consumer().end_offsets(self.places())
         except KeyError as error:
-            raise LookupError(f"nobody leads a partition yet: {error}") from error
+            raise LookupError(f"a partition has no leader yet: {error}") from error
         return {tuple(tp): at for tp, at in found.items()}
 
     def starts(self) -> Positions:

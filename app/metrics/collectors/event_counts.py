@@ -111,7 +111,7 @@ class CountsCollector:
             open_incidents(wrong, self._prefix, self._incidents, self._resync)
             # Before the progress is kept: after a crash in between, the same differences are found again.
             if not self._incidents.flush(RECORDED_WITHIN_S):
-                raise OSError("the store takes no incident")
+                raise OSError("the object store does not accept the incident")
             state.note(wrong)
         if wrong or self._clock() - self._saved_at >= SAVE_EVERY_S:
             self._incidents.refresh()  # what was repaired meanwhile

@@ -77,7 +77,7 @@ class Workload:
                 return Transaction(operation.name, operation.tables, changes, utc_now())
         raise HeadwaterError(
             "the workload found nothing to change",
-            detail=f"{DRAWS_MAX} operations in a row found no row to be about",
+            detail=f"{DRAWS_MAX} operations in a row found no row to change",
             hint="fill the store first: python -m app.store seed",
         )
 

@@ -152,17 +152,17 @@ def _values(pairs: list[str], nulls: list[str], text: str) -> dict[str, str | No
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise HeadwaterError(f"`{pair}` is no COLUMN=VALUE")
+            raise HeadwaterError(f"`{pair}` is not COLUMN=VALUE")
         found[name] = value
     found |= dict.fromkeys(nulls)
     if text:
         try:
             given = json.loads(text)
         except ValueError as error:
-            raise HeadwaterError("the values on stdin are no JSON") from error
+            raise HeadwaterError("the values on stdin are not JSON") from error
         if not isinstance(given, dict) or not all(
             value is None or isinstance(value, str) for value in given.values()
         ):
-            raise HeadwaterError("the values on stdin are no object of texts and nulls")
+            raise HeadwaterError("the values on stdin are not a JSON object of strings and nulls")
         found |= given
     return found if pairs or nulls or text else None

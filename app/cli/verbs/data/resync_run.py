@@ -119,7 +119,7 @@ def _of(known: Mapping[int, Resync], oid: int, number: int) -> Resync:
     one = known.get(oid)
     if one is None:
         raise HeadwaterError(
-            "a table that was to be read anew is not captured any more",
+            "a table to be resynced is no longer captured",
             hint="see `headwater logs capture`",
         )
     if one.state == FAILED and one.finished >= number:
@@ -143,7 +143,7 @@ def _is_over(
         return True
     if entry.state in ("stopped", "refused"):
         raise HeadwaterError(
-            f"{one} is read anew, and silver has stopped the table",
+            f"{one} was resynced, and silver has stopped the table",
             detail=entry.reason or "",
             hint=f"repair the cause; `headwater resume {entry.table}` then applies the resync",
         )

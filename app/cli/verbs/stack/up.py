@@ -100,7 +100,7 @@ def up(
         ready = stack.awaited(selected, named)
         steps.note(f"ready: {', '.join(ready)}")
         if later := [name for name in selected if name not in ready]:
-            steps.note(f"starting beside them: {', '.join(later)}")
+            steps.note(f"still starting: {', '.join(later)}")
         if "capture" in selected and (why := _broken_stream(settings)):
             steps.note(why)
         elif "connectors" in selected:

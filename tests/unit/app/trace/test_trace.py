@@ -104,8 +104,8 @@ def test_a_text_with_commas_and_equals_signs_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("contract", "text", "told"),
     [
-        (FILMS, "seven", "`seven` is no value of public.films.id"),
-        (FILMS, "99999999999", "is no value of public.films.id"),
+        (FILMS, "seven", "`seven` is not a value of public.films.id"),
+        (FILMS, "99999999999", "is not a value of public.films.id"),
         (PAIRS, "3", "its key is (tenant, word)"),
         (PAIRS, "3,a,b", "its key is (tenant, word)"),
         (PAIRS, "tenant=3,tenant=4", "its key is (tenant, word)"),

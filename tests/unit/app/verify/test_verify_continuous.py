@@ -109,7 +109,7 @@ def test_old_verdicts_and_many_small_files_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Asked(sample="5%", resume=True), "not resumed"),
+        (Asked(sample="5%", resume=True), "cannot be resumed"),
         (Asked(bronze=True, sample="5%"), "--bronze"),
         (Asked(bronze=True, continuous=True), "--bronze"),
         (Asked(rounds=2), "--continuous"),

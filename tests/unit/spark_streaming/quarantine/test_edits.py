@@ -55,9 +55,9 @@ def test_a_column_is_named_as_in_the_source_or_as_in_silver() -> None:
     [
         ({"id": "2"}, "another key is another row"),
         ({"nothing": "2"}, "the event has no column `nothing`"),
-        ({"v": "five"}, "`five` is no value of column V (integer)"),
-        ({"ok": "maybe"}, "`maybe` is no value of column ok (boolean)"),
-        ({"data": "\\xzz"}, "is no value of column data (bytea)"),
+        ({"v": "five"}, "`five` is not a value of column V (integer)"),
+        ({"ok": "maybe"}, "`maybe` is not a value of column ok (boolean)"),
+        ({"data": "\\xzz"}, "is not a value of column data (bytea)"),
     ],
 )
 def test_what_cannot_be_is_told(values: dict[str, str | None], told: str) -> None:
