@@ -212,7 +212,7 @@ def await_runs(stack: Stack, newest: int) -> None:
     assert all(row["message"].startswith("4 lines of s3://") for row in logs)
 
 
-@pytest.mark.parametrize("reader", ["deltalake", "java"])
+@pytest.mark.parametrize("reader", ["deltalake", pytest.param("java", marks=pytest.mark.slow)])
 def test_a_stream_is_followed_by_version_too(
     stack: Stack, kinds: SilverTable, tmp_path: Path, reader: str
 ) -> None:
@@ -228,7 +228,7 @@ def test_a_stream_is_followed_by_version_too(
     assert all(date.fromisoformat(day) for day in days)
 
 
-@pytest.mark.parametrize("reader", ["deltalake", "java"])
+@pytest.mark.parametrize("reader", ["deltalake", pytest.param("java", marks=pytest.mark.slow)])
 def test_what_a_reader_cannot_do_is_told_in_one_message(
     stack: Stack, kinds: SilverTable, tmp_path: Path, reader: str
 ) -> None:
