@@ -27,6 +27,7 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
+@pytest.mark.slow
 def test_a_first_snapshot_that_was_cut_goes_on_by_table_and_keeps_no_row_that_went_meanwhile(
     stack: Stack,
 ) -> None:

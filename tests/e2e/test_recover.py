@@ -133,6 +133,7 @@ def test_after_a_lost_slot_silver_equals_the_source_and_the_gap_is_on_record(
     assert [(one.id, one.open) for one in gaps(stack)] == [(closed.id, False)]
 
 
+@pytest.mark.slow
 def test_after_a_restored_backup_silver_equals_the_restored_source(stack: Stack, seed: int) -> None:
     chance = random.Random(seed)
     cluster = stack.home / "data" / "postgres" / "cluster"

@@ -370,6 +370,7 @@ def test_the_link_of_an_alert_opens_its_section_of_the_runbook(watched: Watched)
         assert f'id="{urlsplit(link).fragment}">{name}</h2>' in page.text
 
 
+@pytest.mark.slow
 def test_a_held_slot_and_a_silver_that_hangs_ring_and_end(watched: Watched) -> None:
     # The source notices a reader that is silent after a minute by default.
     watched.edit("ALTER SYSTEM SET wal_sender_timeout = '20s'", "SELECT pg_reload_conf()")

@@ -130,6 +130,7 @@ def test_a_slot_that_nobody_reads_is_told_while_the_connector_is_stopped(stack: 
     await_state(stack, f"slot {stack.settings.profile.slot_name}", None)
 
 
+@pytest.mark.slow
 def test_capture_killed_while_connect_hangs_comes_back_and_so_does_connect(stack: Stack) -> None:
     connect, capture = stack.observed("connect"), stack.observed("capture")
     assert connect.pid is not None and capture.pid is not None
