@@ -1,4 +1,4 @@
-"""The `headwater` command: every verb, and one way to show a failure."""
+"""The `headwater` command: adds all verbs, and shows every failure in the same way."""
 
 from __future__ import annotations
 

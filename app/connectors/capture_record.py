@@ -61,7 +61,7 @@ def states(connection: Connection, names: Names) -> dict[int, str]:
 
 
 def names_taken(connection: Connection, names: Names) -> dict[int, str]:
-    """Return oid → the name (`schema.name`) that was recorded last, for each table taken in."""
+    """Return the last recorded name (`schema.name`) of each captured table, by its oid."""
     rows = connection.execute(
         on_signal_table(names, "SELECT id, data FROM {signal} WHERE starts_with(id, %s)"), [_PREFIX]
     )

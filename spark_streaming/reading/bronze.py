@@ -200,7 +200,7 @@ class Bronze:
     def events(
         self, topic: str, partition: int, start: int, explain: Explain, end: int | None = None
     ) -> Iterator[RawEvent]:
-        """Yield the events of a partition from offset `start` on, each once, as far as bronze goes.
+        """Yield the events of a partition from offset `start` on, each once, until the end of bronze.
 
         Args:
             explain: called for missing offsets that may have been records.

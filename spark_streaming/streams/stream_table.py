@@ -141,7 +141,7 @@ class StreamTable:
                 total -= sum(sizes[day])
         if gone:
             days = ", ".join(f"'{day.isoformat()}'" for day in gone)
-            # A condition on the partition column alone: whole files are removed, none is rewritten.
+            # `day` is the partition column: the delete removes whole files and rewrites none.
             self.ensure().delete(f"day IN ({days})", post_commithook_properties=_HOOKS)
             self._keys.forget()
         return sorted(gone)

@@ -89,7 +89,7 @@ def _grafana_rule(alert: Alert, wait_factor: float, page: str) -> dict[str, Any]
         "noDataState": "OK",
         "execErrState": "Error",
         "for": waiting(alert.wait, wait_factor),
-        # In these files Grafana replaces no variables in annotations: `$` is not doubled here.
+        # Grafana does not expand variables in the annotations of these files, so `$` is not doubled.
         "annotations": _annotations(alert, page, "$values.A.Value"),
         "labels": {"severity": alert.severity, "team": alert.team},
         "isPaused": False,

@@ -37,7 +37,7 @@ final class KafkaLog implements AutoCloseable {
     this.group = group;
   }
 
-  /** The extents of those of {@code partitions} that Kafka has, in four requests for all. */
+  /** The extents of {@code partitions}, in four requests for all; without those that Kafka lacks. */
   Map<TopicPartition, Extent> extents(Collection<TopicPartition> partitions) {
     Map<String, String> ids = topicIds(partitions);
     List<TopicPartition> known =
@@ -79,7 +79,7 @@ final class KafkaLog implements AutoCloseable {
     return ids;
   }
 
-  /** The first offset that Kafka still holds, of those of {@code partitions} that Kafka has. */
+  /** The first offset that Kafka still has of each partition; without those that Kafka lacks. */
   Map<TopicPartition, Long> starts(Collection<TopicPartition> partitions) {
     var starts = offsets(partitions, OffsetSpec.earliest());
     Map<TopicPartition, Long> found = new HashMap<>();
