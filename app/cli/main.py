@@ -23,6 +23,7 @@ from app.cli.verbs.data.sql import sql
 from app.cli.verbs.data.trace import trace
 from app.cli.verbs.data.verify import verify
 from app.cli.verbs.data.watch import watch
+from app.cli.verbs.size import size
 from app.cli.verbs.source.detach import detach
 from app.cli.verbs.source.preflight import preflight
 from app.cli.verbs.source.recover import recover
@@ -63,7 +64,7 @@ VERBS = (
     up, down, status, logs, urls, clean,
     demo, sql, verify, watch, preflight, detach, resume, trace, rebuild, resync, recover,
     contract.app, quarantine.app, streams.app, read,
-    superset.app,
+    superset.app, size,
     test, bench, fault, screenshots,
     completion.completion,
 )

@@ -33,6 +33,7 @@ _MORE = {
     "recover": "../../debezium/README.md#when-the-stream-cannot-go-on",
     "resync": "../../debezium/README.md#resync",
     "read": "../../app/readers/README.md",
+    "size": "../scale.md",
     "screenshots": "../../app/page/README.md",
     "superset login": "../../superset/README.md",
     "test": "../../tests/README.md",

@@ -1,0 +1,1 @@
+"""How many nodes, disks, requests and how much money a workload needs, from measured figures."""
