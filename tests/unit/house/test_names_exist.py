@@ -17,7 +17,10 @@ from tests.support.repository import ROOT, tracked
 PATH = re.compile(
     r"[\w.-]*[a-z][\w.-]*(/[\w.-]+)+/?|[\w-]+\.(py|toml|sql|java|js|html|css|md|json)"
 )
-DOTTED = re.compile(r"(?<![\w./-])(?:app|spark_streaming|tests)(?:\.[A-Za-z_]\w*)+")
+# Kubernetes' labels begin with `app` as well.
+DOTTED = re.compile(
+    r"(?<![\w./-])(?:app(?!\.kubernetes\.io)|spark_streaming|tests)(?:\.[A-Za-z_]\w*)+"
+)
 # Files without an ending are the Makefile and the starter.
 COMMANDS = (".md", ".toml", ".java", ".js", ".sh", "")
 # What documents name and the repository does not have.

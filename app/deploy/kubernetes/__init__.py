@@ -1,0 +1,1 @@
+"""The stack on Kubernetes: manifests rendered from the same descriptions and configuration files."""
