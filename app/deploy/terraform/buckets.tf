@@ -1,0 +1,83 @@
+# Every event, raw, never changed: older ones are rarely read, and cheaper kept.
+resource "google_storage_bucket" "bronze" {
+  name                        = "${var.project}-${var.name}-bronze"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = false
+
+  lifecycle_rule {
+    condition {
+      age = 30
+    }
+    action {
+      type          = "SetStorageClass"
+      storage_class = "NEARLINE"
+    }
+  }
+
+  lifecycle_rule {
+    condition {
+      age = 180
+    }
+    action {
+      type          = "SetStorageClass"
+      storage_class = "COLDLINE"
+    }
+  }
+
+  dynamic "lifecycle_rule" {
+    for_each = var.bronze_retention_days == null ? [] : [var.bronze_retention_days]
+    content {
+      condition {
+        age = lifecycle_rule.value
+      }
+      action {
+        type = "Delete"
+      }
+    }
+  }
+
+  lifecycle_rule {
+    condition {
+      age = 1
+    }
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+  }
+}
+
+# Delta tables and Trino's catalog. Maintenance deletes old versions itself: versions of objects, or their
+# soft deletion, would keep and bill what each merge replaces.
+resource "google_storage_bucket" "lake" {
+  name                        = "${var.project}-${var.name}-lake"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = false
+
+  soft_delete_policy {
+    retention_duration_seconds = 0
+  }
+
+  # What a query that was killed leaves of its exchange.
+  lifecycle_rule {
+    condition {
+      age            = 2
+      matches_prefix = ["exchange/"]
+    }
+    action {
+      type = "Delete"
+    }
+  }
+
+  lifecycle_rule {
+    condition {
+      age = 1
+    }
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+  }
+}
