@@ -172,7 +172,7 @@ class Capture:
 def main() -> int:
     """Do passes until the process is stopped; return 1 where a connector keeps failing."""
     settings = load()
-    worker = Worker(settings.connect_url)
+    worker = Worker(*settings.connect_urls)
     guard, incidents = guard_of(settings)
     capture = Capture(
         settings,

@@ -199,14 +199,14 @@ def recover(
 
 def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
     """Return the guard of this stack's stream, which recovers where that is allowed, and its incidents."""
-    worker, lake = Worker(settings.connect_url), Lake(load_store())
+    worker, lake = Worker(*settings.connect_urls), Lake(load_store())
     incidents = IncidentLog(lake)
 
     def report(text: str) -> None:
         print(f"recovering: {text}", file=sys.stderr, flush=True)
 
     def recover_now() -> None:
-        recover(settings, Worker(settings.connect_url), incidents, lake, report)
+        recover(settings, Worker(*settings.connect_urls), incidents, lake, report)
 
     unasked = recover_now if settings.profile.recovers_unasked else None
     return StreamGuard(settings, worker, incidents, unasked), incidents

@@ -73,8 +73,17 @@ def reading_of(text: str) -> Reading:
     )
 
 
-def ask(metrics_url: str) -> Reading | None:
-    """Read the snapshot's state from a worker's metrics; None where nothing answers."""
+def ask(*metrics_urls: str) -> Reading | None:
+    """Read the snapshot's state from the metrics of the workers: of the one that reads or has read.
+
+    None where nothing answers.
+    """
+    found = [reading for url in metrics_urls if (reading := _ask(url)) is not None]
+    begun = [reading for reading in found if reading.running or reading.rows]
+    return next(iter([*begun, *found]), None)
+
+
+def _ask(metrics_url: str) -> Reading | None:
     session = requests.Session()
     session.trust_env = False  # loopback is never behind a proxy
     try:

@@ -225,7 +225,7 @@ def main() -> int:
     settings = load()
     try:
         ensure_ready(settings)
-        register_all(settings, Worker(settings.connect_url))
+        register_all(settings, Worker(*settings.connect_urls))
     except HeadwaterError as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +36,10 @@ class Task:
 
 
 class Worker:
-    """The Connect worker at a URL."""
+    """The Connect workers at their URLs: each passes on to another what that one has to answer."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, *urls: str) -> None:
+        self._urls = deque(urls)
         self._session = requests.Session()
         self._session.trust_env = False  # loopback is never behind a proxy
 
@@ -101,7 +102,7 @@ class Worker:
     def _call(self, method: str, path: str, body: object = None, missing: Any = ...) -> Any:
         timeout_s = READ_TIMEOUT_S if method == "GET" else REQUEST_TIMEOUT_S
         try:
-            answer = self._session.request(method, self._url + path, json=body, timeout=timeout_s)
+            answer = self._request(method, path, json=body, timeout=timeout_s)
         except requests.RequestException as error:
             raise WorkerBusy(f"{method} {path}: {error}") from error
         if answer.status_code == 404 and missing is not ...:
@@ -115,6 +116,15 @@ class Worker:
                 hint="see `headwater logs connect`",
             )
         return answer.json() if answer.content else None
+
+    def _request(self, method: str, path: str, **rest: Any) -> requests.Response:
+        """Ask the worker that answered last; another one where it does not."""
+        for _ in range(len(self._urls) - 1):
+            try:
+                return self._session.request(method, self._urls[0] + path, **rest)
+            except requests.RequestException:
+                self._urls.rotate(-1)
+        return self._session.request(method, self._urls[0] + path, **rest)
 
 
 def retry_while_busy(

@@ -48,7 +48,10 @@ START, HEALTHY = "start", "healthy"
 READABLE, RUNNABLE = 0o644, 0o755
 NATIVE_ONLY = ("log-sender",)  # it reads log files, and Docker keeps what containers say
 # What a person may set in the environment file; the rest are the containers' own.
-NOT_FROM_THE_ENVIRONMENT = ("network", "port_offset", "ports", "published_ports", "dashboards")
+NOT_FROM_THE_ENVIRONMENT = (
+    "network", "port_offset", "ports", "published_ports", "dashboards",
+    "kafka_brokers", "connect_workers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def render_all(settings: Settings, root: Path = ROOT) -> list[str]:
             artefacts=ImageArtefacts(service.container, locked),
             ports=stack.ports,
             places=places,
+            service=service,
             folder=folder,
             root=root,
             python=Path("python"),

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 from app.environment.profile import Profile
 from app.environment.stamp import ROOT
 from app.environment.toml_files import SettingsError, read_toml
 
 LOOPBACK = "127.0.0.1"
+# Where a service runs several times, its second instance listens so much above the first.
+INSTANCE_STEP = 200
+INSTANCES_MAX = 9
+_INSTANCE = re.compile(r"(.+)-([2-9])")
+
+
+def instance_name(name: str, number: int) -> str:
+    """The name of a service's, or a port's, instance: the first has the plain name."""
+    return name if number == 1 else f"{name}-{number}"
+
+
+def split_instance(name: str) -> tuple[str, int]:
+    """The plain name and the number of an instance; see `instance_name`."""
+    match = _INSTANCE.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, 1)
 
 
 class Ports:
@@ -30,6 +47,9 @@ class Ports:
             return self._profile.ports[name]
         if name not in self._defaults:
             self.declare({key: number for key, (_, number) in _declared().items()})
+        plain, instance = split_instance(name)
+        if name not in self._defaults and plain in self._defaults:
+            self._defaults[name] = self._defaults[plain] + INSTANCE_STEP * (instance - 1)
         if name not in self._defaults:
             raise SettingsError(f"no service declares a port named `{name}`")
         return self._defaults[name] + self._profile.port_offset
@@ -61,6 +81,11 @@ class Ports:
     def address(self, name: str) -> str:
         """`host:port` at which other services reach service port `name`."""
         return f"{self.host(name)}:{self.number(name)}"
+
+    def addresses(self, name: str, instances: int) -> str:
+        """The addresses of service port `name` in each instance of its service, with commas."""
+        numbers = range(1, instances + 1)
+        return ",".join(self.address(instance_name(name, number)) for number in numbers)
 
     def published(self, name: str) -> int:
         """The port of this machine, on loopback, at which people reach service port `name`."""

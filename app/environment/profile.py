@@ -13,6 +13,9 @@ from spark_streaming.tables.engines.choice import ENGINE_CHOICES
 # A name that Postgres takes without quotes, also for a slot, and that leaves room for a suffix.
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 
+# What follows from the keys, for templates.
+DERIVED = ("replication_factor", "min_insync_replicas")
+
 
 class Profile(AlertSettings):
     """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
@@ -65,6 +68,10 @@ class Profile(AlertSettings):
     """The bucket of every event, raw."""
     lake_bucket: str = "lake"
     """The bucket of the Delta tables."""
+    kafka_brokers: int = Field(default=1, ge=1, le=9)
+    """Kafka brokers on this machine. From three on, each event is on three, and written when two have it."""
+    connect_workers: int = Field(default=1, ge=1, le=9)
+    """Kafka Connect workers on this machine; they share the connectors' tasks."""
     merge_engine: str = Field(default="auto", pattern=rf"^({'|'.join(ENGINE_CHOICES)})$")
     """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
     silver_heap_mb: int = Field(default=1024, ge=512)
@@ -84,6 +91,16 @@ class Profile(AlertSettings):
     def in_containers(self) -> bool:
         """Whether Docker Compose runs this stack; there is no supervisor then."""
         return self.network == "containers"
+
+    @property
+    def replication_factor(self) -> int:
+        """On how many brokers each topic is."""
+        return min(3, self.kafka_brokers)
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """How many brokers must have an event before its writer is told so."""
+        return max(1, self.replication_factor - 1)
 
     @property
     def embedded_source(self) -> bool:
@@ -125,7 +142,8 @@ class Profile(AlertSettings):
 
     def value(self, name: str) -> str:
         """The setting that a template names as `${setting.NAME}`, as text."""
-        found = getattr(self, name) if name in Profile.model_fields else None
+        known = name in Profile.model_fields or name in DERIVED
+        found = getattr(self, name) if known else None
         if isinstance(found, (str, int)):
             return str(found)
         raise SettingsError(f"unknown setting `{name}` in a template")

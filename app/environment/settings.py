@@ -90,12 +90,19 @@ class Settings:
 
     @property
     def kafka(self) -> str:
-        return self.ports.address("kafka")
+        """The brokers' addresses, with commas."""
+        return self.ports.addresses("kafka", self.profile.kafka_brokers)
 
     @property
     def connect_url(self) -> str:
         """Kafka Connect's REST interface; holds a password: never print it."""
-        return f"http://headwater:{self.secret('connect_password')}@{self.ports.address('connect')}"
+        return self.connect_urls[0]
+
+    @property
+    def connect_urls(self) -> list[str]:
+        """The REST interface of each Connect worker; any of them answers for all."""
+        addresses = self.ports.addresses("connect", self.profile.connect_workers).split(",")
+        return [f"http://headwater:{self.secret('connect_password')}@{one}" for one in addresses]
 
     @property
     def store(self) -> ObjectStore:

@@ -8,12 +8,20 @@ with its cause in the worker's log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.environment.ports import instance_name
 from app.health.problem import Problem, one_line
+
+if TYPE_CHECKING:
+    import requests
+
+    from app.environment.settings import Settings
 
 ASK_TIMEOUT_S = 3.0
 LOG_BYTES = 256_000
@@ -34,6 +42,33 @@ _SNAPSHOT = re.compile(r"^debezium_snapshot_snapshotrunning(?:\{[^}]*\})? (\S+)"
 Status = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class ConnectWorkers:
+    """The workers of Kafka Connect: any of them answers for all, each has metrics and a log of its own.
+
+    Args:
+        urls: their REST interfaces, with user and password.
+        metrics_urls: their own metrics, in Prometheus' text format.
+        logs: their stderr, where this machine has it.
+    """
+
+    urls: Sequence[str] = field(repr=False)
+    metrics_urls: Sequence[str] = ()
+    logs: Sequence[Path] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConnectWorkers:
+        """Return the workers of a stack."""
+        count = settings.profile.connect_workers
+        metrics = settings.ports.addresses("connect_metrics", count).split(",")
+        names = [instance_name("connect", number) for number in range(1, count + 1)]
+        return cls(
+            settings.connect_urls,
+            [f"http://{address}/metrics" for address in metrics],
+            [settings.home / "run" / name / "stderr.log" for name in names],
+        )
+
+
 class Observed(NamedTuple):
     """Connector → its status in Connect; connector → its problem, where it has one."""
 
@@ -41,52 +76,69 @@ class Observed(NamedTuple):
     problems: dict[str, Problem]
 
 
-def observe(connect_url: str, metrics_url: str | None, log: Path | None) -> Observed:
-    """Ask the worker at `connect_url` and judge its connectors: for `status`, the page and the metrics.
+def observe(workers: ConnectWorkers) -> Observed:
+    """Ask the workers and judge the connectors: for `status`, the page and the metrics.
 
-    Args:
-        connect_url: with its user and password.
-        metrics_url: the worker's own metrics, in Prometheus' text format; None asks for none.
-        log: the worker's stderr, where this machine has it.
-    Raises: requests.RequestException, ValueError, KeyError, TypeError or AttributeError where the worker
-        does not answer as it should.
+    Raises: requests.RequestException, ValueError, KeyError, TypeError or AttributeError where no worker
+        answers as it should.
     """
     import requests
 
     session = requests.Session()
     session.trust_env = False  # loopback is never behind a proxy
-    url = f"{connect_url.rstrip('/')}/connectors"
-    answer = session.get(url, params={"expand": "status"}, timeout=ASK_TIMEOUT_S)
-    answer.raise_for_status()
-    statuses = {name: each["status"] for name, each in answer.json().items()}
-    metrics = None
-    if metrics_url is not None:
-        try:
-            metrics = session.get(metrics_url, timeout=ASK_TIMEOUT_S).text
-        except requests.RequestException:
-            metrics = None
-    retries = retries_of(tail(log)) if log is not None else {}
+    statuses = _statuses(session, workers.urls)
+    texts = []
+    for url in workers.metrics_urls:
+        with suppress(requests.RequestException):
+            texts.append(session.get(url, timeout=ASK_TIMEOUT_S).text)
+    metrics = "\n".join(texts) if texts else None
+    retries = _newest_retries(workers.logs)
     found = connector_problems(statuses, metrics, retries, datetime.now(timezone.utc))
     return Observed(statuses, {one.part.removeprefix("connector "): one for one in found})
 
 
-def ask(connect_url: str, metrics_url: str, log: Path | None) -> list[Problem]:
-    """Return the problems of the worker's connectors, or that the worker does not answer; see `observe`."""
+def _statuses(session: requests.Session, urls: Sequence[str]) -> dict[str, Status]:
+    """Return connector → its status, by the first worker that answers."""
+    import requests
+
+    for number, url in enumerate(urls, 1):
+        try:
+            answer = session.get(
+                f"{url}/connectors", params={"expand": "status"}, timeout=ASK_TIMEOUT_S
+            )
+            answer.raise_for_status()
+            return {name: each["status"] for name, each in answer.json().items()}
+        except requests.RequestException:
+            if number == len(urls):
+                raise
+    return {}
+
+
+def _newest_retries(logs: Iterable[Path]) -> dict[str, tuple[datetime, str]]:
+    newest: dict[str, tuple[datetime, str]] = {}
+    for log in logs:
+        for name, retry in retries_of(tail(log)).items():
+            newest[name] = max(retry, newest.get(name, retry))
+    return newest
+
+
+def ask(workers: ConnectWorkers) -> list[Problem]:
+    """Return the problems of the connectors, or that no worker answers; see `observe`."""
     import requests
 
     try:
-        return list(observe(connect_url, metrics_url, log).problems.values())
+        return list(observe(workers).problems.values())
     except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = f"`./headwater status connect`, then `{LOGS}`"
         # An error's own words may hold the address, with its password.
         cause = f"Kafka Connect does not answer as it should: {type(error).__name__}"
         silent = Problem("connectors", "not known", cause, hint)
-        return [silent, *_by_log(log, datetime.now(timezone.utc))]
+        return [silent, *_by_log(workers.logs, datetime.now(timezone.utc))]
 
 
-def _by_log(log: Path | None, now: datetime) -> list[Problem]:
-    """Return the connectors that retry by the worker's log, for when the worker does not answer."""
-    found = retries_of(tail(log)) if log is not None else {}
+def _by_log(logs: Iterable[Path], now: datetime) -> list[Problem]:
+    """Return the connectors that retry by the workers' logs, for when no worker answers."""
+    found = _newest_retries(logs)
     return [
         Problem(f"connector {name}", "retrying", one_line(why), f"`{LOGS}`")
         for name, (at, why) in sorted(found.items())
@@ -104,7 +156,7 @@ def connector_problems(
 
     Args:
         statuses: connector → what Connect's REST interface says of it.
-        metrics: the worker's metrics; None where they could not be had.
+        metrics: the workers' metrics; None where none could be had.
         retries: connector → time and cause of its newest retry in the log.
     """
     found = (
@@ -157,8 +209,7 @@ def _not_carrying(
 
 
 def _is_on(gauge: re.Pattern[str], metrics: str) -> bool:
-    found = gauge.search(metrics)
-    return found is not None and float(found.group(1)) > 0
+    return any(float(found.group(1)) > 0 for found in gauge.finditer(metrics))
 
 
 def retries_of(text: str) -> dict[str, tuple[datetime, str]]:

@@ -81,12 +81,12 @@ class AotCaches:
         options.write_text("".join(f"{_quoted(word)}\n" for word in arguments))
 
     def _choose(self, service: Service, lookup: Lookup) -> _Use | None:
-        cache = self.folder / f"{service.name}-{_key(service, lookup)}.aot"
+        cache = self.folder / f"{service.described_as}-{_key(service, lookup)}.aot"
         try:
             if cache.exists():
                 os.utime(cache)  # the newest are kept
                 return _Use(cache, None)
-            if not self.recording:
+            if not self.recording or service.instance > 1:
                 return None
             self.folder.mkdir(parents=True, exist_ok=True)
             for left in self.folder.glob(".*.part*"):

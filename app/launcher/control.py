@@ -25,6 +25,7 @@ from app.launcher.upgrade import refuse_older_supervisor, stamp_home
 from app.processes.identity import Shelter, unprivileged_identity
 from app.processes.interrupts import terminated_like_interrupted
 from app.services.binary import find_binary, how_to_get, is_available
+from app.services.instances import with_instances
 from app.services.service import (
     Service,
     declared_ports,
@@ -50,7 +51,7 @@ class Stack:
         self.settings = settings
         self.home = Home(settings.home)
         self.root = root
-        self.described = load_services(root)
+        self.described = with_instances(load_services(root), settings.profile)
         self._supervisor = SupervisorRequests(self.home, root, self.described)
         self.ports = declared_ports(self.described)
         settings.ports.declare(self.ports)
@@ -104,6 +105,7 @@ class Stack:
         refuse_older_supervisor(self.home)
         self._refuse_other_settings()
         self._refuse_other_source()
+        self._refuse_other_brokers()
         new = [name for name in names if name not in self.running()]
         services = [self.services[name] for name in new]
         checks.check_disk(self.home.path)
@@ -122,6 +124,7 @@ class Stack:
             artefacts=artefacts,
             ports=self.ports,
             places=Places(self.home.run(service.name), self.home.data(service.name)),
+            service=service,
             folder=service.folder,
             root=self.root,
             python=Path(sys.executable),
@@ -192,6 +195,22 @@ class Stack:
             raise HeadwaterError(
                 "this stack's data comes from another source",
                 detail=f"it holds {before}, and is to capture {now}",
+                hint="use another home (HEADWATER_HOME=FOLDER), or remove the data: "
+                "./headwater down --wipe",
+            )
+
+    def _refuse_other_brokers(self) -> None:
+        """Refuse another number of brokers than the data's: topics stay where they were made."""
+        if not (self.home.path / "data" / "kafka").is_dir():
+            return
+        before, now = (
+            load(self.home.path).profile.kafka_brokers,
+            self.settings.profile.kafka_brokers,
+        )
+        if before != now:
+            raise HeadwaterError(
+                f"this stack's data is that of {before} Kafka broker{'s' if before > 1 else ''}",
+                detail=f"`kafka_brokers` is {now}",
                 hint="use another home (HEADWATER_HOME=FOLDER), or remove the data: "
                 "./headwater down --wipe",
             )

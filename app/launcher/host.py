@@ -135,6 +135,7 @@ class RealHost:
             artefacts=self._artefacts,
             ports=self.ports,
             places=places,
+            service=service,
             folder=service.folder,
             root=self._root,
             python=Path(sys.executable),

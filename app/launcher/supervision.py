@@ -147,9 +147,20 @@ class Supervisor:
             needed = self.units.get(name)
             if needed is None or (name not in self.wanted and not needed.alive):
                 continue  # its `when` leaves it out of this stack
-            if not _met(needed, condition):
+            if not _met(needed, condition) and not (
+                unit.ever_ready and self._another(needed, condition)
+            ):
                 return f"{name} ({needed.state})"
         return ""
+
+    def _another(self, needed: Unit, condition: Condition) -> bool:
+        """Whether another instance of the same service will do, for what has been ready before."""
+        same = needed.service.described_as
+        return any(
+            _met(unit, condition)
+            for unit in self.units.values()
+            if unit is not needed and unit.service.described_as == same
+        )
 
     def _awaited_first(self) -> str:
         """Return an awaited service that is starting for the first time; empty where there is none.

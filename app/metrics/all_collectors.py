@@ -10,6 +10,7 @@ from app.counts.count_reader import FolderBronze
 from app.counts.count_repair import Repair
 from app.counts.keeping import Keeper
 from app.environment.settings import Settings
+from app.health.connector_health import ConnectWorkers
 from app.metrics.board import Board
 from app.metrics.collector import Collector
 from app.metrics.collectors.carriage import CarriageCollector, Kafka
@@ -58,12 +59,7 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     )
     return [
         SourceCollector(session, settings.profile.slot_name, board),
-        ConnectorCollector(
-            settings.connect_url,
-            f"http://{settings.ports.address('connect_metrics')}/metrics",
-            settings.home / "run" / "connect" / "stderr.log",
-            board,
-        ),
+        ConnectorCollector(ConnectWorkers.of(settings), board),
         CarriageCollector(kafka, silver, board),
         ProcessCollector(settings.home, board),
         ProbeCollector(session, kafka, silver, trino, board),

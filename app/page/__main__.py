@@ -10,6 +10,7 @@ from app.bounded_http import Limits, server_of
 from app.environment.settings import Settings, load
 from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
+from app.health.connector_health import ConnectWorkers
 from app.page.page import Parts, make_page
 from app.page.source_rows import Source
 from app.page.stack_health import Health
@@ -31,8 +32,7 @@ def _url(settings: Settings, name: str) -> str:
 def _health(settings: Settings, trino: Trino, links: dict[str, str]) -> Health:
     prometheus = f"http://{settings.ports.address('prometheus')}" if "prometheus" in links else None
     asked = _addresses(settings)
-    metrics = f"http://{settings.ports.address('connect_metrics')}/metrics"
-    return Health(settings.home, trino, links, prometheus, asked, settings.connect_url, metrics)
+    return Health(settings.home, trino, links, prometheus, asked, ConnectWorkers.of(settings))
 
 
 def _addresses(settings: Settings) -> dict[str, tuple[str, int]] | None:

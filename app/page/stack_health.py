@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.environment.service_problem import BROKEN, problem_of
-from app.health.connector_health import observe
+from app.health.connector_health import ConnectWorkers, observe
 from app.page.answers import Refused
 from app.page.together import Together
 from app.page.trino_sql import Trino
@@ -50,7 +50,8 @@ class Health:
         asked: service → (host, port), given where there is no supervisor: a service is well if it
             accepts a connection.
         links: service → URL, of services with a page of their own.
-        prometheus, connect, connect_metrics: their URLs, or None.
+        prometheus: its URL, or None.
+        connect: its workers, or None.
     """
 
     def __init__(
@@ -60,8 +61,7 @@ class Health:
         links: Mapping[str, str],
         prometheus: str | None,
         asked: Mapping[str, tuple[str, int]] | None = None,
-        connect: str | None = None,
-        connect_metrics: str | None = None,
+        connect: ConnectWorkers | None = None,
     ) -> None:
         self._home = home
         self._asked = asked
@@ -69,7 +69,6 @@ class Health:
         self._links = dict(links)
         self._prometheus = prometheus
         self._connect = connect
-        self._connect_metrics = connect_metrics
         self._parts: Together[dict[str, Any]] = Together()
         self._known: dict[str, tuple[float, dict[str, Any]]] = {}  # on the monotonic clock
         self._connections: Together[bool] = Together()
@@ -162,8 +161,7 @@ class Health:
         if self._connect is None:
             raise Refused(404, message="this stack has no Connect")
         try:
-            log = self._home / "run" / "connect" / "stderr.log"
-            seen = observe(self._connect, self._connect_metrics, log)
+            seen = observe(self._connect)
         except (
             requests.RequestException,
             ValueError,

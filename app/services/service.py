@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from app.environment.ports import split_instance
 from app.environment.profile import Profile
 from app.errors import HeadwaterError
 
@@ -142,7 +143,8 @@ class Service(_Closed):
 
     `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
     runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
-    named, and is not failed by it. `secrets` names the secrets that it gets in its environment; it
+    named, and is not failed by it. `instances` names the setting that says how often it runs, and
+    `instance` is its number (see `instances.py`). `secrets` names the secrets that it gets in its environment; it
     gets no others.
     """
 
@@ -152,6 +154,8 @@ class Service(_Closed):
     kind: Literal["service", "oneshot"] = "service"
     awaited: bool = True
     when: str | None = None
+    instances: str | None = None
+    instance: int = 1
     default: bool = True
     requires_binary: Binary | None = None
     requires_python: Python | None = None
@@ -201,6 +205,11 @@ class Service(_Closed):
         """The file that this description was read from."""
         return self.folder / DESCRIPTION_FILE
 
+    @property
+    def described_as(self) -> str:
+        """The name in that file; further instances have a number behind it."""
+        return split_instance(self.name)[0] if self.instance > 1 else self.name
+
 
 Services = Mapping[str, Service]
 
@@ -226,7 +235,9 @@ def load_services(root: Path) -> dict[str, Service]:
 
 
 def is_enabled(service: Service, profile: Profile) -> bool:
-    """Whether the profile leaves a service in, by its `when`."""
+    """Whether the profile leaves a service in, by its `when` and the number of its instances."""
+    if service.instances is not None and int(profile.value(service.instances)) < service.instance:
+        return False
     if service.when is None:
         return True
     negated = service.when.startswith("!")
@@ -249,7 +260,8 @@ def read_services(path: Path) -> list[Service]:
 
 def _read_service(path: Path, name: str, body: dict[str, Any]) -> Service:
     try:
-        return Service.model_validate({**body, "name": name, "folder": path.parent})
+        given = {"name": name, "folder": path.parent, "instance": 1}
+        return Service.model_validate({**body, **given})
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_input=False):

@@ -2,14 +2,17 @@
 
 Names: `home run data tmp folder root java python`, `aot` (a file of JVM options: see
 `app/launcher/aot.py`), `binary` (the program of `requires_binary`), `bind` (the address to listen on),
-`peers` (which addresses may connect, for pg_hba.conf), `port.NAME`, `host.NAME` (where others reach port NAME), `secret.NAME`, `setting.NAME`,
+`peers` (which addresses may connect, for pg_hba.conf), `service` and `instance` (its name, and its number where
+it runs several times), `port.NAME`, `host.NAME` (where others reach port NAME), `addresses.NAME` (of port
+NAME in every instance, with commas; `targets.NAME`: as a list; `voters.NAME`: each with its number), `secret.NAME`, `setting.NAME`,
 `store.lake` (the lake's address) and `store.trino` (a catalog's lines about the store),
 `classpath.GROUP`, `dir.GROUP`.
-`$${` is a literal `${`. An unknown name is an error.
+In an instance the ports of its own service are its own. `$${` is a literal `${`. An unknown name is an error.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from app.environment.ports import INSTANCES_MAX, instance_name
 from app.environment.settings import Settings
 from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
+from app.services.service import Service
 from spark_streaming.storage.store_clients import trino_properties
 
 VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}\n]*)\}")
@@ -98,6 +103,7 @@ class Variables:
     artefacts: ArtefactPaths
     ports: Mapping[str, int]
     places: Places
+    service: Service
     folder: Path
     root: Path
     python: Path
@@ -121,6 +127,8 @@ class Variables:
             "run": lambda: self.places.run,
             "data": lambda: self.places.data,
             "tmp": lambda: self.places.tmp,
+            "service": lambda: self.service.name,
+            "instance": lambda: self.service.instance,
             "folder": lambda: self.folder,
             "root": lambda: self.root,
             "python": lambda: self.python,
@@ -135,6 +143,11 @@ class Variables:
         return {
             "port": lambda port: self.settings.ports.number(self._known(port)),
             "host": lambda port: self.settings.ports.host(self._known(port)),
+            "addresses": lambda port: ",".join(self._addresses(port)),
+            "targets": lambda port: json.dumps(self._addresses(port)),
+            "voters": lambda port: ",".join(
+                f"{number}@{one}" for number, one in enumerate(self._addresses(port), 1)
+            ),
             "secret": self.settings.secret,
             "setting": self._setting,
             "store": self._store,
@@ -145,7 +158,14 @@ class Variables:
     def _known(self, port: str) -> str:
         if port not in self.ports:
             raise UnknownVariable(f"no service declares a port `{port}`")
-        return port
+        own = instance_name(port, self.service.instance)
+        return own if own in self.service.ports else port
+
+    def _addresses(self, port: str) -> list[str]:
+        """Return where port `port` is reached in each instance of its service."""
+        names = (instance_name(port, number) for number in range(1, INSTANCES_MAX + 1))
+        found = [name for name in names if name in self.ports] or [self._known(port)]
+        return [self.settings.ports.address(name) for name in found]
 
     def _program(self) -> object:
         found = self.binary()

@@ -26,11 +26,9 @@ GOOD_STATES = ("ready", "completed", "stopped", "unavailable", "waiting", "prepa
 
 def connectors(settings: Settings) -> list[Problem]:
     """Report connectors that carry nothing."""
-    from app.health.connector_health import ask
+    from app.health.connector_health import ConnectWorkers, ask
 
-    metrics = f"http://{settings.ports.address('connect_metrics')}/metrics"
-    log = settings.home / "run" / "connect" / "stderr.log"
-    return ask(settings.connect_url.rstrip("/"), metrics, log)
+    return ask(ConnectWorkers.of(settings))
 
 
 def source(settings: Settings) -> list[Problem]:

@@ -89,8 +89,9 @@ def observe(settings: Settings, *, with_silver: bool) -> Loading | None:
     Raises: HeadwaterError, psycopg.Error, DeltaError, OSError.
     """
     from app.connectors.first_snapshot import ask, estimated_rows
+    from app.health.connector_health import ConnectWorkers
 
-    reading = ask(f"http://{settings.ports.address('connect_metrics')}/metrics")
+    reading = ask(*ConnectWorkers.of(settings).metrics_urls)
     if reading is None or not (reading.running or reading.rows):
         return None
     from app.lake.silver_loading import Merged, merged

@@ -85,6 +85,7 @@ class Pods:
             artefacts=ImageArtefacts(service.container, self._locked),
             ports=self.ports,
             places=places,
+            service=service,
             folder=CODE / service.folder.relative_to(self._root),
             root=CODE,
             python=Path("python"),

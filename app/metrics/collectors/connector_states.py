@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
-from app.health.connector_health import observe
+from app.health.connector_health import ConnectWorkers, observe
 from app.metrics.board import Board
 
 
@@ -16,14 +15,14 @@ class ConnectorCollector:
     period_s = 10.0
     share = 0.001
 
-    def __init__(self, url: str, metrics_url: str | None, log: Path | None, board: Board) -> None:
-        self._url, self._metrics_url, self._log = url, metrics_url, log
+    def __init__(self, workers: ConnectWorkers, board: Board) -> None:
+        self._workers = workers
         self._board = board
         self._known: set[str] = set()
 
     def collect(self) -> None:
         """Raises: what `observe` raises."""
-        seen = observe(self._url, self._metrics_url, self._log)
+        seen = observe(self._workers)
         running, tasks = {}, {}
         for name, status in seen.statuses.items():
             states = [task["state"].lower() for task in status["tasks"]]

@@ -42,7 +42,7 @@ def recover(
     require("postgres", "kafka", "s3", "connect")
     settings = load()
     lake = Lakehouse(settings).lake
-    worker = Worker(settings.connect_url)
+    worker = Worker(*settings.connect_urls)
     if apply:
         may = settings.profile.model_copy(update={"apply": True})
         with Steps() as steps:

@@ -193,3 +193,20 @@ def test_a_silent_service_stops_when_it_is_not_wanted() -> None:
     until_state(world, "trino", "unresponsive")
     world.want()
     assert (world.state("trino"), world.host.processes["trino"].signals) == ("stopping", [15])
+
+
+def test_a_service_that_ran_before_starts_again_while_one_instance_of_what_it_needs_is_away() -> (
+    None
+):
+    needs = {"kafka": "healthy", "kafka-2": "healthy"}
+    kafka_2 = service("kafka-2", instance=2)
+    world = World(service("kafka"), kafka_2, service("connect", depends_on=needs))
+    world.want("kafka", "kafka-2", "connect")
+    world.ready("kafka")
+    assert world.started == ["kafka", "kafka-2"]
+    world.ready("kafka-2")
+    world.ready("connect")
+    world.ends("kafka-2", 1)
+    world.ends("connect", 1)
+    world.after(2)
+    assert world.started.count("connect") == 2

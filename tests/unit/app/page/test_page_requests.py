@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.health.connector_health import ConnectWorkers
 from app.hops import HOPS
 from app.page.answers import Refused
 from app.page.page import SCRIPTS, STATIC, Parts, make_page
@@ -290,7 +291,7 @@ def test_health_does_not_wait_for_a_part_that_takes_long(
         host, port = silent.getsockname()
         asked = {"trino": (host, port), "grafana": ("127.0.0.1", 1)}
         trino = Trino(f"http://{host}:{port}")
-        health = Health(tmp_path, trino, LINKS, None, asked, connect=NOWHERE)
+        health = Health(tmp_path, trino, LINKS, None, asked, connect=ConnectWorkers([NOWHERE]))
         # At once: what is known, and that the rest is being asked.
         first = health.observe(0.0)
         assert first["freshness"] == {"asked": True} and first["services"]["rows"]
@@ -346,7 +347,7 @@ def test_what_is_wrong_with_services_and_connectors_is_told_in_words(
             pass
 
     monkeypatch.setattr("requests.Session.get", lambda *_, **__: Answer())
-    health = Health(tmp_path, Trino(NOWHERE), {}, None, connect=NOWHERE)
+    health = Health(tmp_path, Trino(NOWHERE), {}, None, connect=ConnectWorkers([NOWHERE]))
     assert health.pulse() == [
         "silver is backoff: it ended",
         "connector bronze is FAILED: Oops: no",

@@ -8,6 +8,7 @@ import pytest
 
 from app.environment.settings import load
 from app.errors import HeadwaterError
+from app.services.service import Service
 from app.services.templates import Places, UnknownVariable, Variables, render, variables
 
 
@@ -33,6 +34,9 @@ def rendered(tmp_path: Path):  # type: ignore[no-untyped-def]
         artefacts=Jars(),
         ports={"lamp": 4000},
         places=Places(Path("/run/lamp"), Path("/data/lamp")),
+        service=Service.model_validate(
+            {"name": "lamp", "folder": "/clone/lamp", "description": "shines", "command": ["lamp"]}
+        ),
         folder=Path("/clone/lamp"),
         root=Path("/clone"),
         python=Path("/venv/bin/python"),
@@ -45,6 +49,7 @@ def rendered(tmp_path: Path):  # type: ignore[no-untyped-def]
     [
         ("${run} ${data} ${folder} ${root}", "/run/lamp /data/lamp /clone/lamp /clone"),
         ("${tmp}", "/run/lamp/tmp"),
+        ("${service} ${instance} ${addresses.lamp}", "lamp 1 127.0.0.1:5000"),
         ("${java} ${python}", "/jre/bin/java /venv/bin/python"),
         ("127.0.0.1:${port.lamp}", "127.0.0.1:5000"),
         ("${classpath.lamp}", "/jars/lamp/a.jar:/jars/lamp/b.jar"),

@@ -12,7 +12,13 @@ import pytest
 from app.cli.status import problems
 from app.cli.status.problems import Check, find_problems
 from app.environment.settings import load
-from app.health.connector_health import ask, connector_problems, retries_of, root_cause
+from app.health.connector_health import (
+    ConnectWorkers,
+    ask,
+    connector_problems,
+    retries_of,
+    root_cause,
+)
 from app.health.problem import CAUSE_CHARS_MAX, Problem, one_line
 from app.lake.lakehouse import LedgerEntry
 from app.lake.stopped_tables import table_problems
@@ -86,7 +92,7 @@ def test_a_worker_that_does_not_answer_hides_no_connector_that_retries(tmp_path:
     log = tmp_path / "stderr.log"
     log.write_text(LOG.replace("2026-11-22T19:46:0", f"{now:%Y-%m-%dT%H:%M:}0"))
     nowhere = "http://user:secret@127.0.0.1:9"
-    found = ask(nowhere, nowhere, log)
+    found = ask(ConnectWorkers([nowhere], [nowhere], [log]))
     assert found[0][:2] == ("connectors", "not known") and "secret" not in str(found)
     assert [one[:2] for one in found[1:]] == [("connector bronze", "retrying")]
 
