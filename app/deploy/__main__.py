@@ -3,6 +3,8 @@
 scales                              the table of docs/scale.md
 kubernetes [--values FILE] FOLDER   the manifests of a cluster
 home [--values FILE] FOLDER         the content of its Secrets, from HEADWATER_*
+bill                                the bill of materials, as CycloneDX in JSON
+release FOLDER                      the files of a release, from a clean clone
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.deploy")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("scales", help="print the table of docs/scale.md")
+    commands.add_parser("bill", help="print the bill of materials")
+    files = commands.add_parser("release", help="write the files of a release, from a clean clone")
+    files.add_argument("folder", type=Path, help="where to write")
     for name, does in (
         ("kubernetes", "write the manifests of a cluster"),
         ("home", "write the content of its Secrets, from HEADWATER_*"),
@@ -43,6 +48,16 @@ def _run(given: argparse.Namespace) -> None:
         from app.deploy.sizing.scales import table
 
         sys.stdout.write(table(read_coefficients(), read_prices()))
+        return
+    if given.command in ("bill", "release"):
+        from app.deploy.release.bill_of_materials import bill
+        from app.deploy.release.release_files import release
+        from app.environment.settings import ROOT
+
+        if given.command == "bill":
+            sys.stdout.write(bill(ROOT))
+        else:
+            print("\n".join(map(str, release(ROOT, given.folder))))
         return
     from app.deploy.kubernetes.cluster_settings import write_home
     from app.deploy.kubernetes.cluster_values import CLUSTER, SECRET_KEYS, read_cluster

@@ -1,0 +1,1 @@
+"""What a release is made of: archive, bill of materials, checksums, notes."""
