@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
-from types import TracebackType
 from typing import Any, TextIO
 
 WAITING_LINE_EVERY_S = 5.0
@@ -158,12 +157,7 @@ class Steps:
         threading.Thread(target=self._renew, name="progress", daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self.rest()
 

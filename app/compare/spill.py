@@ -1,4 +1,4 @@
-"""Cancels equal row digests of two sides on disk and yields what is left."""
+"""Cancels equal row digests of two sides on disk and yields the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 CACHE_KIB = 32_768
 
@@ -25,7 +24,7 @@ class Spill:
     def __enter__(self) -> Spill:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._own = Path(tempfile.mkdtemp(prefix="compare-", dir=self._folder))
-        # /tmp is memory on many machines; SQLite asks for this variable at each sort.
+        # On many machines /tmp is memory. SQLite reads this variable at each sort.
         self._before = os.environ.get("SQLITE_TMPDIR")
         os.environ["SQLITE_TMPDIR"] = str(self._own)
         self._base = sqlite3.connect(self._own / "digests", isolation_level=None)
@@ -39,12 +38,7 @@ class Spill:
         self._base.execute("CREATE TABLE digest (key BLOB, row BLOB, side INT)")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._base.close()
         if self._before is None:
             os.environ.pop("SQLITE_TMPDIR", None)

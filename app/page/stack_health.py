@@ -30,7 +30,6 @@ PART_S = 8.0
 STATEMENT_S = 45.0
 COLUMNS = ["service", "state", "restarts", "last error"]
 TIMEOUT_S = 2.0
-ERROR_CHARS_MAX = 300
 GOOD_SERVICES = ("ready", "completed", "stopped")
 _FRESHNESS = (
     "SELECT table_name, state, complete_pg_lsn, round(seconds_behind, 1) AS seconds_behind, "
@@ -113,7 +112,7 @@ class Health:
         return {"error": {"message": f"no answer yet, after {PART_S:.0f} s"}}
 
     def pulse(self) -> list[str]:
-        """List what is wrong with services and connectors; asks nothing that is slow."""
+        """List the problems of services and connectors, without slow requests."""
         # In containers it is not known here which services are to run: Docker knows.
         services = self._answer(self._services) if self._asked is None else {}
         connectors = self._answer(self._connectors)

@@ -23,7 +23,7 @@ class Edit:
     Args:
         table, key, column: what was edited, in schema public; the key is column → value.
         old, new: the column's value before and after.
-        xid: the transaction's id, as Debezium's `source.txId` tells it (without the epoch).
+        xid: the transaction's id as in Debezium's `source.txId`, without the epoch.
         began_at: this machine's clock before the UPDATE.
         committed_at: this machine's clock right after the commit returned.
         wal_lsn: the end of the WAL after the commit: the commit's own LSN is at most this.
@@ -53,7 +53,7 @@ class Edit:
 def edit_movie(
     engine: Engine, *, movie_id: int | None = None, now: Callable[[], datetime] = utc_now
 ) -> Edit:
-    """Give a movie a tagline that was never there before; no workload changes a tagline.
+    """Give a movie a new, unique tagline; no workload changes a tagline.
 
     Args:
         movie_id: which movie; the first one when None.

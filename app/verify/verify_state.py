@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,7 +41,7 @@ class TableState(BaseModel):
 
 
 class RunState(BaseModel):
-    """One run: the requested tables, and what is finished of each."""
+    """One run: the requested tables and the finished parts of each."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,12 +74,7 @@ class StateFile:
             self._lock = lock
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

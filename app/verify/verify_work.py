@@ -62,9 +62,8 @@ class Work:
         parts: the ranges of the key of each part.
         results, lsns: by part, the comparison and the LSN of its instant.
         todo: the parts still to compare.
-        resumed: how many parts an interrupted run had finished.
         order: how the key is ordered; None if the table is one part.
-        made_of: (oid in the source, identity in silver): tells that a table was made again.
+        made_of: (oid in the source, identity in silver); it changes when a table is created again.
     """
 
     verdict: Verdict
@@ -73,7 +72,6 @@ class Work:
     lsns: dict[int, Lsn] = field(default_factory=dict)
     todo: list[int] = field(default_factory=list)
     planned: bool = False
-    resumed: int = 0
     rows_about: int = 0
     source_fetch: int = SOURCE_FETCH_ROWS
     order: KeyOrder | None = None
@@ -134,10 +132,9 @@ class Work:
             if place is not None:
                 self.results[place] = Comparison(rows=done.rows)
                 self.lsns[place] = done.lsn
-        self.resumed = len(self.results)
 
     def state(self) -> TableState:
-        """Return what is needed to resume the run."""
+        """Return the state from which an interrupted run can resume."""
         ranges = [part[0] for part in self.parts]
         return TableState(
             oid=self.made_of[0],

@@ -29,7 +29,7 @@ from app.store.tables.store_connection import driver
 CHUNK_ROWS = 50_000
 REJECTS_MAX = 10_000
 
-# Ratings and tags point at movies, so movies come first; only they must be there.
+# Ratings and tags refer to movies, so movies.csv is loaded first; only that file is required.
 _FILES: tuple[tuple[Format[Any], Merge], ...] = (
     (movielens.MOVIES, movielens_sql.MOVIES),
     (movielens.LINKS, movielens_sql.LINKS),
@@ -40,7 +40,7 @@ _FILES: tuple[tuple[Format[Any], Merge], ...] = (
 
 @dataclass
 class FileReport:
-    """What became of one file's lines: `read` = `changed` + `unchanged` + `rejected`.
+    """The outcome of one file's lines: `read` = `changed` + `unchanged` + `rejected`.
 
     `changed` lines made or changed a row of the file's table; `unchanged` ones were there
     already, or repeat another line.

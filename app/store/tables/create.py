@@ -14,7 +14,7 @@ _STORAGE = "alter table movies alter column description set storage external"
 
 
 def create_store(engine: Engine) -> list[str]:
-    """Create what is missing of the movie store; does nothing where all of it is there.
+    """Create the missing parts of the movie store; do nothing if it is complete.
 
     Returns: the names of the tables that were created, sorted.
     """

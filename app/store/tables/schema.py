@@ -35,7 +35,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB, REAL, UUID
 
 ORDER_STATES = ("pending", "paid", "shipped", "delivered", "cancelled")
-OPEN_ORDER_STATES = ("pending", "paid", "shipped")
 PAYMENT_METHODS = ("card", "transfer", "voucher", "wallet")
 
 metadata = MetaData(

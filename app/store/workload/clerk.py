@@ -45,7 +45,7 @@ class Clerk:
 
     def change(self, statement: Executable) -> int:
         """Execute an INSERT, UPDATE or DELETE; returns how many rows it changed."""
-        # SQLAlchemy drops an INSERT's row count unless it is told to keep it.
+        # SQLAlchemy drops an INSERT's row count unless this option is set.
         result = self.connection.execute(statement, execution_options={"preserve_rowcount": True})
         assert isinstance(result, CursorResult) and result.rowcount >= 0
         return result.rowcount

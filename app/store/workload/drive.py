@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +15,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Timeout
 from app.errors import HeadwaterError
 from app.store.workload.pace import Pace
 
-# A database that stays away longer than this ends the run.
+# The run ends if the database is unreachable for longer.
 RECONNECT_LIMIT_S = 60.0
 RECONNECT_PAUSE_S = (0.1, 2.0)
-# Another writer may be in the way of one transaction, but not of so many in a row.
+# One conflict with another writer is normal; this many in a row mean that something is wrong.
 CONFLICTS_IN_A_ROW_MAX = 50
 
 
@@ -82,9 +83,9 @@ def drive(
 ) -> Report:
     """Call `step` at `rate` changes a second until the time, the number or `stop` ends it.
 
-    A lost connection is waited out; the transaction under way is not repeated, since nobody
-    knows whether it was committed. A conflict with another writer (a deadlock, a row that went
-    away) skips that transaction.
+    After a lost connection it waits and reconnects. It does not repeat the interrupted
+    transaction, because that may have been committed. A conflict with another writer (a deadlock, a deleted
+    row) skips that transaction.
 
     Args:
         step: does one transaction and commits it.
@@ -93,7 +94,7 @@ def drive(
         changes_max: end after at least so many row changes; None for no such end.
         stop: set it to end the run after the transaction under way.
         watch: called after each transaction.
-    Raises: HeadwaterError where the database stays away, or where nothing but conflicts comes.
+    Raises: HeadwaterError where the database stays away, or where every transaction conflicts.
     """
     stop = stop or Event()
     report = Report(rate)
@@ -137,6 +138,34 @@ def drive(
         if watch is not None:
             watch(done, report)
     return report
+
+
+class PacedWorkload(ABC):
+    """Transactions at `rate` row changes a second; 0 for as fast as it goes."""
+
+    rate: float
+
+    @abstractmethod
+    def step(self) -> Transaction:
+        """Do one transaction and commit it."""
+
+    def run(
+        self,
+        seconds: float | None = None,
+        stop: Event | None = None,
+        *,
+        changes_max: int | None = None,
+        watch: Callable[[Transaction, Report], None] | None = None,
+    ) -> Report:
+        """Do transactions at the set rate until an end comes; see `drive`."""
+        return drive(
+            self.step,
+            rate=self.rate,
+            seconds=seconds,
+            changes_max=changes_max,
+            stop=stop,
+            watch=watch,
+        )
 
 
 def _sqlstate(error: Exception) -> str:

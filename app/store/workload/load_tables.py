@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from random import Random
-from threading import Event
 
 from sqlalchemy import (
     BigInteger,
@@ -33,7 +31,7 @@ from sqlalchemy import (
 
 from app.errors import HeadwaterError
 from app.store.tables.create import lock_store
-from app.store.workload.drive import Report, Transaction, drive
+from app.store.workload.drive import PacedWorkload, Transaction
 from app.store.workload.store_workload import utc_now
 
 TABLES_MAX = 64
@@ -52,7 +50,7 @@ class BenchChange(Transaction):
     v: int | None
 
 
-class BenchWorkload:
+class BenchWorkload(PacedWorkload):
     """Single-row changes, each its own transaction, over `bench_1` … `bench_<tables>`.
 
     The tables have the columns `id bigint` (key), `v int`, `note text`, `updated_at timestamptz`.
@@ -61,9 +59,9 @@ class BenchWorkload:
     Args:
         tables: how many, 1 to 64; they take turns.
         rate: changes a second for `run`; 0 for as fast as it goes.
-        rows: rows that each table is filled up to by `create`.
+        rows: `create` fills each table up to this number of rows.
         mix: weights of insert, update and delete.
-        seed: where every choice comes from.
+        seed: of all random choices.
     """
 
     def __init__(
@@ -128,8 +126,8 @@ class BenchWorkload:
         self._turn += 1
         self._v += 1
         [kind] = self._rng.choices(self._kinds, self._weights)
-        # One statement, committed by itself: one round trip a change leaves the machine's
-        # time to what is measured.
+        # One autocommitted statement is one round trip, so the load itself costs little of the
+        # machine that is measured.
         with self._autocommit.connect() as connection:
             row_id = None if kind == "insert" else self._change(connection, table, kind)
             if row_id is None:
@@ -142,26 +140,6 @@ class BenchWorkload:
             table=table.name,
             id=row_id,
             v=None if kind == "delete" else self._v,
-        )
-
-    def run(
-        self,
-        seconds: float | None = None,
-        stop: Event | None = None,
-        *,
-        changes_max: int | None = None,
-        watch: Callable[[Transaction, Report], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> Report:
-        """Make changes at the set rate until an end comes; see `drive.drive`."""
-        return drive(
-            self.step,
-            rate=self.rate,
-            seconds=seconds,
-            changes_max=changes_max,
-            stop=stop,
-            watch=watch,
-            clock=clock,
         )
 
     def burst(self, changes: int) -> None:
@@ -207,7 +185,7 @@ class BenchWorkload:
         return connection.execute(statement, row).scalar()
 
     def _insert_many(self, connection: Connection, table: Table, rows: int) -> None:
-        # Made by the server: a million rows need not pass through this process.
+        # The server generates the rows, so that a million of them do not pass through this process.
         connection.execute(
             text(
                 f"insert into {table.name} (v, note, updated_at) "
@@ -248,7 +226,7 @@ def _count(connection: Connection, statement: Delete | Update) -> int:
 
 
 def _some_id(table: str) -> str:
-    """SQL for the first id at or after a random place, the last one where none comes after."""
+    """SQL for the first id at or after a random place; the last id if there is none."""
     return (
         f"coalesce((select id from {table} where id >= :probe order by id limit 1),"
         f" (select max(id) from {table}))"

@@ -25,7 +25,7 @@ STREAM_FILE = SHIPPED / "streams" / "demo" / "rating_events.toml"
 CUSTOMERS, MOVIES = 2_000, 1_000
 BATCH_MAX = 500
 TICK_S = 0.1
-# A broker that stays away longer than this ends the run.
+# The run ends if the broker is unreachable for longer.
 AWAY_LIMIT_S = 60.0
 RETRY_PAUSE_S = 1.0
 
@@ -58,7 +58,7 @@ def send_ratings(
     """Send random ratings at `rate` events a second (0: as fast as it goes).
 
     Each has a key of its own, with which it is sent again where the broker has not confirmed it.
-    Raises: HeadwaterError where no broker is known, or it stays away.
+    Raises: HeadwaterError where no broker is known or it stays unreachable.
     """
     kafka, prefix, partitions = _place()
     stream = read_stream(STREAM_FILE)

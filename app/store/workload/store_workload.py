@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from random import Random
-from threading import Event
 
 from sqlalchemy import Engine, select
 
 from app.errors import HeadwaterError
 from app.store.tables.schema import TABLE_NAMES, workload_run
 from app.store.workload.clerk import Clerk
-from app.store.workload.drive import Report, Transaction, drive
+from app.store.workload.drive import PacedWorkload, Transaction
 from app.store.workload.operations import OPERATIONS, Operation
 
-# An operation that finds no row to be about is replaced by another; so often at most.
+# An operation that finds no row to change is replaced by another, at most this often.
 DRAWS_MAX = 50
 
 
@@ -24,19 +22,19 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Workload:
+class Workload(PacedWorkload):
     """Business transactions on the movie store, one after another.
 
     The same seed over the same rows makes the same changes, except for the times (`now`). A
-    second run over the same store goes on differently, since each run takes a number of its own
+    second run over the same store makes other changes, since each run takes a new number
     from the sequence `workload_run`.
 
     Args:
-        engine: of the store's owner.
-        seed: where every choice comes from.
+        engine: connects as the store's owner.
+        seed: of all random choices.
         rate: row changes a second for `run`; 0 for as fast as it goes.
-        tables: only operations that write no other table; all of them when None.
-        mix: weights by operation name in place of the defaults; others are left out.
+        tables: use only operations that write no other table; None for all operations.
+        mix: weights by operation name instead of the defaults; operations not named are not used.
         now: the time that rows get.
     Raises: HeadwaterError for an unknown table or operation, or where nothing is left to do.
     """
@@ -79,26 +77,6 @@ class Workload:
             "the workload found nothing to change",
             detail=f"{DRAWS_MAX} operations in a row found no row to change",
             hint="fill the store first: python -m app.store seed",
-        )
-
-    def run(
-        self,
-        seconds: float | None = None,
-        stop: Event | None = None,
-        *,
-        changes_max: int | None = None,
-        watch: Callable[[Transaction, Report], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> Report:
-        """Do transactions at the set rate until an end comes; see `drive.drive`."""
-        return drive(
-            self.step,
-            rate=self.rate,
-            seconds=seconds,
-            changes_max=changes_max,
-            stop=stop,
-            watch=watch,
-            clock=clock,
         )
 
 
