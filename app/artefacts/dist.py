@@ -104,7 +104,7 @@ class Artefacts:
         return missing_files(self.cache, needed)
 
     def prepare(self, groups: Iterable[str]) -> None:
-        """Fetch and build what is missing of the groups and of what they need.
+        """Fetch and build the missing files of the groups and of their dependencies.
 
         Raises HeadwaterError.
         """

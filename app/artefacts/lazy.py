@@ -1,4 +1,4 @@
-"""Artefacts that are opened only when something asks for them.
+"""Artefacts that are opened at their first use.
 
 `status`, `down` and `urls` need no lock file, no network client and none of their start-up time;
 a stack without artefacts needs no `artefacts.toml` at all.
@@ -33,7 +33,7 @@ class LazyArtefacts:
         return self._opened
 
     def prepare(self, groups: Sequence[str]) -> None:
-        """Fetch and build what is missing of the groups."""
+        """Fetch and build the missing files of the groups."""
         if groups:
             self._open().prepare(groups)
 

@@ -50,7 +50,7 @@ def prepare() -> None:
 
 
 def services(incomplete: str) -> list[str]:
-    """Return the services whose names begin with what was typed."""
+    """Return the services whose names begin with the typed text."""
     from app.environment.settings import ROOT
     from app.services.service import load_services
 
@@ -58,13 +58,13 @@ def services(incomplete: str) -> list[str]:
 
 
 def services_and_supervisor(incomplete: str) -> list[str]:
-    """Return the names of logs that begin with what was typed: services and the supervisor."""
+    """Return the log names (services, supervisor) that begin with the typed text."""
     own = [name for name in ("supervisor",) if name.startswith(incomplete)]
     return [*services(incomplete), *own]
 
 
 def tables(incomplete: str) -> list[str]:
-    """Return the silver tables whose names begin with what was typed; none without a running stack."""
+    """Return the silver tables whose names begin with the typed text; none without a running stack."""
     import psycopg
 
     from app.environment.settings import load

@@ -45,7 +45,7 @@ class Parameter:
 
     @property
     def shown_default(self) -> str:
-        """The default as help shows it; "" where it would tell a reader nothing."""
+        """The default as help shows it; "" if it would not help a reader."""
         default = self.declared.default
         if isinstance(default, Enum):
             default = default.value

@@ -2,7 +2,7 @@
 
 1. Sum up each side by buckets of the key (`digest.Fingerprint`), in constant memory.
 2. Where buckets differ, read both sides again, keep the digests of those buckets' rows on disk
-   (`spill.Spill`), and let equal ones cancel out. Count what is left.
+   (`spill.Spill`), and cancel out equal ones. Count the rest.
 3. Read both sides once more to name the first rows that are left, with both values of each column.
 
 Nearly all tables are equal and need step 1 only.
@@ -89,7 +89,7 @@ class Comparison:
 
 @dataclass
 class _Remainder:
-    """Counts what is left after equal rows of both sides have cancelled out.
+    """Counts the rows that remain after equal rows of both sides cancel out.
 
     `suspects` are key digests of rows to name.
     """
@@ -140,7 +140,7 @@ def compare(
         expected_rows: about how many rows a side has; 0 if not known.
         buckets: how many buckets to use; 0 chooses by `expected_rows`.
         spilled_rows_max: how many digests of both sides may be kept on disk.
-        explanations: reads what is in quarantine; called only if something differs.
+        explanations: reads the quarantine; called only if rows differ.
     """
     keys = Keys(key_positions)
     count = buckets or bucket_count(expected_rows)

@@ -109,6 +109,6 @@ def estimated_rows(settings: Settings) -> dict[tuple[str, str], int | None]:
 
 
 def estimates(connection: Connection, oids: Sequence[int]) -> dict[int, int | None]:
-    """Estimate the rows of tables, by oid; None where nothing is known."""
+    """Estimate the rows of tables, by oid; None without statistics."""
     rows = connection.execute(_ESTIMATES, [list(oids), list(oids)]).fetchall()
     return {int(oid): None if count is None else int(count) for oid, count in rows}

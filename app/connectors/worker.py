@@ -36,7 +36,7 @@ class Task:
 
 
 class Worker:
-    """The Connect workers at their URLs: each passes on to another what that one has to answer."""
+    """The Connect workers at their URLs: each forwards a request to the worker that has to answer it."""
 
     def __init__(self, *urls: str) -> None:
         self._urls = deque(urls)

@@ -42,7 +42,7 @@ class Keeper:
         self._path = f"{FOLDER}/{name}.json"
 
     def load(self) -> State:
-        """Read what was kept last; an empty state where there is nothing.
+        """Read the state saved last, or an empty state if there is none.
 
         Raises: OSError; ValueError, KeyError, TypeError where the object holds something else.
         """

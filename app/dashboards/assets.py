@@ -126,7 +126,7 @@ def closure(assets: Mapping[str, Asset], uuids: Iterable[str]) -> list[Asset]:
 
 
 def for_source(assets: Mapping[str, Asset], *, demo_store: bool) -> list[Asset]:
-    """Select what is imported: all for the demo store; for another source, what reads no store tables.
+    """Select the assets to import: all for the demo store; otherwise those that read no store tables.
 
     For another source that is each dashboard whose datasets are all in SCHEMAS_EVERYWHERE, with
     what it needs.

@@ -1,4 +1,4 @@
-"""Writes what was edited in the browser back into `superset/assets/`, readable and diffable.
+"""Writes edits made in the browser back into `superset/assets/`, readable and diffable.
 
 Superset's exports differ from run to run although nobody edited anything: numbers of its own
 database, the order of columns, values that its page computes. `tidy` removes these, so that an

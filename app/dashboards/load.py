@@ -54,7 +54,7 @@ def import_assets(settings: Settings, mark: Path | None = None, folder: Path = F
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.dashboards.load")
-    parser.add_argument("--mark", type=Path, help="remember here what was imported")
+    parser.add_argument("--mark", type=Path, help="the file that records the import")
     given = parser.parse_args(arguments)
     try:
         count = import_assets(load(), given.mark)

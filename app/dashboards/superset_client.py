@@ -33,7 +33,7 @@ class Superset:
         self._http.headers.update({"X-CSRFToken": csrf, "Referer": self.url})
 
     def import_assets(self, archive: bytes) -> None:
-        """Create or update all assets of the archive; others are not changed."""
+        """Create or update all assets of the archive, and no others."""
         bundle = {"bundle": ("assets.zip", archive, "application/zip")}
         self._call("POST", "/api/v1/assets/import/", files=bundle)
 

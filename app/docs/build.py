@@ -18,7 +18,7 @@ BUILD_S_MAX = 300
 
 
 def build(out: Path, config: Path = ROOT / "mkdocs.yml") -> None:
-    """Build the site into the folder `out`, replacing what is there.
+    """Build the site into the folder `out`; replace its contents.
 
     Raises: HeadwaterError where a link is broken, or the environment cannot be made.
     """

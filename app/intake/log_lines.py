@@ -47,7 +47,7 @@ def next_piece(path: Path, position: int | None, bytes_max: int, mark: str = "")
     """Read the next whole lines of a log that is rotated by copying and truncating it.
 
     Args:
-        position: the byte after those that were read; None: the file was never read.
+        position: the next byte to read; None if the file was never read.
         mark: of the previous piece. A file that was emptied may have grown past `position` again;
             then
             other bytes are before it.

@@ -61,7 +61,7 @@ class Sender:
             self._runs = found["runs"]
 
     def send_new(self) -> int:
-        """Send what is new. Returns: the number of events. Raises: IntakeError."""
+        """Send the new lines. Returns: the number of events. Raises: IntakeError."""
         seen = _services(self._home)
         sent = self._send_runs(seen)
         run_ids = {name: run_id(name, one) for name, one in seen.items()}

@@ -40,7 +40,7 @@ class Waits:
 
     Args:
         note: prints a line that stays.
-        show: shows what is waited for now, in place of the last such line.
+        show: shows what the caller waits for now; replaces the previous line.
         silver: returns the state of the service.
         patience_s: how long to wait without progress.
     """

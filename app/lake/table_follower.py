@@ -1,7 +1,7 @@
 """Follows a Delta table commit by commit, without listing its log.
 
 The embedded store reads a whole folder for each listing, and a busy table's log has thousands of
-entries. The next commit's name is known, so asking for it costs one small request.
+entries. The next commit's name is predictable, so a check for it costs one small request.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ PERIOD_S_MAX = 900.0
 # CPU seconds that a collector may use beyond its share: the first collection opens connections and
 # reads whole tables, and must not cause minutes without values.
 GRACE_CPU_S = 2.0
-# The exporter's own start takes seconds of CPU; services that `up` waits for come first.
+# Starting the exporter takes seconds of CPU, so let the services that `up` waits for start first.
 OTHERS_START_S_MAX = 120.0
 _STARTING = ("preparing", "starting")
 
@@ -127,7 +127,7 @@ def main() -> int:
     from app.environment.settings import load
     from app.metrics.all_collectors import all_collectors
 
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter and bucket, which nothing asks for
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # would add an unused second series for each counter and bucket
     board = Board()
     try:
         settings = load()

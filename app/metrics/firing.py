@@ -23,7 +23,7 @@ class Firing:
 
 
 def firing(prometheus_url: str) -> list[Firing] | None:
-    """List the alerts that fire, critical ones first, then by age; 100 at most. None: no answer."""
+    """List the alerts that fire, critical ones first, then by age, at most 100; None if Prometheus does not answer."""
     session = requests.Session()
     session.trust_env = False  # loopback is never behind a proxy
     try:

@@ -64,7 +64,7 @@ class Resolution(BaseModel):
 
 
 def hosts_of(port: int) -> list[str]:
-    """Return the Host names by which this machine's browsers reach the page."""
+    """Return the Host names under which browsers on this machine reach the page."""
     return [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
 
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# An answer that nobody waited for is kept so long for the next caller.
+# An answer without a waiting caller is kept for this long for the next one.
 KEPT_S = 20.0
 
 

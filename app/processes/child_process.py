@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             return NOT_STARTED  # it died before the line above
-    # Python ignores these, and what is ignored stays so over exec.
+    # Python ignores these signals, and a child would inherit that across exec.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:

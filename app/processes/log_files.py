@@ -140,7 +140,7 @@ def tail(path: Path, lines: int, *, since: int = 0) -> list[str]:
 
 
 def grown(path: Path, since: int) -> tuple[str, int]:
-    """Return what was written after byte `since`, across a rotation, and the byte to go on at."""
+    """Return the text after byte `since`, also across a rotation, and the byte to continue from."""
     end = size(path)
     if end >= since:
         return read(path, since, end), end

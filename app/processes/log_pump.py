@@ -182,14 +182,14 @@ class LogPump:
         return writer
 
     def drain(self) -> None:
-        """Write what is in the pipes now: a process that has ended may just have written why."""
+        """Write what the pipes hold now: a process that just ended may have written its reason."""
         with self._lock:
             for _ in range(PASSES_MAX):
                 if not self._pass(self._selector.select(0)):
                     return
 
     def close(self) -> None:
-        """Write what is left and end the thread."""
+        """Write the remaining output and end the thread."""
         self.drain()
         self._closing = True
         os.write(self._wake, b".")

@@ -43,7 +43,10 @@ class RealProcess:
         return self._start_time
 
     def exit_code(self) -> int | None:
-        """Return the exit code, or -SIGNAL; None while it runs. Kills what is left of its group."""
+        """Return the exit code, or -SIGNAL; None while it runs.
+
+        After its end, kill the rest of its process group.
+        """
         if self._code is None:
             # WNOWAIT: the zombie keeps the group's number from being given to another process.
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT

@@ -86,7 +86,7 @@ def json_lines(columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[str]:
             for value, column in zip(row, columns, strict=True)
         )
         yield before + "{" + ", ".join(cells) + "}"
-        # The comma begins the next line, because the last row is known only afterwards.
+        # Write the comma before the next row, because which row is the last is known only at the end.
         before = " ,"
     yield "]" if before == " ," else "[]"
 

@@ -200,7 +200,7 @@ class _Tracer:
                 skip=skip,
             )
             own = [one.event for one in result.found if not is_of_all_rows(one.event)]
-            if len(own) >= limit:  # what is older than these is not shown
+            if len(own) >= limit:  # older versions are not shown
                 since_ms = max(since_ms or 0, min(event.timestamp_ms for event in own[:limit]))
         return scans
 

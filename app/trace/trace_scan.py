@@ -29,7 +29,7 @@ from spark_streaming.reading.bronze import (
     first_offset,
 )
 
-# Unpacking releases the interpreter's lock, so objects are fetched while others are unpacked.
+# Unpacking releases the interpreter's lock, so threads fetch objects while others are unpacked.
 THREADS = 3
 # Objects in memory at once, of 8 MiB each as a rule.
 AHEAD = 5

@@ -43,7 +43,7 @@ class Progress:
         self._expected[table] = self._done.get(table, 0) + rows
 
     def finished(self, table: str) -> None:
-        """Set the estimate to what was read: nothing more of `table` follows."""
+        """Set the estimate to the rows read, because `table` is finished."""
         self._expected[table] = self._done.get(table, 0)
 
     def counted(self, table: str, rows: Iterable[Item]) -> Iterator[Item]:

@@ -54,7 +54,7 @@ class Observer:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close what is open; most have nothing."""
+        """Close open connections; most observers have none."""
 
 
 class Bronze(Observer):

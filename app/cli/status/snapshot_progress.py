@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.environment.settings import Settings
     from app.lake.silver_loading import Merged
 
-FOLLOW_S = 15.0  # Debezium updates its counts more often, so that a rate is known
+FOLLOW_S = 15.0  # several of Debezium's updates, so that a rate can be computed
 POLL_S = 1.0
 TABLES_SHOWN = 20
 COLUMNS = ("table", "state", "rows_read", "rows_estimated", "read_percent", "rows_merged")

@@ -21,8 +21,8 @@ BRONZE_GROUP = "connect-bronze"
 TOPICS_AGAIN_S = 30.0
 STARTS_AGAIN_S = 60.0
 HISTORY_MAX = 360
-# After the last event of a topic comes its transaction's marker, which bronze skips only when the
-# partition has been quiet for a while: that one offset is no unread event.
+# A transaction's marker follows the last event of a topic. Bronze skips the marker only after the
+# partition has been quiet for a while, so this one offset does not count as an unread event.
 MARKER = 1
 
 Place = tuple[str, int]  # topic, partition
@@ -110,7 +110,7 @@ class Kafka:
         return {tuple(tp): at for tp, at in found.items()}
 
     def bronze(self) -> Positions:
-        """Return up to which offset each partition is stored in bronze (committed every two seconds)."""
+        """Return the offset up to which bronze stores each partition (committed every two seconds)."""
         found = self.admin().list_group_offsets(BRONZE_GROUP)[BRONZE_GROUP]
         return {(tp.topic, tp.partition): meta.offset for tp, meta in found.items()}
 
@@ -155,7 +155,7 @@ class Kafka:
 
 
 class Note(NamedTuple):
-    """A partition's end at a time. All events up to `lsn` (None: not known) are before that end."""
+    """A partition's end at a time. All events up to `lsn` are before it; None if the LSN is unknown."""
 
     at: float
     end: int
@@ -163,7 +163,7 @@ class Note(NamedTuple):
 
 
 class Waiting:
-    """Keeps where a partition ended at which time.
+    """Records the ends of a partition with their times.
 
     So it knows how long the oldest unread event has been waiting, and up to which LSN a reader has
     all events of the partition.
@@ -182,18 +182,18 @@ class Waiting:
             self._seen[-1] = self._seen[-1]._replace(lsn=lsn)
 
     def seconds(self, now: float, position: int) -> float:
-        """Return for how long an event at or after `position` has been readable; 0 where there is none."""
+        """Return for how long an event at or after `position` has been readable; 0 without such an event."""
         if not self._seen or position >= self._seen[-1].end:
             return 0.0
         return now - next(note.at for note in self._seen if note.end > position)
 
     def complete(self, position: int) -> float | None:
-        """Return up to which LSN a reader at `position` has all events; None: not known.
+        """Return the LSN up to which a reader at `position` has all events; None if unknown.
 
-        For one reader only: its previous answer counts where the notes do not reach back.
+        Use one object for each reader: where the notes do not reach back, its previous answer is used.
         """
         if position < self._reader:
-            self._complete = None  # it went back, or the topic was made again
+            self._complete = None  # the reader went back, or the topic was created again
         self._reader = position
         for note in reversed(self._seen):
             if note.end <= position:
@@ -227,13 +227,13 @@ class CarriageCollector:
 
     def collect(self) -> None:
         failure = self._refresh()
-        # Positions first, then the ends: so an end is never behind a position.
+        # Read the positions before the ends, so that no end is behind a position.
         bronze = self._kafka.bronze()
         ends = self._kafka.ends()
         now = self._clock()
         if now - self._starts_at > STARTS_AGAIN_S:
             self._starts, self._starts_at = self._kafka.starts(), now
-        # Known before the ends were read, so all of it is before them.
+        # This LSN was read before the ends, so all events up to it are before them.
         in_kafka = self._in_kafka()
         for place, end in ends.items():
             self._waiting.setdefault(place, Waiting()).end(now, end, in_kafka)
@@ -242,7 +242,7 @@ class CarriageCollector:
             raise failure
 
     def _refresh(self) -> Exception | None:
-        """Refresh silver's positions. Without the object store the last known ones count: waiting grows."""
+        """Refresh silver's positions; without the object store keep the last ones, so that waiting grows."""
         try:
             self._silver.refresh()
         except Exception as error:  # noqa: BLE001 - raised after the rest is exported
@@ -317,7 +317,7 @@ class CarriageCollector:
             complete["bronze"] = None
         each = {(table, "bronze"): stored.get(table) for table in tables}
         if silver is not None:
-            # A table that is not stopped is as far as silver as a whole, which heartbeats move on.
+            # A table that is not stopped is complete up to silver's LSN, which heartbeats advance.
             each |= {(t, "silver"): self._silver.complete_lsn_of(t, silver) for t in tables}
         self._board.replace(
             "headwater_lsn_behind_bytes",

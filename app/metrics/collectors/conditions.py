@@ -1,4 +1,4 @@
-"""Conditions of contracts on whole tables: one number each, from a query in Trino now and then."""
+"""Conditions of contracts on whole tables: each is one number, which Trino computes from time to time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spark_streaming.contract.contract_files import TableCondition
 log = logging.getLogger("metrics")
 CONDITIONS_MAX = 200
 FAILED_AGAIN_S = 15.0
-# The most values that a fall is measured against.
+# The number of values against which a fall is measured, at most.
 HISTORY_MAX = 1_500
 RUN_LIMIT_S = 60
 _LIMITS = {"query_max_run_time": f"{RUN_LIMIT_S}s", "query_max_cpu_time": "20s"}
@@ -35,7 +35,7 @@ def statement(table: str, condition: TableCondition) -> str:
 
 
 def ask_trino(address: tuple[str, int]) -> Ask:
-    """Return a function that runs one statement on a connection of its own; it raises what the client raises."""
+    """Return a function that runs one statement on a new connection; it raises the client's errors."""
 
     def ask(sql: str) -> float | None:
         host, port = address
@@ -71,7 +71,7 @@ class Watched:
 
     @property
     def breached(self) -> bool:
-        """Whether the newest value is beyond a bound; NULL is within all bounds."""
+        """Whether the newest value is out of bounds; NULL never is."""
         value, bounds = self.value, self.condition
         if value is None:
             return False
@@ -84,7 +84,7 @@ class Watched:
 
 
 class ConditionCollector:
-    """Runs the queries that are due, one at a time, in a thread of its own: a table may be large."""
+    """Runs the queries that are due, one at a time, in a separate thread, since a table may be large."""
 
     name = "conditions"
     period_s = 5.0
@@ -113,7 +113,7 @@ class ConditionCollector:
         due = [(watched.due, name) for name, watched in self._watched.items() if watched.due <= now]
         if due:
             name = min(due)[1]
-            # A daemon: the end of the exporter does not wait for an answer.
+            # A daemon thread, so that the exporter can end without waiting for an answer.
             self._question = threading.Thread(
                 target=self.query, args=(name, self._watched[name]), daemon=True
             )
@@ -125,8 +125,8 @@ class ConditionCollector:
         try:
             watched.add(self._clock(), self._ask(statement(name[0], watched.condition)))
             failure = ""
-        except Exception as error:  # noqa: BLE001 - logged, and an alert of its own
-            # The last value stays: a breach does not end because Trino does not answer.
+        except Exception as error:  # noqa: BLE001 - logged, and a separate alert reports it
+            # Keep the last value: a breach does not end because Trino does not answer.
             watched.answered = False
             failure = f"{getattr(error, 'message', error)}".strip().split("\n")[0][:300] or "?"
             again_s = min(again_s, FAILED_AGAIN_S)
@@ -137,7 +137,7 @@ class ConditionCollector:
             watched.reported = failure
 
     def _refresh(self) -> None:
-        """Read the conditions of the contracts again; a changed one starts without values."""
+        """Read the contracts' conditions again; forget the values of a changed condition."""
         wanted = {(table, one.name): one for table, one in self._conditions()[:CONDITIONS_MAX]}
         known = self._watched
         self._watched = {
@@ -159,4 +159,4 @@ class ConditionCollector:
         self._board.replace("headwater_condition_breached", breached)
 
     def reset(self) -> None:
-        """Do nothing: each query has a connection of its own."""
+        """Do nothing: each query opens its own connection."""

@@ -20,7 +20,7 @@ from spark_streaming.tables.silver_names import SilverNames
 
 log = logging.getLogger("metrics")
 PERIOD_S, SOON_S = 5.0, 0.5
-# How long one call counts; the other collectors wait meanwhile.
+# The time limit of one call, because the other collectors wait for it.
 COUNT_S = 0.3
 SAVE_EVERY_S = 60.0
 MESSAGES_MAX = 10
@@ -64,7 +64,7 @@ class CountsCollector:
 
     @property
     def period_s(self) -> float:
-        """Short while there is more to read."""
+        """Short while objects are left to read."""
         return PERIOD_S if self._run is None else SOON_S
 
     def collect(self) -> None:
@@ -102,19 +102,19 @@ class CountsCollector:
         self._whole_at, self._set_at = self._set_at, None
 
     def _keep(self, state: State, wrong: Sequence[Miscount]) -> None:
-        """Record a slice's differences as incidents, and keep the progress."""
+        """Record a slice's differences as incidents, then save the progress."""
         if wrong:
             for one in wrong[:MESSAGES_MAX]:
                 log.error("bronze: %s", message(one, self._prefix))
             if len(wrong) > MESSAGES_MAX:
                 log.error("bronze: and %d more", len(wrong) - MESSAGES_MAX)
             open_incidents(wrong, self._prefix, self._incidents, self._resync)
-            # Before the progress is kept: after a crash in between, the same differences are found again.
+            # Before the progress is saved, so that a crash in between finds the same differences again.
             if not self._incidents.flush(RECORDED_WITHIN_S):
                 raise OSError("the object store does not accept the incident")
             state.note(wrong)
         if wrong or self._clock() - self._saved_at >= SAVE_EVERY_S:
-            self._incidents.refresh()  # what was repaired meanwhile
+            self._incidents.refresh()  # includes repairs made since
             self._keeper.save(state)
             self._saved_at = self._clock()
 
@@ -138,7 +138,7 @@ class CountsCollector:
             board.set("headwater_transactions_unchecked_bytes", max(0.0, position - tally.ended))
 
     def reset(self) -> None:
-        """Go on from the kept progress: after a failure half a slice is in memory."""
+        """Go back to the saved progress: after a failure half a slice is in memory."""
         self._state = self._run = self._set_at = None
         self._kafka.close()
 

@@ -26,10 +26,10 @@ from app.metrics.collectors.source_wal import SourceSession
 
 SEND_EVERY_S = 15.0
 POLL_EVERY_S = 1.0
-# A probe that waits long is polled for less often: an error of a tenth of its age does not matter.
+# Poll less often for an old probe: an error of a tenth of its age does not matter.
 POLL_SHARE_OF_AGE = 0.1
 BRONZE_EVERY_S = 2.0  # as often as the sink commits its place
-# A query in Trino costs ten times as much as the other hops: one probe in four is awaited there.
+# A query in Trino costs ten times as much as the other hops, so only one probe in four waits for it.
 TRINO_EVERY = 4
 WAITING_MAX = 40
 _TRINO = (
@@ -78,7 +78,7 @@ class ProbeCollector:
 
     @property
     def period_s(self) -> float:
-        """Often while a probe is under way, else when the next is due."""
+        """Short while a probe is under way; otherwise the time until the next one is due."""
         now = self._clock()
         next_sent = max(0.1, self._sent_at + SEND_EVERY_S - now)
         ages = [now - probe.committed_at for probe in self._probes if probe.waits_for]
@@ -88,13 +88,13 @@ class ProbeCollector:
 
     def collect(self) -> None:
         try:
-            # Also while Kafka is away: the probe that does not arrive shows it.
+            # Send probes also while Kafka is down: a probe that does not arrive shows the failure.
             if self._kafka.heartbeats_read and self._clock() >= self._sent_at + SEND_EVERY_S:
                 self._send()
             self._kafka.follow_heartbeats()
             self._poll()
         finally:
-            # Also while a hop cannot be asked: the age of waiting probes grows.
+            # Also while a hop does not answer, so that the age of waiting probes grows.
             self._export()
 
     def reset(self) -> None:
@@ -103,7 +103,7 @@ class ProbeCollector:
         self._trino = None
 
     def _send(self) -> None:
-        # Noted first: where the source is away, the next attempt waits for the period, too.
+        # Set before the attempt, so that after a failed one the next waits for the period, too.
         self._sent_at = self._clock()
         beat = self._source.send_probe()
         if beat is None:
@@ -166,7 +166,7 @@ class ProbeCollector:
             cursor.execute(_TRINO.format(moment))
             return bool(cursor.fetchall())
         except (trino.exceptions.Error, requests.RequestException, OSError):
-            # Not seen: the probe's age grows, and an alert of Trino's own reports that it is down.
+            # The probe's age grows, and a separate alert reports that Trino is down.
             self._trino = None
             return False
 

@@ -91,7 +91,7 @@ class Inventory:
 
 
 class StoreCollector:
-    """Walks over all objects. The most expensive collector: its period is stretched the most."""
+    """Walks over all objects. It is the most expensive collector, so its period grows the most."""
 
     name = "store"
     period_s = 60.0
@@ -166,7 +166,7 @@ class DeltaCollector:
             else:
                 handle.update_incremental()
         except DeltaError:
-            self._handles.pop(name, None)  # its log was cleaned, or the table was made again
+            self._handles.pop(name, None)  # its log was cleaned, or the table was created again
             handle = self._handles[name] = self._lake.table(path)
         sizes = handle.get_add_actions(flatten=True)["size_bytes"].to_pylist()
         version = int(handle.version())

@@ -1,4 +1,4 @@
-"""Incidents: a part that should work and does not, from its first observation until it works again.
+"""Incidents: from the first observation that a part does not work until it works again.
 
 This collector asks no part: it uses the values of the other collectors and the ledger. What begins
 and ends between two observations is not seen; restarts of services have a metric of their own.
@@ -19,13 +19,13 @@ from app.metrics.board import Board
 from spark_streaming.ops.incident_rows import OPEN, Incident
 from spark_streaming.ops.incident_table import IncidentLog
 
-# What may be out of order: a service of the stack, a connector with its tasks, the replication
-# slot, a table that silver has stopped.
+# Parts that may fail: a service of the stack, a connector with its tasks, the replication slot,
+# a table that silver has stopped.
 KINDS = ("service", "connector", "slot", "table")
-# What other processes record: events between two positions are missing; a transaction lacks some.
+# Incidents that other processes record: events are missing between two positions or in a transaction.
 OTHERS = ("gap", "counts_short")
 Part = tuple[str, str]  # kind, name
-# A part that has not worked yet is being started; for so long that is no incident.
+# A part that has never worked is starting; it becomes an incident only after this time.
 START_S = 120.0
 
 
@@ -48,8 +48,8 @@ class IncidentCollector:
         self._log = log
         self._clock = clock
         self._began = clock()
-        self._resumed = False  # whether those that were open before this process are known
-        self._others: set[str] = set()  # identifiers of others' incidents that were counted
+        self._resumed = False  # whether it has read the incidents left open by an earlier process
+        self._others: set[str] = set()  # counted incidents of other processes
         self._open: dict[Part, float] = {}
         self._begun: Counter[str] = Counter()
         self._starting: dict[Part, float] = {}
@@ -75,11 +75,11 @@ class IncidentCollector:
         self._export(recorded, now)
 
     def _recorded(self) -> list[Incident]:
-        """List the open incidents of the lake; where it cannot be read, those that this process knows."""
+        """List the lake's open incidents; if it cannot be read, those known to this process."""
         try:
             self._log.refresh()
         except (DeltaError, OSError):
-            return self._log.incidents(state=OPEN)  # an alert of its own reports the object store
+            return self._log.incidents(state=OPEN)  # a separate alert reports the object store
         found = self._log.incidents(state=OPEN)
         if not self._resumed:
             self._resumed = True
@@ -90,7 +90,7 @@ class IncidentCollector:
         return found
 
     def _is_over(self, part: Part, parts: Mapping[Part, bool], now: float) -> bool:
-        """Return whether an incident is over; right after a start, a part may just not be observed yet."""
+        """Return whether an incident is over; after a start, a part may not have been observed yet."""
         return parts.get(part, part[0] == "table") or now - self._began >= START_S
 
     def _end(self, part: Part, recorded: list[Incident]) -> None:
@@ -117,7 +117,7 @@ class IncidentCollector:
         board.replace("headwater_incident_seconds", {(k,): now - at for k, at in oldest.items()})
 
     def _broken(self, parts: Mapping[Part, bool], now: float) -> Iterator[tuple[Part, float]]:
-        """Yield parts that are out of order, and since when; for most that is the first observation."""
+        """Yield each failed part and when it failed; for most parts that is the first observation."""
         for part, works in parts.items():
             if works:
                 self._worked.add(part)

@@ -21,7 +21,7 @@ from spark_streaming.storage.lake import EXPECTATIONS, QUARANTINE, Lake
 
 VERIFICATION = "ops/verification"
 RECENT_S = 900.0
-# Rows that are missing because they are in quarantine have alerts of their own.
+# Separate alerts report rows that are missing because they are in quarantine.
 EQUAL = ("equal", "explained")
 _VERIFIED = ("table_name", "verified_at", "verdict", "missing", "extra", "differing")
 _BROKEN = ("table_name", "rule", "action", "rows_broken", "found_at")
@@ -64,7 +64,7 @@ class QualityCollector:
         if whole:
             self._rows.clear()
         for table, rule, status in values(rows, "table_name", "rule", "status"):
-            # A rule without open entries stays, at 0.
+            # Keep a rule without open entries at 0.
             self._rows[(table, rule or "other")] += status == OPEN
         self._board.replace("headwater_quarantine_rows", self._rows)
         self._verify()
@@ -98,13 +98,13 @@ class QualityCollector:
         for labels, kept in self._broken.items():
             while kept and kept[0][0] < since:
                 kept.popleft()
-            # A rule that was broken once stays, at 0, so that its alert can end.
+            # Keep a rule that was broken before at 0, so that its alert can end.
             found[labels] = float(sum(count for _, count in kept))
         self._board.replace("headwater_expectation_broken_rows", found)
 
 
 def values(rows: pa.Table | None, *columns: str) -> list[tuple[Any, ...]]:
-    """Return the rows' values of these columns; nothing where one of the columns is missing."""
+    """Return the rows' values of these columns; empty if one of the columns is missing."""
     if rows is None or not set(columns) <= set(rows.column_names):
         return []
     return list(zip(*(rows[column].to_pylist() for column in columns), strict=True))

@@ -21,7 +21,7 @@ Place = tuple[str, int]  # topic, partition
 
 @dataclass(frozen=True)
 class Stopped:
-    """A table that is stopped or catches up: its offsets, and its own complete LSN.
+    """The offsets and the complete LSN of a table that is stopped or catching up.
 
     `since`: when it was stopped.
     """
@@ -101,12 +101,12 @@ class SilverState:
         }
 
     def complete_lsn_of(self, table: str, whole: Lsn) -> Lsn:
-        """Return a table's complete LSN; `whole` (silver's) where the table is not stopped."""
+        """Return a table's complete LSN: its own while it is stopped, otherwise `whole` (silver's)."""
         _, stopped = self._tables.get(table, (None, None))
         return whole if stopped is None or stopped.complete_lsn is None else stopped.complete_lsn
 
     def merged_at(self, place: Place, offset: int) -> datetime | None:
-        """Return when the batch ended that merged the event at `offset`; None: not merged yet."""
+        """Return the end of the batch that merged the event at `offset`; None until it is merged."""
         return self._merged.get(place) if self.positions.get(place, 0) > offset else None
 
 

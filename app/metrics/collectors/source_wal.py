@@ -24,8 +24,8 @@ SELECT active::int, coalesce(wal_status = 'lost', false)::int,
         WHERE name = 'max_slot_wal_keep_size')
 FROM pg_replication_slots WHERE slot_name = %s
 """
-# `beaten_at` is left alone: only the connector's own heartbeat moves it, and the capture guard
-# takes that for a sign that the connector streams.
+# Do not set `beaten_at`: only the connector's own heartbeat may, because the capture guard reads
+# it as a sign that the connector streams.
 _PROBE = sql.SQL("UPDATE {} SET beat = beat + 1 WHERE id = 1 RETURNING beat")
 OWN_SCHEMA = "headwater"
 
@@ -91,7 +91,7 @@ class SourceCollector:
         position = connection.execute(_POSITION).fetchone()
         row = connection.execute(_SLOT, [self._slot]).fetchone()
         assert position is not None
-        # Both or neither: their difference says up to where Kafka has all events.
+        # Set both or neither: their difference shows how far Kafka has all events.
         self._board.set("headwater_source_wal_position_bytes", float(str(position[0])))
         self._board.set("headwater_slot_present", 0 if row is None else 1)
         values = [None] * 5 if row is None else [None if v is None else int(str(v)) for v in row]
