@@ -35,7 +35,7 @@ from app.connectors.task_restarts import TaskRestarts
 from app.connectors.worker import Worker, WorkerBusy
 from app.environment.settings import Settings, load
 from app.errors import HeadwaterError
-from app.source.database import Connection, connect
+from app.source.database import Connection, KeptConnection
 from app.source.shared_names import to_exclude, withdraw
 from app.source.source_tables import Names
 
@@ -61,7 +61,7 @@ class Capture:
         self._stream_is_broken = stream_is_broken
         self._worker = worker
         self._names = Names.of(settings)
-        self._connection: Connection | None = None
+        self._source = KeptConnection(lambda: settings.source_dsn, application=APPLICATION)
         messages = Messages()
         self._report, self._reachable_again = messages.report, messages.reachable_again
         self._restarts = TaskRestarts(clock)
@@ -84,7 +84,7 @@ class Capture:
             self._disconnect()
             return
         try:
-            self._work(self._source())
+            self._work(self._source.open())
         except (HeadwaterError, psycopg.Error, KafkaError, WorkerBusy) as error:
             self._report("source", str(error))
             self._disconnect()
@@ -155,15 +155,8 @@ class Capture:
         if self._repaired is not None:
             self._repaired.close_done(progress(connection, self._names))
 
-    def _source(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._settings.source_dsn, application=APPLICATION)
-        return self._connection
-
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        self._source.close()
         self._stream.disconnect()
         self._resyncing.close()
         self._snapshots.signal_again()

@@ -37,7 +37,7 @@ from app.connectors.worker import Worker, WorkerBusy
 from app.environment.service_problem import report_problem
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
-from app.source.database import Connection, connect
+from app.source.database import KeptConnection
 from app.source.source_tables import Names
 from spark_streaming.contract.lsn import LOG_START, lsn_text
 from spark_streaming.ops.incident_table import IncidentLog
@@ -72,7 +72,7 @@ class StreamGuard:
         self._recover = recover
         self._clock = clock
         self._names = Names.of(settings)
-        self._connection: Connection | None = None
+        self._source = KeptConnection(lambda: settings.source_dsn, application=APPLICATION)
         self._reader: int | None = None  # the slot's reader when the stream was found whole
         self._offsets: list[dict[str, Any]] = []  # as last read: the worker may be away
         self._config: Mapping[str, str] = {}
@@ -111,7 +111,8 @@ class StreamGuard:
                 if self._recover is not None and broken.kind in SLOT_KINDS and not only:
                     self._recover_unasked(self._recover)
         except (HeadwaterError, psycopg.Error, WorkerBusy, OSError, ValueError) as error:
-            self._disconnect()
+            self._source.close()
+            self._reader = None
             if self.broken is None:
                 self._note(
                     UNKNOWN, message="not known whether the stream can go on", detail=str(error)
@@ -119,7 +120,7 @@ class StreamGuard:
 
     def _stream(self) -> Stream | None:
         """Read the state of the stream; None where nothing has happened since it was found whole."""
-        connection = self._source()
+        connection = self._source.open()
         slot = read_slot(connection, self._names.slot)
         if slot and slot.active_pid is not None and slot.active_pid == self._reader:
             self._keep_beat(read_beat(connection, self._names))
@@ -143,7 +144,7 @@ class StreamGuard:
         )
 
     def _continue(self, stream: Stream) -> None:
-        with stream_lock(self._source(), self._names) as mine:
+        with stream_lock(self._source.open(), self._names) as mine:
             if not mine:
                 return  # the recovery resumes the connector
             if stream.known is not None and stream.server != stream.known:
@@ -167,7 +168,7 @@ class StreamGuard:
         self._beat = beat
 
     def _stop(self, broken: Broken) -> None:
-        with stream_lock(self._source(), self._names) as mine:
+        with stream_lock(self._source.open(), self._names) as mine:
             if not mine:
                 return
             first = self.broken is None or str(self.broken) != str(broken)
@@ -190,16 +191,6 @@ class StreamGuard:
         except (HeadwaterError, psycopg.Error, WorkerBusy) as error:
             self._recover_at = self._clock() + RECOVER_AGAIN_S
             print(f"the stream could not be recovered yet: {error}", file=sys.stderr, flush=True)
-
-    def _source(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._settings.source_dsn, application=APPLICATION)
-        return self._connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._reader = None
 
     def _note(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -114,6 +115,32 @@ def connect(dsn: str, *, application: str, replication: bool = False) -> Connect
             "ENCODING 'UTF8', then pg_dump and pg_restore",
         )
     return connection
+
+
+class KeptConnection:
+    """A session of the source that is opened when it is first needed, and again once it is closed.
+
+    Args:
+        dsn: returns the connection string, asked at each opening; it holds a password.
+        application: as of `connect`.
+    """
+
+    def __init__(self, dsn: Callable[[], str], *, application: str) -> None:
+        self._dsn = dsn
+        self._application = application
+        self._connection: Connection | None = None
+
+    def open(self) -> Connection:
+        """Return the session; raise HeadwaterError where it cannot be opened."""
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn(), application=self._application)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the session, where there is one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 def unreachable(address: Address, error: Exception, password: str = "") -> HeadwaterError:
