@@ -46,11 +46,12 @@ SCRATCH = Path("/tmp/headwater")  # the container's own; emptied at each start
 READY_FILE = SCRATCH / "ready"
 START, HEALTHY = "start", "healthy"
 READABLE, RUNNABLE = 0o644, 0o755
-NATIVE_ONLY = ("log-sender",)  # it reads log files, and Docker keeps what containers say
+# It reads log files, and Docker keeps what containers say; the workers are of the cluster in miniature.
+NATIVE_ONLY = ("log-sender", "trino-worker")
 # What a person may set in the environment file; the rest are the containers' own.
 NOT_FROM_THE_ENVIRONMENT = (
     "network", "port_offset", "ports", "published_ports", "dashboards",
-    "kafka_brokers", "connect_workers",
+    "kafka_brokers", "connect_workers", "trino_workers", "trino_retry_policy",
 )  # fmt: skip
 
 

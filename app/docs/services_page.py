@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.docs.markdown import code, page, table
+from app.environment.profile import Profile
 from app.services.service import Service, load_services
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,8 @@ def services_page() -> str:
 def _when(service: Service) -> str:
     if not service.default:
         return "by name"
+    if service.instances is not None and Profile.model_fields[service.instances].default == 0:
+        return f"with {code(service.instances)}"
     if service.requires_binary is not None:
         return f"where the machine has {code(service.requires_binary.names[0])}"
     words = {

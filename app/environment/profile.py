@@ -14,7 +14,12 @@ from spark_streaming.tables.engines.choice import ENGINE_CHOICES
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 
 # What follows from the keys, for templates.
-DERIVED = ("replication_factor", "min_insync_replicas")
+DERIVED = (
+    "replication_factor", "min_insync_replicas", "trino_coordinator_works", "trino_query_memory_mb",
+)  # fmt: skip
+TRINO_NODE_QUERY_MB = (
+    400  # of a query on one node; with the other figures in trino/config.properties
+)
 
 
 class Profile(AlertSettings):
@@ -72,6 +77,11 @@ class Profile(AlertSettings):
     """Kafka brokers on this machine. From three on, each event is on three, and written when two have it."""
     connect_workers: int = Field(default=1, ge=1, le=9)
     """Kafka Connect workers on this machine; they share the connectors' tasks."""
+    trino_workers: int = Field(default=0, ge=0, le=9)
+    """Trino workers on this machine beside the coordinator; 0: the coordinator works too."""
+    trino_retry_policy: Literal["NONE", "QUERY", "TASK"] = "NONE"
+    """What Trino with workers runs again when one of them is lost: nothing (the query fails), the query, or
+    the task. Only `TASK` carries on queries larger than one node's memory, and slows small ones."""
     merge_engine: str = Field(default="auto", pattern=rf"^({'|'.join(ENGINE_CHOICES)})$")
     """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
     silver_heap_mb: int = Field(default=1024, ge=512)
@@ -101,6 +111,16 @@ class Profile(AlertSettings):
     def min_insync_replicas(self) -> int:
         """How many brokers must have an event before its writer is told so."""
         return max(1, self.replication_factor - 1)
+
+    @property
+    def trino_coordinator_works(self) -> str:
+        """Whether queries run on Trino's coordinator, as its configuration writes it."""
+        return "false" if self.trino_workers else "true"
+
+    @property
+    def trino_query_memory_mb(self) -> int:
+        """The memory that a query may have on all of Trino's nodes."""
+        return TRINO_NODE_QUERY_MB * max(1, self.trino_workers)
 
     @property
     def embedded_source(self) -> bool:

@@ -31,6 +31,7 @@ from app.services.service import (
     declared_ports,
     is_enabled,
     load_services,
+    why_left_out,
     with_dependencies,
 )
 from app.services.templates import ArtefactPaths, Lookup, Places, Variables, render
@@ -63,7 +64,7 @@ class Stack:
     # -- up
 
     def select(self, only: Sequence[str]) -> list[str]:
-        """Return the services to run for `--only`, with those that they need.
+        """Return the services to run for `--only`, in all their instances, with those that they need.
 
         Without `--only` these are all services but those that have to be named.
         """
@@ -76,10 +77,11 @@ class Stack:
             if name in self.described and name not in self.services:
                 raise HeadwaterError(
                     f"service `{name}` is left out by this stack's settings",
-                    detail=f"it runs when `{self.described[name].when}` holds",
+                    detail=why_left_out(self.described[name]),
                 )
         known = {name: self._without_disabled(service) for name, service in self.services.items()}
-        return with_dependencies(known, only or [n for n, s in known.items() if s.default])
+        named = [*only, *(n for n, s in known.items() if s.instance > 1 and s.described_as in only)]
+        return with_dependencies(known, named or [n for n, s in known.items() if s.default])
 
     def awaited(self, names: Sequence[str], named: Sequence[str] = ()) -> list[str]:
         """Return those of `names` that `up` waits for; always those that a person has `named`."""

@@ -244,6 +244,13 @@ def is_enabled(service: Service, profile: Profile) -> bool:
     return profile.flag(service.when.removeprefix("!")) is not negated
 
 
+def why_left_out(service: Service) -> str:
+    """Return what a service that `is_enabled` denies waits for."""
+    if service.when is not None:
+        return f"it runs when `{service.when}` holds"
+    return f"it runs where `{service.instances}` is at least {service.instance}"
+
+
 def read_services(path: Path) -> list[Service]:
     """Read the services of one `service.toml`, in the file's order."""
     try:
@@ -255,7 +262,21 @@ def read_services(path: Path) -> list[Service]:
         raise HeadwaterError(
             f"unknown key `{unknown[0]}` in {path}", hint="services stand under [services.NAME]"
         )
-    return [_read_service(path, name, body) for name, body in content.get("services", {}).items()]
+    bodies = content.get("services", {})
+    return [_read_service(path, name, _like(path, name, bodies)) for name in bodies]
+
+
+def _like(path: Path, name: str, bodies: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the body of a service; with `like = "NAME"`, that one's keys where it has none of its own."""
+    body = dict(bodies[name])
+    other = body.pop("like", None)
+    if other is None:
+        return body
+    if other not in bodies or "like" in bodies[other]:
+        raise HeadwaterError(
+            f"service `{name}` is like `{other}`, which {path} does not describe in full"
+        )
+    return {**bodies[other], **body}
 
 
 def _read_service(path: Path, name: str, body: dict[str, Any]) -> Service:

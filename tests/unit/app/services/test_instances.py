@@ -103,6 +103,23 @@ def test_the_port_of_an_instance_can_be_set_by_its_name() -> None:
     assert Ports(Profile(ports={"kafka-2": 5000})).addresses("kafka", 2).endswith(":5000")
 
 
+def test_who_names_a_service_gets_all_its_instances(tmp_path: Path) -> None:
+    assert Stack(load(tmp_path, kafka_brokers=3)).select(["kafka"]) == [
+        "kafka",
+        "kafka-2",
+        "kafka-3",
+    ]
+
+
+def test_a_service_whose_setting_is_zero_is_left_out_and_says_so(tmp_path: Path) -> None:
+    assert "trino-worker" not in Stack(load(tmp_path)).services
+    with pytest.raises(HeadwaterError, match="it runs where `trino_workers` is at least 1"):
+        Stack(load(tmp_path)).select(["trino-worker"])
+    two = Stack(load(tmp_path, trino_workers=2))
+    assert {"trino-worker", "trino-worker-2"} <= {*two.select([])}
+    assert "trino-worker-2" in two.services["tables"].depends_on
+
+
 def test_another_number_of_brokers_is_refused_where_there_is_data(tmp_path: Path) -> None:
     load(tmp_path).save()
     (tmp_path / "data" / "kafka").mkdir(parents=True)

@@ -65,6 +65,14 @@ def test_a_wrong_description_names_key_and_file(tmp_path: Path, extra: str, told
     assert str(path) in str(failure.value)
 
 
+def test_a_service_like_another_has_its_keys_but_for_its_own(tmp_path: Path) -> None:
+    more = '[services.torch]\nlike = "lamp"\ndescription = "is carried"\n'
+    lamp, torch = read_services(described(tmp_path, MINIMAL + more))
+    assert (torch.command, torch.description) == (lamp.command, "is carried")
+    with pytest.raises(HeadwaterError, match="`torch` is like `lantern`"):
+        read_services(described(tmp_path, MINIMAL + more.replace("lamp", "lantern")))
+
+
 def test_an_unknown_table_in_the_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HeadwaterError, match="unknown key `volumes`"):
         read_services(described(tmp_path, MINIMAL + "[volumes.a]\n"))
