@@ -1,8 +1,7 @@
 """Size: what each part takes at three loads, held against what `headwater size` predicts for them.
 
-The prediction comes from figures measured earlier (`app/deploy/sizing/coefficients.toml`); the loads
-it is held against are none of those. `HEADWATER_BENCH_OUT` keeps what was measured, with the
-loads that new figures are fitted to (`fitted`).
+The prediction comes from figures of an earlier run (`app/deploy/sizing/coefficients.toml`).
+`HEADWATER_BENCH_OUT` keeps what was measured, and figures fitted to all loads of this run.
 """
 
 from __future__ import annotations
@@ -21,7 +20,15 @@ import pytest
 from sqlalchemy import Engine, create_engine
 
 from app.deploy.sizing.coefficients import Coefficients, read_coefficients
-from app.deploy.sizing.demand import Workload, at, batch_of, cores_of, store_use
+from app.deploy.sizing.demand import (
+    Workload,
+    at,
+    batch_of,
+    cores_of,
+    kafka_bytes,
+    store_use,
+    together,
+)
 from app.store.workload.load_tables import BenchWorkload
 from tests.support.counted_requests import READS, WRITES, CountedRequests, counted
 from tests.support.measure import report, watched
@@ -29,12 +36,12 @@ from tests.support.stack import Stack, fresh_stack
 
 ROWS = 2_000  # of each table
 CORES = 2.0
-FITTED = ((50.0, 1), (50.0, 8), (500.0, 8))  # changes a second, tables
+FITTED_ONLY = ((50.0, 1), (50.0, 8), (500.0, 8))  # changes a second, tables
 CHECKED = ((20.0, 4), (200.0, 8), (400.0, 2))
 WITHIN = 0.25
-SETTLE_S = 20.0
-WINDOW_S = 60.0
-WARM_UP_S = 120.0
+SETTLE_S = 15.0
+WINDOW_S = 45.0
+WARM_UP_S = 90.0
 STORE = "store"
 Number = TypeVar("Number", int, float)
 NAMED = ("postgres", "kafka", "connect", "silver", "trino", STORE)
@@ -42,7 +49,7 @@ NAMED = ("postgres", "kafka", "connect", "silver", "trino", STORE)
 
 @dataclass(frozen=True)
 class Observed:
-    """A load and what it took, a second; `cores` by part, `others` for all that have no name."""
+    """A load as silver merged it, and what it took, a second; `cores` by part, `others` for the rest."""
 
     rate: float
     tables: int
@@ -75,14 +82,15 @@ class Bench:
         bucket = self.owner.home / "data" / "s3" / "bronze"
         return sum(path.stat().st_size for path in bucket.rglob("*") if path.is_file())
 
-    def ledger(self, since: datetime) -> tuple[int, int, float]:
-        """Batches and merges since then, and how long a batch took on average, in seconds."""
+    def ledger(self, since: datetime) -> tuple[int, int, float, int]:
+        """Batches, merges, a batch's average time in seconds, and the load's changes, since then."""
         [row] = self.stack.query(
             "SELECT count(DISTINCT batch_id), count_if(table_name <> '' AND rows_in > 0), "
-            "avg(duration_ms) FILTER (WHERE table_name = '') FROM ops.ledger "
+            "avg(duration_ms) FILTER (WHERE table_name = ''), "
+            "sum(rows_in) FILTER (WHERE table_name LIKE '%bench%') FROM ops.ledger "
             f"WHERE merged_at > TIMESTAMP '{since:%Y-%m-%d %H:%M:%S.%f} UTC'"
         )
-        return int(row[0]), int(row[1]), float(row[2] or 0) / 1000
+        return int(row[0]), int(row[1]), float(row[2] or 0) / 1000, int(row[3] or 0)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +121,7 @@ def test_what_a_load_takes_is_predicted_within_a_quarter(bench: Bench) -> None:
     create_tables(bench.stack, names)
     drive(bench.stack, 200.0, 8, WARM_UP_S)  # JVMs compile what they run; counts for nothing
     rest = observe(bench, 0.0, 0)
-    fitted = [observe(bench, rate, tables) for rate, tables in FITTED]
+    fitted = [observe(bench, rate, tables) for rate, tables in FITTED_ONLY]
     checked = [observe(bench, rate, tables) for rate, tables in CHECKED]
     bench.stack.verify(*names)
     found = read_coefficients()
@@ -123,7 +131,7 @@ def test_what_a_load_takes_is_predicted_within_a_quarter(bench: Bench) -> None:
         {
             "rest": asdict(rest),
             "loads": [asdict(one) for one in (*fitted, *checked)],
-            "fitted": fit([rest, *fitted]),
+            "fitted": fit([rest, *fitted, *checked]),
             "predicted, measured": held,
         },
     )
@@ -141,8 +149,10 @@ def compared(one: Observed, found: Coefficients) -> dict[str, tuple[float, float
     use = store_use(load, found)
     cores = sum(cores_of(name, load, found) for name in found.parts)
     bronze = use.bronze_bytes / (load.retention_days * 86_400)
+    kafka = kafka_bytes(load, found.bytes, 1) / (load.retention_days * 86_400)
     return {
         "cores": (cores, sum(one.cores.values())),
+        "bytes of Kafka a second": (kafka, one.kafka_bytes),
         "bytes of bronze a second": (bronze, one.bronze_bytes),
         "writes to the store a second": (use.writes_per_second, one.writes),
         "reads of the store a second": (use.reads_per_second, one.reads),
@@ -179,14 +189,14 @@ def observe(bench: Bench, rate: float, tables: int) -> Observed:
         lasted = time.monotonic() - began
         more = bench.relay.now() - asked
         kafka_more, bronze_more = bench.kafka_bytes() - kafka, bench.bronze_bytes() - bronze
-        batches, merges, batch_s = bench.ledger(since)
+        batches, merges, batch_s, changes = bench.ledger(since)
     finally:
         stop.set()
         if rate:
             runner.join(timeout=60)
     cpu_s = by_part(ours.cpu_s, theirs.cpu_s)
     return Observed(
-        rate,
+        round(changes / lasted, 2),
         tables,
         {name: round(seconds / lasted, 4) for name, seconds in cpu_s.items()},
         by_part(ours.peak_mib, theirs.peak_mib),
@@ -243,11 +253,17 @@ def fit(loads: list[Observed]) -> dict[str, dict[str, float]]:
     found["batch"] = non_negative(
         {
             "fixed_s": [1.0] * len(busy),
-            "merge_s": [one.merges / one.batches for one in busy],
+            "table_s": [one.merges / one.batches for one in busy],
             "change_s": [one.rate / one.batches for one in busy],
         },
-        [one.batch_s for one in busy],
+        [1 / one.batches for one in busy],
     )
+    for kind, seconds in (("kafka_bytes", 0.15), ("bronze_bytes", 1.0)):
+        groups = [together(workload(one.rate, one.tables), seconds) for one in busy]
+        found[kind] = non_negative(
+            {"per_change": [one.rate for one in busy], "per_group": groups},
+            [getattr(one, kind) for one in busy],
+        )
     for kind in ("writes", "reads"):
         flushed = [one.rate and float(one.tables) for one in loads]
         measured = [getattr(one, kind) for one in loads]

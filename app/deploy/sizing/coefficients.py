@@ -29,6 +29,7 @@ class Part(_Closed):
 
     idle_cores: Figure
     cpu_s_per_million_changes: Figure
+    cpu_ms_per_request: Figure | None = None  # of the object store
     memory_mib: Figure
     # The most that one instance was seen to carry; None where only its CPU limits it.
     changes_per_second_max: Figure | None = None
@@ -39,20 +40,28 @@ class Part(_Closed):
 class Batches(_Closed):
     """Silver's micro-batches, which run one after another."""
 
-    fixed_s: Figure  # of each batch, whatever is in it
+    fixed_s: Figure  # from batch to batch, whatever is in it
     fixed_cpu_s: Figure
     change_s: Figure  # decode, fold and merge of one more change
-    table_cpu_s: Figure  # a merge into one table
-    rewritten_mb_cpu_s: Figure  # and for each megabyte of Parquet that it writes again
+    table_s: Figure  # a merge into one table, beside others: most of it waits for the store
+    table_cpu_s: Figure
+    rewritten_mb_cpu_s: Figure  # for each megabyte of Parquet that a merge writes again
     threads_max: Figure  # merges at the same time, where there are as many cores
 
 
 class Bytes(_Closed):
-    """A change on disk, at `row_bytes`; each further byte of the row counts whole."""
+    """A change on disk, at `row_bytes`; each further byte of the row counts whole.
+
+    Of the rest some is paid once for what arrives together: a topic's records of one poll of the
+    connector, an object of bronze.
+    """
 
     row_bytes: Figure
+    poll_s: Figure
     kafka_per_change: Figure
+    kafka_per_topic_and_poll: Figure
     bronze_per_change: Figure
+    bronze_per_object: Figure
     silver_per_row_byte: Figure
     silver_file_bytes: Figure
     silver_versions_s: Figure  # how long files of old versions stay
@@ -62,6 +71,8 @@ class Bytes(_Closed):
 class Requests(_Closed):
     """Requests to the object store."""
 
+    writes_at_rest: Figure  # a second, by what asks whatever arrives
+    reads_at_rest: Figure
     bronze_flush_s: Figure  # a busy topic's records become one object so often
     writes_per_table: Figure  # a merge into one table
     writes_per_batch: Figure

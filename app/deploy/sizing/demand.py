@@ -72,7 +72,8 @@ def batch_of(load: Workload, found: Coefficients) -> Batch:
     for _ in range(_ROUNDS_MAX):
         every_s = period(seconds, load.changes_per_second)
         tables, rewritten = touched(load, every_s, found.bytes)
-        merging = merge_cpu_s(tables, rewritten, one) / min(load.cores, one.threads_max.value)
+        rewriting = rewritten / MB * one.rewritten_mb_cpu_s.value
+        merging = tables * one.table_s.value + rewriting / min(load.cores, one.threads_max.value)
         changes = load.changes_per_second * every_s
         following = one.fixed_s.value + merging + changes * one.change_s.value
         if following > BATCH_S_MAX:
@@ -105,6 +106,11 @@ def hit(throws: float, places: float) -> float:
     return places * -math.expm1(-throws / places)
 
 
+def together(load: Workload, seconds: float) -> float:
+    """A second's groups of changes, where those of one table within so many seconds are one group."""
+    return hit(load.changes_per_second * seconds, load.tables) / seconds
+
+
 def merge_cpu_s(tables: float, rewritten_bytes: float, one: Batches) -> float:
     """CPU of the merges of one batch."""
     return tables * one.table_cpu_s.value + rewritten_bytes / MB * one.rewritten_mb_cpu_s.value
@@ -120,14 +126,19 @@ def cores_of(name: str, load: Workload, found: Coefficients) -> float:
             return math.inf
         merging = merge_cpu_s(batch.tables, batch.rewritten_bytes, found.batches)
         busy += (found.batches.fixed_cpu_s.value + merging) / batch.every_s
+    if part.cpu_ms_per_request is not None:
+        use = store_use(load, found)
+        asked = use.writes_per_second + use.reads_per_second
+        busy += asked * part.cpu_ms_per_request.value / 1000
     return part.idle_cores.value + busy
 
 
 def kafka_bytes(load: Workload, sizes: Bytes, replicas: int) -> float:
     """What Kafka's disks hold, over all brokers."""
     days = min(sizes.kafka_retention_days.value, load.retention_days)
+    polls = together(load, sizes.poll_s.value) * sizes.kafka_per_topic_and_poll.value
     each = _event_bytes(sizes.kafka_per_change.value, load, sizes)
-    return load.changes_per_second * each * days * SECONDS_A_DAY * replicas
+    return (load.changes_per_second * each + polls) * days * SECONDS_A_DAY * replicas
 
 
 def silver_bytes(load: Workload, sizes: Bytes) -> float:
@@ -142,18 +153,20 @@ def store_use(load: Workload, found: Coefficients, merged: Workload | None = Non
     """
     sizes, asked = found.bytes, found.requests
     batch = batch_of(merged or load, found)
-    flush_s = asked.bronze_flush_s.value
-    objects = hit(load.changes_per_second * flush_s, load.tables) / flush_s
+    objects = together(load, asked.bronze_flush_s.value)
     merges = batch.tables / batch.every_s
     each = _event_bytes(sizes.bronze_per_change.value, load, sizes)
+    bronze = load.changes_per_second * each + objects * sizes.bronze_per_object.value
     return StoreUse(
-        bronze_bytes=load.changes_per_second * each * load.retention_days * SECONDS_A_DAY,
+        bronze_bytes=bronze * load.retention_days * SECONDS_A_DAY,
         silver_bytes=silver_bytes(load, sizes),
         old_versions_bytes=_old_versions(batch, sizes),
-        writes_per_second=objects
+        writes_per_second=asked.writes_at_rest.value
+        + objects
         + merges * asked.writes_per_table.value
         + asked.writes_per_batch.value / batch.every_s,
-        reads_per_second=merges * asked.reads_per_table.value
+        reads_per_second=asked.reads_at_rest.value
+        + merges * asked.reads_per_table.value
         + asked.reads_per_batch.value / batch.every_s,
     )
 
