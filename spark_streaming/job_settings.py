@@ -69,6 +69,8 @@ class SilverSettings(JobSettings):
     merge_threads: int = Field(default=8, ge=1, le=64)
 
     spark_master: str = "local[2]"
+    # Of a standalone cluster (`spark://…`); elsewhere the driver's process has them.
+    spark_executor_mb: int = Field(default=768, ge=512)
     spark_heap_mb: int = Field(default=1024, ge=512)
     spark_ui_port: int = Field(default=14040, ge=0)
     metrics_port: int = Field(default=14041, ge=0)

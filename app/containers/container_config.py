@@ -47,11 +47,11 @@ READY_FILE = SCRATCH / "ready"
 START, HEALTHY = "start", "healthy"
 READABLE, RUNNABLE = 0o644, 0o755
 # It reads log files, and Docker keeps what containers say; the workers are of the cluster in miniature.
-NATIVE_ONLY = ("log-sender", "trino-worker")
+NATIVE_ONLY = ("log-sender", "trino-worker", "spark-master", "spark-worker")
 # What a person may set in the environment file; the rest are the containers' own.
 NOT_FROM_THE_ENVIRONMENT = (
     "network", "port_offset", "ports", "published_ports", "dashboards",
-    "kafka_brokers", "connect_workers", "trino_workers", "trino_retry_policy",
+    "kafka_brokers", "connect_workers", "trino_workers", "trino_retry_policy", "spark_workers", "spark_executor_mb", "spark_merge_rows_min",
 )  # fmt: skip
 
 

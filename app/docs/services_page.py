@@ -46,5 +46,6 @@ def _when(service: Service) -> str:
         "embedded_source": "without `--source`",
         "embedded_s3": "without an object store of your own",
         "dashboards": "with `--dashboards`",
+        "spark_cluster": "with `spark_workers`",
     }
     return words.get(service.when or "", "always" if service.when is None else code(service.when))

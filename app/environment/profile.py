@@ -16,6 +16,7 @@ _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 # What follows from the keys, for templates.
 DERIVED = (
     "replication_factor", "min_insync_replicas", "trino_coordinator_works", "trino_query_memory_mb",
+    "spark_authenticates",
 )  # fmt: skip
 TRINO_NODE_QUERY_MB = (
     400  # of a query on one node; with the other figures in trino/config.properties
@@ -87,7 +88,14 @@ class Profile(AlertSettings):
     silver_heap_mb: int = Field(default=1024, ge=512)
     """Heap of the streaming job's driver, in MB."""
     spark_master: str = "local[2]"
-    """Where Spark's executors run."""
+    """Where Spark's executors run, where there are no `spark_workers`."""
+    spark_workers: int = Field(default=0, ge=0, le=9)
+    """Workers of a Spark cluster on this machine, an executor of one core each; 0: silver's own process has
+    the executors."""
+    spark_executor_mb: int = Field(default=768, ge=512)
+    """Heap of an executor of that cluster, in MB."""
+    spark_merge_rows_min: int = Field(default=250_000, ge=1)
+    """Changes of a table in a batch from which `auto` has Spark's executors fold and merge them."""
     silver_retention_minutes: int = Field(default=15, ge=1)
     """How long files of old table versions stay, in minutes: the longest that a query may read one."""
     change_data_feed: str = ""
@@ -111,6 +119,11 @@ class Profile(AlertSettings):
     def min_insync_replicas(self) -> int:
         """How many brokers must have an event before its writer is told so."""
         return max(1, self.replication_factor - 1)
+
+    @property
+    def spark_authenticates(self) -> str:
+        """Whether Spark's processes ask each other for the secret, as its configuration writes it."""
+        return "true" if self.spark_workers else "false"
 
     @property
     def trino_coordinator_works(self) -> str:
@@ -155,6 +168,7 @@ class Profile(AlertSettings):
             "embedded_s3": self.embedded_s3,
             "may_apply": self.may_apply,
             "dashboards": self.dashboards,
+            "spark_cluster": self.spark_workers > 0,
         }
         if name not in flags:
             raise SettingsError(f"unknown setting `{name}`\nhint: known are {', '.join(flags)}")

@@ -121,6 +121,13 @@ class Settings:
         return f"http://{self.ports.address('trino')}"
 
     @property
+    def _spark_master(self) -> str:
+        """Where Spark's executors run."""
+        if not self.profile.spark_workers:
+            return self.profile.spark_master
+        return f"spark://{self.ports.address('spark_master')}"
+
+    @property
     def intake_url(self) -> str:
         return f"http://{self.ports.address('intake')}"
 
@@ -173,7 +180,9 @@ class Settings:
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
             "HEADWATER_MERGE_ENGINE": self.profile.merge_engine,
-            "HEADWATER_SPARK_MASTER": self.profile.spark_master,
+            "HEADWATER_SPARK_MASTER": self._spark_master,
+            "HEADWATER_SPARK_EXECUTOR_MB": str(self.profile.spark_executor_mb),
+            "HEADWATER_SPARK_MERGE_ROWS_MIN": str(self.profile.spark_merge_rows_min),
             "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
             "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
             "HEADWATER_SILVER_RETENTION_MINUTES": str(self.profile.silver_retention_minutes),

@@ -114,18 +114,25 @@ class Stack:
         """A service as the supervisor saw it last; asked often, for it starts no command."""
         return Home(self.home).snapshot().services[service]
 
-    def kill(self, service: str, *, ready: bool = True, within_s: float = 180) -> None:
-        """SIGKILL a service's process and wait for its next one, until that is `ready`."""
+    def kill(
+        self,
+        service: str,
+        *,
+        ready: bool = True,
+        within_s: float = 180,
+        by: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """End a service's process by a signal and wait for its next one, until that is `ready`."""
         pid = self.observed(service).pid
         assert pid is not None, f"{service} does not run"
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, by)
         until(
             lambda: self.observed(service),
             lambda seen: (
                 seen.pid not in (None, pid) and (not ready or seen.state in ("ready", "completed"))
             ),
             within_s=within_s,
-            what=f"{service} {'ready' if ready else 'started'} again after SIGKILL",
+            what=f"{service} {'ready' if ready else 'started'} again after {by.name}",
         )
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:

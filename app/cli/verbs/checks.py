@@ -17,13 +17,14 @@ from app.errors import HeadwaterError
 TESTS = Path(__file__).resolve().parents[3] / "tests"
 PROOF_S_MAX = 2_400  # a stack's start, and the comparison of all rows
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
-TIERS = (*DEFAULT_TIERS, "versions", "bench", "containers")
+TIERS = (*DEFAULT_TIERS, "versions", "cluster", "bench", "containers")
 # Tiers that run together, and how pytest-xdist spreads their tests over workers ("": over none).
 RUNS = (
     (("unit",), "worksteal"),
     (("spark", "integration"), "loadfile"),  # a file's tests share a Spark session and tables
     (("e2e", "faults"), "loadfile"),  # and a worker's files a stack: half of the time it waits
     (("versions",), ""),
+    (("cluster",), ""),
     (("bench",), ""),
     (("containers",), ""),
 )
@@ -38,7 +39,7 @@ INTERRUPTED = 130
 def test(
     tier: list[str] = typer.Argument(
         None,
-        help=f"Of {', '.join(TIERS)}; by default all but versions, bench, containers and what is marked slow; of faults the smoke ones.",
+        help=f"Of {', '.join(TIERS)}; by default all but versions, cluster, bench, containers and what is marked slow; of faults the smoke ones.",
     ),
     pytest_options: str = typer.Option(
         "", "--pytest", help='More options for pytest, as one text: --pytest "-x -k fold".'

@@ -120,6 +120,13 @@ def test_a_service_whose_setting_is_zero_is_left_out_and_says_so(tmp_path: Path)
     assert "trino-worker-2" in two.services["tables"].depends_on
 
 
+def test_silver_runs_on_the_cluster_of_this_machine_where_there_is_one(tmp_path: Path) -> None:
+    assert load(tmp_path).environment()["HEADWATER_SPARK_MASTER"] == "local[2]"
+    found = Stack(load(tmp_path, spark_workers=2, port_offset=1000))
+    assert found.settings.environment()["HEADWATER_SPARK_MASTER"] == "spark://127.0.0.1:15060"
+    assert {"spark-master", "spark-worker", "spark-worker-2"} <= {*found.select(["silver"])}
+
+
 def test_another_number_of_brokers_is_refused_where_there_is_data(tmp_path: Path) -> None:
     load(tmp_path).save()
     (tmp_path / "data" / "kafka").mkdir(parents=True)
