@@ -33,7 +33,7 @@ HEADER = """\
 # The containers' environment file: read by `docker compose` and by `./headwater --docker`.
 # Secrets of the stack's own are not here: they are made at the first start, in the volume `config`.
 """
-SECRETS_FILE = "/etc/headwater/secrets.json"  # where a container sees the stack's own
+SECRETS_FILE = "/etc/headwater/run/{service}/service_secrets.json"
 NEVER_HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -153,10 +153,12 @@ class Compose:
         return found
 
     def _secrets(self, service: str) -> dict[str, str]:
-        """Read the stack's secrets in a running container of this service; empty where none runs."""
+        """Read a service's secrets in its container; empty where that does not run."""
         if not any(c["Service"] == service and c["State"] == "running" for c in self.containers()):
             return {}
-        return dict(json.loads(self.ask("exec", "-T", service, "cat", SECRETS_FILE)))
+        return dict(
+            json.loads(self.ask("exec", "-T", service, "cat", SECRETS_FILE.format(service=service)))
+        )
 
     def failures(self) -> str:
         """Return the last lines of the containers that failed or are unhealthy."""

@@ -1,11 +1,13 @@
 """Renders every service for its container: `python -m app.containers.container_config`.
 
-The compose stack's one-shot `config` runs it with the volume that all containers mount
-(`HEADWATER_HOME`). What it writes there, one folder a service below `run/`:
+The compose stack's one-shot `config` runs it with the home of the whole stack (`HEADWATER_HOME`), and
+with the volume of each service mounted below `run/`. What it writes there:
 
     start       prepares and becomes the service, by the command of its service.toml
     healthy     exits 0 when the service can be used, by the `ready` of its service.toml
     …           the service's own configuration files
+    settings.toml, service_secrets.json
+                the home of a service of our own, with no secrets but those that it declares
 
 So images are used for what is in them; how a service runs is written once, in service.toml.
 """
@@ -23,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from app.artefacts.dist import Artefacts
+from app.containers.service_home import write_service_home
 from app.environment.profile import Profile
 from app.environment.settings import ROOT, Settings, checked, load
 from app.errors import HeadwaterError
@@ -45,6 +48,8 @@ DIST = PurePosixPath("/opt/headwater/dist")
 SCRATCH = Path("/tmp/headwater")  # the container's own; emptied at each start
 READY_FILE = SCRATCH / "ready"
 START, HEALTHY = "start", "healthy"
+BENEATH = Path("/var/lib/headwater")
+SHARED = ("contracts", "verify")  # folders of the home that are volumes of their own
 READABLE, RUNNABLE = 0o644, 0o755
 # It reads log files, and Docker keeps what containers say; the workers are of the cluster in miniature.
 NATIVE_ONLY = ("log-sender", "trino-worker", "spark-master", "spark-worker")
@@ -121,6 +126,8 @@ def render_all(settings: Settings, root: Path = ROOT) -> list[str]:
         }
         if service.name in enabled:
             _prepare_here(service, settings, lookup)
+            if service.container.code:
+                write_service_home(settings, places.run, service.secrets, _named_secrets(service))
             files = {
                 START: start_script(service, settings, lookup, stays=service.name in staying),
                 HEALTHY: healthy_script(service, lookup),
@@ -133,11 +140,19 @@ def render_all(settings: Settings, root: Path = ROOT) -> list[str]:
     return [name for name in stack.described if name in enabled]
 
 
-def _uses_its_folder(service: Service) -> bool:
+def _variables(service: Service) -> set[str]:
     files = [read_template(service, service.folder / name) for name in service.files.values()]
     steps = [word for step in service.prepare for word in step.command]
     templates = [*service.command, *service.environment.values(), *steps, *files]
-    return any("folder" in variables(template) for template in templates)
+    return {name for template in templates for name in variables(template)}
+
+
+def _uses_its_folder(service: Service) -> bool:
+    return "folder" in _variables(service)
+
+
+def _named_secrets(service: Service) -> set[str]:
+    return {n.removeprefix("secret.") for n in _variables(service) if n.startswith("secret.")}
 
 
 def _prepared_here(service: Service, step: Prepare) -> bool:
@@ -209,7 +224,13 @@ def start_script(
     }
     watched = service.ready is not None and service.ready.log is not None
     lines = [f"#!/bin/{'bash' if watched else 'sh'}", _WRITTEN, "set -eu"]
-    for name, value in {**fixed, **settings.environment(service.secrets), **own}.items():
+    home = {"HEADWATER_HOME": lookup("run")} if service.container.code else {}
+    for name, value in {
+        **fixed,
+        **settings.environment(service.secrets),
+        **home,
+        **own,
+    }.items():
         lines.append(f"export {name}={shlex.quote(value)}")
     # Not every image has its Java on the path.
     lines.append('[ -z "${JAVA_HOME:-}" ] || export PATH="$JAVA_HOME/bin:$PATH"')
@@ -326,6 +347,21 @@ def settings_from_environment(home: Path) -> Settings:
     return settings
 
 
+def move_to_volumes(home: Path, beneath: Path = BENEATH) -> None:
+    """Move contract files and the verification's state, which earlier versions kept in the volume `config`.
+
+    Args:
+        beneath: that volume, without the volumes that are mounted in `home`.
+    """
+    kept = beneath / "secrets.json"
+    if not kept.exists() or not kept.samefile(home / "secrets.json"):
+        return
+    for name in SHARED:
+        for path in (beneath / name).glob("*"):
+            if not (home / name / path.name).exists():
+                shutil.move(path, home / name / path.name)
+
+
 def main() -> int:
     """Render everything for the containers; the exit code is 0 when it is whole."""
     home = Path(os.environ["HEADWATER_HOME"])
@@ -333,6 +369,7 @@ def main() -> int:
         settings = settings_from_environment(home)
         settings.environment()  # makes the secrets
         settings.save()
+        move_to_volumes(home)
         names = render_all(settings)
     except HeadwaterError as error:
         print(error, file=sys.stderr)

@@ -16,4 +16,5 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "connect": ("HEADWATER_CONNECT_URL",),
     "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
+    "superset-admin": (),  # asked of the settings by its name
 }

@@ -23,6 +23,7 @@ from app.environment.dsn import query_of, with_user
 from app.environment.ports import Ports
 from app.environment.profile import Profile
 from app.environment.secret_variables import SECRETS
+from app.environment.service_secrets import declared_secret
 from app.environment.stamp import refuse_newer
 from app.environment.toml_files import SettingsError, read_toml
 from spark_streaming.storage.store_address import ObjectStore
@@ -30,6 +31,8 @@ from spark_streaming.storage.store_address import ObjectStore
 SECRET_LENGTH = 32
 ROOT = Path(__file__).resolve().parents[2]
 STORE_ROLE = "headwater_store"
+# Secrets that the profile may give; of these, the DSNs are never made.
+_GIVEN = ("source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key")
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -45,13 +48,17 @@ class Settings:
         return f"Settings(home={self.home})"
 
     def secret(self, name: str) -> str:
-        """Return the secret `name`: 32 alphanumerics, made at first use, kept in `secrets.json`."""
-        given = {
-            "s3_access_key": self.profile.s3_access_key,
-            "s3_secret_key": self.profile.s3_secret_key,
-        }.get(name)
-        if given is not None:
-            return given.get_secret_value()
+        """Return the secret `name`: given, or 32 alphanumerics made at first use, kept in `secrets.json`.
+
+        Raises: HeadwaterError where the home is one service's, which does not declare it.
+        """
+        declared = declared_secret(self.home, name)
+        if declared is not None:
+            return declared
+        if name in _GIVEN:
+            given: SecretStr | None = getattr(self.profile, name)
+            if given is not None:
+                return given.get_secret_value()
         path = self.home / "secrets.json"
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         if name not in known:
@@ -63,7 +70,7 @@ class Settings:
     def source_dsn(self) -> str:
         """libpq URL of the owner of the source's tables; holds a password: never print it."""
         if self.profile.source_dsn is not None:
-            return self.profile.source_dsn.get_secret_value()
+            return self.secret("source_dsn")
         return self._embedded_dsn("headwater", "postgres_password")
 
     @property
@@ -78,7 +85,7 @@ class Settings:
     def capture_dsn(self) -> str:
         """libpq URL of the least-privilege role that captures; holds a password."""
         if self.profile.capture_dsn is not None:
-            return self.profile.capture_dsn.get_secret_value()
+            return self.secret("capture_dsn")
         if self.profile.source_dsn is None:
             return self._embedded_dsn(self.profile.capture_role, "capture_password")
         role, password = self.profile.capture_role, self.secret("capture_password")

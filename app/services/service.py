@@ -22,7 +22,7 @@ PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 Command = Annotated[list[str], Field(min_length=1)]
 Condition = Literal["healthy", "completed", "started"]
 # See secret_variables.
-Secret = Literal["source", "store", "capture", "connect", "object-store", "mask"]
+Secret = Literal["source", "store", "capture", "connect", "object-store", "mask", "superset-admin"]
 
 
 class _Closed(BaseModel):
@@ -144,8 +144,8 @@ class Service(_Closed):
     `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
     runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
     named, and is not failed by it. `instances` names the setting that says how often it runs, and
-    `instance` is its number (see `instances.py`). `secrets` names the secrets that it gets in its environment; it
-    gets no others.
+    `instance` is its number (see `instances.py`). `secrets` names the secrets that it gets, in its
+    environment and in its container's home; it gets no others.
     """
 
     name: Name

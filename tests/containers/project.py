@@ -66,7 +66,11 @@ class Containers(Stack):
         self.run("up", "--port-offset", offset, *profile, *arguments, timeout_s=UP_TIMEOUT_S)
         print(f"up: {time.monotonic() - started:.0f} s")
         # So that `settings` has the passwords, with the published ports.
-        secrets = self.docker("exec", self.container("s3"), "cat", "/etc/headwater/secrets.json")
+        volume, image = f"{self.project}_config:/config:ro,nocopy", "headwater-test/app"
+        secrets = self.docker(
+            "run", "--rm", f"--volume={volume}", "--entrypoint=cat",
+            "headwater-app" if OFFICIAL else image, "/config/secrets.json",
+        )  # fmt: skip
         write_private(self.home / "secrets.json", secrets)
 
     def down(self) -> None:

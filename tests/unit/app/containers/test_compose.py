@@ -23,10 +23,15 @@ SERVICES = {n: s for n, s in load_services(ROOT).items() if n not in NATIVE_ONLY
 # What containers have beside the native stack: the one-shot that renders, and the verbs.
 ONLY_CONTAINERS = {"config", "headwater"}
 WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset")
-# They keep in the volume `config` how far a verification is.
-WRITING = {"config", "verifier", "headwater"}
-# Images with our own code that reads the home: settings, secrets, contract files.
-READS_THE_HOME = ("headwater-app", "headwater-silver")
+CONTRACTS = "contracts:/etc/headwater/contracts"
+READS_CONTRACTS = {"silver", "metrics", "app", "verifier", "streams", "intake"}
+# Volumes in the homes of services, and the same in the whole home.
+KEPT = {
+    "verifier": [("verify", "verify")],
+    "capture": [("capture", "data/capture")],
+    "connectors": [("capture", "data/capture:ro,nocopy")],
+}
+SHARED = {CONTRACTS, "verify:/etc/headwater/verify", "capture:/etc/headwater/data/capture"}
 # Set once for all, or told by other means.
 NOT_IN_CONTAINERS = {*NOT_FROM_THE_ENVIRONMENT, "contracts_dir"}
 OWN_IMAGE = re.compile(r"^headwater-[a-z]+$")
@@ -79,21 +84,24 @@ def test_a_container_becomes_its_service_by_the_rendered_command(name: str) -> N
 
 
 @named
-def test_a_container_sees_its_own_files_and_the_home_only_where_our_code_reads_it(
-    name: str,
-) -> None:
-    container = CONTAINERS[name]
-    volumes = {*container["volumes"]}
-    if container["image"] in READS_THE_HOME:
-        shared = {one for one in volumes if one.startswith("config:")}
-        assert shared == {"config:/etc/headwater" + ("" if name in WRITING else ":ro")}
-    else:
-        volumes.remove(f"run-{name}:/etc/headwater/run/{name}:ro,nocopy")
-        assert f"run-{name}:/etc/headwater/run/{name}" in CONTAINERS["config"]["volumes"]
-    others = [one for one in volumes if one.startswith(("run-", "config:"))]
-    assert len(others) == (container["image"] in READS_THE_HOME)
-    for target in mounts(name):
-        assert target in ("/etc/headwater", f"/etc/headwater/run/{name}", data_of(name))
+def test_a_container_sees_the_files_of_its_service_and_of_no_other(name: str) -> None:
+    expected = {f"run-{name}:/etc/headwater/run/{name}:ro,nocopy"}
+    if name in READS_CONTRACTS:
+        expected.add(f"{CONTRACTS}:ro,nocopy")
+    expected |= {
+        f"{volume}:/etc/headwater/run/{name}/{rest}" for volume, rest in KEPT.get(name, ())
+    }
+    if data_of(name) in mounts(name):
+        expected.add(f"{mounts(name)[data_of(name)]}:{data_of(name)}")
+    assert {*CONTAINERS[name]["volumes"]} == expected
+    assert f"run-{name}:/etc/headwater/run/{name}" in CONTAINERS["config"]["volumes"]
+
+
+def test_only_the_one_that_renders_and_the_verbs_have_the_whole_home() -> None:
+    whole = {name for name in CONTAINERS if "config" in mounts(name).values()}
+    assert whole == ONLY_CONTAINERS
+    assert {*CONTAINERS["headwater"]["volumes"]} == {"config:/etc/headwater", *SHARED}
+    assert {*CONTAINERS["config"]["volumes"]} > SHARED
 
 
 def data_of(name: str) -> str:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.containers import container_config as containers
-from app.environment.settings import ROOT, Settings, checked
+from app.environment.secret_variables import SECRETS
+from app.environment.settings import ROOT, Settings, checked, load
 from app.errors import HeadwaterError
-from app.services.service import load_services
+from app.services.service import Service, load_services
 
 OWN_DSN = "postgresql://me:s3cret@db.example:5432/shop"
+# Kind of `secrets` in a service.toml → the stack's secrets that it lets a service see.
+ALLOWED = {
+    "source": {"postgres_password"},
+    "store": {"store_password"},
+    "capture": {"capture_password"},
+    "connect": {"connect_password"},
+    "object-store": {"s3_access_key", "s3_secret_key"},
+    "mask": {"mask_secret"},
+    "superset-admin": {"superset_admin_password"},
+}
+OWN = {name: one for name, one in load_services(ROOT).items() if one.container.code}
+own_service = pytest.mark.parametrize("name", sorted({*OWN} - {*containers.NATIVE_ONLY}))
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +184,116 @@ def test_a_start_script_marks_its_service_ready_at_the_line_that_says_so(
     ended = subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "out\n", "first pass done\n")
     assert (scratch / "ready").exists()
+
+
+def allowed_to(service: Service) -> set[str]:
+    """The secrets that its service.toml has by kind or by name."""
+    named = re.findall(r"\$\{secret\.(\w+)\}", f"{service.command} {service.environment}")
+    return {*named}.union(*(ALLOWED[kind] for kind in service.secrets))
+
+
+def texts_of(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+@own_service
+def test_a_service_finds_no_secret_beyond_those_that_it_declares(whole: Path, name: str) -> None:
+    rendered, allowed = texts_of(whole / "run" / name), allowed_to(OWN[name])
+    known: dict[str, str] = json.loads((whole / "secrets.json").read_text())
+    assert allowed <= set(known)
+    assert {secret for secret, value in known.items() if value in rendered} == allowed
+
+
+@own_service
+def test_the_home_of_a_service_answers_for_what_it_declares_and_makes_nothing(
+    whole: Path, name: str
+) -> None:
+    folder = whole / "run" / name
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    stack, own = load(whole), load(folder)
+    allowed = allowed_to(OWN[name])
+    asked: dict[str, Callable[[Settings], object]] = {
+        "source": lambda s: s.source_dsn,
+        "store": lambda s: s.store_dsn,
+        "capture": lambda s: s.capture_dsn,
+        "connect": lambda s: s.connect_url,
+        "object-store": lambda s: s.store,
+        "mask": lambda s: s.secret("mask_secret"),
+        "superset-admin": lambda s: s.secret("superset_admin_password"),
+    }
+    assert set(asked) == set(SECRETS)
+    for kind, ask in asked.items():
+        if ALLOWED[kind] <= allowed:
+            assert ask(own) == ask(stack)
+        else:
+            with pytest.raises(HeadwaterError, match="which it does not declare"):
+                ask(own)
+    with pytest.raises(HeadwaterError, match="`lamp`, which it does not declare"):
+        own.secret("lamp")
+    assert own.contracts_dir == stack.contracts_dir
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after == before
+
+
+def test_what_a_user_gave_as_a_secret_is_only_where_it_is_declared(home: Path) -> None:
+    capture_dsn = "postgresql://cap:c4pture@db.example:5432/shop?sslpassword=k3y"
+    given = {
+        "source_dsn": OWN_DSN,
+        "capture_dsn": capture_dsn,
+        "s3_endpoint": "https://s3.example",
+        "s3_access_key": "acc3ss",
+        "s3_secret_key": "s3kr1t",
+        "alert_slack_url": "https://slack.example/h00k",
+        "alert_smtp_password": "m41l",
+    }
+    settings = in_containers(home, **given)
+    containers.render_all(settings)
+    of_kind = {
+        "s3cret": {"source", "store"},
+        "c4pture": {"capture"},
+        "k3y": {"capture"},
+        "acc3ss": {"object-store"},
+        "s3kr1t": {"object-store"},
+        "h00k": set(),
+        "m41l": set(),
+    }
+    rendered = [name for name in OWN if (home / "run" / name / "settings.toml").exists()]
+    assert {"connectors", "capture", "tables", "metrics", "verifier"} <= {*rendered}
+    for name in rendered:
+        text, kinds = texts_of(home / "run" / name), {*OWN[name].secrets}
+        for value, those in of_kind.items():
+            assert (value in text) == bool(those & kinds), f"{value} in {name}"
+    assert load(home / "run" / "capture").capture_dsn == capture_dsn
+    assert not load(home / "run" / "tables").profile.embedded_source
+    with pytest.raises(HeadwaterError, match="which it does not declare"):
+        _ = load(home / "run" / "tables").source_dsn
+
+
+def test_a_source_without_a_dsn_for_capturing_lets_the_capture_role_in_without_the_owners_password(
+    home: Path,
+) -> None:
+    settings = in_containers(home, source_dsn=OWN_DSN)
+    containers.render_all(settings)
+    assert load(home / "run" / "verifier").capture_dsn == settings.capture_dsn
+    assert "s3cret" not in texts_of(home / "run" / "verifier")
+
+
+def test_what_earlier_versions_kept_in_the_home_moves_to_the_volumes_that_are_mounted_over_it(
+    tmp_path: Path,
+) -> None:
+    beneath, home = tmp_path / "beneath", tmp_path / "home"
+    for folder in (beneath, home):
+        for name in ("contracts", "verify"):
+            (folder / name).mkdir(parents=True)
+    (beneath / "contracts" / "movies.yml").write_text("old")
+    (beneath / "contracts" / "ratings.yml").write_text("old")
+    (home / "contracts" / "ratings.yml").write_text("new")
+    (beneath / "verify" / "bronze.json").write_text("{}")
+    (home / "secrets.json").write_text("{}")
+    containers.move_to_volumes(home, beneath)
+    assert not (home / "contracts" / "movies.yml").exists(), "another home's"
+    (beneath / "secrets.json").hardlink_to(home / "secrets.json")
+    containers.move_to_volumes(home, beneath)
+    assert (home / "contracts" / "movies.yml").read_text() == "old"
+    assert (home / "contracts" / "ratings.yml").read_text() == "new"
+    assert [path.name for path in (home / "verify").iterdir()] == ["bronze.json"]

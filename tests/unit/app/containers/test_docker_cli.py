@@ -22,7 +22,7 @@ case "$*" in
     echo '{{"Service": "app", "Name": "hw-app-1", "State": "'"${{PAGE:-exited}}"'", "Health": "", "ExitCode": 0, "Status": "Up", "Publishers": null}}' ;;
   *" run "*) exit 7 ;;
   *" config "*) echo '{{"services": {{"app": {{"ports": [{{"target": 14090, "published": "18090"}}]}}}}}}' ;;
-  *" exec -T app cat /etc/headwater/secrets.json") echo '{{"page_token": "t0ken"}}' ;;
+  *" exec -T app cat /etc/headwater/run/app/service_secrets.json") echo '{{"page_token": "t0ken"}}' ;;
 esac
 """
 
