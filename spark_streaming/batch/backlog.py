@@ -1,4 +1,4 @@
-"""Works off parts of a batch that are larger than the driver's room: in rounds, slices, executors."""
+"""Merges the parts of a batch that do not fit the driver's memory: in rounds, slices or executors."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
-# Enough to learn a topic's table, where its first records are tombstones.
+# A topic's table is named by its first event, which may stand behind tombstones.
 PEEK_OFFSETS = 20
-# Smaller batches say nothing about the size of a backlog's events.
+# A smaller batch is no sample for the event size of a backlog.
 SIZED_OFFSETS_MIN = 1_000
 
 
@@ -56,7 +56,7 @@ class _Batch:
 
 
 class Backlog:
-    """Splits a batch into parts, each of which fits the memory of the way it takes."""
+    """Splits a batch into parts that each fit the memory of the process that folds them."""
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class Backlog:
         self._resumed = False
         self._met: set[str] = set()
         self._expired: dict[str, ExpiredError] = {}  # by the topics that lack events
-        # Of the newest batch that was not tiny, as an estimate for the next ones.
+        # Measured in the newest batch of SIZED_OFFSETS_MIN or more; an estimate for the next ones.
         self.bytes_an_offset = 0.0
         self._bytes = 0
 
     def split(self, batch_id: int, span: BatchSpan) -> tuple[Events, Iterator[Work]]:
-        """Read the events of the first round. Returns: these, and the work that comes after it.
+        """Read the events of the first round. Returns: these events, and the work for the rest.
 
-        In the usual small batch the first round is everything.
+        A usual, small batch has only the first round.
         """
         batch = _Batch(batch_id, span)
         self._bytes = 0
@@ -122,11 +122,11 @@ class Backlog:
         return parts
 
     def _round(self, batch: _Batch, names: list[str]) -> tuple[Events, list[str]]:
-        """The events of whole parts; and the topics that have to be taken in slices."""
+        """Read whole parts. Returns: their events, and the topics that need slices instead."""
         try:
             events = self._read(batch.span.of(set(names)), self._bytes_max)
         except TooManyBytesError as error:
-            log.info("%d tables are taken in slices: %s", len(names), error)
+            log.info("merging %d tables in slices: %s", len(names), error)
             return Events(), names
         except ExpiredError as error:
             self._expired |= dict.fromkeys(error.topics, error)
@@ -134,7 +134,7 @@ class Backlog:
             return self._round(batch, left) if left else (Events(), [])
         if self._resumed:
             return events, []
-        # The process may have ended between two slices of this batch.
+        # A previous process may have ended between two slices of this batch.
         cut = [name for name, some in events.items() if self._is_cut(batch, name, some)]
         return {name: some for name, some in events.items() if name not in cut}, cut
 
@@ -148,11 +148,11 @@ class Backlog:
         try:
             topic = self._topics.resolve(name, events)
         except CatalogUnreachableError:
-            return False  # silver has nothing of it: its preparation fails the same way
+            return False  # nothing is merged yet; preparing the part will raise this again
         return 0 < self._steps.reached(topic, batch.id) < WHOLE
 
     def _resolve(self, batch: _Batch, name: str) -> Topic:
-        """The topic; a new one is identified by its first events."""
+        """Find the topic; the first events of a new topic name its table."""
         events = [] if name in self._met else self._peek(batch.of(name), name)
         topic = self._topics.resolve(name, events)
         self._met.add(name)
@@ -170,10 +170,10 @@ class Backlog:
     # -- in slices
 
     def _sliced(self, batch: _Batch, name: str) -> list[Merged | Failed]:
-        """A part in slices that fit the driver, each merged before the next is read.
+        """Merge a part in slices that fit the driver; each is merged before the next is read.
 
-        Slices of a repeated batch need not end where they ended before, but one has to end where
-        the table stands: what the table has is not folded again.
+        A repeated batch may cut other slices, but one slice must end where the table's merges
+        ended, so that no merged event is folded again.
         """
         whole = Merged.nothing(self._topics.named(name, []))
         span = batch.of(name)
@@ -196,7 +196,7 @@ class Backlog:
                     step = min(step * 2, self._driver_max)
                 at = end
         except Exception as error:  # noqa: BLE001 - the batch decides
-            # What was merged counts; the table may be stopped where the failing slice begins.
+            # The merged slices count; a stopped table resumes at the start of the failed slice.
             piece = span.between(at, end)
             commit = self._slice_commit(batch, whole.topic, end)
             if whole.taken.rows_in:
@@ -207,9 +207,9 @@ class Backlog:
         return [whole]
 
     def _slice(self, batch: _Batch, name: str, borders: tuple[int, int], whole: Merged) -> Merged:
-        """Take one slice through the steps. Returns: the whole part, including it."""
+        """Take one slice through the steps. Returns: the part so far, including this slice."""
         begin, end = borders
-        # One event may be larger than the limit, and is taken all the same.
+        # A single event is read even if it is larger than the limit.
         limit = self._bytes_max if end - begin > 1 else None
         events = self._read(batch.of(name).between(begin, end), limit).get(name, [])
         if not events:
@@ -226,12 +226,12 @@ class Backlog:
     # -- in executors
 
     def _large(self, batch: _Batch, name: str) -> list[Merged | Failed]:
-        """Fold and merge a part in the executors; in slices where that is impossible or fails."""
+        """Fold and merge a part in the executors; if that is impossible or fails, in slices."""
         try:
             return [self._by_key(batch, name)]
         except NotFoldableByKey as reason:
-            log.info("%s: %d offsets in slices: %s", name, batch.of(name).size, reason)
-        except Exception as error:  # noqa: BLE001 - the slices show whose problem it is
+            log.info("%s: merging %d offsets in slices: %s", name, batch.of(name).size, reason)
+        except Exception as error:  # noqa: BLE001 - if the table is at fault, its slices fail, too
             log.warning("%s: the executors failed: %s: %s", name, type(error).__name__, error)
         return self._sliced(batch, name)
 
@@ -240,7 +240,7 @@ class Backlog:
         contract, silver = topic.contract, topic.silver
         reached = self._steps.reached(topic, batch.id)
         if contract is None or silver is None or topic.refusal or not folds_by_key(contract):
-            raise NotFoldableByKey("its rows are not told apart by message keys")
+            raise NotFoldableByKey("message keys do not distinguish its rows")
         if topic.pending is not None:
             raise NotFoldableByKey("its table changed in the source")
         if not self._steps.gate.is_plain(topic):
@@ -252,14 +252,14 @@ class Backlog:
             there = MergeResult(silver.version(), skipped=True)
             return replace(_done(topic, report), result=there)
         if reached:
-            raise NotFoldableByKey("slices of it are merged already")
+            raise NotFoldableByKey("some slices of it are merged already")
         newer = partial(self._newer_contract, topic)
         large = fold_by_key(run, span.size, contract, topic.high_water, _before(silver), newer)
         self._bytes += large.report.size
         try:
             if large.report.rejected:
-                # What is in quarantine matters to the later events of its rows: see `Gate`.
-                raise NotFoldableByKey("events that break the contract")
+                # A row's quarantined event affects the row's later events: see `Gate`.
+                raise NotFoldableByKey("some events break the contract")
             return self._merge_large(batch, topic, large)
         finally:
             large.output.close()
@@ -288,15 +288,15 @@ class Backlog:
 
 
 def _stop_table(error: ExpiredError) -> NoReturn:
-    """Stop only the table whose events are lost, even where other tables lost events too."""
+    """Raise an error that stops only this table, even if other tables lost events, too."""
     raise TableStoppedError(str(error)) from error
 
 
 def folds_by_key(contract: Contract) -> bool:
-    """Whether message keys distinguish a table's events.
+    """Whether message keys distinguish a table's rows.
 
-    Copies of equal rows have none; and where the replica identity is another index than the
-    primary key, an update changes a key without saying so in its headers.
+    A table without a key has no message keys. If the replica identity is another index than the
+    primary key, an update that changes the key does not say so in its headers.
     """
     return not contract.is_keyless and contract.replica_identity != "index"
 

@@ -1,13 +1,13 @@
 """Computes up to which LSN of the source's log silver is complete, and from which batch on.
 
-An event names the last commit that the connector had passed when it sent it (C), and the connector
-sends in commit order: all events up to C were sent before. What is sent is not yet visible: records
-of an open Kafka transaction, or of one whose marker a killed broker did not write, stand behind a
-partition's last stable offset. So two things have to be seen before silver is complete to C:
-1. A batch merged the event that names C. Then `ends` is asked: the end of each partition, of what
-   is written, visible or not. All events up to C are before these ends.
-2. A later batch ended nowhere before those ends: all events up to C are in it or in previous
-   ones, whatever limit it was planned under, by this process or a previous one.
+Each event names the last commit that the connector had passed when it sent the event (C). The
+connector sends in commit order, so it had sent all events up to C before. Readers may not see them
+yet: records of an open Kafka transaction, or of one whose marker a killed broker did not write,
+stand behind their partition's last stable offset. So silver is complete to C after two steps:
+1. A batch reads an event that names C. Then `ends` asks Kafka for the end of each partition,
+   uncommitted records included. All events up to C stand before these ends.
+2. A later batch reaches or passes every one of these ends. All events up to C are in that batch or
+   in previous ones, under whatever limit it was planned, by this process or a previous one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from datetime import datetime
 from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.reading.offsets import Offsets
 
-# Under steady load a batch or two pass until an open transaction is over; where one hangs, the
-# oldest positions are the first to be proven.
+# Under steady load an open transaction ends within a batch or two. While one hangs, positions
+# gather; the oldest are kept, because they are proven first.
 SEEN_MAX = 16
 
 
@@ -37,8 +37,8 @@ class Claims:
     Args:
         complete_lsn, time: what the ledger said last.
         commit_lsn: the greatest commit named by an event that the ledger knows to be merged.
-        ends: of each partition the offset after the last record that is written, committed or not;
-            None where Kafka does not say. None in place of it: all that is written is visible.
+        ends: returns, for each partition, the offset after the last written record, committed or
+            not; None if Kafka does not answer. Without `ends`, all written records are visible.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Claims:
             self._restored = None
 
     def prove(self, end: Offsets) -> None:
-        """Advance to what a batch proves that ends at `end`: everything before that is merged."""
+        """Advance to what is proven once all events before `end` are merged."""
         for number, seen in reversed(list(enumerate(self._seen))):
             if _covers(end, seen.ends or {}):
                 self.complete_lsn = max(self.complete_lsn or LOG_START, seen.commit_lsn)
@@ -75,8 +75,8 @@ class Claims:
         """Note that the batch is in the ledger.
 
         Args:
-            commit_lsn: the greatest commit that its events and previous ones name.
-            time: the newest time of the source that its own events name.
+            commit_lsn: the greatest commit that events of this batch or previous ones name.
+            time: the newest commit time in the source that events of this batch name.
         """
         self._newest = max((t for t in (self._newest, time) if t), default=None)
         if commit_lsn is not None and self._asked is not None:
@@ -89,7 +89,7 @@ class Claims:
 
 
 def _covers(end: Offsets, ends: Offsets) -> bool:
-    """Whether a batch ends at or behind all of `ends`; of an unknown topic nothing is merged."""
+    """Whether `end` reaches all of `ends`; a topic that `end` lacks has no merged events."""
     return all(
         end.get(topic, {}).get(partition, 0) >= offset
         for topic, partitions in ends.items()

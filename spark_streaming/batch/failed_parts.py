@@ -1,4 +1,4 @@
-"""Decides what becomes of the parts of a batch that failed: their tables stop, or the batch does."""
+"""Decides what happens after parts of a batch failed: their tables stop, or the whole batch fails."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ class Failures:
 
     Args:
         stopped: keeps the stopped tables.
-        previous: how often tables failed in a batch that failed with them, by (query, batch, silver
-            table).
+        previous: how often each table already made its batch fail, by (query, batch, silver table).
     """
 
     def __init__(
@@ -63,9 +62,9 @@ class Failures:
         """Stop the failed tables; the other parts stay as they are.
 
         Args:
-            events: what was read of the batch's first round.
-            claims: what the tables are complete to.
-        Raises: BatchFailedError, if the failure concerns all tables.
+            events: the events of the batch's first round.
+            claims: up to which LSN the tables are complete.
+        Raises: BatchFailedError if the failure concerns all tables.
         """
         failed = [part for part in parts if isinstance(part, Failed)]
         others = [part for part in parts if not isinstance(part, Failed)]
@@ -102,7 +101,7 @@ class Failures:
         topic = part.topic
         seen = [(event.partition, event.offset) for event in events.get(topic.name, [])]
         start = first_offsets(span, topic.name, seen)
-        # The last attempt may have gone through unseen: repeat the same events under the same name.
+        # The failed merge may have been committed: repeat the same events under the same name.
         commit = self._steps.batch_commit(topic, batch_id)
         planned = part.planned or Slice(start, span.end[topic.name], commit)
         return Stop(
@@ -127,5 +126,5 @@ class Failures:
             return
         try:
             self._ledger.note(rows)
-        except Exception as error:  # noqa: BLE001 - then the object store is the problem
-            log.warning("the ledger cannot be written: %s: %s", type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 - the object store fails, not the table
+            log.warning("cannot write the ledger: %s: %s", type(error).__name__, error)

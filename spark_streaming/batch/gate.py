@@ -1,4 +1,4 @@
-"""Applies contract files in a batch: rules, quarantine, and the counts of broken rules."""
+"""Applies contract files to a batch: judges rows, quarantines rejects, counts broken rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spark_streaming.schema.topic import Topic
 from spark_streaming.schema.topics import Topics
 from spark_streaming.tables.engine_protocol import MergeResult
 
-_MEND = "mend the rows in the source, or the rule in the contract file; see `contract check`"
+_REPAIR = "correct the rows in the source, or the rule in the contract file; see `contract check`"
 
 
 class Gate:
@@ -40,14 +40,14 @@ class Gate:
         self.quarantine = quarantine
         self._breaches = breaches
         self._topics = topics
-        self.found: list[Breach] = []  # in the last batch
+        self.found: list[Breach] = []  # the rules broken in the newest batch
 
     def begin(self) -> None:
-        """A new batch begins."""
+        """Forget the broken rules of the last batch."""
         self.found = []
 
     def quarantined(self, topic: Topic) -> QuarantinedRows:
-        """A table's quarantined rows; read at its first event of this process."""
+        """The quarantined rows of a table, read when this process meets its first event."""
         if topic.quarantined is None:
             if topic.contract is None:
                 return QuarantinedRows()
@@ -59,7 +59,7 @@ class Gate:
     def is_plain(self, topic: Topic) -> bool:
         """Whether a table has neither a contract file nor unresolved entries in quarantine.
 
-        Then decoding and folding is all that its events need, wherever that is done.
+        The events of such a table only need decoding and folding, so executors may take them.
         """
         return not self.contracts.stamp(topic.schema, topic.table) and not len(
             self.quarantined(topic)
@@ -89,11 +89,11 @@ class Gate:
             silver.handle,
         )
         if screened.failure:
-            stop_table(screened.failure, hint=_MEND)
+            stop_table(screened.failure, hint=_REPAIR)
         return Judged(screened, rules, fresh)
 
     def validate(self, parts: Sequence[Prepared]) -> list[Validated | Failed]:
-        """Apply the rules that refer to other tables, all of which must be folded by now."""
+        """Apply the rules that refer to other tables; all parts must be folded already."""
         tables = {
             (part.taken.topic.schema, part.taken.topic.table): part.judged.screened.folded.rows
             for part in parts
@@ -115,7 +115,7 @@ class Gate:
         assert topic.contract is not None
         screened = self.refer(screened, topic.contract, rules, in_batch)
         if screened.failure:
-            error = TableStoppedError(f"{screened.failure}\n  hint: {_MEND}")
+            error = TableStoppedError(f"{screened.failure}\n  hint: {_REPAIR}")
             return Failed(Merged(part.taken, result=part.result), error)
         closed = screened.supersedes(self.quarantined(topic), judged.fresh)
         breaches = [
@@ -134,13 +134,14 @@ class Gate:
         return screened.concluded(contract, rules, found)
 
     def quarantine_rejects(self, parts: Sequence[Validated], batch_id: int | None) -> None:
-        """Write rejects and broken rules; repeating it changes nothing.
+        """Write rejects and broken rules; a repetition with the same `batch_id` changes nothing.
 
-        Entries are closed before the merge: a crash between the two repeats the batch.
+        Superseded entries are closed before the merge; after a crash between the two, the
+        repeated batch merges.
 
         Args:
-            batch_id: None where the commit has no batch's number: entries that exist are looked up
-                then, and a repetition counts broken rules again.
+            batch_id: names the commit. Without it, only missing entries are written, and a
+                repetition counts broken rules again.
         """
         closed = {place for part in parts for place in part.closed}
         rejects: dict[str, Sequence[Reject]] = {
@@ -160,11 +161,11 @@ class Gate:
             self._breaches.put(found, batch_id)
 
     def remember(self, part: Validated, result: MergeResult | None) -> None:
-        """Remember for later batches what a part that is merged quarantined and superseded."""
+        """Remember which rows a merged part quarantined and superseded, for later batches."""
         topic = part.topic
         if part.folded is None or topic.contract is None:
             if result is not None and result.skipped:
-                topic.read_quarantine(None)  # it was merged unseen: what it put there is not known
+                topic.read_quarantine(None)  # an earlier attempt wrote its entries: read them again
             return
         if not (part.rejects or part.closed):
             return

@@ -41,7 +41,7 @@ def running_row(
 
 
 def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Merged) -> LedgerRow:
-    """The row of a stopped table, with what this batch has merged of it."""
+    """The row of a stopped table, with the events of it that this batch merged."""
     return replace(
         _merged(query_id, batch_id, stop.table, part),
         offsets={stop.topic: dict(stop.offsets)},
@@ -60,9 +60,9 @@ def stopped_row(query_id: str, batch_id: int, stop: Stop, part: Merged) -> Ledge
 def failing_rows(
     query_id: str, batch_id: int, parts: Sequence[Stopped], tries: Mapping[str, int]
 ) -> list[LedgerRow]:
-    """The rows of tables that made their batch fail, with how often (`tries`, by silver table)."""
+    """The rows of tables that made their batch fail; `tries`: how often, by silver table."""
     rows = [
-        # Slices before the one that failed are merged: the version is theirs.
+        # The slices before the failed one are merged, and set the table's version.
         stopped_row(query_id, batch_id, part.stop, only_version(part.done))
         for part in parts
         if not part.topic.internal
@@ -71,7 +71,7 @@ def failing_rows(
 
 
 def only_version(part: Merged) -> Merged:
-    """Only the version that a part left its table at: another row counts what was merged."""
+    """Keep only the Delta version of a part; another row counts its merged events."""
     result = MergeResult(part.result.delta_version) if part.result else None
     return replace(Merged.nothing(part.topic), result=result)
 
@@ -85,7 +85,7 @@ def whole_row(
     complete_lsn: Lsn | None,
     complete_time: datetime | None,
 ) -> LedgerRow:
-    """The row that stands for the batch; the positions of internal topics are in it."""
+    """The row of the whole batch; it also has the positions of internal topics."""
     internal = {
         where: position
         for part in parts
@@ -110,7 +110,7 @@ def whole_row(
 
 
 def _merged(query_id: str, batch_id: int, table: str, part: Merged) -> LedgerRow:
-    """A row with what was merged; completeness is still missing."""
+    """A row with the counts of a merged part, still without its completeness."""
     result = part.result
     return LedgerRow(
         query_id,
@@ -136,7 +136,7 @@ def newest(rows: pa.Table) -> datetime | None:
 
 
 def step_times(clock: list[float]) -> str:
-    """Milliseconds of a batch's steps, from the moments between them."""
+    """The duration of each step of a batch in milliseconds, as text; `clock`: their borders."""
     names = ("read", "fold", "merge", "ledger")
     times = [int((end - begin) * 1000) for begin, end in pairwise(clock)]
     return ", ".join(f"{name} {ms} ms" for name, ms in zip(names, times, strict=True))

@@ -1,8 +1,8 @@
 """Maintains the tables in the process that writes them: log checkpoints, small files, old versions.
 
-It runs in one thread beside the batches and holds a table's lock while it commits to it, so it
-never conflicts with a merge: other tables go on, a merge of the same table waits at most for
-the one step that is running. Listing and deleting old files, which takes long, holds no lock.
+It runs in one thread beside the batches and holds a table's lock while it commits, so it never
+conflicts with a merge. A merge of the same table waits for one step at most; other tables do not
+wait. Listing and deleting old files takes long, and holds no lock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spark_streaming.tables.silver_table import (
 )
 
 log = logging.getLogger(__name__)
-# A reader that opens a table reads the log since its last checkpoint, one object a commit.
+# A reader that opens a table reads one object for each commit since the log's last checkpoint.
 CHECKPOINT_COMMITS = 25
 # Insert-only batches leave one small file each. Checking costs little, joining rewrites them.
 COMPACT_CHECK_COMMITS = 20
@@ -45,7 +45,7 @@ VACUUM_PAUSE_S_MIN = 60.0
 
 
 class OpsTable(Protocol):
-    """A table of `ops` that batches append to; `prune` removes what is too old."""
+    """A table of `ops` that batches append to; `prune` deletes rows that are too old."""
 
     lock: threading.Lock
     path: str
@@ -57,7 +57,7 @@ class OpsTable(Protocol):
 
 @dataclass
 class Run:
-    """What one run for a table did: its finished steps, and how many files they changed."""
+    """One run of maintenance for a table: its finished steps, and how many files they changed."""
 
     step: str = ""
     done: set[str] = field(default_factory=set)
@@ -66,7 +66,7 @@ class Run:
 
     @contextmanager
     def doing(self, step: str) -> Iterator[None]:
-        """Note `step` as begun, and as done where nothing is raised."""
+        """Note `step` as begun, and as done unless the block raises."""
         self.step = step
         yield
         self.done.add(step)
@@ -76,7 +76,7 @@ class Run:
 class _Due:
     commits: int = 0
     vacuumed_at: float = 0.0
-    # A failed step stays here until it succeeds: most runs have nothing to do.
+    # A failed step stays here until it succeeds in a later run; in most runs it is not due.
     failing: set[str] = field(default_factory=set)
 
 
@@ -104,7 +104,7 @@ class Maintenance:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
         self._started = time.monotonic()
         self._metrics = metrics
-        # When each run was asked for that has not ended; the one thread takes them in order.
+        # When the waiting and running runs were requested; the one thread takes them in order.
         self._waiting: deque[float] = deque()
         if metrics is not None:
             metrics.show_waiting(self.waiting_s)
@@ -145,7 +145,7 @@ class Maintenance:
             self._thread.submit(self._guarded, name, work, due.commits, vacuum)
 
     def _guarded(self, name: str, work: Work, commits: int, vacuum: bool) -> None:
-        # Upkeep that fails is tried again when it is next due; data does not depend on it.
+        # A failed run is tried again when it is next due: no data depends on maintenance.
         due, run, began = self._due[name], Run(), time.monotonic()
         failed = False
         try:
@@ -153,7 +153,7 @@ class Maintenance:
         except Exception as error:  # noqa: BLE001
             failed = True
             due.failing.add(run.step)
-            log.warning("upkeep of %s failed: %s: %s", name, type(error).__name__, error)
+            log.warning("maintenance of %s failed: %s: %s", name, type(error).__name__, error)
         finally:
             self._waiting.popleft()
         due.failing -= run.done
@@ -169,7 +169,7 @@ class Maintenance:
 
 
 def maintain_table(table: SilverTable, commits: int, vacuum: bool, run: Run | None = None) -> None:
-    """Run the steps that are due after a table's `commits`-th commit of this process."""
+    """Run the steps that are due after the `commits`-th commit of this process to a table."""
     run = run or Run()
     if commits % COMPACT_CHECK_COMMITS == 0:
         with run.doing("compact"), table.lock:
@@ -209,9 +209,9 @@ def _maintain_ledger(lake: Lake, ledger: Ledger, commits: int, vacuum: bool, run
 
 
 def _compact(name: str, table: DeltaTable) -> int:
-    """Join files below SMALL_FILE_BYTES if there are COMPACT_FILES_MIN of them or more.
+    """Join the files below SMALL_FILE_BYTES if there are at least COMPACT_FILES_MIN of them.
 
-    Returns: how many were joined.
+    Returns: how many files it joined.
     """
     sizes = table.get_add_actions(flatten=True)["size_bytes"].to_pylist()
     small = [size for size in sizes if size < SMALL_FILE_BYTES]
@@ -226,21 +226,21 @@ def _compact(name: str, table: DeltaTable) -> int:
 def drop_old(lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], DeltaTable]) -> int:
     """Delete files and log entries that no version within the retention needs.
 
-    Hundreds of files take seconds to list and to delete. No writer waits for that: the lock is
-    held only to ask the writer's own handle what the newest version consists of.
+    Listing and deleting hundreds of files takes seconds, and no writer waits for that: the lock is
+    held only to ask the writer's own handle for the files of the newest version.
 
     Args:
-        path: of the table below the lake.
-        writers: the handle that is written with; called with the lock held.
-    Returns: how many files it deleted, those of the log not counted.
+        path: the table's path below the lake.
+        writers: returns the writer's handle; called with the lock held.
+    Returns: how many data files it deleted.
     """
     began = time.monotonic()
     table = lake.table(path)
-    # `full` lists the files themselves: a checkpoint of the log forgets files that were removed
-    # before the retention, and those would stay for ever.
+    # `full` lists the bucket: a checkpoint of the log forgets the files that were removed before
+    # the retention, so they would stay for ever.
     old = table.vacuum(dry_run=True, enforce_retention_duration=False, full=True)
     with lock:
-        # A commit that took longer than the retention wrote files that no version had until now.
+        # The files of a commit that took longer than the retention look old as soon as it is done.
         needed = set(writers().get_add_actions()["path"].to_pylist())
     files = DeltaStorageHandler(lake.url(path), lake.storage_options())
     deleted = [name for name in old if name not in needed]

@@ -1,8 +1,8 @@
-"""One table's part of a batch: each value is made by one function from the one before it.
+"""One table's part of a batch, as a value after each step; one function makes each from the last.
 
 `Prepared` (decoded, folded, judged by the table's own rules) becomes `Validated` (judged by the
-rules that refer to other tables, too), and that `Merged`. A part that fails on the way is `Failed`;
-where only its table has the problem, `Stopped` is what the ledger keeps of it.
+rules that refer to other tables, too), and `Validated` becomes `Merged`. A part that fails on the
+way becomes `Failed`, and `Stopped` if only its own table has the problem.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Taken:
     """The events that a part takes of its topic.
 
     Args:
-        rows_in: how many came; `skipped`: how many of them are repetitions.
-        high_water: the topic's mark after them.
-        seen_time: the newest commit time of a streamed one.
+        rows_in: the number of events; `skipped`: how many of them are repetitions.
+        high_water: the topic's mark after these events.
+        seen_time: the newest commit time of a streamed event.
     """
 
     topic: Topic
@@ -42,7 +42,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Judged:
-    """A part as its table's own rules leave it; `fresh` is what its decoding rejected."""
+    """A part after its table's own rules; `fresh`: the rows that decoding rejected."""
 
     screened: Screened
     rules: TableRules
@@ -54,9 +54,9 @@ class Prepared:
     """A part that is decoded, folded and judged by its table's own rules.
 
     Args:
-        result: what is merged of it already: events from before a change of the table, or all.
-        judged: what is left to merge; None where nothing is.
-        source_time: the newest commit time of what is left to merge.
+        result: of what is merged already: events from before a change of the table, or all events.
+        judged: the rows still to merge; None if there are none.
+        source_time: the newest commit time of the rows still to merge.
     """
 
     taken: Taken
@@ -71,10 +71,10 @@ class Validated:
     """A part that all rules have judged.
 
     Args:
-        rejects: for quarantine.
-        closed: entries of quarantine that it supersedes.
+        rejects: events for quarantine.
+        closed: quarantine entries that the part supersedes.
         breaches: the rules that its rows break.
-        folded: what is left to merge; None where nothing is.
+        folded: the rows still to merge; None if there are none.
     """
 
     prepared: Prepared
@@ -90,12 +90,12 @@ class Validated:
 
 @dataclass(frozen=True)
 class Merged:
-    """What a batch did to one table, as the ledger tells it.
+    """What a batch did to one table, as it is written to the ledger.
 
     Args:
         rejected: how many events went to quarantine.
         seconds: how long the merge took.
-        claims: whether the table is as complete as the batch; False if it never had an event.
+        claims: whether the table is as complete as the batch; False for a table without events.
     """
 
     taken: Taken
@@ -108,7 +108,7 @@ class Merged:
 
     @classmethod
     def nothing(cls, topic: Topic) -> Merged:
-        """No event of a topic is taken."""
+        """A part without events."""
         return cls(Taken(topic, 0, topic.high_water))
 
     @property
@@ -116,7 +116,7 @@ class Merged:
         return self.taken.topic
 
     def followed_by(self, later: Merged) -> Merged:
-        """Combine with a later one, for a table that merged several times."""
+        """Combine with a later part of the same table, which merged several times."""
         times = [t for t in (self.source_time, later.source_time) if t]
         seen = [t for t in (self.taken.seen_time, later.taken.seen_time) if t]
         taken = replace(
@@ -141,8 +141,8 @@ class Failed:
     """A part that could not be merged.
 
     Args:
-        done: what was merged of it all the same, as slices before the one that failed.
-        planned: the slice that was being merged, where it is not the whole part.
+        done: the slices that were merged before the failure.
+        planned: the slice that failed; None if it is the whole part.
     """
 
     done: Merged
@@ -156,7 +156,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A part whose table is stopped, and what was merged of it before."""
+    """A part whose table is stopped; `done`: what was merged of it before."""
 
     done: Merged
     stop: Stop
@@ -168,7 +168,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Work:
-    """Parts of some topics that the driver does not take at once; `run` merges them."""
+    """Parts of some topics, merged after the first round; `run` merges them."""
 
     topics: Sequence[str]
     run: Callable[[], Sequence[Merged | Failed]] = field(repr=False)

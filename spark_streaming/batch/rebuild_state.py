@@ -29,17 +29,17 @@ _APP_ID = "headwater:rebuild:"
 
 @dataclass(frozen=True)
 class Rebuild:
-    """One rebuild of one table, as far as it has come.
+    """The progress of one rebuild of one table.
 
     Args:
-        id: sorts by the time when it was begun.
-        table: in silver; `schema`, `source_table`: in the source; `topic`: in Kafka.
-        made_for: a text that differs when the contract or the rules of its rows do.
-        offsets: of each partition the next event to take.
+        id: ids sort by the time when the rebuild began.
+        table: its name in silver; `schema`, `source_table`: in the source; `topic`: in Kafka.
+        made_for: a text that changes when the contract or its rules change.
+        offsets: the next event to take of each partition.
         high_water: the positions that are merged.
-        planned: the events that are being merged.
-        events: how many were taken.
-        done: whether it is complete and waits for the job.
+        planned: the slice that is being merged.
+        events: how many events were taken.
+        done: whether the rebuild is complete and waits for the job.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Rebuild:
 
     @property
     def folder(self) -> str:
-        """Where it is built, below the lake."""
+        """The folder below the lake in which the table is built."""
         return f"{FOLDER}/{self.table}/{self.id}"
 
     def swap(self, start: Mapping[int, int]) -> Slice:
@@ -64,12 +64,12 @@ class Rebuild:
         return Slice(dict(start), dict(self.offsets), Commit(_APP_ID + self.id, 0))
 
     def naming_event(self) -> RawEvent:
-        """An event that says how the source names the table, as the topic's own do."""
+        """An event that names the source's table, as every event of the topic does."""
         source = {"source": {"schema": self.schema, "table": self.source_table}}
         return RawEvent(self.topic, 0, -1, 0, None, json.dumps(source).encode(), [])
 
     def taken(self, piece: Slice, events: int, high_water: HighWater) -> Rebuild:
-        """After one more slice was merged."""
+        """The state after one more merged slice."""
         ends = {**self.offsets, **piece.end}
         return replace(
             self,
@@ -80,7 +80,7 @@ class Rebuild:
         )
 
     def to_json(self) -> str:
-        """What `from_json` reads back equal."""
+        """The state as JSON; `from_json` reads it back."""
         plain = {**self.__dict__, "offsets": dict(self.offsets)}
         plain["high_water"] = self.high_water.to_json()
         plain["planned"] = self.planned.to_json() if self.planned else None
@@ -88,7 +88,7 @@ class Rebuild:
 
     @classmethod
     def from_json(cls, text: str) -> Rebuild:
-        """What `to_json` wrote. Raises: ValueError for anything else."""
+        """Read a state that `to_json` wrote. Raises: ValueError for other text."""
         try:
             given = json.loads(text)
             given["offsets"] = {int(p): int(o) for p, o in given["offsets"].items()}
@@ -96,11 +96,11 @@ class Rebuild:
             given["planned"] = Slice.from_json(given["planned"]) if given["planned"] else None
             return cls(**given)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not the state of a rebuild: {error}") from error
+            raise ValueError(f"not a rebuild's state: {error}") from error
 
 
 def rebuild_of(planned: Slice | None) -> str | None:
-    """The id of the rebuild that a planned step puts in silver's place; None for other steps."""
+    """The id of the rebuild that a planned step swaps in; None for other steps."""
     if planned is None or not planned.commit.app_id.startswith(_APP_ID):
         return None
     return planned.commit.app_id.removeprefix(_APP_ID)
@@ -113,17 +113,17 @@ class RebuildStore:
         self._files: Any = lake.filesystem()
 
     def keep(self, state: Rebuild) -> None:
-        """Write a rebuild's state, in the place of the last one."""
+        """Write a rebuild's state; it replaces the last one."""
         self._write(f"{state.folder}/{_STATE}", state.to_json())
 
     def state(self, table: str, rebuild_id: str) -> Rebuild | None:
-        """A rebuild's state; None where there is none. Raises: ValueError, OSError."""
+        """Read a rebuild's state; None if it has none. Raises: ValueError, OSError."""
         place = Rebuild(rebuild_id, table, "", "", "").folder
         text = self._read(f"{place}/{_STATE}")
         return None if text is None else Rebuild.from_json(text)
 
     def of(self, table: str) -> list[Rebuild]:
-        """The rebuilds that are there of a table, oldest first."""
+        """The existing rebuilds of a table, oldest first."""
         folder = Rebuild("", table, "", "", "").folder.rstrip("/")
         selector = pa_fs.FileSelector(folder, allow_not_found=True)
         names = sorted(str(info.base_name) for info in self._files.get_file_info(selector))
@@ -138,12 +138,12 @@ class RebuildStore:
             self._delete(f"{REQUESTS}/{state.id}{end}")
 
     def ask(self, state: Rebuild) -> None:
-        """Ask the job to put what was built in silver's place."""
+        """Ask the job to replace silver's rows by the rebuilt table."""
         self._delete(f"{REQUESTS}/{state.id}{REFUSED}")
         self._write(f"{REQUESTS}/{state.id}.json", json.dumps({"table": state.table}))
 
     def asked(self) -> list[tuple[str, str]]:
-        """The requests that wait: (rebuild id, silver table), oldest first."""
+        """The open requests: (rebuild id, silver table), oldest first."""
         selector = pa_fs.FileSelector(REQUESTS, allow_not_found=True)
         found = []
         for info in sorted(self._files.get_file_info(selector), key=lambda i: str(i.path)):
@@ -156,12 +156,12 @@ class RebuildStore:
         return found
 
     def refuse(self, rebuild_id: str, reason: str) -> None:
-        """Answer a request that is not carried out; the request is gone."""
+        """Refuse a request with a reason, and delete the request."""
         self._write(f"{REQUESTS}/{rebuild_id}{REFUSED}", json.dumps({"reason": reason}))
         self._delete(f"{REQUESTS}/{rebuild_id}.json")
 
     def refusal(self, rebuild_id: str) -> str | None:
-        """Why a request was not carried out; None where it was not refused."""
+        """Why the job refused a request; None if it did not."""
         text = self._read(f"{REQUESTS}/{rebuild_id}{REFUSED}")
         return None if text is None else str(json.loads(text)["reason"])
 

@@ -1,13 +1,13 @@
-"""Replays events from quarantine into silver, after the cause is fixed or with other values.
+"""Replays events from quarantine into silver, after their cause is fixed or with corrected values.
 
-Three things keep the order:
+Three rules keep the order:
 - An entry becomes `superseded` in the batch that merges a newer event of its row (see
-  `quarantined_rows`), even a delete, of which silver keeps no trace.
+  `quarantined_rows`), even if that is a delete, which leaves no trace in silver.
 - All open entries of a row are replayed together and folded as in a batch: the last one counts,
-  and takes values that it leaves out from the previous ones.
-- The result replaces a row only where its own LSN is not lower (`screen.at_lsn`).
-An event that is replayed with other values (`edits`) keeps its position in that order.
-The job runs this between two batches, so nothing is merged meanwhile.
+  and takes the values that it leaves out from the previous ones.
+- The result does not replace a row of silver with a higher LSN (`screen.at_lsn`).
+An event that is replayed with corrected values (`edits`) keeps its position in that order.
+The job replays between two batches, so nothing else is merged at the same time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spark_streaming.schema.topic import Topic
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
 
 log = logging.getLogger(__name__)
-# Rows merged at once; the events of a row stay together.
+# The most rows in one merge; all events of a row are in the same merge.
 ROWS_MAX = 5_000
 
 
@@ -51,7 +51,7 @@ class _Table:
 
 
 class Replay:
-    """Carries out requests about quarantine, in the process that writes silver."""
+    """Carries out requests to replay or discard entries, in the process that writes silver."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Replay:
         self.merged: list[tuple[Topic, MergeResult, str]] = []
 
     def carry_out(self, request: Request) -> Answer:
-        """Carry a request out; where it fails the answer says why, and entries stay open."""
+        """Carry a request out; if that fails, the answer says why and the entries stay open."""
         try:
             tables = request.tables or tuple(sorted(self._gate.quarantine.open_tables()))
             outcomes: list[Outcome] = []
@@ -86,16 +86,16 @@ class Replay:
             return [Outcome(name, place, "discarded") for place in places]
         reason = ""
         if self._is_stopped(table.topic.name):
-            # Its later events are not merged yet, and may supersede these entries.
-            reason = "the table is stopped; `headwater resume` it first"
+            # Later events that the table has not merged yet may supersede these entries.
+            reason = f"the table is stopped; run `headwater resume {name}` first"
         elif table.waits:
             reason = table.waits
         elif table.contract.is_keyless:
-            # A copy that a later event removed was never in silver: that removal found none.
+            # A later removal of this row found no copy in silver, and left no trace.
             reason = (
-                "the table has no key, so nothing tells whether later events took the row away; "
-                f"`headwater rebuild {name}` takes all its events again, in order, and those in "
-                "quarantine with them"
+                "the table has no key, so nothing shows whether later events removed the row; "
+                f"`headwater rebuild {name}` merges all its events again in order, including "
+                "those in quarantine"
             )
         if reason:
             events = [event for some in table.rows.values() for event in some]
@@ -108,7 +108,7 @@ class Replay:
         return outcomes
 
     def _edit(self, name: str, table: _Table, request: Request) -> list[Outcome]:
-        """Give events the requested values. Returns: outcomes of rows that cannot have them."""
+        """Edit events as requested. Returns: the outcomes of rows that cannot be edited so."""
         wanted = dict(request.edits)
         outcomes = []
         for key, events in list(table.rows.items()):
@@ -132,7 +132,7 @@ class Replay:
         return outcomes
 
     def _open(self, name: str, wanted: set[Place]) -> _Table | None:
-        """A table's open entries, or those of the rows that the wanted ones belong to."""
+        """The table's open entries; if some are `wanted`, only those of the same rows."""
         table: _Table | None = None
         named: set[RawKey] = set()
         for found in self._gate.quarantine.unresolved(name):
@@ -194,13 +194,13 @@ class Replay:
         return self._gate.refer(screened, table.contract, rules, lambda *_: None)
 
     def _write(self, topic: Topic, folded: Folded) -> None:
-        """Merge what was folded, where it is anything."""
+        """Merge the folded rows, if there is anything to merge."""
         silver = topic.silver
         assert silver is not None
         if not len(folded.rows) and folded.truncate_lsn is None:
             return
-        # A new id each time: merging the same rows again changes nothing, but a repeated request
-        # may have fewer rows, and must not count as the first one's commit.
+        # Each commit gets a new id: to merge rows again is harmless, but a repeated request may
+        # have fewer rows, and must not be skipped as the same commit.
         commit = Commit(f"headwater:replay:{uuid.uuid4().hex}", 0)
         with silver.lock:
             result = self._engine.merge(silver, folded, commit)
@@ -209,7 +209,7 @@ class Replay:
     def _resolve(self, table: _Table, outcomes: list[Outcome]) -> None:
         """Give the entries their new status, after the merge."""
         for outcome in outcomes:
-            # Before the entry is closed: a request that is cut here is repeated as a whole.
+            # Noted before the entry is closed, since an interrupted request is repeated whole.
             if outcome.outcome == REPLAYED and outcome.place in table.edits:
                 values = table.edits[outcome.place]
                 self._gate.quarantine.note_values(table.topic.silver_name, outcome.place, values)
@@ -219,7 +219,7 @@ class Replay:
             self._gate.quarantined(table.topic).remove(places)
 
     def _decode(self, table: _Table, events: list[RawEvent]) -> Decoded:
-        # Without high-water marks: events that were read before are no repetitions here.
+        # Without high-water marks, events that were read before do not count as repetitions.
         decoded = decode(events, table.contract, HighWater())
         if self._topics.follow(table.topic, decoded.unknown_columns, decoded.stale_columns):
             assert table.topic.contract is not None
@@ -247,7 +247,7 @@ class Replay:
             if screened.folded.truncate_lsn is not None and is_truncate(event):
                 outcomes.append(Outcome(name, place, "replayed"))
             elif final is None:
-                reason = reasons.get(place) or stuck.get(key) or "it changes no row any more"
+                reason = reasons.get(place) or stuck.get(key) or "it no longer changes a row"
                 outcomes.append(Outcome(name, place, "open", reason))
             elif place in reasons and place.offset > final.event.offset:
                 outcomes.append(Outcome(name, place, "open", reasons[place]))
@@ -258,7 +258,7 @@ class Replay:
         return outcomes
 
     def _older_than_silver(self, table: _Table, screened: Screened) -> set[RawKey]:
-        """The keys of rows that are newer in silver; the merge leaves them as they are."""
+        """The keys of rows that silver has newer; the merge does not change those."""
         origin, silver = screened.folded.origin, table.topic.silver
         if origin is None or silver is None:
             return set()

@@ -1,15 +1,16 @@
-"""Stopped tables catch up inside the batches of the others, from where they stopped.
+"""Lets stopped tables catch up, from where they stopped, during the batches of the others.
 
-A stopped table's events are left out of the batches. When it is due, it reads them again from
-Kafka, from the first that is not known to be merged up to where the batch ends, in slices:
-1. Read the next events, as many as fit the driver; note in the ledger which of them the next
-   merge takes, and the name of its commit.
-2. Decode and fold them, quarantine the rejects that are not there yet, merge.
-3. Continue with the next slice, for a limited time; at the batch's end the table runs again.
+The batches leave out a stopped table's events. When the table is due, its events are read from
+Kafka again, in slices, from the first that is not known to be merged to the end of the batch:
+1. Read as many events as fit the driver; note their offsets and the name of their commit in the
+   ledger.
+2. Decode and fold them, quarantine the rejects that have no entry yet, merge.
+3. Continue with the next slice, for a limited time; a table that reaches the batch's end is
+   running again.
 
 After a crash, or a failure that hides whether the commit went through, exactly the noted slice is
-repeated: the table's log says by the commit's name whether it has it. No slice is computed again,
-so no event is merged twice or left out, with or without a key.
+repeated; by the commit's name, the table's log shows whether it has that slice. The borders of a
+slice never change, so no event is merged twice or left out, with or without a key.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.tables.engine_protocol import MergeResult
 
 log = logging.getLogger(__name__)
-# Others wait for the batch's end meanwhile: a slice takes a second at most, and after two
+# The other tables wait for the end of the batch: a slice takes a second at most, and after two
 # seconds the rest is left to the next batch.
 SLICE_OFFSETS_MAX = 10_000
 SLICE_BYTES_MAX = 64 << 20
 SECONDS_MAX = 2.0
-# How often a table that a rule stopped is checked for a changed contract.
+# The pause between checks of the contract of a table that a rule stopped.
 CONTRACT_CHECK_S = 15.0
 REQUEST_CHECK_S = 1.0
 
@@ -58,10 +59,10 @@ class Resumption:
     """The stopped tables of one query.
 
     Args:
-        restored: what the ledger said at the start.
-        read: gives the events of any span again.
-        requested: takes the silver tables that an operator asked to resume.
-        swaps: the tables that were built aside; None where there are none.
+        restored: the state in the ledger at the start.
+        read: reads the events of any span again.
+        requested: takes the requests to resume; returns their silver tables.
+        swaps: carries out rebuilds; None where none can be requested.
     """
 
     def __init__(
@@ -82,35 +83,35 @@ class Resumption:
         self._requested = requested
         self._swaps = swaps
         self._clock = clock
-        # Silver table → the rebuild that its rows come from.
+        # Silver table → the id of the rebuild that its rows come from.
         self._generations = dict(restored.generations)
         self._stops = {stop.topic: stop for stop in restored.stops}
-        # A new process tries at once.
+        # A new process resumes them at once.
         self._due_at = dict.fromkeys(self._stops, 0.0)
         self._contracts: dict[str, str] = {}
         self._contract_checked_at: dict[str, float] = {}
         self._requests_checked_at = 0.0
 
     def is_stopped(self, topic: str) -> bool:
-        """Whether this topic's table is stopped and its events wait."""
+        """Whether this topic's table is stopped, so that batches leave out its events."""
         return topic in self._stops
 
     def generation(self, table: str) -> str:
-        """The rebuild that a silver table's rows come from; "" where it never was rebuilt."""
+        """The id of the rebuild that a table's rows come from; "" for a table never rebuilt."""
         return self._generations.get(table, "")
 
     def start_swaps(
         self, batch_id: int, span: BatchSpan, complete: tuple[Lsn | None, datetime | None]
     ) -> None:
-        """Stop the tables whose rebuild waits for its swap; before the batch is read.
+        """Stop the tables whose rebuild is to be swapped in; called before the batch is read.
 
         Args:
-            complete: the LSN and the source's time that tables are complete to.
+            complete: the LSN and the source's time up to which tables are complete.
         """
         for state in self._swaps.asked() if self._swaps is not None else ():
             try:
                 self._start_swap(state, batch_id, span, complete)
-            except Exception as error:  # noqa: BLE001 - the answer says it, and the batches continue
+            except Exception as error:  # noqa: BLE001 - reported in the answer; batches continue
                 assert self._swaps is not None
                 self._swaps.refuse(state.id, reason_of(error))
 
@@ -133,7 +134,7 @@ class Resumption:
         topic = self._swaps.topic_of(state)
         assert topic.silver is not None
         if known is None and self._steps.reached(topic, batch_id) > 0:
-            return  # what silver has of this batch is not in the ledger yet: wait for the next one
+            return  # a part of this batch is merged but not in the ledger: wait for the next batch
         stop = known or Stop(
             state.topic,
             state.table,
@@ -147,14 +148,14 @@ class Resumption:
         )
         stop = replace(
             stop,
-            reason="it is being rebuilt from bronze",
+            reason="a rebuild from bronze is being swapped in",
             planned=state.swap(stop.offsets),
             attempts=0,
             on_purpose=False,
         )
-        # Before anything else: whatever happens now, the table continues with this step.
+        # Noted first: after any crash or failure the table continues with this step.
         self._ledger.note([self._planned_row(batch_id, stop, Merged.nothing(topic))])
-        log.info("table %s is being rebuilt: its changes wait meanwhile", state.table)
+        log.info("swapping in the rebuild of table %s: its changes wait meanwhile", state.table)
         self._stops[stop.topic] = stop
         self._due_at[stop.topic] = 0.0
 
@@ -167,8 +168,8 @@ class Resumption:
         if stop.attempts == 1:
             log.error(
                 "table %s is stopped, the others go on\n  detail: %s\n"
-                "  hint: it is tried again in %.0f s and then less often; after mending the cause,"
-                " `headwater resume %s` tries at once. State: SELECT * FROM ops.freshness",
+                "  hint: the next try is in %.0f s, later ones come less often; once the cause is"
+                " repaired, `headwater resume %s` tries at once. State: SELECT * FROM ops.freshness",
                 stop.table,
                 stop.reason,
                 pause,
@@ -190,7 +191,7 @@ class Resumption:
         return stop
 
     def due(self, span: BatchSpan) -> list[Stop]:
-        """The stopped tables to resume in the batch of this span."""
+        """The stopped tables that are due to resume in the batch of this span."""
         if not self._stops:
             return []
         requested: set[str] = set()
@@ -210,9 +211,9 @@ class Resumption:
         ]
 
     def resume(self, stop: Stop, batch_id: int, span: BatchSpan) -> Merged | Stopped:
-        """Merge what a stopped table has missed, up to the span's end if time allows.
+        """Merge the events that a stopped table has missed, up to the span's end if time allows.
 
-        Returns: what was done; `Merged` where the table runs again.
+        Returns: `Merged` if the table is running again.
         """
         done = Merged.nothing(self._topics.named(stop.topic, []))
         limit, end = self._clock() + SECONDS_MAX, span.end[stop.topic]
@@ -236,14 +237,14 @@ class Resumption:
                 done = done.followed_by(self._take(stop, piece, events))
                 stop = replace(stop, offsets=piece.end, planned=None, attempts=0)
             return self._still_resuming(stop, done)
-        except Exception as error:  # whatever it is, only this table waits for it
+        except Exception as error:  # any failure here concerns only this table
             log.debug("resuming %s failed", stop.table, exc_info=True)
             return Stopped(done, self.stop(replace(stop, attempts=stop.attempts + 1), error))
 
     def _next_piece(
         self, stop: Stop, end: PartitionOffsets
     ) -> tuple[Stop, Slice | None, list[RawEvent]]:
-        """What the table merges next: the merge that was begun, or the next slice."""
+        """The slice to merge next: the one that is noted, or a new one."""
         piece, events = self._planned(stop)
         if piece is not None:
             return stop, piece, events
@@ -251,29 +252,32 @@ class Resumption:
         return stop, *self._next(self._app_id(stop), stop.topic, stop.offsets, end)
 
     def _app_id(self, stop: Stop) -> str:
-        """The id of a table's slices. A rebuilt table needs a new one, because it starts at offsets
-        that its log may know already: transaction ids survive an overwrite."""
+        """The application id of a table's slices.
+
+        A rebuild begins at offsets that the table's log may have recorded already, and these
+        records survive the overwrite; so each rebuild has an id of its own.
+        """
         name = f"headwater:{self._steps.query_id}:{stop.table}:resume"
         return f"{name}:{stop.generation}" if stop.generation else name
 
     def _planned_row(self, batch_id: int, stop: Stop, done: Merged) -> LedgerRow:
-        """The note before a slice; the batch's own row counts what was merged."""
+        """The ledger's row that notes a slice; the batch's own row counts the merged events."""
         return stopped_row(self._steps.query_id, batch_id, stop, only_version(done))
 
     def _swap(self, table: str, rebuild_id: str, piece: Slice) -> Swapped | None:
         if self._swaps is None:
-            raise SwapFailedError(f"rebuild {rebuild_id} cannot be carried out here")
+            raise SwapFailedError(f"this process cannot swap in rebuild {rebuild_id}")
         return self._swaps.carried_out(table, rebuild_id, piece)
 
     def _rebuilt(self, stop: Stop, piece: Slice, swapped: Swapped) -> tuple[Stop, Merged]:
-        """The stop and part of a table after its swap: it is where its rebuild ended."""
+        """The stop and the part of a table after its swap; it resumes where its rebuild ended."""
         topic = swapped.topic
         topic.merged(swapped.high_water)
         topic.read_quarantine(None)
         self._generations[stop.table] = swapped.id
         result = MergeResult(swapped.delta_version, inserted=swapped.rows)
         done = replace(Merged.nothing(topic), result=result, engine="rebuild")
-        # It may be complete to less than it was, until it has caught up: nothing is claimed.
+        # Until it has caught up, the table may be less complete than it was: claim nothing.
         stop = replace(
             stop,
             offsets=piece.end,
@@ -281,7 +285,7 @@ class Resumption:
             attempts=0,
             complete_lsn=None,
             complete_time=None,
-            reason="it was rebuilt from bronze and catches up with the stream",
+            reason="it was rebuilt from bronze and is catching up with the stream",
             generation=swapped.id,
         )
         return stop, done
@@ -289,7 +293,7 @@ class Resumption:
     def _next(
         self, app_id: str, topic: str, offsets: PartitionOffsets, end: PartitionOffsets
     ) -> tuple[Slice | None, list[RawEvent]]:
-        """The next slice with as many events as fit; a single event is taken whatever its size."""
+        """The next slice, with as many events as fit; a single event of any size is taken."""
         offsets_max = SLICE_OFFSETS_MAX
         while True:
             piece = next_slice(app_id, offsets, end, offsets_max)
@@ -302,8 +306,10 @@ class Resumption:
                 offsets_max = max(1, min(offsets_max, piece.size) // 4)
 
     def _planned(self, stop: Stop) -> tuple[Slice | None, list[RawEvent]]:
-        """The merge that was begun, with its events; none where it did not go through and fits no
-        memory: a batch's part that was never read whole, or an earlier release's slice."""
+        """The noted slice with its events; none if it was not committed and does not fit memory.
+
+        That may be a batch's part that was never read whole, or an earlier release's slice.
+        """
         piece = stop.planned
         if piece is None or rebuild_of(piece) is not None:
             return piece, []
@@ -321,7 +327,7 @@ class Resumption:
         return self._pass_over(stop, piece), []
 
     def _pass_over(self, stop: Stop, piece: Slice) -> Slice:
-        """Adopt the positions of a merge that went through. Returns: the empty rest of its slice."""
+        """Take the positions of a slice that was committed. Returns: its empty rest."""
         offsets = piece.start
         while True:
             small, events = self._next(piece.commit.app_id, stop.topic, offsets, piece.end)
@@ -335,7 +341,7 @@ class Resumption:
         topic = self._topics.named(stop.topic, events)
         if topic.silver is not None and stop.attempts:
             with topic.silver.lock:
-                topic.silver.forget()  # whoever repaired the table wrote to it
+                topic.silver.forget()  # a repair from outside may have written to the table
         if not events:
             return Merged.nothing(topic)
         done = self._steps.take(stop.topic, events, piece.commit, retry=False)
@@ -345,7 +351,7 @@ class Resumption:
     def _runs_again(self, stop: Stop, done: Merged) -> Merged:
         for kept in (self._stops, self._due_at, self._contracts, self._contract_checked_at):
             kept.pop(stop.topic, None)
-        log.info("table %s runs again: it has merged what it missed", stop.table)
+        log.info("table %s is running again: it has caught up", stop.table)
         return done
 
     def _still_resuming(self, stop: Stop, done: Merged) -> Stopped:

@@ -12,23 +12,23 @@ from spark_streaming.events.event import RawEvent
 
 
 class Rounds:
-    """Runs the steps of one table for many; a table that fails leaves the others alone."""
+    """Runs the steps for many tables; a table that fails does not affect the others."""
 
     def __init__(self, steps: TableSteps, pool: ThreadPoolExecutor) -> None:
         self.steps = steps
         self._pool = pool
 
     def take(self, batch_id: int, events: Mapping[str, list[RawEvent]]) -> list[Merged | Failed]:
-        """Take the whole parts of some topics through all steps, beyond a batch's first round."""
+        """Take whole parts of some topics through all steps, in a round after the first."""
         prepared, failed = self.prepare(batch_id, events)
-        # The batch's own number stands for its first round.
+        # The batch's number names the first round's commit in quarantine.
         validated, refused = self.quarantine(prepared, None)
         return [*self.merge(batch_id, validated), *failed, *refused]
 
     def prepare(
         self, batch_id: int, events: Mapping[str, list[RawEvent]]
     ) -> tuple[list[Prepared], list[Failed]]:
-        """Prepare each topic's events. Returns: the parts, and those that failed."""
+        """Prepare each topic's events. Returns: the prepared parts, and the failed ones."""
         return _apart(
             self.each(lambda item: self._prepared(batch_id, *item), sorted(events.items()))
         )
@@ -46,7 +46,7 @@ class Rounds:
         return self.each(lambda part: self._merged(batch_id, part), parts)
 
     def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """Run `work` on every item in parallel; all of them end before a failure is raised."""
+        """Run `work` on every item in parallel; wait for all of them before raising a failure."""
         if len(items) == 1:
             return [work(items[0])]
         futures: list[Future[Any]] = [self._pool.submit(work, item) for item in items]

@@ -29,9 +29,9 @@ class BatchRunner:
     """Runs batches of one query.
 
     Args:
-        rounds: the steps of many tables; `stopped`: the tables that the batches leave out.
-        restored: what the ledger said at the start.
-        ends: gives what Kafka has written (see `completeness`).
+        rounds: the steps for many tables; `stopped`: the tables that the batches leave out.
+        restored: the state in the ledger at the start.
+        ends: asks Kafka for the ends of its partitions (see `completeness`).
         empty_tables: finds captured tables without an event.
     """
 
@@ -65,7 +65,7 @@ class BatchRunner:
             self.stopped.start_swaps(batch_id, span, (self._claims.complete_lsn, self._claims.time))
 
     def note_replay(self, topic: Topic, result: MergeResult, engine: str) -> None:
-        """Put a commit that was made between two batches into the next batch's ledger rows."""
+        """Keep a commit made between two batches for the next batch's rows in the ledger."""
         self._replayed[topic.name] = replace(Merged.nothing(topic), result=result, engine=engine)
 
     def run(
@@ -77,40 +77,41 @@ class BatchRunner:
         started: float,
         more: Iterable[Work] = (),
     ) -> list[LedgerRow]:
-        """Take a batch through its steps; where it is cut, the same batch is run again from its start.
+        """Take a batch through its steps; after an interruption it is run again from the start.
 
-        1. Check the source's catalog; ask Kafka what is written. Silver follows a change at once
-           where all events from before it are merged; captured tables without an event are made.
-           A crash after it leaves tables that follow their source, each in a commit named by the
-           contract's version, which is not repeated.
-        2. Decode, fold and judge every table's events, in parallel. A table that changed in the
-           middle of its part, keyed or not, has its events from before the change quarantined and
-           merged here, in commits of their own; then silver follows the change, and only the rest
-           is left. A new table is made.
-           A crash leaves those commits: they are known by their names, and `unmerged` leaves out
-           what they have. Of all other events nothing is written yet.
+        1. Check the source's catalog; ask Kafka for the ends of its partitions. Where all events
+           from before a change are merged, silver follows the change at once. Captured tables
+           without an event are made.
+           A crash leaves tables that follow their source. The commit of each is named by the
+           contract's version and is not repeated.
+        2. Decode, fold and judge every table's events, in parallel. If a table, keyed or not,
+           changed in the middle of its part, the events from before the change are quarantined
+           and merged here, in commits of their own; then silver follows the change, and only the
+           later events remain. New tables are made.
+           A crash leaves those commits; `unmerged` recognises them by name and leaves out their
+           events. Nothing is written of any other event.
         3. Apply the rules between tables; quarantine the rejects, in one commit with the batch's
            number; close the entries that the batch supersedes; count broken rules.
-           A crash leaves entries of events that silver does not have yet: the repeated batch writes
-           only those that are missing, and closing an entry again changes nothing.
-        4. Merge every table, in parallel, each in one commit with the batch's number; after them
-           the parts beyond the driver's room (`more`), each through steps 2 to 4 by itself, then
-           the stopped tables that are due (resumption.py). A table that failed is stopped.
-           A crash leaves some tables ahead of the ledger: each has the commit of its part, or of
-           some slices, in its log, and the repeated batch skips what is there. What a stopped table
-           takes is in the ledger before its merge, and is repeated under the same name.
+           A crash leaves entries of events that silver does not have yet. The repeated batch writes
+           only missing entries, and closing an entry again changes nothing.
+        4. Merge every table, in parallel, each in one commit with the batch's number. Then merge
+           the parts that do not fit the driver (`more`), each through steps 2 to 4 by itself, and
+           the stopped tables that are due (`resumption`). A table that fails is stopped.
+           A crash leaves some tables ahead of the ledger. Their logs have the commits of their
+           parts or slices, which the repeated batch skips. A stopped table's slice is in the
+           ledger before its merge, and is repeated under the same name.
         5. Append the ledger's rows, in one commit. Only now do the positions count as merged.
-           A crash leaves a batch that Spark repeats: it is in the ledger, and nothing is done.
-        6. Spark commits the offsets, when this returns.
+           After a crash Spark repeats the batch, finds it in the ledger, and does nothing.
+        6. When this returns, Spark commits the offsets.
 
         Args:
-            events: by topic, in any order.
-            more: parts of other topics, beyond what the driver holds at once.
+            events: the events of the first round by topic, in any order.
+            more: parts that the driver does not read in the first round.
             started: `time.monotonic()` at the batch's start, for the ledger.
         Returns: the ledger's rows. Raises: BatchFailedError.
         """
         if self._ledger.has(batch_id):
-            log.info("batch %d is in the ledger already", batch_id)
+            log.info("batch %d is already in the ledger", batch_id)
             return []
         # 1. Check the catalog, ask Kafka
         self._claims.begin()
@@ -163,7 +164,7 @@ class BatchRunner:
         return parts
 
     def _dropped(self, span: BatchSpan, reported: set[str]) -> list[Failed]:
-        """The tables that are to stop now because their source dropped them."""
+        """The tables that must stop now because the source dropped them."""
         found = self.steps.topics.dropped(self._claims.complete_lsn, self.stopped.is_stopped)
         return [
             Failed(Merged.nothing(topic), error)
@@ -172,14 +173,14 @@ class BatchRunner:
         ]
 
     def _without_events(self, empty: Sequence[Topic], reported: set[str]) -> list[Merged]:
-        """What was done to tables that have no event in this batch."""
+        """The parts of tables without an event in this batch: replayed or new ones."""
         found = [part for name, part in self._replayed.items() if name not in reported]
         reported = reported | {part.topic.name for part in found}
         nothing = [Taken(topic, 0, HighWater()) for topic in empty if topic.name not in reported]
         return [*found, *(Merged(taken, claims=False) for taken in nothing)]
 
     def _recorded(self, parts: Sequence[Merged]) -> None:
-        """The ledger has the batch: its positions count as merged."""
+        """Count the positions as merged, after the ledger has the batch."""
         if self._empty_tables is not None:
             self._empty_tables.recorded()
         for part in parts:

@@ -1,11 +1,11 @@
 """Builds a silver table again from bronze, beside the old one; the job swaps it in (see `swap`).
 
-A rebuild is a small lake of its own, in a folder of the real one, and goes through the very steps
-of the batches: decode, fold, rules, quarantine, merge. For each slice of events, in order:
-1. Write down which events it holds (`Rebuild.planned`).
-2. Merge it; the table's log says by the commit's name whether it has it.
-An interrupted builder repeats exactly the planned slice. It writes nothing outside its folder, so
-any machine that reaches the object store may run it beside the job.
+A rebuild is a small lake of its own, in a folder of the real one, and uses the same steps as the
+batches: decode, fold, rules, quarantine, merge. For each slice of events, in order:
+1. Store the offsets of the slice (`Rebuild.planned`).
+2. Merge it; by the commit's name, the table's log shows whether it has the slice.
+An interrupted builder repeats exactly the planned slice. A builder writes nothing outside its
+folder, so any machine that reaches the object store may run it beside the job.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from spark_streaming.tables.silver_table import SilverTable, TableOptions
 log = logging.getLogger(__name__)
 SLICE_EVENTS_MAX = 50_000
 SLICE_BYTES_MAX = 64 << 20
-# Each merge rewrites files; nobody reads the old ones.
+# Each merge rewrites files, and nobody reads old versions of a table that is being built.
 TIDY_COMMITS = 10
 
 
 class RebuildRefusedError(Exception):
-    """A table cannot be built; the text says why."""
+    """A table cannot be rebuilt; the message says why."""
 
 
 class RulesChangedError(Exception):
-    """A rebuild was begun under another contract, or other rules: it has to start over."""
+    """The contract or its rules changed since the rebuild began: it has to start over."""
 
 
 class Builder:
-    """Builds one table aside, slice by slice.
+    """Builds one table beside silver, slice by slice.
 
     Args:
-        lake: the real one: contracts, and the other tables that rules refer to.
-        dsn: of the source, whose catalog is asked where events carry unknown columns.
-        slice_events_max, slice_bytes_max: what is held in memory at once.
+        lake: the real lake, for contracts and for other tables that rules refer to.
+        dsn: of the source, whose catalog is read if events carry unknown columns.
+        slice_events_max, slice_bytes_max: the most events and bytes in memory at once.
     """
 
     def __init__(
@@ -89,37 +89,39 @@ class Builder:
             raise RebuildRefusedError(self.topic.refusal or f"{state.table} is not kept in silver")
         if key_changed(self.topic.contract):
             raise RebuildRefusedError(
-                f"the key of {state.table} changed: deletes from before do not name the rows by "
-                f"the key of now; `headwater resync {state.table}` brings its rows"
+                f"the key of {state.table} changed, so older deletes name rows by another key; "
+                f"`headwater resync {state.table}` reads its rows from the source"
             )
         self._commits = 0
         self.state = state
 
     @property
     def contract(self) -> Contract:
-        """The contract that events are decoded with."""
+        """The contract by which events are decoded."""
         assert self.topic.contract is not None
         return self.topic.contract
 
     def begin(self) -> Rebuild:
-        """Write the state of a new rebuild, or check that of an interrupted one.
+        """Write the state of a new rebuild, or check the state of an interrupted one.
 
-        Raises: RulesChangedError where the contract or its rules are others since it was begun.
+        Raises: RulesChangedError if the contract or its rules changed since the rebuild began.
         """
         made_for = self._steps.contract_of(self.state.topic)
         if not self.state.made_for:
             self._keep(replace(self.state, made_for=made_for))
         elif self.state.made_for != made_for:
-            raise RulesChangedError("the contract has changed since the rebuild was begun")
+            raise RulesChangedError("the contract or its rules changed since the rebuild began")
         return self.state
 
     def run(
         self, feed: EventsByTime, tick: Callable[[Rebuild], None] = lambda state: None
     ) -> Rebuild:
-        """Take all events of a feed that begins at the state's offsets; `tick` after each slice.
+        """Merge all events of a feed that begins at the state's offsets.
 
-        Raises: TableStoppedError where a rule stops the table, and whatever reading raises; what
-            was merged before stays, and another builder continues from there.
+        Args:
+            tick: called after each slice.
+        Raises: TableStoppedError if a rule stops the table, and any error of reading. The slices
+            merged before stay, and another builder continues after them.
         """
         planned = self.state.planned
         if planned is not None:
@@ -131,7 +133,7 @@ class Builder:
         return self.state
 
     def finished(self) -> Rebuild:
-        """Mark the rebuild as complete. Returns: its last state."""
+        """Mark the rebuild as complete. Returns: its final state."""
         self._keep(replace(self.state, done=True))
         return self.state
 
@@ -150,7 +152,7 @@ class Builder:
         if topic.refusal:
             raise RebuildRefusedError(topic.refusal)
         topic.merged(done.taken.high_water)
-        # Stored with the next plan; until then the commit's name says that it is merged.
+        # Stored with the next plan; until then the commit's name shows that the slice is merged.
         self.state = self.state.taken(piece, len(events), topic.high_water)
         self._commits += 1
         if self._commits % TIDY_COMMITS == 0 and self.topic.silver is not None:
@@ -162,7 +164,7 @@ class Builder:
 
 
 def tidy(table: SilverTable, commits: int) -> None:
-    """Drop the files that only old versions need, at once; join small ones now and then."""
+    """Delete the files of old versions at once; join small files now and then."""
     maintain_table(table, commits, vacuum=False)
     with table.lock:
         table.handle().vacuum(
@@ -171,7 +173,7 @@ def tidy(table: SilverTable, commits: int) -> None:
 
 
 class _SideTopics(Topics):
-    """The table that is being built; every other table is the real lake's."""
+    """Topics whose silver tables are the table being built and, for all others, the real ones."""
 
     def __init__(
         self,
@@ -192,7 +194,7 @@ class _SideTopics(Topics):
 
 
 class _KeptContracts(ContractStore):
-    """Contracts as the job stores them; a newer one is used, but only the job stores it."""
+    """Reads the contracts that the job stores; uses a newer contract without storing it."""
 
     def keep(self, contract: Contract) -> None:
         del contract

@@ -1,12 +1,12 @@
-"""Puts a rebuilt table in silver's place, inside the job: the only writer of silver.
+"""Swaps a rebuilt table in for silver's, inside the job, which is the only writer of silver.
 
-The table is stopped (see `resumption`), and the swap is the first step by which it catches up:
-1. The ledger notes the step: what silver has now, what it has afterwards, the commit's name.
-2. All rows of silver are replaced in that one commit, beside the batches of the other tables,
-   and the table's entries in quarantine are resolved.
-3. Then it catches up with the stream, as any stopped table, from where the rebuild ended.
-4. When the ledger has the swap, the rebuild's folder is removed.
-A killed process repeats the noted step; the table's log says whether it went through.
+The table is stopped (see `resumption`), and the swap is the first step of its catching up:
+1. Note the step in the ledger: the offsets of silver, those of the rebuild, the commit's name.
+2. Replace all rows of silver in that one commit, while the batches of the other tables go on, and
+   resolve the table's entries in quarantine.
+3. Catch up with the stream from where the rebuild ended, as any stopped table does.
+4. When the ledger has the swap, remove the rebuild's folder.
+A new process repeats the noted step if it has to; the table's log shows whether it was committed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.silver_table import SilverTable, TableOptions, row_count
 
 log = logging.getLogger(__name__)
-# Each check lists a folder of the bucket, for something that is seldom requested.
+# Each check lists a folder of the bucket, and requests are rare.
 CHECK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """A table after its swap: how far its rows are merged, and the commit that they came with."""
+    """A table after its swap: the positions that its rows cover, and the commit of the swap."""
 
     topic: Topic
     high_water: HighWater
@@ -46,11 +46,11 @@ class Swapped:
 
 
 class SwapFailedError(Exception):
-    """A rebuild cannot take silver's place; the text says why."""
+    """A rebuild cannot be swapped in; the message says why."""
 
 
 class Swaps:
-    """Carries out requested swaps, one at a time, in a thread of its own."""
+    """Carries out the requested swaps, one at a time, in a thread of its own."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class Swaps:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="swap")
 
     def asked(self) -> list[Rebuild]:
-        """The newest rebuild of each table that waits for its swap; checked every CHECK_EVERY_S.
+        """The newest requested rebuild of each table; requests are listed every CHECK_EVERY_S.
 
-        Older ones, and those that are not complete, are refused.
+        Older and incomplete rebuilds are refused.
         """
         now = self._clock()
         if now - self._checked_at < CHECK_EVERY_S:
@@ -83,11 +83,11 @@ class Swaps:
             found = []
             for rebuild_id, table in requests:
                 if newest[table] != rebuild_id:
-                    self.refuse(rebuild_id, "another rebuild of the table was asked for since")
+                    self.refuse(rebuild_id, "a newer rebuild of the table was requested")
                     continue
                 state = self._store.state(table, rebuild_id)
                 if state is None or not state.done:
-                    self.refuse(rebuild_id, "what was built aside is not there, or not whole")
+                    self.refuse(rebuild_id, "its folder is missing, or it is not complete")
                 else:
                     found.append(state)
             return found
@@ -96,7 +96,7 @@ class Swaps:
             return []
 
     def refuse(self, rebuild_id: str, reason: str) -> None:
-        """Answer a request with the reason why the swap is not made."""
+        """Answer a request with the reason for not swapping."""
         log.warning("rebuild %s is refused: %s", rebuild_id, reason)
         with suppress(OSError):
             self._store.refuse(rebuild_id, reason)
@@ -104,7 +104,7 @@ class Swaps:
     def topic_of(self, state: Rebuild) -> Topic:
         """The table's topic under its newest contract.
 
-        Raises: SwapFailedError where the table cannot take what was built.
+        Raises: SwapFailedError if the table cannot take the rebuilt rows.
         """
         topic = self._topics.resolve(state.topic, [state.naming_event()])
         with suppress(CatalogUnreachableError):
@@ -123,9 +123,9 @@ class Swaps:
         return topic
 
     def carried_out(self, table: str, rebuild_id: str, piece: Slice) -> Swapped | None:
-        """Start a swap, or get its result. Returns: None while it runs.
+        """Start a swap, or return its result. Returns: None while it runs.
 
-        Raises: whatever made it fail; the next call begins it again.
+        Raises: the error that made it fail; the next call starts it again.
         """
         future = self._running.get(rebuild_id)
         if future is None:
@@ -137,20 +137,20 @@ class Swaps:
         return future.result()
 
     def clean(self, state: Rebuild) -> None:
-        """Remove a rebuild's folder in the background; the ledger must have the swap."""
+        """Remove a rebuild's folder in the background, once the ledger has the swap."""
         self._pool.submit(self._removed, state)
 
     def _removed(self, state: Rebuild) -> None:
         try:
             self._store.remove(state)
         except OSError as error:
-            log.warning("rebuild %s is removed later: %s", state.id, error)
+            log.warning("cannot remove rebuild %s, trying again later: %s", state.id, error)
 
     def _swap(self, table: str, rebuild_id: str, piece: Slice) -> Swapped:
         began = time.monotonic()
         state = self._store.state(table, rebuild_id)
         if state is None:
-            raise SwapFailedError(f"the table that rebuild {rebuild_id} built aside is gone")
+            raise SwapFailedError(f"the folder of rebuild {rebuild_id} is gone")
         topic = self.topic_of(state)
         silver, contract = topic.silver, topic.contract
         assert silver is not None and contract is not None

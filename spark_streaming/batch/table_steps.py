@@ -1,6 +1,6 @@
 """The steps of a batch for one table: prepare its events, quarantine the rejects, merge the rest.
 
-Preparing splits the events where their table changed, decodes, folds and judges them.
+To prepare events is to split them where their table changed, decode, fold and judge them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from spark_streaming.tables.engine_protocol import Commit, MergeEngine, MergeRes
 from spark_streaming.tables.silver_table import SilverTable
 
 log = logging.getLogger(__name__)
-# For an object store that fails for a moment; a longer failure stops the table, or the batch.
+# These cover an object store that fails briefly; a longer failure stops the table or the batch.
 RETRY_PAUSES_S = (0.2, 1.0, 3.0)
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class TableSteps:
-    """The steps of one query's batches, for one table at a time; `engine` merges what is folded."""
+    """The steps of one query's batches, for one table at a time; `engine` merges folded rows."""
 
     def __init__(self, query_id: str, topics: Topics, gate: Gate, engine: MergeEngine) -> None:
         self.query_id = query_id
@@ -49,7 +49,7 @@ class TableSteps:
         return self.commit(topic.silver_name, version_of(batch_id))
 
     def reached(self, topic: Topic, batch_id: int) -> int:
-        """How many of a batch's offsets the topic's table has already; WHOLE: all."""
+        """How many of a batch's offsets are merged into the topic's table; WHOLE for all."""
         silver = topic.silver
         if silver is None:
             return 0
@@ -57,7 +57,7 @@ class TableSteps:
             return reached_in(silver.recorded(self.commit(silver.name, 0).app_id), batch_id)
 
     def contract_of(self, topic: str, *, refresh: bool = False) -> str:
-        """A text that differs when a topic's contract or its contract file does."""
+        """A text that changes when a topic's contract or its contract file changes."""
         known = self.topics.named(topic, [])
         stamp = self.gate.contracts.stamp(known.schema, known.table)
         return f"{self.topics.contract_of(topic, refresh=refresh)} {stamp}"
@@ -71,9 +71,9 @@ class TableSteps:
         *,
         retry: bool = True,
     ) -> Merged:
-        """Take some events of one topic through all steps, by themselves.
+        """Take some events of one topic through all steps, apart from other tables.
 
-        since, retry: as `prepare` and `merge` have them. Raises: TableStoppedError.
+        since, retry: see `prepare` and `merge`. Raises: TableStoppedError.
         """
         return self._finish(self.prepare(name, events, commit, since), commit, retry=retry)
 
@@ -90,11 +90,11 @@ class TableSteps:
         """Decode, fold and judge some events of one topic.
 
         Events from before a change of the table are quarantined and merged here, and silver
-        follows the change; of the others nothing is written.
+        follows the change; nothing of the other events is written.
 
-        since: where the events begin, if not where the last batch ended.
-
-        Raises: TableStoppedError where a rule of the contract, or its file, stops the table.
+        Args:
+            since: the mark before these events; None: the one after the last batch.
+        Raises: TableStoppedError if a rule of the contract, or its file, stops the table.
         """
         topic = self.topics.resolve(name, events)
         high_water = topic.high_water if since is None else since
@@ -102,7 +102,7 @@ class TableSteps:
             return Prepared(Taken(topic, len(events), high_water, skipped=len(events)))
         left = unmerged(topic, events, commit)
         plan = self.topics.evolver.plan(topic, left)
-        # The ledger's Delta version has to include what is merged before the rest.
+        # The ledger's Delta version must include the events that are merged already.
         result = _here(topic) if len(left) < len(events) else None
         taken: list[RawEvent] = []
         try:
@@ -121,7 +121,7 @@ class TableSteps:
             return self._judge(
                 _taken(topic, len(events), decoded, high_water), decoded, commit, result
             )
-        except ContractChanged:  # it is known by now
+        except ContractChanged:  # the new contract is known now
             return self.prepare(name, events, commit, since)
 
     def _merge_older(
@@ -148,13 +148,13 @@ class TableSteps:
     def _judge(
         self, taken: Taken, decoded: Decoded, commit: Commit, result: MergeResult | None = None
     ) -> Prepared:
-        """Fold and judge decoded events, unless their table has them already."""
+        """Fold and judge decoded events, unless they are merged already."""
         silver = taken.topic.silver
         if silver is None:
             return Prepared(taken, decoded.rejects, result)
         with silver.lock:
             if silver.has_commit(commit):
-                # Folding again would look up rows as this very batch left them.
+                # A second fold would look up rows that this batch has changed.
                 there = MergeResult(silver.version(), skipped=True)
                 return Prepared(taken, decoded.rejects, there)
             judged = self.gate.judge(taken.topic, decoded)
@@ -162,7 +162,7 @@ class TableSteps:
         return Prepared(taken, judged.screened.rejects, result, judged, source_time)
 
     def merge(self, part: Validated, commit: Commit, *, retry: bool = True) -> Merged:
-        """Merge a part in one commit, and remember what of it is in quarantine.
+        """Merge a part in one commit, and remember its quarantined rows.
 
         retry: whether to try again after each of RETRY_PAUSES_S.
         """
@@ -207,7 +207,7 @@ def merge_retried(
 def taken_of(
     topic: Topic, rows_in: int, high_water: HighWater, skipped: int, last_committed_us: int
 ) -> Taken:
-    """The events that were decoded; `last_committed_us`: microseconds since 1970, 0 for none."""
+    """The record of decoded events; `last_committed_us`: microseconds since 1970, 0 for none."""
     seen_time = EPOCH + timedelta(microseconds=last_committed_us) if last_committed_us else None
     return Taken(topic, rows_in, high_water, skipped, seen_time)
 
@@ -220,15 +220,15 @@ def _taken(topic: Topic, rows_in: int, decoded: Decoded, since: HighWater) -> Ta
 def before(
     topic: Topic, commit: Commit, version: int, taken: list[RawEvent], events: list[RawEvent]
 ) -> Commit:
-    """The identity of the merge that ends before a table follows a version of its contract.
+    """The identity of the merge of the events from before a table's new contract version.
 
-    No key identifies copies of equal rows, so a keyless table must never take such events twice,
-    whatever a later process knows of the change: its merge is named by the offset that it ends
-    at, in the one partition of its topic.
+    A keyless table must never take an event twice, because no key identifies copies of equal rows.
+    A later process may know less of the change, so the merge is named by the offset where it ends,
+    in the one partition of its topic.
 
     Args:
-        taken: what is merged by then; `events`: all of the table in this batch. A snapshot's rows
-            may be of the newer version amid older events: then no offset separates them.
+        taken: the events merged so far; `events`: all events of the table in this batch. If newer
+            rows of a snapshot stand amid older events, no offset separates the two.
     """
     end = taken[-1].offset + 1
     if _is_counted(topic, events) and sum(e.offset < end for e in events) == len(taken):
@@ -246,7 +246,7 @@ def _is_counted(topic: Topic, events: list[RawEvent]) -> bool:
 
 
 def _here(topic: Topic) -> MergeResult | None:
-    """The current version of the table, which has a part of the batch already."""
+    """The current version of a table that has merged a part of the batch already."""
     if topic.silver is None:
         return None
     with topic.silver.lock:
@@ -254,9 +254,9 @@ def _here(topic: Topic) -> MergeResult | None:
 
 
 def unmerged(topic: Topic, events: list[RawEvent], commit: Commit) -> list[RawEvent]:
-    """Leave out events that this very batch merged before its table followed a change.
+    """Leave out events that an earlier attempt of this batch merged before a change of the table.
 
-    A batch that was cut after that merge is repeated, before or after the table has followed.
+    That attempt was interrupted after the merge, before or after the table followed the change.
     """
     contract, silver = topic.contract, topic.silver
     if contract is None or silver is None:

@@ -287,7 +287,7 @@ class IncidentLog:
             table.create_checkpoint()
             table.cleanup_metadata()
         except (DeltaError, OSError) as error:
-            log.warning("upkeep of %s failed: %s", PATH, error)
+            log.warning("maintenance of %s failed: %s", PATH, error)
 
 
 def _open_one(incidents: Mapping[str, Incident], kind: str, name: str) -> Incident | None:

@@ -212,7 +212,7 @@ def test_rebuild_that_is_not_whole_is_refused_and_the_table_goes_on(lake: Lake, 
     world.store.ask(world.state)
     world.run_all()
     refusal = world.store.refusal(world.state.id)
-    assert refusal == "what was built aside is not there, or not whole"
+    assert refusal == "its folder is missing, or it is not complete"
     assert world.store.asked() == []
     assert {row["state"] for row in world.ledger(HURT)} == {"running"}
     assert world.rows(HURT) == world.sources[HURT].content()
