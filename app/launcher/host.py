@@ -21,7 +21,7 @@ from app.launcher.aot import AotCaches
 from app.launcher.leftovers import remove_stale_pid_file
 from app.launcher.liveness_probe import StoppedProcesses, probe_running
 from app.launcher.state import Home
-from app.launcher.unit import Probe, Process
+from app.launcher.supervision.unit import Probe, Process
 from app.processes import log_files as logs
 from app.processes.identity import Shelter, give_files, unprivileged_identity
 from app.processes.log_pump import LogPump

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.launcher.readiness_probe import PROBE_TIMEOUT_S, probe_http, probe_tcp, reason
-from app.launcher.unit import Probe
+from app.launcher.supervision.unit import Probe
 from app.services.service import Service
 
 SCAN_EVERY_S = 1.0

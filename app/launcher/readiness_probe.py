@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from app.launcher.unit import Probe
+from app.launcher.supervision.unit import Probe
 from app.processes import log_files as logs
 
 PROBE_TIMEOUT_S = 3.0

@@ -24,8 +24,8 @@ from app.launcher import aot
 from app.launcher.host import RealHost
 from app.launcher.leftovers import kill_leftovers
 from app.launcher.state import Home, Observed, Snapshot
-from app.launcher.supervision import Supervisor
-from app.launcher.unit import Unit
+from app.launcher.supervision.state_machine import Supervisor
+from app.launcher.supervision.unit import Unit
 from app.processes import log_files as logs
 from app.processes.process import boot_id
 from app.services.instances import with_instances

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import HeadwaterError
-from app.launcher.supervision import Supervisor
-from app.launcher.unit import Probe
+from app.launcher.supervision.state_machine import Supervisor
+from app.launcher.supervision.unit import Probe
 from app.services.service import Service
 
 

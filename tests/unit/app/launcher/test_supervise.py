@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import HeadwaterError
-from app.launcher.supervision import FIRST_START_ATTEMPTS
+from app.launcher.supervision.restart_policy import FIRST_START_ATTEMPTS
 from tests.unit.supervised import World, service
 
 

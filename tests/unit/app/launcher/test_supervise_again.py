@@ -7,7 +7,8 @@ import random
 import pytest
 
 from app.errors import HeadwaterError
-from app.launcher.supervision import FAILED_RETRY_MAX_S, FAILED_RETRY_S, UNRESPONSIVE_S
+from app.launcher.supervision.attempt import UNRESPONSIVE_S
+from app.launcher.supervision.restart_policy import FAILED_RETRY_MAX_S, FAILED_RETRY_S
 from tests.unit.supervised import World, service
 
 STRICT = {"max_restarts": 0, "backoff_s": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,6 +19,11 @@ FIRST: tuple[State, ...] = ("stopped", "waiting", "preparing", "starting")
 
 # States of a service that has been ready and whose process lives.
 RUNNING: tuple[State, ...] = ("ready", "unresponsive")
+
+
+# On an overloaded machine a limit is extended this many times: killing what is slow but alive, only
+# to start it again, makes such a machine busier.
+EXTENSIONS_MAX = 2
 
 
 class Process(Protocol):
@@ -113,3 +119,28 @@ class Unit:
     @property
     def alive(self) -> bool:
         return self.process is not None
+
+    def move_to(self, state: State, now: float) -> None:
+        """Change the state, and since when it is."""
+        if state != self.state:
+            self.state = state
+            self.since = now
+            if state != "waiting":
+                self.waits_for = ""
+
+    def set_limit(self, seconds: float, now: float) -> None:
+        """Give what is under way this long from now."""
+        self.limit_s, self.extensions = seconds, 0
+        self.deadline = now + seconds
+
+    def limit_passed(self, now: float, overloaded: Callable[[], bool]) -> bool:
+        """Whether the limit has passed for good; extends it while the machine is overloaded."""
+        if now < self.deadline:
+            return False
+        if self.extensions == EXTENSIONS_MAX or not overloaded():
+            return True
+        step_s = self.limit_s / (1 + self.extensions)
+        self.extensions += 1
+        self.limit_s += step_s
+        self.deadline += step_s
+        return False
