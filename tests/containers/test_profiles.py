@@ -100,8 +100,10 @@ def test_grafana_loads_every_dashboard_and_rule(full: Containers) -> None:
         return {one["uid"] for one in answer.json()}
 
     folder = ROOT / "grafana"
-    dashboards = {json.loads(p.read_text())["uid"] for p in folder.glob("dashboards/*.json")}
-    groups = yaml.safe_load((folder / "provisioning/alerting/rules.yaml").read_text())["groups"]
+    dashboards = {
+        json.loads(p.read_text())["uid"] for p in folder.glob("generated/dashboards/*.json")
+    }
+    groups = yaml.safe_load((folder / "generated/grafana-rules.yaml").read_text())["groups"]
     until(
         lambda: uids("/api/search?type=dash-db"),
         lambda found: found == dashboards,

@@ -33,7 +33,7 @@ def dashboards() -> list[Manifest]:
             },
             "data": {path.name: path.read_text()},
         }
-        for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+        for path in sorted((ROOT / "grafana" / "generated" / "dashboards").glob("*.json"))
     ]
 
 

@@ -1,7 +1,7 @@
 """`python -m app.metrics.monitoring.write_files`: writes what is made from `app/metrics/declarations`.
 
-These are `grafana/generated`, `grafana/provisioning/alerting`, `grafana/dashboards`, and in the runbook a
-section for each alert that has none; a test checks that they are up to date.
+These are `grafana/generated`, and in the runbook a section for each alert that has none; a test checks that
+they are up to date.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def files() -> dict[str, str]:
     """Return path below `grafana/` → content, for every file that is written."""
     found = {
         "generated/rules.yml": _HEADER + dump(prometheus_rules()),
-        "provisioning/alerting/rules.yaml": _HEADER + dump(grafana_rules()),
+        "generated/grafana-rules.yaml": _HEADER + dump(grafana_rules()),
         "runbook.md": runbook.with_all_sections(runbook.SOURCE.read_text()),
     }
     for dashboard in DASHBOARDS:
         text = json.dumps(dashboard_json(dashboard), indent=1, ensure_ascii=False)
-        found[f"dashboards/{dashboard.name}.json"] = text + "\n"
+        found[f"generated/dashboards/{dashboard.name}.json"] = text + "\n"
     return found
 
 
 def main() -> int:
-    """Write all files; remove the files of dashboards that no longer exist."""
+    """Write all files; remove those below `generated` that are no longer made."""
     made = files()
-    for old in (FOLDER / "dashboards").glob("*.json"):
-        if f"dashboards/{old.name}" not in made:
+    for old in sorted((FOLDER / "generated").rglob("*")):
+        if old.is_file() and old.relative_to(FOLDER).as_posix() not in made:
             old.unlink()
     for name, text in made.items():
         path = FOLDER / name

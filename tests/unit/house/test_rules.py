@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,8 +13,9 @@ import tomli
 from jgo.constants import MAVEN_CENTRAL_URL
 from pydantic_settings import BaseSettings
 
-from app.docs.pages import stale
+from app.docs.pages import PAGES, stale
 from app.environment.profile import Profile
+from app.metrics.monitoring.write_files import files as monitoring_files
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.streams.stream_settings import StreamSettings
 from tests.support.links import broken_links
@@ -35,6 +37,13 @@ LINES_MAX = 400
 TEST_LINES_MAX = 420
 FILES_MAX = 15  # of code in one folder
 METHODS_MAX = 15  # public ones of a class, properties too
+WRITTEN_KINDS = (".json", ".lock", ".md", ".sql", ".svg", ".toml", ".yaml", ".yml")
+# The site's addresses follow from the documents' places; a lock lies beside what it locks.
+GENERATED_ELSEWHERE = (
+    *(f"docs/reference/{name}" for name in PAGES if name.endswith(".md")),
+    "docs/types.md",
+    "artefacts.lock",
+)
 # A verb and the page of the reference may have the name of what they show.
 SHARED_NAMES = ("app/cli/verbs", "app/docs")
 
@@ -66,6 +75,30 @@ def test_every_service_is_explained_in_its_folders_readme() -> None:
 
 def test_the_reference_is_what_the_code_says() -> None:
     assert sorted(stale()) == [], "docs/reference is stale; run: make reference"
+
+
+def test_generated_files_lie_in_folders_of_that_name() -> None:
+    """By their headers; JSON has none, and is held by the next rule."""
+    header = re.compile(r"^(#|//|--|<!--) (Written|Made|Generated) by ", re.M)
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked()
+        if path.suffix in WRITTEN_KINDS and header.search(path.read_text()[:300])
+    ]
+    elsewhere = [name for name in found if "/generated/" not in name]
+    assert set(elsewhere) - set(GENERATED_ELSEWHERE) == set()
+    assert len(found) > len(elsewhere) == len(GENERATED_ELSEWHERE)
+
+
+def test_below_generated_is_what_the_writer_writes_and_nothing_else() -> None:
+    """That each has the content which is written, the writer's own tests hold."""
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for path in tracked()
+        if "generated" in path.relative_to(ROOT).parts
+    }
+    made = {f"grafana/{name}" for name in monitoring_files()}
+    assert there == {name for name in made if "/generated/" in name} != set()
 
 
 def test_every_link_within_the_repository_leads_somewhere() -> None:

@@ -195,7 +195,7 @@ def test_rules_and_dashboards_are_grafanas_own() -> None:
 
     assert without_page(rule["spec"]["groups"]) == without_page(generated["groups"])
     boards = [one for one in ALL if one["metadata"].get("labels", {}).get("grafana_dashboard")]
-    expected = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+    expected = sorted((ROOT / "grafana" / "generated" / "dashboards").glob("*.json"))
     assert [next(iter(one["data"].values())) for one in boards] == [
         path.read_text() for path in expected
     ]

@@ -73,7 +73,9 @@ def test_without_an_address_there_is_no_contact_point_and_the_rest_is_whole(
     assert schema.NotificationsFile.model_validate(found).contactPoints == []
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "dashboards").iterdir()), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((FOLDER / "generated" / "dashboards").iterdir()), ids=lambda p: p.stem
+)
 def test_a_dashboard_has_the_fields_that_grafana_reads_and_no_others(path: Path) -> None:
     board = schema.Dashboard.model_validate(json.loads(path.read_text()))
     for panel in board.panels:
