@@ -187,8 +187,10 @@ def test_a_start_script_marks_its_service_ready_at_the_line_that_says_so(
 
 
 def allowed_to(service: Service) -> set[str]:
-    """The secrets that its service.toml has by kind or by name."""
-    named = re.findall(r"\$\{secret\.(\w+)\}", f"{service.command} {service.environment}")
+    """The secrets that its service.toml, and the files that it lists, have by kind or by name."""
+    files = "".join((service.folder / name).read_text() for name in service.files.values())
+    texts = f"{service.command} {service.environment} {files}"
+    named = re.findall(r"\$\{secret\.(\w+)\}", texts)
     return {*named}.union(*(ALLOWED[kind] for kind in service.secrets))
 
 
