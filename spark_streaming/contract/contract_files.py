@@ -27,11 +27,11 @@ from pydantic import (
     model_validator,
 )
 
-from spark_streaming.contract.evolution import POLICIES
 from spark_streaming.contract.toml_lines import key_lines, line_of
 
 Action = Literal["warn", "quarantine", "fail"]
 Mask = Literal["hash", "redact", "partial"]
+Classification = Literal["public", "internal", "personal", "sensitive"]
 Policy = Literal["evolve", "quarantine", "fail", "new_version"]
 Scalar = bool | int | float | str | dt.datetime | dt.date
 FILE_BYTES_MAX = 1 << 20
@@ -83,6 +83,7 @@ class ColumnRules(_Closed):
     """
 
     description: str = ""
+    classification: Classification | None = None
     type: Literal["text"] | None = None
     not_null: bool = False
     not_empty: bool = False
@@ -163,6 +164,9 @@ class Refinements(_Closed):
     """The content of a contract file. `freshness` is the target in seconds, written "5s"."""
 
     description: str = ""
+    owner: str = ""
+    domain: str = ""
+    tags: list[str] = Field(default_factory=list)
     freshness: Seconds | None = None
     columns: dict[str, ColumnRules] = Field(default_factory=dict)
     expectations: list[Expectation] = Field(default_factory=list)
@@ -228,9 +232,11 @@ def find_files(folders: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], li
     return found, problems
 
 
-def read_file(path: Path) -> ContractFile:
-    """Read one contract file. Raises: ContractFileError with each mistake, its line and a hint."""
-    schema, _, table = path.name.removesuffix(".toml").partition(".")
+def read_keys(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """Read a TOML file of at most FILE_BYTES_MAX: its content, and the line of each key.
+
+    Raises: ContractFileError where it cannot be read, or is no TOML.
+    """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ContractFileError([Problem(path, 1, f"larger than {FILE_BYTES_MAX} bytes")])
@@ -243,7 +249,13 @@ def read_file(path: Path) -> ContractFile:
     except tomli.TOMLDecodeError as error:
         problem = Problem(path, error.lineno, f"not TOML: {error.msg} (column {error.colno})")
         raise ContractFileError([problem]) from error
-    lines = key_lines(text)
+    return given, key_lines(text)
+
+
+def read_file(path: Path) -> ContractFile:
+    """Read one contract file. Raises: ContractFileError with each mistake, its line and a hint."""
+    schema, _, table = path.name.removesuffix(".toml").partition(".")
+    given, lines = read_keys(path)
     try:
         content = Refinements.model_validate(given)
     except ValidationError as error:
@@ -257,6 +269,9 @@ def read_file(path: Path) -> ContractFile:
 
 def _policy_problems(file: ContractFile) -> list[Problem]:
     """Return a problem for each policy that its kind of change does not allow."""
+    # Not above: it brings Arrow, and whoever only reads files needs none.
+    from spark_streaming.contract.evolution import POLICIES
+
     problems = []
     for kind, policies in POLICIES.items():
         policy = getattr(file.content.evolution, kind)

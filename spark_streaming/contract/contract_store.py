@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import psycopg
 import pyarrow.fs as pa_fs
 
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.evolution import PREVIOUS_VERSIONS_MAX, next_version
 from spark_streaming.contract.lsn import Lsn
@@ -42,13 +43,17 @@ def no_texts(schema: str, table: str) -> frozenset[str]:
 class ContractStore:
     """Reads contracts from the source's catalog and stores every version under `contracts/`.
 
-    `texts` returns the columns of a table (schema, name) that its contract file carries as text.
+    `texts` returns the columns of a table (schema, name) that its contract file carries as text; `choice`
+    leaves out columns.
     """
 
-    def __init__(self, lake: Lake, dsn: str, texts: Texts = no_texts) -> None:
+    def __init__(
+        self, lake: Lake, dsn: str, texts: Texts = no_texts, choice: Choice = EVERYTHING
+    ) -> None:
         self._lake = lake
         self._dsn = dsn
         self.texts: Texts = texts
+        self._choice = choice
 
     @property
     def dsn(self) -> str:
@@ -101,13 +106,14 @@ class ContractStore:
     def keep(self, contract: Contract) -> None:
         """Store one version. Call it only after silver's table follows the version."""
         path = f"{_folder(contract.schema, contract.table)}/{contract.version:06d}.json"
+        self._lake.fence()
         with self._lake.filesystem().open_output_stream(path) as stream:
             stream.write(contract.to_json().encode())
 
     def in_source(self, schema: str, table: str) -> Contract | None:
         """Return the table as the source's catalog has it now. Raises: CatalogUnreachableError."""
         with self._source(schema, table) as connection:
-            found = read_contract(connection, schema, table)
+            found = read_contract(connection, schema, table, choice=self._choice)
         return found and found.with_texts(self.texts(found.schema, found.table))
 
     def noted(self, schema: str, table: str, after_lsn: Lsn) -> list[Contract]:
@@ -116,7 +122,7 @@ class ContractStore:
         Empty if the source does not record definitions. Raises: CatalogUnreachableError.
         """
         with self._source(schema, table) as connection:
-            recorded = recorded_contracts(connection, schema, table, after_lsn)
+            recorded = recorded_contracts(connection, schema, table, after_lsn, self._choice)
         return [contract.with_texts(self.texts(schema, table)) for contract in recorded]
 
     @contextlib.contextmanager

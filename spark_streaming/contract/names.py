@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 # Table names should be plain words in SQL. Trino's file metastore does not return `'`, `"`, `%`, `/`
@@ -15,6 +15,10 @@ _JOINERS = "\u200c\u200d"
 # Separators, controls, private and unassigned characters cannot be seen or typed in a name.
 _NO_LETTERS = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Cn"})
 _NOT_TOPIC = re.compile(r"[^a-zA-Z0-9._-]")
+# The property of a stream's silver table that names the stream.
+STREAM = "headwater.stream"
+# The schema of the heartbeat and signal tables: captured, never merged.
+INTERNAL_SCHEMA = "headwater"
 METADATA_COLUMNS = ("_lsn", "_committed_at", "_merged_at")
 
 
@@ -145,5 +149,13 @@ def differ_in_case(columns: Iterable[str]) -> list[str]:
 
 
 def stream_mark(name: str) -> str:
-    """Return the description that marks a stream's table; a captured table has another one."""
+    """Return the description of a stream's table whose contract has none."""
     return f"headwater stream {name}"
+
+
+def is_stream(name: str, description: str | None, properties: Mapping[str, str | None]) -> bool:
+    """Whether a Delta table is that of the stream `name`.
+
+    Its property says so; of a table that an earlier release made, its description.
+    """
+    return properties.get(STREAM) == name or description == stream_mark(name)

@@ -8,15 +8,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.kinds import ARRAY, TEXT_AS_IS
 from spark_streaming.contract.lsn import Lsn
-from spark_streaming.contract.names import silver_columns, topic_of
+from spark_streaming.contract.names import INTERNAL_SCHEMA, silver_columns, topic_of
 from spark_streaming.contract.postgres_text import TEXT_SETTINGS
 from spark_streaming.contract.types import Column, kind_of
-
-# The schema of the heartbeat and signal tables: captured, never merged.
-INTERNAL_SCHEMA = "headwater"
 
 _IDENTITIES = {"d": "default", "f": "full", "i": "index", "n": "nothing"}
 
@@ -146,12 +144,17 @@ def list_tables(conn: psycopg.Connection[Any]) -> list[tuple[str, str]]:
 
 
 def read_contract(
-    conn: psycopg.Connection[Any], schema: str, table: str, version: int = 1
+    conn: psycopg.Connection[Any],
+    schema: str,
+    table: str,
+    version: int = 1,
+    choice: Choice = EVERYTHING,
 ) -> Contract | None:
     """Return a table's contract as the source's catalog describes it now; None without the table.
 
     Args:
         schema, table: the names in the source, or those in a topic's name (see `names.topic_of`).
+        choice: its columns that are not captured are left out.
     Raises: psycopg.Error if the catalog cannot be read.
     """
     with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
@@ -174,14 +177,19 @@ def read_contract(
         noted = None
         if records_definitions(conn):
             [(noted,)] = _plain(conn.execute(_NOTED_UP_TO, {"schema": schema, "table": table}))
-    contract = _contract((schema, table), found, described, [row["attname"] for row in key])
+    keyed = [row["attname"] for row in key]
+    contract = _contract((schema, table), found, described, keyed, choice)
     return replace(
         contract, version=version, xid=newest["xid"] if newest else None, noted_lsn=noted
     )
 
 
 def recorded_contracts(
-    conn: psycopg.Connection[Any], schema: str, table: str, after_lsn: Lsn
+    conn: psycopg.Connection[Any],
+    schema: str,
+    table: str,
+    after_lsn: Lsn,
+    choice: Choice = EVERYTHING,
 ) -> list[Contract]:
     """Return each recorded definition that a table got after a log position, in order.
 
@@ -195,7 +203,7 @@ def recorded_contracts(
         rows = cursor.execute(_NOTED, asked).fetchall()
     return [
         replace(
-            _contract((schema, table), row, row["columns"], row["key"]),
+            _contract((schema, table), row, row["columns"], row["key"], choice),
             xid=row["xid"],
             begins_at_lsn=row["lsn"],
             noted_lsn=row["lsn"],
@@ -205,9 +213,15 @@ def recorded_contracts(
 
 
 def _contract(
-    names: tuple[str, str], found: dict[str, Any], described: list[dict[str, Any]], key: list[str]
+    names: tuple[str, str],
+    found: dict[str, Any],
+    described: list[dict[str, Any]],
+    key: list[str],
+    choice: Choice,
 ) -> Contract:
-    carried = [row for row in described if not row["generated"]]
+    excluded = set(choice.left_out(*names, (row["name"] for row in described))) - set(key)
+    left_out = [row for row in described if row["generated"] or row["name"] in excluded]
+    carried = [row for row in described if row not in left_out]
     in_silver = silver_columns(row["name"] for row in carried)
     columns = tuple(_column(row, name) for row, name in zip(carried, in_silver, strict=True))
     by_source = {column.source_name: column.name for column in columns}
@@ -217,12 +231,8 @@ def _contract(
         columns=columns,
         key=tuple(by_source[name] for name in key),
         replica_identity=_IDENTITIES[found["identity"]],
-        left_out=tuple(row["name"] for row in described if row["generated"]),
-        left_out_at=tuple(
-            (row["attnum"], row["pg_type"], row["nullable"])
-            for row in described
-            if row["generated"]
-        ),
+        left_out=tuple(row["name"] for row in left_out),
+        left_out_at=tuple((row["attnum"], row["pg_type"], row["nullable"]) for row in left_out),
         oid=found["oid"],
     )
 

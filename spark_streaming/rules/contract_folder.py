@@ -15,6 +15,7 @@ from spark_streaming.contract.contract_files import (
     ContractFileError,
     Evolution,
     Problem,
+    Refinements,
     find_files,
     read_file,
 )
@@ -97,12 +98,20 @@ class ContractFolder:
 
         Not checked against the columns, since those are what changes. Raises: ContractFileError.
         """
+        content = self.content_of(schema, table)
+        return content.evolution if content is not None else Evolution()
+
+    def content_of(self, schema: str, table: str) -> Refinements | None:
+        """What a table's file says, not checked against the columns; None where it has none.
+
+        Raises: ContractFileError where the file is wrong.
+        """
         with self._lock:
             self._reload()
             file = self._files.get((schema, table))
         if isinstance(file, ContractFileError):
             raise file
-        return file.content.evolution if file is not None else Evolution()
+        return file.content if file is not None else None
 
     def stamp(self, schema: str, table: str) -> str:
         """A text that differs when a table's file changes; empty where it has none."""

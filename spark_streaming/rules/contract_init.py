@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.evolution import POLICIES
 from spark_streaming.contract.source_catalog import read_contract
@@ -51,12 +52,14 @@ class _Found:
     checks: list[tuple[str, str, str]] = field(default_factory=list)  # name, condition, problem
 
 
-def contract_text(connection: psycopg.Connection[Any], schema: str, table: str) -> str:
+def contract_text(
+    connection: psycopg.Connection[Any], schema: str, table: str, choice: Choice = EVERYTHING
+) -> str:
     """The text of a new contract file; what is in force changes no row and stops nothing.
 
     Raises: psycopg.Error when the catalog cannot be read, LookupError for an unknown table.
     """
-    contract = read_contract(connection, schema, table)
+    contract = read_contract(connection, schema, table, choice=choice)
     if contract is None:
         raise LookupError(f"no table {schema}.{table}")
     return "\n".join(_lines(contract, _enforced(connection, contract))) + "\n"
@@ -106,7 +109,10 @@ def _lines(contract: Contract, found: _Found) -> Iterable[str]:
     yield "# Written from the catalog; refine it by hand, then run `./headwater contract check`."
     yield "# All keys: spark_streaming/contracts/README.md"
     yield ""
-    yield f"description = {_text(f'Table {table}')}"
+    yield '# description = "…"   # without it, the source\'s COMMENT ON TABLE counts'
+    yield '# owner = "…"'
+    yield '# domain = "…"'
+    yield "# tags = []"
     yield '# freshness = "5s"   # the target: source commit to silver'
     yield ""
     for column in contract.columns:

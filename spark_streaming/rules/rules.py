@@ -125,7 +125,7 @@ class _Binder:
             if column is None:
                 hint = near(name, self.contract.by_name)
                 if name in self.contract.left_out:
-                    hint = "it is generated: Postgres does not stream it, and silver has no such column"
+                    hint = "it is generated, or `column_exclude` leaves it out: silver has no such column"
                 self._wrong(("columns", name), f"there is no column `{name}` in the table", hint)
                 continue
             self._column(column, given)

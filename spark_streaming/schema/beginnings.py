@@ -12,7 +12,7 @@ from typing import Protocol
 
 from kafka import TopicPartition
 
-from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
+from spark_streaming.contract.names import INTERNAL_SCHEMA
 from spark_streaming.reading.offsets import BatchSpan, Offsets
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.silver_names import SilverNames

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.contract.contract_store import CatalogUnreachableError
 from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.names import differ_in_case
@@ -92,6 +93,15 @@ from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
 join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace
 where p.pubname = %s and n.nspname <> 'headwater' order by c.oid
 """
+# `COMMENT ON` a table (column 0) and its columns; "" is the table's own.
+_COMMENTS = """
+select n.nspname::text, c.relname::text, coalesce(a.attname::text, ''), d.description
+from pg_description d join pg_class c on c.oid = d.objoid
+join pg_namespace n on n.oid = c.relnamespace
+left join pg_attribute a on a.attrelid = c.oid and a.attnum = d.objsubid and d.objsubid > 0
+where d.classoid = 'pg_class'::regclass and c.relkind in ('r', 'p') and not c.relispartition
+  and n.nspname not in ('information_schema', 'headwater') and n.nspname !~ '^pg_'
+"""
 # So that a shape that came and went again is seen, too.
 _AND_NOTED = """,
   (select max(d.id) from headwater.definitions d
@@ -116,9 +126,18 @@ class CatalogCheck:
 
 
 class CatalogWatch:
-    """One connection to the source's catalog. Safe for use by several threads."""
+    """One connection to the source's catalog. Safe for use by several threads.
 
-    def __init__(self, dsn: str, clock: Callable[[], float] = time.monotonic) -> None:
+    `choice`: tables that it does not have are not listed as ones that could be captured.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        clock: Callable[[], float] = time.monotonic,
+        choice: Choice = EVERYTHING,
+    ) -> None:
+        self._choice = choice
         self._dsn = dsn
         self._clock = clock
         self._connection: psycopg.Connection[Any] | None = None
@@ -138,7 +157,11 @@ class CatalogWatch:
         Raises: CatalogUnreachableError, as `check`.
         """
         rows = self._asked(lambda: self._connected().execute(_TWINS).fetchall())
-        found = {(schema, table): differ_in_case(names) for schema, table, names in rows}
+        found = {
+            (schema, table): differ_in_case(names)
+            for schema, table, names in rows
+            if self._choice.has(schema, table)
+        }
         return {table: "; ".join(names) for table, names in found.items() if names}
 
     def tables(self) -> list[Table]:
@@ -147,7 +170,14 @@ class CatalogWatch:
         Raises: CatalogUnreachableError, as `check`.
         """
         rows = self._asked(lambda: self._connected().execute(_ALL).fetchall())
-        return [(schema, table) for schema, table in rows]
+        return [(schema, table) for schema, table in rows if self._choice.has(schema, table)]
+
+    def comments(self) -> dict[Table, dict[str, str]]:
+        """The source's comments, as `read_comments`.
+
+        Raises: CatalogUnreachableError, as `check`.
+        """
+        return self._asked(lambda: read_comments(self._connected()))
 
     def published(self, publication: str) -> list[Table]:
         """The tables that a publication names, the oldest first.
@@ -216,6 +246,14 @@ class CatalogWatch:
 def _lsn(cursor: psycopg.Cursor[Any]) -> Lsn:
     row = cursor.fetchone()
     return Lsn(int(row[0])) if row is not None and row[0] is not None else LOG_START
+
+
+def read_comments(connection: psycopg.Connection[Any]) -> dict[Table, dict[str, str]]:
+    """The source's `COMMENT ON`: table → column (`""` is the table's own) → text."""
+    found: dict[Table, dict[str, str]] = {}
+    for schema, table, column, text in connection.execute(_COMMENTS).fetchall():
+        found.setdefault((schema, table), {})[column] = text
+    return found
 
 
 def table_stamps(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> dict[Table, str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from spark_streaming.contract.contract_store import CatalogUnreachableError
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import topic_of
+from spark_streaming.contract.table_share import TableShare
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.schema.catalog_watch import CatalogWatch, Table
 from spark_streaming.schema.topic import Topic
@@ -33,6 +34,7 @@ class EmptyTables:
 
     Args:
         publication: its name; empty: no table is made before its first event.
+        share: whose tables are made.
     """
 
     watch: CatalogWatch
@@ -40,6 +42,7 @@ class EmptyTables:
     prefix: str
     publication: str = ""
     clock: Callable[[], float] = time.monotonic
+    share: TableShare = field(default_factory=TableShare)
     _checked_at: float = field(default=-CHECK_S, init=False)
     _waiting: list[Topic] = field(default_factory=list, init=False)
     _known: set[Table] = field(default_factory=set, init=False)
@@ -69,7 +72,7 @@ class EmptyTables:
         self._waiting.clear()
 
     def _make(self, span: BatchSpan, reached: int, limit: float) -> None:
-        published = self.watch.published(self.publication)
+        published = [one for one in self.watch.published(self.publication) if self.share.has(*one)]
         self._known &= set(published)  # one that comes again is made again
         for source in published:
             if source in self._known:

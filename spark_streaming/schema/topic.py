@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.lsn import LOG_START, Lsn
-from spark_streaming.contract.names import silver_table
-from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
+from spark_streaming.contract.names import INTERNAL_SCHEMA, silver_table
 from spark_streaming.events.position import HighWater
 from spark_streaming.quarantine.quarantined_rows import QuarantinedRows
 from spark_streaming.schema.definitions import Pending

@@ -317,3 +317,33 @@ def test_each_kind_of_rule_has_a_table_on_the_real_chain_with_each_action(tmp_pa
         bound = bind(read_file(path), BROKEN)
         assert bound.actions() == {breach.rule.name: breach.action}
     assert len(BREACHES) == len(RULES) * 3
+
+
+def test_a_file_says_what_a_table_means_and_whose_it_is(tmp_path: Path) -> None:
+    text = 'owner = "lending"\ndomain = "films"\ntags = ["core"]\n[columns.title]\n'
+    content = read_file(write(tmp_path, text + 'classification = "personal"\n')).content
+    assert (content.owner, content.domain, content.tags) == ("lending", "films", ["core"])
+    assert content.columns["title"].classification == "personal"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "hint"),
+    [
+        ('ovner = "x"', 1, "unknown key `ovner`", "did you mean `owner`?"),
+        ('\ntags = "core"', 2, "`tags`:", "it is 'core' (str) here"),
+        (
+            '[columns.title]\nclassification = "secret"',
+            2,
+            "`columns.title.classification` cannot be 'secret'",
+            "'public', 'internal', 'personal' or 'sensitive'",
+        ),
+        ('[columns.title]\nclassifcation = "personal"', 2, "unknown key", "`classification`"),
+    ],
+)
+def test_a_wrong_meaning_is_told_with_its_line(
+    tmp_path: Path, text: str, line: int, message: str, hint: str
+) -> None:
+    [problem] = problems(tmp_path, text)
+    assert problem.line == line
+    assert message in problem.message
+    assert hint in problem.hint
