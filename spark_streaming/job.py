@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_streaming.batch.backlog import Backlog
@@ -20,17 +20,21 @@ from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
 from spark_streaming.batch.swap import Swaps
 from spark_streaming.batch.table_steps import TableSteps
+from spark_streaming.capture_choice import Choice
 from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
+from spark_streaming.contract.table_share import FIRST, TableShare
 from spark_streaming.fold.routing import offsets_for
 from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.ops.breaches import Breaches
 from spark_streaming.ops.job_metrics import Metrics
 from spark_streaming.ops.ledger import Ledger, Restored
-from spark_streaming.ops.requests import Desk
+from spark_streaming.ops.own_tables import OwnTables
+from spark_streaming.ops.requests import Answer, Desk
 from spark_streaming.ops.resume_requests import take_requests
 from spark_streaming.ops.schema_changes import SchemaChanges
 from spark_streaming.quarantine.quarantine import Quarantine
+from spark_streaming.quarantine.raw_events import path_of
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.expired_events import Archive
 from spark_streaming.reading.kafka_source import (
@@ -38,20 +42,29 @@ from spark_streaming.reading.kafka_source import (
     kafka_options,
     read_once,
     starting_offsets,
-    topic_pattern,
 )
 from spark_streaming.reading.offsets import OffsetLog
 from spark_streaming.reading.written_ends import WrittenEnds
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.beginnings import Beginnings, not_in_silver
 from spark_streaming.schema.catalog_watch import CatalogWatch
+from spark_streaming.schema.describer import Describer
 from spark_streaming.schema.empty_tables import EmptyTables
 from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
-from spark_streaming.session import end_session, start_session
-from spark_streaming.storage.lake import Lake, bronze_files
+from spark_streaming.session import end_session, readable, start_session
+from spark_streaming.storage.driver_lease import DriverLease, StoredLease, Superseded, Term
+from spark_streaming.storage.lake import (
+    EXPECTATIONS,
+    LEDGER,
+    QUARANTINE,
+    SCHEMA_CHANGES,
+    Lake,
+    bronze_files,
+)
 from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.tables.engines.choice import engines_of
+from spark_streaming.tables.seal import seal_tables
 from spark_streaming.tables.silver_names import SilverNames
 from spark_streaming.tables.silver_table import TableOptions
 
@@ -62,6 +75,9 @@ log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
 # How often requests are looked for: a listing of a few milliseconds, between two batches.
 REQUESTS_CHECK_S = 1.0
+MIXED = "its tables belong to several silver jobs: name tables of one of them (`silver_jobs` of the profile)"
+# The job's tables beside silver's own.
+OPS_TABLES = (LEDGER, QUARANTINE, path_of(QUARANTINE), EXPECTATIONS, SCHEMA_CHANGES)
 
 
 @dataclass(frozen=True)
@@ -70,20 +86,23 @@ class Working:
 
     runner: BatchRunner
     backlog: Backlog
+    owned: OwnTables
     beginnings: Beginnings
     replay: Replay
     maintenance: Maintenance
     changes: SchemaChanges
+    describer: Describer
 
 
 class Silver:
     """The running job: one query, its state, and a graceful end."""
 
-    def __init__(self, settings: SilverSettings, session: SparkSession) -> None:
+    def __init__(self, settings: SilverSettings, session: SparkSession, lake: Lake) -> None:
         self._settings = settings
+        self._share = TableShare.of_settings(settings)
         self._session = session
         self._engines = engines_of(settings, session)
-        self._lake = Lake(settings.store)
+        self._lake = lake
         self._options = TableOptions(settings.silver_retention_minutes, settings.change_data_feed)
         self._offset_log = OffsetLog(settings.checkpoint_url, session)
         self._pool = ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="merge")
@@ -104,7 +123,7 @@ class Silver:
         frame = (
             self._session.readStream.format("kafka")
             .options(**kafka_options(self._settings))
-            .option("subscribePattern", topic_pattern(self._settings.topic_prefix))
+            .option("subscribePattern", self._share.topic_pattern(self._settings.topic_prefix))
             .option("startingOffsets", self._begin())
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(self._offsets_max))
@@ -120,17 +139,25 @@ class Silver:
     def _begin(self) -> str:
         if self._offset_log.exists():
             return "earliest"  # the checkpoint counts
-        ledger = Ledger(self._lake, "", self._options.properties())
+        ledger = Ledger(self._lake, "", self._options.properties(), self._share)
         return starting_offsets(self._settings, ledger.restore().offsets)
 
-    def stop(self, query: Any, timeout_s: float) -> None:
-        """Let the batch that runs finish (at most `timeout_s`), then end the query."""
+    def stop(self, query: Any, timeout_s: float) -> bool:
+        """Let the batch that runs finish (at most `timeout_s`), then end the query.
+
+        Returns: whether everything has ended; else a thread may still commit.
+        """
         self._stopping.set()
-        self._busy.acquire(timeout=timeout_s)
+        ended = self._busy.acquire(timeout=timeout_s)
+        if ended:
+            self._busy.release()  # a batch that begins now ends at once, and does not keep the query
         query.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._working is not None:
-            self._working.maintenance.stop()
+        if self._working is None:
+            return ended
+        self._working.maintenance.stop()
+        described = self._working.describer.stop()
+        return ended and described and self._working.maintenance.waiting_s() == 0
 
     def resized(self, query: Any) -> Any:
         """The query, started again where its events are much larger or smaller than thought."""
@@ -168,6 +195,7 @@ class Silver:
             self.metrics.freshness_targets(gate.contracts.freshness_targets())
             self.metrics.schema_changed(working.changes.taken())
             working.maintenance.after_batch(rows)
+            working.describer.after_batch()
 
     def _serve_requests(self, working: Working) -> None:
         """Carry out what was asked of this process; heartbeats bring a batch every few seconds."""
@@ -176,9 +204,12 @@ class Silver:
             return
         self._requests_checked_at = now
         try:
-            requests = self._desk.pending()
-            for request in requests:
-                self._desk.answer(request, working.replay.carry_out(request))
+            for request in self._desk.pending():
+                jobs, own = working.owned.jobs_of(request), self._share.number
+                if jobs == {own}:
+                    self._desk.answer(request, working.replay.carry_out(request))
+                elif own == FIRST and len(jobs) > 1:
+                    self._desk.answer(request, Answer([], MIXED))
         except OSError as error:  # the store is away for a moment: requests wait
             log.warning("cannot read requests, trying again later: %s", error)
         for topic, result, engine in working.replay.merged:
@@ -189,8 +220,12 @@ class Silver:
         """Restore what the lake knows; done inside the first batch, when the query has its id."""
         settings, lake, properties = self._settings, self._lake, self._options.properties()
         query_id = self._offset_log.query_id()
-        ledger = Ledger(lake, query_id, properties)
+        share, prefix = self._share, settings.topic_prefix
+        ledger = Ledger(lake, query_id, properties, share)
         restored = ledger.restore()
+        own_stops = [stop for stop in restored.stops if share.has_topic(stop.topic, prefix)]
+        restored = replace(restored, stops=own_stops)
+        owned = OwnTables(lake, share, prefix)
         files = ContractFolder(
             folders_of(settings.contracts_path),
             settings.mask_secret.get_secret_value().encode(),
@@ -201,7 +236,7 @@ class Silver:
         changes = SchemaChanges(lake, properties)
         for table in (breaches, quarantine, changes):
             table.ensure()
-        topics, empty_tables = self._topics(files, changes, restored)
+        topics, empty_tables, describer = self._topics(files, changes, restored)
         gate = Gate(files, quarantine, breaches, topics)
         steps = TableSteps(query_id, topics, gate, self._engines.driver)
         archive = Archive(Bronze(bronze_files(settings.store)))
@@ -210,42 +245,53 @@ class Silver:
             ledger,
             restored,
             read_once(settings.kafka, archive),
-            requested=lambda: take_requests(lake),
-            swaps=Swaps(lake, topics, quarantine),
+            requested=lambda: take_requests(lake, owned.has),
+            swaps=Swaps(lake, topics, quarantine, owned.has),
         )
         rounds = Rounds(steps, self._pool)
-        ends = WrittenEnds(settings.kafka, settings.topic_prefix)
+        ends = WrittenEnds(settings.kafka, share.topic_pattern(prefix))
         runner = BatchRunner(
             rounds, stopped, ledger, restored, ends=ends, empty_tables=empty_tables
         )
         reader = EventReader(settings, self._session, archive)
-        unseen = not_in_silver(lake, settings.topic_prefix)
-        ops: dict[str, OpsTable] = {
-            "quarantine": quarantine,
-            "quarantine_events": quarantine.events,
-            "expectations": breaches,
-            "schema_changes": changes,
-        }
+        unseen = not_in_silver(lake, prefix)
+        # The first job maintains what all of them append to.
+        kept = ledger if share.number == FIRST else None
+        ops: dict[str, OpsTable] = (
+            {}
+            if share.number > FIRST
+            else {
+                "quarantine": quarantine,
+                "quarantine_events": quarantine.events,
+                "expectations": breaches,
+                "schema_changes": changes,
+            }
+        )
         return Working(
             runner,
             Backlog(settings, rounds, stopped.is_stopped, reader, self._engines, self._session),
+            owned,
             Beginnings(reader.direct, archive.first, restored.offsets, unseen),
             Replay(steps, stopped.is_stopped),
-            Maintenance(lake, topics, ledger, self._options, ops, self.metrics.maintenance),
+            Maintenance(lake, topics, kept, self._options, ops, self.metrics.maintenance),
             changes,
+            describer,
         )
 
     def _topics(
         self, files: ContractFolder, changes: SchemaChanges, restored: Restored
-    ) -> tuple[Topics, EmptyTables]:
-        """The captured topics, and those of their tables that have had no event."""
+    ) -> tuple[Topics, EmptyTables, Describer]:
+        """The captured topics, those of their tables that have had no event, and what they mean."""
         settings, lake = self._settings, self._lake
-        contracts = ContractStore(lake, settings.capture_dsn.get_secret_value(), files.texts_of)
-        watch = CatalogWatch(contracts.dsn)
+        choice = Choice.of(settings)
+        dsn = settings.capture_dsn.get_secret_value()
+        contracts = ContractStore(lake, dsn, files.texts_of, choice)
+        watch = CatalogWatch(dsn, choice=choice)
         evolver = Evolver(contracts, watch, files.evolution_of, changes)
         prefix = settings.topic_prefix
         topics = Topics(lake, contracts, prefix, self._options, restored.high_water, evolver)
-        return topics, EmptyTables(watch, topics, prefix, settings.publication)
+        empty_tables = EmptyTables(watch, topics, prefix, settings.publication, share=self._share)
+        return topics, empty_tables, Describer(topics, contracts, files, watch)
 
 
 def main() -> int:
@@ -260,32 +306,67 @@ def main() -> int:
     try:
         settings = load_settings(SilverSettings)
         log.setLevel(settings.log_level)
-        session = start_session(settings)
-        silver = Silver(settings, session)
+        Lake(settings.store).for_writing()
+        lease = _lead(settings)
     except SettingsError as error:
         log.error("%s", error)
         return 2
+    except (OSError, Superseded) as error:
+        log.error("%s", error)
+        return 1
+    settings = settings.model_copy(update={"checkpoint": lease.term.checkpoint})
+    try:
+        session = start_session(settings)
+        if lease.term.copy_of:
+            OffsetLog(settings.checkpoint_url, session).copy_from(lease.term.copy_of)
+        lease.ready()
+        silver = Silver(settings, session, Lake(settings.store).fenced(lease.check))
     except Exception as error:  # noqa: BLE001
         log.error(
             "Spark did not start\n  detail: %s\n  hint: is the port of its UI taken, or memory short?",
-            _readable(f"{type(error).__name__}: {error}"),
+            readable(f"{type(error).__name__}: {error}"),
         )
         return 1
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
     query = silver.start()
-    code = _watch(silver, query, settings, asked_to_stop)
+    code = _watch(silver, query, settings, asked_to_stop, lease)
     if code == 0:  # after a failure nobody waits for it: it may hang in what has failed
         end_session(session)
     return code
 
 
+def _lead(settings: SilverSettings) -> DriverLease:
+    """Wait until this is the one driver that works on the lake; shut out one that may still live.
+
+    Raises: OSError, Superseded.
+    """
+    share = TableShare.of_settings(settings)
+    objects = StoredLease(settings.store, settings.store.lake_bucket, share.number)
+    lease = DriverLease(objects, Term(share.checkpoint(settings.checkpoint_url)))
+    lease.wait()
+    lease.keep()
+    log.info("this is silver's driver, job %d, epoch %d", share.number, lease.epoch)
+    if not lease.term.ready:
+        lake = Lake(settings.store).fenced(lease.check)
+        owned = OwnTables(lake, share, settings.topic_prefix)
+        seal_tables(lake, lease.epoch, OPS_TABLES, owned.has, share.number)
+    return lease
+
+
 def _watch(
-    silver: Silver, query: Any, settings: SilverSettings, asked_to_stop: threading.Event
+    silver: Silver,
+    query: Any,
+    settings: SilverSettings,
+    asked_to_stop: threading.Event,
+    lease: DriverLease,
 ) -> int:
     serving = False
     while not asked_to_stop.wait(0.25):
+        if lease.lost:
+            log.error("%s", lease.lost)
+            return 1
         if not query.isActive:
             return _failed(query)
         query = silver.resized(query)
@@ -293,7 +374,8 @@ def _watch(
             silver.metrics.serve(settings.bind, settings.metrics_port)
             serving = True
             log.info("silver is ready: %s", query.status["message"])
-    silver.stop(query, timeout_s=14)
+    if silver.stop(query, timeout_s=14):
+        lease.release()
     log.info("silver has stopped")
     return 0
 
@@ -306,21 +388,8 @@ def _is_ready(query: Any) -> bool:
 def _failed(query: Any) -> int:
     error = query.exception()
     text = str(error) if error is not None else "the query ended by itself"
-    log.error("the query failed\n  detail: %s", _readable(text))
+    log.error("the query failed\n  detail: %s", readable(text))
     return 1
-
-
-def _readable(text: str) -> str:
-    """The message of a query's failure without the JVM's stack, with a hint where one is known."""
-    lines = [line for line in text.splitlines() if not line.startswith(("\tat ", "JVM stack"))]
-    message = "\n".join(lines)[:4000]
-    if "data loss" in message.lower() or "failOnDataLoss" in message:
-        message += (
-            "\n  hint: a topic was deleted or made again, so its offsets begin anew; what silver had "
-            "not merged is in bronze. Rebuild the tables from there, then start again with a new "
-            "checkpoint"
-        )
-    return message
 
 
 if __name__ == "__main__":

@@ -2,31 +2,90 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from spark_streaming.capture_choice import ALL_TABLES, patterns
+from spark_streaming.storage.kafka_cluster import KafkaCluster, kafka_of
 from spark_streaming.storage.store_address import ObjectStore, SettingsError, load_store
 
 
-class JobSettings(BaseSettings):
+class JobKeys(BaseModel):
+    """The keys of a profile that a job reads as they are; `app.environment.profile.Profile` has them too.
+
+    A job gets the key `merge_engine` as HEADWATER_MERGE_ENGINE. The text below a key is its row in
+    docs/reference/settings.md.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    topic_prefix: str = Field(default="hw", pattern=r"^[a-z][a-z0-9_]{0,30}$")
+    """The first part of every topic's name."""
+    table_include: str = ALL_TABLES
+    """The source's tables that are captured, as patterns `schema.table` with commas between them: `*` is any
+    run of characters, `?` one character, and case counts. Unset: all."""
+    table_exclude: str = ""
+    """Tables that are not captured, of those: `public.log_*, audit.*`."""
+    column_exclude: str = ""
+    """Columns that are left out, as patterns `schema.table.column`: `public.users.password*`. Kafka, bronze
+    and silver never have them. No column of a key."""
+    topic_partitions: int = Field(default=1, ge=1, le=64)
+    """Partitions of the topic of each table with a key. A topic that exists keeps what it has."""
+    # Its values: `tables/engines/choice.py`.
+    merge_engine: str = "auto"
+    """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
+    # Below it Spark's fixed cost is larger than what the driver needs in all.
+    spark_merge_rows_min: int = Field(default=250_000, ge=1)
+    """Changes of a table in a batch from which `auto` has Spark's executors fold and merge them."""
+    spark_master: str = "local[2]"
+    """Where Spark's executors run, where there are no `spark_workers`."""
+    spark_executor_mb: int = Field(default=768, ge=512)
+    """Heap of an executor of a cluster of `spark_workers`, in MB."""
+    # Each small merge rewrites a file, so old versions are the larger part of a busy table.
+    silver_retention_minutes: int = Field(default=15, ge=1)
+    """How long files of old table versions stay, in minutes: the longest that a query may read one."""
+    change_data_feed: str = ""
+    """Silver tables, streams too, that record their changes for readers: `orders, ratings`, or `*`."""
+
+    @field_validator("table_include", "table_exclude", "column_exclude")
+    @classmethod
+    def _are_patterns(cls, text: str, given: ValidationInfo) -> str:
+        found = patterns(text, parts=3 if given.field_name == "column_exclude" else 2)
+        if given.field_name == "table_include" and not found:
+            raise ValueError(f"it names no table; leave it out, or set `{ALL_TABLES}`")
+        return text
+
+
+class JobSettings(JobKeys, BaseSettings):
     """What each job needs of the store, Kafka and the contracts."""
 
     model_config = SettingsConfigDict(env_prefix="HEADWATER_", extra="ignore", frozen=True)
 
     store: ObjectStore = Field(default_factory=load_store)
-    kafka: str
-    topic_prefix: str = "hw"
+    # HEADWATER_KAFKA has the addresses, the variables beside it the log-in.
+    kafka: Annotated[KafkaCluster, NoDecode]
     # Folders of contract files, separated as in PATH; the first one's file of a table counts.
     contracts_path: str = ""
-    # Each small merge rewrites a file, so old versions are the larger part of a busy table:
-    # kept as long as the longest reader needs its snapshot, not for time travel.
-    silver_retention_minutes: int = Field(default=15, ge=1)
-    # Silver tables, separated by commas, or `*`: see `change_feed`.
-    change_data_feed: str = ""
     bind: str = "127.0.0.1"  # where metrics and Spark's UI listen
+
+    @field_validator("kafka", mode="before")
+    @classmethod
+    def _with_log_in(cls, given: object) -> object:
+        return (
+            kafka_of({**os.environ, "HEADWATER_KAFKA": given}) if isinstance(given, str) else given
+        )
 
 
 Job = TypeVar("Job", bound=JobSettings)
@@ -49,16 +108,15 @@ class SilverSettings(JobSettings):
     # The key of the `hash` mask. Another key makes other hashes: equal values stop being equal.
     mask_secret: SecretStr = SecretStr("")
 
+    # Which of several jobs this is, and the tables of the others: `contract/table_share.py`.
+    silver_job: int = Field(default=1, ge=1)
+    silver_shares: str = ""
+
     # DEBUG: one line a batch with the time of each step.
     log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(
         default="INFO", validation_alias="HEADWATER_SILVER_LOG_LEVEL"
     )
 
-    # See `tables/engines/choice.py`.
-    merge_engine: str = "auto"
-    # From this many events of one table in a batch on, `auto` has Spark's executors fold them and
-    # Spark merge them; below, its fixed cost is larger than what the driver needs in all.
-    spark_merge_rows_min: int = Field(default=250_000, ge=1)
     # What the driver reads, folds and merges at once, in offsets and in megabytes of events: its
     # memory hangs on these two alone.
     small_batch_offsets_max: int = Field(default=50_000, ge=1)
@@ -68,10 +126,9 @@ class SilverSettings(JobSettings):
     batch_mb_max: int = Field(default=1024, ge=1)
     merge_threads: int = Field(default=8, ge=1, le=64)
 
-    spark_master: str = "local[2]"
-    # Of a standalone cluster (`spark://…`); elsewhere the driver's process has them.
-    spark_executor_mb: int = Field(default=768, ge=512)
     spark_heap_mb: int = Field(default=1024, ge=512)
+    # Where executors that are processes of their own reach the driver.
+    spark_driver_host: str = "127.0.0.1"
     spark_ui_port: int = Field(default=14040, ge=0)
     metrics_port: int = Field(default=14041, ge=0)
     # How long an idle query waits before it asks Kafka for new offsets: half of it is added to

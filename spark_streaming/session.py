@@ -49,6 +49,19 @@ def end_session(session: SparkSession) -> None:
         process.wait()
 
 
+def readable(text: str) -> str:
+    """Return the message of a query's failure without the JVM's stack, with a hint where one is known."""
+    lines = [line for line in text.splitlines() if not line.startswith(("\tat ", "JVM stack"))]
+    message = "\n".join(lines)[:4000]
+    if "data loss" in message.lower() or "failOnDataLoss" in message:
+        message += (
+            "\n  hint: a topic was deleted or made again, so its offsets begin anew; what silver had "
+            "not merged is in bronze. Rebuild the tables from there, then start again with a new "
+            "checkpoint"
+        )
+    return message
+
+
 def _configuration(settings: SilverSettings) -> dict[str, str]:
     delta = {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -122,6 +135,8 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
 def _executors(settings: SilverSettings) -> dict[str, str]:
     """The configuration of executors that are processes of their own."""
     return {
+        "spark.driver.bindAddress": settings.bind,
+        "spark.driver.host": settings.spark_driver_host,
         "spark.executor.memory": f"{settings.spark_executor_mb}m",
         "spark.executor.cores": "1",
         "spark.executor.extraJavaOptions": (

@@ -90,7 +90,7 @@ class Maintenance:
         self,
         lake: Lake,
         topics: Topics,
-        ledger: Ledger,
+        ledger: Ledger | None,
         options: TableOptions,
         ops: Mapping[str, OpsTable] | None = None,
         metrics: MaintenanceMetrics | None = None,
@@ -122,7 +122,8 @@ class Maintenance:
         for table in self._topics.tables():
             if table.name in merged:
                 self._note(table.name, partial(maintain_table, table))
-        self._note("ops.ledger", partial(_maintain_ledger, self._lake, self._ledger))
+        if self._ledger is not None:
+            self._note("ops.ledger", partial(_maintain_ledger, self._lake, self._ledger))
         for name, kept in self._ops.items():
             self._note(f"ops.{name}", partial(maintain_ops, self._lake, kept))
 
@@ -244,6 +245,7 @@ def drop_old(lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], 
         needed = set(writers().get_add_actions()["path"].to_pylist())
     files = DeltaStorageHandler(lake.url(path), lake.storage_options())
     deleted = [name for name in old if name not in needed]
+    lake.fence()  # another driver's files were not there yet when the folder was listed
     for name in deleted:
         files.delete_file(name)
     table.update_incremental()

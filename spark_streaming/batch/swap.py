@@ -57,11 +57,13 @@ class Swaps:
         lake: Lake,
         topics: Topics,
         quarantine: Quarantine,
+        is_own: Callable[[str], bool] = lambda _: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lake = lake
         self._topics = topics
         self._quarantine = quarantine
+        self._is_own = is_own
         self._clock = clock
         self._store = RebuildStore(lake)
         self._checked_at = -CHECK_EVERY_S
@@ -78,7 +80,7 @@ class Swaps:
             return []
         self._checked_at = now
         try:
-            requests = self._store.asked()
+            requests = [one for one in self._store.asked() if self._is_own(one[1])]
             newest = {table: rebuild_id for rebuild_id, table in requests}
             found = []
             for rebuild_id, table in requests:

@@ -245,7 +245,7 @@ class IncidentLog:
         return self._table
 
     def _opened(self) -> DeltaTable:
-        options = {**self._lake.storage_options(), **_PATIENCE}
+        options = {**self._lake.for_writing().storage_options(), **_PATIENCE}
         # Made where it is not there, so that SQL finds it before the first incident.
         return DeltaTable.create(
             self._lake.url(PATH),

@@ -22,8 +22,10 @@ from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.contract.lsn import Lsn
+from spark_streaming.contract.table_share import TableShare
 from spark_streaming.events.position import HighWater
 from spark_streaming.ops.stopped import FAILING, RESUMING, RUNNING, STOPPED, Slice, Stop
+from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
 from spark_streaming.storage.lake import LEDGER, Lake
 from spark_streaming.tables.engine_protocol import TIMESTAMP
 
@@ -58,6 +60,8 @@ SCHEMA = pa.schema(
         ("freshness_targets", pa.string()),
         ("rows_inserted", pa.int64()),
         ("rows_updated", pa.int64()),
+        ("job", pa.int64()),
+        ("share", pa.string()),
     ]
 )
 _RESTORED = [
@@ -75,6 +79,7 @@ _RESTORED = [
     "tries",
     "planned",
     "generation",
+    *COLUMNS,
 ]
 _TICK = timedelta(microseconds=1)
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -130,7 +135,7 @@ class LedgerRow:
 
     def as_dict(self) -> dict[str, object]:
         """The row as the ledger's columns hold it."""
-        row = {name: getattr(self, name) for name in SCHEMA.names}
+        row = {name: getattr(self, name, None) for name in SCHEMA.names}
         row["offsets"] = json.dumps(self.offsets)
         row["high_water"] = self.high_water.to_json()
         row["planned"] = self.planned.to_json() if self.planned else None
@@ -156,10 +161,21 @@ class Restored:
 
 
 class Ledger:
-    """The ledger table in the lake; one writer."""
+    """The ledger table in the lake; each job of silver appends to it.
 
-    def __init__(self, lake: Lake, query_id: str, properties: dict[str, str | None]) -> None:
+    Args:
+        share: the tables of this job; the rows tell which job wrote them.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        query_id: str,
+        properties: dict[str, str | None],
+        share: TableShare | None = None,
+    ) -> None:
         self._lake = lake
+        self._share = share or TableShare()
         self._app_id = f"headwater:{query_id}:ledger"
         self._properties = properties
         self._handle: DeltaTable | None = None
@@ -207,12 +223,13 @@ class Ledger:
                 known = offsets.setdefault(topic, {})
                 for number, offset in partitions.items():
                     known[number] = max(offset, known.get(number, 0))
-        whole = rows.filter(pc.equal(rows["table_name"], WHOLE_BATCH))
+        whole = rows.filter(pc.equal(rows["table_name"], WHOLE_BATCH)).to_pylist()
+        reached = WholeBatches(whole).of(self._share.number, self._share.name)
         return Restored(
             offsets,
             merged,
-            pc.max(whole["complete_lsn"]).as_py(),
-            pc.max(whole["source_time"]).as_py(),
+            reached.complete_lsn,
+            reached.time,
             [_stop(row) for row in latest.values() if row["state"] in (STOPPED, RESUMING)],
             {
                 (row["query_id"], row["batch_id"], row["table_name"]): row["tries"]
@@ -235,7 +252,8 @@ class Ledger:
     def _stamped(self, rows: Sequence[LedgerRow]) -> pa.Table:
         """The rows in the table's schema, each later than all previous ones: a table's newest row
         counts, even after the clock was set back."""
-        found = [row.as_dict() for row in rows]
+        own = {"job": self._share.number, "share": self._share.name}
+        found = [{**row.as_dict(), **own} for row in rows]
         for row, given in zip(found, rows, strict=True):
             earliest = self._newest + _TICK if self._newest else given.merged_at
             row["merged_at"] = self._newest = max(given.merged_at, earliest)
@@ -269,19 +287,25 @@ class Ledger:
         return self._last_version
 
     def compact(self, keep_since: datetime) -> None:
-        """Keep the rows since `keep_since` and the newest row of each table, in one file."""
+        """Keep the rows since `keep_since` and the newest row of each table and job, in one file."""
         with self.lock:
             rows = self.handle().to_pyarrow_dataset().to_table(columns=SCHEMA.names).cast(SCHEMA)
-            newest = rows.group_by("table_name").aggregate([("merged_at", "max")])
-            latest = newest.rename_columns(["table_name", "merged_at"]).append_column(
+            rows = rows.append_column("of", pa.array(map(_of, rows.to_pylist()), pa.string()))
+            newest = rows.group_by("of").aggregate([("merged_at", "max")])
+            latest = newest.rename_columns(["of", "merged_at"]).append_column(
                 "newest", pa.array([True] * len(newest), pa.bool_())
             )
-            marked = rows.join(latest, ["table_name", "merged_at"])
+            marked = rows.join(latest, ["of", "merged_at"])
             kept = pc.or_kleene(
                 pc.greater_equal(marked["merged_at"], pa.scalar(keep_since, TIMESTAMP)),
                 pc.fill_null(marked["newest"], False),
             )
             self._write(_with_versions(marked).filter(kept).select(SCHEMA.names), mode="overwrite")
+
+
+def _of(row: dict[str, Any]) -> str:
+    """What the row is of: a table, or the whole batches of a job."""
+    return row["table_name"] or f"/{row['share']}/{row['job']}"
 
 
 def _with_versions(rows: pa.Table) -> pa.Table:

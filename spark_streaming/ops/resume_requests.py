@@ -7,6 +7,7 @@ from any machine, and a request outlives a restart of the job.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from urllib.parse import quote, unquote
 
 import pyarrow.fs as pa_fs
@@ -23,16 +24,20 @@ def request_resume(lake: Lake, table: str) -> None:
         stream.write(b"")
 
 
-def take_requests(lake: Lake) -> set[str]:
-    """Take the silver tables requested since the last call; none if the object store is away."""
+def take_requests(lake: Lake, is_own: Callable[[str], bool] = lambda _: True) -> set[str]:
+    """Take the silver tables requested since the last call; none if the object store is away.
+
+    Args:
+        is_own: whether a silver table is this job's; the others' requests stay.
+    """
     taken = set()
     try:
         files = lake.filesystem()
         selector = pa_fs.FileSelector(FOLDER, allow_not_found=True)
         for info in files.get_file_info(selector):
-            if info.is_file:
+            if info.is_file and is_own(table := unquote(info.base_name)):
                 files.delete_file(info.path)
-                taken.add(unquote(info.base_name))
+                taken.add(table)
     except OSError as error:
         log.warning("requests to resume tables could not be read: %s", error)
     return taken

@@ -19,12 +19,14 @@ import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
+from spark_streaming.contract.names import INTERNAL_SCHEMA
+from spark_streaming.contract.table_share import TableShare
 from spark_streaming.events.event import RawEvent
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.reading.expired_events import Archive, NotArchivedError, TooManyBytesError
 from spark_streaming.reading.offsets import BatchSpan, Offsets
 from spark_streaming.storage.connections import KAFKA_LIMITS
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -58,7 +60,7 @@ class ExpiredError(DirectReadError):
 def kafka_options(settings: SilverSettings) -> dict[str, str]:
     """Return the options of every read of change events through Spark."""
     return {
-        "kafka.bootstrap.servers": settings.kafka,
+        **settings.kafka.spark_options(),
         "includeHeaders": "true",
         # Hides open and aborted transactions of the source connector.
         "kafka.isolation.level": "read_committed",
@@ -76,7 +78,7 @@ class DirectReader:
     """
 
     def __init__(
-        self, kafka: str, archive: Archive | None = None, internal: str = NO_TOPIC
+        self, kafka: KafkaCluster, archive: Archive | None = None, internal: str = NO_TOPIC
     ) -> None:
         self._kafka = kafka
         self._archive = archive
@@ -217,7 +219,7 @@ class DirectReader:
     def _open(self) -> Any:
         if self._consumer is None:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=self._kafka,
+                **self._kafka.options,
                 group_id=None,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
@@ -257,9 +259,9 @@ def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
     """
     if not merged:
         return "earliest"
-    consumer = KafkaConsumer(bootstrap_servers=settings.kafka, group_id=None, **KAFKA_LIMITS)
+    consumer = KafkaConsumer(group_id=None, **settings.kafka.options, **KAFKA_LIMITS)
     try:
-        pattern = re.compile(topic_pattern(settings.topic_prefix))
+        pattern = re.compile(TableShare.of_settings(settings).topic_pattern(settings.topic_prefix))
         topics = {name for name in consumer.topics() if pattern.fullmatch(name)}
         offsets = {
             topic: {
@@ -271,11 +273,6 @@ def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
     finally:
         consumer.close(autocommit=False)
     return json.dumps(offsets)
-
-
-def topic_pattern(prefix: str) -> str:
-    """Return a pattern of tables' topics: `<prefix>.<schema>.<table>`; a table may contain dots."""
-    return rf"{re.escape(prefix)}\.[^.]+\..+"
 
 
 def raw_event(record: Any) -> RawEvent:
@@ -371,7 +368,7 @@ class Read(Protocol):
     def __call__(self, span: BatchSpan, bytes_max: int | None = None) -> Events: ...
 
 
-def read_once(kafka: str, archive: Archive | None = None) -> Read:
+def read_once(kafka: KafkaCluster, archive: Archive | None = None) -> Read:
     """Return a reader with a new consumer for each span, so that stopped tables catch up in parallel."""
 
     def read(span: BatchSpan, bytes_max: int | None = None) -> Events:

@@ -101,6 +101,18 @@ class OffsetLog:
                 return False
             raise
 
+    def copy_from(self, checkpoint_url: str) -> None:
+        """Make this checkpoint a copy of another; without one there, leave it as it is."""
+        jvm, conf = self._session._jvm, self._session._jsc.hadoopConfiguration()
+        fs = jvm.org.apache.hadoop.fs
+        source, target = fs.Path(checkpoint_url), fs.Path(self._url)
+        files = source.getFileSystem(conf)
+        if not files.exists(source):
+            return
+        files_here = target.getFileSystem(conf)
+        files_here.delete(target, True)  # of a copy that was not finished
+        fs.FileUtil.copy(files, source, files_here, target, False, conf)
+
     def query_id(self) -> str:
         """Return the query's id: the same after a restart, another with a new checkpoint."""
         return str(json.loads(self._read("metadata"))["id"])

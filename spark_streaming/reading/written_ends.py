@@ -9,19 +9,23 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from spark_streaming.reading.kafka_source import topic_pattern
 from spark_streaming.reading.offsets import Offsets
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 log = logging.getLogger(__name__)
 WAIT_MS = 10_000
 
 
 class WrittenEnds:
-    """Asks Kafka for the end of each partition of the tables' topics, committed or not."""
+    """Asks Kafka for the end of each partition of some topics, committed or not.
 
-    def __init__(self, kafka: str, prefix: str) -> None:
+    Args:
+        pattern: a regular expression of their names.
+    """
+
+    def __init__(self, kafka: KafkaCluster, pattern: str) -> None:
         self._kafka = kafka
-        self._pattern = re.compile(topic_pattern(prefix))
+        self._pattern = re.compile(pattern)
         self._consumer: Any = None
 
     def __call__(self) -> Offsets | None:
@@ -29,7 +33,7 @@ class WrittenEnds:
         try:
             if self._consumer is None:
                 self._consumer = KafkaConsumer(
-                    bootstrap_servers=self._kafka,
+                    **self._kafka.options,
                     group_id=None,
                     enable_auto_commit=False,
                     isolation_level="read_uncommitted",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from deltalake import DeltaTable
 
+from spark_streaming.storage.conditional_puts import prove_conditional_puts
 from spark_streaming.storage.store_address import ObjectStore, load_store
 from spark_streaming.storage.store_clients import arrow_files, delta_writer_options, hadoop_url
 
@@ -20,21 +22,54 @@ class Lake:
     """A bucket of the store, or a folder of it: makes addresses and opens tables. Holds no connection.
 
     Args:
-        folder: the folder of the bucket that this lake is limited to; "" is the whole bucket.
+        folder: the folder of the bucket that this lake is limited to; "" is the whole bucket. Unset: the
+            store's own.
         bucket: another bucket than the lake's.
+        fence: called when a table has been opened; raises where this process may not write any more.
     """
 
-    def __init__(self, store: ObjectStore, folder: str = "", bucket: str = "") -> None:
+    _fence: Callable[[], None] | None = None
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        folder: str | None = None,
+        bucket: str = "",
+        fence: Callable[[], None] | None = None,
+    ) -> None:
         self._store = store
         self._bucket = bucket or store.lake_bucket
+        if folder is None:
+            folder = "" if bucket else store.lake_folder
         self._folder = f"{folder}/" if folder else ""
+        self._fence = fence
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_fence": None}  # executors only read
 
     def __repr__(self) -> str:
         return f"Lake({self.url('')} at {self._store.endpoint})"
 
     def below(self, folder: str) -> Lake:
         """Return a lake that is limited to a folder of this one."""
-        return Lake(self._store, f"{self._folder}{folder}", self._bucket)
+        return Lake(self._store, f"{self._folder}{folder}", self._bucket, self._fence)
+
+    def fenced(self, fence: Callable[[], None]) -> Lake:
+        """Return this lake with a fence: see its argument."""
+        return Lake(self._store, self._folder.rstrip("/"), self._bucket, fence)
+
+    def fence(self) -> None:
+        """Raise where this process may not write any more."""
+        if self._fence is not None:
+            self._fence()
+
+    def for_writing(self) -> Lake:
+        """Return this lake, once the store is proved to refuse a second put of a taken name.
+
+        Raises: OverwritingStore if it does not; OSError if it cannot be asked.
+        """
+        prove_conditional_puts(self._store, self._bucket)
+        return self
 
     def silver_path(self, table: str) -> str:
         """Return a silver table's path in the lake.
@@ -61,7 +96,13 @@ class Lake:
 
         Raises: deltalake.exceptions.TableNotFoundError if there is none.
         """
-        return DeltaTable(self.url(path), version=version, storage_options=self.storage_options())
+        try:
+            return DeltaTable(
+                self.url(path), version=version, storage_options=self.storage_options()
+            )
+        finally:
+            # After it is read: a commit to what was read is refused if another driver was faster.
+            self.fence()
 
     def exists(self, path: str) -> bool:
         """Whether a Delta table is at `path`."""

@@ -19,6 +19,7 @@ VARIABLES = {
     "secret_key": "HEADWATER_S3_SECRET_KEY",
     "bronze_bucket": "HEADWATER_BRONZE_BUCKET",
     "lake_bucket": "HEADWATER_LAKE_BUCKET",
+    "lake_folder": "HEADWATER_LAKE_FOLDER",
 }
 
 
@@ -40,6 +41,7 @@ class ObjectStore:
     secret_key: str = field(default="", repr=False)
     bronze_bucket: str = "bronze"
     lake_bucket: str = "lake"
+    lake_folder: str = ""  # of that bucket, for a further source
     scheme: ClassVar[str] = "s3"
 
     @property

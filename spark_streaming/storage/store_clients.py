@@ -6,6 +6,7 @@ Hadoop (Spark), delta-rs, pyarrow, Trino and the bronze sink. In Java: `connect/
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from spark_streaming.storage.store_address import VARIABLES, ObjectStore
@@ -42,6 +43,9 @@ def arrow_files(store: ObjectStore, folder: str) -> Any:
         endpoint_override=store.endpoint,
         connect_timeout=5,
         request_timeout=30,
+        tls_ca_file_path=os.environ.get(
+            "SSL_CERT_FILE"
+        ),  # pyarrow itself reads it at its import only
     )
     return pa_fs.SubTreeFileSystem(folder, files)
 

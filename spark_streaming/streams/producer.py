@@ -11,6 +11,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.streams.stream_contract import Stream
 
 _ADMIN_TIMEOUT_MS = 30_000
@@ -33,13 +34,15 @@ _REQUEST_BYTES_MAX = 8 << 20
 Record = tuple[bytes, bytes]
 
 
-def ensure_topics(kafka: str, prefix: str, streams: Iterable[Stream], partitions: int) -> list[str]:
+def ensure_topics(
+    kafka: KafkaCluster, prefix: str, streams: Iterable[Stream], partitions: int
+) -> list[str]:
     """Make the topics of streams that have none; returns those that were made.
 
     Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
     """
     admin = KafkaAdminClient(
-        bootstrap_servers=kafka,
+        **kafka.options,
         client_id="headwater-streams",
         request_timeout_ms=_ADMIN_TIMEOUT_MS,
     )
@@ -60,7 +63,7 @@ def ensure_topics(kafka: str, prefix: str, streams: Iterable[Stream], partitions
 class StreamProducer:
     """One Kafka producer for all streams, shared by threads; made anew after a failure."""
 
-    def __init__(self, kafka: str) -> None:
+    def __init__(self, kafka: KafkaCluster) -> None:
         self._kafka = kafka
         self._producer: Any = None
         self._lock = threading.Lock()
@@ -101,7 +104,7 @@ class StreamProducer:
         with self._lock:
             if self._producer is None:
                 self._producer = KafkaProducer(
-                    bootstrap_servers=self._kafka,
+                    **self._kafka.options,
                     client_id="headwater-streams",
                     acks="all",
                     # A retry inside the producer makes no second record; silver would leave it

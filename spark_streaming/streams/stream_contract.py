@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from spark_streaming.contract.contract_files import (
     FILE_BYTES_MAX,
+    Classification,
     ContractFileError,
     Problem,
     folders_of,
@@ -48,6 +49,7 @@ class StreamColumn(_Closed):
     not_null: bool = False
     max_length: int | None = Field(default=None, ge=1, le=65_536)
     description: str = ""
+    classification: Classification | None = None
 
 
 ColumnName = Annotated[str, Field(pattern=_COLUMN_NAME)]
@@ -61,6 +63,9 @@ class StreamContract(_Closed):
     """
 
     description: str = ""
+    owner: str = ""
+    domain: str = ""
+    tags: list[str] = Field(default_factory=list)
     retention_days: int = Field(ge=1, le=3_650)
     max_mb: int = Field(default=1_024, ge=1, le=1 << 20)
     columns: dict[ColumnName, StreamColumn] = Field(min_length=1, max_length=200)

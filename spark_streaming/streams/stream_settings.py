@@ -12,7 +12,6 @@ from spark_streaming.job_settings import JobSettings
 class StreamSettings(JobSettings):
     """All settings of `python -m spark_streaming.streams.streams_job`."""
 
-    topic_partitions: int = Field(default=1, ge=1, le=64)
     streams_port: int = Field(default=14043, ge=0)
     # What one commit takes: its memory hangs on these two.
     streams_batch_events_max: int = Field(default=20_000, ge=1)

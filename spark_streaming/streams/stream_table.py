@@ -26,13 +26,14 @@ from deltalake import (
 )
 from deltalake.exceptions import TableNotFoundError
 
-from spark_streaming.contract.names import stream_mark
+from spark_streaming.contract.names import STREAM, is_stream, stream_mark
 from spark_streaming.fold.row_lookup import one_of
 from spark_streaming.storage.change_feed import feed_properties, set_feed
 from spark_streaming.storage.lake import Lake
 from spark_streaming.streams.idempotency_keys import KeyIndex, neighbours
 from spark_streaming.streams.stream_contract import Stream
 from spark_streaming.streams.stream_event import Event
+from spark_streaming.tables.meaning import ColumnMeaning, TableMeaning, write_meaning
 
 log = logging.getLogger(__name__)
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -40,6 +41,17 @@ _KEY_ROWS = 65_536
 # Small files of a day are joined to these sizes, one after the other: each byte is rewritten twice.
 JOIN_BYTES = (2 << 20, 64 << 20)
 JOIN_FILES_MIN = 12
+
+
+_OWN_COLUMNS = {
+    "day": ColumnMeaning("Day of `event_time`, in UTC; the table's partition."),
+    "event_key": ColumnMeaning("The event's idempotency key."),
+    "event_time": ColumnMeaning("When it happened, by the sender's clock."),
+    "_received_at": ColumnMeaning("When the broker received it."),
+    "_partition": ColumnMeaning("Its partition of the stream's topic."),
+    "_offset": ColumnMeaning("Its offset in the partition."),
+    "_merged_at": ColumnMeaning("When it was written here."),
+}
 
 
 class StreamError(Exception):
@@ -188,13 +200,16 @@ class StreamTable:
                 "delta.logRetentionDuration": keep,
                 "delta.deletedFileRetentionDuration": keep,
                 **feed_properties(self._feed),
+                STREAM: self.stream.name,
             },
+            raise_if_key_not_exists=False,
             storage_options=self._lake.storage_options(),
         )
 
     def _adopted(self, table: DeltaTable) -> DeltaTable:
         name = self.stream.name
-        if table.metadata().description != stream_mark(name):
+        found = table.metadata()
+        if not is_stream(name, found.description, found.configuration):
             raise StreamError(
                 f"silver has a table `{name}` that is no stream's\n"
                 f"  hint: give the stream another name: rename its file {name}.toml"
@@ -212,6 +227,9 @@ class StreamTable:
             table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
             log.info("stream %s: added column(s) %s", name, ", ".join(f.name for f in new))
         set_feed(table, name, self._feed)
+        if STREAM not in found.configuration:  # of an earlier release
+            table.alter.set_table_properties({STREAM: name}, raise_if_not_exists=False)
+        write_meaning(table, stream_meaning(self.stream))
         return table
 
     def _oldest(self, now: dt.datetime) -> dt.date:
@@ -285,6 +303,23 @@ class StreamTable:
                 values = [event.values.get(field.name) for event in events]
             columns.append(pa.array(values, field.type))
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def stream_meaning(stream: Stream) -> TableMeaning:
+    """What a stream's table and its columns mean, by its file."""
+    contract = stream.contract
+    declared = {
+        name: ColumnMeaning(column.description, column.classification or "")
+        for name, column in contract.columns.items()
+    }
+    return TableMeaning(
+        contract.description or stream_mark(stream.name),
+        owner=contract.owner,
+        domain=contract.domain,
+        tags=tuple(contract.tags),
+        key=("event_key",),
+        columns={**declared, **_OWN_COLUMNS},
+    )
 
 
 def _app_id(topic: str, partition: int) -> str:

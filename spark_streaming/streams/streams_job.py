@@ -23,6 +23,7 @@ from spark_streaming.ops.requests import STREAM_FOLDER, Desk
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.expired_events import Archive
 from spark_streaming.reading.kafka_source import DirectReader, DirectReadError
+from spark_streaming.storage.conditional_puts import OverwritingStore
 from spark_streaming.storage.lake import Lake, bronze_files
 from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.streams.producer import ensure_topics
@@ -120,6 +121,7 @@ class Streams:
 
         Raises: what RECOVERABLE names, where nothing can be done for any stream.
         """
+        self._lake.for_writing()
         changed = self._declared.changed()
         self._waiting = self._waiting if changed is None else changed
         if self._waiting is not None:
@@ -197,6 +199,8 @@ def run(streams: Streams, stop: threading.Event, address: str, port: int) -> Non
     while not stop.wait(pause):
         try:
             pause = 0.0 if streams.turn() else POLL_S
+        except OverwritingStore:
+            raise
         except RECOVERABLE as error:
             failures.failed("all", error)
             pause = max(POLL_S, failures.not_before - time.monotonic())
@@ -225,7 +229,11 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(Streams(settings), stop, settings.bind, settings.streams_port)
+    try:
+        run(Streams(settings), stop, settings.bind, settings.streams_port)
+    except OverwritingStore as error:
+        log.error("%s", error)
+        return 1
     return 0
 
 

@@ -9,31 +9,48 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Metadata
 from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.contract.contract import quoted
 from spark_streaming.contract.contract_store import ContractStore
-from spark_streaming.contract.names import silver_table, stream_mark
+from spark_streaming.contract.names import is_stream, silver_table
 from spark_streaming.storage.lake import Lake
 
 Source = tuple[str, str]
 
 
+# The property of a silver table that names its source table, quoted.
+SOURCE = "headwater.source"
+_DESCRIBED = "rows of source table "
+
+
 def mark(schema: str, table: str) -> str:
-    """The description of the silver table of a source table."""
-    return f"rows of source table {quoted(schema)}.{quoted(table)}"
+    """What a silver table's property SOURCE holds."""
+    return f"{quoted(schema)}.{quoted(table)}"
 
 
-def is_mark(description: str | None) -> bool:
-    """Whether a Delta table's description names a source table."""
-    return bool(description and description.startswith("rows of source table "))
+def plain_description(schema: str, table: str) -> str:
+    """The description of a silver table that neither a contract file nor the source describes."""
+    return f"{_DESCRIBED}{mark(schema, table)}"
 
 
-def set_mark(table: DeltaTable, wanted: str) -> None:
-    """Describe a table in a commit of its own, if an earlier release left out the description."""
-    if not table.metadata().description:
-        table.alter.set_table_description(wanted)
+def noted_source(found: Metadata) -> str | None:
+    """The mark of the source table that a silver table belongs to; None where it names none.
+
+    An earlier release named it in the description.
+    """
+    if found.configuration.get(SOURCE):
+        return str(found.configuration[SOURCE])
+    described = found.description or ""
+    return described.removeprefix(_DESCRIBED) if described.startswith(_DESCRIBED) else None
+
+
+def set_source(table: DeltaTable, wanted: str) -> None:
+    """Give a table of an earlier release its property, in a commit of its own."""
+    if SOURCE not in table.metadata().configuration:
+        noted = noted_source(table.metadata()) or wanted
+        table.alter.set_table_properties({SOURCE: noted}, raise_if_not_exists=False)
 
 
 class Owners:
@@ -73,17 +90,18 @@ class Owners:
     def _noted(self, name: str, source: Source) -> Source | str:
         """The owner by the lake; `source` where the lake names none; else the refusal as text."""
         try:
-            found = self._lake.table(self._lake.silver_path(name)).metadata().description
+            found = self._lake.table(self._lake.silver_path(name)).metadata()
         except TableNotFoundError:
             return source
-        if found == stream_mark(name):
+        if is_stream(name, found.description, found.configuration):
             return _shared(source, name, "a stream", "rename the stream's file")
         kept = [one for one in self._contracts.tables() if self._names(*one) == name]
-        if is_mark(found):
-            if found == mark(*source):
+        noted = noted_source(found)
+        if noted is not None:
+            if noted == mark(*source):
                 return source
-            owner = next((one for one in kept if mark(*one) == found), None)
-            return owner or _shared(source, name, f"the {str(found).removeprefix('rows of ')}")
+            owner = next((one for one in kept if mark(*one) == noted), None)
+            return owner or _shared(source, name, f"the source table {noted}")
         # Made by an earlier release: of tables that it kept, the one that the source made first.
         return min(kept, key=self._age) if kept else source
 

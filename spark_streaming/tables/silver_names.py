@@ -16,7 +16,7 @@ from deltalake.exceptions import TableNotFoundError
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.names import ascii_silver_table, parse_topic, silver_table, topic_of
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.ownership import is_mark, mark
+from spark_streaming.tables.ownership import mark, noted_source
 
 Source = tuple[str, str]
 # A topic's name has lost letters; the lake tells which table it is of. Asked at most so often.
@@ -71,13 +71,14 @@ class SilverNames:
 
     def _is_in_use(self, source: Source, ascii_name: str) -> bool:
         try:
-            found = self._lake.table(self._lake.silver_path(ascii_name)).metadata().description
+            found = self._lake.table(self._lake.silver_path(ascii_name)).metadata()
         except TableNotFoundError:
             return False
-        if is_mark(found):
-            return bool(found == mark(*source))
+        noted = noted_source(found)
+        if noted is not None:
+            return noted == mark(*source)
         # Not noted by the first releases: of the tables that they kept, the one made first has it.
-        if found:
+        if found.description:
             return False
         kept = [one for one in self._contracts.tables() if ascii_silver_table(*one) == ascii_name]
         return source in kept and source == min(kept, key=self._age)

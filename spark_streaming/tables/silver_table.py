@@ -19,7 +19,7 @@ from spark_streaming.events.arrow_values import missing_value
 from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engine_protocol import Commit
-from spark_streaming.tables.ownership import mark, set_mark
+from spark_streaming.tables.ownership import SOURCE, mark, plain_description, set_source
 
 # A merge rewrites every file that holds a touched row: small files keep that cheap.
 # 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
@@ -110,13 +110,13 @@ class SilverTable:
     def ensure(self) -> bool:
         """Make the table with its contract's columns if there is none. Returns: whether it did.
 
-        Either way its change data feed follows the settings, and its description names its owner.
+        Either way its change data feed follows the settings, and a property names its source table.
         """
         feed = wants_feed(self._options.change_data_feed, self.name)
-        owner = mark(self.contract.schema, self.contract.table)
+        source = (self.contract.schema, self.contract.table)
         try:
             set_feed(self.handle(), self.name, feed)
-            set_mark(self.handle(), owner)
+            set_source(self.handle(), mark(*source))
             return False
         except TableNotFoundError:
             pass
@@ -126,8 +126,13 @@ class SilverTable:
             schema=schema,
             mode="ignore",
             name=self.name,
-            description=owner,
-            configuration={**self._options.properties(), **feed_properties(feed)},
+            description=plain_description(*source),
+            configuration={
+                **self._options.properties(),
+                **feed_properties(feed),
+                SOURCE: mark(*source),
+            },
+            raise_if_key_not_exists=False,
             storage_options=self.lake.storage_options(),
         )
         return True

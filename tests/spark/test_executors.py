@@ -13,6 +13,7 @@ from spark_streaming.job_settings import SilverSettings
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import EventReader, collect_events
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.storage.lake import Lake
 from tests.spark.backlog_job import Job, Table
 from tests.support.stack import fresh_stack
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
+def broker() -> Iterator[KafkaCluster]:
     with fresh_stack() as stack:
         stack.up("--only", "kafka")
         yield stack.settings.kafka
@@ -40,7 +41,7 @@ def _insert(key: int, lsn: int) -> RawEvent:
 
 
 def test_large_part_is_read_from_kafka_between_the_planned_offsets(
-    lake: Lake, spark: SparkSession, silver_settings: SilverSettings, broker: str
+    lake: Lake, spark: SparkSession, silver_settings: SilverSettings, broker: KafkaCluster
 ) -> None:
     table = Table(lake, KEYED)
     new_topic(broker, table.topic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from deltalake import write_deltalake
 
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
@@ -13,7 +14,8 @@ from spark_streaming.ops.ledger import LedgerRow
 from spark_streaming.ops.stopped import REFUSED, RUNNING
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
-from spark_streaming.tables.ownership import mark
+from spark_streaming.tables.ownership import SOURCE, mark
+from spark_streaming.tables.silver_table import TableOptions
 from tests.spark.shop import COLUMNS, NO_SOURCE, Shop
 
 
@@ -42,16 +44,28 @@ def test_after_a_restart_the_table_that_had_the_name_first_still_has_it(shop: Sh
     assert shop.rows() == {1: (1, "b"), 3: (3, "b")}
 
 
+def write_as_earlier_release(shop: Shop, path: str) -> None:
+    """The table as the first releases made it, which noted no source table."""
+    rows, properties = shop.lake.table(path).to_pyarrow_table(), TableOptions().properties()
+    shop.lake.filesystem().delete_dir(path)
+    write_deltalake(
+        shop.lake.url(path),
+        rows,
+        configuration=properties,
+        storage_options=shop.lake.storage_options(),
+    )
+
+
 def test_a_table_of_an_earlier_release_is_the_older_source_tables(shop: Shop) -> None:
     shop.run(shop.event("c", 100, 1, 1))
     path = shop.lake.silver_path(shop.table)
-    shop.lake.table(path).alter.set_table_description("")
+    write_as_earlier_release(shop, path)
     shop.restart()
     assert states(shop.run(shop.event("c", 110, 2, 2, table="Items"))) == {
         f"{shop.schema}.Items": REFUSED
     }
     shop.run(shop.event("c", 120, 3, 3))
-    assert shop.lake.table(path).metadata().description == mark(shop.schema, "items")
+    assert shop.lake.table(path).metadata().configuration[SOURCE] == mark(shop.schema, "items")
     assert shop.rows() == {1: (1, "b"), 3: (3, "b")}
 
 

@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.names import parse_topic, stream_mark
+from spark_streaming.contract.table_share import TableShare
 from spark_streaming.events.event import RawEvent
-from spark_streaming.reading.kafka_source import topic_pattern
 from spark_streaming.streams.idempotency_keys import KeyIndex
 from spark_streaming.streams.stream_contract import (
     SHIPPED,
@@ -82,7 +82,7 @@ def test_a_streams_topic_is_bronzes_and_no_tables() -> None:
     topic = stream().topic("hw")
     assert is_stream_topic(topic, "hw")
     assert parse_topic(topic, "hw") is None
-    assert re.fullmatch(topic_pattern("hw"), topic) is None
+    assert re.fullmatch(TableShare().topic_pattern("hw"), topic) is None
     assert re.fullmatch(r"hw\..+", topic)
 
 
@@ -328,12 +328,6 @@ def test_a_captured_table_of_that_name_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="that is no stream's"):
         StreamTable(lake, stream(), 15).ensure()
     assert lake.table("silver/shop").metadata().description != stream_mark("shop")
-
-
-def test_a_streams_table_is_known_to_the_job_of_captured_tables(tmp_path: Path) -> None:
-    lake = DiskLake(tmp_path)
-    StreamTable(lake, stream(), 15).ensure()
-    assert lake.table("silver/shop").metadata().description == stream_mark("shop")
 
 
 def test_the_index_forgets_the_days_used_longest_ago_and_reads_them_again() -> None:

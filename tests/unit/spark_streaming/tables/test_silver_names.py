@@ -12,7 +12,7 @@ from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.names import topic_of
 from spark_streaming.contract.types import Column
-from spark_streaming.tables.ownership import mark
+from spark_streaming.tables.ownership import SOURCE, mark, plain_description
 from spark_streaming.tables.silver_names import LIST_S, SilverNames
 from tests.support.disk_lake import DiskLake
 
@@ -36,10 +36,18 @@ def test_a_new_table_keeps_its_letters(lake: DiskLake) -> None:
 
 
 def test_a_table_that_an_earlier_release_named_keeps_that_name(lake: DiskLake) -> None:
-    give(lake, GIVEN, mark(*TABLE))
+    give(lake, GIVEN, plain_description(*TABLE))
     names = SilverNames(lake)
     assert names.of(*TABLE) == GIVEN
     assert names.of("änï", "täble") == "änï__täble", "the name is given to one table"
+
+
+def test_a_table_with_a_description_of_its_users_is_known_by_its_property(lake: DiskLake) -> None:
+    give(lake, GIVEN, "What people bought")
+    assert SilverNames(lake).of(*TABLE) == NEW
+    table = lake.table(lake.silver_path(GIVEN))
+    table.alter.set_table_properties({SOURCE: mark(*TABLE)}, raise_if_not_exists=False)
+    assert SilverNames(lake).of(*TABLE) == GIVEN
 
 
 @pytest.mark.parametrize("description", [None, ""])

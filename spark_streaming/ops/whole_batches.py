@@ -1,0 +1,91 @@
+"""What the ledger's rows of whole batches say together, where several silver jobs share the tables.
+
+Each job says how far its own tables are complete; all are complete to the least of these. Rows name the
+split that their job worked under (`share`), and only those of the newest split count: under another one a
+job had other tables. While a job of that split has said nothing, nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from spark_streaming.contract.lsn import Lsn
+
+COLUMNS = ("job", "share")
+ONE_JOB = "1"
+
+
+@dataclass
+class Reached:
+    """How far one job is.
+
+    The LSN and the source's time that its tables are complete to (and when it said that time), its last
+    batch's end, and the offsets in it, as JSON.
+    """
+
+    complete_lsn: Lsn | None = None
+    time: datetime | None = None
+    at: datetime | None = None
+    offsets: str = "{}"
+    time_at: datetime | None = None
+
+
+class WholeBatches:
+    """Takes rows of whole batches in any order; see the module."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._shares: dict[str, dict[int, Reached]] = {}
+        self._newest: tuple[datetime, str] | None = None
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take a row: its `merged_at`, and what else it has."""
+        at, share = row["merged_at"], row.get("share") or ONE_JOB
+        if self._newest is None or at >= self._newest[0]:
+            self._newest = at, share
+        known = self._shares.setdefault(share, {}).setdefault(row.get("job") or 1, Reached())
+        if (lsn := row.get("complete_lsn")) is not None:
+            known.complete_lsn = max(known.complete_lsn or lsn, lsn)
+        # The newest, not the highest: a source restored from a backup starts lower.
+        time = row.get("source_time")
+        if time is not None and (known.time_at is None or at >= known.time_at):
+            known.time, known.time_at = time, at
+        if known.at is None or at >= known.at:
+            known.at, known.offsets = at, row.get("offsets") or "{}"
+
+    def jobs(self) -> list[Reached]:
+        """Return each job of the newest split, in their order; empty while one has said nothing."""
+        if self._newest is None:
+            return []
+        share = self._newest[1]
+        found = [self._shares[share].get(job) for job in range(1, jobs_in(share) + 1)]
+        known = [one for one in found if one is not None]
+        return known if len(known) == len(found) else []
+
+    @property
+    def complete_lsn(self) -> Lsn | None:
+        """The LSN that all tables are complete to; None where it is not known."""
+        lsns = [one.complete_lsn for one in self.jobs()]
+        known = [lsn for lsn in lsns if lsn is not None]
+        return min(known) if known and len(known) == len(lsns) else None
+
+    @property
+    def time(self) -> datetime | None:
+        """The time in the source that all tables are complete to; None where it is not known."""
+        times = [one.time for one in self.jobs()]
+        known = [time for time in times if time is not None]
+        return min(known) if known and len(known) == len(times) else None
+
+    def of(self, job: int, share: str) -> Reached:
+        """Return what a job reached under a split: at first, what all jobs had reached before."""
+        known = self._shares.get(share, {}).get(job)
+        return known or Reached(self.complete_lsn, self.time)
+
+
+def jobs_in(share: str) -> int:
+    """Return the number of jobs, with which a split's name begins."""
+    return int(share.partition("-")[0])
