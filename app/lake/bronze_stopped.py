@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import orjson
 
 from app.environment.settings import Settings
-from app.lake.s3_request import ask
+from spark_streaming.storage.s3_request import ask
 
 NOTES = "_headwater/bronze-stopped/"
 # The sink repeats a note at each attempt, every 30 s at most, unless it waits for the object store.

@@ -14,11 +14,14 @@ from app.environment.settings import Settings
 from app.lake.lakehouse import Lakehouse
 from spark_streaming.ops.ledger import WHOLE_BATCH
 from spark_streaming.ops.stopped import RUNNING
+from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
 from spark_streaming.storage.lake import LEDGER
 
 # A source at rest sends a heartbeat every 5 s, so a delay below that is normal.
 HEARTBEAT_S = 5.0
-_COLUMNS = ["table_name", "merged_at", "source_time", "state", "refusal", "freshness_targets"]
+_COLUMNS = [
+    "table_name", "merged_at", "source_time", "state", "refusal", "freshness_targets", *COLUMNS,
+]  # fmt: skip
 
 
 class Late(NamedTuple):
@@ -60,11 +63,11 @@ def freshness(settings: Settings) -> tuple[float | None, dict[str, float]]:
     if not set(_COLUMNS) <= set(dataset.schema.names):  # made by a previous release
         return None, {}
     wanted = pc.field("table_name") == WHOLE_BATCH
-    columns = ["merged_at", "source_time", "freshness_targets"]
+    columns = ["merged_at", "source_time", "freshness_targets", *COLUMNS]
     rows = dataset.to_table(columns=columns, filter=wanted).sort_by("merged_at").to_pylist()
-    times = [row["source_time"] for row in rows if row["source_time"]]
+    time = WholeBatches(rows).time
     targets = json.loads(rows[-1]["freshness_targets"] or "{}") if rows else {}
-    behind = (datetime.now(timezone.utc) - times[-1]).total_seconds() if times else None
+    behind = (datetime.now(timezone.utc) - time).total_seconds() if time else None
     return behind, {str(table): float(target) for table, target in targets.items()}
 
 
@@ -74,12 +77,13 @@ def late(rows: Iterable[Mapping[str, Any]], now: datetime) -> list[Late]:
     The view `ops.freshness` decides `freshness_met` in the same way.
     """
     newest: dict[str, Mapping[str, Any]] = {}
-    batch_time, targets = None, dict[str, float]()
+    whole, targets = WholeBatches(), dict[str, float]()
     for row in rows:
         newest[row["table_name"]] = row
         if row["table_name"] == WHOLE_BATCH:
-            batch_time = row["source_time"] or batch_time
+            whole.add(row)
             targets = json.loads(row["freshness_targets"] or "{}")
+    batch_time = whole.time
     missed = []
     for table, target in sorted(targets.items()):
         if table not in newest:

@@ -22,6 +22,7 @@ from spark_streaming.events.event import RawEvent
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.ops.resume_requests import request_resume
 from spark_streaming.ops.stopped import Slice
+from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
 from spark_streaming.quarantine.quarantine import OPEN, event_of, unresolved_rows
 from spark_streaming.storage.lake import LEDGER, QUARANTINE, Lake, bronze_files
 from spark_streaming.tables.silver_names import SilverNames
@@ -184,8 +185,10 @@ class Lakehouse:
         except TableNotFoundError:
             return LOG_START
         whole = pc.field("table_name") == pa.scalar(WHOLE_BATCH)
-        lsns = dataset.to_table(columns=["complete_lsn"], filter=whole)["complete_lsn"]
-        return Lsn(int(pc.max(lsns).as_py() or 0))
+        # A ledger of a previous release has not all of them.
+        columns = {"merged_at", "complete_lsn", *COLUMNS} & set(dataset.schema.names)
+        rows = dataset.to_table(columns=sorted(columns), filter=whole).to_pylist()
+        return Lsn(WholeBatches(rows).complete_lsn or 0)
 
 
 def newest_entries(rows: pa.Table) -> dict[str, LedgerEntry]:

@@ -1,4 +1,4 @@
-"""Checks a user's own object store before anything is started on it.
+"""Checks a user's own object store: before anything is started on it, or Google's through the service `s3`.
 
 1. Does it answer, and are the keys right?
 2. Does each bucket exist? If `--apply` allows it, make the missing ones.
@@ -17,18 +17,24 @@ import requests
 
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
-from app.lake.s3_request import Answer, ask
+from spark_streaming.storage.conditional_puts import (
+    ONLY_IF_FREE,
+    OverwritingStore,
+    prove_conditional_puts,
+)
+from spark_streaming.storage.s3_request import Answer, ask
 from spark_streaming.storage.store_address import ObjectStore
 
 OK, NOTE, MISSING = "ok", "note", "missing"  # the words of the source's preflight
 FOLDER = "_headwater"
 BODY = b"headwater looks whether it may write here; it may be deleted\n"
 AWS_DEFAULT_REGION = "us-east-1"
-ONLY_IF_FREE = {"If-None-Match": "*"}
 _CONDITION = (
     "writers of bronze and of Delta tables keep off each other by it: use a store, or a version of "
     "it, that honours `If-None-Match: *`"
 )
+
+_ASKED_LATER = "Google's buckets are checked by the service s3 at its start; it does not run"
 
 # S3's code → what to do about it.
 _HINTS = {
@@ -78,10 +84,26 @@ def ensure_ready(settings: Settings) -> None:
             print(f"{one.check}: {one.observed}\n  hint: {one.remedy}", file=sys.stderr)
 
 
+def refuse_overwriting(store: ObjectStore) -> None:
+    """Refuse to write to a store that lets a second put of a taken name pass.
+
+    A store that is away is not refused here: whoever writes proves it then (`Lake.for_writing`).
+    Raises: HeadwaterError.
+    """
+    try:
+        prove_conditional_puts(store, store.lake_bucket)
+    except OverwritingStore as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        raise HeadwaterError(message, hint=hint) from error
+    except OSError:
+        return
+
+
 def examine(settings: Settings, *, apply: bool) -> list[Finding]:
     """Run all checks; with `apply` make missing buckets."""
     profile = settings.profile
-    if profile.s3_access_key is None or profile.s3_secret_key is None:
+    given = (profile.s3_access_key, profile.s3_secret_key)
+    if not profile.embedded_s3 and None in given:
         seen = "the profile names an s3_endpoint, and no s3_access_key or no s3_secret_key"
         return [Finding("object store", MISSING, seen, "put both keys into the profile")]
     store = settings.store
@@ -93,6 +115,8 @@ def examine(settings: Settings, *, apply: bool) -> list[Finding]:
             for finding in _check_bucket(store, bucket, apply, deletes=bucket == store.lake_bucket)
         ]
     except requests.RequestException as error:
+        if profile.embedded_s3:
+            return [Finding("object store", NOTE, _ASKED_LATER, "./headwater up --only s3")]
         return [_unreachable(store, error)]
 
 

@@ -9,11 +9,14 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from app.environment.ports import instance_name
 from app.environment.settings import Settings
 from app.health.problem import Problem, one_line
 from app.lake.lakehouse import Lakehouse, LedgerEntry
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.ops.stopped import FAILING, REFUSED, RUNNING
+from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.storage.lake import LEDGER
 
 # A heartbeat makes a batch every five seconds; a large batch takes longer.
@@ -35,14 +38,14 @@ def silver_problems(settings: Settings) -> list[Problem]:
     except TableNotFoundError:
         return []  # before the first batch
     problems = table_problems(lakehouse.ledger(opened=ledger).values())
-    batch = last_batch(ledger)
     now = datetime.now(timezone.utc)
-    if batch is not None and now - batch[0] > BATCH_WITHIN:
-        waiting = events_waiting(settings.kafka, batch[1])
+    for number, (at, positions) in enumerate(last_batches(ledger), 1):
+        waiting = events_waiting(settings.kafka, positions) if now - at > BATCH_WITHIN else 0
         if waiting:
-            ago = f"{(now - batch[0]).total_seconds():.0f} s ago"
+            name = instance_name("silver", number)
+            ago = f"{(now - at).total_seconds():.0f} s ago"
             cause = f"{waiting:,} offsets wait in Kafka; its last batch ended {ago}"
-            problems.append(Problem("silver", "not merging", cause, "`./headwater logs silver`"))
+            problems.append(Problem(name, "not merging", cause, f"`./headwater logs {name}`"))
     return problems
 
 
@@ -60,25 +63,22 @@ def table_problems(entries: Iterable[LedgerEntry]) -> list[Problem]:
     ]
 
 
-def last_batch(ledger: DeltaTable) -> tuple[datetime, Mapping[str, Mapping[int, int]]] | None:
-    """Return when silver's newest batch ended, and its topic → partition → next offset."""
-    rows = (
-        ledger.to_pyarrow_dataset()
-        .to_table(columns=["merged_at", "offsets"], filter=pc.field("table_name") == WHOLE_BATCH)
-        .sort_by("merged_at")
-    )
-    if not rows.num_rows:
-        return None
-    newest = rows.slice(rows.num_rows - 1).to_pylist()[0]
-    return newest["merged_at"], offsets_of(newest["offsets"])
+def last_batches(ledger: DeltaTable) -> list[tuple[datetime, Mapping[str, Mapping[int, int]]]]:
+    """Return of each job of silver when its newest batch ended, and its topic → partition → next offset."""
+    dataset = ledger.to_pyarrow_dataset()
+    columns = {"merged_at", "offsets", *COLUMNS} & set(dataset.schema.names)
+    whole = pc.field("table_name") == WHOLE_BATCH
+    rows = dataset.to_table(columns=sorted(columns), filter=whole).to_pylist()
+    jobs = WholeBatches(rows).jobs()
+    return [(one.at, offsets_of(one.offsets)) for one in jobs if one.at is not None]
 
 
-def events_waiting(kafka: str, positions: Mapping[str, Mapping[int, int]]) -> int:
+def events_waiting(kafka: KafkaCluster, positions: Mapping[str, Mapping[int, int]]) -> int:
     """Count the offsets that Kafka has after these positions, including transaction markers."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(
-        bootstrap_servers=kafka, request_timeout_ms=5_000, isolation_level="read_committed"
+        **kafka.options, request_timeout_ms=5_000, isolation_level="read_committed"
     )
     try:
         read = {

@@ -15,6 +15,7 @@ from spark_streaming.events.envelope import RawEvent
 from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
 from spark_streaming.reading.kafka_source import raw_event
 from spark_streaming.storage.connections import KAFKA_LIMITS
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.streams.stream_contract import is_stream_topic
 
 POLL_MS = 200
@@ -28,11 +29,11 @@ Offsets = Mapping[int, int]
 Written = Mapping[str, Offsets]
 
 
-def open_consumer(bootstrap: str) -> Any:
+def open_consumer(kafka: KafkaCluster) -> Any:
     """Open a consumer without a group that sees committed transactions only."""
     try:
         return KafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **kafka.options,
             isolation_level="read_committed",
             enable_auto_commit=False,
             group_id=None,
@@ -44,7 +45,7 @@ def open_consumer(bootstrap: str) -> Any:
     except KafkaError as error:
         raise HeadwaterError(
             "Kafka cannot be reached",
-            detail=f"{bootstrap}: {error}",
+            detail=f"{kafka}: {error}",
             hint="is it up? `./headwater status kafka`",
         ) from error
 

@@ -61,7 +61,8 @@ def address_of(table: str, store: ObjectStore) -> str:
     """Return a table's address; a name without `://` is a silver table."""
     if "://" in table:
         return table.rstrip("/")
-    return store.url(store.lake_bucket, f"silver/{table}")
+    folder = f"{store.lake_folder}/" if store.lake_folder else ""
+    return store.url(store.lake_bucket, f"{folder}silver/{table}")
 
 
 def _store(environment: Mapping[str, str]) -> ObjectStore:

@@ -43,12 +43,35 @@ WITH per_table AS (
     max_by(stopped_at, merged_at) AS stopped_at,
     max_by(coalesce(tries, 0), merged_at) AS tries,
     max_by(offsets, merged_at) AS offsets,
-    max_by(freshness_targets, merged_at) AS freshness_targets,
     -- Exactly what the newest row says, also where that is nothing: of a table that does not run.
     max_by(complete_lsn, merged_at) AS own_lsn,
     max_by(source_time, merged_at) AS own_time
   FROM ops.ledger
+  WHERE table_name <> ''
   GROUP BY table_name
+),
+per_job AS (
+  SELECT
+    coalesce(share, '1') AS share,
+    coalesce(job, 1) AS job,
+    max_by(complete_lsn, merged_at) FILTER (WHERE complete_lsn IS NOT NULL) AS complete_lsn,
+    max_by(source_time, merged_at) FILTER (WHERE source_time IS NOT NULL) AS source_time,
+    max(merged_at) AS last_merged_at,
+    max_by(freshness_targets, merged_at) AS freshness_targets
+  FROM ops.ledger
+  WHERE table_name = ''
+  GROUP BY 1, 2
+),
+-- Of several silver jobs the one that is behind tells how far all tables are. The split of the tables
+-- among them that is in the newest row counts; its name begins with the number of jobs.
+batch AS (
+  SELECT
+    CASE WHEN count(complete_lsn) = max(jobs) THEN min(complete_lsn) END AS complete_lsn,
+    CASE WHEN count(source_time) = max(jobs) THEN min(source_time) END AS source_time,
+    min(last_merged_at) AS last_merged_at,
+    max_by(freshness_targets, last_merged_at) AS freshness_targets
+  FROM (SELECT *, CAST(split_part(share, '-', 1) AS bigint) AS jobs FROM per_job)
+  WHERE share = (SELECT max_by(share, last_merged_at) FROM per_job)
 )
 SELECT
   table_name,
@@ -104,6 +127,5 @@ FROM (
       TRY(CAST(json_parse(batch.freshness_targets) AS map(varchar, double))), touched.table_name
     ) AS freshness_target_seconds
   FROM per_table AS touched
-  LEFT JOIN per_table AS batch ON batch.table_name = ''
-  WHERE touched.table_name <> ''
+  CROSS JOIN batch
 )
