@@ -16,6 +16,7 @@ from app.environment.settings import Settings
 from app.errors import HeadwaterError
 from app.lake.lakehouse import Lakehouse
 from app.lake.patience import Waits
+from spark_streaming.capture_choice import Choice
 from spark_streaming.contract.contract import ContractError
 from spark_streaming.contract.contract_store import CatalogUnreachableError, ContractStore
 from spark_streaming.contract.evolution import changes_between
@@ -49,7 +50,8 @@ def await_followed(
         waits.note(f"compared with silver as it is: {error}")
         return
     files = ContractFolder(settings.contracts_folders)
-    store = ContractStore(lake.lake, settings.capture_dsn, files.texts_of)
+    choice = Choice.of(settings.profile)
+    store = ContractStore(lake.lake, settings.capture_dsn, files.texts_of, choice)
     limit = time.monotonic() + follow_s
     while behind := [name for name in names if not follows(store, name)]:
         tables = ", ".join(sorted(".".join(name) for name in behind))

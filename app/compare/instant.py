@@ -35,12 +35,14 @@ from app.errors import HeadwaterError
 from app.lake import topic_tail as tail
 from app.lake.lakehouse import Lakehouse, LedgerEntry
 from app.lake.patience import Patience, Waits, behind_text
+from spark_streaming.capture_choice import Choice
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.contract.masks import expected_in_silver
 from spark_streaming.contract.names import topic_of
 from spark_streaming.contract.source_catalog import read_contract
+from spark_streaming.contract.table_share import TableShare
 from spark_streaming.events.envelope import HighWater, RawEvent
 from spark_streaming.events.event import Changes
 from spark_streaming.ops.stopped import FAILING, STOPPED
@@ -106,6 +108,7 @@ class Instant:
         self.snapshot = snapshot
         self.lsn = snapshot.snapshot_lsn
         self._settings = settings
+        self._choice = Choice.of(settings.profile)
         self._files = ContractFolder(
             settings.contracts_folders, settings.secret("mask_secret").encode()
         )
@@ -138,7 +141,7 @@ class Instant:
             entry = self.pinned.get(table)
             if entry is not None and entry.state in (STOPPED, FAILING):
                 return 0
-            contract = read_contract(self.connection, *self._names[table])
+            contract = read_contract(self.connection, *self._names[table], choice=self._choice)
             if contract is None or contract.refusal:
                 return 0
         return behind
@@ -149,7 +152,7 @@ class Instant:
         Raises: HeadwaterError if the table was dropped, or Kafka does not deliver its events.
         """
         schema, table = self._names[name]
-        contract = read_contract(self.connection, schema, table)
+        contract = read_contract(self.connection, schema, table, choice=self._choice)
         if contract is None:
             raise HeadwaterError(f"table {name} was dropped while it was verified")
         oid = _oid(self.connection, contract)
@@ -286,7 +289,9 @@ def _marked(
         marker = write_marker(settings.capture_dsn, settings.profile.own_table("heartbeat"))
         waits.show(f"verify {of}: waiting until Kafka has what the source has committed")
         tail.await_transaction(consumer, heartbeat, marker, arrivals)
-        with closing(WrittenEnds(settings.kafka, settings.topic_prefix)) as ends:
+        with closing(
+            WrittenEnds(settings.kafka, TableShare().topic_pattern(settings.topic_prefix))
+        ) as ends:
             written = ends() or {}
         waits.show(f"verify {of}: waiting until Kafka shows all that it has")
         topics = [topic_of(settings.topic_prefix, *names[table]) for table in tables]

@@ -15,6 +15,7 @@ from app.counts.count_reader import Barrier, Counting, Progress
 from app.counts.tally import Miscount
 from app.errors import HeadwaterError
 from spark_streaming.reading.bronze import Bronze
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 # The sink commits within some ten seconds what it has stored of a quiet topic.
 WITHIN_S = 60.0
@@ -22,7 +23,7 @@ POLL_S = 1.0
 
 
 def count_all(
-    kafka: str,
+    kafka: KafkaCluster,
     consumer: Any,
     bronze: Bronze,
     prefix: str,
@@ -32,13 +33,12 @@ def count_all(
     """Count every transaction that Kafka had ended when this was called, in bounded memory.
 
     Args:
-        kafka: the brokers' address.
         consumer: a client of kafka-python.
         topics: of the tables to count; None for all.
         tick: called for each object read.
     Raises: HeadwaterError where bronze does not become complete to there within WITHIN_S.
     """
-    with closing(KafkaAdminClient(bootstrap_servers=kafka)) as admin:
+    with closing(KafkaAdminClient(**kafka.options)) as admin:
         barrier = _barrier(consumer, admin, prefix)
     if barrier is None:
         return []

@@ -8,80 +8,37 @@
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime, timezone
-from typing import Any
-from urllib.parse import quote
 
-import orjson
-from deltalake.exceptions import DeltaError
-from kafka.errors import KafkaError
-
-from app.environment.settings import Settings, load
+from app.environment.settings import Settings
 from app.errors import HeadwaterError
 from app.lake import topic_tail as tail
 from app.lake.lakehouse import Lakehouse, LedgerEntry
-from app.printing import Steps, print_rows
+from app.printing import Steps
 from app.rebuild.rebuild_gaps import Gaps
+from app.rebuild.rebuild_guards import check_room, entry_in, source_table_of, topic_in
 from app.verify.verify_bronze import ExplainedGaps
 from app.verify.verify_progress import Progress
 from app.verify.verify_state import FOLDER as VERIFY_FOLDER
 from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
-from spark_streaming.batch.silver_rebuild import Builder, RebuildRefusedError, RulesChangedError
-from spark_streaming.contract.contract_store import CatalogUnreachableError
-from spark_streaming.contract.names import parse_topic
+from spark_streaming.batch.silver_rebuild import Builder, RulesChangedError
 from spark_streaming.ops.requests import new_id
-from spark_streaming.ops.stopped import STOPPED, TableStoppedError
-from spark_streaming.reading.bronze import Bronze, EventsByTime, UnreadableObjectError
+from spark_streaming.ops.stopped import STOPPED
+from spark_streaming.reading.bronze import Bronze, EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
-from spark_streaming.tables.silver_table import row_count
 
-COLUMNS = ("table", "events", "rows", "delta_version", "seconds")
 ROUNDS_MAX = 5
 # The stream merges so many in a moment; they need not come from bronze.
 LEFT_EVENTS = 5_000
 # The bronze of several partitions does not end at one instant: the newest events are left to the
 # stream.
 LEFT_MS = 10_000
-SAMPLED_EVENTS = 1_000
-# The new table, its old files until they are dropped, and silver twice for a moment.
-ROOM_TIMES = 4
-ROOM_BYTES_MIN = 256 << 20
 PATIENCE_S = 120.0
 POLL_S = 0.5
 ATTEMPTS_MAX = 3
-
-
-def run_rebuild(table: str, fmt: str) -> None:
-    """Rebuild one silver table; print one row on stdout and progress on stderr.
-
-    Raises: HeadwaterError if the table is unknown or refused, bronze has gaps, the disk is too
-        full, or the job does not swap the tables.
-    """
-    settings = load()
-    started = time.monotonic()
-    with Steps() as steps, _named_failures():
-        steps.waiting(f"rebuild {table}: reading how far silver and bronze are")
-        table = Lakehouse(settings).silver_name(table)
-        command = RebuildCommand(settings, table, steps)
-        try:
-            with _exclusive(settings, table):
-                state = command.run()
-        except KeyboardInterrupt:
-            steps.rest()
-            steps.note(f"hint: `./headwater rebuild {table}` goes on where this stopped")
-            raise
-        finally:
-            steps.rest()
-        silver = Lakehouse(settings).silver(table)
-        rows = row_count(silver)
-    seconds = round(time.monotonic() - started, 1)
-    print_rows(COLUMNS, [(table, state.events, rows, silver.version(), seconds)], fmt)
 
 
 class RebuildCommand:
@@ -92,12 +49,9 @@ class RebuildCommand:
         self._table = table
         self._steps = steps
         self._lake = Lakehouse(settings)
-        self._store = RebuildStore(self._lake.lake)
+        self._store = RebuildStore(self._lake.lake.for_writing())
         self._bronze = Bronze(self._lake.bronze_files())
-        entry = self._entry()
-        if not entry.offsets:
-            raise HeadwaterError(f"table `{table}` has had no event yet: there is nothing to do")
-        [self._topic] = entry.offsets
+        self._topic = topic_in(self._lake.ledger(), table)
 
     def run(self) -> Rebuild:
         """Build the table, request the swap, wait for it; return the state of the rebuild."""
@@ -126,7 +80,7 @@ class RebuildCommand:
             explained = ExplainedGaps(self._settings.home / VERIFY_FOLDER / "bronze.json")
             gaps = Gaps(consumer, self._topic, explained)
             builder = self._builder()
-            self._check_room()
+            check_room(self._settings, self._bronze, self._table, self._topic)
             for number in range(ROUNDS_MAX):
                 before = builder.state.events
                 builder.run(self._feed(builder.state, gaps, first=number == 0))
@@ -166,43 +120,11 @@ class RebuildCommand:
         return Builder(self._lake.lake, state, files, dsn, prefix=prefix)
 
     def _new(self) -> Rebuild:
-        schema, source_table = self._names()
+        schema, source_table = source_table_of(
+            self._bronze, self._topic, self._settings.topic_prefix
+        )
         rebuild_id = new_id(datetime.now(timezone.utc), uuid.uuid4().hex)
         return Rebuild(rebuild_id, self._table, schema, source_table, self._topic)
-
-    def _names(self) -> tuple[str, str]:
-        """Return the source's schema and table name; the topic has some characters replaced."""
-        partitions = self._bronze.partitions(self._topic)
-        if not partitions:
-            raise HeadwaterError(
-                f"bronze has nothing of {self._topic}",
-                hint="is the bronze sink running? `./headwater status connect capture`",
-            )
-        for partition in partitions:
-            events = self._bronze.events(self._topic, partition, 0, lambda *_: None)
-            for _, event in zip(range(SAMPLED_EVENTS), events, strict=False):
-                try:
-                    source = orjson.loads(event.value or b"")["source"]
-                    return str(source["schema"]), str(source["table"])
-                except (orjson.JSONDecodeError, KeyError, TypeError):
-                    continue
-        parsed = parse_topic(self._topic, self._settings.topic_prefix)
-        if parsed is None:
-            raise HeadwaterError(f"topic {self._topic} does not belong to a table")
-        return parsed
-
-    def _check_room(self) -> None:
-        if not self._settings.profile.embedded_s3:
-            return
-        size = self._bronze.size(self._topic)
-        needed = ROOM_TIMES * size + ROOM_BYTES_MIN
-        free = shutil.disk_usage(self._settings.home).free
-        if free < needed:
-            raise HeadwaterError(
-                f"there is no room to build `{self._table}` beside what there is",
-                detail=f"{free >> 20:,} MB are free, about {needed >> 20:,} MB are needed",
-                hint=f"make room on the disk of {self._settings.home}",
-            )
 
     def _feed(self, state: Rebuild, gaps: Gaps, *, first: bool) -> EventsByTime:
         """Return the events that bronze has now and the rebuild has not used yet."""
@@ -257,57 +179,4 @@ class RebuildCommand:
             time.sleep(POLL_S)
 
     def _entry(self) -> LedgerEntry:
-        entries = self._lake.ledger()
-        if self._table not in entries:
-            raise HeadwaterError(
-                f"there is no silver table `{self._table}` in the ledger",
-                hint=f"there are {', '.join(sorted(entries)) or 'none yet'}",
-            )
-        return entries[self._table]
-
-
-@contextmanager
-def _exclusive(settings: Settings, table: str) -> Iterator[None]:
-    """Allow one rebuild of a table at a time in this home."""
-    folder = settings.home / "rebuild"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{quote(table, safe='')}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HeadwaterError(
-                f"table `{table}` is being rebuilt already", hint="wait for the other command"
-            ) from None
-        yield
-
-
-@contextmanager
-def _named_failures() -> Iterator[None]:
-    """Turn failures of services and rules into errors that say what to do."""
-    again = "`./headwater rebuild` goes on where this stopped"
-    try:
-        yield
-    except (RebuildRefusedError, TableStoppedError) as error:
-        raise HeadwaterError("the table cannot be rebuilt", detail=str(error)) from error
-    except UnreadableObjectError as error:
-        raise HeadwaterError(
-            "an object of bronze cannot be read",
-            detail=str(error),
-            hint="put a whole one in its place; see `./headwater verify --bronze`",
-        ) from error
-    except CatalogUnreachableError as error:
-        raise HeadwaterError(str(error), hint=again) from error
-    except KafkaError as error:
-        raise HeadwaterError(
-            "Kafka stopped answering", detail=_error_text(error), hint=f"{again}; `status kafka`"
-        ) from error
-    except (DeltaError, OSError) as error:
-        raise HeadwaterError(
-            "the object store did not give or take what was asked for",
-            detail=_error_text(error),
-            hint=f"{again}; `./headwater status s3`",
-        ) from error
-
-
-def _error_text(error: Any) -> str:
-    return f"{type(error).__name__}: {error}"
+        return entry_in(self._lake.ledger(), self._table)

@@ -163,7 +163,8 @@ class _Tracer:
 
     def _ask_trino(self) -> tuple[dict[str, Any] | None, str]:
         try:
-            return ask_trino(self._settings.trino_url, self._table, self._key), ""
+            settings = self._settings
+            return ask_trino(settings.trino_url, settings.silver_schema, self._table, self._key), ""
         except HeadwaterError as error:
             return None, f"{error.message}{': ' + error.detail if error.detail else ''}"
 

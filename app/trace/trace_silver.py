@@ -236,7 +236,7 @@ class DeltaFiles:
         return True
 
 
-def ask_trino(url: str, table: str, key: RowKey) -> dict[str, Any] | None:
+def ask_trino(url: str, schema: str, table: str, key: RowKey) -> dict[str, Any] | None:
     """Query the row in Trino: column -> value; None without one.
 
     Raises: HeadwaterError if Trino does not answer.
@@ -245,7 +245,8 @@ def ask_trino(url: str, table: str, key: RowKey) -> dict[str, Any] | None:
     connection = connect(url)
     try:
         cursor = connection.cursor()
-        cursor.execute(f"SELECT * FROM silver.{identifier(table)} WHERE {conditions}", key.values)
+        name = f"{identifier(schema)}.{identifier(table)}"
+        cursor.execute(f"SELECT * FROM {name} WHERE {conditions}", key.values)
         rows = cursor.fetchall()
         names = [column[0] for column in cursor.description or ()]
     except Exception as error:

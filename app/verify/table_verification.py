@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from deltalake.exceptions import DeltaError
@@ -22,7 +22,7 @@ from kafka.errors import KafkaError
 from app.compare.catch_up import await_followed
 from app.compare.instant import Instant, await_complete, open_instant
 from app.compare.ranges import size_of
-from app.environment.settings import Settings, load
+from app.environment.settings import Settings, load, of_each_source
 from app.errors import HeadwaterError
 from app.lake.lakehouse import Lakehouse
 from app.lake.patience import PATIENCE_S, SilverState, Waits, behind_text
@@ -86,18 +86,21 @@ def run_verify(
     """
     settings = load()
     options = options or Options()
-    with StateFile(settings.home) as state, Steps() as steps:
-        steps.waiting("verify: asking the source which tables are captured")
-        waits = Waits(steps.note, steps.waiting, silver, options.patience_s)
-        verifier = Verifier(settings, waits, options, progress=Progress(steps.waiting), state=state)
+    # Named tables are the main source's: `--from NAME` names another's.
+    sources = [settings] if tables else of_each_source(settings)
+    verdicts: list[Verdict] = []
+    unknown = False
+    for one in sources:
+        main = one is settings
         try:
-            verdicts = verifier.verify(tables)
-        except KeyboardInterrupt:
-            steps.rest()
-            steps.note("hint: `./headwater verify --resume` goes on where this stopped")
-            raise
-        finally:
-            steps.rest()
+            found = _verdicts(one, tables, options, silver if main else SilverState)
+        except (HeadwaterError, psycopg.Error, DeltaError, KafkaError, OSError) as error:
+            if len(sources) == 1:
+                raise
+            print(f"source {one.source or 'of the home'}: {error}", file=sys.stderr)
+            unknown = True
+            continue
+        verdicts += found if main else [replace(v, table=f"{one.source}.{v.table}") for v in found]
     print_rows(COLUMNS, [verdict.as_row() for verdict in verdicts], fmt)
     for verdict in verdicts:
         for line in verdict.messages():
@@ -105,7 +108,27 @@ def run_verify(
     if all(verdict.uncompared for verdict in verdicts):
         print("nothing was compared", file=sys.stderr)
         return NOT_KNOWN
+    if unknown:
+        return NOT_KNOWN
     return 0 if all(options.passes(verdict) for verdict in verdicts) else 1
+
+
+def _verdicts(
+    settings: Settings, tables: list[str], options: Options, silver: Callable[[], SilverState]
+) -> list[Verdict]:
+    """Verify tables of one source."""
+    with StateFile(settings.home, source=settings.source) as state, Steps() as steps:
+        steps.waiting("verify: asking the source which tables are captured")
+        waits = Waits(steps.note, steps.waiting, silver, options.patience_s)
+        verifier = Verifier(settings, waits, options, progress=Progress(steps.waiting), state=state)
+        try:
+            return verifier.verify(tables)
+        except KeyboardInterrupt:
+            steps.rest()
+            steps.note("hint: `./headwater verify --resume` goes on where this stopped")
+            raise
+        finally:
+            steps.rest()
 
 
 class Verifier:
@@ -183,15 +206,18 @@ class Verifier:
         await_followed(self._settings, self._lake, names, lsn, self._waits)
 
     def _await_silver(self, works: list[Work]) -> None:
-        """Wait until silver holds what was compared, and mark the tables that it has stopped."""
+        """Wait until silver holds what was compared, then mark the tables that it has stopped.
+
+        A table that failed with its whole batch runs again as soon as that is repeated.
+        """
+        lsn = max((w.verdict.lsn for w in works if w.verdict.equal_or_explained), default=LOG_START)
+        what = behind_text({work.name: self._behind.get(work.name, 0) for work in works})
+        await_complete(self._settings, self._lake, lsn, self._waits, what=what)
         entries = self._lake.ledger()
         for work in works:
             entry = entries.get(work.name)
             if entry is not None and entry.state in (STOPPED, RESUMING, FAILING):
                 work.verdict.stopped = f"{entry.reason or entry.state} (tried {entry.tries} times)"
-        lsn = max((w.verdict.lsn for w in works if w.verdict.equal_or_explained), default=LOG_START)
-        what = behind_text({work.name: self._behind.get(work.name, 0) for work in works})
-        await_complete(self._settings, self._lake, lsn, self._waits, what=what)
 
     def _chosen(self, tables: list[str]) -> tuple[list[str], list[Verdict]]:
         """Choose the tables to compare; return them and the verdicts of those that cannot be."""

@@ -91,7 +91,7 @@ class VerificationTable:
 
     def _open(self) -> DeltaTable:
         try:
-            table: DeltaTable = self._lake.table(PATH)
+            table: DeltaTable = self._lake.for_writing().table(PATH)
         except TableNotFoundError:
             return DeltaTable.create(
                 self._lake.url(PATH),

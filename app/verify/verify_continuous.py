@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from app.environment.settings import Settings, load
 from app.errors import HeadwaterError
 from app.lake.lakehouse import Lakehouse
+from app.lake.object_store import refuse_overwriting
 from app.lake.patience import Waits
 from app.verify.table_verification import PART_ROWS, Options, Verifier, named_failures
 from app.verify.verdict import Verdict
@@ -143,6 +144,7 @@ def run_continuous(
     Raises: HeadwaterError if a round of a limited number fails.
     """
     settings = load()
+    refuse_overwriting(settings.store)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

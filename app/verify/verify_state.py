@@ -51,14 +51,16 @@ class RunState(BaseModel):
 
 
 class StateFile:
-    """The file `verify/state.json` of a home.
+    """The file `verify/state.json` of a home; a further source's is in a folder of its name.
 
     It is a context manager that locks the file. While another run has the lock, `save` and
     `forget` do nothing.
     """
 
-    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
-        self._folder = home / FOLDER
+    def __init__(
+        self, home: Path, clock: Callable[[], float] = time.time, *, source: str = ""
+    ) -> None:
+        self._folder = home / FOLDER / source
         self._path = self._folder / "state.json"
         self._clock = clock
         self._lock: IO[str] | None = None

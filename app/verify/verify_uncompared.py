@@ -14,7 +14,7 @@ from app.verify.verdict import DROPPED, NOT_CAPTURED, Verdict
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.names import Collision, collisions
 from spark_streaming.storage.connections import TCP_LIMITS
-from spark_streaming.tables.ownership import is_mark, mark
+from spark_streaming.tables.ownership import mark, noted_source
 
 SourceName = tuple[str, str]
 _PUBLISHED = """
@@ -105,7 +105,7 @@ def _published(settings: Settings) -> tuple[list[SourceName], list[Collision]]:
 
 def _owns(lake: Lakehouse, name: SourceName) -> bool:
     try:
-        return lake.silver(lake.names.of(*name)).metadata().description == mark(*name)
+        return noted_source(lake.silver(lake.names.of(*name)).metadata()) == mark(*name)
     except TableNotFoundError:
         return False
 
@@ -116,8 +116,7 @@ def _version(lake: Lakehouse, name: SourceName) -> int | None:
         table = lake.silver(lake.names.of(*name))
     except TableNotFoundError:
         return None
-    description = table.metadata().description
-    ours = description == mark(*name) or not is_mark(description)
+    ours = noted_source(table.metadata()) in (None, mark(*name))
     return int(table.version()) if ours else None
 
 

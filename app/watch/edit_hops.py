@@ -185,7 +185,8 @@ class EditObserver:
     def _watch_trino(self, edit: Edit) -> tuple[str, str] | None:
         wanted = {**edit.key, edit.column: edit.value}
         conditions = " AND ".join(f'"{name}" = {_literal(v)}' for name, v in wanted.items())
-        statement = f'SELECT 1 FROM silver."{self._silver}" WHERE {conditions}'
+        schema = self._settings.silver_schema
+        statement = f'SELECT 1 FROM {schema}."{self._silver}" WHERE {conditions}'
         connection = connect(self._settings.trino_url)
         # Trino cannot show what silver does not have: queries before that would only use the CPU that
         # the edit is waiting for.

@@ -1,0 +1,100 @@
+"""Finds a moment in the END records that bronze has of the source's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import orjson
+
+from app.counts.transactions import TOPIC
+from app.errors import HeadwaterError
+from app.rebuild.moment import Moment, Wanted
+from spark_streaming.contract.lsn import Lsn, lsn_text
+from spark_streaming.reading.bronze import Bronze
+
+PARTITION = 0  # the transaction topic's only one
+
+
+class Commit(NamedTuple):
+    """A transaction's end: the LSN of its commit and the source's time."""
+
+    lsn: Lsn
+    time_ms: int
+
+
+def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
+    """Return the state of the source at an LSN or a time.
+
+    At a time: before the first commit that is later.
+    Raises: HeadwaterError if it is before the first commit that bronze has, or not before the last.
+    """
+    topic = f"{prefix}.{TOPIC}"
+    last: Commit | None = None
+    for commit in _commits_from(bronze, topic, wanted):
+        if _is_later(commit, wanted):
+            if last is None:
+                raise HeadwaterError(
+                    f"{wanted.text} is before bronze's begin",
+                    detail=f"its first commit is at {_text(commit)}",
+                    hint="choose that or a later moment",
+                )
+            lsn = last.lsn if wanted.lsn is None else wanted.lsn
+            return Moment(last.lsn, lsn, _time(last))
+        last = commit
+    if last is None:
+        raise HeadwaterError(
+            "bronze has no commit of the source yet",
+            detail=f"there is no END record of {topic}",
+            hint="is the bronze sink running? `./headwater status connect capture`",
+        )
+    raise HeadwaterError(
+        f"bronze does not reach {wanted.text} yet",
+        detail=f"its last commit is at {_text(last)}",
+        hint="choose an earlier moment, or wait: the source's heartbeat commits every few seconds",
+    )
+
+
+def _commits_from(bronze: Bronze, topic: str, wanted: Wanted) -> Iterator[Commit]:
+    """Yield the commits in order, from shortly before the wanted moment on."""
+    blocks = bronze.blocks(topic, PARTITION)
+    low, high = 0, len(blocks)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        begin = next(_commits_of_block(bronze, blocks[middle]), None)
+        if begin is None or _is_later(begin, wanted):
+            high = middle
+        else:
+            low = middle
+    for block in blocks[low:]:
+        yield from _commits_of_block(bronze, block)
+
+
+def _commits_of_block(bronze: Bronze, block: str) -> Iterator[Commit]:
+    for path in bronze.objects(block.split("/", 1)[0], PARTITION, after=f"{block}/"):
+        if not path.startswith(f"{block}/"):
+            return
+        yield from _commits(bronze, path)
+
+
+def _commits(bronze: Bronze, path: str) -> Iterator[Commit]:
+    for document in bronze.documents(path):
+        record: Any = orjson.loads(document["value"]) if document["value"] else {}
+        if record.get("status") == "END":
+            yield Commit(Lsn(int(record["id"].partition(":")[2])), int(record["ts_ms"]))
+
+
+def _is_later(commit: Commit, wanted: Wanted) -> bool:
+    if wanted.lsn is not None:
+        return commit.lsn > wanted.lsn
+    assert wanted.time is not None
+    return commit.time_ms > wanted.time.timestamp() * 1000
+
+
+def _time(commit: Commit) -> datetime:
+    return datetime.fromtimestamp(commit.time_ms / 1000, timezone.utc)
+
+
+def _text(commit: Commit) -> str:
+    return f"{lsn_text(commit.lsn)} ({_time(commit):%Y-%m-%d %H:%M:%S} UTC)"

@@ -1,0 +1,136 @@
+"""What every rebuild begins with: one at a time, room on the disk, and failures that say what to do."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from deltalake.exceptions import DeltaError
+from kafka.errors import KafkaError
+
+from app.environment.settings import Settings
+from app.errors import HeadwaterError
+from app.lake.lakehouse import LedgerEntry
+from spark_streaming.batch.silver_rebuild import RebuildRefusedError
+from spark_streaming.contract.contract_store import CatalogUnreachableError
+from spark_streaming.contract.names import parse_topic
+from spark_streaming.ops.stopped import TableStoppedError
+from spark_streaming.reading.bronze import Bronze, UnreadableObjectError
+
+SAMPLED_EVENTS = 1_000
+# The new table, its old files until they are dropped, and silver twice for a moment.
+ROOM_TIMES = 4
+ROOM_BYTES_MIN = 256 << 20
+
+
+def entry_in(entries: Mapping[str, LedgerEntry], table: str) -> LedgerEntry:
+    """Return a table's ledger entry. Raises: HeadwaterError without one."""
+    if table not in entries:
+        raise HeadwaterError(
+            f"there is no silver table `{table}` in the ledger",
+            hint=f"there are {', '.join(sorted(entries)) or 'none yet'}",
+        )
+    return entries[table]
+
+
+def topic_in(entries: Mapping[str, LedgerEntry], table: str) -> str:
+    """Return a table's topic by its ledger entry. Raises: HeadwaterError without one."""
+    offsets = entry_in(entries, table).offsets
+    if not offsets:
+        raise HeadwaterError(f"table `{table}` has had no event yet: there is nothing to do")
+    [topic] = offsets
+    return topic
+
+
+def source_table_of(bronze: Bronze, topic: str, prefix: str) -> tuple[str, str]:
+    """Return the source's schema and table name; the topic has some characters replaced.
+
+    Raises: HeadwaterError if bronze has nothing of the topic.
+    """
+    partitions = bronze.partitions(topic)
+    if not partitions:
+        raise HeadwaterError(
+            f"bronze has nothing of {topic}",
+            hint="is the bronze sink running? `./headwater status connect capture`",
+        )
+    for partition in partitions:
+        events = bronze.events(topic, partition, 0, lambda *_: None)
+        for _, event in zip(range(SAMPLED_EVENTS), events, strict=False):
+            try:
+                source = orjson.loads(event.value or b"")["source"]
+                return str(source["schema"]), str(source["table"])
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                continue
+    parsed = parse_topic(topic, prefix)
+    if parsed is None:
+        raise HeadwaterError(f"topic {topic} does not belong to a table")
+    return parsed
+
+
+def check_room(settings: Settings, bronze: Bronze, table: str, topic: str) -> None:
+    """Raise HeadwaterError if the embedded store's disk is too full to build the table."""
+    if not settings.profile.objects_here:
+        return
+    needed = ROOM_TIMES * bronze.size(topic) + ROOM_BYTES_MIN
+    free = shutil.disk_usage(settings.home).free
+    if free < needed:
+        raise HeadwaterError(
+            f"there is no room to build `{table}` beside what there is",
+            detail=f"{free >> 20:,} MB are free, about {needed >> 20:,} MB are needed",
+            hint=f"make room on the disk of {settings.home}",
+        )
+
+
+@contextmanager
+def exclusive(settings: Settings, table: str) -> Iterator[None]:
+    """Allow one rebuild of a table at a time in this home.
+
+    Raises: HeadwaterError if another one runs.
+    """
+    folder = settings.home / "rebuild"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{quote(table, safe='')}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HeadwaterError(
+                f"table `{table}` is being rebuilt already", hint="wait for the other command"
+            ) from None
+        yield
+
+
+@contextmanager
+def named_failures() -> Iterator[None]:
+    """Turn failures of services and rules into errors that say what to do."""
+    again = "`./headwater rebuild` goes on where this stopped"
+    try:
+        yield
+    except (RebuildRefusedError, TableStoppedError) as error:
+        raise HeadwaterError("the table cannot be rebuilt", detail=str(error)) from error
+    except UnreadableObjectError as error:
+        raise HeadwaterError(
+            "an object of bronze cannot be read",
+            detail=str(error),
+            hint="put a whole one in its place; see `./headwater verify --bronze`",
+        ) from error
+    except CatalogUnreachableError as error:
+        raise HeadwaterError(str(error), hint=again) from error
+    except KafkaError as error:
+        raise HeadwaterError(
+            "Kafka stopped answering", detail=_error_text(error), hint=f"{again}; `status kafka`"
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise HeadwaterError(
+            "the object store did not give or take what was asked for",
+            detail=_error_text(error),
+            hint=f"{again}; `./headwater status s3`",
+        ) from error
+
+
+def _error_text(error: Any) -> str:
+    return f"{type(error).__name__}: {error}"
