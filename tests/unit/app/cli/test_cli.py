@@ -26,13 +26,16 @@ from tests.support.command import headwater
 from tests.support.waiting import until
 
 
-def test_starting_the_command_line_imports_nothing_heavy() -> None:
-    code = "import sys; import app.cli.main; print(' '.join(sys.modules))"
+@pytest.mark.parametrize(
+    "module", ["app.cli.main", "app.environment.settings", "app.jobs.job_folder"]
+)
+def test_what_every_command_begins_with_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys; import {module}; print(' '.join(sys.modules))"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     loaded = set(ended.stdout.split())
-    heavy = {"requests", "psutil", "pyspark", "pyarrow", "kafka", "psycopg", "sqlalchemy"}
+    heavy = {"requests", "psutil", "pyspark", "pyarrow", "numpy", "kafka", "psycopg", "sqlalchemy"}
     assert loaded & heavy == set()
 
 
@@ -113,6 +116,12 @@ def test_down_and_wipe_of_nothing_are_quiet_and_fine(tmp_path: Path) -> None:
     assert ended.returncode == 0
     assert "nothing was running" in ended.stderr
     assert ended.stdout == ""
+
+
+def test_from_goes_only_with_verbs_that_act_on_one_source(tmp_path: Path) -> None:
+    refused = headwater("--from", "erp", "down", home=tmp_path)
+    assert refused.returncode == 2
+    assert "`down` acts on the whole home" in refused.stderr.replace("\n", " ")
 
 
 def test_services_without_only_are_refused(tmp_path: Path) -> None:

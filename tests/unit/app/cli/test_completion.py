@@ -40,7 +40,7 @@ def in_bash(home: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["st"], ["status", "streams"]),
+        (["st"], ["status", "streams", "store"]),
         (["quarantine", ""], ["list", "show", "replay", "discard"]),
         (["logs", "superv"], ["supervisor"]),
         (["up", "--only", "kaf"], ["kafka"]),

@@ -1,0 +1,1 @@
+"""Verbs on jobs: their files, and their runs."""

@@ -1,0 +1,38 @@
+"""`headwater job published`, `reader`: what applications read, and how they reach it."""
+
+from __future__ import annotations
+
+from app.cli.options import FORMAT_OPTION
+from app.printing import Format, print_object, print_rows
+
+
+def published(fmt: Format = FORMAT_OPTION) -> None:
+    """List the tables of the serving database: of which version, how far complete, how many rows.
+
+    Examples:
+      ./headwater job published
+    """
+    from app.environment.settings import load
+    from app.serving.serving_address import PUBLICATION_COLUMNS, publications
+
+    print_rows(PUBLICATION_COLUMNS, publications(load()), fmt)
+
+
+def reader(fmt: Format = FORMAT_OPTION) -> None:
+    """Print the address of the serving database, and the role and password that only read.
+
+    Examples:
+      ./headwater job reader
+    """
+    from app.environment.settings import load
+    from app.serving.serving_address import DATABASE, READER, READER_SECRET
+
+    settings = load()
+    found = {
+        "host": settings.ports.host("serving_db"),
+        "port": settings.ports.number("serving_db"),
+        "database": DATABASE,
+        "user": READER,
+        "password": settings.secret(READER_SECRET),
+    }
+    print_object(found, fmt)

@@ -1,0 +1,1 @@
+"""Jobs: what a data team runs on the lake at set hours; one TOML file each."""

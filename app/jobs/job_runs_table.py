@@ -1,0 +1,122 @@
+"""The Delta table `ops/job_runs`: how each run of a job ended, and each attempt of its tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake import write_deltalake as write_delta
+from deltalake.exceptions import TableNotFoundError
+
+from app.jobs.dagster_client import Run
+from app.jobs.run_records import Record
+
+PATH = "ops/job_runs"
+RETENTION = timedelta(days=90)
+COMPACT_COMMITS = 100  # each run is a commit with a file; after so many, the files are compacted
+_TIME = pa.timestamp("us", "UTC")
+SCHEMA = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("job", pa.string()),
+        ("task", pa.string()),
+        ("kind", pa.string()),
+        ("attempt", pa.int64()),
+        ("state", pa.string()),
+        ("started_by", pa.string()),
+        ("queued_at", _TIME),
+        ("started_at", _TIME),
+        ("ended_at", _TIME),
+        ("cpu_seconds", pa.float64()),
+        ("memory_mb", pa.int64()),
+        ("rows_written", pa.int64()),
+        ("read_versions", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def rows_of(run: Run, reason: str, attempts: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return a run's rows: one for the run as a whole, whose `task` is NULL, and one an attempt."""
+    common = {"run_id": run.id, "job": run.job, "started_by": run.by, "queued_at": run.created}
+    attempts = list(attempts)
+    whole = {
+        **common,
+        "state": run.state,
+        "started_at": run.started,
+        "ended_at": run.ended,
+        "cpu_seconds": round(sum(one.cpu_s for one in attempts), 2),
+        "memory_mb": max((one.memory_mb for one in attempts), default=0),
+        "rows_written": sum(one.rows_written or 0 for one in attempts),
+        "reason": reason or None,
+    }
+    return [whole, *({**common, **_attempt_row(one)} for one in attempts)]
+
+
+def _attempt_row(one: Record) -> dict[str, Any]:
+    return {
+        "task": one.task,
+        "kind": one.kind,
+        "attempt": one.attempt,
+        "state": one.state,
+        "started_at": datetime.fromisoformat(one.started),
+        "ended_at": datetime.fromisoformat(one.ended) if one.ended else None,
+        "cpu_seconds": one.cpu_s,
+        "memory_mb": one.memory_mb,
+        "rows_written": one.rows_written,
+        "read_versions": json.dumps(one.read_versions) if one.read_versions else None,
+        "reason": one.reason or None,
+    }
+
+
+class JobRunsTable:
+    """The Delta table; any number of writers may append.
+
+    Args:
+        lake: the lake's addresses and storage options (`spark_streaming.storage.lake.Lake`).
+    """
+
+    def __init__(self, lake: Any) -> None:
+        self._lake = lake
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Append the rows of runs that are not there yet. Returns: how many rows were written."""
+        table = self._open()
+        known = set(table.to_pyarrow_dataset().to_table(columns=["run_id"])["run_id"].to_pylist())
+        new = [dict(row) for row in rows if row["run_id"] not in known]
+        if not new:
+            return 0
+        write_delta(table, pa.Table.from_pylist(new, schema=SCHEMA), mode="append")
+        if (table.version() + 1) % COMPACT_COMMITS == 0:
+            self.compact(datetime.now(timezone.utc) - RETENTION)
+        return len(new)
+
+    def compact(self, since: datetime) -> None:
+        """Rewrite the rows of runs queued since `since` as one file; remove older files and log entries."""
+        table = self._open()
+        rows = table.to_pyarrow_dataset().to_table(columns=SCHEMA.names).cast(SCHEMA)
+        kept = rows.filter(pc.greater_equal(rows["queued_at"], pa.scalar(since, _TIME)))
+        write_delta(table, kept, mode="overwrite")
+        table.update_incremental()
+        # A running query may still read files of the last hour.
+        table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
+        table.create_checkpoint()
+        table.cleanup_metadata()
+
+    def _open(self) -> DeltaTable:
+        try:
+            table: DeltaTable = self._lake.for_writing().table(PATH)
+        except TableNotFoundError:
+            return DeltaTable.create(
+                self._lake.url(PATH),
+                schema=SCHEMA,
+                mode="ignore",
+                configuration={"delta.logRetentionDuration": "interval 1 days"},
+                storage_options=self._lake.storage_options(),
+            )
+        return table

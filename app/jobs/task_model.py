@@ -1,0 +1,209 @@
+"""What a task of a job file may say: a closed model for each kind."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from spark_streaming.contract.contract_files import Seconds
+
+OUTCOMES = ("all_succeeded", "any_failed", "always")
+WRITTEN = ("ml", "files")
+_TABLE = re.compile(r"([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
+_TEST = re.compile(r"(\w+)\.(\w+)\s*(==|!=|<=|>=|<|>)\s*(\S.*)")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_TEXT = re.compile(r"'[^']*'")
+Operator = Literal["==", "!=", "<", "<=", ">", ">="]
+
+
+class Closed(BaseModel):
+    """A part of a job file; a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ValueTest(Closed):
+    """`when = "count.rows > 0"`: a test of a value that an earlier task reported."""
+
+    task: str
+    value: str
+    operator: Operator
+    against: bool | int | float | str
+
+
+def parsed_test(text: str) -> ValueTest:
+    """Return the test that `when` states. Raises: ValueError where it is none."""
+    found = _TEST.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(
+            f'{text!r} is no test; write {", ".join(OUTCOMES)}, or as "count.rows > 0"'
+        )
+    task, value, operator, literal = found.groups()
+    against: bool | int | float | str
+    if number := _NUMBER.fullmatch(literal):
+        against = float(literal) if number.group(1) else int(literal)
+    elif literal in ("true", "false"):
+        against = literal == "true"
+    elif _TEXT.fullmatch(literal):
+        against = literal[1:-1]
+    else:
+        raise ValueError(f"`{literal}` is no number, true, false or 'text'")
+    if operator not in ("==", "!=") and isinstance(against, (bool, str)):
+        raise ValueError(f"`{operator}` compares numbers, not {literal}")
+    return ValueTest.model_validate(
+        {"task": task, "value": value, "operator": operator, "against": against}
+    )
+
+
+class Task(Closed):
+    """What tasks of every kind may say.
+
+    `when`: how the tasks of `depends_on` must have ended, or a test of a value of one. `memory_mb`:
+    what the task may need; a run does not start where less is free. `reads`, `writes`: tables of the
+    lake as `schema.table`.
+    """
+
+    depends_on: list[str] = Field(default_factory=list, max_length=50)
+    when: str = "all_succeeded"
+    retries: int = Field(default=0, ge=0, le=10)
+    retry_after: Annotated[Seconds, Field(ge=1, le=3_600)] = 30.0
+    timeout: Annotated[Seconds, Field(ge=1, le=86_400)] = 3_600.0
+    memory_mb: int | None = Field(default=None, ge=64, le=1 << 20)
+    reads: list[str] = Field(default_factory=list)
+    writes: list[str] = Field(default_factory=list)
+
+    @property
+    def test(self) -> ValueTest | None:
+        """The test of a value that `when` states, if it states one."""
+        return None if self.when in OUTCOMES else parsed_test(self.when)
+
+    @field_validator("when")
+    @classmethod
+    def _is_known(cls, when: str) -> str:
+        if when not in OUTCOMES:
+            parsed_test(when)
+        return when
+
+    @field_validator("reads", "writes")
+    @classmethod
+    def _are_tables(cls, tables: list[str]) -> list[str]:
+        for table in tables:
+            if not _TABLE.fullmatch(table):
+                raise ValueError(f"`{table}` names no table; write `schema.table`")
+        return tables
+
+    @field_validator("writes")
+    @classmethod
+    def _may_be_written(cls, tables: list[str]) -> list[str]:
+        for table in tables:
+            if table.partition(".")[0] not in WRITTEN:
+                raise ValueError(f"a job cannot write `{table}`: only {' and '.join(WRITTEN)}")
+        return tables
+
+    @model_validator(mode="after")
+    def _waits_for_what_it_tests(self) -> Task:
+        if self.when == "any_failed" and not self.depends_on:
+            raise ValueError('`when = "any_failed"` goes with `depends_on`')
+        return self
+
+
+class _OneOf(Task):
+    """A task of which exactly one of two keys says what it runs."""
+
+    _either: ClassVar[tuple[str, str]]
+
+    @model_validator(mode="after")
+    def _has_one(self) -> _OneOf:
+        one, other = self._either
+        if (getattr(self, one) is None) == (getattr(self, other) is None):
+            raise ValueError(f"give either `{one}` or `{other}`: what the task runs")
+        return self
+
+
+class SqlTask(_OneOf):
+    """Statements on Trino; the last one's first row is what the task reports."""
+
+    _either = ("statement", "file")
+    kind: Literal["sql"]
+    statement: str | None = Field(default=None, min_length=1)
+    file: str | None = None
+
+
+class PythonTask(_OneOf):
+    """A Python module, or a file of the job's folder."""
+
+    _either = ("module", "file")
+    kind: Literal["python"]
+    module: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+    file: str | None = None
+    arguments: list[str] = Field(default_factory=list)
+
+
+class SparkTask(_OneOf):
+    """A program for Spark: a module, or a file of the job's folder."""
+
+    _either = ("module", "file")
+    kind: Literal["spark"]
+    module: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+    file: str | None = None
+    arguments: list[str] = Field(default_factory=list)
+
+
+class NotebookTask(Task):
+    """A marimo notebook, run headless."""
+
+    kind: Literal["notebook"]
+    file: str
+    arguments: list[str] = Field(default_factory=list)
+
+
+class PublishTask(Task):
+    """A table of the lake, copied into the serving database as `name`."""
+
+    kind: Literal["publish"]
+    table: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[A-Za-z_]\w*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    key: list[str] = Field(default_factory=list, max_length=32)
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == "publications":
+            raise ValueError("`publications` says what is published; choose another name")
+        return name
+
+
+class LoadTask(Task):
+    """Files of a folder or bucket into a table of `lake.files`, each once, by its contract."""
+
+    kind: Literal["load"]
+    source: str = Field(min_length=1)
+    format: Literal["csv", "jsonl", "parquet"]
+    table: str = Field(pattern=r"^files\.[a-z][a-z0-9_]{0,62}$")
+    contract: str
+
+
+class CommandTask(Task):
+    """A verb of `./headwater`."""
+
+    kind: Literal["command"]
+    arguments: list[str] = Field(min_length=1)
+
+
+AnyTask = Annotated[
+    SqlTask | SparkTask | PythonTask | NotebookTask | PublishTask | LoadTask | CommandTask,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[Task]] = {
+    "sql": SqlTask,
+    "spark": SparkTask,
+    "python": PythonTask,
+    "notebook": NotebookTask,
+    "publish": PublishTask,
+    "load": LoadTask,
+    "command": CommandTask,
+}
+# The others are read and checked; nothing runs them yet.
+RUN_KINDS = ("sql", "python", "publish", "command")

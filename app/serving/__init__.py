@@ -1,0 +1,1 @@
+"""Tables of the lake for applications, in the serving database."""

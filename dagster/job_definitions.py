@@ -1,0 +1,180 @@
+"""Jobs as Dagster's definitions: what `jobs-code` loads, in Dagster's own environment.
+
+`python -m app.jobs.dagster_plan`, in Headwater's environment, reads the job files. Each task is an op that starts
+`python -m app.jobs.task_attempt` and waits for it: that process runs the task, enforces its limits and writes
+down how it ended. This module only tells it what the tasks before have reported, and when to end: its
+standard input is closed, by the operating system too when this process is killed.
+
+An op of a failed task succeeds in Dagster, for tasks with `when = "always"` or `"any_failed"` must run
+after it; the op `RESULT` at the end fails the run.
+"""
+
+import json
+import os
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+PYTHON = os.environ["HEADWATER_PYTHON"]
+RUNS = Path(os.environ["HEADWATER_JOB_RUNS"])
+END_WAIT_S = 30
+RUNS_AT_ONCE = 200
+OVER = [
+    dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED,
+]  # fmt: skip
+RESULT = "RESULT"
+
+
+def read_plan() -> list[dict[str, Any]]:
+    """Return the jobs that are right; mistakes in others go to the log."""
+    done = subprocess.run(
+        [PYTHON, "-m", "app.jobs.dagster_plan"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout)["jobs"]
+
+
+def run_attempt(context: Any, job: str, task: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Run one attempt of a task; return how it ended, as `app.jobs.run_records` writes it."""
+    number = context.retry_number + 1
+    request = {
+        "parameters": json.loads(context.run.tags.get("headwater/parameters", "{}")),
+        "before": before,
+    }
+    command = [PYTHON, "-m", "app.jobs.task_attempt", job, task, context.run_id, str(number)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            code = process.wait()
+        finally:
+            process.stdin.close()
+            process.wait(END_WAIT_S)
+    record = RUNS / context.run_id / f"{task}-{number}.json"
+    found = json.loads(record.read_text()) if record.exists() else {}
+    if code or found.get("state") not in ("succeeded", "failed", "skipped"):
+        reason = f"the process that runs it ended with {code}"
+        return {"state": "failed", "reason": reason, "values": {}, "retry": True}
+    return found
+
+
+def task_op(job: str, name: str, task: dict[str, Any]) -> dg.OpDefinition:
+    """Return the op of a task. Its output: how this task and all before it ended, by name."""
+
+    def compute(context, **inputs):
+        before = {key: one for part in inputs.get("before", ()) for key, one in part.items()}
+        ended = run_attempt(context, job, name, before)
+        if ended["state"] == "failed":
+            context.log.error(f"task {name} failed: {ended['reason']}")
+            if ended["retry"] and context.retry_number < task["retries"]:
+                raise dg.RetryRequested(task["retries"], task["retry_after"])
+        elif ended["state"] == "skipped":
+            context.log.info(f"task {name} was skipped: {ended['reason']}")
+        mine = {key: ended[key] for key in ("state", "reason", "values")}
+        return {**before, name: mine}
+
+    ins = {"before": dg.In(list)} if task["depends_on"] else {}
+    return dg.op(name=f"{job}__{name}", ins=ins, out=dg.Out(dict))(compute)
+
+
+def result_op(job: str) -> dg.OpDefinition:
+    """Return the op that fails the run where a task has failed."""
+
+    def compute(context, before):
+        ended = {key: one for part in before for key, one in part.items()}
+        failed = {name: one["reason"] for name, one in ended.items() if one["state"] == "failed"}
+        if failed:
+            raise dg.Failure(
+                "; ".join(f"task {name} failed: {why}" for name, why in failed.items()),
+                allow_retries=False,
+            )
+
+    return dg.op(name=f"{job}__{RESULT}", ins={"before": dg.In(list)}, out={})(compute)
+
+
+def fan_in(names: list[str]) -> dict[str, Any]:
+    return {"before": dg.MultiDependencyDefinition([dg.DependencyDefinition(n) for n in names])}
+
+
+def make_job(plan: dict[str, Any]) -> dg.JobDefinition:
+    job, tasks = plan["job"], plan["tasks"]
+    ops = {name: task_op(job, name, task) for name, task in tasks.items()}
+    result = result_op(job)
+    dependencies = {
+        dg.NodeInvocation(ops[name].name, alias=name): (
+            fan_in(task["depends_on"]) if task["depends_on"] else {}
+        )
+        for name, task in tasks.items()
+    }
+    dependencies[dg.NodeInvocation(result.name, alias=RESULT)] = fan_in(list(tasks))
+    graph = dg.GraphDefinition(
+        name=job,
+        description=plan["description"] or None,
+        node_defs=[*ops.values(), result],
+        dependencies=dependencies,
+    )
+    return graph.to_job(
+        # One process a run: each task is a process already.
+        executor_def=dg.in_process_executor,
+        resource_defs={"io_manager": dg.mem_io_manager},
+        tags={"headwater/job": job},
+    )
+
+
+@dg.sensor(
+    name="record_runs",
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    jobs=[],
+)
+def record_runs(context):
+    """Write runs that are over to the table `ops.job_runs`; what fails is tried again."""
+    since = datetime.fromisoformat(context.cursor) if context.cursor else None
+    records = context.instance.get_run_records(
+        dg.RunsFilter(statuses=OVER, updated_after=since),
+        order_by="update_timestamp",
+        ascending=True,
+        limit=RUNS_AT_ONCE,
+    )
+    if not records:
+        return
+    runs = [
+        {
+            "runId": one.dagster_run.run_id,
+            "pipelineName": one.dagster_run.job_name,
+            "status": one.dagster_run.status.value,
+            "creationTime": one.create_timestamp.timestamp(),
+            "startTime": one.start_time,
+            "endTime": one.end_time,
+            "tags": [{"key": k, "value": v} for k, v in one.dagster_run.tags.items()],
+        }
+        for one in records
+    ]
+    subprocess.run(
+        [PYTHON, "-m", "app.jobs.record_runs"], input=json.dumps(runs), text=True, check=True
+    )
+    context.update_cursor(records[-1].update_timestamp.isoformat())
+
+
+def make_definitions() -> dg.Definitions:
+    plans = read_plan()
+    jobs = {plan["job"]: make_job(plan) for plan in plans}
+    schedules = [
+        dg.ScheduleDefinition(
+            job=jobs[plan["job"]],
+            cron_schedule=plan["schedule"],
+            execution_timezone=plan["timezone"],
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
+        for plan in plans
+        if plan["schedule"]
+    ]
+    return dg.Definitions(jobs=list(jobs.values()), schedules=schedules, sensors=[record_runs])
+
+
+definitions = make_definitions()
