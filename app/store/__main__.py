@@ -26,6 +26,7 @@ from app.store.edit import edit_movie
 from app.store.movielens.movielens_load import REJECTS_MAX, as_dicts, load_movielens
 from app.store.tables import store_connection as connection
 from app.store.tables.create import create_store
+from app.store.tables.grow import Growth
 from app.store.tables.seed import Sizes, seed_store
 from app.store.workload.drive import Report, Transaction, first_line
 from app.store.workload.load_tables import BenchWorkload
@@ -117,6 +118,23 @@ def bench(
         if drop:
             job.drop()
         _print(report.as_dict())
+
+
+@app.command()
+def grow(
+    ratings: Annotated[int, typer.Option(help="How many ratings to add.")] = 100_000,
+    seed: Seed = 1,
+    truth: Annotated[
+        Optional[Path], typer.Option(help="Write what was planted into this file, as JSON.")  # noqa: UP045
+    ] = None,
+) -> None:
+    """Add customers who rate and order over two years, by tastes and habits that a model can find."""
+    with _source() as engine:
+        growth = Growth(engine, ratings, seed, None)
+        copied = growth.run(lambda rows: _log(f"{rows.get('ratings', 0):,} of {ratings:,} ratings"))
+    if truth is not None:
+        growth.write_truth(truth)
+    _print({"copied": copied})
 
 
 @app.command("load-movielens")

@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
 from random import Random
 
+from app.store.planted.tastes import TASTES
 from app.store.tables import vocabulary
 
 Row = dict[str, object]
@@ -53,12 +54,6 @@ def price(rng: Random) -> Decimal:
 
 def random_uuid(rng: Random) -> uuid.UUID:
     return uuid.UUID(int=rng.getrandbits(128), version=4)
-
-
-def stars(rng: Random) -> Decimal:
-    """Half stars from 0.5 to 5.0, around 3.5 as people give them."""
-    halves = round(rng.gauss(7, 2))
-    return Decimal(min(max(halves, 1), 10)) / 2
 
 
 def customer(rng: Random, customer_id: int, at: datetime) -> Row:
@@ -126,10 +121,15 @@ def rating(rng: Random, customer_id: int, movie_id: int, at: datetime) -> Row:
     return {
         "customer_id": customer_id,
         "movie_id": movie_id,
-        "stars": stars(rng),
+        "stars": TASTES.stars(rng, customer_id, movie_id),
         "review": vocabulary.review(rng),
         "rated_at": at,
     }
+
+
+def total(items: Sequence[Item]) -> Decimal:
+    """What the lines of an order come to."""
+    return sum((item.unit_price * item.quantity for item in items), Decimal(0))
 
 
 def order(
@@ -140,9 +140,10 @@ def order(
     items: Sequence[Item],
     at: datetime,
     status: str = "pending",
+    paid_after: timedelta = PAID_AFTER,
 ) -> OrderRows:
     """An order with its lines, its invoice (unless cancelled) and payment (unless pending)."""
-    net = sum((item.unit_price * item.quantity for item in items), Decimal(0))
+    net = total(items)
     lines: list[Row] = [
         {
             "order_id": order_id,
@@ -155,7 +156,7 @@ def order(
     ]
     billed = None if status == "cancelled" else invoice(order_id, country, net, at.date())
     paid = billed is not None and status != "pending"
-    payments = [payment(rng, billed, at + PAID_AFTER)] if billed and paid else []
+    payments = [payment(rng, billed, at + paid_after)] if billed and paid else []
     row: Row = {
         "order_id": order_id,
         "customer_id": customer_id,

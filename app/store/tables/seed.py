@@ -12,18 +12,20 @@ from random import Random
 from sqlalchemy import Connection, Engine, Table, func, select, text
 
 from app.errors import HeadwaterError
+from app.store.planted.habits import habits_of
+from app.store.planted.tastes import TASTES
 from app.store.tables import make, schema, vocabulary
 from app.store.tables.create import create_within
 from app.store.tables.store_connection import copy_rows
 
-ORDER_DAYS = 90
+ORDER_DAYS = 730
 # Most orders are recent, so that the hour in which the workload begins looks like those before it.
 _RECENT_DAYS = 2
 _RECENT_SHARE = 0.7
 SCALE_MAX = 1_000
 # Orders span four tables: so many are made, then copied table by table, in bounded memory.
 _ORDERS_PER_CHUNK = 5_000
-_STATES = ("delivered",) * 16 + ("cancelled", "shipped", "paid", "pending")
+_STATES = ("delivered",) * 17 + ("cancelled", "shipped", "paid")
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,15 @@ def _pairs(rng: Random, sizes: Sizes, count: int) -> Iterator[tuple[int, int]]:
     average = count / max(sizes.customers, 1)
     for customer_id in range(1, sizes.customers + 1):
         wanted = min(round(rng.expovariate(1 / average)) if average else 0, sizes.movies)
-        yield from (
-            (customer_id, m) for m in sorted({skewed(rng, sizes.movies) for _ in range(wanted)})
-        )
+        yield from ((customer_id, m) for m in _movies_of(rng, sizes, customer_id, wanted))
+
+
+def _movies_of(rng: Random, sizes: Sizes, customer_id: int, count: int) -> list[int]:
+    """At most so many movies that a customer chooses, ascending."""
+    chosen = {
+        TASTES.liked(rng, customer_id, lambda: skewed(rng, sizes.movies)) for _ in range(count)
+    }
+    return sorted(chosen)
 
 
 def _orders(
@@ -180,14 +188,37 @@ def _orders(
 ) -> Iterator[make.OrderRows]:
     for order_id in range(1, sizes.orders + 1):
         customer_id = skewed(rng, sizes.customers)
-        movie_ids = sorted({skewed(rng, sizes.movies) for _ in range(rng.randint(1, 5))})
+        while rng.random() > habits_of(customer_id).eagerness:
+            customer_id = skewed(rng, sizes.customers)
+        movie_ids = _movies_of(rng, sizes, customer_id, rng.randint(1, 5))
         items = [make.Item(m, prices[m - 1], rng.choice((1, 1, 1, 2, 3))) for m in movie_ids]
         country = countries[customer_id - 1]
         days = _RECENT_DAYS if rng.random() < _RECENT_SHARE else ORDER_DAYS
         # A payment comes some minutes after its order, and not after the end either.
         placed_at = _before(end - make.PAID_AFTER, rng, days)
-        status = rng.choice(_STATES)
-        yield make.order(rng, order_id, customer_id, country, items, placed_at, status)
+        yield make.order(
+            rng,
+            order_id,
+            customer_id,
+            country,
+            items,
+            placed_at,
+            *state_of(rng, customer_id, order_id, items, end - placed_at),
+        )
+
+
+def state_of(
+    rng: Random, customer_id: int, order_id: int, items: list[make.Item], age: timedelta
+) -> tuple[str, timedelta]:
+    """The status of an order of this age, and how long after it is paid, if it is.
+
+    An order whose bill is not paid yet is pending, for ever where its customer never pays it.
+    """
+    status = rng.choice(_STATES)
+    days = habits_of(customer_id).paid_after_days(order_id, float(make.total(items)))
+    after = make.PAID_AFTER + timedelta(days=days or 0)
+    unpaid = days is None or after > age
+    return ("pending" if unpaid and status != "cancelled" else status), after
 
 
 def _continue_identity(connection: Connection, table: Table) -> None:

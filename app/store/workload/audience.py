@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from app.store.planted.tastes import TASTES
 from app.store.tables import make, vocabulary
 from app.store.tables.schema import customers, movies, orders, ratings, tags
 from app.store.workload.clerk import Clerk
@@ -111,7 +112,9 @@ def change_rating(clerk: Clerk) -> int:
     return clerk.change(
         update(ratings)
         .where(ratings.c.customer_id == rating.customer_id, ratings.c.movie_id == rating.movie_id)
-        .values(stars=make.stars(clerk.rng), rated_at=clerk.now)
+        .values(
+            stars=TASTES.stars(clerk.rng, rating.customer_id, rating.movie_id), rated_at=clerk.now
+        )
     )
 
 

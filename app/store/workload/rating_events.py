@@ -15,8 +15,9 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
-from app.store.tables import make
+from app.store.planted.tastes import TASTES
 from app.store.workload.pace import Pace
+from spark_streaming.storage.kafka_cluster import KafkaCluster, kafka_of
 from spark_streaming.streams.producer import StreamProducer, ensure_topics
 from spark_streaming.streams.stream_contract import SHIPPED, read_stream
 from spark_streaming.streams.stream_event import Judge, encode
@@ -86,10 +87,12 @@ def send_ratings(
 
 def _record(judge: Judge, rng: Random) -> tuple[bytes, bytes]:
     now = datetime.now(timezone.utc)
+    customer_id = rng.randint(1, CUSTOMERS)
+    movie_id = TASTES.liked(rng, customer_id, lambda: rng.randint(1, MOVIES))
     data = {
-        "customer_id": rng.randint(1, CUSTOMERS),
-        "movie_id": rng.randint(1, MOVIES),
-        "stars": float(make.stars(rng)),
+        "customer_id": customer_id,
+        "movie_id": movie_id,
+        "stars": float(TASTES.stars(rng, customer_id, movie_id)),
         "rated_at": now.isoformat(),
     }
     return encode(judge.check({"key": uuid.uuid4().hex, "data": data}, now), data)
@@ -111,10 +114,10 @@ def _send(
         again += len(left)
 
 
-def _place() -> tuple[str, str, int]:
-    """(broker, topic prefix, partitions) of the environment, else of the current home's stack."""
-    kafka = os.environ.get("HEADWATER_KAFKA")
-    if kafka:
+def _place() -> tuple[KafkaCluster, str, int]:
+    """(Kafka, topic prefix, partitions) of the environment, else of the current home's stack."""
+    kafka = kafka_of(os.environ)
+    if kafka.addresses:
         prefix = os.environ.get("HEADWATER_TOPIC_PREFIX", "hw")
         return kafka, prefix, int(os.environ.get("HEADWATER_TOPIC_PARTITIONS", "1"))
     from app.environment import settings

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Row, delete, func, literal_column, select, update
 
+from app.store.planted.habits import habits_of
 from app.store.tables import make
 from app.store.tables.schema import customers, invoices, movies, order_lines, orders, payments
 from app.store.workload.clerk import Clerk
@@ -24,6 +25,9 @@ _IS_PENDING = literal_column("orders.status = 'pending'", Boolean)
 def place_order(clerk: Clerk) -> int:
     """A customer orders one to five movies: order, lines, invoice, mostly the payment too."""
     customer = clerk.pick(customers.c.customer_id, customers.c.country, skew=2, lock=False)
+    # A rare customer is passed over, as often as the habit says.
+    if customer is not None and clerk.rng.random() > habits_of(customer.customer_id).eagerness:
+        return 0
     picked = [
         clerk.pick(movies.c.movie_id, movies.c.price, skew=2, lock=False)
         for _ in range(clerk.rng.choice((1, 1, 2, 2, 3, 4, 5)))
@@ -32,14 +36,17 @@ def place_order(clerk: Clerk) -> int:
     if customer is None or not prices:
         return 0
     items = [make.Item(m, prices[m], clerk.rng.choice((1, 1, 1, 2, 3))) for m in sorted(prices)]
+    order_id = clerk.next_id(orders.c.order_id)
+    amount = float(make.total(items))
+    at_once = habits_of(customer.customer_id).paid_after_days(order_id, amount) == 0
     rows = make.order(
         clerk.rng,
-        clerk.next_id(orders.c.order_id),
+        order_id,
         customer.customer_id,
         customer.country,
         items,
         clerk.now,
-        status="paid" if clerk.rng.random() < 0.7 else "pending",
+        status="paid" if at_once else "pending",
     )
     return (
         clerk.add(orders, [rows.order])
@@ -50,12 +57,16 @@ def place_order(clerk: Clerk) -> int:
 
 
 def advance_order(clerk: Clerk) -> int:
-    """An open order goes one state on; a pending one is paid by that."""
-    order = clerk.pick(orders.c.order_id, orders.c.status, where=_IS_OPEN)
+    """An open order goes one state on; a pending one is paid by that, if its customer ever pays it."""
+    columns = (orders.c.status, orders.c.customer_id, orders.c.total)
+    order = clerk.pick(orders.c.order_id, *columns, where=_IS_OPEN)
     if order is None:
         return 0
     changes = 0
     if order.status == "pending":
+        habits = habits_of(order.customer_id)
+        if habits.paid_after_days(order.order_id, float(order.total)) is None:
+            return 0
         billed = _invoice_of(clerk, order.order_id)
         if billed is not None and billed.gross > 0:
             row = make.payment(clerk.rng, dict(billed._mapping), clerk.now)

@@ -1,0 +1,1 @@
+"""Models: what is learnt from silver, and written to `ml` in the lake as lists and figures."""
