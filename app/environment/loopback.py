@@ -1,12 +1,41 @@
-"""Keeps a user's proxy out of the connections between this stack's parts."""
+"""Connections between this stack's parts: past a user's proxy, and checked by the stack's own authority."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import requests
 
 NAMES = ("127.0.0.1", "localhost", "::1")
+# In the certificates of the stack's servers.
+LOOPBACK_NAMES = NAMES[:2]
 # Clients read one or the other, and some use the first that is set.
 VARIABLES = ("no_proxy", "NO_PROXY")
+# In the folder `tls` of a home: the authority's certificate, and with it those that the machine trusts;
+# each as PEM and, for JVMs, as PKCS #12.
+CA, TRUSTSTORE = "ca.pem", "ca.p12"
+TRUSTED, TRUSTED_STORE = "trusted.pem", "trusted.p12"
+# Which bundle Python's `ssl`, delta-rs and pyarrow read; which one `requests`.
+TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+
+
+def trust(folder: Path) -> dict[str, str]:
+    """Return the variables by which Python's clients trust the authority of `folder`, and others as before."""
+    return dict.fromkeys(TRUST_VARIABLES, str(folder / TRUSTED))
+
+
+def direct_session() -> requests.Session:
+    """Make a session for the stack's own servers: no proxy, no log-in of the user's, its certificates."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False  # loopback is never behind a proxy
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE", True)
+    return session
 
 
 def keep_direct(environment: MutableMapping[str, str]) -> None:

@@ -20,6 +20,11 @@ def instance_name(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
+def service_name(name: str, source: str) -> str:
+    """The name of a service that works for one source: the first source's has the plain name."""
+    return f"{name}-{source}" if source else name
+
+
 def split_instance(name: str) -> tuple[str, int]:
     """The plain name and the number of an instance; see `instance_name`."""
     match = _INSTANCE.fullmatch(name)
@@ -74,9 +79,10 @@ class Ports:
             return LOOPBACK
         if not self._owners:
             self._owners = {port: owner for port, (owner, _) in _declared().items()}
-        if name not in self._owners:
+        plain, instance = split_instance(name)
+        if plain not in self._owners:
             raise SettingsError(f"no service declares a port named `{name}`")
-        return self._owners[name]
+        return instance_name(self._owners[plain], instance)
 
     def address(self, name: str) -> str:
         """`host:port` at which other services reach service port `name`."""

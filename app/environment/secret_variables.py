@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spark_streaming.storage.kafka_cluster import KAFKA_VARIABLES
 from spark_streaming.storage.store_address import VARIABLES
 
 # The variables that hold secrets, by the name that `secrets` of a service.toml gives them.
@@ -13,7 +14,9 @@ SECRETS: dict[str, tuple[str, ...]] = {
         "HEADWATER_CAPTURE_PASSWORD",
         "HEADWATER_CAPTURE_SSL_PASSWORD",
     ),
+    "kafka": (KAFKA_VARIABLES["password"],),
     "connect": ("HEADWATER_CONNECT_URL",),
+    "trino": ("HEADWATER_TRINO_URL",),
     "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
     "superset-admin": (),  # asked of the settings by its name

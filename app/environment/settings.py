@@ -14,35 +14,52 @@ import string
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import tomli_w
 from pydantic import SecretStr, ValidationError
 
 from app.environment.dsn import query_of, with_user
+from app.environment.loopback import CA, trust
 from app.environment.ports import Ports
 from app.environment.profile import Profile
 from app.environment.secret_variables import SECRETS
 from app.environment.service_secrets import declared_secret
 from app.environment.stamp import refuse_newer
 from app.environment.toml_files import SettingsError, read_toml
+from spark_streaming.job_settings import JobKeys
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.storage.store_address import ObjectStore
 
 SECRET_LENGTH = 32
 ROOT = Path(__file__).resolve().parents[2]
 STORE_ROLE = "headwater_store"
 # Secrets that the profile may give; of these, the DSNs are never made.
-_GIVEN = ("source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key")
+_GIVEN = (
+    "source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key", "kafka_password",
+    "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url",
+)  # fmt: skip
+ONE_SOURCE = "HEADWATER_ONE_SOURCE"  # the further source that a process works for
 _ALPHABET = string.ascii_letters + string.digits
 
 
 class Settings:
     """The resolved settings of the stack at `home`; secrets are generated at first use."""
 
-    def __init__(self, home: Path, profile: Profile) -> None:
+    def __init__(
+        self, home: Path, profile: Profile, file: Path | None = None, source: str = ""
+    ) -> None:
         self.home = home
+        self.source = source  # the name of a further source; empty for the first
+        self.connector = f"source_{source}" if source else "source"
+        self.silver_schema = f"silver_{source}" if source else "silver"  # in Trino
+        own = f"_{source.upper()}" if source else ""
+        self.password_variable = f"HEADWATER_CAPTURE_PASSWORD{own}"
+        self.file = file  # the profile that was given with the command
         self.profile = profile
         self.ports = Ports(profile)
+        self.http = "https" if profile.encryption else "http"
+        self.tls = home / "tls"  # of the stack's own certificate authority
 
     def __repr__(self) -> str:
         return f"Settings(home={self.home})"
@@ -88,17 +105,38 @@ class Settings:
             return self.secret("capture_dsn")
         if self.profile.source_dsn is None:
             return self._embedded_dsn(self.profile.capture_role, "capture_password")
-        role, password = self.profile.capture_role, self.secret("capture_password")
+        own = f"capture_password_{self.source}" if self.source else "capture_password"
+        role, password = self.profile.capture_role, self.secret(own)
         return with_user(self.source_dsn, role, password)
 
     def _embedded_dsn(self, user: str, secret: str) -> str:
         address = self.ports.address("postgres")
-        return f"postgresql://{user}:{self.secret(secret)}@{address}/store"
+        checked = f"?sslmode=verify-full&sslrootcert={quote(str(self.tls / CA))}"
+        return f"postgresql://{user}:{self.secret(secret)}@{address}/store" + (
+            checked if self.profile.encryption else ""
+        )
 
     @property
-    def kafka(self) -> str:
-        """The brokers' addresses, with commas."""
-        return self.ports.addresses("kafka", self.profile.kafka_brokers)
+    def kafka(self) -> KafkaCluster:
+        """The brokers' addresses, and the log-in there; holds a password."""
+        profile = self.profile
+        if profile.kafka_address is None:
+            addresses = self.ports.addresses("kafka", profile.kafka_brokers)
+            if not profile.encryption:
+                return KafkaCluster(addresses)
+            password = self.secret("kafka_password")
+            return KafkaCluster(
+                addresses, "SASL_SSL", "PLAIN", "headwater", password, str(self.tls / CA)
+            )
+        asked = profile.kafka_security.startswith("SASL")
+        return KafkaCluster(
+            profile.kafka_address,
+            profile.kafka_security,
+            profile.kafka_mechanism if asked else "",
+            profile.kafka_user or "",
+            self.secret("kafka_password") if asked else "",
+            profile.kafka_ca or "",
+        )
 
     @property
     def connect_url(self) -> str:
@@ -108,24 +146,32 @@ class Settings:
     @property
     def connect_urls(self) -> list[str]:
         """The REST interface of each Connect worker; any of them answers for all."""
+        if self.profile.connect_url is not None:
+            return [one.rstrip("/") for one in self.secret("connect_url").split(",")]
         addresses = self.ports.addresses("connect", self.profile.connect_workers).split(",")
-        return [f"http://headwater:{self.secret('connect_password')}@{one}" for one in addresses]
+        return [
+            f"{self.http}://headwater:{self.secret('connect_password')}@{one}" for one in addresses
+        ]
 
     @property
     def store(self) -> ObjectStore:
         """The object store's address; holds a secret key."""
         return ObjectStore(
-            self.profile.s3_endpoint or f"http://{self.ports.address('s3')}",
+            self.profile.s3_endpoint or f"{self.http}://{self.ports.address('s3')}",
             self.profile.s3_region,
             self.secret("s3_access_key"),
             self.secret("s3_secret_key"),
             self.profile.bronze_bucket,
             self.profile.lake_bucket,
+            f"sources/{self.source}" if self.source else "",
         )
 
     @property
     def trino_url(self) -> str:
-        return f"http://{self.ports.address('trino')}"
+        """Where Trino answers; of one's own it holds a password: never print it."""
+        if self.profile.trino_url is not None:
+            return self.secret("trino_url")
+        return f"{self.http}://{self.ports.address('trino')}"
 
     @property
     def _spark_master(self) -> str:
@@ -136,7 +182,7 @@ class Settings:
 
     @property
     def intake_url(self) -> str:
-        return f"http://{self.ports.address('intake')}"
+        return f"{self.http}://{self.ports.address('intake')}"
 
     @property
     def topic_prefix(self) -> str:
@@ -145,7 +191,8 @@ class Settings:
     @property
     def contracts_dir(self) -> Path:
         """The folder of the user's own contract files; it need not exist."""
-        return self.home / Path(self.profile.contracts_dir or "contracts").expanduser()
+        folder = self.home / Path(self.profile.contracts_dir or "contracts").expanduser()
+        return folder / self.source if self.source else folder
 
     @property
     def contracts_folders(self) -> list[Path]:
@@ -165,39 +212,52 @@ class Settings:
             secrets: of SECRETS, those whose variables come along; all of them by default.
         """
         withheld = {name for kind in set(SECRETS) - set(secrets) for name in SECRETS[kind]}
+        if "capture" not in secrets:
+            withheld |= {self.password_variable, *self._further_passwords()}
         return {k: v for k, v in self._environment().items() if k not in withheld}
 
-    def _environment(self) -> dict[str, str]:
+    def _further_passwords(self) -> dict[str, str]:
+        """For Connect, whose worker serves the connectors of all sources."""
         return {
+            one.password_variable: unquote(urlsplit(one.capture_dsn).password or "")
+            for one in of_each_source(self)
+            if one is not self
+        }
+
+    def _environment(self) -> dict[str, str]:
+        keys = {
+            f"HEADWATER_{name.upper()}": str(getattr(self.profile, name))
+            for name in JobKeys.model_fields
+        }
+        return {
+            **keys,
             "HEADWATER_HOME": str(self.home),
+            **({ONE_SOURCE: self.source} if self.source else {}),
+            "HEADWATER_FURTHER_SOURCES": ",".join(one.name for one in self.profile.sources),
             "HEADWATER_PORT_OFFSET": str(self.profile.port_offset),
             "HEADWATER_BIND": self.ports.bind,
-            "HEADWATER_TOPIC_PREFIX": self.topic_prefix,
-            "HEADWATER_TOPIC_PARTITIONS": str(self.profile.topic_partitions),
+            **(trust(self.tls) if self.profile.encryption else {}),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
             "HEADWATER_STORE_DSN": self.store_dsn,
             "HEADWATER_CAPTURE_DSN": self.capture_dsn,
             # By itself too: a connector's configuration names it, and never holds it.
-            "HEADWATER_CAPTURE_PASSWORD": unquote(urlsplit(self.capture_dsn).password or ""),
+            self.password_variable: unquote(urlsplit(self.capture_dsn).password or ""),
+            **self._further_passwords(),
             "HEADWATER_CAPTURE_SSL_PASSWORD": query_of(self.capture_dsn).get("sslpassword", ""),
             "HEADWATER_PUBLICATION": self.profile.publication_name,
             "HEADWATER_APPLY": "1" if self.profile.may_apply else "0",
-            "HEADWATER_KAFKA": self.kafka,
+            **self.kafka.variables(),
             "HEADWATER_CONNECT_URL": self.connect_url,
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
-            "HEADWATER_MERGE_ENGINE": self.profile.merge_engine,
-            "HEADWATER_SPARK_MASTER": self._spark_master,
-            "HEADWATER_SPARK_EXECUTOR_MB": str(self.profile.spark_executor_mb),
-            "HEADWATER_SPARK_MERGE_ROWS_MIN": str(self.profile.spark_merge_rows_min),
+            "HEADWATER_SPARK_MASTER": self._spark_master,  # the stack's own, where it has workers
             "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
             "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
-            "HEADWATER_SILVER_RETENTION_MINUTES": str(self.profile.silver_retention_minutes),
-            "HEADWATER_CHANGE_DATA_FEED": self.profile.change_data_feed,
         }
 
     def save(self) -> None:
         """Keep the profile for later commands of this home (mode 0600: it may hold a DSN)."""
+        assert not self.source, "a further source's settings are made from the home's"
         kept = self.profile.model_dump(exclude_none=True, mode="python")
         plain = {k: _plain(v) for k, v in kept.items()}
         write_private(self.home / "settings.toml", tomli_w.dumps(plain))
@@ -210,6 +270,7 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
         home: the state folder; `HEADWATER_HOME` or `<clone>/.stack` when None.
         profile: a TOML file of Profile's keys.
         overrides: Profile's keys; None values are ignored.
+    This process then trusts the stack's own certificates, where it has any.
     Raises: SettingsError for an unknown key or a wrong value, naming it and its file; HeadwaterError
         for the home of a newer Headwater.
     """
@@ -224,19 +285,73 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     if offset:
         given["port_offset"] = offset
     given.update({k: v for k, v in overrides.items() if v is not None})
-    return checked(folder, given, origin=f"{profile or folder / 'settings.toml'} or its override")
+    origin = f"{profile or folder / 'settings.toml'} or its override"
+    found = checked(folder, given, origin=origin, text=_text_of(profile), file=profile)
+    if found.profile.encryption:
+        os.environ.update(trust(found.tls))
+    one = os.environ.get(ONE_SOURCE)
+    return of_source(found, one) if one else found
 
 
-def checked(home: Path, given: Mapping[str, object], *, origin: str) -> Settings:
+def of_each_source(settings: Settings) -> list[Settings]:
+    """Return the settings, and those of each further source; a further source's alone have no others."""
+    if settings.source:
+        return [settings]
+    return [settings, *(of_source(settings, one.name) for one in settings.profile.sources)]
+
+
+def of_source(settings: Settings, name: str) -> Settings:
+    """Return the settings as a further source of the home has them.
+
+    Raises: SettingsError where there is no such source, or its address cannot be read.
+    """
+    one = Settings(settings.home, settings.profile.of_source(name), settings.file, name)
+    one.ports = settings.ports
+    return one
+
+
+def place_of(settings: Settings, key: str) -> str:
+    """Say where a setting is written: `line 3 of own.toml`, or the home's file."""
+    from spark_streaming.contract.toml_lines import key_lines
+
+    names = [one.name for one in settings.profile.sources]
+    keys = ("sources", names.index(settings.source), key) if settings.source else (key,)
+    for path in (settings.file, settings.home / "settings.toml"):
+        lines = key_lines(path.read_text()) if path is not None and path.exists() else {}
+        if keys in lines:
+            return f"line {lines[keys]} of {path}"
+    return f"the environment (HEADWATER_{key.upper()})"
+
+
+def only(profile: Path) -> None:
+    """Check a profile by itself. Raises: SettingsError naming each mistake with its line."""
+    checked(ROOT, read_toml(profile), origin=str(profile), text=_text_of(profile))
+
+
+def _text_of(profile: Path | None) -> str:
+    return profile.read_text() if profile is not None else ""
+
+
+def checked(
+    home: Path,
+    given: Mapping[str, object],
+    *,
+    origin: str,
+    text: str = "",
+    file: Path | None = None,
+) -> Settings:
     """The settings of a home from these values of Profile's keys; errors name `origin`, where they are written.
 
-    Raises SettingsError for an unknown key or a wrong value.
+    Args:
+        text: that file's text, from which errors have their lines.
+        file: the profile that was given with the command.
+    Raises: SettingsError for an unknown key or a wrong value.
     """
     try:
         profile = Profile.model_validate(given)
     except ValidationError as error:
-        raise SettingsError(_explain(error, origin)) from None
-    return Settings(home, profile)
+        raise SettingsError(_explain(error, origin, text)) from None
+    return Settings(home, profile, file)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -252,13 +367,31 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = []
+def _explain(error: ValidationError, origin: str, text: str) -> str:
+    # Not above: every command imports this module, and few need it.
+    from spark_streaming.contract.contract_files import near
+    from spark_streaming.contract.toml_lines import key_lines, line_of
+
+    places = key_lines(text)
+    lines, hints = [], []
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"setting `{key}`: {problem['msg']} (in {origin})")
-    return "\n".join(lines) + f"\nhint: known settings are {', '.join(Profile.model_fields)}"
+        here = problem["loc"][:1] if problem["loc"][:1] in places else ()
+        where = f"line {line_of(places, problem['loc'])} of {origin}" if here else origin
+        what = f"setting `{key}`: {problem['msg']}" if key else problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            what = f"setting `{key}` is unknown"
+            hints.append(near(key, Profile.model_fields))
+        lines.append(f"{what} (in {where})")
+    hint = "; ".join(hints) or "docs/reference/settings.md describes each setting"
+    return "\n".join(lines) + f"\nhint: {hint}"
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items() if one is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
     return value.get_secret_value() if isinstance(value, SecretStr) else value

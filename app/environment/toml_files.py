@@ -9,6 +9,9 @@ import tomli
 
 from app.errors import HeadwaterError
 
+# Marks a key of a profile that containers have no use for, or that the stack sets there itself.
+NATIVE = "only where the launcher starts the processes"
+
 
 class SettingsError(HeadwaterError):
     """A setting is unknown or wrong; the text names the key, the file and what to do."""

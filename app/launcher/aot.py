@@ -21,7 +21,7 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +67,12 @@ class AotCaches:
         self.recording = False
         self._uses: dict[str, _Use] = {}
 
-    def begin(self, service: Service, lookup: Lookup, options: Path) -> None:
-        """Write the file of options for one start of a service."""
+    def begin(
+        self, service: Service, lookup: Lookup, options: Path, others: Sequence[str] = ()
+    ) -> None:
+        """Write the file of options for one start of a service; `others` have nothing to do with caches."""
         self._uses.pop(service.name, None)
-        arguments = _given_options() if records(service) else []
+        arguments = [*others, *_given_options()] if records(service) else []
         if records(service) and os.environ.get(SWITCH) != "off":
             use = self._choose(service, lookup)
             if use is not None:

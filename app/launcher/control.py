@@ -21,16 +21,16 @@ from app.launcher.observed_status import (
 )
 from app.launcher.state import Home
 from app.launcher.supervisor_requests import SupervisorRequests
+from app.launcher.trust import prepare_trust
 from app.launcher.upgrade import refuse_older_supervisor, stamp_home
 from app.processes.identity import Shelter, unprivileged_identity
 from app.processes.interrupts import terminated_like_interrupted
 from app.services.binary import find_binary, how_to_get, is_available
-from app.services.instances import with_instances
+from app.services.described import services_of
 from app.services.service import (
     Service,
     declared_ports,
     is_enabled,
-    load_services,
     why_left_out,
     with_dependencies,
 )
@@ -52,7 +52,7 @@ class Stack:
         self.settings = settings
         self.home = Home(settings.home)
         self.root = root
-        self.described = with_instances(load_services(root), settings.profile)
+        self.described = services_of(root, settings.profile)
         self._supervisor = SupervisorRequests(self.home, root, self.described)
         self.ports = declared_ports(self.described)
         settings.ports.declare(self.ports)
@@ -77,7 +77,7 @@ class Stack:
             if name in self.described and name not in self.services:
                 raise HeadwaterError(
                     f"service `{name}` is left out by this stack's settings",
-                    detail=why_left_out(self.described[name]),
+                    detail=why_left_out(self.described[name], self.settings.profile),
                 )
         known = {name: self._without_disabled(service) for name, service in self.services.items()}
         named = [*only, *(n for n, s in known.items() if s.instance > 1 and s.described_as in only)]
@@ -154,6 +154,7 @@ class Stack:
                     progress.note(f"ended a leftover process of {name} (pid {pid})")
             self._check(names)  # before a long download, and again after it
         artefacts.prepare(sorted({g for name in names for g in self.services[name].artefacts}))
+        prepare_trust(self.settings, running=bool(self.running()))
         self.check_templates(names, artefacts)
         self.settings.environment()  # makes every secret now, not by several services at once
         started: list[str] = []
@@ -239,7 +240,7 @@ class Stack:
             raise HeadwaterError("the stack is running", hint="stop it first: ./headwater down")
         shelter = Shelter(self.home.path, unprivileged_identity())
         shutil.rmtree(shelter.folder, ignore_errors=True)
-        for name in ("run", "data", "verify", "rebuild"):
+        for name in ("run", "data", "tls", "verify", "rebuild"):
             shutil.rmtree(self.home.path / name, ignore_errors=True)
         for pattern in ("*.json", "settings.toml", "supervisor.log*", "supervisor.pid"):
             for path in self.home.path.glob(pattern):
@@ -261,13 +262,13 @@ class Stack:
         return [*rows, *(unavailable_row(one, how_to_get(one)) for one in missing)]
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:
-        """Return name → address of every service that runs under this stack's settings."""
+        """Return name → address of every service of this stack, and of the parts of one's own."""
         addresses = {}
         for service in self._shown():
             lookup = self._lookup(service, artefacts)
             for name, template in service.urls.items():
                 addresses[name] = render(template, lookup, where=str(service.source))
-        return addresses
+        return addresses | self.settings.profile.own_parts()
 
     def _shown(self) -> list[Service]:
         """Return the services that `up` starts, and those that run because they were named."""

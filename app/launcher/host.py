@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.environment.settings import Settings
+from app.environment.settings import Settings, of_source
 from app.environment.toml_files import SettingsError
 from app.errors import HeadwaterError
 from app.health.disk import FULL, cause, disks
@@ -22,13 +22,15 @@ from app.launcher.leftovers import remove_stale_pid_file
 from app.launcher.liveness_probe import StoppedProcesses, probe_running
 from app.launcher.state import Home
 from app.launcher.supervision.unit import Probe, Process
+from app.launcher.trust import jvm_options, key_pair
 from app.processes import log_files as logs
 from app.processes.identity import Shelter, give_files, unprivileged_identity
 from app.processes.log_pump import LogPump
 from app.processes.process import Identity, spawn
 from app.services.binary import find_binary
+from app.services.description_parts import Ready
 from app.services.quoting import quoting
-from app.services.service import Ready, Service
+from app.services.service import Service
 from app.services.templates import ArtefactPaths, Lookup, Places, Variables, render
 
 LAST_LINES = 8
@@ -103,7 +105,8 @@ class RealHost:
                     return None
         rendered = [render(word, start.lookup, where=where) for word in command]
         if step is None:
-            self.aot.begin(service, start.lookup, self._aot_options(start.places))
+            options = self._aot_options(start.places)
+            self.aot.begin(service, start.lookup, options, jvm_options(self._settings))
         self._pump.drain()
         start.log_offsets = {path: logs.size(path) for path in self._logs(service)}
         pipes: list[int] = []
@@ -131,7 +134,7 @@ class RealHost:
             shelter = Shelter(self._home.path, identity)
         places = self._places(service.name, shelter)
         lookup = Variables(
-            settings=self._settings,
+            settings=self._settings_for(service),
             artefacts=self._artefacts,
             ports=self.ports,
             places=places,
@@ -147,6 +150,7 @@ class RealHost:
         )
         start = _Start(lookup, places, identity, self._environment(service, places, lookup))
         self._starts[service.name] = start
+        pair = key_pair(self._settings, service, places.run)
         rendered = [
             write_rendered(service, name, template, places.run, lookup)
             for name, template in service.files.items()
@@ -154,7 +158,7 @@ class RealHost:
         shutil.rmtree(places.tmp, ignore_errors=True)
         places.tmp.mkdir(mode=0o700)
         if identity is not None:
-            give_files([*rendered, places.tmp], identity)
+            give_files([*rendered, *pair, places.tmp], identity)
         where = f"{service.source} (pid_files of service `{service.name}`)"
         for pid_file in service.pid_files:
             remove_stale_pid_file(Path(render(pid_file, lookup, where=where)))
@@ -189,7 +193,11 @@ class RealHost:
             base["HEADWATER_CACHE"] = os.environ["HEADWATER_CACHE"]
         where = f"{service.source} (environment of service `{service.name}`)"
         own = {k: render(v, lookup, where=where) for k, v in service.environment.items()}
-        return {**base, **self._settings.environment(service.secrets), **own}
+        return {**base, **self._settings_for(service).environment(service.secrets), **own}
+
+    def _settings_for(self, service: Service) -> Settings:
+        source = service.works_for
+        return of_source(self._settings, source) if source else self._settings
 
     # -- ending
 
@@ -317,7 +325,7 @@ class RealHost:
 def write_rendered(service: Service, name: str, template: str, run: Path, lookup: Lookup) -> Path:
     """Render one file of a service into its run folder (mode 0600: it may hold secrets)."""
     source = service.folder / template
-    text = read_template(service, source)
+    text = with_appended(service, name, read_template(service, source))
     target = run / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -338,6 +346,12 @@ def read_template(service: Service, source: Path) -> str:
         ) from None
 
 
+def with_appended(service: Service, name: str, text: str) -> str:
+    """Return a file's template with the lines that an encrypted stack appends to it."""
+    more = service.append.get(name)
+    return text if more is None else f"{text}\n{read_template(service, service.folder / more)}"
+
+
 def check_templates(service: Service, lookup: Lookup) -> None:
     """Render all templates of a service and throw the result away, to find unknown variables."""
     where = f"{service.source} (service `{service.name}`)"
@@ -348,9 +362,11 @@ def check_templates(service: Service, lookup: Lookup) -> None:
         ready = service.ready
         words += [ready.tcp or "", ready.http or "", *(ready.command or [])]
     if service.alive is not None:
-        words += [service.alive.kafka or "", service.alive.postgres or ""]
+        alive = service.alive
+        addresses = (alive.kafka, alive.kafka_tls, alive.postgres, alive.thrift)
+        words += [address or "" for address in addresses]
     for word in words:
         render(word, lookup, where=where)
-    for template in service.files.values():
+    for template in [*service.files.values(), *service.append.values()]:
         source = service.folder / template
         render(read_template(service, source), lookup, where=str(source))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +15,13 @@ from app.launcher.supervision.unit import Probe
 from app.services.service import Service
 
 SCAN_EVERY_S = 1.0
+ANSWER_BYTES = 4096
 # ApiVersions, version 0, from a client without a name: every broker answers it before any login.
 KAFKA_REQUEST = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
 # SSLRequest: a server of any version answers one byte, in a process that it has made for it.
 POSTGRES_REQUEST = bytes.fromhex("00000008 04d2162f")
+# `getName` of fb303, which each of its servers has; no arguments.
+THRIFT_REQUEST = bytes.fromhex("80010001 00000007") + b"getName" + bytes.fromhex("00000001 00")
 
 
 def probe_running(service: Service, render: Callable[[str], str]) -> Probe:
@@ -27,8 +32,13 @@ def probe_running(service: Service, render: Callable[[str], str]) -> Probe:
     """
     alive, ready = service.alive, service.ready
     if alive is not None:
-        request = KAFKA_REQUEST if alive.kafka else POSTGRES_REQUEST
-        return probe_bytes(render(alive.kafka or alive.postgres or ""), request)
+        for address, request in (
+            (alive.kafka or alive.kafka_tls, KAFKA_REQUEST),
+            (alive.postgres, POSTGRES_REQUEST),
+            (alive.thrift, THRIFT_REQUEST),
+        ):
+            if address is not None:
+                return probe_bytes(render(address), request, tls=alive.kafka_tls is not None)
     if ready is not None and ready.http is not None:
         return probe_http(render(ready.http), ready.status)
     if ready is not None and ready.tcp is not None:
@@ -36,13 +46,20 @@ def probe_running(service: Service, render: Callable[[str], str]) -> Probe:
     return Probe(True, "it runs")
 
 
-def probe_bytes(address: str, request: bytes) -> Probe:
-    """Whether `host:port` answers anything to a request."""
+def probe_bytes(address: str, request: bytes, *, tls: bool = False) -> Probe:
+    """Whether `host:port` answers anything to a request, sent under TLS where `tls` says so."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), PROBE_TIMEOUT_S) as connection:
+        with contextlib.ExitStack() as open_ones:
+            connection = socket.create_connection((host, int(port)), PROBE_TIMEOUT_S)
+            open_ones.enter_context(connection)
+            if tls:
+                context = ssl.create_default_context()
+                connection = context.wrap_socket(connection, server_hostname=host)
+                open_ones.enter_context(connection)
             connection.sendall(request)
-            answer = connection.recv(1)
+            # Whole: a server takes a connection that is closed before that for broken.
+            answer = connection.recv(ANSWER_BYTES)
     except OSError as error:
         return Probe(False, f"ask {address}: {reason(error)}")
     return Probe(bool(answer), f"{address} {'answers' if answer else 'closes the connection'}")

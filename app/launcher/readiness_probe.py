@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from app.environment.signed_in import without_user
 from app.launcher.supervision.unit import Probe
 from app.processes import log_files as logs
 
@@ -46,12 +47,6 @@ def probe_http(url: str, statuses: Sequence[int] | None) -> Probe:
         connection.close()
     accepted = status in statuses if statuses else 200 <= status < 300
     return Probe(accepted, f"GET {url}: status {status}")
-
-
-def without_user(url: str) -> str:
-    """Return the URL without user and password, for messages."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def authorization(parts: SplitResult) -> dict[str, str]:

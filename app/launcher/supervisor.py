@@ -28,8 +28,8 @@ from app.launcher.supervision.state_machine import Supervisor
 from app.launcher.supervision.unit import Unit
 from app.processes import log_files as logs
 from app.processes.process import boot_id
-from app.services.instances import with_instances
-from app.services.service import declared_ports, is_enabled, load_services
+from app.services.described import services_of
+from app.services.service import declared_ports, is_enabled
 
 TICK_BUSY_S = 0.1
 TICK_QUIET_S = 0.5
@@ -70,7 +70,7 @@ class Watch:
     """Runs the loop around the state machine: signals in, state file and log lines out."""
 
     def __init__(self, settings: Settings, root: Path, asked: Asked) -> None:
-        services = with_instances(load_services(root), settings.profile)
+        services = services_of(root, settings.profile)
         settings.ports.declare(declared_ports(services))
         self.home = Home(settings.home)
         self._root = root
@@ -113,7 +113,7 @@ class Watch:
     def _reload(self) -> None:
         wanted = self.home.wanted()
         try:
-            services = with_instances(load_services(self._root), self._settings.profile)
+            services = services_of(self._root, self._settings.profile)
         except HeadwaterError as error:
             log.error("cannot read the service descriptions again: %s", error)
             services = dict(self._supervisor.services)

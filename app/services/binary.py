@@ -7,7 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from app.services.service import Binary, Service
+from app.services.description_parts import Binary
+from app.services.service import Service
 
 
 def find_binary(binary: Binary) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app.environment.ports import INSTANCE_STEP, instance_name
+from app.environment.ports import INSTANCE_STEP, instance_name, service_name
 from app.environment.profile import Profile
 from app.services.service import Condition, Service, Services, dependency_order
 
@@ -26,6 +26,8 @@ def with_instances(services: Services, profile: Profile) -> dict[str, Service]:
 
 def _each(service: Service, profile: Profile) -> Iterator[Service]:
     yield service
+    if service.per_source:
+        yield from _for_sources(service, profile)
     for number in range(2, _count(service, profile) + 1):
         ports = {
             instance_name(port, number): default + INSTANCE_STEP * (number - 1)
@@ -38,13 +40,39 @@ def _each(service: Service, profile: Profile) -> Iterator[Service]:
         )
 
 
+def _for_sources(service: Service, profile: Profile) -> Iterator[Service]:
+    """One more for each further source; its ports are those of an instance, and its folders go by its name."""
+    for number, source in enumerate(profile.sources, start=2):
+        ports = {
+            instance_name(port, number): default + INSTANCE_STEP * (number - 1)
+            for port, default in service.ports.items()
+        }
+        urls = {instance_name(name, number): text for name, text in service.urls.items()}
+        yield service.model_copy(
+            update={
+                "name": service_name(service.name, source.name),
+                "works_for": source.name,
+                "instance": number,
+                "ports": ports,
+                "urls": urls,
+            }
+        )
+
+
 def _count(service: Service, profile: Profile) -> int:
-    return 1 if service.instances is None else int(profile.value(service.instances))
+    if service.instances is None:
+        return 1
+    asked = int(profile.value(service.instances))
+    # In containers, those that compose has beyond that idle.
+    return max(asked, service.container.instances) if profile.in_containers else asked
 
 
 def _needs(service: Service, services: Services, profile: Profile) -> dict[str, Condition]:
     needs: dict[str, Condition] = {}
     for name, condition in service.depends_on.items():
+        if service.works_for and name in services and services[name].per_source:
+            needs[service_name(name, service.works_for)] = condition
+            continue
         count = _count(services[name], profile) if name in services else 1
         needs |= {instance_name(name, number): condition for number in range(1, count + 1)}
         needs.setdefault(name, condition)

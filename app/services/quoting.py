@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import PurePath
+from xml.sax.saxutils import escape
 
 from app.services.templates import Lookup
 
@@ -31,4 +32,5 @@ def postgres_text(value: str) -> str:
 _RULES: dict[str, Callable[[str], str]] = {
     ".properties": java_property,
     "postgresql.conf": postgres_text,
+    ".xml": escape,
 }

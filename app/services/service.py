@@ -2,149 +2,51 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.environment.ports import split_instance
 from app.environment.profile import Profile
 from app.errors import HeadwaterError
+from app.services.description_parts import (
+    Alive,
+    Binary,
+    Closed,
+    Command,
+    Container,
+    Encrypted,
+    Prepare,
+    Python,
+    Ready,
+    Restart,
+    Stop,
+)
 
 DESCRIPTION_FILE = "service.toml"
 ONESHOT_RESTARTS_MAX = 2  # a one-shot that fails three times needs a person
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
-Command = Annotated[list[str], Field(min_length=1)]
 Condition = Literal["healthy", "completed", "started"]
 # See secret_variables.
-Secret = Literal["source", "store", "capture", "connect", "object-store", "mask", "superset-admin"]
+Secret = Literal[
+    "source", "store", "capture", "kafka", "connect", "trino", "object-store", "mask",
+    "superset-admin",
+]  # fmt: skip
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Prepare(_Closed):
-    """A command that runs to completion before each start, unless `creates` exists already."""
-
-    command: Command
-    creates: str | None = None
-    timeout_s: float = Field(default=60, gt=0, le=3_600)
-
-
-class Ready(_Closed):
-    """How a service shows that it can be used: exactly one of tcp, http, log, command."""
-
-    tcp: str | None = None
-    http: str | None = None
-    status: list[int] | None = None  # with http: the accepted codes; any 2xx when None
-    log: str | None = None
-    command: Command | None = None
-    timeout_s: float = Field(default=60, gt=0, le=3_600)
-
-    @model_validator(mode="after")
-    def _one_probe(self) -> Ready:
-        given = [self.tcp, self.http, self.log, self.command]
-        if sum(probe is not None for probe in given) != 1:
-            raise ValueError("give exactly one of tcp, http, log, command")
-        if self.status is not None and self.http is None:
-            raise ValueError("status goes with http only")
-        return self
-
-
-class Alive(_Closed):
-    """An address `host:port` at which a service that runs must answer in its own protocol: the kernel
-    accepts connections for a process that hangs. Without it, `ready`'s http or tcp is asked again."""
-
-    kafka: str | None = None
-    postgres: str | None = None
-
-    @model_validator(mode="after")
-    def _one_protocol(self) -> Alive:
-        if (self.kafka is None) == (self.postgres is None):
-            raise ValueError("give exactly one of kafka, postgres")
-        return self
-
-
-class Restart(_Closed):
-    """What follows when the process ends: back-off doubles from `backoff_s` to `backoff_max_s`."""
-
-    policy: Literal["on-failure", "never"] = "on-failure"
-    max_restarts: int = Field(default=10, ge=0, le=1_000)
-    window_s: float = Field(default=600, gt=0)
-    backoff_s: float = Field(default=1.0, ge=0)
-    backoff_max_s: float = Field(default=30, ge=0)
-
-
-class Stop(_Closed):
-    """The signal that asks a service to end, and how long it may take before SIGKILL."""
-
-    signal: str = "SIGTERM"
-    timeout_s: float = Field(default=20, gt=0, le=600)
-
-    @field_validator("signal")
-    @classmethod
-    def _known_signal(cls, value: str) -> str:
-        if value not in signal.Signals.__members__:
-            raise ValueError(f"unknown signal {value}")
-        return value
-
-    @property
-    def number(self) -> int:
-        return signal.Signals[self.signal].value
-
-
-class Binary(_Closed):
-    """A program that the machine brings, or the service is left out of the stack.
-
-    `get` says in one line how to install it; `home_variable` names an environment variable whose
-    folder holds `bin/NAME`.
-    """
-
-    names: Annotated[list[str], Field(min_length=1)]
-    get: str
-    home_variable: str | None = None
-
-
-class Python(_Closed):
-    """The newest Python that a service's packages run on, or the service is left out of the stack.
-
-    `get` says in one line how to have the service all the same.
-    """
-
-    newest: Annotated[str, Field(pattern=r"^3\.\d+$")]
-    get: str
-
-
-class Container(_Closed):
-    """Where an image keeps what the templates name; the image itself stands in compose.
-
-    `directories` and `classpaths` are by artefact group. Groups that are not named lie in our own
-    images, below `DIST`. Where an image has not our code, `${folder}` is a copy in the volume
-    `config`, and what `prepare` does with `${python}` is done before by the one-shot `config`.
-    """
-
-    code: bool = True
-    data: str = "/var/lib/headwater"
-    directories: dict[str, str] = Field(default_factory=dict)
-    classpaths: dict[str, str] = Field(default_factory=dict)
-    # What the image has to run scripts with: bash, or only busybox's sh and wget.
-    shell: Literal["bash", "busybox"] = "bash"
-    binary: str | None = None  # where the image has the program of `requires_binary`
-
-
-class Service(_Closed):
+class Service(Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
     `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
     runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
     named, and is not failed by it. `instances` names the setting that says how often it runs, and
-    `instance` is its number (see `instances.py`). `secrets` names the secrets that it gets, in its
+    `instance` is its number (see `instances.py`). `per_source`: it runs once for each source, and `works_for` is
+    the further source that this one is for. `secrets` names the secrets that it gets, in its
     environment and in its container's home; it gets no others.
     """
 
@@ -156,6 +58,8 @@ class Service(_Closed):
     when: str | None = None
     instances: str | None = None
     instance: int = 1
+    per_source: bool = False
+    works_for: str = ""
     default: bool = True
     requires_binary: Binary | None = None
     requires_python: Python | None = None
@@ -174,6 +78,8 @@ class Service(_Closed):
     prepare: list[Prepare] = Field(default_factory=list)
     ready: Ready | None = None
     alive: Alive | None = None
+    encrypted: Encrypted = Field(default_factory=Encrypted)
+    append: dict[str, str] = Field(default_factory=dict)
     container: Container = Field(default_factory=Container)
     restart: Restart = Field(default_factory=Restart)
     stop: Stop = Field(default_factory=Stop)
@@ -207,7 +113,9 @@ class Service(_Closed):
 
     @property
     def described_as(self) -> str:
-        """The name in that file; further instances have a number behind it."""
+        """The name in that file; further instances have a number or a source's name behind it."""
+        if self.works_for:
+            return self.name.removesuffix(f"-{self.works_for}")
         return split_instance(self.name)[0] if self.instance > 1 else self.name
 
 
@@ -236,17 +144,23 @@ def load_services(root: Path) -> dict[str, Service]:
 
 def is_enabled(service: Service, profile: Profile) -> bool:
     """Whether the profile leaves a service in, by its `when` and the number of its instances."""
-    if service.instances is not None and int(profile.value(service.instances)) < service.instance:
+    of_a_source = bool(service.works_for)  # there is one for each source, whatever its number
+    if (
+        service.instances is not None
+        and not of_a_source
+        and int(profile.value(service.instances)) < service.instance
+    ):
         return False
-    if service.when is None:
-        return True
-    negated = service.when.startswith("!")
-    return profile.flag(service.when.removeprefix("!")) is not negated
+    return service.when is None or _holds(service.when, profile)
 
 
-def why_left_out(service: Service) -> str:
+def _holds(when: str, profile: Profile) -> bool:
+    return profile.flag(when.removeprefix("!")) is not when.startswith("!")
+
+
+def why_left_out(service: Service, profile: Profile) -> str:
     """Return what a service that `is_enabled` denies waits for."""
-    if service.when is not None:
+    if service.when is not None and not _holds(service.when, profile):
         return f"it runs when `{service.when}` holds"
     return f"it runs where `{service.instances}` is at least {service.instance}"
 
@@ -349,9 +263,18 @@ def dependency_order(services: Services) -> list[str]:
     return order
 
 
-def of_setting(services: Services, flag: str) -> list[str]:
-    """Return the services that run where this setting holds (`when`)."""
-    return [name for name, service in services.items() if service.when == flag]
+# What makes a service one of the dashboards' (`when`).
+_DASHBOARDS = ("dashboards", "superset_here")
+
+
+def dashboard_services(services: Services) -> list[str]:
+    """Return the services that run for `up --dashboards`."""
+    return [name for name, service in services.items() if service.when in _DASHBOARDS]
+
+
+def job_services(services: Services) -> list[str]:
+    """Return the services that run for `up --jobs`."""
+    return [name for name, service in services.items() if service.when == "jobs"]
 
 
 def with_dependencies(services: Services, names: Iterable[str]) -> list[str]:

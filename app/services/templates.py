@@ -5,7 +5,9 @@ Names: `home run data tmp folder root java python`, `aot` (a file of JVM options
 `peers` (which addresses may connect, for pg_hba.conf), `service` and `instance` (its name, and its number where
 it runs several times), `port.NAME`, `host.NAME` (where others reach port NAME), `addresses.NAME` (of port
 NAME in every instance, with commas; `targets.NAME`: as a list; `voters.NAME`: each with its number), `secret.NAME`, `setting.NAME`,
-`store.lake` (the lake's address) and `store.trino` (a catalog's lines about the store),
+`http` (`https` where the stack is encrypted), `tls.NAME` (a file of its key pair, or the authority),
+`kafka.worker` (a Connect worker's lines about its log-in), `store.lake` (the lake's address), `store.trino` and
+`metastore.trino` (a catalog's lines about them),
 `classpath.GROUP`, `dir.GROUP`.
 In an instance the ports of its own service are its own. `$${` is a literal `${`. An unknown name is an error.
 """
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from app.environment.encryption.pair_files import PAIR
+from app.environment.loopback import CA, TRUSTED_STORE, TRUSTSTORE
 from app.environment.ports import INSTANCES_MAX, instance_name
 from app.environment.settings import Settings
 from app.environment.toml_files import SettingsError
@@ -135,6 +139,7 @@ class Variables:
             "java": self.artefacts.java,
             "aot": lambda: self.aot,
             "bind": lambda: self.settings.ports.bind,
+            "http": lambda: self.settings.http,
             "peers": lambda: self.settings.ports.peers,
             "binary": self._program,
         }
@@ -150,7 +155,10 @@ class Variables:
             ),
             "secret": self.settings.secret,
             "setting": self._setting,
+            "kafka": self._kafka,
+            "tls": self._tls,
             "store": self._store,
+            "metastore": self._metastore,
             "classpath": lambda group: os.pathsep.join(map(str, self.artefacts.classpath(group))),
             "dir": lambda group: self.relocate(self.artefacts.directory(group)),
         }
@@ -179,9 +187,37 @@ class Variables:
         except SettingsError as error:
             raise UnknownVariable(str(error)) from error
 
+    def _kafka(self, name: str) -> object:
+        if name == "bootstrap":
+            return self.settings.kafka.addresses
+        if name == "worker":
+            return self.settings.kafka.worker_properties()
+        raise UnknownVariable("known of Kafka are kafka.bootstrap, kafka.worker")
+
+    def _tls(self, name: str) -> object:
+        if name == "ca":
+            return self.settings.tls / CA
+        if name == "truststore":
+            return self.settings.tls / TRUSTSTORE
+        if name == "trusted_store":
+            return self.settings.tls / TRUSTED_STORE
+        if name in PAIR:
+            return self.places.run / "tls" / PAIR[name]
+        raise UnknownVariable(
+            f"known of TLS are tls.ca, tls.truststore, tls.trusted_store, {', '.join(f'tls.{one}' for one in PAIR)}"
+        )
+
     def _store(self, name: str) -> object:
         if name == "lake":
             return self.settings.store.url(self.settings.store.lake_bucket, "")
         if name == "trino":
             return trino_properties()
         raise UnknownVariable("known of the store are store.lake, store.trino")
+
+    def _metastore(self, name: str) -> object:
+        if name != "trino":
+            raise UnknownVariable("known of the metastore is metastore.trino")
+        settings = self.settings
+        return settings.profile.metastore_properties(
+            settings.ports.address("metastore"), str(self._store("lake"))
+        )

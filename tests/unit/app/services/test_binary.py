@@ -11,7 +11,8 @@ from app.environment.settings import load
 from app.errors import HeadwaterError
 from app.launcher.control import Stack
 from app.services.binary import find_binary, is_available
-from app.services.service import Binary, Service
+from app.services.description_parts import Binary
+from app.services.service import Service
 
 LAMP = Binary(names=["lamp-of-nobody", "lamp"], get="buy one", home_variable="LAMP_HOME")
 

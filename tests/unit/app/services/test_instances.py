@@ -96,7 +96,7 @@ def test_a_topic_is_on_three_brokers_and_one_of_them_may_be_away(
 
 def test_clients_get_the_addresses_of_all_brokers_moved_with_the_offset(tmp_path: Path) -> None:
     settings = load(tmp_path, kafka_brokers=3, port_offset=1000)
-    assert settings.kafka == "127.0.0.1:20092,127.0.0.1:20292,127.0.0.1:20492"
+    assert settings.kafka.addresses == "127.0.0.1:20092,127.0.0.1:20292,127.0.0.1:20492"
 
 
 def test_the_port_of_an_instance_can_be_set_by_its_name() -> None:

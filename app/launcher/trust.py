@@ -1,0 +1,54 @@
+"""What an encrypted stack's processes are given: key pairs, and the certificates that they trust.
+
+Imports of `cryptography` are made when a stack is encrypted, for they slow the start of every command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.artefacts.certificates import SYSTEM_BUNDLES
+from app.environment.loopback import LOOPBACK_NAMES, TRUST_VARIABLES, TRUSTED, TRUSTED_STORE
+from app.environment.settings import Settings
+from app.services.service import Service
+
+
+def prepare_trust(settings: Settings, *, running: bool) -> None:
+    """Make the authority, renew it while nothing runs, and write the bundles that clients read."""
+    if not settings.profile.encryption:
+        return
+    from app.environment.encryption.authority import Authority
+
+    authority = Authority(settings.tls)
+    if not running:
+        authority.renew()
+    own = str(settings.tls / TRUSTED)
+    given = [os.environ.get(name) for name in TRUST_VARIABLES]
+    candidates = [*(path for path in given if path and path != own), *SYSTEM_BUNDLES]
+    machine = next((Path(path) for path in candidates if Path(path).is_file()), None)
+    authority.write_trusted(machine.read_text() if machine is not None else "")
+
+
+def key_pair(settings: Settings, service: Service, run: Path) -> list[Path]:
+    """Make or renew the key pair of a service that listens; return its files and their folder."""
+    if not (settings.profile.encryption and service.ports):
+        return []
+    from app.environment.encryption.authority import Authority
+
+    pair = Authority(settings.tls).pair(
+        run / "tls",
+        service.name,
+        [*LOOPBACK_NAMES, service.name],
+        settings.secret("keystore_password"),
+    )
+    return [pair.folder, *pair.files()]
+
+
+def jvm_options(settings: Settings) -> Sequence[str]:
+    """Return the options by which a JVM trusts the stack's authority, and whom the machine trusts."""
+    if not settings.profile.encryption:
+        return []
+    store = settings.tls / TRUSTED_STORE
+    return [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]

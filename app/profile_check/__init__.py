@@ -1,0 +1,1 @@
+"""Connects to each part that a profile names, as the identity that will be used."""

@@ -1,0 +1,29 @@
+"""The services of a stack: each description as the profile lets it run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.environment.profile import Profile
+from app.services.instances import with_instances
+from app.services.service import Service, Services, load_services
+
+
+def services_of(root: Path, profile: Profile) -> Services:
+    """Return the services below `root` as they run under this profile, each instance for itself."""
+    services = load_services(root)
+    if profile.encryption:
+        services = {name: _encrypted(service) for name, service in services.items()}
+    return with_instances(services, profile)
+
+
+def _encrypted(service: Service) -> Service:
+    own = service.encrypted
+    return service.model_copy(
+        update={
+            "append": own.append,
+            "files": {**service.files, **own.files},
+            "environment": {**service.environment, **own.environment},
+            "alive": own.alive or service.alive,
+        }
+    )
