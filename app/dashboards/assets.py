@@ -26,6 +26,8 @@ TRINO_PLACE = (
 # A zip entry has a time; a fixed one gives the same bytes for the same assets.
 _ZIP_TIME = (2020, 1, 1, 0, 0, 0)
 _METADATA = {"version": "1.0.0", "type": "assets"}
+# Trino's client asks by HTTP unless it is told otherwise.
+_HTTPS = {"engine_params": {"connect_args": {"http_scheme": "https"}}}
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,13 @@ def for_source(assets: Mapping[str, Asset], *, demo_store: bool) -> list[Asset]:
     )
 
 
-def archive(assets: Iterable[Asset], *, trino: str) -> bytes:
+def archive(assets: Iterable[Asset], *, trino: str, scheme: str = "http") -> bytes:
     """Make the zip file that Superset imports; the same assets give the same bytes.
 
     Args:
-        trino: host and port of Trino, for the database's address.
+        trino: host and port of Trino, for the database's address; before them `user:password@`, where
+            Superset shall not ask as `superset`.
+        scheme: `http` or `https`, by which Superset asks Trino.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
@@ -160,7 +164,10 @@ def archive(assets: Iterable[Asset], *, trino: str) -> bytes:
         for asset in assets:
             content = dict(asset.content)
             if asset.kind == "databases":
-                content["sqlalchemy_uri"] = content["sqlalchemy_uri"].replace(TRINO_PLACE, trino)
+                place = f"superset@{TRINO_PLACE}" if "@" in trino else TRINO_PLACE
+                content["sqlalchemy_uri"] = content["sqlalchemy_uri"].replace(place, trino)
+                if scheme == "https":
+                    content["extra"] = _HTTPS
             _add(file, asset.path, content)
     return buffer.getvalue()
 

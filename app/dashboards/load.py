@@ -14,10 +14,12 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from app.dashboards.assets import archive, for_source, read_assets
 from app.dashboards.superset_client import Superset
 from app.environment.settings import ROOT, Settings, load
+from app.environment.signed_in import without_user
 from app.errors import HeadwaterError
 
 FOLDER = ROOT / "superset" / "assets"
@@ -25,13 +27,19 @@ ADMIN, ANALYST = "admin", "analyst"
 
 
 def superset_url(settings: Settings) -> str:
-    """Return the URL of this stack's Superset."""
+    """Return the URL of the Superset that has the dashboards; one's own has its user and password in it."""
+    if settings.profile.superset_url is not None:
+        return settings.secret("superset_url")
     return f"http://{settings.ports.address('superset')}"
 
 
 def admin(settings: Settings) -> Superset:
-    """Log in at this stack's Superset with the administrator's generated password."""
-    return Superset(superset_url(settings), ADMIN, settings.secret("superset_admin_password"))
+    """Log in as an administrator: of one's own Superset by its URL, else with the generated password."""
+    url = superset_url(settings)
+    parts = urlsplit(url)
+    if parts.username is not None:
+        return Superset(without_user(url), unquote(parts.username), unquote(parts.password or ""))
+    return Superset(url, ADMIN, settings.secret("superset_admin_password"))
 
 
 def import_assets(settings: Settings, mark: Path | None = None, folder: Path = FOLDER) -> int:
@@ -42,7 +50,8 @@ def import_assets(settings: Settings, mark: Path | None = None, folder: Path = F
     Returns: the number of imported assets.
     """
     assets = for_source(read_assets(folder), demo_store=settings.profile.embedded_source)
-    content = archive(assets, trino=settings.ports.address("trino"))
+    trino = urlsplit(settings.trino_url)
+    content = archive(assets, trino=trino.netloc, scheme=trino.scheme)
     digest = hashlib.sha256(content).hexdigest()
     if mark is not None and mark.exists() and mark.read_text() == digest:
         return 0

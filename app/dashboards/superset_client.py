@@ -56,6 +56,10 @@ class Superset:
         query = {"q": f"(page_size:{PAGE_SIZE})"}
         return list(self._json("GET", path, params=query)["result"])
 
+    def answer(self, path: str) -> Any:
+        """The whole answer to a question that has no `result`."""
+        return self._json("GET", path)
+
     def get(self, path: str) -> Any:
         """The `result` of one resource, such as `/api/v1/chart/7`."""
         return self._json("GET", path)["result"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from urllib.parse import urlsplit
 
 from app.counts.count_reader import FolderBronze
 from app.counts.count_repair import Repair
 from app.counts.keeping import Keeper
 from app.environment.settings import Settings
 from app.health.connector_health import ConnectWorkers
+from app.jobs.dagster_client import DagsterClient
+from app.jobs.job_folder import job_folders
 from app.metrics.board import Board
 from app.metrics.collector import Collector
 from app.metrics.collectors.carriage import CarriageCollector, Kafka
@@ -19,6 +20,7 @@ from app.metrics.collectors.connector_states import ConnectorCollector
 from app.metrics.collectors.contract_targets import Contracts, contract_folders
 from app.metrics.collectors.event_counts import CountsCollector
 from app.metrics.collectors.hop_probe import ProbeCollector
+from app.metrics.collectors.job_runs import JobCollector
 from app.metrics.collectors.lake_size import (
     DeltaCollector,
     Listing,
@@ -42,8 +44,6 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     """Make all collectors, in the order in which they run."""
     store = load_store()
     lake = Lake(store)
-    url = urlsplit(settings.trino_url)
-    trino = url.hostname or "127.0.0.1", url.port or 80
     heartbeat = settings.profile.own_table("heartbeat")
     session = SourceSession(settings.capture_dsn, heartbeat)
     names = SilverNames(lake)
@@ -57,19 +57,31 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
     counts = CountsCollector(
         kafka, events, settings.topic_prefix, keeper, incidents, Repair(settings), board, names
     )
+    jobs = (
+        [
+            JobCollector(
+                job_folders(settings),
+                DagsterClient(f"http://{settings.ports.address('jobs')}"),
+                board,
+            )
+        ]
+        if settings.profile.jobs
+        else []
+    )
     return [
         SourceCollector(session, settings.profile.slot_name, board),
         ConnectorCollector(ConnectWorkers.of(settings), board),
         CarriageCollector(kafka, silver, board),
         ProcessCollector(settings.home, board),
-        ProbeCollector(session, kafka, silver, trino, board),
+        ProbeCollector(session, kafka, silver, settings.trino_url, board),
         inventory,
         counts,
         DeltaCollector(lake, lambda: inventory.tables, board),
         QualityCollector(lake, board),
-        ConditionCollector(contracts.conditions, ask_trino(trino), board),
+        ConditionCollector(contracts.conditions, ask_trino(settings.trino_url), board),
         DiskCollector(settings.home, board),
         IncidentCollector(silver.stopped, board, incidents),
+        *jobs,
     ]
 
 
@@ -78,7 +90,7 @@ def _bucket_readers(
 ) -> tuple[dict[str, Listing], Bronze]:
     """Return (what lists each bucket, what reads bronze's objects)."""
     # A container does not see the object store's files.
-    if settings.profile.embedded_s3 and not settings.profile.in_containers:
+    if settings.profile.objects_here and not settings.profile.in_containers:
         files = settings.home / "data" / "s3"
         bronze_folder = files / store.bronze_bucket
         listings: dict[str, Listing] = {

@@ -125,12 +125,14 @@ def main() -> int:
     await_others(Path(os.environ["HEADWATER_HOME"]), os.environ.get("HEADWATER_SERVICE", ""), stop)
     # Imported late: these import the clients of every part.
     from app.environment.settings import load
+    from app.lake.object_store import refuse_overwriting
     from app.metrics.all_collectors import all_collectors
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # would add an unused second series for each counter and bucket
     board = Board()
     try:
         settings = load()
+        refuse_overwriting(settings.store)
         exporter = Exporter(board, all_collectors(settings, board))
         serve_metrics(
             board.registry, settings.ports.bind, int(os.environ["HEADWATER_EXPORTER_PORT"])

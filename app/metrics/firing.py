@@ -8,6 +8,8 @@ from typing import Any
 
 import requests
 
+from app.environment.loopback import direct_session
+
 TIMEOUT_S = 2.0
 ALERTS_MAX = 100
 
@@ -24,8 +26,7 @@ class Firing:
 
 def firing(prometheus_url: str) -> list[Firing] | None:
     """List the alerts that fire, critical ones first, then by age, at most 100; None if Prometheus does not answer."""
-    session = requests.Session()
-    session.trust_env = False  # loopback is never behind a proxy
+    session = direct_session()
     try:
         answer = session.get(f"{prometheus_url.rstrip('/')}/api/v1/alerts", timeout=TIMEOUT_S)
         answer.raise_for_status()

@@ -13,6 +13,7 @@ from app.metrics.declarations import (
     overview_metrics,
     quality_metrics,
     resource_metrics,
+    runs_metrics,
     silver_metrics,
     trino_metrics,
 )
@@ -26,6 +27,7 @@ METRICS: tuple[Metric, ...] = (
     *silver_metrics.METRICS,
     *resource_metrics.INCIDENTS,
     *quality_metrics.METRICS,
+    *runs_metrics.METRICS,
     *resource_metrics.METRICS,
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -37,6 +39,7 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     silver_metrics.DASHBOARD,
     trino_metrics.DASHBOARD,
     quality_metrics.DASHBOARD,
+    runs_metrics.DASHBOARD,
     resource_metrics.DASHBOARD,
 )
 
@@ -48,6 +51,7 @@ ALERT_GROUPS: dict[str, tuple[Alert, ...]] = {
     "silver": silver_metrics.ALERTS,
     "query": trino_metrics.ALERTS,
     "quality": quality_metrics.ALERTS,
+    "jobs": runs_metrics.ALERTS,
     "resources": resource_metrics.ALERTS,
 }
 ALERTS = tuple(alert for alerts in ALERT_GROUPS.values() for alert in alerts)

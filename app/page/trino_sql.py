@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from app.page.answers import CELL_CHARS_MAX, Refused
 
@@ -19,8 +18,7 @@ class Trino:
     """The stack's Trino, as user `page`, who may change nothing of the stack."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "", parts.port or 8080
+        self._url = url
 
     def run(
         self, statement: str, rows_max: int, *, within_s: float = STATEMENT_S
@@ -32,18 +30,15 @@ class Trino:
         Raises: Refused, with Trino's message.
         """
         import requests
-        import trino.dbapi
         import trino.exceptions
 
+        from app.query.trino_connection import connect
+
         began = time.monotonic()
-        connection = trino.dbapi.connect(
-            host=self._host,
-            port=self._port,
+        connection = connect(
+            self._url,
             user="page",
-            catalog="lake",
-            schema="silver",
             source="headwater-page",
-            timezone="UTC",
             request_timeout=REQUEST_TIMEOUT_S,
             max_attempts=1,
             session_properties={"query_max_run_time": f"{within_s:.0f}s"},

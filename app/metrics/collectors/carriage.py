@@ -15,6 +15,7 @@ from app.metrics.board import Board
 from app.metrics.collectors.silver_ledger import SilverState
 from app.metrics.collectors.source_wal import OWN_SCHEMA
 from spark_streaming.contract.names import parse_topic, silver_table, topic_of
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.tables.silver_names import SilverNames
 
 BRONZE_GROUP = "connect-bronze"
@@ -34,14 +35,14 @@ class Kafka:
 
     def __init__(
         self,
-        address: str,
+        cluster: KafkaCluster,
         prefix: str,
         heartbeat: str,
         clock: Callable[[], float],
         names: SilverNames,
     ) -> None:
         self._names = names
-        self._address = address
+        self._cluster = cluster
         self._prefix = prefix
         self._heartbeat_topic = topic_of(prefix, OWN_SCHEMA, heartbeat)
         self._clock = clock
@@ -63,7 +64,7 @@ class Kafka:
     def consumer(self) -> Any:
         if self._consumer is None:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=self._address,
+                **self._cluster.options,
                 isolation_level="read_committed",
                 enable_auto_commit=False,
                 group_id=None,
@@ -76,7 +77,7 @@ class Kafka:
     def admin(self) -> Any:
         if self._admin is None:
             self._admin = KafkaAdminClient(
-                bootstrap_servers=self._address,
+                **self._cluster.options,
                 request_timeout_ms=10_000,
                 bootstrap_timeout_ms=5_000,
             )

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import trino.dbapi
-
 from app.metrics.board import Board
+from app.query.trino_connection import connect
 from spark_streaming.contract.contract import quoted
 from spark_streaming.contract.contract_files import TableCondition
 
@@ -34,15 +33,17 @@ def statement(table: str, condition: TableCondition) -> str:
     return f"SELECT CAST(({condition.value}) AS double) FROM lake.silver.{quoted(table)}{where}"
 
 
-def ask_trino(address: tuple[str, int]) -> Ask:
+def ask_trino(url: str) -> Ask:
     """Return a function that runs one statement on a new connection; it raises the client's errors."""
 
     def ask(sql: str) -> float | None:
-        host, port = address
-        connection: Any = trino.dbapi.connect(
-            host=host, port=port, user="headwater", source="headwater-metrics", timezone="UTC",
-            request_timeout=RUN_LIMIT_S, max_attempts=1, session_properties=_LIMITS,
-        )  # fmt: skip
+        connection: Any = connect(
+            url,
+            source="headwater-metrics",
+            request_timeout=RUN_LIMIT_S,
+            max_attempts=1,
+            session_properties=_LIMITS,
+        )
         rows = connection.cursor().execute(sql).fetchall()
         return None if not rows or rows[0][0] is None else float(rows[0][0])
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 import requests
-import trino.dbapi
 import trino.exceptions
 
 from app.hops import PROBED
@@ -23,6 +22,7 @@ from app.metrics.board import Board
 from app.metrics.collectors.carriage import Kafka, Place
 from app.metrics.collectors.silver_ledger import SilverState
 from app.metrics.collectors.source_wal import SourceSession
+from app.query.trino_connection import connect
 
 SEND_EVERY_S = 15.0
 POLL_EVERY_S = 1.0
@@ -60,14 +60,14 @@ class ProbeCollector:
         source: SourceSession,
         kafka: Kafka,
         silver: SilverState,
-        trino_address: tuple[str, int],
+        trino_url: str,
         board: Board,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._kafka = kafka
         self._silver = silver
-        self._trino_address = trino_address
+        self._trino_url = trino_url
         self._trino: Any = None
         self._board = board
         self._clock = clock
@@ -155,11 +155,9 @@ class ProbeCollector:
 
     def _in_trino(self, merged_at: datetime) -> bool:
         if self._trino is None:
-            host, port = self._trino_address
-            self._trino = trino.dbapi.connect(
-                host=host, port=port, user="headwater", source="headwater-metrics",
-                request_timeout=10, max_attempts=1,
-            )  # fmt: skip
+            self._trino = connect(
+                self._trino_url, source="headwater-metrics", request_timeout=10, max_attempts=1
+            )
         moment = merged_at.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
         try:
             cursor = self._trino.cursor()

@@ -12,9 +12,12 @@ from app.lake.table_follower import Follower
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.ledger import WHOLE_BATCH, offsets_of
 from spark_streaming.ops.stopped import FAILING, RESUMING, STOPPED
+from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
 from spark_streaming.storage.lake import LEDGER, Lake
 
-_COLUMNS = ["table_name", "merged_at", "offsets", "complete_lsn", "state", "stopped_at"]
+_COLUMNS = [
+    "table_name", "merged_at", "offsets", "complete_lsn", "state", "stopped_at", *COLUMNS,
+]  # fmt: skip
 _STOPPED_STATES = (STOPPED, RESUMING, FAILING)
 Place = tuple[str, int]  # topic, partition
 
@@ -35,7 +38,8 @@ class SilverState:
     """The newest state by the ledger; `refresh` reads the rows since the last call.
 
     `positions`: (topic, partition) → the offset that the query has read to. `complete_lsn`:
-    bytes, None before the first batch that proves one. `batch_at`: when the newest batch ended.
+    bytes, None before the first batch that proves one. `batch_at`: when the newest batch ended, of several jobs
+    that of the one that is behind.
     `target_s`: a table's freshness target in seconds.
     """
 
@@ -46,6 +50,7 @@ class SilverState:
         self.positions: dict[Place, int] = {}
         self.complete_lsn: Lsn | None = None
         self.batch_at: datetime | None = None
+        self._whole = WholeBatches()
         self._merged: dict[Place, datetime] = {}
         self._tables: dict[str, tuple[datetime, Stopped | None]] = {}
 
@@ -75,14 +80,14 @@ class SilverState:
                         stopped = Stopped(offsets, lsn, row.get("stopped_at") or at)
                     self._tables[row["table_name"]] = (at, stopped)
                 continue
-            if self.batch_at is None or at > self.batch_at:
-                self.batch_at = at
-            if lsn is not None:
-                self.complete_lsn = max(self.complete_lsn or 0, lsn)
+            self._whole.add(row)
             for place, offset in offsets.items():
                 if offset > self.positions.get(place, -1):
                     self.positions[place] = offset
                     self._merged[place] = at
+        self.complete_lsn = self._whole.complete_lsn or self.complete_lsn
+        ends = [one.at for one in self._whole.jobs() if one.at is not None]
+        self.batch_at = min(ends) if ends else self.batch_at
 
     def table_positions(self) -> dict[Place, int]:
         """Return how far each partition is merged; a stopped table is behind the streaming query."""

@@ -20,7 +20,7 @@ METRICS = (
     gauge("contract_version", "Version of the table's newest contract", "table"),
 )
 
-SILVER_RESTARTS = 'increase(headwater_service_restarts_total{service="silver"}[15m])'
+SILVER_RESTARTS = 'max(increase(headwater_service_restarts_total{service=~"silver(-.+)?"}[15m]))'
 SILVER_GROWTH = Query(
     'sum(deriv(headwater_table_offsets_behind{hop="silver"}[10m]))', "cps", "growth"
 )

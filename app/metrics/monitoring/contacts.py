@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from app.environment.settings import Settings, load, write_private
 from app.metrics.declarations.declaration import DATA_ENGINEERING
-from app.metrics.monitoring import runbook
+from app.metrics.monitoring import own_prometheus, runbook
 from app.metrics.monitoring.alert_rules import grafana_rules, prometheus_rules, waiting
 from app.metrics.monitoring.write_files import FOLDER, dump
 
@@ -267,6 +267,7 @@ def main(arguments: list[str]) -> int:
         settings.ports.published_url("prometheus") + runbook.PATH
     )
     if program == "prometheus":
+        own_prometheus.adapt(folder, settings)
         (folder / "rules.yml").write_text(dump(prometheus_rules(factor, page)))
         (folder / runbook.FILE).parent.mkdir(exist_ok=True)
         (folder / runbook.FILE).write_text(runbook.html())

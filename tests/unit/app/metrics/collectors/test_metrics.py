@@ -29,6 +29,7 @@ from app.metrics.exporter import (
     others_start,
 )
 from spark_streaming.contract.lsn import Lsn
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.tables.silver_names import SilverNames
@@ -189,7 +190,11 @@ class Ends:
         }
         self.stored = dict(self.at)
         self.table_of = Kafka(
-            "", "hw", "heartbeat", time.monotonic, SilverNames(DiskLake(Path(__file__).parent))
+            KafkaCluster(""),
+            "hw",
+            "heartbeat",
+            time.monotonic,
+            SilverNames(DiskLake(Path(__file__).parent)),
         ).table_of
 
     def ends(self) -> dict[tuple[str, int], int]:

@@ -136,6 +136,8 @@ def test_what_is_about_the_data_itself_is_data_engineerings() -> None:
         "ConditionUnanswered",
         "DataCondition",
         "ExpectationBreached",
+        "JobFailed",
+        "JobLate",
         "QuarantineRate",
         "SchemaChangePending",
     }
