@@ -31,8 +31,14 @@ class Limits:
     stop_s: int = 2
 
 
-def server_of(app: ASGIApp, host: str, port: int, limits: Limits) -> uvicorn.Server:
-    """Make a server for `app` that enforces `limits`; it logs no requests."""
+def server_of(
+    app: ASGIApp, host: str, port: int, limits: Limits, pair: tuple[str, str] | None = None
+) -> uvicorn.Server:
+    """Make a server for `app` that enforces `limits`; it logs no requests.
+
+    Args:
+        pair: the files of key and certificate, for TLS.
+    """
 
     class Protocol(BoundedProtocol):
         limits: ClassVar[Limits]
@@ -44,6 +50,8 @@ def server_of(app: ASGIApp, host: str, port: int, limits: Limits) -> uvicorn.Ser
             host=host,
             port=port,
             http=Protocol,
+            ssl_keyfile=pair[0] if pair else None,
+            ssl_certfile=pair[1] if pair else None,
             log_config=None,
             access_log=False,
             server_header=False,

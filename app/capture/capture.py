@@ -30,11 +30,12 @@ from app.capture.unseen import UnseenChanges
 from app.connectors.capture_record import states
 from app.connectors.hanging_transactions import Hanging
 from app.connectors.messages import Messages
-from app.connectors.registration import BRONZE, SOURCE, chunk_rows
+from app.connectors.registration import BRONZE, chunk_rows
 from app.connectors.task_restarts import TaskRestarts
 from app.connectors.worker import Worker, WorkerBusy
 from app.environment.settings import Settings, load
 from app.errors import HeadwaterError
+from app.lake.object_store import refuse_overwriting
 from app.source.database import Connection, KeptConnection
 from app.source.shared_names import to_exclude, withdraw
 from app.source.source_tables import Names
@@ -107,7 +108,9 @@ class Capture:
             self._reachable_again("transactions")
 
     def _restart_failed(self) -> None:
-        names = (BRONZE,) if self._stream_is_broken() else (SOURCE, BRONZE)
+        names = [] if self._stream_is_broken() else [self._settings.connector]
+        if not self._settings.source:  # the sink is all sources'
+            names.append(BRONZE)
         try:
             for task in self._restarts.due([t for name in names for t in self._worker.tasks(name)]):
                 print(f"connector {task} failed, restarting it: {task.why}", file=sys.stderr)
@@ -145,7 +148,8 @@ class Capture:
     def _resync(self, connection: Connection) -> None:
         """Find tables that need a resync, and continue the resyncs."""
         known = states(connection, self._names)
-        tables = [t for t in self._stream.tables(connection) if t.published and t.oid in known]
+        tables = [t for t in self._stream.tables(connection) if t.published and t.chosen]
+        tables = [t for t in tables if t.oid in known]
         self._unseen.check_first_snapshot(connection, tables)
         if self._unseen.check(connection, tables, known):
             self._snapshots.signal_again()
@@ -165,6 +169,11 @@ class Capture:
 def main() -> int:
     """Do passes until the process is stopped; return 1 where a connector keeps failing."""
     settings = load()
+    try:
+        refuse_overwriting(settings.store)
+    except HeadwaterError as error:
+        print(error, file=sys.stderr)
+        return 1
     worker = Worker(*settings.connect_urls)
     guard, incidents = guard_of(settings)
     capture = Capture(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.capture.resync import request_unless_blocking
 from app.capture.source_stream import SourceStream
 from app.connectors.adoption import publish_keyed, publish_keyless
+from app.connectors.capture_record import states
 from app.connectors.keyless_topics import ensure_single, too_many
 from app.connectors.partitions import note
 from app.source.database import Connection, connect
@@ -29,7 +31,11 @@ class NewTables:
         shared = shared_names(tables)
         wanted = []
         for table in tables:
-            if table.published or table.uncapturable():
+            if table.published or not table.chosen:
+                continue
+            if table.uncapturable():
+                if table.excluded_key:  # `left_out` reports the others
+                    self._stream.report(str(table), f"{table} is left out: {table.uncapturable()}")
                 continue
             may = self._stream.settings.profile.may_apply
             if table not in shared and not table.identity_problem() and may:
@@ -44,12 +50,18 @@ class NewTables:
         """Publish these tables; the connector streams."""
         stream = self._stream
         note(connection, stream.names, wanted)
+        known = states(connection, stream.names)
         keyed = [table for table in wanted if table.has_key]
         if publish_keyed(connection, stream.names, keyed, stream.role, stream.report):
             stream.restart()
         for table in wanted:
             if not table.has_key:
                 self._take_in_keyless(connection, table)
+        for table in wanted:
+            if table.oid in known:  # silver may have rows that went meanwhile
+                reason = "it was not captured for a time"
+                message = request_unless_blocking(connection, stream.names, table, reason, True)
+                stream.report(f"rows of {table}", message)
 
     def _take_in_keyless(self, connection: Connection, table: SourceTable) -> None:
         stream = self._stream

@@ -32,7 +32,6 @@ from app.connectors.capture_record import DONE, record
 from app.connectors.continuity import SERVER_KEY, SLOT_KINDS, Broken, Stream, judge, read_beat
 from app.connectors.registration import (
     RUNNING_WAIT_S,
-    SOURCE,
     WORKER_WAIT_S,
     current_stream,
     running,
@@ -129,7 +128,9 @@ def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: La
 
     Raises: HeadwaterError where it cannot be recovered, or its state cannot be read.
     """
-    config = _retried(lambda: worker.config(SOURCE), "asking Kafka Connect for the connector")
+    config = _retried(
+        lambda: worker.config(settings.connector), "asking Kafka Connect for the connector"
+    )
     if not config:
         raise HeadwaterError(
             "nothing was captured yet: the source's connector is not registered",
@@ -189,8 +190,10 @@ def recover(
     """
     with locked_session(settings) as connection:
         plan = plan_of(settings, worker, connection, lake)
-        if plan is None and _retried(lambda: worker.stopped(SOURCE), "asking for the connector"):
-            _retried(lambda: worker.resume(SOURCE), "letting the connector go on")
+        if plan is None and _retried(
+            lambda: worker.stopped(settings.connector), "asking for the connector"
+        ):
+            _retried(lambda: worker.resume(settings.connector), "letting the connector go on")
             report("the source's connector was stopped, and goes on")
         if plan is not None:
             carry_out(plan, settings, worker, connection, incidents, request, report)
@@ -227,7 +230,7 @@ def carry_out(
     Raises: HeadwaterError; the next attempt repeats the steps that were done.
     """
     names = Names.of(settings)
-    _stop(worker)
+    _stop(worker, settings.connector)
     # If this is killed, the guard resumes the connector once the stream can go on.
     write_state(settings, replace(read_state(settings), state=BROKEN, kind=plan.broken.kind))
     report("the source's connector is stopped")
@@ -275,16 +278,20 @@ def _resume_at(
     lsn: Lsn, plan: Plan, settings: Settings, worker: Worker, connection: Connection
 ) -> int | None:
     """Let the connector go on from a position; return the heartbeat from which it streams."""
-    config = {**(worker.config(SOURCE) or {}), SERVER_KEY: str(plan.stream.server)}
-    _retried(lambda: worker.register(SOURCE, config), "naming the server to the connector")
-    _retried(lambda: _begin_at(worker, lsn), "giving the connector its position")
+    config = {**(worker.config(settings.connector) or {}), SERVER_KEY: str(plan.stream.server)}
+    _retried(
+        lambda: worker.register(settings.connector, config), "naming the server to the connector"
+    )
+    _retried(
+        lambda: _begin_at(worker, settings.connector, lsn), "giving the connector its position"
+    )
     beat = read_beat(connection, Names.of(settings))  # another history's may be lower
     write_state(settings, replace(read_state(settings), beat=beat))
-    _retried(lambda: worker.resume(SOURCE), "letting the connector go on")
+    _retried(lambda: worker.resume(settings.connector), "letting the connector go on")
     retry_while_busy(
-        lambda: running(worker, SOURCE),
+        lambda: running(worker, settings.connector),
         within_s=RUNNING_WAIT_S,
-        what=f"waiting for connector `{SOURCE}` to run",
+        what=f"waiting for connector `{settings.connector}` to run",
     )
     return beat
 
@@ -309,23 +316,23 @@ def highest_contract_lsn(store: ContractStore) -> Lsn:
     )
 
 
-def _stop(worker: Worker) -> None:
+def _stop(worker: Worker, connector: str) -> None:
     def stopped() -> None:
-        if not worker.stopped(SOURCE):
-            worker.stop(SOURCE)
+        if not worker.stopped(connector):
+            worker.stop(connector)
             raise WorkerBusy("its task has not ended yet")
 
-    retry_while_busy(stopped, within_s=WORKER_WAIT_S, what=f"stopping connector `{SOURCE}`")
+    retry_while_busy(stopped, within_s=WORKER_WAIT_S, what=f"stopping connector `{connector}`")
 
 
-def _begin_at(worker: Worker, lsn: Lsn) -> None:
+def _begin_at(worker: Worker, connector: str, lsn: Lsn) -> None:
     """Set the connector's offsets to a slot's first position, without a snapshot under way.
 
     The offsets say that the first snapshot is complete, or the connector would make another one.
     """
     offset = {"lsn": lsn, "lsn_proc": lsn, "lsn_commit": lsn, "ts_usec": time.time_ns() // 1000}
-    partitions = [entry["partition"] for entry in worker.offsets(SOURCE)]
-    worker.alter_offsets(SOURCE, [{"partition": one, "offset": offset} for one in partitions])
+    partitions = [entry["partition"] for entry in worker.offsets(connector)]
+    worker.alter_offsets(connector, [{"partition": one, "offset": offset} for one in partitions])
 
 
 def _flush(incidents: IncidentLog) -> None:

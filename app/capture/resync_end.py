@@ -12,6 +12,7 @@ from app.source.source_tables import SourceTable
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.names import topic_of
 from spark_streaming.events.resync_events import ResyncEnd, resync_end
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 _WITHIN_S = 30
 # A table with all of its partitions.
@@ -57,7 +58,7 @@ def shape_of(connection: Connection, table: SourceTable) -> str:
 
 
 def write_ends(
-    kafka: str, prefix: str, table: SourceTable, below_lsn: Lsn, resync: str
+    kafka: KafkaCluster, prefix: str, table: SourceTable, below_lsn: Lsn, resync: str
 ) -> dict[str, int]:
     """Write the end of a resync into each partition of the table's topic.
 
@@ -79,7 +80,7 @@ def write_ends(
         prefix=prefix,
     )
     producer = KafkaProducer(
-        bootstrap_servers=kafka,
+        **kafka.options,
         client_id="headwater-capture",
         acks="all",
         enable_idempotence=True,

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from app.connectors.adoption import Report
 from app.connectors.heartbeat import beaten_since, source_time
 from app.connectors.notices import Notices
-from app.connectors.registration import LEFT_OUT_LIST, RUNNING_WAIT_S, SOURCE, left_out, running
+from app.connectors.registration import LEFT_OUT_LIST, RUNNING_WAIT_S, left_out, running
 from app.connectors.worker import Worker, retry_while_busy
 from app.environment.settings import Settings
 from app.source.database import Connection, address_of
 from app.source.source_tables import Names, SourceTable, source_tables
+from spark_streaming.capture_choice import Choice
 
 # A table that was just taken in waits for the restarted connector.
 SETTLE_S = 30.0
@@ -59,12 +60,13 @@ class SourceStream:
 
     def tables(self, connection: Connection) -> list[SourceTable]:
         """Read the source's tables, as the capture role sees them."""
-        return source_tables(connection, self.role, self.names.publication)
+        choice = Choice.of(self.settings.profile)
+        return source_tables(connection, self.role, self.names.publication, choice)
 
     def restart(self) -> None:
         """Restart the source's tasks, so that Debezium reads all tables' definitions again."""
         self.notices()  # before a signal, or the snapshot's end could be missed
-        for task in self._worker.tasks(SOURCE):
+        for task in self._worker.tasks(self.settings.connector):
             if task.task is not None:
                 self._worker.restart(task)
         self.await_running()
@@ -72,9 +74,9 @@ class SourceStream:
     def await_running(self) -> None:
         """Wait until the connector's tasks run; it counts as just started then."""
         retry_while_busy(
-            lambda: running(self._worker, SOURCE),
+            lambda: running(self._worker, self.settings.connector),
             within_s=RUNNING_WAIT_S,
-            what=f"waiting for connector `{SOURCE}` to run again",
+            what=f"waiting for connector `{self.settings.connector}` to run again",
         )
         self._since = None
         self._settling_until = self.clock() + SETTLE_S
@@ -90,16 +92,16 @@ class SourceStream:
                 self.report(f"columns of {table}", f"{table} is left out: {table.uncapturable()}")
         if wanted == self._left_out:
             return
-        config = self._worker.config(SOURCE) or {}
+        config = self._worker.config(self.settings.connector) or {}
         self._left_out = {k: v for k, v in config.items() if k == LEFT_OUT_LIST}
         if wanted == self._left_out or not config:
             return
-        failed = any(task.state == "FAILED" for task in self._worker.tasks(SOURCE))
+        failed = any(task.state == "FAILED" for task in self._worker.tasks(self.settings.connector))
         if not failed and not self.is_streaming(connection):
             self._left_out = None  # a new configuration would begin its first snapshot again
             return
         rest = {k: v for k, v in config.items() if k != LEFT_OUT_LIST}
-        self._worker.register(SOURCE, rest | wanted)
+        self._worker.register(self.settings.connector, rest | wanted)
         self.await_running()
         self._left_out = wanted
 

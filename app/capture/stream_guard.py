@@ -31,9 +31,9 @@ from app.connectors.continuity import (
     read_slot,
     read_stream,
 )
-from app.connectors.registration import SOURCE
 from app.connectors.stream_state import BROKEN, FLOWS, UNKNOWN, StreamState, read_state, write_state
 from app.connectors.worker import Worker, WorkerBusy
+from app.environment.ports import service_name
 from app.environment.service_problem import report_problem
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
@@ -128,8 +128,8 @@ class StreamGuard:
         self._reader = None
         self._state = read_state(self._settings)  # a recovery writes it, too
         try:
-            self._config = self._worker.config(SOURCE) or {}
-            self._offsets = self._worker.offsets(SOURCE)
+            self._config = self._worker.config(self._settings.connector) or {}
+            self._offsets = self._worker.offsets(self._settings.connector)
         except WorkerBusy:
             # The last offsets are known; where the slot is gone or lost, they are enough.
             if not self._offsets or (slot and slot.wal_status != "lost"):
@@ -150,11 +150,11 @@ class StreamGuard:
             if stream.known is not None and stream.server != stream.known:
                 # A promoted server that has everything captured so far: record it.
                 config = {**self._config, SERVER_KEY: str(stream.server)}
-                self._worker.register(SOURCE, config)
+                self._worker.register(self._settings.connector, config)
             # Only where the guard has stopped it: users stop it, too.
-            if self._state.state == BROKEN and self._worker.stopped(SOURCE):
-                self._worker.resume(SOURCE)
-        report_problem(self._settings.home, SERVICE, None)
+            if self._state.state == BROKEN and self._worker.stopped(self._settings.connector):
+                self._worker.resume(self._settings.connector)
+        report_problem(self._settings.home, service_name(SERVICE, self._settings.source), None)
         if self.broken is not None:
             print("the stream can go on", file=sys.stderr, flush=True)
         self.broken, self._recoveries = None, 0
@@ -174,12 +174,14 @@ class StreamGuard:
             first = self.broken is None or str(self.broken) != str(broken)
             self.broken, self._beat = broken, None
             self._note(BROKEN, broken.kind, broken.message, broken.detail, broken.hint)
-            report_problem(self._settings.home, SERVICE, broken)
+            report_problem(
+                self._settings.home, service_name(SERVICE, self._settings.source), broken
+            )
             if first:
                 print(broken, file=sys.stderr, flush=True)
             open_incident(self._incidents, broken, self._names)
-            if not self._worker.stopped(SOURCE):
-                self._worker.stop(SOURCE)
+            if not self._worker.stopped(self._settings.connector):
+                self._worker.stop(self._settings.connector)
 
     def _recover_unasked(self, recover: Recover) -> None:
         now = self._clock()

@@ -14,7 +14,7 @@ from app.connectors.first_snapshot import estimates
 from app.connectors.keyless_topics import admin, partitions_of
 from app.connectors.notices import Notices
 from app.connectors.partitions import Partitions
-from app.connectors.registration import SNAPSHOT_LIST, SOURCE
+from app.connectors.registration import SNAPSHOT_LIST
 from app.connectors.worker import Worker
 from app.environment.settings import Settings
 from app.source.database import Connection, address_of
@@ -110,7 +110,7 @@ class UnseenChanges:
         keyless = [table for table in tables if not table.has_key]
         rows = estimates(connection, [table.oid for table in keyless])
         large = [t for t in keyless if (rows.get(t.oid) or 0) > KEYLESS_ROWS_MAX]
-        config = self._worker.config(SOURCE)
+        config = self._worker.config(self._settings.connector)
         if not config or large or (keyless and not self._settings.profile.may_apply):
             return
         self._report_starts(history)
@@ -120,7 +120,7 @@ class UnseenChanges:
                 request(connection, self._names, sorted(tables, key=str), reason=reason)
         own = ",".join(pattern(f"{OWN_SCHEMA}.{name}") for name in self._names.own_tables)
         if config.get(SNAPSHOT_LIST) != own:
-            self._worker.register(SOURCE, {**config, SNAPSHOT_LIST: own})
+            self._worker.register(self._settings.connector, {**config, SNAPSHOT_LIST: own})
             self._report("first snapshot", "the first snapshot goes on table by table, by resyncs")
             await_source()
         self._first_snapshot_checked = True

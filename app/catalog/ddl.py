@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from app.errors import HeadwaterError
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.source_catalog import list_tables, read_contract
 from spark_streaming.schema.catalog_watch import table_stamps
@@ -99,11 +100,12 @@ def split_statements(text: str) -> Iterator[str]:
         yield current.strip()
 
 
-def try_statements(dsn: str, statements: list[str]) -> list[Effect]:
+def try_statements(dsn: str, statements: list[str], choice: Choice = EVERYTHING) -> list[Effect]:
     """Run statements in the source, find what they change, and roll back.
 
     Args:
         dsn: the connection string of a role that may run them; holds a password.
+        choice: tables and columns that are not captured do not change.
     Raises: HeadwaterError if the source refuses a statement.
     """
     with _connected(dsn) as connection:
@@ -121,14 +123,17 @@ def try_statements(dsn: str, statements: list[str]) -> list[Effect]:
                 table
                 for table in before.keys() | after.keys()
                 if before.get(table, _NOTHING)[0] != after.get(table, _NOTHING)[0]
+                and choice.has(*table)
             )
             contracts_after = {
-                t: read_contract(connection, *t) if t in after else None for t in changed
+                t: read_contract(connection, *t, choice=choice) if t in after else None
+                for t in changed
             }
         finally:
             connection.rollback()
         contracts_before = {
-            t: read_contract(connection, *t) if t in before else None for t in changed
+            t: read_contract(connection, *t, choice=choice) if t in before else None
+            for t in changed
         }
         connection.rollback()
     effects = [Effect(table, contracts_before[table], contracts_after[table]) for table in changed]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.fs as pa_fs
@@ -13,20 +13,33 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.meaning import TableMeaning, read_meaning
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The table at a path: its Delta table id (a new one when made again), and its columns."""
+    """The table at a path: its Delta table id (a new one when made again), and its columns.
+
+    `meaning`: what its metadata says of it; two tables are one though they say different things.
+    """
 
     table_id: str
     columns: str
+    meaning: TableMeaning = field(default=TableMeaning(""), compare=False)
 
     def holds(self, column: str) -> bool:
         """Check whether the table has a column of this name."""
-        return any(field["name"] == column for field in json.loads(self.columns)["fields"])
+        return any(each["name"] == column for each in json.loads(self.columns)["fields"])
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a table's newest version holds, by its log; rows: None where a file does not say."""
+
+    rows: int | None
+    bytes: int
 
 
 class LakeTables:
@@ -72,7 +85,21 @@ class LakeTables:
             if "no version" in str(error).lower() or "not a delta table" in str(error).lower():
                 return None
             raise
-        return Identity(str(table.metadata().id), str(table.schema().to_json()))
+        return Identity(
+            str(table.metadata().id), str(table.schema().to_json()), read_meaning(table)
+        )
+
+    def size(self, path: str) -> Size | None:
+        """Read how much the table at `path` holds; None if there is none.
+
+        Raises: DeltaError, OSError as `identity`.
+        """
+        try:
+            found = self._lake.table(path).get_add_actions(flatten=True)
+        except TableNotFoundError:
+            return None
+        rows = found["num_records"].to_pylist()
+        return Size(None if None in rows else sum(rows), sum(found["size_bytes"].to_pylist()))
 
     def location(self, path: str) -> str:
         """Return the address of `path`: s3://bucket/path."""

@@ -7,9 +7,7 @@ from typing import Any
 
 import trino.dbapi
 
-from app.query.trino_connection import CATALOG, connect, explain, is_unreachable
-
-REGISTRAR = "registrar"  # the only user that Trino's rules allow to change silver, ops and reports
+from app.query.trino_connection import CATALOG, REGISTRAR, connect, explain, is_unreachable
 
 
 class TrinoUnreachable(Exception):
@@ -40,6 +38,15 @@ class Catalog:
             f"WHERE table_schema IN ({', '.join(map(literal, schemas))})"
         )
         return {f"{schema}.{table}": kind for schema, table, kind in rows}
+
+    def columns(self, schema: str, table: str) -> list[tuple[str, str]]:
+        """List the columns of a table or view with their types, in their order."""
+        rows = self._run(
+            f"SELECT column_name, data_type FROM {CATALOG}.information_schema.columns "
+            f"WHERE table_schema = {literal(schema)} AND table_name = {literal(table)} "
+            "ORDER BY ordinal_position"
+        )
+        return [(str(name), str(kind)) for name, kind in rows]
 
     def register(self, schema: str, table: str, location: str) -> None:
         """Register the Delta table at `location` (s3://…)."""

@@ -1,11 +1,12 @@
 """Keeps Trino's catalog in step with the lake: service `tables` (`python -m app.catalog.registrar`).
 
 It makes `ops.verification` and `ops.incidents` if they are missing. Then each pass does the following:
-  1. list the folders of silver and ops in the lake;
+  1. list the folders of silver, ops and ml in the lake;
   2. unregister tables whose folder is gone, register new tables, and register tables that were made
      again (with another Delta table id) anew;
   3. make each view whose tables all exist, make it again when their columns have changed, and drop
-     it when one of them is gone.
+     it when one of them is gone;
+  4. write what tables, views and columns are and mean into `ops.meaning`, if it has changed.
 What Trino refuses is logged once and tried again later; it never stops the other tables.
 """
 
@@ -24,10 +25,12 @@ from typing import Protocol
 
 from deltalake.exceptions import DeltaError
 
+from app.catalog.catalogue import Catalogue, MadeView, MeaningTable
 from app.catalog.delta_tables import Identity, LakeTables
 from app.catalog.lake_catalog import Catalog, TrinoUnreachable
 from app.catalog.views import View, read_views
 from app.errors import HeadwaterError
+from app.lake.object_store import refuse_overwriting
 from app.verify.verification_table import VerificationTable
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
@@ -35,8 +38,10 @@ from spark_streaming.storage.store_address import SettingsError, load_store
 
 log = logging.getLogger("registrar")
 
-TABLE_SCHEMAS = ("silver", "ops")
-SCHEMAS = ("silver", "ops", "reports")
+# Of each source, and of the lake: jobs write the tables of ml, as Delta tables in its folder or by SQL.
+SOURCE_SCHEMAS = ("silver", "ops")
+SHARED_SCHEMA = "ml"
+SCHEMAS = (*SOURCE_SCHEMAS, SHARED_SCHEMA, "reports")
 PASS_INTERVAL_S = 1.0
 # Opening a table's log costs some 10 ms. A pass checks all new tables and a tenth of the others, five at
 # most, so that a thousand tables cost no more than fifty.
@@ -59,7 +64,12 @@ class Tables(Protocol):
 
 
 class Registrar:
-    """One catalog, one lake. Not safe for use by several threads."""
+    """One catalog, one lake. Not safe for use by several threads.
+
+    Args:
+        source: the further source whose lake it is: the schemas are then `silver_<source>`, `ops_<source>`.
+        catalogue: is told what there is after each pass.
+    """
 
     def __init__(
         self,
@@ -67,7 +77,12 @@ class Registrar:
         catalog: Catalog,
         views: Sequence[View],
         clock: Callable[[], float] = time.monotonic,
+        source: str = "",
+        catalogue: Catalogue | None = None,
     ) -> None:
+        self._suffix = f"_{source}" if source else ""
+        self._folders = SOURCE_SCHEMAS if source else (*SOURCE_SCHEMAS, SHARED_SCHEMA)
+        self._schemas = SCHEMAS if not source else tuple(f"{n}_{source}" for n in SOURCE_SCHEMAS)
         self._tables = tables
         self._catalog = catalog
         self._views = views
@@ -75,6 +90,8 @@ class Registrar:
         self._registered: set[str] | None = None  # by Trino's answer; None before the first one
         self._known: dict[str, Identity] = {}  # registered, and present in the lake
         self._views_there: set[str] = set()  # by Trino's answer
+        self._catalogue = catalogue
+        self._view_columns: dict[str, MadeView] = {}
         self._made: dict[str, object] = {}  # view → its definition and tables when it was made
         self._refused: dict[str, object] = {}  # view → the same, when Trino refused it
         self._problems: dict[str, str] = {}  # table or view → the error
@@ -103,8 +120,14 @@ class Registrar:
         if registered is None or now >= self._reconcile_at:
             registered = self._reconcile()
             self._reconcile_at = now + RECONCILE_INTERVAL_S
-        listed = self._tables.listed(TABLE_SCHEMAS)
+        listed = {
+            f"{schema}{self._suffix}.{table}": path
+            for name, path in self._tables.listed(self._folders).items()
+            for schema, table in [_parts(name)]
+        }
         for name in sorted(registered - set(listed)):
+            if _parts(name)[0] == SHARED_SCHEMA and name not in self._known:
+                continue  # somebody's own, made by SQL
             self._unregister(name, registered, "it is not in the lake any more")
         turn = self._next_turn(listed)
         for name, path in listed.items():
@@ -112,6 +135,9 @@ class Registrar:
             if is_new or name in turn:
                 self._update_table(name, path, registered)
         self._update_views()
+        if self._catalogue is not None:
+            views = {name: self._view_columns[name] for name in self._made}
+            self._catalogue.update(self._known, listed, views)
 
     def _next_turn(self, listed: dict[str, str]) -> set[str]:
         """Choose the tables to check in this pass though they are known, or were refused before."""
@@ -124,15 +150,17 @@ class Registrar:
 
     def _reconcile(self) -> set[str]:
         """List what Trino has, and flush its cache of tables that may have been made again."""
-        self._catalog.make_schemas(SCHEMAS)
-        relations = self._catalog.relations(SCHEMAS)
+        self._catalog.make_schemas(self._schemas)
+        relations = self._catalog.relations(self._schemas)
         if self._registered is None:
             if relations:
                 self._catalog.forget_cached_logs()
             self._known.clear()
             self._made.clear()
         registered = {name for name, kind in relations.items() if kind != "VIEW"}
-        self._views_there = set(relations) - registered
+        self._views_there = {
+            name for name in set(relations) - registered if _parts(name)[0] != SHARED_SCHEMA
+        }
         self._registered = registered
         self._known = {n: i for n, i in self._known.items() if n in registered}
         self._made = {n: m for n, m in self._made.items() if n in self._views_there}
@@ -147,7 +175,7 @@ class Registrar:
                 if name in registered:
                     self._unregister(name, registered, "it is not in the lake any more")
                 return
-            if name.startswith("ops.") and identity.holds(RAW_COLUMN):
+            if path.startswith("ops/") and identity.holds(RAW_COLUMN):
                 if name in registered:
                     self._unregister(name, registered, "it holds raw events, until it is upgraded")
                 return
@@ -187,12 +215,14 @@ class Registrar:
             return
         try:
             self._catalog.run_view(view.create_sql())
+            columns = tuple(self._catalog.columns(*_parts(view.name)))
         except HeadwaterError as error:
             self._refused[view.name] = made_from
             self._made.pop(view.name, None)
             self._report(view.name, error)
             return
         self._made[view.name] = made_from
+        self._view_columns[view.name] = MadeView(view, columns)
         self._views_there.add(view.name)
         self._problems.pop(view.name, None)
         log.info("made view %s", view.name)
@@ -216,12 +246,13 @@ def _parts(name: str) -> tuple[str, str]:
     return schema, table
 
 
-def serve(registrar: Registrar, stop: threading.Event) -> None:
+def serve(registrars: Sequence[Registrar], stop: threading.Event) -> None:
     """Make passes until `stop` is set; wait for a Trino or object store that does not answer."""
     passes, failures = 0, 0
     while not stop.is_set():
         try:
-            registrar.one_pass()
+            for registrar in registrars:
+                registrar.one_pass()
             if passes == 0:
                 log.info("first pass done")
             elif failures:
@@ -243,18 +274,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
-        registrar = from_environment()
+        registrars = from_environment()
         if given.once:
-            registrar.one_pass()
-            return 1 if registrar.problems else 0
+            for registrar in registrars:
+                registrar.one_pass()
+            return 1 if any(registrar.problems for registrar in registrars) else 0
     except (HeadwaterError, SettingsError, TrinoUnreachable, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        refuse_overwriting(load_store())
+    except HeadwaterError as error:
         print(error, file=sys.stderr)
         return 1
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     make_ops_tables()
-    serve(registrar, stop)
+    serve(registrars, stop)
     return 0
 
 
@@ -271,16 +308,30 @@ def make_ops_tables() -> None:
             log.warning("%s does not exist before its first row: %s", name, error)
 
 
-def from_environment() -> Registrar:
-    """Make a registrar for the lake, Trino and view files that the `HEADWATER_*` variables name."""
+def from_environment() -> list[Registrar]:
+    """Make a registrar for each source's lake, Trino and view files that the `HEADWATER_*` variables name."""
     views = Path(os.environ.get("HEADWATER_VIEWS") or _repository_views())
     url = os.environ.get("HEADWATER_TRINO_URL", "")
     if not url:
         raise HeadwaterError(
             "HEADWATER_TRINO_URL is not set", hint="`headwater up` sets it for its services"
         )
-    tables = LakeTables(Lake(load_store()))
-    return Registrar(tables, Catalog(url), read_views(views))
+    store, catalog = load_store(), Catalog(url)
+    lake = Lake(store)
+    tables = LakeTables(lake)
+    further = [one for one in os.environ.get("HEADWATER_FURTHER_SOURCES", "").split(",") if one]
+    return [
+        Registrar(
+            tables,
+            catalog,
+            read_views(views),
+            catalogue=Catalogue(MeaningTable(lake), tables),
+        ),
+        *(
+            Registrar(LakeTables(Lake(store, f"sources/{one}")), catalog, [], source=one)
+            for one in further
+        ),
+    ]
 
 
 def _repository_views() -> Path:

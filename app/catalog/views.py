@@ -1,30 +1,46 @@
 """Reads the views of `trino/views/*.sql` and orders them by what they read.
 
 A file begins with comment lines: `-- view: schema.name`, `-- question: …` (becomes the view's
-comment), `-- reads: schema.table, …`, `-- columns:` with a line for each. One SELECT follows.
+comment), `-- reads: schema.table, …`, `-- columns:` with a line for each. `-- owner:`, `-- domain:`,
+`-- tags: …, …` and `-- classification: column class, …` may stand among them. One SELECT follows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from app.errors import HeadwaterError
+from spark_streaming.contract.contract_files import Classification, near
 
-_KEY = re.compile(r"^-- (view|question|reads|columns):\s*(.*)$")
+_KEYS = ("view", "question", "reads", "columns", "owner", "domain", "tags", "classification")
+_KEY = re.compile(r"^-- ([a-z_]+):\s*(.*)$")
+_COLUMN = re.compile(r"^--   (\S+)\s+(\S.*)$")
+_MORE = re.compile(r"^--    \s*(\S.*)$")
+# A column's line begins with its type, which may have arguments: `decimal(12, 4), the mean`.
+_AFTER_TYPE = re.compile(r"^(?:[^,:(]|\([^)]*\))*[,:]\s*")
 _NAME = re.compile(r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
 
 
 @dataclass(frozen=True)
 class View:
-    """One view: `name` and `reads` are `schema.table`, `select` is its query."""
+    """One view: `name` and `reads` are `schema.table`, `select` is its query.
+
+    `columns`: what the header says of each; `classes`: the class of those that have one.
+    """
 
     name: str
     question: str
     reads: tuple[str, ...]
     select: str
+    owner: str = ""
+    domain: str = ""
+    tags: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    classes: tuple[tuple[str, str], ...] = ()
 
     def create_sql(self) -> str:
         """Return the statement that makes or replaces the view, with its question as comment."""
@@ -58,10 +74,15 @@ def read_views(folder: Path) -> list[View]:
 def parse_view(text: str, *, where: str) -> View:
     """Parse a view's file; `where` names it in errors."""
     keys: dict[str, str] = {}
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.startswith("--"):
             break
         match = _KEY.match(line)
+        if match and match.group(1) not in _KEYS:
+            raise HeadwaterError(
+                f"{where}:{number}: unknown key `{match.group(1)}`",
+                hint=near(match.group(1), _KEYS),
+            )
         if match:
             keys[match.group(1)] = match.group(2).strip()
     missing = [key for key in ("view", "question", "reads", "columns") if key not in keys]
@@ -75,7 +96,58 @@ def parse_view(text: str, *, where: str) -> View:
         if not _NAME.match(name):
             raise HeadwaterError(f"{where}: `{name}` is not schema.table in lower case")
     select = text[_header_length(text) :].strip().removesuffix(";").strip()
-    return View(keys["view"], keys["question"], reads, select)
+    columns = _columns(text)
+    return View(
+        keys["view"],
+        keys["question"],
+        reads,
+        select,
+        owner=keys.get("owner", ""),
+        domain=keys.get("domain", ""),
+        tags=_listed(keys.get("tags", "")),
+        columns=tuple(columns.items()),
+        classes=_classes(keys.get("classification", ""), columns, where),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _columns(text: str) -> dict[str, str]:
+    """What the header says of each column, behind its type."""
+    found: dict[str, str] = {}
+    inside, name = False, ""
+    for line in text[: _header_length(text)].splitlines():
+        if match := _KEY.match(line):
+            inside = match.group(1) == "columns"
+        elif inside and (match := _COLUMN.match(line)):
+            name = match.group(1)
+            found[name] = match.group(2)
+        elif inside and name and (match := _MORE.match(line)):
+            found[name] += f" {match.group(1)}"
+    return {
+        name: said[match.end() :] if (match := _AFTER_TYPE.match(said)) else ""
+        for name, said in found.items()
+    }
+
+
+def _classes(text: str, columns: Collection[str], where: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    for item in _listed(text):
+        name, _, given = item.partition(" ")
+        if name not in columns:
+            raise HeadwaterError(
+                f"{where}: `classification` names column `{name}`, which `columns` does not",
+                hint=near(name, columns),
+            )
+        if given.strip() not in get_args(Classification):
+            raise HeadwaterError(
+                f"{where}: `classification` of `{name}` cannot be {given.strip()!r}",
+                hint=f"one of {', '.join(get_args(Classification))}",
+            )
+        found.append((name, given.strip()))
+    return tuple(found)
 
 
 def in_reading_order(views: Sequence[View]) -> list[View]:

@@ -13,7 +13,7 @@ from app.cli.failures import DEBUG, show
 from app.cli.status.status import status
 from app.cli.verbs import superset
 from app.cli.verbs.checks import bench, fault, screenshots, test
-from app.cli.verbs.data import contract, quarantine, streams
+from app.cli.verbs.data import contract, quarantine, store, streams
 from app.cli.verbs.data.demo import demo
 from app.cli.verbs.data.read import read
 from app.cli.verbs.data.rebuild import rebuild
@@ -23,6 +23,7 @@ from app.cli.verbs.data.sql import sql
 from app.cli.verbs.data.trace import trace
 from app.cli.verbs.data.verify import verify
 from app.cli.verbs.data.watch import watch
+from app.cli.verbs.jobs import job
 from app.cli.verbs.size import size
 from app.cli.verbs.source.detach import detach
 from app.cli.verbs.source.preflight import preflight
@@ -30,12 +31,17 @@ from app.cli.verbs.source.recover import recover
 from app.cli.verbs.stack.clean import clean
 from app.cli.verbs.stack.down import down
 from app.cli.verbs.stack.logs import logs
+from app.cli.verbs.stack.profile import app as profile
 from app.cli.verbs.stack.up import up
 from app.cli.verbs.stack.urls import urls
 from app.environment.libpq_variables import remove_variables
 from app.environment.loopback import keep_direct
 
 DOCKER = "--docker"
+# The verbs that can act on a further source, `--from NAME`.
+OF_ONE_SOURCE = (
+    "verify", "trace", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "preflight", "detach",
+)  # fmt: skip
 
 app = typer.Typer(
     name="headwater",
@@ -49,21 +55,37 @@ app = typer.Typer(
 
 @app.callback()
 def headwater(
+    context: typer.Context,
     debug: bool = typer.Option(False, DEBUG, help="Show the stack trace of a failure."),
     docker: bool = typer.Option(
         False, DOCKER, help="Act on the stack in containers (see `--docker --help`)."
     ),
     version: bool = typer.Option(False, "--version", help="Print the version."),
+    of: str = typer.Option(
+        None,
+        "--from",
+        metavar="NAME",
+        help="Act on this further source of the home (`[[sources]]`).",
+    ),
 ) -> None:
     """Real-time CDC lakehouse: Postgres to SQL on Delta Lake, in about a second."""
+    if of is not None:
+        if context.invoked_subcommand not in OF_ONE_SOURCE:
+            raise typer.BadParameter(
+                f"`{context.invoked_subcommand}` acts on the whole home; --from goes with "
+                f"{', '.join(OF_ONE_SOURCE)}"
+            )
+        from app.environment.settings import ONE_SOURCE
+
+        os.environ[ONE_SOURCE] = of
 
 
 # In the order of the help.
 # fmt: off
 VERBS = (
     up, down, status, logs, urls, clean,
-    demo, sql, verify, watch, preflight, detach, resume, trace, rebuild, resync, recover,
-    contract.app, quarantine.app, streams.app, read,
+    demo, sql, verify, watch, preflight, profile, detach, resume, trace, rebuild, resync, recover,
+    contract.app, quarantine.app, streams.app, job.app, read, store.app,
     superset.app, size,
     test, bench, fault, screenshots,
     completion.completion,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def require(*services: str) -> None:
     """Check that this home's stack is to run these services.
 
-    `postgres` and `s3` count only where they are the embedded ones.
+    One that the profile names as the user's own does not count.
     Raises: HeadwaterError with the names of those that do not run.
     """
     from app.environment.settings import load
@@ -33,7 +33,14 @@ def require(*services: str) -> None:
         return  # compose was asked before this container was started
     home = Home(settings.home)
     running = home.wanted().services if home.is_supervised() else []
-    own = {"postgres": settings.profile.embedded_source, "s3": settings.profile.embedded_s3}
+    profile = settings.profile
+    own = {
+        "postgres": profile.embedded_source,
+        "s3": profile.embedded_s3,
+        "kafka": profile.embedded_kafka,
+        "connect": profile.connect_here,
+        "trino": profile.trino_here,
+    }
     missing = [name for name in services if own.get(name, True) and name not in running]
     if not missing:
         return
@@ -59,14 +66,16 @@ def _stack() -> Stack:
 
 def silver_state() -> SilverState:
     """Return the supervisor's state of the service `silver`; an empty state in a container."""
+    from app.environment.ports import service_name
     from app.lake.patience import SilverState
 
     stack = _stack()
     if stack.settings.profile.in_containers:
         return SilverState()
-    if "silver" not in stack.running():
+    name = service_name("silver", stack.settings.source)
+    if name not in stack.running():
         return SilverState("stopped", "this stack does not run it")
-    [row] = stack.status(["silver"])
+    [row] = stack.status([name])
     return SilverState(row.state, row.last_error)
 
 

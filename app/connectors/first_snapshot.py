@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.environment.loopback import direct_session
 from app.environment.settings import Settings
 from app.source.database import Connection, address_of, connect
 from app.source.source_tables import Names, source_tables
@@ -84,8 +85,7 @@ def ask(*metrics_urls: str) -> Reading | None:
 
 
 def _ask(metrics_url: str) -> Reading | None:
-    session = requests.Session()
-    session.trust_env = False  # loopback is never behind a proxy
+    session = direct_session()
     try:
         answer = session.get(metrics_url, timeout=READ_TIMEOUT_S)
         answer.raise_for_status()

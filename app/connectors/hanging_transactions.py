@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import AbortTransactionSpec
 
 from app.connectors.keyless_topics import admin
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 CHECK_EVERY_S = 10.0
 # Normally it takes milliseconds from the end that a coordinator notes to its marker.
@@ -44,7 +45,7 @@ class Hanging:
     """Finds the hanging transactions in the topics of one capture, and aborts them."""
 
     def __init__(
-        self, kafka: str, prefix: str, clock: Callable[[], float] = time.monotonic
+        self, kafka: KafkaCluster, prefix: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._kafka = kafka
         self._prefixes = (f"{prefix}.", WORKERS_TOPICS)

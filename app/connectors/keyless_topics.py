@@ -14,17 +14,19 @@ from kafka.errors import TopicAlreadyExistsError
 
 from app.source.source_tables import SourceTable
 from spark_streaming.contract.names import topic_of
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 _TIMEOUT_MS = 30_000
 # As connector.json sets it for the other topics.
 _CONFIG = {"compression.type": "producer"}
 
 
-def ensure_single(kafka: str, prefix: str, tables: Iterable[SourceTable]) -> dict[SourceTable, int]:
+def ensure_single(
+    kafka: KafkaCluster, prefix: str, tables: Iterable[SourceTable]
+) -> dict[SourceTable, int]:
     """Make the topic of each table without a key, with one partition, where there is none yet.
 
     Args:
-        kafka: the broker, host:port.
         prefix: the connector's topic prefix.
         tables: any tables; those with a key are ignored.
     Returns: tables whose topic exists already with several partitions, and their number.
@@ -54,10 +56,10 @@ def too_many(table: SourceTable, partitions: int) -> str:
 
 
 @contextmanager
-def admin(kafka: str) -> Iterator[KafkaAdminClient]:
+def admin(kafka: KafkaCluster) -> Iterator[KafkaAdminClient]:
     """Open an admin client of the broker for the block."""
     client = KafkaAdminClient(
-        bootstrap_servers=kafka,
+        **kafka.options,
         client_id="headwater-capture",
         request_timeout_ms=_TIMEOUT_MS,
     )

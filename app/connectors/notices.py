@@ -11,6 +11,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 from spark_streaming.storage.connections import KAFKA_LIMITS
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 _POLL_RECORDS_MAX = 500
 
@@ -38,7 +39,12 @@ class Notices:
     """The notifications of the connector whose topics begin with `prefix`."""
 
     def __init__(
-        self, kafka: str, prefix: str, *, from_start: bool = False, since: int | None = None
+        self,
+        kafka: KafkaCluster,
+        prefix: str,
+        *,
+        from_start: bool = False,
+        since: int | None = None,
     ) -> None:
         """Begin at the topic's end, at the first notification that is kept, or at an offset.
 
@@ -46,7 +52,7 @@ class Notices:
         """
         self._partition = TopicPartition(f"{prefix}.notifications", 0)
         self._consumer = KafkaConsumer(
-            bootstrap_servers=kafka,
+            **kafka.options,
             client_id="headwater-capture",
             enable_auto_commit=False,
             isolation_level="read_committed",

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +32,7 @@ from app.connectors.keyless_topics import ensure_single, too_many
 from app.connectors.partitions import note
 from app.connectors.stream_state import read_state
 from app.connectors.worker import Task, Worker, WorkerBusy, retry_while_busy
-from app.environment.settings import ROOT, Settings, load
+from app.environment.settings import ROOT, Settings, load, of_source
 from app.errors import HeadwaterError
 from app.source.database import Connection, address_of, connect
 from app.source.jdbc_options import connector_options
@@ -39,6 +40,7 @@ from app.source.preflight import ensure_ready
 from app.source.shared_names import to_exclude
 from app.source.source_tables import OWN_SCHEMA, Names, SourceTable, source_tables
 from app.source.tls import connector_tls
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.storage.store_clients import sink_options
 
 SOURCE, BRONZE = "source", "bronze"
@@ -46,6 +48,7 @@ FILES = {SOURCE: ROOT / "debezium" / "connector.json", BRONZE: ROOT / "connect" 
 SNAPSHOT_LIST = "snapshot.include.collection.list"
 SNAPSHOT_STATEMENTS = "snapshot.select.statement.overrides"
 LEFT_OUT_LIST = "table.exclude.list"
+COLUMNS_LEFT_OUT = "column.exclude.list"
 WORKER_WAIT_S = 90
 RUNNING_WAIT_S = 120
 _BEAT = (
@@ -60,6 +63,7 @@ def source_config(
     names: Names,
     tables: list[SourceTable],
     unreadable: Sequence[SourceTable] = (),
+    choice: Choice = EVERYTHING,
 ) -> dict[str, str]:
     """Complete Debezium's configuration: the template, the source's address, the first snapshot.
 
@@ -68,10 +72,12 @@ def source_config(
     Args:
         tables: the tables in the publication.
         unreadable: tables at which Debezium would stop, since it reads every table's columns.
+        choice: what the profile leaves out of the tables.
     """
     address = address_of(capture_dsn)
     own = {name: f"{OWN_SCHEMA}.{getattr(names, name)}" for name in ("heartbeat", "signal")}
     snapshotted = [*own.values(), *map(str, tables)]
+    columns = choice.column_expressions()
     return {
         **template,
         "database.hostname": address.host,
@@ -88,6 +94,7 @@ def source_config(
         SNAPSHOT_LIST: ",".join(pattern(name) for name in snapshotted),
         **_own_rows(tables),
         **left_out(unreadable),
+        **({COLUMNS_LEFT_OUT: ",".join(columns)} if columns else {}),
     }
 
 
@@ -125,9 +132,13 @@ def register_all(settings: Settings, worker: Worker) -> None:
     Raises: HeadwaterError with the worker's message where it refuses one, or one fails.
     """
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
+    choice = Choice.of(settings.profile)
     configs = templates()
+    configs[BRONZE] |= settings.kafka.sink_options()
     registered = retry_while_busy(
-        lambda: worker.config(SOURCE), within_s=WORKER_WAIT_S, what="asking Kafka Connect"
+        lambda: worker.config(settings.connector),
+        within_s=WORKER_WAIT_S,
+        what="asking Kafka Connect",
     )
     with connect(settings.source_dsn, application="headwater connectors") as connection:
         stream = retry_while_busy(
@@ -139,12 +150,12 @@ def register_all(settings: Settings, worker: Worker) -> None:
         if broken is not None:
             print(broken, file=sys.stderr)
             retry_while_busy(
-                lambda: worker.stop(SOURCE), within_s=WORKER_WAIT_S, what="stopping it"
+                lambda: worker.stop(settings.connector), within_s=WORKER_WAIT_S, what="stopping it"
             )
-            _run(worker, {BRONZE: configs[BRONZE]})
+            _run(worker, {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)})
             return
-        found = source_tables(connection, role, names.publication)
-        tables = [table for table in found if table.published]
+        found = source_tables(connection, role, names.publication, choice)
+        tables = [table for table in found if table.published and table.chosen]
         if not registered:
             # The initial snapshot covers all that is published now.
             with connection.transaction():
@@ -153,14 +164,62 @@ def register_all(settings: Settings, worker: Worker) -> None:
             note(connection, names, tables)
     _make_topics(settings, tables)
     excluded = to_exclude(found)
-    configs[SOURCE] = source_config(configs[SOURCE], settings.capture_dsn, names, tables, excluded)
-    configs[SOURCE][SERVER_KEY] = str(stream.server)
+    template = configs[SOURCE] | own_variables(settings)
+    config = source_config(template, settings.capture_dsn, names, tables, excluded, choice)
+    config[SERVER_KEY] = str(stream.server)
     if registered:
         # The first snapshot is over; a new list would only restart the connector.
         first = (SNAPSHOT_LIST, SNAPSHOT_STATEMENTS)
-        new = {k: v for k, v in configs[SOURCE].items() if not k.startswith(first)}
-        configs[SOURCE] = new | {k: v for k, v in registered.items() if k.startswith(first)}
-    _run(worker, configs)
+        new = {k: v for k, v in config.items() if not k.startswith(first)}
+        config = new | {k: v for k, v in registered.items() if k.startswith(first)}
+    sink = {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)}
+    if not settings.source:
+        retry_while_busy(
+            lambda: remove_former(settings, worker),
+            within_s=WORKER_WAIT_S,
+            what="removing the connectors of former sources",
+        )
+    _run(worker, {settings.connector: config, **sink})
+
+
+def remove_former(settings: Settings, worker: Worker) -> None:
+    """Remove the connectors of sources that the profile does not name any more; their slots stay."""
+    prefix = f"{settings.topic_prefix}_"
+    wanted = {of_source(settings, one.name).connector for one in settings.profile.sources}
+    for name in worker.names():
+        if not name.startswith(f"{SOURCE}_") or name in wanted:
+            continue
+        if not (worker.config(name) or {}).get("topic.prefix", "").startswith(prefix):
+            continue  # another stack's, in a Connect cluster of the user's own
+        worker.remove(name)
+        slot = f"{settings.profile.slot_name}_{name.removeprefix(f'{SOURCE}_')}"
+        print(
+            f"connector `{name}` is removed: the profile does not name its source any more. The slot "
+            f"`{slot}` stays there and keeps WAL\n  hint: docs/operations/several-sources.md has the "
+            "command that removes it",
+            file=sys.stderr,
+        )
+
+
+def own_variables(settings: Settings) -> dict[str, str]:
+    """Return what differs in a further source's configuration: its prefix, and its variable in Connect."""
+    if not settings.source:
+        return {}
+    prefix = settings.topic_prefix
+    return {
+        "database.password": f"${{env:{settings.password_variable}}}",
+        "topic.prefix": prefix,
+        "notification.sink.topic.name": f"{prefix}.notifications",
+    }
+
+
+def _sink(config: dict[str, str], settings: Settings) -> dict[str, str]:
+    """Add the topics of further sources to those that the sink reads."""
+    prefixes = [of_source(settings, one.name).topic_prefix for one in settings.profile.sources]
+    if not prefixes:
+        return config
+    topics = "|".join(f"{re.escape(prefix)}\\..+" for prefix in prefixes)
+    return {**config, "topics.regex": f"{config['topics.regex']}|{topics}"}
 
 
 def _run(worker: Worker, configs: Mapping[str, dict[str, str]]) -> None:
@@ -174,9 +233,11 @@ def _run(worker: Worker, configs: Mapping[str, dict[str, str]]) -> None:
             what=f"registering connector `{name}`",
         )
     # The guard may have stopped it for a reason that is fixed now.
-    if SOURCE in configs:
+    for name in configs.keys() - {BRONZE}:
         retry_while_busy(
-            lambda: worker.resume(SOURCE), within_s=WORKER_WAIT_S, what="resuming capture"
+            lambda name=name: worker.resume(name),  # type: ignore[misc]
+            within_s=WORKER_WAIT_S,
+            what="resuming capture",
         )
     for name in configs:
         retry_while_busy(
@@ -201,7 +262,7 @@ def current_stream(
         slot_name=name,
         slot=slot,
         config=config,
-        offsets=worker.offsets(SOURCE),
+        offsets=worker.offsets(settings.connector),
         beats=Beats(read_beat(connection, Names.of(settings)), read_state(settings).beat),
     )
 
@@ -242,7 +303,7 @@ def _validate(worker: Worker, name: str, config: Mapping[str, str]) -> None:
         raise HeadwaterError(
             f"Kafka Connect refuses the configuration of connector `{name}`",
             detail="\n".join(errors),
-            hint=f"its template is {FILES[name].relative_to(ROOT)}; "
+            hint=f"its template is {FILES.get(name, FILES[SOURCE]).relative_to(ROOT)}; "
             "exactly-once support is the worker's `exactly.once.source.support`",
         )
 

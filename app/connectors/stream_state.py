@@ -37,7 +37,8 @@ class StreamState:
 
 def stream_file(settings: Settings) -> Path:
     """Return the path of the file."""
-    return settings.home / "data" / "capture" / "stream.json"
+    folder = settings.home / "data" / "capture"
+    return folder / (f"stream_{settings.source}.json" if settings.source else "stream.json")
 
 
 def read_state(settings: Settings) -> StreamState:

@@ -8,6 +8,7 @@ from app.environment.settings import Settings
 from app.health.problem import Problem, one_line
 from app.source.database import Connection, address_of, connect
 from app.source.source_tables import Names, SourceTable, source_tables
+from spark_streaming.capture_choice import Choice
 
 # The connector beats every five seconds; two missing beats are no coincidence.
 BEAT_WITHIN_S = 12.0
@@ -26,15 +27,16 @@ def source_problems(settings: Settings) -> list[Problem]:
     """
     names, role = Names.of(settings), address_of(settings.capture_dsn).user
     with connect(settings.capture_dsn, application="headwater status") as connection:
-        tables = source_tables(connection, role, names.publication)
+        choice = Choice.of(settings.profile)
+        tables = source_tables(connection, role, names.publication, choice)
         found = [trouble for table in tables if (trouble := not_captured(table, settings))]
         stream = unread_stream(connection, names)
     return [stream, *found] if stream else found
 
 
 def not_captured(table: SourceTable, settings: Settings) -> Problem | None:
-    """Return why a table is not captured; None where it is, or where `left_out` reports it."""
-    if table.published or table.twins:
+    """Return why a table is not captured; None where it is or need not be, or `left_out` reports it."""
+    if table.published or table.twins or not table.chosen:
         return None
     part, never = f"table {table}", table.uncapturable()
     if never:

@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 
+from app.environment.signed_in import signed_in
 from app.errors import HeadwaterError
 
 REQUEST_TIMEOUT_S = 30  # a validation opens a session with the source
@@ -39,9 +40,8 @@ class Worker:
     """The Connect workers at their URLs: each forwards a request to the worker that has to answer it."""
 
     def __init__(self, *urls: str) -> None:
-        self._urls = deque(urls)
-        self._session = requests.Session()
-        self._session.trust_env = False  # loopback is never behind a proxy
+        self._session, addresses = signed_in(urls)
+        self._urls = deque(addresses)
 
     def errors_of(self, config: Mapping[str, str], name: str) -> list[str]:
         """Let the worker validate a connector's configuration; return its errors."""
@@ -53,6 +53,14 @@ class Worker:
             for entry in found["configs"]
             for error in entry["value"]["errors"]
         ]
+
+    def names(self) -> list[str]:
+        """Return the names of all connectors."""
+        return list(self._call("GET", "/connectors"))
+
+    def remove(self, name: str) -> None:
+        """Remove a connector, if there is one; its offsets stay."""
+        self._call("DELETE", f"/connectors/{name}", missing=None)
 
     def config(self, name: str) -> dict[str, str] | None:
         """Return the registered configuration of a connector; None where there is none."""

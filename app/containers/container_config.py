@@ -33,30 +33,22 @@ from app.launcher.control import Stack
 from app.launcher.host import read_template
 from app.launcher.readiness_probe import authorization
 from app.launcher.start_checks import source_address
-from app.services.service import (
-    Container,
-    Prepare,
-    Ready,
-    Service,
-    Services,
-    declared_ports,
-    load_services,
-)
+from app.services.described import services_of
+from app.services.description_parts import Container, Prepare, Ready
+from app.services.service import Service, Services, declared_ports, load_services
 from app.services.templates import Lookup, Places, Variables, render, variables
 
 DIST = PurePosixPath("/opt/headwater/dist")
 SCRATCH = Path("/tmp/headwater")  # the container's own; emptied at each start
 READY_FILE = SCRATCH / "ready"
 START, HEALTHY = "start", "healthy"
+TARGETS = "targets.json"  # whom Prometheus asks about a service
 BENEATH = Path("/var/lib/headwater")
 SHARED = ("contracts", "verify")  # folders of the home that are volumes of their own
 READABLE, RUNNABLE = 0o644, 0o755
-# It reads log files, and Docker keeps what containers say; the workers are of the cluster in miniature.
-NATIVE_ONLY = ("log-sender", "trino-worker", "spark-master", "spark-worker")
-# What a person may set in the environment file; the rest are the containers' own.
-NOT_FROM_THE_ENVIRONMENT = (
-    "network", "port_offset", "ports", "published_ports", "dashboards",
-    "kafka_brokers", "connect_workers", "trino_workers", "trino_retry_policy", "spark_workers", "spark_executor_mb", "spark_merge_rows_min",
+NATIVE_ONLY = (
+    "log-sender",  # it reads log files, and Docker keeps what containers say
+    "serving-db", "jobs-code", "jobs-daemon", "jobs",  # not in compose yet
 )  # fmt: skip
 
 
@@ -137,7 +129,15 @@ def render_all(settings: Settings, root: Path = ROOT) -> list[str]:
             files[name] = render(read_template(service, source), lookup, where=str(source))
         for name, text in files.items():
             _write(places.run / name, text, RUNNABLE if name in (START, HEALTHY) else READABLE)
+    _copy_targets(stack.home.run("prometheus"))
+    _write(stack.home.run("readers") / START, readers_script(settings), RUNNABLE)
     return [name for name in stack.described if name in enabled]
+
+
+def _copy_targets(prometheus: Path) -> None:
+    """Copy each service's `targets.json` to where the container of Prometheus can read it."""
+    for path in prometheus.parent.glob(f"*/{TARGETS}"):
+        _write(prometheus / "targets" / f"{path.parent.name}.json", path.read_text(), READABLE)
 
 
 def _variables(service: Service) -> set[str]:
@@ -252,6 +252,17 @@ def start_script(
     return "\n".join([*lines, command, ""])
 
 
+def readers_script(settings: Settings) -> str:
+    """The shell script that sets what a reader of silver needs, and becomes the command that follows it."""
+    variables = {
+        **settings.store.variables(),
+        "HEADWATER_INTAKE_URL": settings.intake_url,
+        "HEADWATER_INTAKE_TOKEN": settings.secret("intake_token"),
+    }
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "\n".join(["#!/bin/sh", _WRITTEN_FOR_READERS, *exports, 'exec "$@"', ""])
+
+
 def healthy_script(service: Service, lookup: Lookup) -> str:
     """The script of a container's health check, from the service's `ready` (run inside)."""
     where = f"{service.source} (ready of service `{service.name}`)"
@@ -287,6 +298,7 @@ def healthy_script(service: Service, lookup: Lookup) -> str:
     return "\n".join([*lines, ""])
 
 
+_WRITTEN_FOR_READERS = "# Written by the service `config` for the readers of silver."
 _WRITTEN = "# Written by the service `config` from this service's service.toml."
 _WATCH = """\
 watch() {{
@@ -330,12 +342,18 @@ def settings_from_environment(home: Path) -> Settings:
     ports = declared_ports(load_services(ROOT))
     variables = {name: os.environ.get(f"HEADWATER_PORT_{name.upper()}") for name in ports}
     given["published_ports"] = {name: value for name, value in variables.items() if value}
-    for name in Profile.model_fields:
-        value = os.environ.get(f"HEADWATER_{name.upper()}")
-        if value and name not in NOT_FROM_THE_ENVIRONMENT:
+    for name in Profile.container_keys():
+        if value := os.environ.get(f"HEADWATER_{name.upper()}"):
             given[name] = value
     # Not by `load`, which would keep settings that the environment file no longer has.
     settings = checked(home, given, origin="the environment file")
+    for service in services_of(ROOT, settings.profile).values():
+        if service.instance > service.container.instances:
+            raise HeadwaterError(
+                f"{service.instances} is {settings.profile.value(service.instances or '')}",
+                detail=f"docker-compose.yml has {service.container.instances} of `{service.described_as}`",
+                hint="set fewer, or add services of that kind in an override file",
+            )
     if (home / "settings.toml").exists():
         before, now = source_address(load(home)), source_address(settings)
         if before != now:

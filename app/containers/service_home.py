@@ -22,6 +22,8 @@ DSNS = ("source_dsn", "capture_dsn")
 NAMED = {
     "connect": ("connect_password",),
     "object-store": ("s3_access_key", "s3_secret_key"),
+    "kafka": (),  # brokers in containers ask for none
+    "trino": (),  # nor does Trino there
     "mask": ("mask_secret",),
     "superset-admin": ("superset_admin_password",),
 }

@@ -13,6 +13,10 @@ TABLES = {
     "ops.incidents": "One row for each event of an incident: opened, more became known, closed. The newest row of an "
     "`id` says all that is known; the view `ops.incident_status` shows that row.",
     "ops.verification": "One row for each table and round of `./headwater verify --continuous`. Kept for 30 days.",
+    "ops.job_runs": "One row for each attempt of a task, and one with `task` NULL for the whole run of a job. Written "
+    "within a minute of the run's end, kept for 90 days; there from the first run on.",
+    "ops.meaning": "One row for each table and view, with `column_name` NULL, and one for each of their columns. The "
+    "registrar writes it anew when something has changed; the views `ops.tables` and `ops.columns` show it.",
 }
 _TABLE = "The table's name in `silver`."
 COLUMNS: dict[str, dict[str, str]] = {
@@ -42,6 +46,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "planned": "JSON: the merge that was begun last, for a table that catches up.",
         "generation": "The rebuild that the table's rows come from; NULL: never rebuilt.",
         "freshness_targets": "JSON, in the row of the whole batch: table and seconds, as the contract files set it.",
+        "job": "Which silver job wrote the row, where several share the tables.",
+        "share": "The split of the tables among the jobs: how many they are, and what tells it from others.",
         "rows_inserted": "Rows inserted.",
         "rows_updated": "Rows updated; in a table without a key an update is a row that goes and one that comes.",
     },
@@ -112,6 +118,40 @@ COLUMNS: dict[str, dict[str, str]] = {
         "cpu_seconds": "CPU that it took.",
         "verified_at": "When the verdict was reached.",
         "explained": "Rows that differ only because their newest event is in quarantine.",
+    },
+    "ops.meaning": {
+        "table_schema": "`silver`, `ops` or `reports`.",
+        "table_name": "The table's or view's name in Trino.",
+        "column_name": "The column; NULL in the row of the table itself.",
+        "position": "Its place, from 1.",
+        "kind": "`table` or `view`.",
+        "type": "The column's type in Trino.",
+        "description": "By the contract file, else the source's `COMMENT ON`; of views by the file's header.",
+        "owner": "The table's owner, by the contract file or the view's header.",
+        "domain": "Its domain.",
+        "tags": "Its tags.",
+        "classification": "`public`, `internal`, `personal` or `sensitive`; NULL: not classified.",
+        "key": "The columns that identify a row.",
+        "contract_version": "The version of the contract that silver follows.",
+        "rows": "Of the table, by its log, read about once a minute.",
+        "bytes": "Of the files of its newest version, as old.",
+    },
+    "ops.job_runs": {
+        "run_id": "The run; `./headwater job status RUN` shows it.",
+        "job": "The job.",
+        "task": "The task; NULL for the whole run.",
+        "kind": "The task's kind, such as `sql`.",
+        "attempt": "The attempt's number, from 1.",
+        "state": "`succeeded`, `failed`, `skipped`; of a run also `canceled`.",
+        "started_by": "`schedule` or `hand`.",
+        "queued_at": "When the run was asked for.",
+        "started_at": "When it began; NULL where it never did.",
+        "ended_at": "When it ended; NULL of an attempt that was killed with its run.",
+        "cpu_seconds": "CPU time of its processes; of a run the sum of its attempts.",
+        "memory_mb": "The most that its processes held together, looked at every half second.",
+        "rows_written": "Rows that it reported to have written.",
+        "read_versions": "JSON: the Delta version of each table of `reads` in `silver` and `ops` when the attempt began.",
+        "reason": "Why it failed or was skipped.",
     },
 }
 STREAM_COLUMNS = {

@@ -41,6 +41,9 @@ _MORE = {
     "fault": "../../tests/README.md",
     "contract init": "../../spark_streaming/contracts/README.md",
     "streams list": "../../app/intake/README.md",
+    "job check": "../../app/jobs/README.md",
+    "job run": "../../dagster/README.md",
+    "job published": "../../app/serving/README.md",
     "quarantine replay": "../../spark_streaming/contracts/README.md",
 }
 _KINDS = {"int": "N", "int range": "N", "float": "N", "float range": "N", "path": "PATH"}

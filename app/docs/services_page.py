@@ -38,14 +38,19 @@ def services_page() -> str:
 def _when(service: Service) -> str:
     if not service.default:
         return "by name"
-    if service.instances is not None and Profile.model_fields[service.instances].default == 0:
+    if service.instances is not None and int(Profile().value(service.instances)) == 0:
         return f"with {code(service.instances)}"
     if service.requires_binary is not None:
         return f"where the machine has {code(service.requires_binary.names[0])}"
     words = {
         "embedded_source": "without `--source`",
+        "embedded_kafka": "without a Kafka of your own",
         "embedded_s3": "without an object store of your own",
+        "connect_here": "without a Connect cluster of your own",
+        "trino_here": "without a Trino of your own",
         "dashboards": "with `--dashboards`",
+        "superset_here": "with `--dashboards`, without a Superset of your own",
         "spark_cluster": "with `spark_workers`",
+        "hive_service": 'with `metastore = "hive"`',
     }
     return words.get(service.when or "", "always" if service.when is None else code(service.when))

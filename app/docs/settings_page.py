@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from app.docs.markdown import code, page, table
-from app.environment.alert_settings import AlertSettings
+from app.environment.keys.alert_settings import AlertSettings
 from app.environment.profile import Profile
 
 _INTRODUCTION = """
@@ -71,7 +71,7 @@ def _rows(names: list[str]) -> Iterator[tuple[str, str, str, str]]:
 
 def _default(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
-    if value is None or value in ("", {}):
+    if value is None or value in ("", {}, ()):
         return ""
     return code(str(value).lower() if isinstance(value, bool) else value)
 
@@ -85,6 +85,8 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
         return "text, secret"
     if typing.get_origin(plain) is dict:
         return "table of numbers"
+    if typing.get_origin(plain) is tuple:
+        return "tables"
     choice = re.fullmatch(r"\^\(([\w|-]+)\)\$", _constraint(metadata, "pattern") or "")
     if choice:
         return ", ".join(code(each) for each in choice[1].split("|"))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from app.catalog.catalogue import SCHEMA as MEANING
 from app.catalog.views import View, read_views
 from app.docs.columns import COLUMNS, STREAM_COLUMNS, TABLES
 from app.docs.markdown import code, page, table
 from app.errors import HeadwaterError
+from app.jobs.job_runs_table import SCHEMA as JOB_RUNS
 from app.verify.verification_table import SCHEMA as VERIFICATION
 from spark_streaming.ops.breaches import SCHEMA as EXPECTATIONS
 from spark_streaming.ops.incident_rows import SCHEMA as INCIDENTS
@@ -28,6 +30,8 @@ SCHEMAS = {
     "ops.schema_changes": SCHEMA_CHANGES,
     "ops.incidents": INCIDENTS,
     "ops.verification": VERIFICATION,
+    "ops.job_runs": JOB_RUNS,
+    "ops.meaning": MEANING,
 }
 _INTRODUCTION = """
 Trino's catalog is `lake`. Schema `silver` has one table for each captured source table, `reports` has views

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.environment.ports import instance_name
+from app.environment.signed_in import signed_in
 from app.health.problem import Problem, one_line
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class ConnectWorkers:
     @classmethod
     def of(cls, settings: Settings) -> ConnectWorkers:
         """Return the workers of a stack."""
+        if not settings.profile.connect_here:
+            return cls(settings.connect_urls)
         count = settings.profile.connect_workers
         metrics = settings.ports.addresses("connect_metrics", count).split(",")
         names = [instance_name("connect", number) for number in range(1, count + 1)]
@@ -84,9 +87,8 @@ def observe(workers: ConnectWorkers) -> Observed:
     """
     import requests
 
-    session = requests.Session()
-    session.trust_env = False  # loopback is never behind a proxy
-    statuses = _statuses(session, workers.urls)
+    session, urls = signed_in(workers.urls)
+    statuses = _statuses(session, urls)
     texts = []
     for url in workers.metrics_urls:
         with suppress(requests.RequestException):
@@ -130,7 +132,6 @@ def ask(workers: ConnectWorkers) -> list[Problem]:
         return list(observe(workers).problems.values())
     except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = f"`./headwater status connect`, then `{LOGS}`"
-        # An error's own words may hold the address, with its password.
         cause = f"Kafka Connect does not answer as it should: {type(error).__name__}"
         silent = Problem("connectors", "not known", cause, hint)
         return [silent, *_by_log(workers.logs, datetime.now(timezone.utc))]

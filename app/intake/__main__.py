@@ -10,6 +10,7 @@ import time
 from kafka.errors import KafkaError
 
 from app.bounded_http import Limits, server_of
+from app.environment.encryption.pair_files import given_pair
 from app.environment.settings import Settings, load
 from app.errors import HeadwaterError
 from app.intake.accept import Streams
@@ -62,7 +63,8 @@ def main() -> int:
         prefix=settings.topic_prefix,
         token=os.environ["HEADWATER_INTAKE_TOKEN"],
     )
-    server_of(api, settings.ports.bind, int(os.environ["HEADWATER_INTAKE_PORT"]), LIMITS).run()
+    port, pair = int(os.environ["HEADWATER_INTAKE_PORT"]), given_pair(os.environ)
+    server_of(api, settings.ports.bind, port, LIMITS, pair).run()
     producer.close()
     return 0
 

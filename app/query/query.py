@@ -24,8 +24,8 @@ from app.query.answer import (
     read_columns,
     table_lines,
 )
-from app.query.statement import one_statement
-from app.query.trino_connection import connect, explain
+from app.query.statement import one_statement, shows_definition
+from app.query.trino_connection import REGISTRAR, USER, connect, explain
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
@@ -44,7 +44,8 @@ def run_sql(statement: str, fmt: str = "table", *, url: str | None = None) -> in
         raise HeadwaterError(f"unknown format `{fmt}`", hint=f"known are {', '.join(FORMATS)}")
     sql = one_statement(statement)
     address = url or settings.load().trino_url
-    connection = connect(address, legacy_primitive_types=True)
+    user = REGISTRAR if shows_definition(sql) else USER
+    connection = connect(address, user=user, legacy_primitive_types=True)
     cursor = connection.cursor()
     try:
         _print_answer(cursor, sql, fmt)

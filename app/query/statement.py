@@ -51,6 +51,11 @@ def one_statement(text: str) -> str:
     return statements[0]
 
 
+def shows_definition(statement: str) -> bool:
+    """Whether it asks how a table or view is made, which Trino tells to the owner only."""
+    return re.match(r"SHOW\s+CREATE\s", statement, re.IGNORECASE) is not None
+
+
 def split_statements(text: str) -> list[str]:
     """Split at semicolons outside quotes and comments; parts with only comments are dropped."""
     statements: list[str] = []

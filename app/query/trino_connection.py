@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import requests
+import trino.auth
 import trino.dbapi
 import trino.exceptions
 
+from app.environment.signed_in import without_user
 from app.errors import HeadwaterError
 
 CATALOG = "lake"
 SCHEMA = "silver"
 REQUEST_TIMEOUT_S = 30.0  # one HTTP exchange; a query may take many
 ATTEMPTS_MAX = 3
+USER = "headwater"
+# The only user that Trino's rules allow to change silver, ops and reports.
+REGISTRAR = "registrar"
 
 # Trino's error name → what to do about it.
 _HINTS = {
@@ -31,32 +38,49 @@ _HINTS = {
 
 
 def connect(
-    url: str, *, user: str = "headwater", legacy_primitive_types: bool = False
+    url: str, *, user: str = USER, source: str = "headwater", **options: Any
 ) -> trino.dbapi.Connection:
     """Make a connection to the Trino at `url`; it sends nothing yet.
 
     Args:
-        url: `http://host:port`.
-        user: the user name; only `registrar` may change silver, ops and reports.
-        legacy_primitive_types: return values in Trino's own JSON form, exact for every type.
+        url: `http://host:port` of the stack's Trino, or `https://user:password@host:port[?verify=FILE]` of one's own.
+        user: the user name, where the URL has none; only `registrar` may change silver, ops and reports.
+        source: what asks, as Trino's list of queries shows it.
+        options: those of the client that differ from ours.
     Returns: a DBAPI connection with catalog `lake`, schema `silver`, time zone UTC.
     """
     parts = urlsplit(url)
     if parts.hostname is None or parts.scheme not in ("http", "https"):
-        raise HeadwaterError(f"not an address of Trino: {url}", hint="give http://host:port")
+        raise HeadwaterError(
+            f"not an address of Trino: {without_user(url)}", hint="give http://host:port"
+        )
     return trino.dbapi.connect(
         host=parts.hostname,
         port=parts.port or (443 if parts.scheme == "https" else 80),
         http_scheme=parts.scheme,
-        user=user,
+        **_account(url, user),
         catalog=CATALOG,
         schema=SCHEMA,
-        source="headwater",
+        source=source,
         timezone="UTC",
-        max_attempts=ATTEMPTS_MAX,
-        request_timeout=REQUEST_TIMEOUT_S,
-        legacy_primitive_types=legacy_primitive_types,
+        **{"max_attempts": ATTEMPTS_MAX, "request_timeout": REQUEST_TIMEOUT_S, **options},
     )
+
+
+def _account(url: str, user: str) -> dict[str, Any]:
+    """Return as whom the client asks, and whose certificates it believes."""
+    parts = urlsplit(url)
+    trusted = os.environ.get("REQUESTS_CA_BUNDLE", True)  # the stack's own, where it has one
+    if parts.username is None:
+        return {"user": user, "verify": trusted}
+    name = unquote(parts.username)
+    found: dict[str, Any] = {
+        "user": name,
+        "verify": dict(parse_qsl(parts.query)).get("verify", trusted),
+    }
+    if parts.password is not None:
+        found["auth"] = trino.auth.BasicAuthentication(name, unquote(parts.password))
+    return found
 
 
 def explain(error: Exception, url: str) -> HeadwaterError:
@@ -70,7 +94,7 @@ def explain(error: Exception, url: str) -> HeadwaterError:
         )
     if is_unreachable(error):
         return HeadwaterError(
-            f"Trino does not answer at {url}",
+            f"Trino does not answer at {without_user(url)}",
             detail=_short(error),
             hint="is the stack up? see `headwater status trino`",
         )

@@ -14,6 +14,7 @@ from app.source.database import Address, Connection, address_of, connect
 from app.source.definition_notes import Notes, read_notes
 from app.source.source_tables import OWN_SCHEMA, Names, SourceTable, source_tables
 from app.source.tls import tls_problem
+from spark_streaming.capture_choice import EVERYTHING, Choice
 
 _RECORDS = "SELECT to_regclass('headwater.replica_identities') IS NOT NULL"
 # Where the schema does not exist yet, whoever creates it creates the table, too.
@@ -43,7 +44,7 @@ WITH RECURSIVE base AS (
            b.listed OR t.typtype <> 'd', b.domain_listed OR b.listed AND t.typtype = 'd'
     FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
     WHERE t.typtype = 'd' OR t.typcategory = 'A' AND e.typarray = t.oid)
-SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
        t.typname::text, t.typtype::text, b.modifier, b.listed,
        b.listed AND (b.domain_listed OR t.typtype NOT IN ('b', 'e') OR a.attndims > 1)
 FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
@@ -127,19 +128,27 @@ class Facts:
     # Kind of value that silver cannot hold → the columns (`schema.table.column`) that may have it.
     limited: Limited = field(default_factory=dict)
     intervals: tuple[str, ...] = ()
+    choice: Choice = EVERYTHING
 
 
-def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names: Names) -> Facts:
+def read_facts(
+    connection: Connection,
+    source_dsn: str,
+    capture_dsn: str,
+    names: Names,
+    choice: Choice = EVERYTHING,
+) -> Facts:
     """Read everything that capturing needs; changes nothing.
 
     Args:
         connection: a session of the tables' owner.
         names: the names of the stack's own objects in the source.
+        choice: the tables and columns that the profile chooses.
         capture_dsn: the capture role's; an ordinary and a replication session are tried with it.
     """
     role = address_of(capture_dsn).user
     own = _own_tables(connection, role, names)
-    as_text, limited, intervals = _columns(connection)
+    as_text, limited, intervals = _columns(connection, choice)
     return Facts(
         address=address_of(source_dsn),
         names=names,
@@ -159,7 +168,8 @@ def read_facts(connection: Connection, source_dsn: str, capture_dsn: str, names:
         own_tables_writable=bool(own) and all(own.values()),
         publication=_publication(connection, names.publication),
         slot=_slot(connection, names.slot),
-        tables=tuple(source_tables(connection, role, names.publication)),
+        tables=tuple(source_tables(connection, role, names.publication, choice)),
+        choice=choice,
         tls_problem=tls_problem(capture_dsn),
         private=_is_private(connection, address_of(source_dsn)),
         foreign_owners=_foreign_owners(connection),
@@ -299,7 +309,7 @@ def _slot(connection: Connection, name: str) -> Slot | None:
     return None if row is None else Slot(*row)
 
 
-def _columns(connection: Connection) -> tuple[AsText, Limited, tuple[str, ...]]:
+def _columns(connection: Connection, choice: Choice) -> tuple[AsText, Limited, tuple[str, ...]]:
     """Find columns that are carried as text, columns whose type silver cannot hold in full, and
     columns of type interval."""
     from spark_streaming.contract.kinds import TEXT_AS_IS, kind_named, list_of
@@ -309,7 +319,10 @@ def _columns(connection: Connection) -> tuple[AsText, Limited, tuple[str, ...]]:
     as_text: dict[str, list[str]] = {}
     limited: dict[str, list[str]] = {}
     intervals: list[str] = []
-    for table, column, shown, typname, typtype, typmod, listed, never_a_list in rows:
+    for schema, name, column, shown, typname, typtype, typmod, listed, never_a_list in rows:
+        if not choice.has(schema, name) or choice.left_out(schema, name, [column]):
+            continue
+        table = f"{schema}.{name}"
         kind = kind_of(typname, typtype, typmod)[0]
         carried = list_of(kind_named(kind)) if listed else kind_named(kind)
         if typname == "interval" and not listed:

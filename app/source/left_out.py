@@ -1,14 +1,19 @@
-"""For `status`: the tables that are not captured because of a name, theirs or a column's."""
+"""The tables and columns that are not captured: by a name, theirs or a column's, or by the profile's choice."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import psycopg
 
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
 from app.source.database import address_of, connect
+from app.source.facts import Facts
+from app.source.findings import MISSING, NOTE, Finding, Fix
 from app.source.shared_names import shared_names
 from app.source.source_tables import Names, SourceTable, source_tables
+from spark_streaming.capture_choice import Choice
 from spark_streaming.contract.names import Collision
 
 
@@ -20,7 +25,9 @@ def left_out_messages(settings: Settings) -> list[str]:
     try:
         with connect(settings.capture_dsn, application="headwater status") as connection:
             role = address_of(settings.capture_dsn).user
-            tables = source_tables(connection, role, Names.of(settings).publication)
+            publication, choice = Names.of(settings).publication, Choice.of(settings.profile)
+            found = source_tables(connection, role, publication, choice)
+            tables = [table for table in found if table.chosen]
     except (HeadwaterError, psycopg.Error) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return [f"which tables are left out is not known: {first}"]
@@ -34,6 +41,39 @@ def left_out_messages(settings: Settings) -> list[str]:
         f"{table} {_stands(table, found)}: it {found.reason}"
         for table, found in shared_names(tables).items()
     ]
+
+
+def judge_choice(facts: Facts, place_of: Callable[[str], str]) -> Iterator[Finding]:
+    """Judge the patterns of the profile: each must fit something, and none a column of a key.
+
+    Once the source is captured a pattern that fits nothing is only a note: tables come and go.
+
+    Args:
+        place_of: setting → where it is written, for people.
+    """
+    for table in facts.tables:
+        for column in table.excluded_key if table.chosen else ():
+            pattern = facts.choice.naming(f"{table}.{column}")
+            observed = f"`{pattern}` leaves out {table}.{column}, a column of a key"
+            serious = table.published or facts.slot is None
+            hint = "name the columns more closely, or leave out the table by table_exclude"
+            yield _of_pattern(
+                "column_exclude", MISSING if serious else NOTE, observed, hint, place_of
+            )
+    known = {(table.schema, table.name): table.columns for table in facts.tables}
+    for setting, pattern in facts.choice.without_match(known):
+        kind = "column" if setting == "column_exclude" else "table"
+        observed = f"no {kind} of the source fits `{pattern}`"
+        hint = f"correct it, or take it out; a {kind} that is still to come can be named later"
+        status = MISSING if facts.slot is None else NOTE
+        yield _of_pattern(setting, status, observed, hint, place_of)
+
+
+def _of_pattern(
+    setting: str, status: str, observed: str, hint: str, place_of: Callable[[str], str]
+) -> Finding:
+    text = f"{observed} (in {place_of(setting)})"
+    return Finding(f"setting {setting}", status, text, (Fix(f"-- {hint}"),))
 
 
 def _stands(table: SourceTable, found: Collision) -> str:

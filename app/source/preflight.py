@@ -9,18 +9,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 
-from app.environment.settings import Settings
+from app.environment.settings import Settings, place_of
 from app.errors import HeadwaterError
 from app.source.database import Connection, address_of, connect, password_of
 from app.source.facts import read_facts
 from app.source.findings import LEFT_OUT, MISSING, NOTE, Finding
+from app.source.left_out import judge_choice
 from app.source.source_judge import judge
 from app.source.source_tables import Names
+from spark_streaming.capture_choice import Choice
 
 APPLICATION = "headwater preflight"
 # Passes of checks and fixes: a fix can uncover the next problem (a new role's login, say).
@@ -32,12 +35,26 @@ _LOCK_KEY = 0x68656164
 
 @dataclass(frozen=True)
 class Source:
-    """A source's two addresses, the stack's names in it, and whether it may be changed."""
+    """A source's two addresses, the stack's names in it, what is captured, and whether it may be changed.
+
+    `place_of` says where a setting is written.
+    """
 
     dsn: str
     capture_dsn: str
     names: Names
+    choice: Choice
+    place_of: Callable[[str], str]
     apply: bool
+
+    @staticmethod
+    def of(settings: Settings, *, apply: bool) -> Source:
+        """Return the source of a stack."""
+        choice = Choice.of(settings.profile)
+        dsn, capture_dsn = settings.source_dsn, settings.capture_dsn
+        return Source(
+            dsn, capture_dsn, Names.of(settings), choice, partial(place_of, settings), apply
+        )
 
 
 def check_source(settings: Settings) -> list[Finding]:
@@ -45,8 +62,7 @@ def check_source(settings: Settings) -> list[Finding]:
 
     Raises: HeadwaterError where the source cannot be reached, or a fix fails.
     """
-    dsn, capture_dsn = settings.source_dsn, settings.capture_dsn
-    return examine(Source(dsn, capture_dsn, Names.of(settings), settings.profile.apply))
+    return examine(Source.of(settings, apply=settings.profile.apply))
 
 
 def needs_action(finding: Finding) -> bool:
@@ -60,8 +76,7 @@ def ensure_ready(settings: Settings) -> None:
     Tables that cannot be captured are reported on stderr and stop nothing.
     Raises: HeadwaterError that lists what is missing, with the SQL that fixes it.
     """
-    names = Names.of(settings)
-    source = Source(settings.source_dsn, settings.capture_dsn, names, settings.profile.may_apply)
+    source = Source.of(settings, apply=settings.profile.may_apply)
     findings = examine(source)
     missing = [finding for finding in findings if finding.status == MISSING]
     if missing:
@@ -133,8 +148,8 @@ def _findings(connection: Connection, source: Source) -> list[Finding]:
     password = password_of(source.capture_dsn).encode()
     # The server's log may keep statements: it gets a verifier, never the password.
     verifier = connection.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
-    facts = read_facts(connection, source.dsn, source.capture_dsn, source.names)
-    return judge(facts, verifier.decode())
+    facts = read_facts(connection, source.dsn, source.capture_dsn, source.names, source.choice)
+    return [*judge(facts, verifier.decode()), *judge_choice(facts, source.place_of)]
 
 
 def _shown(finding: Finding) -> str:

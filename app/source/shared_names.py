@@ -9,14 +9,16 @@ from app.source.database import Connection
 from app.source.source_tables import SourceTable
 from spark_streaming.contract.names import Collision, collisions
 
+NOT_CHOSEN = "the profile does not choose it (table_include, table_exclude)"
+
 
 def shared_names(tables: Iterable[SourceTable]) -> dict[SourceTable, Collision]:
     """Return the tables whose name clashes with another table's, each with the clash.
 
-    A captured table keeps its name; among others the oldest does.
+    A captured table keeps its name; among others the oldest does. One that is not chosen takes none.
     """
     order = sorted(tables, key=lambda table: (not table.published, table.oid))
-    by_name = {(t.schema, t.name): t for t in order if not t.uncapturable()}
+    by_name = {(t.schema, t.name): t for t in order if t.chosen and not t.uncapturable()}
     return {by_name[found.table]: found for found in collisions(by_name)}
 
 
@@ -24,13 +26,16 @@ def to_exclude(tables: Sequence[SourceTable]) -> list[SourceTable]:
     """Return the tables that the connector must not read, because it would stop for all tables.
 
     It stops at columns whose names differ in case only, and where Kafka refuses a topic. A captured
-    table with such columns stays in: its changes would be lost.
+    table with such columns stays in: its changes would be lost. A published table that the profile does
+    not choose is passed over, too.
     """
     shared = shared_names(tables)
     return [
         table
         for table in tables
-        if (table.twins and not table.published) or (table in shared and shared[table].in_kafka)
+        if (table.twins and not table.published)
+        or (table in shared and shared[table].in_kafka)
+        or (table.published and not table.chosen)
     ]
 
 
@@ -47,14 +52,19 @@ def not_captured(table: SourceTable, found: Collision | None, publication: str) 
 def withdraw(
     connection: Connection, publication: str, tables: Sequence[SourceTable]
 ) -> list[SourceTable]:
-    """Remove tables whose topic belongs to another table from the publication; return them."""
+    """Remove tables from the publication whose topic belongs to another table, and those that the profile
+    does not choose; return them."""
     shared = shared_names(tables)
-    found = [table for table in shared if table.published and shared[table].in_kafka]
-    for table in found:
+    reasons = {
+        table: f"it {found.reason}"
+        for table, found in shared.items()
+        if table.published and found.in_kafka
+    } | {table: NOT_CHOSEN for table in tables if table.published and not table.chosen}
+    for table, reason in reasons.items():
         connection.execute(table.unpublish(publication))
         print(
-            f"{table} was taken out of the publication: it {shared[table].reason}",
+            f"{table} was taken out of the publication: {reason}",
             file=sys.stderr,
             flush=True,
         )
-    return found
+    return list(reasons)

@@ -19,7 +19,7 @@ from app.source.findings import (
     from_file,
     runnable,
 )
-from app.source.shared_names import shared_names
+from app.source.shared_names import NOT_CHOSEN, shared_names
 from app.source.source_tables import Names, SourceTable
 from spark_streaming.contract.names import Collision
 
@@ -244,10 +244,21 @@ def _publication(facts: Facts) -> Iterator[Finding]:
 def _tables(facts: Facts) -> Iterator[Finding]:
     shared = shared_names(facts.tables)
     for table in facts.tables:
-        if table in shared:
+        if not table.chosen:
+            yield _not_chosen(facts, table)
+        elif table in shared:
             yield _shared(facts, table, shared[table])
         else:
             yield _table(facts, table)
+
+
+def _not_chosen(facts: Facts, table: SourceTable) -> Finding:
+    """A published one would hold back the server's log, and be read by the capture role, for nobody."""
+    check = f"table {table}"
+    if not table.published:
+        return Finding(check, LEFT_OUT, NOT_CHOSEN)
+    fix = runnable(table.unpublish(facts.names.publication))
+    return Finding(check, MISSING, f"published, but {NOT_CHOSEN}", (fix,))
 
 
 def _shared(facts: Facts, table: SourceTable, found: Collision) -> Finding:
@@ -304,6 +315,8 @@ def _identity(facts: Facts, table: SourceTable) -> Fix:
 
 def _carried(facts: Facts, table: SourceTable) -> Finding:
     remarks = []
+    if table.excluded:
+        remarks.append(f"left out by column_exclude: {', '.join(table.excluded)}")
     if table.generated:  # a publication may send stored ones since 18; the lake does without
         names = ", ".join(table.generated)
         remarks.append(f"left out, for generated columns are not in the log: {names}")

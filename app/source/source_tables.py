@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import sql
 
 from app.environment.settings import Settings
 from app.source.database import Connection
+from spark_streaming.capture_choice import EVERYTHING, Choice
 from spark_streaming.contract.names import differ_in_case
 
 OWN_SCHEMA = "headwater"
@@ -42,7 +44,12 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) t
              WHERE t.same > 1 OR t.name !~ '^[ -~]*$' ORDER BY t.attnum),
        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
-             AND a.attnum > 0 AND a.atttypid = 'refcursor'::regtype ORDER BY a.attnum)
+             AND a.attnum > 0 AND a.atttypid = 'refcursor'::regtype ORDER BY a.attnum),
+       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+             AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT a.attname::text FROM pg_index i JOIN pg_attribute a
+                 ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+             WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', %(own_schema)s)
@@ -107,6 +114,9 @@ class SourceTable:
         twins: groups of its columns whose names differ in case only.
         inherited: whether tables inherit from it (a partitioned table's parts do not count).
         cursors: its columns of type refcursor.
+        columns: all its columns; `key`: those of its primary key.
+        chosen: whether the profile chooses it.
+        excluded: its columns that the profile leaves out.
     """
 
     oid: int
@@ -124,6 +134,10 @@ class SourceTable:
     inherited: bool = False
     twins: tuple[str, ...] = ()
     cursors: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    chosen: bool = True
+    excluded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -153,7 +167,16 @@ class SourceTable:
                 "tables inherit from it, and the connector cannot be told to read its own rows "
                 "alone by a name that is not letters, digits and _"
             )
+        if self.excluded_key:
+            return (
+                f"column_exclude leaves out {', '.join(self.excluded_key)}, of its key: without it no "
+                "change names its row"
+            )
         return None
+
+    @property
+    def excluded_key(self) -> tuple[str, ...]:
+        return tuple(name for name in self.key if name in self.excluded)
 
     @property
     def plain(self) -> bool:
@@ -222,18 +245,24 @@ class SourceTable:
         ]
 
 
-def source_tables(connection: Connection, role: str, publication: str) -> list[SourceTable]:
+def source_tables(
+    connection: Connection, role: str, publication: str, choice: Choice = EVERYTHING
+) -> list[SourceTable]:
     """Read all tables that a user may want to capture, ordered by schema and name.
 
     Args:
         role: the capture role, which decides `readable`.
         publication: the stack's publication, which decides `published`.
+        choice: the profile's, which decides `chosen` and `excluded`.
     """
     values = {"publication": publication, "role": role, "own_schema": OWN_SCHEMA}
     rows = connection.execute(_TABLES, values).fetchall()
-    return [
-        SourceTable(
-            *(*head, tuple(generated), inherited, tuple(differ_in_case(names)), tuple(cursors))
-        )
-        for *head, generated, inherited, names, cursors in rows
-    ]
+    return [_table(row, choice) for row in rows]
+
+
+def _table(row: tuple[Any, ...], choice: Choice) -> SourceTable:
+    *head, generated, inherited, names, cursors, columns, key = row
+    _, schema, name, *_ = head
+    lists = (tuple(differ_in_case(names)), tuple(cursors), tuple(columns), tuple(key))
+    chosen = (choice.has(schema, name), choice.left_out(schema, name, columns))
+    return SourceTable(*(*head, tuple(generated), inherited, *lists, *chosen))

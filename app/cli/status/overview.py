@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from app.cli.status import problems
@@ -77,6 +78,8 @@ def observe(stack: Stack, services: Sequence[Row], names: Sequence[str]) -> Over
     found = Overview(services, running, names, stack.home.is_supervised())
     if names:
         return found
+    from app.environment.ports import service_name
+
     # Two threads that import the same package at once may each wait for the other.
     for module in (
         "app.lake.stopped_tables",
@@ -86,13 +89,23 @@ def observe(stack: Stack, services: Sequence[Row], names: Sequence[str]) -> Over
         importlib.import_module(module)
     with ThreadPoolExecutor() as pool:
         found_problems = pool.submit(problems.find_problems, stack.settings, running)
-        tables = pool.submit(_known, "silver.*", "silver", running, lambda: _tables(stack))
+        tables = [
+            pool.submit(
+                _known,
+                f"{service_name('silver', name).replace('-', '_')}.*",
+                service_name("silver", name),
+                running,
+                partial(_tables, stack, name),
+            )
+            for name in ("", *(one.name for one in stack.settings.profile.sources))
+        ]
         snapshots = pool.submit(
             _known, "snapshots", "connectors", running, lambda: _snapshots(stack)
         )
         alerts = pool.submit(_known, "alerts", "prometheus", running, lambda: _alerts(stack))
         found.problems = found_problems.result()
-        found.tables, found.snapshots = tables.result(), snapshots.result()
+        found.tables = [row for each in tables for row in each.result()]
+        found.snapshots = snapshots.result()
         found.alerts = alerts.result()
     return found
 
@@ -121,13 +134,15 @@ def _known(part: str, needs: str, running: Sequence[str], ask: Callable[[], Rows
         return [_row("unknown", part, "not known", one_line(first))]
 
 
-def _tables(stack: Stack) -> Rows:
+def _tables(stack: Stack, source: str) -> Rows:
+    from app.environment.settings import of_source
     from app.lake.table_states import table_states
 
+    settings = of_source(stack.settings, source) if source else stack.settings
     return [
-        _row("table", f"silver.{one.table}", one.state, one.reason, one.hint)
+        _row("table", f"{settings.silver_schema}.{one.table}", one.state, one.reason, one.hint)
         | {name: value for name, value in one._asdict().items() if name not in ("reason", "hint")}
-        for one in table_states(stack.settings)
+        for one in table_states(settings)
     ]
 
 

@@ -89,7 +89,9 @@ def find_problems(
 
     Args:
         running: the services that are asked to run.
+        checks: those of the home; the further sources' come after them.
     """
+    checks = [*checks, *_of_further_sources(settings)]
     asked = [one for one in checks if (one.needs in running if one.needs else running)]
     answers: dict[str, list[Problem]] = {}
     threads = [
@@ -111,6 +113,27 @@ def find_problems(
     for check in asked:
         found += answers.get(check.part, [Problem(check.part, "not known", silent)])
     return found
+
+
+def _of_further_sources(settings: Settings) -> list[Check]:
+    """The checks of a source and of its silver, once for each further source."""
+
+    def of(name: str, ask: Callable[[Settings], list[Problem]]) -> list[Problem]:
+        from app.environment.settings import of_source
+
+        return [one._replace(part=f"{name}: {one.part}") for one in ask(of_source(settings, name))]
+
+    from app.environment.ports import service_name
+
+    return [
+        Check(
+            f"{one.name}: {part}",
+            service_name(service, one.name),
+            lambda _, name=one.name, ask=ask: of(name, ask),  # type: ignore[misc]
+        )
+        for one in settings.profile.sources
+        for part, service, ask in (("source", "connectors", source), ("silver", "silver", silver))
+    ]
 
 
 def _answer(check: Check, settings: Settings, answers: dict[str, list[Problem]]) -> None:

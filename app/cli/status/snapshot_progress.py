@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from app.printing import Steps, duration, print_rows
@@ -96,7 +96,12 @@ def observe(settings: Settings, *, with_silver: bool) -> Loading | None:
         return None
     from app.lake.silver_loading import Merged, merged
 
-    estimates = estimated_rows(settings) if reading.running else {}
+    further = bool(settings.profile.sources)  # Connect's metrics then have their tables, too
+    estimates = estimated_rows(settings) if reading.running or further else {}
+    if further:
+        own = {f"{schema}.{table}" for schema, table in estimates}
+        reading = replace(reading, rows={k: v for k, v in reading.rows.items() if k in own})
+        estimates = estimates if reading.running else {}
     merged_rows = merged(settings) if with_silver else Merged()
     from app.lake.lakehouse import Lakehouse
 

@@ -121,6 +121,9 @@ def up(
         raise typer.BadParameter(f"profiles are {', '.join(PROFILES)}")
     if profile is not None or "COMPOSE_PROFILES" not in compose.environment():
         changes["COMPOSE_PROFILES"] = profile or PROFILES[0]
+    if compose.environment().get("HEADWATER_METASTORE") == "hive":
+        chosen = changes.get("COMPOSE_PROFILES") or compose.environment()["COMPOSE_PROFILES"]
+        changes["COMPOSE_PROFILES"] = ",".join(dict.fromkeys([*chosen.split(","), "hive"]))
     if port_offset is not None:
         ports = declared_ports(load_services(ROOT))
         changes.update(

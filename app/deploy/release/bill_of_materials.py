@@ -17,7 +17,9 @@ from urllib.parse import quote, urlencode
 from app.artefacts.locking.lock import LockedFile, read_lock
 from app.environment.stamp import version
 
-PYTHON_LOCKS = ("requirements/runtime.lock", "superset/requirements.lock")
+PYTHON_LOCKS = (
+    "requirements/runtime.lock", "superset/requirements.lock", "dagster/requirements.lock",
+)  # fmt: skip
 # Fetched by tests only.
 FOR_TESTS = re.compile(r"postgres-\d+|ecj|hadoop-api|strimzi-crds")
 LICENCE = "Apache-2.0"

@@ -16,6 +16,14 @@ resource "google_storage_bucket_iam_member" "programs" {
   bucket   = local.buckets[each.value.bucket]
   role     = each.value.role
   member   = google_service_account.programs[each.value.program].member
+
+  dynamic "condition" {
+    for_each = each.value.below == null ? [] : [each.value.below]
+    content {
+      title      = "below ${condition.value}"
+      expression = "resource.name.startsWith(\"projects/_/buckets/${local.buckets[each.value.bucket]}/objects/${condition.value}\")"
+    }
+  }
 }
 
 resource "google_service_account_iam_member" "pods" {

@@ -38,12 +38,14 @@ resource "google_storage_bucket" "bronze" {
     }
   }
 
+  # Parts of uploads that nobody completed, as the service `s3` keeps them.
   lifecycle_rule {
     condition {
-      age = 1
+      age            = 1
+      matches_prefix = [".s3proxy/"]
     }
     action {
-      type = "AbortIncompleteMultipartUpload"
+      type = "Delete"
     }
   }
 }
@@ -72,12 +74,14 @@ resource "google_storage_bucket" "lake" {
     }
   }
 
+  # Parts of uploads that nobody completed, as the service `s3` keeps them.
   lifecycle_rule {
     condition {
-      age = 1
+      age            = 1
+      matches_prefix = [".s3proxy/"]
     }
     action {
-      type = "AbortIncompleteMultipartUpload"
+      type = "Delete"
     }
   }
 }

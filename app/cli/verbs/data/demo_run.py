@@ -25,7 +25,7 @@ from app.hops import BY_NAME
 from app.launcher.control import Stack
 from app.printing import Steps, print_rows
 from app.processes.interrupts import terminated_like_interrupted
-from app.services.service import of_setting
+from app.services.service import dashboard_services
 from app.store.edit import edit_movie
 from app.store.tables.store_connection import engine_for
 from app.store.workload.operations import OPERATIONS
@@ -88,7 +88,7 @@ def run_demo(once: bool, dashboards: bool | None = None) -> int:
 
 def _chain(stack: Stack) -> list[str]:
     """All services but the dashboards'."""
-    later = of_setting(stack.services, "dashboards")
+    later = dashboard_services(stack.services)
     return [name for name in stack.select([]) if name not in later]
 
 
@@ -127,7 +127,7 @@ def _start_dashboards(stack: Stack, steps: Steps) -> None:
         return
     steps.note("starting the dashboards; the chain goes on meanwhile")
     try:
-        dashboards = of_setting(stack.services, "dashboards")
+        dashboards = dashboard_services(stack.services)
         stack.up(stack.select([]), LazyArtefacts(ROOT, show=True), steps, named=dashboards)
     except HeadwaterError as error:
         steps.rest()

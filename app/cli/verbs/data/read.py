@@ -42,7 +42,9 @@ PYSPARK_JARS = (
     "snappy-java",
     "zstd-jni",
 )
-JAVA_HEAP_MB, SPARK_HEAP_MB = 256, 512
+# Options of the JVM, and the class: the image has the same.
+JAVA_ARGUMENTS = "app/readers/java/reader.args"
+SPARK_HEAP_MB = 512
 
 
 class Library(str, Enum):
@@ -113,7 +115,7 @@ def _command(library: Library, settings: Settings) -> tuple[list[str], dict[str,
     if library is Library.java:
         artefacts.prepare(["java-reader"])
         path = [*artefacts.classpath("java-reader"), *pyspark_jars(jars)]
-        return [str(java), *JAVA_OPTIONS, "-cp", ":".join(map(str, path)), MAIN_CLASS], {}
+        return [str(java), "-cp", ":".join(map(str, path)), f"@{ROOT / JAVA_ARGUMENTS}"], {}
     artefacts.prepare(SPARK_GROUPS)
     own = [jar for group in SPARK_GROUPS for jar in artefacts.classpath(group)]
     folder, scratch = ROOT / "spark_streaming", settings.home / "run" / "spark-reader"
@@ -137,15 +139,6 @@ def _command(library: Library, settings: Settings) -> tuple[list[str], dict[str,
 
 
 SPARK_GROUPS = ("spark-delta", "spark-s3a")
-MAIN_CLASS = "dev.headwater.reader.Reader"
-JAVA_OPTIONS = (
-    f"-Xmx{JAVA_HEAP_MB}m",
-    "-XX:+UseSerialGC",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-XX:+IgnoreUnrecognizedVMOptions",
-    "--sun-misc-unsafe-memory-access=allow",
-    "--enable-native-access=ALL-UNNAMED",
-)
 
 
 def pyspark_jars(folder: Path) -> list[Path]:

@@ -103,7 +103,7 @@ def _settings(source: str | None, chosen: dict[str, str]) -> Settings:
     if same:
         _refuse_running(home)
     profile = home.profile if same else Profile(port_offset=home.profile.port_offset)
-    return Settings(home.home, _named(profile, chosen))
+    return Settings(home.home, _named(profile, chosen), source=home.source if same else "")
 
 
 def _named(profile: Profile, chosen: dict[str, str]) -> Profile:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,6 +47,7 @@ def preflight(
       0  Nothing stands in the way, or the SQL was printed.
       1  Something does, or the source could not be asked.
     """
+    from app.environment.settings import of_each_source
     from app.lake import object_store
     from app.source.preflight import check_source, needs_action
     from app.source.preflight_report import Entry, entry_of
@@ -54,7 +56,7 @@ def preflight(
         raise typer.BadParameter("--sql prints what --apply runs: give one of them")
     settings = settings_with(profile, source, apply=apply)
     store: list[Row] = []
-    if not settings.profile.embedded_s3:
+    if not settings.profile.objects_here:
         for one in object_store.examine(settings, apply=apply):
             shown = Entry(one.check, one.status, one.observed, " ".join(one.remedy.split()))
             store.append(Row(shown, one.remedy))
@@ -62,7 +64,13 @@ def preflight(
     try:
         if settings.profile.embedded_source:
             require("postgres")
-        findings = check_source(settings)
+        findings = [
+            replace(
+                finding, check=f"{one.source}: {finding.check}" if one.source else finding.check
+            )
+            for one in of_each_source(settings)
+            for finding in check_source(one)
+        ]
     except HeadwaterError:
         if store and not only_sql:
             _print_rows(store, fmt)  # print what is known of the object store, then fail

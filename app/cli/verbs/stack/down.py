@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -36,8 +37,8 @@ def down(
         was_running = stack.down(steps)
         steps.rest()
         steps.note("stopped" if was_running else "nothing was running")
-        if not stack.settings.profile.embedded_source:
-            steps.note(_slot_note(wipe, stack.settings))
+        for note in _slot_notes(wipe, stack.settings):
+            steps.note(note)
         if wipe:
             steps.waiting("removing the data")
             stack.wipe()
@@ -45,9 +46,26 @@ def down(
             steps.note(f"removed the data under {stack.home.path}")
 
 
+def _slot_notes(wiped: bool, settings: Settings) -> Iterator[str]:
+    """One for each source of the user's own."""
+    from app.environment.settings import of_source
+    from app.environment.toml_files import SettingsError
+
+    if not settings.profile.embedded_source:
+        yield _slot_note(wiped, settings)
+    for further in settings.profile.sources:
+        try:
+            yield _slot_note(wiped, of_source(settings, further.name))
+        except SettingsError as error:  # without its address it may still be stopped
+            slot = f"{settings.profile.slot_name}_{further.name}"
+            yield f"note: the replication slot `{slot}` stays in the source `{further.name}`: {error}"
+
+
 def _slot_note(wiped: bool, settings: Settings) -> str:
     names = settings.profile.model_dump(include=set(OPTIONS.values()))
-    command = detach_command(settings.source_dsn, names) if wiped else "./headwater detach --apply"
+    of = f" --from {settings.source}" if settings.source else ""
+    kept = f"./headwater{of} detach --apply"
+    command = detach_command(settings.source_dsn, names) if wiped else kept
     return slot_note(wiped, settings.profile.slot_name, command)
 
 

@@ -54,6 +54,11 @@ def up(
         "--dashboards/--no-dashboards",
         help="With Superset, or (the default) without it; kept for later starts.",
     ),
+    jobs: bool = typer.Option(
+        None,
+        "--jobs/--no-jobs",
+        help="With what runs jobs, or (the default) without it; kept for later starts.",
+    ),
     send_logs: bool = typer.Option(
         False, "--send-logs", help="Also send the stack's own logs and runs to lake.silver."
     ),
@@ -71,7 +76,7 @@ def up(
     from app.artefacts.lazy import LazyArtefacts
     from app.environment.settings import ROOT
     from app.launcher.control import Stack
-    from app.services.service import of_setting
+    from app.services.service import dashboard_services, job_services
 
     left_out = [*without, *(more or [])] if without and not only else without
     names = named_services(only, None if left_out is not without else more)
@@ -81,6 +86,7 @@ def up(
         apply=apply or None,
         port_offset=port_offset,
         dashboards=dashboards,
+        jobs=jobs,
     )
     stack = Stack(settings)
     extra = [LOG_SENDER] if send_logs else []
@@ -94,7 +100,11 @@ def up(
         if not names:
             for why, missing in _unavailable(stack).items():
                 steps.note(f"without {', '.join(missing)}: {why}")
-        named = [*names, *extra, *(of_setting(stack.services, "dashboards") if dashboards else [])]
+        of_settings = [
+            *(dashboard_services(stack.services) if dashboards else []),
+            *(job_services(stack.services) if jobs else []),
+        ]
+        named = [*names, *extra, *of_settings]
         stack.up(selected, LazyArtefacts(ROOT, show=True), steps, named=named)
         steps.rest()
         ready = stack.awaited(selected, named)
@@ -109,13 +119,14 @@ def up(
 
 def _check_source(settings: Settings, steps: Steps) -> None:
     """Refuse a source of the user's own that is not ready to be captured."""
-    if settings.profile.embedded_source:
-        return
+    from app.environment.settings import of_each_source
     from app.source.preflight import ensure_ready
 
-    steps.waiting("checking the source")
-    ensure_ready(settings)
-    steps.rest()
+    for one in of_each_source(settings):
+        if not one.profile.embedded_source:
+            steps.waiting(f"checking the source {one.source}".rstrip())
+            ensure_ready(one)
+            steps.rest()
 
 
 def _check_object_store(settings: Settings, steps: Steps) -> None:
