@@ -25,6 +25,7 @@ from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.reading.kafka_source import EventReader
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.session import start_session
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.storage.lake import Lake
 from tests.spark.backlog_job import Job, Table
 from tests.support.measure import report
@@ -86,7 +87,7 @@ def _measured(lake: Lake, settings: SilverSettings, session: Any) -> dict[str, A
         table = Table(lake, ORDERS)
         chosen = settings.model_copy(update=limits)
         job = Job(table, session, chosen, EventReader(chosen, session))
-        admin = KafkaAdminClient(bootstrap_servers=settings.kafka)
+        admin = KafkaAdminClient(**settings.kafka.options)
         admin.create_topics([NewTopic(table.topic, 1, 1)])
         admin.close()
         # A first small part each: Spark compiles its code then.
@@ -160,9 +161,9 @@ def _change(table: str, number: int) -> tuple[bytes, bytes]:
     return _event(table, "u", number * 7919 % ROWS, 100 + number, "changed")
 
 
-def _send(kafka: str, topic: str, events: Any) -> None:
+def _send(kafka: KafkaCluster, topic: str, events: Any) -> None:
     producer = KafkaProducer(
-        bootstrap_servers=kafka, acks=1, linger_ms=50, batch_size=512 << 10, compression_type="gzip"
+        **kafka.options, acks=1, linger_ms=50, batch_size=512 << 10, compression_type="gzip"
     )
     for key, value in events:
         producer.send(topic, key=key, value=value, partition=0)
@@ -170,8 +171,8 @@ def _send(kafka: str, topic: str, events: Any) -> None:
     producer.close()
 
 
-def _end(kafka: str, topic: str) -> int:
-    consumer = KafkaConsumer(bootstrap_servers=kafka, group_id=None)
+def _end(kafka: KafkaCluster, topic: str) -> int:
+    consumer = KafkaConsumer(**kafka.options, group_id=None)
     [end] = consumer.end_offsets([TopicPartition(topic, 0)]).values()
     consumer.close(autocommit=False)
     return int(end)

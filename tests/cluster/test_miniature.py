@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -15,13 +17,14 @@ from app.query.trino_connection import connect
 from tests.faults.test_kills import BRANCHES, kill_under_load, verify_bench_tables
 from tests.support import tpcb
 from tests.support.ddl_run import assert_bronze_is_whole
-from tests.support.stack import ROOT, Stack, fresh_stack
+from tests.support.stack import ROOT, Stack, fresh_stack, processes_of
 from tests.support.waiting import until
 
 PROFILE = ROOT / "profiles" / "cluster-in-miniature.toml"
 ACCOUNTS = 30_000  # changed at once: batches larger than the profile leaves to silver's own process
-SOON_S = 300.0
+SOON_S = 600.0
 PAUSE_S = 0.05  # without it the clients take what the killed services need to start
+EXECUTOR = b"CoarseGrainedExecutorBackend"
 INSTANCES = (
     "kafka", "kafka-2", "kafka-3", "connect", "connect-2", "spark-master", "spark-worker",
     "spark-worker-2", "trino-worker", "trino-worker-2", "trino", "silver",
@@ -53,22 +56,37 @@ def test_an_edited_row_is_in_trinos_answer_and_silver_equals_the_source(stack: S
     assert {row["verdict"] for row in stack.verify()} == {"equal"}
 
 
-@pytest.mark.parametrize("service", ["kafka-2", "connect", "connect-2"])
-def test_silver_equals_the_source_after_a_broker_or_a_connect_worker_was_killed_under_load(
+@pytest.mark.parametrize("service", ["kafka-2", "connect", "connect-2", "silver"])
+def test_silver_equals_the_source_after_a_broker_a_connect_worker_or_the_driver_was_killed(
     stack: Stack, seed: int, service: str
 ) -> None:
     kill_under_load(stack, [service], seed, pause_s=PAUSE_S)
     assert_bronze_is_whole(stack)
 
 
-def test_silver_equals_the_source_after_a_spark_worker_was_killed_while_its_executor_worked(
-    stack: Stack,
+def kill_spark_worker(stack: Stack) -> None:
+    """Its executor ends with it."""
+    stack.kill("spark-worker")
+
+
+def kill_executor(stack: Stack) -> None:
+    """Its worker starts the next one."""
+    pids = [int(line.partition(":")[0]) for line in processes_of(stack.home)]
+    pid = next(pid for pid in pids if EXECUTOR in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", [kill_spark_worker, kill_executor])
+def test_silver_equals_the_source_after_a_worker_or_an_executor_was_killed_at_work(
+    stack: Stack, kill: Callable[[Stack], None]
 ) -> None:
     with stack.source() as source:
-        source.execute("UPDATE pgbench_accounts SET filler = 'while a worker is killed'")
+        source.execute("UPDATE pgbench_accounts SET filler = %s", [f"during {kill.__name__}"])
     until(lambda: tasks_running(stack), bool, within_s=SOON_S, what="a task in an executor")
-    stack.kill("spark-worker")
-    changed = "SELECT count(*) FROM pgbench_accounts WHERE filler LIKE 'while a worker%'"
+    kill(stack)
+    changed = (
+        f"SELECT count(*) FROM pgbench_accounts WHERE rtrim(filler) = 'during {kill.__name__}'"
+    )
     stack.await_answer(changed, [(ACCOUNTS,)], within_s=SOON_S)
     merged = "SELECT count(*) > 0 FROM ops.ledger WHERE table_name = 'pgbench_accounts' AND engine = 'spark' AND rows_updated > 0"
     assert stack.query(merged) == [(True,)]

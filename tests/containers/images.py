@@ -31,7 +31,18 @@ DEBIAN = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-venv,tzdata,wget"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 GROUPS = ("postgres", "kafka", "connect", "trino")
-BUILT_IN = ("debezium", "bronze-sink", "jmx-agent", "store", "spark")  # what our Dockerfiles fetch
+BUILT_IN = (
+    "debezium",
+    "bronze-sink",
+    "jmx-agent",
+    "store",
+    "spark",
+    "java-reader",
+    "spark-delta",
+    "spark-s3a",
+    "hive",
+    "metastore",
+)  # what our Dockerfiles fetch
 # What these have on this machine, if it is there: the images at whose place stands Debian's own.
 MONITORING = {
     "prometheus": "/usr/bin/prometheus",
@@ -90,6 +101,8 @@ OWN = {
     "silver": ("spark_streaming", ""),
     "kafka-own": ("connect", "kafka"),
     "store": ("connect", "store"),
+    "metastore": ("trino/metastore", ""),
+    **{name: ("app/readers", name) for name in ("deltalake-reader", "spark-reader", "java-reader")},
 }
 
 

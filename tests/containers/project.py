@@ -117,6 +117,11 @@ class Containers(Stack):
         assert ended.returncode == 0, f"docker {arguments}: {ended.stderr}"
         return ended.stdout
 
+    def read(self, reader: str, *arguments: str) -> str:
+        """What one of the readers prints."""
+        _, *words = Compose(self.home).command("run", "--rm", "--no-deps", "-T", reader, *arguments)
+        return self.docker(*words)
+
     def container(self, service: str) -> str:
         """The name of a service's container."""
         return f"{self.project}-{service}-1"

@@ -53,6 +53,8 @@ def test_prometheus_reaches_all_that_it_scrapes_and_evaluates_every_rule(full: C
         what="every target of Prometheus up",
         every_s=2.0,
     )
+    address = f"{prometheus(full)}/api/v1/alertmanagers"
+    assert len(requests.get(address, timeout=10).json()["data"]["activeAlertmanagers"]) == 1
     address = f"{prometheus(full)}/api/v1/rules"
     rules = requests.get(address, timeout=10).json()["data"]["groups"]
     assert rules and all(rule["health"] != "err" for group in rules for rule in group["rules"])
@@ -136,6 +138,25 @@ def test_an_event_that_is_sent_to_the_intake_is_a_row_in_trino(full: Containers)
         lambda rows: rows == [(f"paid {word}",)],
         within_s=PATIENCE_S,
         what="the event in Trino",
+        every_s=0.5,
+    )
+
+
+@pytest.mark.parametrize("reader", ["deltalake-reader", "spark-reader", "java-reader"])
+def test_a_reader_prints_silver_and_its_run_is_a_row_in_trino(
+    full: Containers, reader: str
+) -> None:
+    [[count]] = full.query("SELECT count(*) FROM silver.movies")
+    lines = full.read(reader, "movies", "--state", f"/state/{reader}").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == count and {row["change"] for row in rows} == {"read"}
+    # From the state of the run before: nothing again.
+    assert full.read(reader, "movies", "--state", f"/state/{reader}") == ""
+    until(
+        lambda: full.query(f"SELECT count(*) FROM silver.app_runs WHERE service = '{reader}'"),
+        lambda found: found[0][0] >= 2,
+        within_s=PATIENCE_S,
+        what="the reader's runs in Trino",
         every_s=0.5,
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app.catalog.lake_catalog import identifier
 from app.lake.lakehouse import Lakehouse
@@ -16,7 +17,7 @@ from tests.support.stack import Stack
 from tests.support.waiting import until
 
 SOON_S = 120.0
-TABLES = ("kiosk", "booth", "stall", "guests", "patients")
+TABLES = ("kiosk", "booth", "stall", "guests", "patients", "members")
 
 
 @pytest.fixture
@@ -119,6 +120,72 @@ def test_masked_values_never_reach_silver(stack: Stack, folder: Path) -> None:
     stack.verify("guests")
 
 
+def described(stack: Stack) -> dict[str, str]:
+    """Column → its comment, as Trino describes the table; "" is the table's own."""
+    columns = {name: comment for name, _, _, comment in stack.query("DESCRIBE silver.members")}
+    [[table]] = stack.query(
+        "SELECT comment FROM system.metadata.table_comments WHERE catalog_name = 'lake' "
+        "AND schema_name = 'silver' AND table_name = 'members'"
+    )
+    return {"": table, **columns}
+
+
+def test_descriptions_of_the_source_and_of_a_contract_file_show_in_trino(
+    stack: Stack, folder: Path
+) -> None:
+    with stack.source() as source:
+        source.execute("CREATE TABLE members (id int PRIMARY KEY, v int, big text)")
+        source.execute("COMMENT ON TABLE members IS 'Who may borrow'")
+        source.execute("COMMENT ON COLUMN members.big IS 'Full name'")
+        source.execute("INSERT INTO members VALUES (1, 1, 'Ada')")
+        await_rows(stack, "members", [(1, 1, "Ada")])
+        until(
+            lambda: described(stack),
+            lambda found: (found[""], found["big"]) == ("Who may borrow", "Full name"),
+            within_s=SOON_S,
+            what="the source's comments in Trino",
+            every_s=0.5,
+        )
+        (folder / "public.members.toml").write_text(
+            'description = "Members of the club"\nowner = "desk"\ntags = ["people"]\n'
+            '[columns.big]\nclassification = "personal"\n'
+            '[columns.v]\ndescription = "Visits"\nclassification = "internal"\n'
+        )
+        found = until(
+            lambda: described(stack),
+            lambda found: found[""] == "Members of the club" and found["v"] == "Visits",
+            within_s=SOON_S,
+            what="the file's descriptions in Trino",
+            every_s=0.5,
+        )
+        assert found["big"] == "Full name", "the file does not describe it: the source does"
+        source.execute("INSERT INTO members VALUES (2, 2, 'Bob')")
+        await_rows(stack, "members", [(1, 1, "Ada"), (2, 2, "Bob")])
+    until(
+        lambda: stack.query(
+            "SELECT column_name, type, description FROM ops.columns "
+            "WHERE classification = 'personal' AND table_name = 'members'"
+        ),
+        lambda rows: [tuple(row) for row in rows] == [("big", "varchar", "Full name")],
+        within_s=SOON_S,
+        what="the personal column in ops.columns",
+        every_s=0.5,
+    )
+    row = until(
+        lambda: stack.query(
+            'SELECT owner, tags, key, contract_version, classification, state, "rows" '
+            "FROM ops.tables WHERE table_name = 'members'"
+        ),
+        lambda rows: bool(rows) and rows[0][6] == 2,
+        within_s=2 * SOON_S,
+        what="the table in ops.tables",
+        every_s=1.0,
+    )[0]
+    assert tuple(row[:6]) == ("desk", ["people"], ["id"], 1, "personal", "running")
+    assert "Members of the club" in stack.run("sql", "SHOW CREATE TABLE members").stdout
+    stack.verify("members")
+
+
 def everything_in(stack: Stack, schema: str) -> dict[str, str]:
     """Each table and view of a schema -> all that Trino shows of its rows."""
     names = [name for (name,) in stack.query(f"SHOW TABLES FROM {schema}")]
@@ -180,7 +247,10 @@ def test_what_init_writes_for_the_whole_source_passes_the_check(stack: Stack, fo
     written = stack.answer("contract", "init")
     assert {"public.ratings", "public.payments"} <= {row["table"] for row in written}
     checked = stack.answer("contract", "check")
-    assert {row["verdict"] for row in checked} == {"right"}
+    assert {row["verdict"] for row in checked} == {"right", "warning"}
+    assert "column `email` looks personal and is not classified" in {
+        row["problem"] for row in checked
+    }
     assert all(Path(row["file"]).parent == folder for row in checked)
     again = stack.answer("contract", "init", "ratings")
     assert [row["outcome"] for row in again] == ["kept"]
@@ -190,3 +260,16 @@ def test_what_init_writes_for_the_whole_source_passes_the_check(stack: Stack, fo
         row for row in stack.answer("contract", "check", expect=1) if row["verdict"] == "wrong"
     ]
     assert (wrong["line"], wrong["hint"]) == (2, "did you mean `name`?")
+
+
+def test_an_exported_contract_has_the_sources_columns_and_the_files_words(
+    stack: Stack, folder: Path
+) -> None:
+    (folder / "public.ratings.toml").write_text(
+        'owner = "store"\n[columns.stars]\nclassification = "public"\n'
+    )
+    document = yaml.safe_load(stack.run("contract", "export", "ratings", "--format", "odcs").stdout)
+    [table] = document["schema"]
+    stars = next(column for column in table["properties"] if column["name"] == "stars")
+    assert (document["team"], stars["classification"]) == ({"name": "store"}, "public")
+    assert (stars["physicalType"], stars["required"]) == ("decimal(2,1)", True)

@@ -124,7 +124,7 @@ def published(source: psycopg.Connection[tuple[Any, ...]]) -> set[str]:
 
 def events_of_partitions(stack: Stack, table: str) -> list[int]:
     """How many offsets each partition of the table's topic has."""
-    consumer = KafkaConsumer(bootstrap_servers=stack.settings.kafka)
+    consumer = KafkaConsumer(**stack.settings.kafka.options)
     try:
         topic = f"{stack.settings.topic_prefix}.public.{table}"
         places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from app.launcher.readiness_probe import without_user
+from app.environment.signed_in import without_user
 from app.processes.identity import Shelter, unprivileged_identity
 from app.processes.process import all_pids
 from tests.support.stack import Stack

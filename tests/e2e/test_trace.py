@@ -177,7 +177,7 @@ def test_a_row_is_traced_by_bronze_where_kafka_has_nothing_of_it_any_more(
     topic = f"{stack.settings.topic_prefix}.public.traced_long_ago"
     with closing(tail.open_consumer(stack.settings.kafka)) as consumer:
         ends = {TopicPartition(topic, p): at for p, at in tail.end_offsets(consumer, topic).items()}
-        with closing(KafkaAdminClient(bootstrap_servers=stack.settings.kafka)) as admin:
+        with closing(KafkaAdminClient(**stack.settings.kafka.options)) as admin:
             admin.delete_records(ends)
         assert consumer.beginning_offsets(list(ends)) == ends
     ended = stack.run("trace", "traced_long_ago", "1", *PATIENT, "--format", "json")

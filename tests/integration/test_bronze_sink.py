@@ -36,7 +36,7 @@ def connectors(carriers: Stack) -> Connectors:
 
 @contextmanager
 def admin(carriers: Stack) -> Iterator[KafkaAdminClient]:
-    client = KafkaAdminClient(bootstrap_servers=carriers.settings.kafka)
+    client = KafkaAdminClient(**carriers.settings.kafka.options)
     try:
         yield client
     finally:
@@ -51,7 +51,7 @@ def make_topics(carriers: Stack, *names: str, partitions: int = 1) -> None:
 @contextmanager
 def producer(carriers: Stack, transactional_id: str) -> Iterator[KafkaProducer]:
     client = KafkaProducer(
-        bootstrap_servers=carriers.settings.kafka,
+        **carriers.settings.kafka.options,
         transactional_id=transactional_id,
         linger_ms=2,
         max_request_size=16 << 20,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from app.launcher.readiness_probe import without_user
+from app.environment.signed_in import without_user
 from tests.integration.test_bronze_sink import sink_config
 from tests.support.connectors import Connectors
 from tests.support.stack import Stack

@@ -148,9 +148,7 @@ def test_kills_of_connect_and_of_the_counter_within_transactions_raise_no_alarm(
         all_kinds_of_changes(source)
         source.execute(f"INSERT INTO counted SELECT g, 'r' FROM generate_series(1, {ROWS}) g")
         place = TopicPartition(TOPIC, 0)
-        reader = KafkaConsumer(
-            bootstrap_servers=stack.settings.kafka, isolation_level="read_committed"
-        )
+        reader = KafkaConsumer(**stack.settings.kafka.options, isolation_level="read_committed")
         for number in range(2):
             before = reader.end_offsets([place])[place]
             with source.transaction():
@@ -184,8 +182,8 @@ def test_kills_of_connect_and_of_the_counter_within_transactions_raise_no_alarm(
 def barrier_of(stack: Stack) -> Barrier:
     """A barrier that bronze has reached."""
     settings = stack.settings
-    consumer = KafkaConsumer(bootstrap_servers=settings.kafka)
-    admin = KafkaAdminClient(bootstrap_servers=settings.kafka)
+    consumer = KafkaConsumer(**settings.kafka.options)
+    admin = KafkaAdminClient(**settings.kafka.options)
     try:
         waiting = PendingBarrier(settings.topic_prefix)
         assert waiting.set(consumer, admin)

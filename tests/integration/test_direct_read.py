@@ -17,19 +17,20 @@ from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.expired_events import Archive, TooManyBytesError
 from spark_streaming.reading.kafka_source import DirectReader, ExpiredError
 from spark_streaming.reading.offsets import BatchSpan
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from tests.support.stack import fresh_stack
 from tests.support.transactions import ends, new_topic, send
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
+def broker() -> Iterator[KafkaCluster]:
     with fresh_stack() as stack:
         stack.up("--only", "kafka")
         yield stack.settings.kafka
 
 
 @pytest.fixture
-def topic(broker: str) -> str:
+def topic(broker: KafkaCluster) -> str:
     name = f"hw.public.t{uuid.uuid4().hex[:8]}"
     new_topic(broker, name)
     return name
@@ -41,7 +42,9 @@ def _events(*values: bytes) -> list[RawEvent]:
     return [RawEvent("", n % 2, 0, 0, None, value, headers) for n, value in enumerate(values)]
 
 
-def test_aborted_events_are_left_out_and_markers_do_not_stall(broker: str, topic: str) -> None:
+def test_aborted_events_are_left_out_and_markers_do_not_stall(
+    broker: KafkaCluster, topic: str
+) -> None:
     reader = DirectReader(broker)
     before = {0: 0, 1: 0}
     for values, commit in (([b"a", b"b"], True), ([b"no", b"no"], False), ([b"c", b"d"], True)):
@@ -58,10 +61,10 @@ def test_aborted_events_are_left_out_and_markers_do_not_stall(broker: str, topic
 
 
 def test_events_that_kafka_has_dropped_are_an_error_that_says_what_there_is(
-    broker: str, topic: str
+    broker: KafkaCluster, topic: str
 ) -> None:
     send(broker, topic, _events(b"a", b"b", b"c", b"d"))
-    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin = KafkaAdminClient(**broker.options)
     admin.delete_records({TopicPartition(topic, 0): 2})
     admin.close()
     reader = DirectReader(broker)
@@ -97,7 +100,7 @@ def _archived(folder: Path, events: list[RawEvent]) -> Archive:
 
 
 def test_events_that_kafka_has_dropped_come_from_bronze(
-    broker: str, topic: str, tmp_path: Path
+    broker: KafkaCluster, topic: str, tmp_path: Path
 ) -> None:
     for values in ([b"a", b"-", b"b", b"-"], [b"c", b"-", b"d"]):
         send(broker, topic, _events(*values))
@@ -109,7 +112,7 @@ def test_events_that_kafka_has_dropped_come_from_bronze(
     mine = [event for event in whole if event.partition == 0]
     reader = DirectReader(broker, _archived(tmp_path / "whole", mine))
     holed = DirectReader(broker, _archived(tmp_path / "holed", [mine[0], mine[-1]]))
-    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin = KafkaAdminClient(**broker.options)
     admin.delete_records({TopicPartition(topic, 0): 4})
     admin.close()
     read = reader.read(span)
@@ -122,7 +125,9 @@ def test_events_that_kafka_has_dropped_come_from_bronze(
     holed.close()
 
 
-def test_events_beyond_the_planned_end_are_left_for_the_next_batch(broker: str, topic: str) -> None:
+def test_events_beyond_the_planned_end_are_left_for_the_next_batch(
+    broker: KafkaCluster, topic: str
+) -> None:
     send(broker, topic, _events(b"a", b"b"))
     middle = ends(broker, topic)
     send(broker, topic, _events(b"c", b"d"))

@@ -1,6 +1,6 @@
-"""An object store of the user's own: looked at before anything starts, its buckets made if allowed.
+"""An object store and a Trino of the user's own: looked at before anything starts, buckets made if allowed.
 
-The store is another stack's embedded one.
+Both are another stack's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def owner() -> Iterator[Stack]:
-    """The stack that runs the store; its buckets are `bronze` and `lake`."""
+    """The stack that runs the store, whose buckets are `bronze` and `lake`, and Trino."""
     with fresh_stack() as fresh:
-        fresh.up("--only", "s3")
+        fresh.up("--only", "s3", "trino")
         yield fresh
 
 
@@ -114,14 +114,18 @@ def test_up_refuses_within_seconds_and_preflight_shows_the_store_without_a_sourc
         assert "this stack is not running" in told.stderr
 
 
-def test_the_whole_chain_runs_on_it_and_leaves_its_buckets_when_wiped(
+def test_the_whole_chain_runs_on_both_and_leaves_the_buckets_when_wiped(
     owner: Stack, tmp_path: Path
 ) -> None:
+    # The account that the owner's rules let register tables.
+    trino = owner.settings.trino_url
+    trino_url = trino.replace("://", "://registrar@")
     buckets = {"bronze_bucket": "their-bronze", "lake_bucket": "their-lake"}
     assert {one.status for one in examine(user(owner, tmp_path, **buckets), apply=True)} == {"ok"}
     with fresh_stack() as fresh:
-        fresh.up("--profile", str(profile(owner, tmp_path, **buckets)))
-        assert "s3" not in fresh.status()
+        fresh.up("--profile", str(profile(owner, tmp_path, **buckets, trino_url=trino_url)))
+        assert {"s3", "trino"}.isdisjoint(fresh.status())
+        assert json.loads(fresh.run("urls", "--format", "json").stdout)["trino"] == trino
         with fresh.source() as source:
             source.execute("CREATE TABLE elsewhere (id int PRIMARY KEY, place text)")
             source.execute("INSERT INTO elsewhere VALUES (1, 'Oslo'), (2, 'Rome'), (3, 'Lima')")

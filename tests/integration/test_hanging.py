@@ -19,7 +19,7 @@ UNVERIFIED = "transaction.partition.verification.enable"
 @pytest.fixture
 def broker(carriers: Stack) -> Iterator[KafkaAdminClient]:
     """A broker that takes records of transactions of which their coordinator was not told."""
-    client = KafkaAdminClient(bootstrap_servers=carriers.settings.kafka)
+    client = KafkaAdminClient(**carriers.settings.kafka.options)
     client.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {UNVERIFIED: "false"})])
     try:
         yield client
@@ -30,9 +30,7 @@ def broker(carriers: Stack) -> Iterator[KafkaAdminClient]:
 
 @contextmanager
 def transaction(carriers: Stack, name: str) -> Iterator[KafkaProducer]:
-    producer = KafkaProducer(
-        bootstrap_servers=carriers.settings.kafka, transactional_id=f"hung-{name}"
-    )
+    producer = KafkaProducer(**carriers.settings.kafka.options, transactional_id=f"hung-{name}")
     try:
         producer.init_transactions()
         producer.begin_transaction()
@@ -46,7 +44,7 @@ def ends(carriers: Stack, place: TopicPartition) -> tuple[int, int]:
     found = []
     for isolation in ("read_committed", "read_uncommitted"):
         consumer = KafkaConsumer(
-            bootstrap_servers=carriers.settings.kafka, group_id=None, isolation_level=isolation
+            **carriers.settings.kafka.options, group_id=None, isolation_level=isolation
         )
         found.append(consumer.end_offsets([place])[place])
         consumer.close()

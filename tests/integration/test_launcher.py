@@ -73,6 +73,8 @@ def test_logs_and_urls_are_data_on_stdout(stack: Stack) -> None:
 
 def test_a_taken_port_ends_up_within_seconds_and_leaves_the_rest_running(stack: Stack) -> None:
     with socket.socket() as other:
+        # A connection that another test's service closed here may still wait out its time.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", stack.settings.ports.number("trino")))
         other.listen()
         ended = stack.run("up", "--only", "trino", timeout_s=60, expect=1)

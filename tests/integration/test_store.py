@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from app.environment.settings import Settings
-from app.lake.s3_request import ask
+from spark_streaming.storage.s3_request import ask
 from tests.support.bronze import store
 from tests.support.stack import Stack
 

@@ -12,26 +12,30 @@ from base64 import b64encode
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
-from xml.etree import ElementTree
 
 import pytest
 
-from app.lake.s3_request import Answer
-from tests.support.bucket import JOB_S, Bucket, at_once, meanwhile
+from spark_streaming.storage.s3_request import Answer
+from tests.support.bucket import (
+    JOB_S,
+    ONLY_IF_FREE,
+    PART_BYTES,
+    Bucket,
+    at_once,
+    begin_upload,
+    complete,
+    digest,
+    meanwhile,
+    put_part,
+)
 from tests.support.stack import Stack
 
-ONLY_IF_FREE = {"If-None-Match": "*"}
 LISTINGS = 150
-PART_BYTES = 5 << 20  # the least that S3 takes for a part that is not the last
 
 
 @pytest.fixture(scope="module")
 def bucket(object_store: Stack) -> Bucket:
     return Bucket(object_store)
-
-
-def digest(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def log_name(version: int) -> str:
@@ -208,29 +212,6 @@ def test_a_put_succeeds_while_a_delete_empties_its_folder(bucket: Bucket) -> Non
         assert bucket.get(kept) == b"stays"
         assert bucket.ask("HEAD", gone).status == 404
         bucket.delete(kept)
-
-
-def begin_upload(bucket: Bucket, key: str) -> str:
-    answer = bucket.ask("POST", key, query={"uploads": ""})
-    assert answer.status == 200, answer.summary()
-    tree = ElementTree.fromstring(answer.body)
-    return str(tree.findtext(f"{tree.tag.partition('}')[0]}}}UploadId"))
-
-
-def put_part(bucket: Bucket, key: str, upload: str, number: int, body: bytes) -> None:
-    query = {"partNumber": str(number), "uploadId": upload}
-    assert bucket.ask("PUT", key, body, query=query).status == 200
-
-
-def complete(
-    bucket: Bucket, key: str, upload: str, parts: list[bytes], headers: dict[str, str] | None = None
-) -> Answer:
-    listed = "".join(
-        f"<Part><PartNumber>{n}</PartNumber><ETag>&quot;{digest(part)}&quot;</ETag></Part>"
-        for n, part in enumerate(parts, 1)
-    )
-    body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
-    return bucket.ask("POST", key, body, query={"uploadId": upload}, headers=headers)
 
 
 def test_an_upload_in_parts_is_there_when_it_is_completed_and_not_before(

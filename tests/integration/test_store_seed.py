@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, inspect, text
@@ -14,6 +15,7 @@ from sqlalchemy import Engine, inspect, text
 from app.errors import HeadwaterError
 from app.store.edit import edit_movie
 from app.store.tables.create import create_store
+from app.store.tables.grow import Growth
 from app.store.tables.schema import TABLE_NAMES, TABLES, movies
 from app.store.tables.seed import Sizes, seed_store
 from app.store.tables.store_connection import engine_for
@@ -223,3 +225,47 @@ def test_an_engine_works_in_utc_and_keeps_the_options_of_the_dsn(source_server: 
         assert connection.execute(text("show timezone")).scalar_one() == "UTC"
         assert connection.execute(text("show work_mem")).scalar_one() == "3MB"
     engine.dispose()
+
+
+def test_a_grown_store_has_the_ratings_asked_for_and_two_years_of_orders_that_add_up(
+    engine: Engine, tmp_path: Path
+) -> None:
+    seed_store(engine, sizes=SMALL)
+    growth = Growth(engine, 3_000, seed=4, ends_at=datetime.now(timezone.utc))
+    before = count(engine, "select count(*) from ratings")
+    copied = growth.run()
+    assert copied["ratings"] == 3_000 == count(engine, "select count(*) from ratings") - before
+    assert copied["orders"] > 3 * copied["customers"] > 60
+    wrong = """
+        select count(*) from invoices i join orders o using (order_id)
+        left join payments p using (invoice_number)
+        where i.net <> o.total or p.amount <> i.gross or (p.amount is null) <> (status = 'pending')
+            or p.paid_at < o.placed_at
+    """
+    assert count(engine, wrong) == 0
+    later = "select count(*) from orders where placed_at > now() - interval '1 day'"
+    assert count(engine, f"{later} - interval '500 days'") > count(engine, later) > 0
+    growth.write_truth(tmp_path / "truth.json")
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert 0.3 < truth["stars"]["least_rmse"] < 0.7
+    assert len(truth["habits"]) == copied["customers"] and len(truth["bills"]) == copied["orders"]
+    unpaid = """
+        select count(*) from invoices i left join payments p using (invoice_number)
+        where p.payment_id is null and issued_on < now() - interval '30 days'
+    """
+    share = sum(chance for _, chance in truth["bills"]) / len(truth["bills"])
+    assert count(engine, unpaid) == pytest.approx(share * len(truth["bills"]), rel=0.4)
+
+
+def test_a_store_grows_twice(engine: Engine) -> None:
+    seed_store(engine, sizes=SMALL)
+    for _ in range(2):
+        Growth(engine, 1_000, seed=4, ends_at=None).run()
+    assert count(engine, "select count(distinct email) from customers") == count(
+        engine, "select count(*) from customers"
+    )
+
+
+def test_a_number_of_ratings_out_of_range_is_refused(engine: Engine) -> None:
+    with pytest.raises(HeadwaterError, match="out of range"):
+        Growth(engine, 10, seed=1, ends_at=None)

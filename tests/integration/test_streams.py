@@ -197,7 +197,7 @@ def test_what_reaches_the_topic_undecodable_is_quarantined_and_replayed_after_th
     taking: Stack,
 ) -> None:
     now = datetime.now(timezone.utc).isoformat()
-    producer = KafkaProducer(bootstrap_servers=taking.settings.kafka, acks="all")
+    producer = KafkaProducer(**taking.settings.kafka.options, acks="all")
     values = [
         b"\xff no json",
         json.dumps({"time": now, "data": {"n": 1, "colour": "red"}}).encode(),

@@ -8,18 +8,19 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
 from app.lake import topic_tail as tail
+from spark_streaming.contract.table_share import TableShare
 from spark_streaming.reading.written_ends import WrittenEnds
 from tests.support.stack import Stack
 
 
 def test_records_of_an_open_transaction_are_written_and_not_shown(carriers: Stack) -> None:
     topic, kafka = "written.public.films", carriers.settings.kafka
-    client = KafkaAdminClient(bootstrap_servers=kafka)
+    client = KafkaAdminClient(**kafka.options)
     client.create_topics([NewTopic(topic, 1, 1), NewTopic("written.stream-logs", 1, 1)])
     client.close()
-    producer = KafkaProducer(bootstrap_servers=kafka, transactional_id="written")
+    producer = KafkaProducer(**kafka.options, transactional_id="written")
     with (
-        closing(WrittenEnds(kafka, "written")) as written,
+        closing(WrittenEnds(kafka, TableShare().topic_pattern("written"))) as written,
         closing(producer),
         closing(tail.open_consumer(kafka)) as consumer,
     ):

@@ -68,7 +68,7 @@ def bronze(settings: Settings, bucket: str, prefix: str) -> list[tuple[Place, Ke
 def committed(settings: Settings, prefix: str) -> dict[Place, Kept]:
     """What Kafka delivers of the topics that begin with `prefix`, committed records only."""
     consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **settings.kafka.options,
         isolation_level="read_committed",
         enable_auto_commit=False,
         consumer_timeout_ms=READ_TIMEOUT_MS,

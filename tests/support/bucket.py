@@ -1,21 +1,24 @@
-"""A bucket of the embedded store that a test has for itself, and threads that race over it."""
+"""A bucket of the stack's store that a test has for itself, and threads that race over it."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from xml.etree import ElementTree
 
-from app.lake.s3_request import Answer, ask
+from spark_streaming.storage.s3_request import Answer, ask
 from tests.support.stack import Stack
 
 JOB_S = 60.0
+ONLY_IF_FREE = {"If-None-Match": "*"}
+PART_BYTES = 5 << 20  # the least that S3 takes for a part that is not the last
 PAGE_LIMIT = 400
 
 
 class Bucket:
-    """One bucket of the store, for any number of threads."""
+    """The lake's bucket of a stack, for any number of threads."""
 
     def __init__(self, stack: Stack) -> None:
         settings = stack.settings
@@ -79,6 +82,33 @@ class Bucket:
             objects.update(more)
             prefixes += more_prefixes
         raise AssertionError(f"more than {PAGE_LIMIT} pages of {asked}")
+
+
+def digest(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def begin_upload(bucket: Bucket, key: str) -> str:
+    answer = bucket.ask("POST", key, query={"uploads": ""})
+    assert answer.status == 200, answer.summary()
+    tree = ElementTree.fromstring(answer.body)
+    return str(tree.findtext(f"{tree.tag.partition('}')[0]}}}UploadId"))
+
+
+def put_part(bucket: Bucket, key: str, upload: str, number: int, body: bytes) -> None:
+    query = {"partNumber": str(number), "uploadId": upload}
+    assert bucket.ask("PUT", key, body, query=query).status == 200
+
+
+def complete(
+    bucket: Bucket, key: str, upload: str, parts: list[bytes], headers: dict[str, str] | None = None
+) -> Answer:
+    listed = "".join(
+        f"<Part><PartNumber>{n}</PartNumber><ETag>&quot;{digest(part)}&quot;</ETag></Part>"
+        for n, part in enumerate(parts, 1)
+    )
+    body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+    return bucket.ask("POST", key, body, query={"uploadId": upload}, headers=headers)
 
 
 def at_once(*jobs: Callable[[], object]) -> None:

@@ -113,7 +113,7 @@ class Progress:
         self._borders = TopicPartition(f"{self._prefix}.transaction", 0)
         self._ended: set[int] = set()
         self._consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka,
+            **settings.kafka.options,
             isolation_level="read_committed",
             enable_auto_commit=False,
         )

@@ -23,6 +23,10 @@ class DiskLake(Lake):
     def below(self, folder: str) -> Lake:
         return DiskLake(self.folder / folder)
 
+    def for_writing(self) -> Lake:
+        self.url("")
+        return self
+
     def url(self, path: str) -> str:
         if self.away:
             raise OSError("the store is away")

@@ -14,7 +14,7 @@ def events(stack: Stack, table: str) -> list[dict[str, Any]]:
     """All committed events of a table's topic: op, before, after, source; tombstones left out."""
     topic = f"{stack.settings.topic_prefix}.{table}"
     consumer = KafkaConsumer(
-        bootstrap_servers=stack.settings.kafka,
+        **stack.settings.kafka.options,
         enable_auto_commit=False,
         isolation_level="read_committed",
     )

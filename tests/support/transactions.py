@@ -9,20 +9,23 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from spark_streaming.events.event import RawEvent
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 PARTITIONS = 2
 
 
-def new_topic(broker: str, name: str) -> None:
+def new_topic(broker: KafkaCluster, name: str) -> None:
     """An empty topic of two partitions."""
-    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin = KafkaAdminClient(**broker.options)
     admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=1)])
     admin.close()
 
 
-def send(broker: str, topic: str, events: Iterable[RawEvent], *, commit: bool = True) -> None:
+def send(
+    broker: KafkaCluster, topic: str, events: Iterable[RawEvent], *, commit: bool = True
+) -> None:
     """One transaction of these events, each to its partition; aborted where not `commit`."""
-    producer = KafkaProducer(bootstrap_servers=broker, transactional_id=uuid.uuid4().hex)
+    producer = KafkaProducer(**broker.options, transactional_id=uuid.uuid4().hex)
     producer.init_transactions()
     producer.begin_transaction()
     for one in events:
@@ -37,9 +40,9 @@ def send(broker: str, topic: str, events: Iterable[RawEvent], *, commit: bool = 
     producer.close()
 
 
-def ends(broker: str, topic: str, isolation: str = "read_committed") -> dict[int, int]:
+def ends(broker: KafkaCluster, topic: str, isolation: str = "read_committed") -> dict[int, int]:
     """Partition → its end for who reads with this isolation."""
-    consumer = KafkaConsumer(bootstrap_servers=broker, group_id=None, isolation_level=isolation)
+    consumer = KafkaConsumer(**broker.options, group_id=None, isolation_level=isolation)
     found = consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
     consumer.close(autocommit=False)
     return {place.partition: offset for place, offset in found.items()}

@@ -16,7 +16,7 @@ from typing import Any
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.lsn import Lsn
-from spark_streaming.contract.source_catalog import INTERNAL_SCHEMA
+from spark_streaming.contract.names import INTERNAL_SCHEMA
 from spark_streaming.contract.types import Column
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.layout import PLACEHOLDER

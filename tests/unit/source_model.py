@@ -122,23 +122,27 @@ class Source:
     def resync(self, steps: int) -> None:
         """Read all rows again, as `capture` does, while transactions come and go.
 
-        Those that are open when it begins end before anything is read: see `app/capture/resync.py`.
+        Those that are open when it begins end before anything is read: see `app/capture/resyncing.py`.
         """
-        self.lsn += 8
-        below = self.lsn
-        writers = list(self.open)
-        while any(transaction in self.open for transaction in writers):
-            self.step()
-        if self.contract.is_keyless:  # writers wait until the snapshot is read
+        if self.contract.is_keyless:  # writers are held off from before the position until the end
             while self.open:
                 self._commit()
+            below = self._next_lsn()
             self.send()
             self.snapshot()
         else:
+            below = self._next_lsn()
+            writers = list(self.open)
+            while any(transaction in self.open for transaction in writers):
+                self.step()
             self.send()
             for keys in ((1, 2), (3, 4), (5,)):
                 self._chunk(keys, steps)
         self._end_resync(below)
+
+    def _next_lsn(self) -> int:
+        self.lsn += 8
+        return self.lsn
 
     def _chunk(self, keys: tuple[int, ...], steps: int) -> None:
         """One window of an incremental snapshot: what is streamed in it takes rows out of it."""

@@ -33,7 +33,11 @@ def program(path: Path, name: str, text: str) -> None:
 def run(path: Path) -> str:
     """What the script says; it must end well."""
     ended = subprocess.run(
-        [str(SCRIPT)], env={"PATH": str(path)}, capture_output=True, text=True, timeout=60
+        [str(SCRIPT)],
+        env={"PATH": str(path), "HOME": str(path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
     return ended.stderr
@@ -49,9 +53,22 @@ def test_who_is_not_root_is_told_what_is_skipped_and_nothing_is_installed(path: 
 
 
 def test_a_machine_with_every_program_hears_nothing(path: Path) -> None:
-    for name in ("chromium", "openssl", "prometheus", "promtool", "prometheus-alertmanager", "amtool", "zsh", "fish"):  # fmt: skip
+    for name in ("chromium", "openssl", "prometheus", "promtool", "prometheus-alertmanager", "amtool", "zsh", "fish", "fake-gcs-server"):  # fmt: skip
         program(path, name, "exit 0")
     assert run(path) == ""
+
+
+def test_the_emulator_of_google_is_built_where_go_is_and_named_as_skipped_elsewhere(
+    path: Path,
+) -> None:
+    program(path, "id", "echo 1000")
+    assert "skipped: Google Cloud Storage as the store (no `fake-gcs-server`" in run(path)
+    program(path, "go", f'test "$GOBIN" = {path}/go/bin && echo "$*" >&2')
+    said = run(path)
+    assert "install github.com/fsouza/fake-gcs-server@v" in said
+    assert "skipped: Google" not in said
+    program(path, "go", "exit 1")
+    assert "fake-gcs-server@v1.56.1` failed" in run(path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")

@@ -25,11 +25,12 @@ DOTTED = re.compile(
 COMMANDS = (".md", ".toml", ".java", ".js", ".sh", "")
 # What documents name and the repository does not have.
 ELSEWHERE = re.compile(
-    r"(data|run|verify|contracts|aot|\.stack)(/.*)?"  # folders of a home
+    r"(data|run|verify|contracts|jobs|aot|\.stack)(/.*)?"  # folders of a home
     r"|(settings\.toml|(state|secrets|service_secrets|version|wanted)\.json|supervisor\.lock)"  # its files
     r"|(ops|raw|_headwater)/.*"  # tables and marks of the lake
     r"|build/site.*"  # made by `make docs`
     r"|kafka-transactions\.sh|application/json"  # Kafka's own, a media type
+    r"|roles/storage\.\w+"  # Google's
 )
 
 

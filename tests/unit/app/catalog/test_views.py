@@ -31,7 +31,50 @@ def test_a_view_file_says_its_name_question_and_tables() -> None:
         "What's earned an hour?",
         ("silver.payments", "silver.orders"),
         "SELECT 1 AS hour -- view: not.this",
+        columns=(("hour", ""),),
     )
+
+
+def test_a_view_file_says_what_its_columns_mean_and_whose_it_is() -> None:
+    text = GOOD.replace(
+        "--   hour  timestamp\n",
+        """--   hour   timestamp(6): the start,
+--          in UTC
+--   total  decimal(12, 4), the sum, tax included
+--   payer  varchar
+-- owner: finance
+-- domain: sales
+-- tags: money, daily
+-- classification: payer personal, total internal
+""",
+    )
+    view = parse_view(text, where="hours.sql")
+    assert dict(view.columns) == {
+        "hour": "the start, in UTC",
+        "total": "the sum, tax included",
+        "payer": "",
+    }
+    assert (view.owner, view.domain, view.tags) == ("finance", "sales", ("money", "daily"))
+    assert dict(view.classes) == {"payer": "personal", "total": "internal"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-- ovner: finance", "hours.sql:5: unknown key `ovner`"),
+        ("-- classification: payer personal", "names column `payer`"),
+        ("-- classification: hour secret", "cannot be 'secret'"),
+        ("-- classification: hour", "cannot be ''"),
+    ],
+)
+def test_a_header_line_that_is_wrong_is_refused_with_the_file(line: str, message: str) -> None:
+    text = GOOD.replace("-- columns:", f"{line}\n-- columns:")
+    with pytest.raises(HeadwaterError) as caught:
+        parse_view(
+            text.replace("-- question: What's earned an hour?\n", "-- question: ?\n-- owner: a\n"),
+            where="hours.sql",
+        )
+    assert message in str(caught.value)
 
 
 def test_the_question_becomes_the_comment_of_the_view() -> None:

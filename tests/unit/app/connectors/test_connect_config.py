@@ -13,6 +13,7 @@ from app.environment.settings import load
 from app.services.service import load_services, read_services
 from app.source.tls import PASSWORD_VARIABLE
 from app.watch import edit_hops as hops
+from spark_streaming.storage.kafka_cluster import KAFKA_VARIABLES
 from spark_streaming.storage.store_clients import trino_properties
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -24,7 +25,8 @@ FRAMEWORK = ("connector.class", "tasks.max", "topics.regex", "errors.tolerance")
 
 
 def properties(path: Path) -> dict[str, str]:
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    # A line that is one name, `${kafka.worker}`, stands for several.
+    lines = [line for line in path.read_text().splitlines() if line and line[0] not in "#$"]
     pairs = [line.split("=", 1) for line in lines]
     assert len({key for key, _ in pairs}) == len(pairs), "a key stands twice"
     return dict(pairs)
@@ -41,7 +43,8 @@ def sink_settings() -> list[str]:
 def named_variables() -> set[str]:
     values = [value for config in templates().values() for value in config.values()]
     found = {n for value in values for n in re.findall(r"\$\{env:([^}]*)}", value)}
-    return found | {PASSWORD_VARIABLE}  # of a certificate's key, where the source's DSN has one
+    # Named where they are given: of a certificate's key in the source's DSN, of a Kafka of one's own.
+    return found | {PASSWORD_VARIABLE, KAFKA_VARIABLES["password"]}
 
 
 def test_every_variable_that_a_connector_names_is_one_that_the_worker_gets(tmp_path: Path) -> None:
@@ -51,6 +54,8 @@ def test_every_variable_that_a_connector_names_is_one_that_the_worker_gets(tmp_p
 
 def test_the_worker_gives_connectors_the_variables_that_they_name_and_no_others() -> None:
     pattern = properties(CONNECT / "worker/worker.properties")[ALLOWLIST]
+    assert re.fullmatch(pattern, "HEADWATER_CAPTURE_PASSWORD_ERP")  # of a further source
+    pattern = pattern.replace("(_[A-Z0-9_]+)?", "")
     allowed = {
         f"HEADWATER_{name}"
         for name in re.fullmatch(r"HEADWATER_\(([A-Z0-9_|]+)\)", pattern)[1].split("|")  # type: ignore[index]

@@ -10,18 +10,27 @@ import pytest
 import yaml
 
 from app.artefacts.locking.artefact_requirements import read_requirements
-from app.containers.container_config import DIST, NATIVE_ONLY, NOT_FROM_THE_ENVIRONMENT, lingering
+from app.containers.container_config import DIST, NATIVE_ONLY, lingering
+from app.docs.compose_settings import COMPOSE_FILE, with_keys
 from app.environment.profile import Profile
 from app.environment.settings import ROOT
-from app.services.service import Service, load_services
+from app.services.described import services_of
+from app.services.service import Service
 from app.services.templates import variables
 
 FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
-SERVICES = {n: s for n, s in load_services(ROOT).items() if n not in NATIVE_ONLY}
-# What containers have beside the native stack: the one-shot that renders, and the verbs.
-ONLY_CONTAINERS = {"config", "headwater"}
+# With both workers of a cluster, which compose has whatever the settings say.
+SERVICES = {
+    n: s
+    for n, s in services_of(ROOT, Profile(network="containers")).items()
+    if n not in NATIVE_ONLY
+}
+# What containers have beside the native stack: the one-shot that renders, the verbs, and the readers.
+WHOLE_HOME = {"config", "headwater"}
+READERS = {"deltalake-reader", "java-reader", "spark-reader"}
+ONLY_CONTAINERS = WHOLE_HOME | READERS
 WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset")
 CONTRACTS = "contracts:/etc/headwater/contracts"
 READS_CONTRACTS = {"silver", "metrics", "app", "verifier", "streams", "intake"}
@@ -33,15 +42,14 @@ KEPT = {
 }
 SHARED = {CONTRACTS, "verify:/etc/headwater/verify", "capture:/etc/headwater/data/capture"}
 # Set once for all, or told by other means.
-NOT_IN_CONTAINERS = {*NOT_FROM_THE_ENVIRONMENT, "contracts_dir"}
-OWN_IMAGE = re.compile(r"^headwater-[a-z]+$")
+OWN_IMAGE = re.compile(r"^headwater-[a-z-]+$")
 CONDITIONS = {
     "healthy": "service_healthy",
     "completed": "service_completed_successfully",
     "started": "service_started",
 }
 PORT = re.compile(r"^127\.0\.0\.1:\$\{HEADWATER_PORT_([A-Z0-9_]+):-(\d+)\}:(\d+)$")
-CORE_MB_MAX, FULL_MB_MAX = 5 * 1024, 8 * 1024
+CORE_MB_MAX, FULL_MB_MAX, HIVE_MB_MAX, CLUSTER_MB_MAX = 5 * 1024, 8 * 1024, 512, 6_400
 # Their images left their registries, or may.
 GONE = ("minio", "bitnami")
 # image → the artefact group and its version natively; the container runs the same.
@@ -97,11 +105,27 @@ def test_a_container_sees_the_files_of_its_service_and_of_no_other(name: str) ->
     assert f"run-{name}:/etc/headwater/run/{name}" in CONTAINERS["config"]["volumes"]
 
 
+def test_a_folder_that_config_writes_to_is_in_its_image() -> None:
+    """A new volume takes its owner from the image's folder; without one it is root's."""
+    image = (ROOT / "app" / "Dockerfile").read_text()
+    for target in mounts("config"):
+        of_a_service = target.rpartition("/")[2] in SERVICES and "/run/" in target
+        beneath = target in ("/etc/headwater", "/var/lib/headwater", "/etc/headwater/data/capture")
+        assert of_a_service or beneath or f"{target} " in image, target
+
+
 def test_only_the_one_that_renders_and_the_verbs_have_the_whole_home() -> None:
     whole = {name for name in CONTAINERS if "config" in mounts(name).values()}
-    assert whole == ONLY_CONTAINERS
+    assert whole == WHOLE_HOME
     assert {*CONTAINERS["headwater"]["volumes"]} == {"config:/etc/headwater", *SHARED}
     assert {*CONTAINERS["config"]["volumes"]} > SHARED
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_a_reader_sees_its_variables_and_its_states_and_nothing_else(name: str) -> None:
+    assert mounts(name) == {"/etc/headwater/run/readers": "run-readers", "/state": "readers"}
+    assert CONTAINERS[name]["entrypoint"][0] == "/etc/headwater/run/readers/start"
+    assert "run-readers:/etc/headwater/run/readers" in CONTAINERS["config"]["volumes"]
 
 
 def data_of(name: str) -> str:
@@ -142,8 +166,9 @@ def test_what_has_a_url_is_published(name: str) -> None:
         for variable in variables(url)
         if variable.startswith("port.")
     }
-    # Kafka tells its clients a name that only containers resolve.
-    assert published == asked - {"kafka"}
+    # Kafka tells its clients a name that only containers resolve; a cluster's page is its master's.
+    workers = {port for port in asked if "_worker" in port}
+    assert published == asked - {"kafka"} - workers
 
 
 @named
@@ -292,7 +317,12 @@ def test_a_container_may_use_more_than_its_service_was_seen_to_use(name: str) ->
 def test_the_profiles_stay_within_their_memory() -> None:
     core = [name for name in CONTAINERS if runs(name) and not CONTAINERS[name].get("profiles")]
     assert sum(map(megabytes, core)) <= CORE_MB_MAX
-    assert sum(megabytes(name) for name in CONTAINERS if runs(name)) <= FULL_MB_MAX
+    every = [name for name in CONTAINERS if runs(name)]
+    for profile, most in (("hive", HIVE_MB_MAX), ("cluster", CLUSTER_MB_MAX)):
+        own = [name for name in every if CONTAINERS[name].get("profiles") == [profile]]
+        assert own and sum(map(megabytes, own)) <= most
+        every = [name for name in every if name not in own]
+    assert sum(map(megabytes, every)) <= FULL_MB_MAX
 
 
 def test_silver_may_use_its_heap_and_as_much_again() -> None:
@@ -302,13 +332,29 @@ def test_silver_may_use_its_heap_and_as_much_again() -> None:
 
 def test_profiles_are_the_documented_ones() -> None:
     found = {profile for c in CONTAINERS.values() for profile in c.get("profiles", [])}
-    assert found == {"dashboards", "full", "verifier", "streams", "verbs"}
+    assert found == {
+        "cluster", "dashboards", "full", "hive", "verifier", "streams", "verbs", "readers",
+    }  # fmt: skip
 
 
 @named
 def test_what_has_to_be_named_natively_has_to_be_named_here(name: str) -> None:
     in_full = {"full"} & {*CONTAINERS[name].get("profiles", ["full"])}
-    assert bool(in_full) == SERVICES[name].default
+    # Those of a Hive metastore or a cluster belong to a setting, and have its profile.
+    of_hive = SERVICES[name].when == "hive_service"
+    of_cluster = SERVICES[name].when == "spark_cluster" or SERVICES[name].instances is not None
+    of_cluster &= name.startswith(("spark", "trino"))
+    assert bool(in_full) == (SERVICES[name].default and not of_hive and not of_cluster)
+    assert of_hive == ("hive" in CONTAINERS[name].get("profiles", []))
+    assert of_cluster == ("cluster" in CONTAINERS[name].get("profiles", []))
+
+
+def test_only_what_a_profile_may_leave_out_is_not_required() -> None:
+    for name, container in CONTAINERS.items():
+        for need, how in (container.get("depends_on") or {}).items():
+            together = {*container.get("profiles", [])} <= {*CONTAINERS[need].get("profiles", [])}
+            always = not CONTAINERS[need].get("profiles") or ("profiles" in container and together)
+            assert how.get("required", True) == always, f"{name} needs {need}"
 
 
 def test_no_secret_stands_in_the_file() -> None:
@@ -317,8 +363,9 @@ def test_no_secret_stands_in_the_file() -> None:
 
 
 def test_the_environment_file_can_set_every_setting_and_nothing_else() -> None:
-    settings = {f"HEADWATER_{name.upper()}" for name in Profile.model_fields}
-    settings -= {f"HEADWATER_{name.upper()}" for name in NOT_IN_CONTAINERS}
+    settings = {f"HEADWATER_{name.upper()}" for name in Profile.container_keys()}
+    text = COMPOSE_FILE.read_text()
+    assert with_keys(text) == text, "docker-compose.yml is stale: `make reference`"
     ports = {
         f"HEADWATER_PORT_{found.group(1)}": f"${{HEADWATER_PORT_{found.group(1)}:-{found.group(2)}}}"
         for container in CONTAINERS.values()

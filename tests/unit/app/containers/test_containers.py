@@ -22,10 +22,12 @@ from app.services.service import Service, load_services
 OWN_DSN = "postgresql://me:s3cret@db.example:5432/shop"
 # Kind of `secrets` in a service.toml → the stack's secrets that it lets a service see.
 ALLOWED = {
+    "kafka": set(),  # brokers in containers ask for none
     "source": {"postgres_password"},
     "store": {"store_password"},
     "capture": {"capture_password"},
     "connect": {"connect_password"},
+    "trino": set(),  # Trino in containers asks for none
     "object-store": {"s3_access_key", "s3_secret_key"},
     "mask": {"mask_secret"},
     "superset-admin": {"superset_admin_password"},
@@ -36,11 +38,11 @@ own_service = pytest.mark.parametrize("name", sorted({*OWN} - {*containers.NATIV
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `config` makes with nothing set: rendered once, for it starts processes."""
+    """What `config` makes with nothing set but a cluster, so that no service idles; rendered once."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     command = [sys.executable, "-m", "app.containers.container_config"]
-    environment = {**kept, "HEADWATER_HOME": str(home)}
+    environment = {**kept, "HEADWATER_HOME": str(home), "HEADWATER_SPARK_WORKERS": "2"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
     return home
 
@@ -85,7 +87,7 @@ def test_every_script_is_one_that_its_shell_can_read(whole: Path) -> None:
 def test_services_reach_each_other_by_name_and_listen_for_others(home: Path) -> None:
     settings = in_containers(home)
     assert settings.ports.bind == "0.0.0.0"
-    assert settings.kafka == "kafka:19092"
+    assert settings.kafka.addresses == "kafka:19092"
     assert settings.trino_url == "http://trino:18080"
     assert "@postgres:15432/store" in settings.source_dsn
     containers.render_all(settings)
@@ -93,6 +95,56 @@ def test_services_reach_each_other_by_name_and_listen_for_others(home: Path) -> 
     assert "advertised.listeners=PLAINTEXT://kafka:19092" in broker
     assert "127.0.0.1" not in broker
     assert "samenet" in (home / "run" / "postgres" / "pg_hba.conf").read_text()
+
+
+def test_workers_of_a_cluster_know_their_heads_by_name_and_idle_where_none_is_asked_for(
+    home: Path,
+) -> None:
+    containers.render_all(in_containers(home))
+    for name in ("spark-master", "spark-worker-2", "trino-worker-2"):
+        assert "exec sleep infinity" in (home / "run" / name / "start").read_text()
+    containers.render_all(in_containers(home, spark_workers=2, trino_workers=1))
+    second = (home / "run" / "spark-worker-2" / "start").read_text()
+    assert "--host spark-worker-2" in second and "spark://spark-master:14060" in second
+    assert "TRINO_ADDRESS=trino-worker\n" in (home / "run" / "trino-worker" / "start").read_text()
+    assert "discovery.uri=http://trino:18080" in (
+        (home / "run" / "trino-worker" / "config.properties").read_text()
+    )
+    assert "exec sleep infinity" in (home / "run" / "trino-worker-2" / "start").read_text()
+    assert "HEADWATER_SPARK_DRIVER_HOST=silver\n" in (
+        (home / "run" / "silver" / "start").read_text()
+    )
+
+
+def test_more_workers_than_compose_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_SPARK_WORKERS", "3")
+    with pytest.raises(HeadwaterError, match="spark_workers is 3") as caught:
+        containers.settings_from_environment(tmp_path)
+    assert "docker-compose.yml has 2 of `spark-worker`" in str(caught.value)
+
+
+def test_prometheus_finds_the_targets_of_others_in_its_own_folder(whole: Path) -> None:
+    own = whole / "run" / "prometheus"
+    text = (own / "prometheus.yml").read_text()
+    read = {path for path in re.findall(r'"([^"]+/targets[^"]*\.json)"', text) if str(own) in path}
+    assert {Path(path).stem for path in read} == {"alertmanager", "kafka", "streams"}
+    for path in read:
+        assert (
+            Path(path).read_text() == (whole / "run" / Path(path).stem / "targets.json").read_text()
+        )
+
+
+@pytest.mark.parametrize("name", sorted(load_services(ROOT)))
+def test_a_file_of_another_service_is_named_only_where_a_copy_is_named_beside_it(
+    whole: Path, name: str
+) -> None:
+    others = re.compile(rf'{re.escape(str(whole))}/run/(?!{name}/)[\w-]+/[^\s"\']+')
+    for path in (whole / "run" / name).glob("*"):
+        if path.is_file():
+            for line in path.read_text().splitlines():
+                assert not others.search(line) or f"{whole}/run/{name}/" in line, f"{path}: {line}"
 
 
 def test_nothing_that_is_rendered_says_where_this_machine_keeps_its_things(whole: Path) -> None:
@@ -198,6 +250,17 @@ def texts_of(folder: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
+def test_the_readers_are_told_where_the_lake_is_and_its_keys(whole: Path) -> None:
+    script = whole / "run" / "readers" / "start"
+    told = subprocess.run([script, "env"], capture_output=True, text=True, check=True, env={})
+    found = dict(line.split("=", 1) for line in told.stdout.splitlines())
+    secrets = json.loads((whole / "secrets.json").read_text())
+    assert found["HEADWATER_S3_SECRET_KEY"] == secrets["s3_secret_key"]
+    assert found["HEADWATER_INTAKE_TOKEN"] == secrets["intake_token"]
+    assert found["HEADWATER_S3_ENDPOINT"].startswith("http://s3:")
+    assert found["HEADWATER_INTAKE_URL"].startswith("http://intake:")
+
+
 @own_service
 def test_a_service_finds_no_secret_beyond_those_that_it_declares(whole: Path, name: str) -> None:
     rendered, allowed = texts_of(whole / "run" / name), allowed_to(OWN[name])
@@ -218,7 +281,9 @@ def test_the_home_of_a_service_answers_for_what_it_declares_and_makes_nothing(
         "source": lambda s: s.source_dsn,
         "store": lambda s: s.store_dsn,
         "capture": lambda s: s.capture_dsn,
+        "kafka": lambda s: s.kafka,
         "connect": lambda s: s.connect_url,
+        "trino": lambda s: s.trino_url,
         "object-store": lambda s: s.store,
         "mask": lambda s: s.secret("mask_secret"),
         "superset-admin": lambda s: s.secret("superset_admin_password"),

@@ -30,7 +30,7 @@ from app.dashboards.load import FOLDER
 from app.environment.settings import ROOT, load
 from app.errors import HeadwaterError
 from app.launcher.control import Stack
-from app.services.service import of_setting
+from app.services.service import dashboard_services
 from app.store.tables.schema import metadata
 from spark_streaming.ops.ledger import SCHEMA as LEDGER
 from spark_streaming.quarantine.quarantine import SCHEMA as QUARANTINE
@@ -186,7 +186,7 @@ def test_the_readme_shows_each_dashboard_in_a_small_picture(board: Asset) -> Non
 
 def test_up_waits_for_superset_only_where_it_is_asked_for(tmp_path: Path) -> None:
     stack = Stack(load(tmp_path, dashboards=True))
-    superset = of_setting(stack.services, "dashboards")
+    superset = dashboard_services(stack.services)
     chosen = stack.select([])
     assert set(superset) < set(chosen)
     assert set(superset).isdisjoint(stack.awaited(chosen))
@@ -208,6 +208,9 @@ def test_the_archive_is_the_same_each_time_and_names_this_stacks_trino() -> None
     assets = for_source(ASSETS, demo_store=True)
     content = archive(assets, trino="127.0.0.1:7")
     assert content == archive(assets, trino="127.0.0.1:7")
+    with zipfile.ZipFile(io.BytesIO(archive(assets, trino="t:7", scheme="https"))) as encrypted:
+        database = yaml.safe_load(encrypted.read("assets/databases/trino.yaml"))
+    assert database["extra"]["engine_params"]["connect_args"] == {"http_scheme": "https"}
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         members = file.namelist()
         [database] = [name for name in members if name.startswith("assets/databases/")]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tomli
+import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -120,3 +121,27 @@ def test_a_version_without_an_entry_is_refused() -> None:
 def test_the_bill_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bill"]) == 0
     assert capsys.readouterr().out == BILL
+
+
+def test_the_workflow_builds_every_image_of_compose_for_both_processors() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    built = jobs["images"]["strategy"]["matrix"]["include"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    wanted = {
+        (one["image"], one["build"]["dockerfile"], one["build"].get("target"))
+        for one in services
+        if "build" in one
+    }
+    assert {(one["name"], one["file"], one.get("target")) for one in built} == wanted
+    [build] = [one for one in jobs["images"]["steps"] if one.get("id") == "build"]
+    assert build["with"]["platforms"] == "linux/amd64,linux/arm64"
+    assert build["with"]["sbom"] is True
+
+
+def test_the_workflow_may_do_no_more_than_each_job_asks_for() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    assert workflow["permissions"] == {}
+    assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == {
+        "files": {"contents": "write", "id-token": "write"},
+        "images": {"contents": "read", "id-token": "write"},
+    }

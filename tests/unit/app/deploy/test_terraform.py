@@ -18,6 +18,7 @@ TEXT = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.tf"))}
 CODE = re.sub(r"#[^\n]*", "", "\n".join(TEXT.values()))
 # What an account may be given: nothing that reaches beyond one bucket, one secret, one account.
 ROLES = {
+    "roles/storage.legacyBucketReader",
     "roles/storage.objectCreator",
     "roles/storage.objectUser",
     "roles/storage.objectViewer",
@@ -66,16 +67,18 @@ def test_the_grants_are_what_each_program_needs(tmp_path: Path) -> None:
     ended = evaluated(tmp_path)
     assert ended.returncode == 0, ended.stderr
     grants = json.loads(terraform(tmp_path, "output", "-json", "grants").stdout).values()
-    found = {(one["program"], one["bucket"], one["role"].partition(".")[2]) for one in grants}
-    assert {one for one in found if one[0] == "connect"} == {
-        ("connect", "bronze", "objectCreator"),
-        ("connect", "bronze", "objectViewer"),
+    found = {
+        (one["program"], one["bucket"], one["role"].partition(".")[2], one["below"])
+        for one in grants
     }
-    assert {one for one in found if one[0] == "readers"} == {("readers", "lake", "objectViewer")}
-    # Bronze is never changed: nobody may delete or replace an object of it.
-    assert {role for _, bucket, role in found if bucket == "bronze"} == {
-        "objectCreator",
-        "objectViewer",
+    # Bronze is never changed: nobody may delete or replace an event of it.
+    assert found == {
+        ("s3", "bronze", "legacyBucketReader", None),
+        ("s3", "bronze", "objectCreator", None),
+        ("s3", "bronze", "objectViewer", None),
+        ("s3", "bronze", "objectUser", "_headwater/"),
+        ("s3", "lake", "legacyBucketReader", None),
+        ("s3", "lake", "objectUser", None),
     }
 
 

@@ -22,6 +22,7 @@ from app.intake.api import BODY_BYTES_MAX, make_api
 from app.intake.client import IntakeError, Sent
 from app.intake.sender import LOGS, RUNS, Sender
 from app.processes.log_files import shift
+from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.streams.producer import StreamProducer
 from spark_streaming.streams.stream_contract import read_streams, stream_folders
 from spark_streaming.streams.stream_event import Judge
@@ -39,7 +40,7 @@ HEADERS = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json
 def api() -> Iterator[TestClient]:
     """The application before a broker that is away."""
     with free_port_offset() as offset:
-        producer = StreamProducer(f"127.0.0.1:{offset + 19_092}")
+        producer = StreamProducer(KafkaCluster(f"127.0.0.1:{offset + 19_092}"))
         with TestClient(make_api(Streams(""), producer, prefix="hw", token=TOKEN)) as client:
             yield client
 
@@ -105,7 +106,7 @@ def test_events_that_the_broker_has_not_confirmed_are_to_be_sent_again(api: Test
 
 
 def test_more_than_the_budget_is_told_to_wait() -> None:
-    producer = StreamProducer("127.0.0.1:1")
+    producer = StreamProducer(KafkaCluster("127.0.0.1:1"))
     api = make_api(Streams(""), producer, prefix="hw", token=TOKEN, bodies_bytes_max=10)
     answer = TestClient(api).post(PATH, content=body(line("a")), headers=HEADERS)
     assert answer.status_code == 429
@@ -121,7 +122,9 @@ def is_told(url: str, text: bytes) -> bool:
 def test_a_body_that_does_not_come_is_ended_and_gives_its_budget_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    api = make_api(Streams(""), StreamProducer("127.0.0.1:1"), prefix="hw", token=TOKEN)
+    api = make_api(
+        Streams(""), StreamProducer(KafkaCluster("127.0.0.1:1")), prefix="hw", token=TOKEN
+    )
     server = server_of(api, "127.0.0.1", 0, Limits(connections_max=4, body_s=1.0))
     head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     with serving(server) as port, socket.create_connection(("127.0.0.1", port), 20) as sender:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from app.lake.freshness import Late, late
 from spark_streaming.rules.contract_folder import ContractFolder
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+MERGED_AT = map(NOW.__add__, map(timedelta, count()))  # each row is newer than the one before
 
 
 def row(table: str, behind_s: float | None, **more: Any) -> dict[str, Any]:
     time = None if behind_s is None else NOW - timedelta(seconds=behind_s)
-    columns = {"state": "running", "refusal": None, "freshness_targets": None}
+    columns = {
+        "merged_at": next(MERGED_AT), "state": "running", "refusal": None, "freshness_targets": None,
+    }  # fmt: skip
     return {"table_name": table, "source_time": time, **columns, **more}
 
 

@@ -178,7 +178,15 @@ def test_service_without_a_jvm_gets_an_empty_file_of_options(world: World) -> No
 def test_stack_records_only_when_all_that_can_record_runs() -> None:
     described = load_services(ROOT).values()
     names = [one.name for one in described if one.default and records(one)]
-    assert sorted(names) == ["connect", "kafka", "s3", "silver", "trino", "trino-worker"]
+    assert sorted(names) == [
+        "connect",
+        "kafka",
+        "metastore",
+        "s3",
+        "silver",
+        "trino",
+        "trino-worker",
+    ]
     assert whole(described, [*names, "app"])
     assert not whole(described, names[1:])
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli.verbs.data.read import JAVA_OPTIONS, MAIN_CLASS, PYSPARK_JARS, SPARK_GROUPS, Library
+from app.cli.verbs.data.read import JAVA_ARGUMENTS, PYSPARK_JARS, SPARK_GROUPS, Library
 from app.environment.settings import ROOT
 from app.readers.reader_options import parse
 from spark_streaming.storage.store_address import VARIABLES
@@ -77,11 +77,12 @@ def test_an_image_runs_what_the_command_runs() -> None:
     [names] = re.findall(r"for name in ([a-z0-9 \\\n-]+);", DOCKERFILE)
     assert tuple(names.replace("\\", " ").split()) == PYSPARK_JARS
     [entry] = re.findall(r'^ENTRYPOINT (\["java".*\])$', DOCKERFILE, re.M)
-    words = json.loads(entry)
-    assert tuple(words[1 : 1 + len(JAVA_OPTIONS)]) == JAVA_OPTIONS
-    assert words[-1] == MAIN_CLASS
-    package, _, name = MAIN_CLASS.rpartition(".")
+    command = json.loads(entry)
+    assert command[-1] == "@/opt/headwater/reader.args"
+    assert f"COPY {JAVA_ARGUMENTS} /opt/headwater/reader.args" in DOCKERFILE
+    package, _, name = (ROOT / JAVA_ARGUMENTS).read_text().split()[-1].rpartition(".")
     assert f"package {package};" in JAVA[name]
+    assert CONTAINERS["java-reader"]["entrypoint"][1:] == command
 
 
 def test_the_java_reader_takes_the_options_of_the_others(
@@ -109,7 +110,11 @@ def test_a_pods_arguments_and_variables_are_what_its_reader_takes(name: str) -> 
     own = JAVA.values() if name == "java-reader" else python_texts()
     read = set(re.findall(r'"(HEADWATER_[A-Z0-9_]+)"', " ".join(own)))
     if name != "java-reader":
-        read |= {variable for field, variable in VARIABLES.items() if field != "bronze_bucket"}
+        read |= {
+            variable
+            for field, variable in VARIABLES.items()
+            if field not in ("bronze_bucket", "lake_folder")
+        }
     assert variables == read
     for each in given["env"]:
         reference = each["valueFrom"]["secretKeyRef"]
