@@ -28,7 +28,13 @@ from app.rebuild.extra_tables import ExtraTables, description
 from app.rebuild.moment import Cut, Moment, is_beyond
 from app.rebuild.moment_proof import DIFFERENT, NOT_PROVED, Proof, prove, prove_by_replay
 from app.rebuild.rebuild_gaps import Gaps
-from app.rebuild.rebuild_guards import check_room, source_table_of, topic_in
+from app.rebuild.rebuild_guards import (
+    POLL_S,
+    SINK_WAIT_S,
+    check_room,
+    source_table_of,
+    topic_in,
+)
 from app.rebuild.replay_rows import ReplayedRows
 from app.verify.verify_bronze import ExplainedGaps
 from app.verify.verify_progress import Progress
@@ -46,8 +52,6 @@ from spark_streaming.tables.silver_table import row_count
 
 REPLAYED_AT_ONCE = (5_000, 16 << 20)  # events, bytes
 ID_PREFIX = "at-"
-SINK_WAIT_S = 120.0
-POLL_S = 1.0
 READ_S = 120.0
 
 
@@ -164,7 +168,7 @@ class MomentRebuild:
         """Return the builder of an interrupted rebuild as of the same moment, or a new one."""
         rebuild_id = f"{ID_PREFIX}{self._moment.lsn}"
         schema, source_table = source_table_of(
-            self._bronze, self._topic, self._settings.topic_prefix
+            self._bronze, self._topic, self._settings.topic_prefix, self._steps.waiting
         )
         new = Rebuild(rebuild_id, self._name, schema, source_table, self._topic)
         for other in self._store.of(self._name):

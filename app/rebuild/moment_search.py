@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -15,6 +16,13 @@ from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.reading.bronze import Bronze
 
 PARTITION = 0  # the transaction topic's only one
+# The bronze sink is seconds behind the source, and the source's heartbeat commits every few seconds.
+WAIT_S = 30.0
+POLL_S = 1.0
+
+
+class NotReachedError(HeadwaterError):
+    """Bronze has no commit after the moment yet."""
 
 
 class Commit(NamedTuple):
@@ -24,11 +32,34 @@ class Commit(NamedTuple):
     time_ms: int
 
 
+def await_moment(
+    bronze: Bronze, prefix: str, wanted: Wanted, waiting: Callable[[str], None]
+) -> Moment:
+    """Return `find_moment`'s answer; a moment that bronze may reach soon is waited for.
+
+    Raises: HeadwaterError as `find_moment`, after WAIT_S.
+    """
+    limit = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return find_moment(bronze, prefix, wanted)
+        except NotReachedError:
+            if _is_to_come(wanted) or time.monotonic() > limit:
+                raise
+        waiting(f"waiting until bronze reaches {wanted.text}")
+        time.sleep(POLL_S)
+
+
+def _is_to_come(wanted: Wanted) -> bool:
+    return wanted.time is not None and wanted.time > datetime.now(timezone.utc)
+
+
 def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
     """Return the state of the source at an LSN or a time.
 
     At a time: before the first commit that is later.
-    Raises: HeadwaterError if it is before the first commit that bronze has, or not before the last.
+    Raises: HeadwaterError if it is before the first commit that bronze has; NotReachedError if it
+        is not before the last.
     """
     topic = f"{prefix}.{TOPIC}"
     last: Commit | None = None
@@ -44,12 +75,12 @@ def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
             return Moment(last.lsn, lsn, _time(last))
         last = commit
     if last is None:
-        raise HeadwaterError(
+        raise NotReachedError(
             "bronze has no commit of the source yet",
             detail=f"there is no END record of {topic}",
             hint="is the bronze sink running? `./headwater status connect capture`",
         )
-    raise HeadwaterError(
+    raise NotReachedError(
         f"bronze does not reach {wanted.text} yet",
         detail=f"its last commit is at {_text(last)}",
         hint="choose an earlier moment, or wait: the source's heartbeat commits every few seconds",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +27,9 @@ SAMPLED_EVENTS = 1_000
 # The new table, its old files until they are dropped, and silver twice for a moment.
 ROOM_TIMES = 4
 ROOM_BYTES_MIN = 256 << 20
+# Silver reads Kafka, not bronze: it may be ahead of the bronze sink.
+SINK_WAIT_S = 120.0
+POLL_S = 1.0
 
 
 def entry_in(entries: Mapping[str, LedgerEntry], table: str) -> LedgerEntry:
@@ -47,18 +51,15 @@ def topic_in(entries: Mapping[str, LedgerEntry], table: str) -> str:
     return topic
 
 
-def source_table_of(bronze: Bronze, topic: str, prefix: str) -> tuple[str, str]:
+def source_table_of(
+    bronze: Bronze, topic: str, prefix: str, waiting: Callable[[str], None]
+) -> tuple[str, str]:
     """Return the source's schema and table name; the topic has some characters replaced.
 
-    Raises: HeadwaterError if bronze has nothing of the topic.
+    Wait for the bronze sink if it has brought nothing of the topic yet; `waiting` shows that.
+    Raises: HeadwaterError if bronze has nothing of the topic within SINK_WAIT_S.
     """
-    partitions = bronze.partitions(topic)
-    if not partitions:
-        raise HeadwaterError(
-            f"bronze has nothing of {topic}",
-            hint="is the bronze sink running? `./headwater status connect capture`",
-        )
-    for partition in partitions:
+    for partition in _awaited_partitions(bronze, topic, waiting):
         events = bronze.events(topic, partition, 0, lambda *_: None)
         for _, event in zip(range(SAMPLED_EVENTS), events, strict=False):
             try:
@@ -70,6 +71,20 @@ def source_table_of(bronze: Bronze, topic: str, prefix: str) -> tuple[str, str]:
     if parsed is None:
         raise HeadwaterError(f"topic {topic} does not belong to a table")
     return parsed
+
+
+def _awaited_partitions(bronze: Bronze, topic: str, waiting: Callable[[str], None]) -> list[int]:
+    limit = time.monotonic() + SINK_WAIT_S
+    while not (partitions := bronze.partitions(topic)):
+        if time.monotonic() > limit:
+            raise HeadwaterError(
+                f"bronze has nothing of {topic}",
+                detail=f"silver has events of it; the bronze sink brought none in {SINK_WAIT_S:.0f} s",
+                hint="is the bronze sink running? `./headwater status connect capture`",
+            )
+        waiting(f"waiting for the first events of {topic} in bronze")
+        time.sleep(POLL_S)
+    return partitions
 
 
 def check_room(settings: Settings, bronze: Bronze, table: str, topic: str) -> None:

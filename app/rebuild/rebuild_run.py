@@ -14,7 +14,7 @@ from app.rebuild.extra_tables import ExtraTables, is_name
 from app.rebuild.moment import Moment, parse_until
 from app.rebuild.moment_proof import Proof
 from app.rebuild.moment_rebuild import MomentRebuild, exit_code, forget_unfinished
-from app.rebuild.moment_search import find_moment
+from app.rebuild.moment_search import await_moment
 from app.rebuild.rebuild_guards import exclusive, named_failures
 from app.rebuild.table_rebuild import RebuildCommand
 from spark_streaming.batch.rebuild_state import RebuildStore
@@ -84,7 +84,8 @@ def run_until(tables: Sequence[str], until: str, name: str | None, fmt: str) -> 
         lake = Lakehouse(settings)
         table = lake.silver_name(table)
         if moment is None:
-            moment = find_moment(Bronze(lake.bronze_files()), settings.topic_prefix, wanted)
+            bronze = Bronze(lake.bronze_files())
+            moment = await_moment(bronze, settings.topic_prefix, wanted, steps.waiting)
         own_name = name or f"{table}__at_{moment.lsn}"
         command = MomentRebuild(settings, table, own_name, moment, steps)
         with exclusive(settings, own_name):

@@ -121,7 +121,7 @@ class RebuildCommand:
 
     def _new(self) -> Rebuild:
         schema, source_table = source_table_of(
-            self._bronze, self._topic, self._settings.topic_prefix
+            self._bronze, self._topic, self._settings.topic_prefix, self._steps.waiting
         )
         rebuild_id = new_id(datetime.now(timezone.utc), uuid.uuid4().hex)
         return Rebuild(rebuild_id, self._table, schema, source_table, self._topic)

@@ -52,7 +52,12 @@ function ofAddress() {
 }
 
 export function wireTabs() {
-  for (const tab of tabs()) tab.addEventListener("click", () => openTab(nameOf(tab), { scroll: false }));
+  for (const tab of tabs()) {
+    const open = () => openTab(nameOf(tab), { scroll: false });
+    tab.addEventListener("click", open);
+    // An answer above may move the tab away before the button is released: a mouse opens it by its press.
+    tab.addEventListener("pointerdown", (event) => { if (event.pointerType === "mouse" && event.button === 0) open(); });
+  }
   $("tabs").addEventListener("keydown", onKey);
   addEventListener("hashchange", () => { if (ofAddress()) openTab(ofAddress()); });
   $("pulse").addEventListener("click", (event) => { event.preventDefault(); openTab("health"); });

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.errors import HeadwaterError
 from app.rebuild.moment import Wanted
-from app.rebuild.moment_search import find_moment
+from app.rebuild.moment_search import NotReachedError, await_moment, find_moment
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent
 from spark_streaming.reading.bronze import Bronze
@@ -77,3 +77,25 @@ def test_bronze_without_a_commit_says_so(tmp_path: Path) -> None:
     empty = Bronze(pa_fs.SubTreeFileSystem(str(tmp_path), pa_fs.LocalFileSystem()))
     with pytest.raises(HeadwaterError, match="no commit of the source yet"):
         find_moment(empty, "hw", Wanted(Lsn(1), None))
+
+
+def test_a_moment_that_bronze_reaches_a_little_later_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = pa_fs.SubTreeFileSystem(str(tmp_path), pa_fs.LocalFileSystem())
+    write(files, [record("END", 1, 0, 0)], 9)
+    told: list[str] = []
+    monkeypatch.setattr(
+        "app.rebuild.moment_search.time.sleep",
+        lambda _: write(files, [record("END", 1 + len(told), 0, 0)], 9),
+    )
+    moment = await_moment(Bronze(files), "hw", Wanted(Lsn(2 * STEP), None), told.append)
+    assert moment.commit == 2 * STEP and len(told) == 2
+
+
+def test_a_moment_of_the_future_is_refused_at_once(bronze: Bronze) -> None:
+    told: list[str] = []
+    tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
+    with pytest.raises(NotReachedError):
+        await_moment(bronze, "hw", Wanted(None, tomorrow), told.append)
+    assert told == []
