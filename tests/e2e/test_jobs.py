@@ -325,6 +325,20 @@ def test_jobs_of_the_demo_store_publish_lists_that_reports_show(jobs: Stack) -> 
     published = {row["name"]: row["rows"] for row in jobs.answer("job", "published")}
     for name in ("top_movies", "recommended_movies", "recommended_customers"):
         assert jobs.query(f"SELECT count(*) FROM reports.{name}") == [(published[name],)]
+    # Of a store that has not grown few bills are unpaid; its job skips what needs more of them.
+    weekly = {
+        job: jobs.answer("job", "run", job, "--wait", timeout_s=600, expect=None)
+        for job in ("churn", "default_risk")
+    }
+    assert {job: (run["state"], run["reason"]) for job, run in weekly.items()} == {
+        "churn": ("succeeded", ""),
+        "default_risk": ("succeeded", ""),
+    }
+    [(scored, least, most)] = jobs.query(
+        "SELECT count(*), min(chance), max(chance) FROM reports.churn"
+    )
+    assert scored == jobs.query("SELECT count(DISTINCT customer_id) FROM silver.orders")[0][0]
+    assert 0 < least < most < 1
     # A list has ten movies, and none that its customer has rated.
     first = "SELECT min(customer_id) FROM silver.ratings"
     of_one = f"SELECT movie_id FROM reports.recommended_movies WHERE customer_id = ({first})"

@@ -10,7 +10,12 @@ from tests.support.command import headwater
 RIGHT = 'schedule = "0 2 * * *"\n[tasks.a]\nkind = "sql"\nstatement = "SELECT 1"\n'
 
 
-SHIPPED = ["recommend", "top_movies"]  # of the demo store, which the stack of an empty home has
+SHIPPED = [
+    "churn",
+    "default_risk",
+    "recommend",
+    "top_movies",
+]  # of the demo store, which the stack of an empty home has
 
 
 def jobs(home: Path, **texts: str) -> Path:
