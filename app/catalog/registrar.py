@@ -38,10 +38,10 @@ from spark_streaming.storage.store_address import SettingsError, load_store
 
 log = logging.getLogger("registrar")
 
-# Of each source, and of the lake: jobs write the tables of ml, as Delta tables in its folder or by SQL.
+# Of each source, and of the lake: jobs write the tables of ml and files, as Delta tables in their folders or by SQL.
 SOURCE_SCHEMAS = ("silver", "ops")
-SHARED_SCHEMA = "ml"
-SCHEMAS = (*SOURCE_SCHEMAS, SHARED_SCHEMA, "reports")
+SHARED_SCHEMAS = ("ml", "files")
+SCHEMAS = (*SOURCE_SCHEMAS, *SHARED_SCHEMAS, "reports")
 PASS_INTERVAL_S = 1.0
 # Opening a table's log costs some 10 ms. A pass checks all new tables and a tenth of the others, five at
 # most, so that a thousand tables cost no more than fifty.
@@ -81,7 +81,7 @@ class Registrar:
         catalogue: Catalogue | None = None,
     ) -> None:
         self._suffix = f"_{source}" if source else ""
-        self._folders = SOURCE_SCHEMAS if source else (*SOURCE_SCHEMAS, SHARED_SCHEMA)
+        self._folders = SOURCE_SCHEMAS if source else (*SOURCE_SCHEMAS, *SHARED_SCHEMAS)
         self._schemas = SCHEMAS if not source else tuple(f"{n}_{source}" for n in SOURCE_SCHEMAS)
         self._tables = tables
         self._catalog = catalog
@@ -126,7 +126,7 @@ class Registrar:
             for schema, table in [_parts(name)]
         }
         for name in sorted(registered - set(listed)):
-            if _parts(name)[0] == SHARED_SCHEMA and name not in self._known:
+            if _parts(name)[0] in SHARED_SCHEMAS and name not in self._known:
                 continue  # somebody's own, made by SQL
             self._unregister(name, registered, "it is not in the lake any more")
         turn = self._next_turn(listed)
@@ -159,7 +159,7 @@ class Registrar:
             self._made.clear()
         registered = {name for name, kind in relations.items() if kind != "VIEW"}
         self._views_there = {
-            name for name in set(relations) - registered if _parts(name)[0] != SHARED_SCHEMA
+            name for name in set(relations) - registered if _parts(name)[0] not in SHARED_SCHEMAS
         }
         self._registered = registered
         self._known = {n: i for n, i in self._known.items() if n in registered}

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.errors import HeadwaterError
 from app.jobs.cron_schedule import checked_schedule, checked_timezone
+from app.jobs.load.file_contract import read_file_contract
 from app.jobs.task_model import KINDS, RUN_KINDS, AnyTask, Closed, Task
 from spark_streaming.contract.contract_files import ContractFileError, Problem, near, read_keys
 from spark_streaming.contract.toml_lines import line_of
@@ -129,7 +130,7 @@ def read_job(path: Path) -> JobFile:
         Problem(path, line_of(lines, place), message, hint)
         for place, message, hint in (*_order_mistakes(file.job), *_outside_mistakes(file))
     ]
-    problems += _statement_file_problems(file)
+    problems += [*_statement_file_problems(file), *_contract_problems(file)]
     if problems:
         raise JobFileError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     return file
@@ -229,6 +230,19 @@ def _statement_file_problems(file: JobFile) -> list[Problem]:
             for number, line in enumerate(lines, start=1)
             for mistake in _placeholder_mistakes(file.job, line)
         ]
+    return found
+
+
+def _contract_problems(file: JobFile) -> list[Problem]:
+    """Return the mistakes in the contracts of `load` tasks, at their lines there."""
+    found: list[Problem] = []
+    for task in file.job.tasks.values():
+        path = file.beside(task.contract) if task.kind == "load" else None
+        if path is not None and path.is_file():
+            try:
+                read_file_contract(path)
+            except ContractFileError as error:
+                found += error.problems
     return found
 
 

@@ -40,7 +40,15 @@ from app.jobs.run_records import (
     write_record,
 )
 from app.jobs.task_conditions import filled, first_end, parameter_values
-from app.jobs.task_model import AnyTask, CommandTask, PublishTask, PythonTask, SqlTask
+from app.jobs.task_model import (
+    AnyTask,
+    CommandTask,
+    LoadTask,
+    PublishTask,
+    PythonTask,
+    SparkTask,
+    SqlTask,
+)
 from app.processes.process import RealProcess, session_members, spawn
 
 NICE = 10  # below what people wait for: the stream and their queries
@@ -59,12 +67,19 @@ def command_of(
     if isinstance(task, SqlTask):
         text = task.statement or file.beside(task.file or "").read_text(encoding="utf-8")
         scratch.write_text(filled(text, values, sql=True), encoding="utf-8")
-        return [python, "-m", "app.jobs.sql_task", str(scratch)]
+        return [python, "-m", "app.jobs.kinds.sql_task", str(scratch)]
+    if isinstance(task, SparkTask):
+        spark = [python, "-m", "app.jobs.kinds.spark_task", ",".join(task.reads)]
+        given = task.module or str(file.beside(task.file or ""))
+        return [*spark, given, *(filled(word, values) for word in task.arguments)]
     if isinstance(task, PythonTask):
         program = ["-m", task.module] if task.module else [str(file.beside(task.file or ""))]
         return [python, *program, *(filled(word, values) for word in task.arguments)]
     if isinstance(task, PublishTask):
         return [python, "-m", "app.serving.publish_task", task.table, task.name, *task.key]
+    if isinstance(task, LoadTask):
+        files = [filled(task.source, values), task.format, task.table]
+        return [python, "-m", "app.jobs.load.load_task", *files, str(file.beside(task.contract))]
     assert isinstance(task, CommandTask), task.kind  # others are refused when the file is read
     return [python, "-m", "app", *(filled(word, values) for word in task.arguments)]
 

@@ -184,6 +184,13 @@ class LoadTask(Task):
     table: str = Field(pattern=r"^files\.[a-z][a-z0-9_]{0,62}$")
     contract: str
 
+    @field_validator("source")
+    @classmethod
+    def _is_whole(cls, source: str) -> str:
+        if not source.startswith(("/", "s3://", "${")):
+            raise ValueError(f"{source!r} is no absolute folder and no `s3://BUCKET/FOLDER`")
+        return source
+
 
 class CommandTask(Task):
     """A verb of `./headwater`."""
@@ -206,4 +213,4 @@ KINDS: dict[str, type[Task]] = {
     "command": CommandTask,
 }
 # The others are read and checked; nothing runs them yet.
-RUN_KINDS = ("sql", "python", "publish", "command")
+RUN_KINDS = ("sql", "spark", "python", "publish", "load", "command")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from app.artefacts.dist import Artefacts
-from app.environment.settings import ROOT, load
+from app.environment.settings import load
 from app.errors import HeadwaterError
+from app.jobs.kinds.spark_session import HEAP_MB, only_spark, spark_session
 from app.jobs.report import report
 from app.models import lists_model, stars_model
 from app.models.interactions import Ids, Ratings, rated, seen
 from app.models.lists_model import ListsChoices, ListsReport, fit_lists, judge_lists
-from app.models.model_session import HEAP_MB, model_session
 from app.models.model_tables import ModelTables
 from app.models.recommendations import recommended_customers, recommended_movies
 from app.models.silver_ratings import read_bought, read_customers, read_offered, read_ratings
@@ -38,8 +36,6 @@ from spark_streaming.storage.store_address import SettingsError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-_CLASSPATH = "HEADWATER_SPARK_CLASSPATH"
 
 
 @dataclass(frozen=True)
@@ -122,14 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         least = _least_rmse(given.truth)
-        tables = ModelTables(Lake(load().store).for_writing())
+        settings = load()
+        tables = ModelTables(Lake(settings.store).for_writing())
         ratings, bought = read_ratings(tables), read_bought(tables)
         customers, offered = read_customers(tables), read_offered(tables)
         _log(
             f"{len(ratings):,} ratings, {len(bought[0]):,} purchases; left out: {dict(ratings.dropped)}"
         )
-        _give_classpath()
-        with model_session(given.heap_mb) as spark:
+        with only_spark(settings.home), spark_session(given.heap_mb) as spark:
             made = recommend(spark, ratings, bought, customers, offered, seed=given.seed, told=_log)
         tables.replace("recommended_movies", made.movies)
         tables.replace("recommended_customers", made.customers)
@@ -159,14 +155,6 @@ def _least_rmse(truth: Path | None) -> float | None:
             detail=f"observed {type(error).__name__}: {error}",
             hint="`./headwater store grow --truth FILE` writes one",
         ) from error
-
-
-def _give_classpath() -> None:
-    """Set Spark's class path, which the launcher sets for services and nobody sets for a run by hand."""
-    if not os.environ.get(_CLASSPATH):
-        artefacts = Artefacts(ROOT)
-        artefacts.prepare(["spark"])
-        os.environ[_CLASSPATH] = ":".join(map(str, artefacts.classpath("spark")))
 
 
 def _log(line: str) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import pyarrow as pa
 import tomli
@@ -52,6 +52,7 @@ class StreamColumn(_Closed):
     classification: Classification | None = None
 
 
+ColumnsContract = TypeVar("ColumnsContract", bound=BaseModel)
 ColumnName = Annotated[str, Field(pattern=_COLUMN_NAME)]
 
 
@@ -153,6 +154,11 @@ def read_stream(path: Path) -> Stream:
     if not _STREAM_NAME.fullmatch(path.stem):
         hint = "lower-case letters, digits and `_`, at most 48"
         raise ContractFileError([Problem(path, 1, f"`{path.stem}` names no stream", hint)])
+    return Stream(path.stem, read_contract(path, StreamContract))
+
+
+def read_contract(path: Path, model: type[ColumnsContract]) -> ColumnsContract:
+    """Read a contract file of columns. Raises: ContractFileError with each mistake, its line and a hint."""
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ContractFileError([Problem(path, 1, f"larger than {FILE_BYTES_MAX} bytes")])
@@ -164,12 +170,14 @@ def read_stream(path: Path) -> Stream:
         problem = Problem(path, error.lineno, f"not TOML: {error.msg} (column {error.colno})")
         raise ContractFileError([problem]) from error
     try:
-        return Stream(path.stem, StreamContract.model_validate(given))
+        return model.model_validate(given)
     except ValidationError as error:
-        raise ContractFileError(_problems(path, text, error)) from None
+        raise ContractFileError(_problems(path, text, error, model)) from None
 
 
-def _problems(path: Path, text: str, error: ValidationError) -> list[Problem]:
+def _problems(
+    path: Path, text: str, error: ValidationError, contract: type[BaseModel]
+) -> list[Problem]:
     lines = key_lines(text)
     found = []
     for item in error.errors(include_url=False, include_input=False):
@@ -178,7 +186,7 @@ def _problems(path: Path, text: str, error: ValidationError) -> list[Problem]:
         message = f"`{name}`: {item['msg']}"
         if item["type"] == "extra_forbidden":
             message = f"unknown key `{name}`"
-            model = StreamColumn if place[0] == "columns" else StreamContract
+            model = StreamColumn if place[0] == "columns" else contract
             hint = near(str(place[-1]), model.model_fields)
         elif item["type"] == "missing":
             message = f"`{name}` is missing"

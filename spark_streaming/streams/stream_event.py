@@ -81,19 +81,34 @@ _PLAIN: dict[str, Any] = {
 }
 
 
+class ColumnJudge:
+    """Judges values by the columns of a contract."""
+
+    def __init__(self, name: str, columns: Mapping[str, StreamColumn]) -> None:
+        self._names = list(columns)
+        # Fields have names of their own: a column may be called `copy` or `schema`.
+        fields: dict[str, Any] = {
+            f"c{number}": _field(name, column)
+            for number, (name, column) in enumerate(columns.items())
+        }
+        config = ConfigDict(extra="forbid")
+        self._model: type[BaseModel] = create_model(name, __config__=config, **fields)
+
+    def values(self, data: Mapping[str, object]) -> dict[str, Any]:
+        """Return the values by column, as Arrow takes them. Raises: Refused."""
+        try:
+            found = self._model.model_validate(data)
+        except ValidationError as error:
+            raise Refused("breaks-contract", _message(error)) from None
+        return dict(zip(self._names, found.__dict__.values(), strict=True))
+
+
 class Judge:
     """Judges the events of one stream."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._names = list(stream.contract.columns)
-        # Fields have names of their own: a column may be called `copy` or `schema`.
-        fields: dict[str, Any] = {
-            f"c{number}": _field(name, column)
-            for number, (name, column) in enumerate(stream.contract.columns.items())
-        }
-        config = ConfigDict(extra="forbid")
-        self._model: type[BaseModel] = create_model(stream.name, __config__=config, **fields)
+        self._columns = ColumnJudge(stream.name, stream.contract.columns)
 
     def check(self, document: object, now: dt.datetime) -> Event:
         """The event in `{"key": …, "time": …, "data": {…}}`; without `time` it is of `now`.
@@ -141,12 +156,7 @@ class Judge:
             raise Refused("too-old", f"time {moment.isoformat()} is before the days that are kept")
         if not isinstance(data, Mapping):
             raise Refused("not-an-event", "`data` is missing, or is no object")
-        try:
-            found = self._model.model_validate(data)
-        except ValidationError as error:
-            raise Refused("breaks-contract", _message(error)) from None
-        values = dict(zip(self._names, found.__dict__.values(), strict=True))
-        return Event(key, moment, values)
+        return Event(key, moment, self._columns.values(data))
 
 
 def checked_key(key: object) -> str:
@@ -190,7 +200,7 @@ def _message(error: ValidationError) -> str:
     for problem in found[:_REASONS_MAX]:
         name = problem["loc"][0] if problem["loc"] else "data"
         if problem["type"] == "extra_forbidden":
-            messages.append(f"`{name}` is no column of the stream")
+            messages.append(f"`{name}` is no column of the contract")
         elif problem["type"] == "missing":
             messages.append(f"`{name}` is missing")
         else:

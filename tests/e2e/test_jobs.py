@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,42 @@ import sys
 from app.jobs.report import report
 print("least", sys.argv[1])
 report(rows_written=int(sys.argv[1]))
+"""
+# Files into a table, which Spark then reads beside one of silver, and writes another.
+FILES = """
+[tasks.load]
+kind = "load"
+source = "${folder}"
+format = "csv"
+table = "files.visits"
+contract = "visits.contract.toml"
+
+[tasks.count]
+kind = "spark"
+file = "count.py"
+depends_on = ["load"]
+when = "load.rows_written > 0"
+reads = ["files.visits", "silver.movies"]
+writes = ["ml.visited"]
+timeout = "10min"
+
+[parameters]
+folder = "/none"
+"""
+CONTRACT = """
+[columns.movie_id]
+type = "int64"
+not_null = true
+"""
+COUNT = """
+from pyspark.sql import SparkSession
+from app.jobs.report import report
+spark = SparkSession.builder.getOrCreate()
+visits = spark.table("files.visits").join(spark.table("silver.movies"), "movie_id")
+counts = visits.groupBy("movie_id", "title").count()
+place = spark.sql("DESCRIBE DETAIL files.visits").first().location.replace("files/visits", "ml/visited")
+counts.write.format("delta").mode("overwrite").save(place)
+report(rows_written=counts.count())
 """
 ASLEEP = """
 import subprocess
@@ -282,10 +319,38 @@ def test_a_table_is_published_for_readers_and_an_empty_one_leaves_it(
 
 def test_what_cannot_run_is_refused_before_it_is_queued(jobs: Stack, tmp_path: Path) -> None:
     file = tmp_path / "wrong.toml"
-    file.write_text('[tasks.a]\nkind = "spark"\nmodule = "json"\n')
+    file.write_text('[tasks.a]\nkind = "notebook"\nfile = "a.py"\n')
     refused = jobs.run("job", "create", str(file), expect=1).stderr
-    assert "kind `spark` is not run yet" in refused
+    assert "kind `notebook` is not run yet" in refused
     assert "no parameter" in jobs.run("job", "run", "own", "--set", "most=1", expect=1).stderr
+
+
+def test_files_are_loaded_once_and_spark_reads_them_beside_silver(
+    jobs: Stack, tmp_path: Path
+) -> None:
+    jobs.await_tables("movies")
+    dropped = jobs.home / "dropped"
+    dropped.mkdir()
+    (dropped / "monday.csv").write_text("movie_id\n1\n1\n2\nnone\n")
+    old = time.time() - 60
+    os.utime(dropped / "monday.csv", (old, old))
+    (tmp_path / "visits.contract.toml").write_text(CONTRACT)
+    (tmp_path / "count.py").write_text(COUNT)
+    (tmp_path / "files.toml").write_text(FILES.replace("/none", str(dropped)))
+    jobs.run("job", "create", str(tmp_path / "files.toml"))
+    ended = jobs.answer("job", "run", "files", "--wait", timeout_s=600, expect=None)
+    assert (ended["state"], ended["reason"]) == ("succeeded", "")
+    visited = 'SELECT movie_id, "count" FROM ml.visited ORDER BY 1'
+    until(
+        lambda: jobs.query(visited), lambda rows: rows == [(1, 2), (2, 1)],
+        within_s=SOON_S, what=visited,
+    )  # fmt: skip
+    rejected = jobs.query("SELECT file, line, raw FROM files.rejected")
+    assert rejected == [("monday.csv", 4, "none")]
+    # Nothing is new: the file is not loaded again, and Spark has nothing to do.
+    again = jobs.answer("job", "run", "files", "--wait", timeout_s=300, expect=None)
+    assert (again["state"], again["reason"]) == ("succeeded", "")
+    assert jobs.query("SELECT count(*) FROM files.visits") == [(3,)]
 
 
 def test_tables_of_jobs_are_in_ml_beside_what_is_made_there_by_sql(jobs: Stack) -> None:

@@ -108,7 +108,7 @@ def test_a_job_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("[tasks.a]\nkind = 'python'\nmodule = 'json.nothing'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nmodule = 'nobody.has_it'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nfile = 'n.py'", 3, "there is no file", "a path starts at"),
-        ("[tasks.a]\nkind = 'spark'\nmodule = 'json'", 2, "kind `spark` is not run yet", "these are run: sql, python, publish"),
+        ("[tasks.a]\nkind = 'notebook'\nfile = 'a.py'", 2, "kind `notebook` is not run yet", "these are run: sql, spark, python"),
         ("[tasks.a__b]\nkind = 'sql'\nstatement = '1'", 1, "`a__b` cannot be a name", "single `_`"),
         ("[tasks.a]\nkind = 'sql'\nstatement = '${days}'", 3, "`${days}` is no parameter", "add it"),
         ("[parameters]\na = [1]\n" + TASK, 2, "`parameters.a`: a number, text, true, false or a", ""),

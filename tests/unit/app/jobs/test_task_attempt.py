@@ -150,7 +150,7 @@ def test_statements_are_written_with_the_parameters_filled_in(tmp_path: Path) ->
     )
     file, scratch = read_job(tmp_path / "own.toml"), tmp_path / "a.sql"
     command = command_of(file, file.job.tasks["a"], {"word": "it's"}, scratch)
-    assert command == [sys.executable, "-m", "app.jobs.sql_task", str(scratch)]
+    assert command == [sys.executable, "-m", "app.jobs.kinds.sql_task", str(scratch)]
     assert scratch.read_text() == "SELECT 'it''s'"
     command = command_of(file, file.job.tasks["b"], {"word": "it's"}, scratch)
     assert command == [sys.executable, "-m", "app", "sql", "it's"]

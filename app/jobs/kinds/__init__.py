@@ -1,0 +1,1 @@
+"""What tasks of the kinds `sql` and `spark` run."""

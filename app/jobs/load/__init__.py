@@ -1,0 +1,1 @@
+"""Files of a folder or bucket into tables of `lake.files`."""
