@@ -75,6 +75,12 @@ def test_a_job_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert (count.test, count.timeout, count.retries) == (None, 3_600.0, 0)
 
 
+LOAD = (
+    "[tasks.a]\nkind = 'load'\nsource = '/in'\nformat = 'csv'\ntable = 'files.a'\n"
+    "contract = 'files.toml'\n"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
@@ -108,7 +114,8 @@ def test_a_job_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("[tasks.a]\nkind = 'python'\nmodule = 'json.nothing'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nmodule = 'nobody.has_it'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nfile = 'n.py'", 3, "there is no file", "a path starts at"),
-        ("[tasks.a]\nkind = 'notebook'\nfile = 'a.py'", 2, "kind `notebook` is not run yet", "these are run: sql, spark, python"),
+        ("[tasks.a]\nkind = 'notebook'\nfile = 'own.toml'", 2, "kind `notebook` is not run yet", "these are run: sql, spark, python"),
+        (LOAD.replace("/in", "in"), 3, "'in' is no absolute folder", ""),
         ("[tasks.a__b]\nkind = 'sql'\nstatement = '1'", 1, "`a__b` cannot be a name", "single `_`"),
         ("[tasks.a]\nkind = 'sql'\nstatement = '${days}'", 3, "`${days}` is no parameter", "add it"),
         ("[parameters]\na = [1]\n" + TASK, 2, "`parameters.a`: a number, text, true, false or a", ""),
@@ -124,6 +131,12 @@ def test_a_mistake_has_its_line_and_what_to_do(
     assert (problem.line, problem.file.name) == (line, "own.toml")
     assert message in problem.message
     assert hint in problem.hint
+
+
+def test_mistakes_of_a_contract_of_files_have_their_lines_there(tmp_path: Path) -> None:
+    write(tmp_path, '[columns.a]\ntype = "money"\n', "files.toml")
+    [problem] = problems(tmp_path, LOAD)
+    assert (problem.file.name, problem.line) == ("files.toml", 2)
 
 
 def test_a_circle_of_several_tasks_is_one_mistake(tmp_path: Path) -> None:

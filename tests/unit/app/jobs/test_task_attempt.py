@@ -156,6 +156,17 @@ def test_statements_are_written_with_the_parameters_filled_in(tmp_path: Path) ->
     assert command == [sys.executable, "-m", "app", "sql", "it's"]
 
 
+def test_a_program_on_spark_gets_the_tables_that_it_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    (tmp_path / "own.toml").write_text(
+        "[parameters]\nday = 1\n[tasks.a]\nkind = 'spark'\nfile = 'a.py'\n"
+        "reads = ['silver.b', 'ml.c']\narguments = ['${day}']\n"
+    )
+    file = read_job(tmp_path / "own.toml")
+    command = command_of(file, file.job.tasks["a"], {"day": 2}, tmp_path / "a.sql")
+    assert command[3:] == ["silver.b,ml.c", str(tmp_path / "a.py"), "2"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
