@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from spark_streaming.storage.connections import KAFKA_LIMITS
 from spark_streaming.storage.kafka_cluster import KafkaCluster
+from spark_streaming.storage.kafka_consumer import BoundedConsumer
 
 _POLL_RECORDS_MAX = 500
 
@@ -51,7 +52,7 @@ class Notices:
         Raises: kafka.errors.KafkaError where the broker does not answer.
         """
         self._partition = TopicPartition(f"{prefix}.notifications", 0)
-        self._consumer = KafkaConsumer(
+        self._consumer = BoundedConsumer(
             **kafka.options,
             client_id="headwater-capture",
             enable_auto_commit=False,

@@ -75,9 +75,11 @@ def last_batches(ledger: DeltaTable) -> list[tuple[datetime, Mapping[str, Mappin
 
 def events_waiting(kafka: KafkaCluster, positions: Mapping[str, Mapping[int, int]]) -> int:
     """Count the offsets that Kafka has after these positions, including transaction markers."""
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import TopicPartition
 
-    consumer = KafkaConsumer(
+    from spark_streaming.storage.kafka_consumer import BoundedConsumer
+
+    consumer = BoundedConsumer(
         **kafka.options, request_timeout_ms=5_000, isolation_level="read_committed"
     )
     try:

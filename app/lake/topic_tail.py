@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
@@ -16,6 +16,7 @@ from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
 from spark_streaming.reading.kafka_source import raw_event
 from spark_streaming.storage.connections import KAFKA_LIMITS
 from spark_streaming.storage.kafka_cluster import KafkaCluster
+from spark_streaming.storage.kafka_consumer import BoundedConsumer
 from spark_streaming.streams.stream_contract import is_stream_topic
 
 POLL_MS = 200
@@ -32,7 +33,7 @@ Written = Mapping[str, Offsets]
 def open_consumer(kafka: KafkaCluster) -> Any:
     """Open a consumer without a group that sees committed transactions only."""
     try:
-        return KafkaConsumer(
+        return BoundedConsumer(
             **kafka.options,
             isolation_level="read_committed",
             enable_auto_commit=False,

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from spark_streaming.contract.names import INTERNAL_SCHEMA
@@ -27,6 +27,7 @@ from spark_streaming.reading.expired_events import Archive, NotArchivedError, To
 from spark_streaming.reading.offsets import BatchSpan, Offsets
 from spark_streaming.storage.connections import KAFKA_LIMITS
 from spark_streaming.storage.kafka_cluster import KafkaCluster
+from spark_streaming.storage.kafka_consumer import BoundedConsumer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -163,6 +164,7 @@ class DirectReader:
             if polled or done:
                 stalled_since = time.monotonic()
             elif time.monotonic() - stalled_since > DIRECT_STALL_S:
+                self.close()  # its connection may hang
                 raise DirectReadError(f"{len(waiting)} partitions give nothing more")
         return {topic: some for topic, some in events.items() if some}
 
@@ -218,7 +220,7 @@ class DirectReader:
 
     def _open(self) -> Any:
         if self._consumer is None:
-            self._consumer = KafkaConsumer(
+            self._consumer = BoundedConsumer(
                 **self._kafka.options,
                 group_id=None,
                 enable_auto_commit=False,
@@ -259,7 +261,7 @@ def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
     """
     if not merged:
         return "earliest"
-    consumer = KafkaConsumer(group_id=None, **settings.kafka.options, **KAFKA_LIMITS)
+    consumer = BoundedConsumer(group_id=None, **settings.kafka.options, **KAFKA_LIMITS)
     try:
         pattern = re.compile(TableShare.of_settings(settings).topic_pattern(settings.topic_prefix))
         topics = {name for name in consumer.topics() if pattern.fullmatch(name)}

@@ -6,11 +6,12 @@ import logging
 import re
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from spark_streaming.reading.offsets import Offsets
 from spark_streaming.storage.kafka_cluster import KafkaCluster
+from spark_streaming.storage.kafka_consumer import BoundedConsumer
 
 log = logging.getLogger(__name__)
 WAIT_MS = 10_000
@@ -32,7 +33,7 @@ class WrittenEnds:
         """Return topic → partition → offset after the last written record; None without an answer."""
         try:
             if self._consumer is None:
-                self._consumer = KafkaConsumer(
+                self._consumer = BoundedConsumer(
                     **self._kafka.options,
                     group_id=None,
                     enable_auto_commit=False,

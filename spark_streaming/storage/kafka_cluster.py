@@ -58,6 +58,10 @@ class KafkaCluster:
         if self.security == PLAINTEXT:
             return found
         found["security_protocol"] = self.security
+        # Imported here: who asks for no client of kafka-python need not load it.
+        from spark_streaming.storage.kafka_consumer import bound_handshakes
+
+        bound_handshakes()
         if self.ca:
             found["ssl_cafile"] = self.ca
         if self.mechanism:

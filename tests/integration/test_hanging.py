@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError
 
 from app.connectors.hanging_transactions import CHECK_EVERY_S, HANGS_S, Hanging
+from spark_streaming.storage.kafka_consumer import BoundedConsumer
 from tests.support.clock import Clock
 from tests.support.stack import Stack
 
@@ -76,3 +80,20 @@ def test_a_transaction_that_its_coordinator_does_not_know_is_aborted_and_no_othe
         clock.now += CHECK_EVERY_S
         assert guard.abort() == []
         lost.abort_transaction()
+
+
+def test_a_broker_that_hangs_ends_a_question_for_its_topics(carriers: Stack) -> None:
+    consumer = BoundedConsumer(
+        **carriers.settings.kafka.options, group_id=None, request_timeout_ms=2_000
+    )
+    try:
+        assert consumer.topics()
+        pid = carriers.status()["kafka"]["pid"]
+        os.kill(pid, signal.SIGSTOP)  # its kernel goes on to answer for it
+        try:
+            with pytest.raises(KafkaError):
+                consumer.topics()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    finally:
+        consumer.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from deltalake.exceptions import DeltaError
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from app.metrics.board import Board
@@ -16,6 +16,7 @@ from app.metrics.collectors.silver_ledger import SilverState
 from app.metrics.collectors.source_wal import OWN_SCHEMA
 from spark_streaming.contract.names import parse_topic, silver_table, topic_of
 from spark_streaming.storage.kafka_cluster import KafkaCluster
+from spark_streaming.storage.kafka_consumer import BoundedConsumer
 from spark_streaming.tables.silver_names import SilverNames
 
 BRONZE_GROUP = "connect-bronze"
@@ -63,7 +64,7 @@ class Kafka:
 
     def consumer(self) -> Any:
         if self._consumer is None:
-            self._consumer = KafkaConsumer(
+            self._consumer = BoundedConsumer(
                 **self._cluster.options,
                 isolation_level="read_committed",
                 enable_auto_commit=False,
