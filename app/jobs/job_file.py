@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from app.errors import HeadwaterError
 from app.jobs.cron_schedule import checked_schedule, checked_timezone
 from app.jobs.load.file_contract import read_file_contract
-from app.jobs.task_model import KINDS, RUN_KINDS, AnyTask, Closed, Task
+from app.jobs.task_model import CONTRACT_SUFFIX, KINDS, RUN_KINDS, AnyTask, Closed, Task
 from spark_streaming.contract.contract_files import ContractFileError, Problem, near, read_keys
 from spark_streaming.contract.toml_lines import line_of
 
@@ -90,11 +90,17 @@ class JobFile:
 def find_jobs(*folders: Path) -> tuple[dict[str, JobFile], list[Problem]]:
     """Read the job files of folders, which need not exist: the jobs by name, and each mistake.
 
+    Contracts of files, which stand beside them, are no jobs.
     Of two files with one name that of the folder named first counts.
     """
     found: dict[str, JobFile] = {}
     problems: list[Problem] = []
-    paths = {path.stem: path for one in reversed(folders) for path in one.glob("*.toml")}
+    paths = {
+        path.stem: path
+        for one in reversed(folders)
+        for path in one.glob("*.toml")
+        if not path.name.endswith(CONTRACT_SUFFIX)
+    }
     for _, path in sorted(paths.items()):
         try:
             found[path.stem] = read_job(path)

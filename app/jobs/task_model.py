@@ -11,6 +11,9 @@ from spark_streaming.contract.contract_files import Seconds
 
 OUTCOMES = ("all_succeeded", "any_failed", "always")
 WRITTEN = ("ml", "files")
+CONTRACT_SUFFIX = (
+    ".contract.toml"  # of what a `load` task names: in the folder of jobs it is no job
+)
 _TABLE = re.compile(r"([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
 _TEST = re.compile(r"(\w+)\.(\w+)\s*(==|!=|<=|>=|<|>)\s*(\S.*)")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -183,6 +186,13 @@ class LoadTask(Task):
     format: Literal["csv", "jsonl", "parquet"]
     table: str = Field(pattern=r"^files\.[a-z][a-z0-9_]{0,62}$")
     contract: str
+
+    @field_validator("contract")
+    @classmethod
+    def _is_no_job(cls, contract: str) -> str:
+        if not contract.endswith(CONTRACT_SUFFIX):
+            raise ValueError(f"{contract!r} does not end with `{CONTRACT_SUFFIX}`")
+        return contract
 
     @field_validator("source")
     @classmethod

@@ -77,7 +77,7 @@ def test_a_job_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 LOAD = (
     "[tasks.a]\nkind = 'load'\nsource = '/in'\nformat = 'csv'\ntable = 'files.a'\n"
-    "contract = 'files.toml'\n"
+    "contract = 'files.contract.toml'\n"
 )
 
 
@@ -115,6 +115,7 @@ LOAD = (
         ("[tasks.a]\nkind = 'python'\nmodule = 'nobody.has_it'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nfile = 'n.py'", 3, "there is no file", "a path starts at"),
         ("[tasks.a]\nkind = 'notebook'\nfile = 'own.toml'", 2, "kind `notebook` is not run yet", "these are run: sql, spark, python"),
+        (LOAD.replace(".contract", ""), 6, "does not end with `.contract.toml`", ""),
         (LOAD.replace("/in", "in"), 3, "'in' is no absolute folder", ""),
         ("[tasks.a__b]\nkind = 'sql'\nstatement = '1'", 1, "`a__b` cannot be a name", "single `_`"),
         ("[tasks.a]\nkind = 'sql'\nstatement = '${days}'", 3, "`${days}` is no parameter", "add it"),
@@ -134,9 +135,10 @@ def test_a_mistake_has_its_line_and_what_to_do(
 
 
 def test_mistakes_of_a_contract_of_files_have_their_lines_there(tmp_path: Path) -> None:
-    write(tmp_path, '[columns.a]\ntype = "money"\n', "files.toml")
+    write(tmp_path, '[columns.a]\ntype = "money"\n', "files.contract.toml")
     [problem] = problems(tmp_path, LOAD)
-    assert (problem.file.name, problem.line) == ("files.toml", 2)
+    assert sorted(find_jobs(tmp_path)[0]) == [] and len(find_jobs(tmp_path)[1]) == 1
+    assert (problem.file.name, problem.line) == ("files.contract.toml", 2)
 
 
 def test_a_circle_of_several_tasks_is_one_mistake(tmp_path: Path) -> None:
