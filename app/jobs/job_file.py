@@ -19,7 +19,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.errors import HeadwaterError
 from app.jobs.cron_schedule import checked_schedule, checked_timezone
-from app.jobs.load.file_contract import read_file_contract
 from app.jobs.task_model import CONTRACT_SUFFIX, KINDS, RUN_KINDS, AnyTask, Closed, Task
 from spark_streaming.contract.contract_files import ContractFileError, Problem, near, read_keys
 from spark_streaming.contract.toml_lines import line_of
@@ -241,6 +240,8 @@ def _statement_file_problems(file: JobFile) -> list[Problem]:
 
 def _contract_problems(file: JobFile) -> list[Problem]:
     """Return the mistakes in the contracts of `load` tasks, at their lines there."""
+    from app.jobs.load.file_contract import read_file_contract  # imports pyarrow, which costs 0.2 s
+
     found: list[Problem] = []
     for task in file.job.tasks.values():
         path = file.beside(task.contract) if task.kind == "load" else None
