@@ -88,12 +88,14 @@ def test_silver_equals_the_source_after_gateway_sink_and_silver_were_killed_unde
     lakehouse.await_answer("SELECT sum(abalance) FROM pgbench_accounts", expected, within_s=WAIT_S)
 
 
+@pytest.mark.slow
 def test_bronze_has_every_event_once_and_a_table_is_rebuilt_from_it(lakehouse: Stack) -> None:
     lakehouse.run("verify", "--bronze", timeout_s=300)
     lakehouse.run("rebuild", "elsewhere", timeout_s=300)
     lakehouse.verify("elsewhere")
 
 
+@pytest.mark.slow
 def test_spark_commits_to_googles_log_as_delta_rs_does(lakehouse: Stack) -> None:
     """Merges of Spark's engine, after delta-rs has written the same table."""
     profile = Path(lakehouse.home, "spark.toml")
