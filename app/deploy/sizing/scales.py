@@ -13,7 +13,7 @@ from app.deploy.sizing.sizes import size
 
 YEAR_DAYS = 365.0
 HEADER = (
-    "| workload | batch of silver | first to break | one takes | full already | nodes "
+    "| workload | batch of silver | first to break | one instance | already overloaded | nodes "
     "| writes a second | bronze after its retention | a month, USD |"
 )
 
