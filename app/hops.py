@@ -1,4 +1,4 @@
-"""The hops of a change after the source, in order: whoever shows or times hops takes them from here."""
+"""Lists the hops of a change after the source, in order; all code that shows or times hops uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Hop:
         means: what has happened once a change is there, for the page.
         arrived: the same of an edited row, for the demo; "" where the demo does not look.
         after: the hop that has to show a change before this one is asked about it.
-        in_event: the event says itself when it was there, so that nobody waits for it.
+        in_event: the event itself has the time of this hop, so nobody waits for it.
         is_probed: the exporter's probes are awaited there.
         has_lsn: the exporter tells the WAL that it lacks.
     """

@@ -86,7 +86,7 @@ class Choice:
         ]
 
     def naming(self, column: str) -> str:
-        """Return the pattern that leaves out a column, `schema.table.column`; empty where none does."""
+        """Return the pattern that leaves out a column, `schema.table.column`; empty if none does."""
         return next((pattern for pattern in self.columns if _fits(pattern, column)), "")
 
     def column_expressions(self) -> list[str]:

@@ -20,7 +20,7 @@ LOCAL_FILES = "dev.headwater.spark.LocalFiles"
 def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSession:
     """Start Spark in this process, with Delta, Kafka and S3A.
 
-    Raises: SettingsError where a jar or the JRE is missing.
+    Raises: SettingsError if a jar or the JRE is missing.
     """
     make_spark_home(settings.data, heap_mb=settings.spark_heap_mb, bind=settings.bind)
     from pyspark.sql import SparkSession

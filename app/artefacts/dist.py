@@ -74,7 +74,7 @@ class Artefacts:
         fetcher: Fetcher | None = None,
         machine: str | None = None,
     ) -> None:
-        """Read `artefacts.toml` and `artefacts.lock` of a clone; HeadwaterError where one cannot be read.
+        """Read `artefacts.toml` and `artefacts.lock` of a clone; HeadwaterError if one cannot be read.
 
         Args:
             root: the clone.
@@ -95,7 +95,7 @@ class Artefacts:
         return sorted(self._requirements.groups)
 
     def files(self, group: str) -> tuple[LockedFile, ...]:
-        """The locked files of a group, those of the groups that it uses included."""
+        """The locked files of a group, including those of the groups that it uses."""
         return self._lock.files(self._requirements, self._on_this_machine(group))
 
     def missing(self, groups: Iterable[str]) -> list[LockedFile]:

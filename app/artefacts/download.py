@@ -59,7 +59,7 @@ class Download:
     backoff_s: float = 1.0
 
     def run(self) -> None:
-        """Return when `part` holds the file, verified; raises HeadwaterError where it never does."""
+        """Return when `part` holds the file, verified; raises HeadwaterError if it never does."""
         observed = ""
         for _ in range(2):
             self._transfer()

@@ -77,7 +77,7 @@ class Capture:
     def step(self) -> None:
         """Do one pass; what cannot be reached is reported once and tried again in the next pass.
 
-        Raises: HeadwaterError where a connector keeps failing.
+        Raises: HeadwaterError if a connector keeps failing.
         """
         self._end_hanging()  # Connect waits for their end
         self._restart_failed()
@@ -167,7 +167,7 @@ class Capture:
 
 
 def main() -> int:
-    """Do passes until the process is stopped; return 1 where a connector keeps failing."""
+    """Do passes until the process is stopped; return 1 if a connector keeps failing."""
     settings = load()
     try:
         refuse_overwriting(settings.store)

@@ -1,4 +1,4 @@
-"""A duty of `capture`: take in tables that are not captured, where that is allowed."""
+"""A duty of `capture`: start to capture new tables, if that is allowed."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import load_store
 
 APPLICATION = "headwater recover"
-# At most so much is written into the log to bring it past what was captured. For a server that is
+# The most that is written into the log to move it past the captured position. For a server that is
 # further back, pg_resetwal is faster.
 ADVANCE_BYTES_MAX = 64 << 30
 # Added to the highest known position, which may be the start of a record.
@@ -124,9 +124,9 @@ class Plan:
 
 
 def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: Lake) -> Plan | None:
-    """Plan the recovery of the stream; None where it can go on as it is.
+    """Plan the recovery of the stream; None if it can go on as it is.
 
-    Raises: HeadwaterError where it cannot be recovered, or its state cannot be read.
+    Raises: HeadwaterError if it cannot be recovered, or its state cannot be read.
     """
     config = _retried(
         lambda: worker.config(settings.connector), "asking Kafka Connect for the connector"
@@ -164,7 +164,7 @@ def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: La
 def locked_session(settings: Settings) -> Iterator[Connection]:
     """Open a session of the source's owner that holds the stream's lock.
 
-    Raises: HeadwaterError where another process recovers this stream at the moment.
+    Raises: HeadwaterError if another process recovers this stream at the moment.
     """
     limit = time.monotonic() + LOCK_WAIT_S
     with connect(settings.source_dsn, application=APPLICATION) as connection:
@@ -184,7 +184,7 @@ def locked_session(settings: Settings) -> Iterator[Connection]:
 def recover(
     settings: Settings, worker: Worker, incidents: IncidentLog, lake: Lake, report: Report
 ) -> Plan | None:
-    """Recover the stream if it is broken, and return the plan; None where it can go on as it is.
+    """Recover the stream if it is broken, and return the plan; None if it can go on as it is.
 
     Raises: HeadwaterError, as `plan_of` and `carry_out`.
     """
@@ -328,7 +328,7 @@ def _stop(worker: Worker, connector: str) -> None:
 def _begin_at(worker: Worker, connector: str, lsn: Lsn) -> None:
     """Set the connector's offsets to a slot's first position, without a snapshot under way.
 
-    The offsets say that the first snapshot is complete, or the connector would make another one.
+    The offsets say that the first snapshot is complete; else the connector would take another one.
     """
     offset = {"lsn": lsn, "lsn_proc": lsn, "lsn_commit": lsn, "ts_usec": time.time_ns() // 1000}
     partitions = [entry["partition"] for entry in worker.offsets(connector)]

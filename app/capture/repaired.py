@@ -27,7 +27,7 @@ class Repaired:
     def close_done(self, resyncs: Sequence[Resync]) -> None:
         """Close each open incident whose requested resyncs are all done.
 
-        Where the lake does not answer, a later pass closes it.
+        If the lake does not answer, a later pass closes it.
         """
         if self._clock() - self._refreshed_at < REFRESH_S:
             return

@@ -86,7 +86,7 @@ class Resync:
 
     @property
     def percent(self) -> float | None:
-        """Share of the rows that is read; None where their number is not known."""
+        """Share of the rows that is read; None if their number is not known."""
         if self.state == DONE:
             return 100.0
         if not self.rows_total:
@@ -99,7 +99,7 @@ class Resync:
         return self.rows / seconds if self.began_at and seconds > 0 else 0.0
 
     def eta_s(self, now: float) -> float | None:
-        """Estimate the seconds until all is read, at the rate so far; None where not known."""
+        """Estimate the seconds until all is read, at the rate so far; None if not known."""
         rate = self.rows_per_s(now)
         if self.state != READING or not self.rows_total or rate <= 0:
             return None

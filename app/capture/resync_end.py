@@ -63,7 +63,7 @@ def write_ends(
     """Write the end of a resync into each partition of the table's topic.
 
     Writing it twice is harmless.
-    Returns: partition (as text) → offset; empty where there is no topic: the table never had a row.
+    Returns: partition (as text) → offset; empty if there is no topic: the table never had a row.
     Raises: kafka.errors.KafkaError.
     """
     topic = topic_of(prefix, table.schema, table.name)

@@ -59,7 +59,7 @@ def new_slot(capture_dsn: str, name: str) -> Lsn:
                 hint="the capture role needs REPLICATION, the server a free replication slot "
                 "(max_replication_slots): see `headwater preflight`",
             ) from error
-    assert row is not None  # the function always gives one row
+    assert row is not None  # the function always returns one row
     return Lsn(int(row[0]))
 
 

@@ -55,7 +55,7 @@ class StreamGuard:
     """The guard of one stream. `check` is one check; `broken` is the result of the last one.
 
     Args:
-        recover: does what `headwater recover --apply` does; None where only users may start it.
+        recover: does what `headwater recover --apply` does; None if only users may start it.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class StreamGuard:
                 )
 
     def _stream(self) -> Stream | None:
-        """Read the state of the stream; None where nothing has happened since it was found whole."""
+        """Read the state of the stream; None if nothing has happened since it was found whole."""
         connection = self._source.open()
         slot = read_slot(connection, self._names.slot)
         if slot and slot.active_pid is not None and slot.active_pid == self._reader:
@@ -151,7 +151,7 @@ class StreamGuard:
                 # A promoted server that has everything captured so far: record it.
                 config = {**self._config, SERVER_KEY: str(stream.server)}
                 self._worker.register(self._settings.connector, config)
-            # Only where the guard has stopped it: users stop it, too.
+            # Only if the guard has stopped it: users stop it, too.
             if self._state.state == BROKEN and self._worker.stopped(self._settings.connector):
                 self._worker.resume(self._settings.connector)
         report_problem(self._settings.home, service_name(SERVICE, self._settings.source), None)

@@ -72,7 +72,7 @@ class UnseenChanges:
         self._report_starts(history)
         # Silver drops the rows of previous attempts when it gets rows of the last one, so a table that
         # is empty in the last keeps them. And the stream begins before the last attempt read a table:
-        # a key makes one row of what came twice, a keyless table counts it twice.
+        # a row read twice is one row in a keyed table, but two copies in a keyless one.
         empty = [table for table in tables if str(table) in history.initial_empty]
         keyless = [table for table in tables if not table.has_key and table not in empty]
         with connection.transaction():
@@ -94,7 +94,7 @@ class UnseenChanges:
 
         The connector always begins that snapshot from the start, and refuses to stream without one. So
         the snapshot is reduced to the capture's own two tables, and all others are resynced, one by one:
-        a table that is read stays read. Not done where a keyless table is too large to be read while
+        a table that is read stays read. Not done if a keyless table is too large to be read while
         its writers are blocked.
 
         Args:

@@ -109,7 +109,7 @@ class MeaningTable:
 
 
 class Sizes(Protocol):
-    """What the catalogue asks of the lake."""
+    """What the catalogue reads from the lake."""
 
     def size(self, path: str) -> Size | None: ...
 

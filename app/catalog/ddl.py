@@ -44,7 +44,7 @@ where c.relkind = 'r' and n.nspname !~ '^pg_'
 class Effect:
     """A table that the statements would change: its contracts before and after.
 
-    None means that there is no such table. `truncated`: only its rows would be removed.
+    None if there is no such table. `truncated`: only its rows would be removed.
     """
 
     table: Table

@@ -36,7 +36,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Size:
-    """What a table's newest version holds, by its log; rows: None where a file does not say."""
+    """What a table's newest version holds, by its log; rows: None if a file does not say."""
 
     rows: int | None
     bytes: int

@@ -223,7 +223,7 @@ def _trino(change: SchemaChange, silver: str, used: list[str], followed: bool) -
         "drop_column": "goes on, with NULL for newer rows",
         "incompatible_change": "may fail: it reads the column",
         "table_truncated": "goes on, over no rows",
-        "table_recreated": "may fail, where a column it reads is gone",
+        "table_recreated": "may fail, if a column it reads is gone",
     }.get(change.kind, "goes on")
     if change.kind == "add_column":
         return text

@@ -1,4 +1,4 @@
-"""How a failure is shown: one message on stderr, a stack trace only where it is asked for."""
+"""Shows a failure: one message on stderr; a stack trace only if the user asks for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Answers what needs no package: help, the version, a misspelt verb.
+"""Answers commands that need no package: help, the version, a misspelt verb.
 
-Where the environment has not been made yet, `./headwater` runs this file with the system's Python:
+If the environment has not been made yet, `./headwater` runs this file with the system's Python:
 nobody downloads a gigabyte to read a page of help. `python -m app` calls `answer` first, so that
 both print the same. Standard library only; writes no file.
 """
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def end_if_answered() -> None:
-    """Exit if `answer` has answered the command line."""
+    """Exit if `answer` handled the command line."""
     if os.environ.get(COMPLETE):
         return
     code = answer(sys.argv[1:])
@@ -47,7 +47,7 @@ def end_if_answered() -> None:
 def answer(words: Sequence[str]) -> int | None:
     """Print help, the version or the error for a misspelt verb, where `words` ask for it.
 
-    Returns: the exit code; None where they name a verb to run.
+    Returns: the exit code; None if they name a verb to run.
     """
     words = [word for word in words if word != DEBUG]
     if words[:1] == [VERSION]:
@@ -76,9 +76,9 @@ def answer(words: Sequence[str]) -> int | None:
 
 @dataclass(frozen=True)
 class Found:
-    """What a command line names: the command, its path and the options on the way.
+    """The command that a command line names, with its path and the options before it.
 
-    `wrong` is a word where a verb should be, and is none.
+    `wrong` is the word in the place of a verb that is not a verb.
     """
 
     command: Command

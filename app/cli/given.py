@@ -21,9 +21,9 @@ SOURCE_HELP = (
 
 
 def given_source(option: str | None) -> str | None:
-    """Return the given address of the source, completed by libpq's rules; None where none was given.
+    """Return the given address of the source, completed by libpq's rules; None if none was given.
 
-    Raises: HeadwaterError where it cannot be used.
+    Raises: HeadwaterError if it cannot be used.
     """
     from app.source.database import address_of
     from app.source.given_source import complete, holds_password
@@ -50,7 +50,7 @@ def given_source(option: str | None) -> str | None:
 def settings_with(profile: Path | None, source: str | None, **overrides: Any) -> Settings:
     """Load the home's settings with the profile and the given source, its address completed.
 
-    Raises: HeadwaterError where the source cannot be used; SettingsError.
+    Raises: HeadwaterError if the source cannot be used; SettingsError.
     """
     from app.environment.libpq_variables import FILES, GIVEN
     from app.environment.settings import load

@@ -1,4 +1,4 @@
-"""The services that a verb names, and those that it needs.
+"""Checks the services that a verb names, and those that it needs.
 
 A verb checks first that they run, so that nobody waits for an answer that cannot come.
 """
@@ -95,7 +95,7 @@ def without_services(
 ) -> list[str]:
     """Return `selected` without the names in `without` (each may hold several with commas), in order.
 
-    Raises: HeadwaterError where there is no such service, or where one that stays needs it.
+    Raises: HeadwaterError if there is no such service, or where one that stays needs it.
     """
     names = [name for word in without for name in word.split(",") if name]
     if unknown := [name for name in names if name not in services]:

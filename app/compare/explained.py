@@ -174,7 +174,7 @@ class _Reader:
     def _by_raw_key(self, key: RawKey) -> list[Row]:
         """Return rows with only their key set, for an event whose other values cannot be decoded.
 
-        There are several rows where the event leaves open which of two values a key column has.
+        There are several rows if the event does not show which of two values a key column has.
         """
         parts = key if isinstance(key, tuple) else (key,)
         if len(parts) != len(self._key) or None in parts:
@@ -212,7 +212,7 @@ class _Reader:
     def _canonical_texts(self, number: int, value: object) -> Iterator[str]:
         """Yield an event's value as the source prints it, even if silver's column cannot hold it.
 
-        Yields two texts where a snapshot gives two possible dates, and none for an unknown form.
+        Yields two texts if a snapshot allows two dates, and none for an unknown form.
         """
         column = self._contract.columns[number]
         values, bad = convert(column, [value])

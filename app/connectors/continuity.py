@@ -1,4 +1,4 @@
-"""Decides whether the stream can go on where it ended: on the same server, from a slot that kept all.
+"""Decides whether the stream can continue: on the same server, from a slot that lost nothing.
 
 The server's identity is kept in the connector's configuration (`SERVER_KEY`), which lives and dies
 with the connector's offsets. A restored source would bring back anything kept in the source.
@@ -67,7 +67,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot. Positions are WAL byte positions, None where the server has none."""
+    """A replication slot. Positions are WAL byte positions, None if the server has none."""
 
     confirmed_lsn: Lsn | None
     restart_lsn: Lsn | None
@@ -80,14 +80,14 @@ class Stream:
     """The state of the source, compared with what the connector has consumed.
 
     Args:
-        slot: the slot; None where it does not exist.
+        slot: the slot; None if it does not exist.
         server: the server that answers now; `wal_lsn` is the end of its log.
-        known: the server that was captured so far; None where none is recorded.
-        branched_lsn: where the server's timeline left the known one; None where it is the same,
+        known: the server that was captured so far; None if none is recorded.
+        branched_lsn: where the server's timeline left the known one; None if it is the same,
             or where the known one is not its ancestor.
         consumed_lsn: position up to which the connector has read; None before the end of its first
             snapshot.
-        beat: the count in the source's heartbeat; None where there is none.
+        beat: the count in the source's heartbeat; None if there is none.
         seen_beat: the greatest count that was observed before.
     """
 
@@ -111,7 +111,7 @@ class Beats:
 
 
 def judge(stream: Stream, accepted: str | None = None) -> Broken | None:
-    """Return why the stream cannot go on; None where it can.
+    """Return why the stream cannot go on; None if it can.
 
     Args:
         accepted: a server that the user vouches for, in place of the one captured before.
@@ -192,7 +192,7 @@ def _gap(stream: Stream, consumed: Lsn) -> Broken | None:
 
 
 def read_slot(connection: Connection, name: str) -> Slot | None:
-    """Read the slot of this name; None where it does not exist."""
+    """Read the slot of this name; None if it does not exist."""
     row = connection.execute(
         """
         SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint,
@@ -205,7 +205,7 @@ def read_slot(connection: Connection, name: str) -> Slot | None:
 
 
 def read_beat(connection: Connection, names: Names) -> int | None:
-    """Read the count in the source's heartbeat; None where there is none."""
+    """Read the count in the source's heartbeat; None if there is none."""
     try:
         row = connection.execute(
             sql.SQL("SELECT beat FROM {} WHERE id = 1").format(names.heartbeat_table)
@@ -232,13 +232,13 @@ def read_stream(
         config: the connector's registered configuration.
         offsets: the connector's offsets, as Connect keeps them.
         beats: the source's heartbeat.
-    Raises: HeadwaterError where the source cannot be reached.
+    Raises: HeadwaterError if the source cannot be reached.
     """
     known = Server.parse(config[SERVER_KEY]) if SERVER_KEY in config else None
     branched = None
     with connect(capture_dsn, application="headwater capture", replication=True) as session:
         row = session.execute("IDENTIFY_SYSTEM").fetchone()
-        assert row is not None  # the command always gives one row
+        assert row is not None  # the command always returns one row
         server = Server(str(row[0]), int(row[1]))
         if known is not None and known.timeline != server.timeline:
             history = session.execute(f"TIMELINE_HISTORY {server.timeline}").fetchone()
@@ -270,7 +270,7 @@ def consumed_lsn(offsets: list[dict[str, Any]]) -> Lsn | None:
 
 
 def branching(history: str, timeline: int) -> Lsn | None:
-    """Find where a timeline ended in the history of a later one; None where it is no ancestor."""
+    """Find where a timeline ended in the history of a later one; None if it is no ancestor."""
     for line in history.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == str(timeline):

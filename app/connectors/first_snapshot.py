@@ -18,7 +18,7 @@ APPLICATION = "headwater status"
 _PREFIX = "debezium_snapshot_"
 
 # From the catalog only: asking for a table's size would wait for its locks. A partitioned table has
-# the rows of its partitions. NULL where one was never analyzed; before Postgres 14 that reads 0.
+# the rows of its partitions. NULL if one was never analyzed; before Postgres 14 that reads 0.
 _ESTIMATES = """
 WITH RECURSIVE tree AS (
     SELECT unnest(%s::oid[]) AS root, unnest(%s::oid[]) AS oid
@@ -77,7 +77,7 @@ def reading_of(text: str) -> Reading:
 def ask(*metrics_urls: str) -> Reading | None:
     """Read the snapshot's state from the metrics of the workers: of the one that reads or has read.
 
-    None where nothing answers.
+    None if nothing answers.
     """
     found = [reading for url in metrics_urls if (reading := _ask(url)) is not None]
     begun = [reading for reading in found if reading.running or reading.rows]
@@ -95,10 +95,10 @@ def _ask(metrics_url: str) -> Reading | None:
 
 
 def estimated_rows(settings: Settings) -> dict[tuple[str, str], int | None]:
-    """Estimate the rows of each captured table (schema, name); None where nothing is known.
+    """Estimate the rows of each captured table (schema, name); None if nothing is known.
 
     The estimate is `pg_class.reltuples`: no table is read.
-    Raises: HeadwaterError where the source cannot be reached, psycopg.Error where it refuses.
+    Raises: HeadwaterError if the source cannot be reached, psycopg.Error where it refuses.
     """
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     with connect(settings.source_dsn, application=APPLICATION) as connection:

@@ -59,7 +59,7 @@ class Hanging:
         What the coordinator had decided is not known here. The source's offsets are in the same
         transactions as its events: where both are aborted, both are read from the log again, and a slot
         that is past them stops the capture with an error (`continuity.py`).
-        Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
+        Raises: kafka.errors.KafkaError if the broker does not answer or refuses.
         """
         now = self._clock()
         if now - self._checked_at < CHECK_EVERY_S:

@@ -24,13 +24,13 @@ _CONFIG = {"compression.type": "producer"}
 def ensure_single(
     kafka: KafkaCluster, prefix: str, tables: Iterable[SourceTable]
 ) -> dict[SourceTable, int]:
-    """Make the topic of each table without a key, with one partition, where there is none yet.
+    """Create the missing topics of tables without a key, with one partition each.
 
     Args:
         prefix: the connector's topic prefix.
         tables: any tables; those with a key are ignored.
     Returns: tables whose topic exists already with several partitions, and their number.
-    Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
+    Raises: kafka.errors.KafkaError if the broker does not answer or refuses.
     """
     keyless = {topic_of(prefix, t.schema, t.name): t for t in tables if not t.has_key}
     if not keyless:
@@ -40,7 +40,7 @@ def ensure_single(
         absent = sorted(keyless.keys() - found.keys())
         wanted = {topic: {"num_partitions": 1, "configs": _CONFIG} for topic in absent}
         if wanted:
-            with suppress(TopicAlreadyExistsError):  # the connector was quicker with one of them
+            with suppress(TopicAlreadyExistsError):  # the connector created one of them first
                 client.create_topics(wanted, timeout_ms=_TIMEOUT_MS, wait_for_metadata=True)
             found = partitions_of(client, keyless)
     return {keyless[topic]: count for topic, count in found.items() if count > 1}

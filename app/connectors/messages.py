@@ -18,6 +18,6 @@ class Messages:
             print(text, file=sys.stderr, flush=True)
 
     def reachable_again(self, topic: str) -> None:
-        """Report that what did not answer does again, where that was reported."""
+        """Report that a service answers again, if it was reported as silent."""
         if self._last.pop(topic, None) is not None:
             print(f"{topic}: reachable again", file=sys.stderr, flush=True)

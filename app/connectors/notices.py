@@ -49,7 +49,7 @@ class Notices:
     ) -> None:
         """Begin at the topic's end, at the first notification that is kept, or at an offset.
 
-        Raises: kafka.errors.KafkaError where the broker does not answer.
+        Raises: kafka.errors.KafkaError if the broker does not answer.
         """
         self._partition = TopicPartition(f"{prefix}.notifications", 0)
         self._consumer = BoundedConsumer(
@@ -108,7 +108,7 @@ class Notices:
         return int(self._consumer.end_offsets([self._partition])[self._partition])
 
     def take(self, table: str) -> Scan | None:
-        """Return the newest end of this table's snapshot, once; None where there is none."""
+        """Return the newest end of this table's snapshot, once; None if there is none."""
         return self._scans.pop(table, None)
 
     def close(self) -> None:

@@ -179,7 +179,7 @@ def differences(old: Record, tree: Tree, has_older: Callable[[Node], bool]) -> l
 def made_in_place(node: Node, tree: Tree, old: Record) -> int | None:
     """Return the command before which a new partition's own transaction wrote rows past the root.
 
-    None where it, or a parent of it, was a table of its own before: every row may be older.
+    None if it, or a parent of it, was a table of its own before: every row may be older.
     """
     command, at, xid = node.cid, node, node.xid
     while True:
@@ -247,7 +247,7 @@ def _of_empty(connection: Connection, gone: Record, *, sure: bool) -> list[str]:
 
 
 def _exists(connection: Connection, node: Node, condition: sql.Composable) -> bool:
-    """Whether a partition has such a row; True where it is locked or was dropped meanwhile."""
+    """Whether a partition has such a row; True if it is locked or was dropped meanwhile."""
     query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE {})").format(
         node.identifier, condition
     )

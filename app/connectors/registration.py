@@ -253,7 +253,7 @@ def current_stream(
 ) -> Stream:
     """Read the state of the source beside what the connector of this configuration has consumed.
 
-    Raises: WorkerBusy where the worker cannot answer now, HeadwaterError where the source cannot.
+    Raises: WorkerBusy if the worker cannot answer now, HeadwaterError if the source cannot.
     """
     name = Names.of(settings).slot
     slot = read_slot(connection, name)
@@ -311,7 +311,7 @@ def _validate(worker: Worker, name: str, config: Mapping[str, str]) -> None:
 def running(worker: Worker, name: str) -> list[Task]:
     """Return the connector and its tasks, if all of them run.
 
-    Raises: WorkerBusy while they are not yet, HeadwaterError where one failed.
+    Raises: WorkerBusy while they are not yet, HeadwaterError if one failed.
     """
     tasks = worker.tasks(name)
     failed = [task for task in tasks if task.state == "FAILED"]

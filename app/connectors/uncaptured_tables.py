@@ -23,7 +23,7 @@ FROM (SELECT) one LEFT JOIN pg_replication_slots slot ON slot.slot_name = %s
 def source_problems(settings: Settings) -> list[Problem]:
     """Return what keeps rows of the source out of the lake, as far as the source shows.
 
-    Raises: HeadwaterError where the source cannot be reached, psycopg.Error where it refuses.
+    Raises: HeadwaterError if the source cannot be reached, psycopg.Error where it refuses.
     """
     names, role = Names.of(settings), address_of(settings.capture_dsn).user
     with connect(settings.capture_dsn, application="headwater status") as connection:
@@ -35,7 +35,7 @@ def source_problems(settings: Settings) -> list[Problem]:
 
 
 def not_captured(table: SourceTable, settings: Settings) -> Problem | None:
-    """Return why a table is not captured; None where it is or need not be, or `left_out` reports it."""
+    """Return why a table is not captured; None if it is or need not be, or `left_out` reports it."""
     if table.published or table.twins or not table.chosen:
         return None
     part, never = f"table {table}", table.uncapturable()

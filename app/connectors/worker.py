@@ -63,7 +63,7 @@ class Worker:
         self._call("DELETE", f"/connectors/{name}", missing=None)
 
     def config(self, name: str) -> dict[str, str] | None:
-        """Return the registered configuration of a connector; None where there is none."""
+        """Return the registered configuration of a connector; None if there is none."""
         found = self._call("GET", f"/connectors/{name}/config", missing=None)
         return None if found is None else dict(found)
 
@@ -95,7 +95,7 @@ class Worker:
         self._call("PUT", f"/connectors/{name}/resume")
 
     def tasks(self, name: str) -> list[Task]:
-        """Return the connector itself and its tasks; empty where it is not known yet."""
+        """Return the connector itself and its tasks; empty if it is not known yet."""
         found = self._call("GET", f"/connectors/{name}/status", missing={})
         if not found:
             return []
@@ -126,7 +126,7 @@ class Worker:
         return answer.json() if answer.content else None
 
     def _request(self, method: str, path: str, **rest: Any) -> requests.Response:
-        """Ask the worker that answered last; another one where it does not."""
+        """Ask the worker that answered last; if it does not answer, ask another one."""
         for _ in range(len(self._urls) - 1):
             try:
                 return self._session.request(method, self._urls[0] + path, **rest)

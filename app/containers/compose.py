@@ -52,7 +52,7 @@ class Compose:
     # -- the environment file
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of the environment file; empty where there is none yet."""
+        """Return the variables of the environment file; empty if there is none yet."""
         if not self.env_file.exists():
             return {}
         lines = self.env_file.read_text().splitlines()
@@ -92,7 +92,7 @@ class Compose:
                     continue  # compose got the signal, too, and stops what it started
 
     def ask(self, *arguments: str) -> str:
-        """Return what compose prints on stdout; HeadwaterError with its stderr where it fails."""
+        """Return what compose prints on stdout; HeadwaterError with its stderr if it fails."""
         require_docker()
         try:
             ended = subprocess.run(
@@ -127,9 +127,9 @@ class Compose:
         return any(one["State"] == "running" for one in self.containers())
 
     def urls(self) -> dict[str, str]:
-        """Return name → address on this machine, of what the chosen profiles publish.
+        """Return name → address on this machine, for the ports that the chosen profiles publish.
 
-        An address that holds a secret is left out where its container does not run.
+        An address that holds a secret is left out if its container does not run.
         """
         config = json.loads(self.ask("config", "--format", "json"))["services"]
         found = {}
@@ -153,7 +153,7 @@ class Compose:
         return found
 
     def _secrets(self, service: str) -> dict[str, str]:
-        """Read a service's secrets in its container; empty where that does not run."""
+        """Read a service's secrets in its container; empty if that does not run."""
         if not any(c["Service"] == service and c["State"] == "running" for c in self.containers()):
             return {}
         return dict(

@@ -42,12 +42,12 @@ DIST = PurePosixPath("/opt/headwater/dist")
 SCRATCH = Path("/tmp/headwater")  # the container's own; emptied at each start
 READY_FILE = SCRATCH / "ready"
 START, HEALTHY = "start", "healthy"
-TARGETS = "targets.json"  # whom Prometheus asks about a service
+TARGETS = "targets.json"  # the targets at which Prometheus scrapes a service
 BENEATH = Path("/var/lib/headwater")
 SHARED = ("contracts", "verify")  # folders of the home that are volumes of their own
 READABLE, RUNNABLE = 0o644, 0o755
 NATIVE_ONLY = (
-    "log-sender",  # it reads log files, and Docker keeps what containers say
+    "log-sender",  # it reads log files, and Docker keeps the output of containers
     "serving-db", "jobs-code", "jobs-daemon", "jobs",  # not in compose yet
 )  # fmt: skip
 
@@ -288,7 +288,7 @@ def healthy_script(service: Service, lookup: Lookup) -> str:
         ]
     elif ready.log is not None:
         lines.append(f"[ -e {READY_FILE} ]")
-        # The line was written once; that the port still answers is asked each time.
+        # The line was written once; the port is probed each time.
         ports = [lookup(f"port.{name}") for name in service.ports]
         lines += [_connect(f"127.0.0.1:{port}") for port in ports[:1]]
     else:
@@ -335,7 +335,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 def settings_from_environment(home: Path) -> Settings:
     """The containers' settings: what compose passes on as HEADWATER_*; empty means the default.
 
-    Raises: HeadwaterError where the home holds the data of another source.
+    Raises: HeadwaterError if the home holds the data of another source.
     """
     # Superset is there or not by compose's profiles.
     given: dict[str, object] = {"network": "containers", "dashboards": True}

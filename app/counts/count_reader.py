@@ -134,7 +134,7 @@ class Counting:
         """Read up to the barrier. Yields None after each object, a list at the end of each slice.
 
         Keep `progress` only at the end of a slice: otherwise a judged transaction may be half counted.
-        Raises: UnreadableObjectError, ValueError, OSError where an object cannot be read.
+        Raises: UnreadableObjectError, ValueError, OSError if an object cannot be read.
         """
         positions = dict(barrier.positions)
         if not self.progress.begun:
@@ -177,7 +177,7 @@ class Counting:
         return f"{self._prefix}.{TOPIC}"
 
     def _late(self, topic: str, number: int) -> bytes:
-        """Read the first object of a partition whose beginning is gone; empty where it is there."""
+        """Read the first object of a partition whose beginning is gone; empty if it is there."""
         path = next(self._bronze.objects(topic, number), None)
         if path is None or first_offset(path) <= BEGINNING:
             return b""

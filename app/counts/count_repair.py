@@ -27,7 +27,7 @@ class Repair:
         """Request a resync of `schema.table`, as its topic names it, that closes the incident.
 
         Repeating a request is harmless. A table that is not captured (any more) gets none.
-        Raises: OSError where the source cannot be reached or refuses.
+        Raises: OSError if the source cannot be reached or refuses.
         """
         settings = self._settings
         names = Names.of(settings)

@@ -36,7 +36,7 @@ def count_all(
         consumer: a client of kafka-python.
         topics: of the tables to count; None for all.
         tick: called for each object read.
-    Raises: HeadwaterError where bronze does not become complete to there within WITHIN_S.
+    Raises: HeadwaterError if bronze does not become complete to there within WITHIN_S.
     """
     with closing(KafkaAdminClient(**kafka.options)) as admin:
         barrier = _barrier(consumer, admin, prefix)

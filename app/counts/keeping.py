@@ -16,7 +16,7 @@ FOLDER = "counts"
 
 @dataclass
 class State:
-    """The state from which a new process goes on; `short` and `surplus` count wrong counts so far."""
+    """The state from which a new process continues; `short` and `surplus` count wrong counts so far."""
 
     progress: Progress = field(default_factory=Progress)
     short: int = 0
@@ -44,7 +44,7 @@ class Keeper:
     def load(self) -> State:
         """Read the state saved last, or an empty state if there is none.
 
-        Raises: OSError; ValueError, KeyError, TypeError where the object holds something else.
+        Raises: OSError; ValueError, KeyError, TypeError if the object holds something else.
         """
         try:
             with self._files.open_input_stream(self._path) as stream:

@@ -10,7 +10,7 @@ from app.counts.transactions import End, EventRun
 from spark_streaming.contract.lsn import LOG_START, Lsn
 
 Kind = Literal["short", "surplus"]
-# How many judged transactions are remembered: a later event of one of them is one too many.
+# How many judged transactions are remembered: a later event of one of them is a surplus event.
 RECENT_MAX = 5_000
 # An END is missing when so many later passes have read everything, and found later ENDs.
 PASSES_WITHOUT_END = 2
@@ -22,7 +22,7 @@ class Miscount(NamedTuple):
     Args:
         kind: `short`: events are missing; `surplus`: there are too many.
         lsn: the transaction's commit, or its last event where its END is missing.
-        expected: number of events in its END; None where the END is missing.
+        expected: number of events in its END; None if the END is missing.
         note: further details.
     """
 

@@ -58,7 +58,7 @@ class EventRun(NamedTuple):
 def ends(body: bytes, prefix: str) -> Iterator[tuple[int, End]]:
     """Read the END records of an object of the transaction topic, with their offsets.
 
-    Raises: ValueError where a line is no such record.
+    Raises: ValueError if a line is no such record.
     """
     for line in body.splitlines():
         document = orjson.loads(line)

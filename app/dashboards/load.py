@@ -1,9 +1,9 @@
 """Imports `superset/assets/` into Superset; service `superset-assets` (`python -m app.dashboards.load`).
 
 1. Read the assets, and select those that suit this stack's source.
-2. End if exactly these were imported before (`--mark` has their hash): an edit that somebody has
-made
-   in the browser since then survives a restart.
+2. End if exactly these were imported before (`--mark` has their hash): an edit that was made in
+the
+   browser since then survives a restart.
 3. Import them, and write the mark.
 """
 

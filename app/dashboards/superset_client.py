@@ -21,7 +21,7 @@ class Superset:
     def __init__(self, url: str, user: str, password: str) -> None:
         """Log in.
 
-        Raises: HeadwaterError where nothing answers or the log-in is refused.
+        Raises: HeadwaterError if nothing answers or the log-in is refused.
         """
         self.url = url.rstrip("/")
         self._http = requests.Session()

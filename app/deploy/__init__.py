@@ -1,1 +1,1 @@
-"""What a deployment past one machine needs: its size, its manifests, its bill of materials."""
+"""What a deployment on several machines needs: its size, its manifests, its bill of materials."""

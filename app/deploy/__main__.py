@@ -1,4 +1,4 @@
-"""`python -m app.deploy …`: what a deployment past one machine is made from.
+"""`python -m app.deploy …`: writes the files for a deployment on several machines.
 
 scales                              the table of docs/scale.md
 kubernetes [--values FILE] FOLDER   the manifests of a cluster

@@ -20,7 +20,7 @@ BUILD_S_MAX = 300
 def build(out: Path, config: Path = ROOT / "mkdocs.yml") -> None:
     """Build the site into the folder `out`; replace its contents.
 
-    Raises: HeadwaterError where a link is broken, or the environment cannot be made.
+    Raises: HeadwaterError if a link is broken, or the environment cannot be made.
     """
     venv = environment()
     python = str(venv / "bin" / "python")

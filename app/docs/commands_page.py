@@ -47,7 +47,7 @@ _MORE = {
     "quarantine replay": "../../spark_streaming/contracts/README.md",
 }
 _KINDS = {"int": "N", "int range": "N", "float": "N", "float range": "N", "path": "PATH"}
-# Of help: what is indented, an example, an exit code.
+# Lines of help: indented text, an example, an exit code.
 _LISTED = re.compile(rf"  |{re.escape(PROGRAM)}\b|\d+  |eval ")
 _NOT_SHOWN = ("--help", "--install-completion", "--show-completion")
 

@@ -24,7 +24,7 @@ def with_keys(text: str) -> str:
 
 
 def renew_compose(path: Path = COMPOSE_FILE) -> bool:
-    """Write the lines anew; return whether they were others."""
+    """Write the lines again; return whether they changed."""
     text = path.read_text(encoding="utf-8")
     wanted = with_keys(text)
     if wanted != text:

@@ -74,7 +74,7 @@ def without_detours(edges: Edges) -> dict[str, set[str]]:
 
 
 def _places(rows: list[list[str]]) -> tuple[dict[str, tuple[float, float]], float]:
-    """Each box's upper left corner, a column for each top folder; and the width of all."""
+    """Return each box's upper left corner, with a column for each top folder; and the total width."""
     places: dict[str, tuple[float, float]] = {}
     left = float(GAP)
     for top in TOPS:

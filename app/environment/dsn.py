@@ -9,9 +9,9 @@ from app.errors import HeadwaterError
 
 
 def with_user(dsn: str, user: str, password: str) -> str:
-    """Return the DSN with another user and password; all else stays as it is.
+    """Return the DSN with another user and password, otherwise unchanged.
 
-    Raises: HeadwaterError where it is not such a URL.
+    Raises: HeadwaterError if it is not such a URL.
     """
     parts = re.match(r"^(postgres(?:ql)?://)(?:[^@/]*@)?(.*)$", dsn)
     if parts is None:

@@ -46,7 +46,7 @@ def keep_direct(environment: MutableMapping[str, str]) -> None:
     """
     found = ",".join(environment.get(name, "") for name in VARIABLES)
     hosts = list(dict.fromkeys(host.strip() for host in found.split(",") if host.strip()))
-    if "*" in hosts:  # means everything only where it stands alone
+    if "*" in hosts:  # means everything only if it is the whole value
         return
     given = ",".join([*hosts, *(name for name in NAMES if name not in hosts)])
     environment.update(dict.fromkeys(VARIABLES, given))

@@ -24,7 +24,7 @@ PATH_CHARACTERS = " -_.+@~'()&/"
 
 
 class UnsuitableMachine(Exception):
-    """Headwater cannot run here; says why in one sentence, and what to do."""
+    """Headwater cannot run here; the message says why in one sentence, and what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_machine() -> None:
-    """Raise UnsuitableMachine where a locked package or program has nothing for this machine."""
+    """Raise UnsuitableMachine if a locked package or program has no files for this machine."""
     machine = platform.machine()
     if machine not in MACHINES or sys.maxsize < 2**32:
         bits = "" if sys.maxsize > 2**32 else ", and Python is a 32-bit one"
@@ -79,7 +79,7 @@ def check_machine() -> None:
 def cache_folder() -> Path:
     """`HEADWATER_CACHE`, else `headwater` in `XDG_CACHE_HOME`, else in `.cache` of the user's home.
 
-    Raises UnsuitableMachine where there is none of the three.
+    Raises UnsuitableMachine if there is none of the three.
     """
     try:
         chosen = os.environ.get("HEADWATER_CACHE")
@@ -97,7 +97,7 @@ def cache_folder() -> Path:
 
 
 def check_paths(root: Path, cache: Path) -> None:
-    """Raise UnsuitableMachine where a path has a character that some program cannot take."""
+    """Raise UnsuitableMachine if a path has a character that some program cannot handle."""
     home = Path(os.environ.get("HEADWATER_HOME") or root / ".stack")
     with suppress(RuntimeError):  # `~` of a user without a folder of his own
         home = home.expanduser()
@@ -121,7 +121,7 @@ def allowed(character: str) -> bool:
 
 
 def shown(path: Path) -> str:
-    """Return the path on one line, also where a name has line breaks or is not UTF-8."""
+    """Return the path on one line, even if a name has line breaks or is not UTF-8."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(path))
 
 
@@ -145,7 +145,7 @@ def use(venv: Path, kind: str) -> bool:
 
 
 def check_cache(cache: Path) -> None:
-    """Raise UnsuitableMachine where the cache cannot be made or written, or programs cannot run from it.
+    """Raise UnsuitableMachine if the cache cannot be made or written, or programs cannot run in it.
 
     Makes nothing: what needs no packages is answered without a cache.
     """

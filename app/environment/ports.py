@@ -1,4 +1,4 @@
-"""Where a stack's services listen, and at which addresses they are reached."""
+"""The ports of a stack's services, and the addresses that reach them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.environment.stamp import ROOT
 from app.environment.toml_files import SettingsError, read_toml
 
 LOOPBACK = "127.0.0.1"
-# Where a service runs several times, its second instance listens so much above the first.
+# The distance between the ports of a service's first and second instance.
 INSTANCE_STEP = 200
 INSTANCES_MAX = 9
 _INSTANCE = re.compile(r"(.+)-([2-9])")

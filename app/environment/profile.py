@@ -21,7 +21,7 @@ from spark_streaming.tables.engines.choice import ENGINE_CHOICES
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 _NAME_MAX = 48
 
-# What follows from the keys, for templates.
+# Values that are derived from the keys, for templates.
 DERIVED = (
     "replication_factor", "min_insync_replicas", "trino_coordinator_works", "trino_query_memory_mb",
     "spark_authenticates", "store_provider", "gcs_key_file", "silver_job_count",
@@ -170,7 +170,7 @@ class Profile(
     def of_source(self, name: str) -> Profile:
         """Return the profile as a further source has it: its address, and names of its own.
 
-        Raises: SettingsError where there is no such source, or its address cannot be read.
+        Raises: SettingsError if there is no such source, or its address cannot be read.
         """
         found = next((one for one in self.sources if one.name == name), None)
         if found is None:

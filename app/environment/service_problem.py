@@ -16,7 +16,7 @@ BROKEN = "broken"
 
 
 def report_problem(home: Path, service: str, error: HeadwaterError | None) -> None:
-    """Write what is wrong with a service's work; remove it where `error` is None."""
+    """Write what is wrong with a service's work; remove the note if `error` is None."""
     path = _file(home, service)
     if error is None:
         path.unlink(missing_ok=True)
@@ -27,7 +27,7 @@ def report_problem(home: Path, service: str, error: HeadwaterError | None) -> No
 
 
 def problem_of(home: Path, service: str) -> str:
-    """Return problem, observation and next step in one line; empty where there is no problem."""
+    """Return problem, observation and next step in one line; empty if there is no problem."""
     try:
         reported = json.loads(_file(home, service).read_text())
         return "; ".join(str(reported[p]) for p in ("message", "detail", "hint") if reported[p])

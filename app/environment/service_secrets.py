@@ -13,7 +13,7 @@ SERVICE_SECRETS = "service_secrets.json"
 def declared_secret(home: Path, name: str) -> str | None:
     """Return the secret `name` in the home of one service; None where `home` is a whole stack's.
 
-    Raises: HeadwaterError where the service does not declare it.
+    Raises: HeadwaterError if the service does not declare it.
     """
     path = home / SERVICE_SECRETS
     if not path.exists():

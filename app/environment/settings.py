@@ -67,7 +67,7 @@ class Settings:
     def secret(self, name: str) -> str:
         """Return the secret `name`: given, or 32 alphanumerics made at first use, kept in `secrets.json`.
 
-        Raises: HeadwaterError where the home is one service's, which does not declare it.
+        Raises: HeadwaterError if the home is one service's, which does not declare it.
         """
         declared = declared_secret(self.home, name)
         if declared is not None:
@@ -240,7 +240,8 @@ class Settings:
             "HEADWATER_SOURCE_DSN": self.source_dsn,
             "HEADWATER_STORE_DSN": self.store_dsn,
             "HEADWATER_CAPTURE_DSN": self.capture_dsn,
-            # By itself too: a connector's configuration names it, and never holds it.
+            # Also as a variable of its own, which a connector's configuration names instead of
+            # holding it.
             self.password_variable: unquote(urlsplit(self.capture_dsn).password or ""),
             **self._further_passwords(),
             "HEADWATER_CAPTURE_SSL_PASSWORD": query_of(self.capture_dsn).get("sslpassword", ""),
@@ -250,7 +251,7 @@ class Settings:
             "HEADWATER_CONNECT_URL": self.connect_url,
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
-            "HEADWATER_SPARK_MASTER": self._spark_master,  # the stack's own, where it has workers
+            "HEADWATER_SPARK_MASTER": self._spark_master,  # the stack's own, if it has workers
             "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
             "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
         }
@@ -303,7 +304,7 @@ def of_each_source(settings: Settings) -> list[Settings]:
 def of_source(settings: Settings, name: str) -> Settings:
     """Return the settings as a further source of the home has them.
 
-    Raises: SettingsError where there is no such source, or its address cannot be read.
+    Raises: SettingsError if there is no such source, or its address cannot be read.
     """
     one = Settings(settings.home, settings.profile.of_source(name), settings.file, name)
     one.ports = settings.ports
@@ -311,7 +312,7 @@ def of_source(settings: Settings, name: str) -> Settings:
 
 
 def place_of(settings: Settings, key: str) -> str:
-    """Say where a setting is written: `line 3 of own.toml`, or the home's file."""
+    """Describe where a setting is written: `line 3 of own.toml`, or the home's file."""
     from spark_streaming.contract.toml_lines import key_lines
 
     names = [one.name for one in settings.profile.sources]

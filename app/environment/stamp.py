@@ -47,7 +47,7 @@ def current() -> Stamp:
 
 
 def read_stamp(home: Path) -> Stamp:
-    """The stamp of a home that has been used; HeadwaterError where it cannot be read."""
+    """The stamp of a home that has been used; HeadwaterError if it cannot be read."""
     path = home / STAMP_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def read_stamp(home: Path) -> Stamp:
 
 
 def refuse_newer(home: Path) -> None:
-    """Raise HeadwaterError where the home has a format of a newer Headwater that is unknown here."""
+    """Raise HeadwaterError if the home has a format of a newer Headwater that is unknown here."""
     found = read_stamp(home)
     for name, number in sorted(found.formats.items()):
         known = FORMATS.get(name, 0)
@@ -78,6 +78,6 @@ def refuse_newer(home: Path) -> None:
 
 
 def is_older(home: Path) -> bool:
-    """Whether the home's formats are older than those of this Headwater."""
+    """Whether some format of the home is older than this Headwater's."""
     found = read_stamp(home).formats
     return any(found.get(name, 0) < number for name, number in FORMATS.items())

@@ -18,7 +18,7 @@ class SettingsError(HeadwaterError):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a file's content. Raises: SettingsError where it is missing or no TOML."""
+    """Return a file's content. Raises: SettingsError if it is missing or no TOML."""
     try:
         return tomli.loads(path.read_text())
     except FileNotFoundError:

@@ -82,8 +82,8 @@ class Observed(NamedTuple):
 def observe(workers: ConnectWorkers) -> Observed:
     """Ask the workers and judge the connectors: for `status`, the page and the metrics.
 
-    Raises: requests.RequestException, ValueError, KeyError, TypeError or AttributeError where no worker
-        answers as it should.
+    Raises: requests.RequestException, ValueError, KeyError, TypeError or AttributeError if no
+        worker answers as it should.
     """
     import requests
 
@@ -157,7 +157,7 @@ def connector_problems(
 
     Args:
         statuses: connector → what Connect's REST interface says of it.
-        metrics: the workers' metrics; None where none could be had.
+        metrics: the workers' metrics; None if none could be had.
         retries: connector → time and cause of its newest retry in the log.
     """
     found = (
@@ -238,7 +238,7 @@ def root_cause(trace: Iterable[str]) -> str:
 
 
 def tail(path: Path) -> str:
-    """Return the end of a file; empty where there is none."""
+    """Return the end of a file; empty if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from app.health.problem import Problem
 
-# Low: time to act. A twelfth of the disk, but no more than this.
+# Low: time to act. A twelfth of the disk, but at most this many bytes.
 LOW_SHARE, LOW_BYTES_MAX = 0.08, 10_000_000_000
 # Full: Postgres, Kafka and the store fail by then, or with the next larger file.
 FULL_SHARE, FULL_BYTES_MAX = 0.01, 200_000_000
@@ -57,7 +57,7 @@ class Disk(NamedTuple):
 
 
 def disks(home: Path) -> list[Disk]:
-    """Return the disks of a home, that of the home itself first; links are followed."""
+    """Return the disks of a home, its own first; links are followed."""
     found: dict[int, list[str]] = {}
     where: dict[int, Path] = {}
     for name, folder in _folders(home):

@@ -25,7 +25,7 @@ from app.intake.accept import (
 )
 
 BODY_BYTES_MAX = 8 << 20
-# Of all requests together, each of which waits for the broker's confirmation.
+# The limit for all requests together; each waits for the broker's confirmation.
 BODIES_BYTES_MAX = 32 << 20
 
 
@@ -112,7 +112,7 @@ def make_api(
             status, document = result.status, result.as_dict()
         except Unavailable as refused:
             status, document = refused.status, {"error": refused.error}
-        except ClientDisconnect:  # or its body took too long: nobody reads the answer
+        except ClientDisconnect:  # or its body took too long: the client is no longer reading
             status, document = 408, {"error": {"message": "the body did not come"}}
         figures.requests.labels(status).inc()
         return _answer(status, document)

@@ -78,7 +78,7 @@ class Intake:
     ) -> Sent:
         """Send events until the intake has accepted or refused each of them.
 
-        Raises: IntakeError where the intake refuses the whole request, or has not accepted all
+        Raises: IntakeError if the intake refuses the whole request, or has not accepted all
             events
             within `deadline_s` or before `stop`; then send all again, with the same keys.
         """

@@ -131,7 +131,7 @@ def line_events(
 
 
 def _time_of(line: bytes, now: datetime) -> datetime | None:
-    """Parse the time at a line's start, in UTC without a zone; None where it has no plausible time."""
+    """Parse the time at a line's start, in UTC without a zone; None if it has no plausible time."""
     found = _TIME.match(line)
     if found is None:
         return None

@@ -128,7 +128,7 @@ def run_id(service: str, seen: dict[str, Any]) -> str | None:
 
 
 def _services(home: Path) -> dict[str, dict[str, Any]]:
-    """Return service → its state as the supervisor last wrote it; empty where that cannot be read."""
+    """Return service → its state as the supervisor last wrote it; empty if that cannot be read."""
     try:
         found = json.loads((home / "state.json").read_text())
         boot = str(found.get("boot_id", ""))[:8]

@@ -1,1 +1,1 @@
-"""Jobs: what a data team runs on the lake at set hours; one TOML file each."""
+"""Jobs: a data team's scheduled work on the lake; one TOML file for each job."""

@@ -1,7 +1,7 @@
-"""Checks schedules: five fields of cron, and the time zone in which they hold.
+"""Checks schedules: five cron fields, and the time zone in which they apply.
 
-Taken is what every cron understands and Dagster's too: `*`, numbers, names, lists, ranges, steps. Not
-`L`, `#`, seconds or `@reboot`, which one cron has and the next has not.
+Taken is what every cron understands and Dagster's too: `*`, numbers, names, lists, ranges, steps.
+`L`, `#`, seconds and `@reboot` are refused, because not every cron has them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def checked_schedule(text: str) -> str:
 
 
 def checked_timezone(name: str) -> str:
-    """Return the name. Raises: ValueError where there is no such time zone, with what was probably meant."""
+    """Return the name. Raises: ValueError if there is no such time zone, with what was probably meant."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -93,7 +93,7 @@ def checked_timezone(name: str) -> str:
 
 
 def last_due(schedule: str, zone: str, now: datetime) -> datetime | None:
-    """Return the latest time at or before `now` at which a schedule is due, in UTC; None where there is none.
+    """Return the latest time at or before `now` at which a schedule is due, in UTC; None if there is none.
 
     Of a day on which clocks are set forward, the times that do not exist are left out.
     """

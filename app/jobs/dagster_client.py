@@ -93,7 +93,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a job; times are None where it has not come so far."""
+    """One run of a job; times are None if it has not come so far."""
 
     id: str
     job: str
@@ -119,7 +119,7 @@ class Run:
 
 
 class DagsterClient:
-    """Dagster's GraphQL interface at `url`. Each method raises HeadwaterError where it fails."""
+    """Dagster's GraphQL interface at `url`. Each method raises HeadwaterError if it fails."""
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         self._url = url
@@ -150,7 +150,7 @@ class DagsterClient:
         return run_of(found["results"][0])
 
     def cancel(self, id: str) -> None:
-        """Ask a run to end; its task is killed, and what comes after it does not start."""
+        """Ask a run to end; its task is killed, and later tasks do not start."""
         self._ask(_CANCEL, "terminateRun", "TerminateRunSuccess", run=id, policy="SAFE_TERMINATE")
 
     def reload(self) -> list[str]:
@@ -211,7 +211,7 @@ class DagsterClient:
         return {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
 
     def _ask(self, query: str, field: str, expected: str, **variables: object) -> dict[str, Any]:
-        """Return `field` of the answer, where it is of the type `expected`."""
+        """Return `field` of the answer, if it is of the type `expected`."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(
             f"{self._url}/graphql", body, {"Content-Type": "application/json"}

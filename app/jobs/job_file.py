@@ -1,8 +1,8 @@
 """Reads job files: `jobs/<job>.toml`, one job each, with every mistake at its line.
 
 1. The content is read by closed models (`Job`, `task_model`).
-2. What tasks say of each other is checked: `depends_on`, circles, tests of values.
-3. What they name outside the file is checked: files, modules, parameters.
+2. References between tasks are checked: `depends_on`, circles, tests of values.
+3. Names of things outside the file are checked: files, modules, parameters.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class JobFileError(HeadwaterError):
 
 
 class Job(Closed):
-    """The content of a job file. `timezone` is UTC where it is left out."""
+    """The content of a job file. `timezone` is UTC by default."""
 
     description: str = ""
     schedule: str | None = None
@@ -71,7 +71,7 @@ class Job(Closed):
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job file that was read and is right."""
+    """A valid job file."""
 
     path: Path
     job: Job
@@ -89,8 +89,8 @@ class JobFile:
 def find_jobs(*folders: Path) -> tuple[dict[str, JobFile], list[Problem]]:
     """Read the job files of folders, which need not exist: the jobs by name, and each mistake.
 
-    Contracts of files, which stand beside them, are no jobs.
-    Of two files with one name that of the folder named first counts.
+    The contracts of files in the same folder are not jobs.
+    If two files have the same name, the one in the first folder is used.
     """
     found: dict[str, JobFile] = {}
     problems: list[Problem] = []
@@ -109,7 +109,7 @@ def find_jobs(*folders: Path) -> tuple[dict[str, JobFile], list[Problem]]:
 
 
 def find_job(name: str, *folders: Path) -> JobFile:
-    """Return one job of `find_jobs`. Raises: JobFileError where its file is wrong; HeadwaterError: it is not there."""
+    """Return one job of `find_jobs`. Raises: JobFileError if its file is wrong; HeadwaterError: it is not there."""
     jobs, problems = find_jobs(*folders)
     if name in jobs:
         return jobs[name]
@@ -142,7 +142,7 @@ def read_job(path: Path) -> JobFile:
 
 
 def upstream(tasks: dict[str, Any], name: str) -> set[str]:
-    """Return all tasks that a task waits for, directly or not; itself where they go in a circle."""
+    """Return all tasks that a task waits for, directly or not; includes the task itself in a cycle."""
     found: set[str] = set()
     waiting = list(tasks[name].depends_on)
     while waiting:
@@ -203,7 +203,7 @@ def _exists(module: str) -> bool:
 
 
 def _texts(task: Task) -> Iterator[tuple[str, str]]:
-    """The texts of a task in which parameters may stand, with their keys."""
+    """The texts of a task that may contain parameters, with their keys."""
     for key in ("statement", "source"):
         if (text := getattr(task, key, None)) is not None:
             yield key, text

@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).with_name("shipped")
 
 
 def job_folders(settings: Settings) -> tuple[Path, ...]:
-    """Return the folders of a stack's jobs: the home's, then the demo store's where the stack has that store."""
+    """Return the folders of a stack's jobs: the home's, then the demo store's if the stack has it."""
     own = settings.home / "jobs"
     return (own, SHIPPED) if settings.profile.embedded_source else (own,)
 

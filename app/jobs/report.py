@@ -1,4 +1,4 @@
-"""What a task reports: values that tasks after it may test in `when`, and that `job status` shows.
+"""A task's report: values that later tasks may test in `when`, and that `job status` shows.
 
 In a task of kind `python`:
 

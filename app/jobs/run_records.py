@@ -1,7 +1,7 @@
 """How tasks ended, on disk: `<runs>/<run>/<task>-<attempt>.json`, and `.log` with what it printed.
 
-The folder of the service `jobs-code` holds them. Dagster knows the runs; what a task took, reported and
-why it failed stands here.
+The folder of the service `jobs-code` holds them. Dagster keeps the runs; these files keep each
+task's resources, its report and why it failed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def begin_run(runs: Path, run: str) -> Path:
-    """Make the folder of a run, and remove those of the oldest beyond RUNS_KEPT."""
+    """Make the folder of a run, and remove the oldest folders beyond RUNS_KEPT."""
     folder = runs / run
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime)
@@ -87,7 +87,7 @@ def begin_run(runs: Path, run: str) -> Path:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Return what a task reported; {} where it reported nothing. Raises: ValueError for anything else."""
+    """Return what a task reported; {} if it reported nothing. Raises: ValueError for anything else."""
     if not path.exists():
         return {}
     found = json.loads(path.read_text())

@@ -5,7 +5,7 @@
 3. Start it: niced, the leader of a process group, its output into the attempt's log.
 4. Await its end, its timeout, or the end of standard input: the run was cancelled or is gone.
    In the last two cases end the group: SIGTERM, TERM_WAIT_S later SIGKILL.
-5. Write down how it ended, with its CPU time, memory and what it reported.
+5. Record how it ended, with its CPU time, memory and report.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def command_of(
 
 
 class Output:
-    """A task's output on its way to the log, of which LOG_BYTES_MAX are kept."""
+    """A task's output on its way to the log, which keeps LOG_BYTES_MAX of it."""
 
     def __init__(self, pipe: int, log: BinaryIO) -> None:
         self.pipe = pipe
@@ -109,7 +109,7 @@ class Output:
 
 @dataclass
 class End:
-    """The end of a task's process. `why`: why it was ended; "" where it ended by itself."""
+    """The end of a task's process. `why`: why it was ended; "" if it ended by itself."""
 
     code: int
     why: str
@@ -117,10 +117,10 @@ class End:
 
 
 def await_end(process: RealProcess, output: Output, owner: int, timeout_s: float) -> End:
-    """Wait for the end of a task, or bring it about.
+    """Wait for the end of a task, or end it.
 
     Args:
-        owner: a descriptor that ends when whoever waits for the task is gone.
+        owner: a descriptor that ends when the process that waits for the task has ended.
     """
     give_up = time.monotonic() + timeout_s
     kill_at, why, memory_mb, sample_at = None, "", 0, time.monotonic() + STEP_S
@@ -150,7 +150,7 @@ def await_end(process: RealProcess, output: Output, owner: int, timeout_s: float
 
 
 def _memory_mb(leader: int) -> int:
-    """Return what the processes of a session hold now, shared pages in each."""
+    """Return the memory of a session's processes now; shared pages count in each process."""
     held = 0
     for pid in session_members(leader):
         with contextlib.suppress(psutil.Error):
@@ -309,7 +309,7 @@ def now() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the attempt. Returns: 0 where it was recorded, however it ended."""
+    """Run the attempt. Returns: 0 if it was recorded, however it ended."""
     job, name, run, number = arguments
     # Unbuffered: what follows the line is awaited by `select`.
     request = json.loads(os.fdopen(os.dup(0), "rb", buffering=0).readline())

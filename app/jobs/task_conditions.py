@@ -1,4 +1,4 @@
-"""Decides whether a task runs, by how those before it ended; and fills in a job's parameters."""
+"""Decides from the results of earlier tasks whether a task runs; fills in a job's parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMPARE = {
 
 
 def first_end(task: Task, before: Mapping[str, Ended]) -> Ended | None:
-    """Return how a task ends without running: skipped or failed; None where it runs.
+    """Return how a task ends without running: skipped or failed; None if it runs.
 
     Args:
         before: how the tasks ended for which it waits, directly or through others.

@@ -1,4 +1,4 @@
-"""What a task of a job file may say: a closed model for each kind."""
+"""The keys of a job file's tasks: a closed model for each kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spark_streaming.contract.contract_files import Seconds
 OUTCOMES = ("all_succeeded", "any_failed", "always")
 WRITTEN = ("ml", "files")
 CONTRACT_SUFFIX = (
-    ".contract.toml"  # of what a `load` task names: in the folder of jobs it is no job
+    ".contract.toml"  # of the file that a `load` task names: in the folder of jobs it is not a job
 )
 _TABLE = re.compile(r"([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
 _TEST = re.compile(r"(\w+)\.(\w+)\s*(==|!=|<=|>=|<|>)\s*(\S.*)")
@@ -37,7 +37,7 @@ class ValueTest(Closed):
 
 
 def parsed_test(text: str) -> ValueTest:
-    """Return the test that `when` states. Raises: ValueError where it is none."""
+    """Return the test that `when` states. Raises: ValueError if it is none."""
     found = _TEST.fullmatch(text.strip())
     if found is None:
         raise ValueError(
@@ -61,7 +61,7 @@ def parsed_test(text: str) -> ValueTest:
 
 
 class Task(Closed):
-    """What tasks of every kind may say.
+    """The keys of tasks of every kind.
 
     `when`: how the tasks of `depends_on` must have ended, or a test of a value of one. `memory_mb`:
     what the task may need; a run does not start where less is free. `reads`, `writes`: tables of the
@@ -113,7 +113,7 @@ class Task(Closed):
 
 
 class _OneOf(Task):
-    """A task of which exactly one of two keys says what it runs."""
+    """A task in which exactly one of two keys says what it runs."""
 
     _either: ClassVar[tuple[str, str]]
 

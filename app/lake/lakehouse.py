@@ -117,7 +117,7 @@ class Lakehouse:
         """Open the table with exactly the merges up to `entry`; None without a table.
 
         That is the newest version if no other merge has been committed since, otherwise the last
-        one before that merge. So changes by anybody but the job are included.
+        one before that merge. So changes by other writers than the job are included.
         """
         try:
             newest = self.silver(entry.table)
@@ -185,7 +185,7 @@ class Lakehouse:
         except TableNotFoundError:
             return LOG_START
         whole = pc.field("table_name") == pa.scalar(WHOLE_BATCH)
-        # A ledger of a previous release has not all of them.
+        # A previous release's ledger lacks some of them.
         columns = {"merged_at", "complete_lsn", *COLUMNS} & set(dataset.schema.names)
         rows = dataset.to_table(columns=sorted(columns), filter=whole).to_pylist()
         return Lsn(WholeBatches(rows).complete_lsn or 0)

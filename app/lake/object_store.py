@@ -87,7 +87,7 @@ def ensure_ready(settings: Settings) -> None:
 def refuse_overwriting(store: ObjectStore) -> None:
     """Refuse to write to a store that lets a second put of a taken name pass.
 
-    A store that is away is not refused here: whoever writes proves it then (`Lake.for_writing`).
+    An unreachable store is not refused here: each writer proves it later (`Lake.for_writing`).
     Raises: HeadwaterError.
     """
     try:

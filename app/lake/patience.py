@@ -1,4 +1,4 @@
-"""Waits for silver: shows what for and how long, and says why it makes no progress."""
+"""Waits for silver; shows how long and for what it waits, and why silver makes no progress."""
 
 from __future__ import annotations
 

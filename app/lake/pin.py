@@ -25,7 +25,7 @@ def version_before_the_next_merge(
     """Return the greatest version, from the ledger's on, without a later merge.
 
     Args:
-        ledger_version: None if the ledger has no merge; version 0 is the table when it was made.
+        ledger_version: None if the ledger has no merge; version 0 is the newly created table.
         newest: the table's newest version.
         names_of: returns the application ids of a version's commit; None if its log is gone.
     """

@@ -7,8 +7,8 @@ shared by all clones; removing the folder only makes the next start slow once mo
 
 Options of one's own (HEADWATER_JVM_OPTIONS) go to the same JVMs, which then have caches of their own.
 
-A JVM uses a cache only where JVM and class path (the jars' sizes and times) are those that it was
-made for. Otherwise it starts without one, and logs a line.
+A JVM uses a cache only if JVM and class path (the jars' sizes and times) are those that it was made
+for. Otherwise it starts without one, and logs a line.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Use:
     """What the latest start of a service does with its cache."""
 
     cache: Path
-    part: Path | None  # what it writes, where it records
+    part: Path | None  # the file that it writes, if it records
 
 
 def records(service: Service) -> bool:
@@ -110,7 +110,7 @@ class AotCaches:
         """Keep the cache that a service wrote when asked to end; drop one that it failed with.
 
         Args:
-            code: the exit code, or -SIGNAL; None where it was killed because a limit had passed.
+            code: the exit code, or -SIGNAL; None if it was killed because a limit had passed.
             ready: whether the service was ready before.
         """
         use = self._uses.pop(service.name, None)
@@ -163,5 +163,5 @@ def _quoted(word: str) -> str:
 
 
 def whole(services: Iterable[Service], running: Iterable[str]) -> bool:
-    """Whether all of `services` that can record are among those that run."""
+    """Whether all of `services` that can record are running."""
     return {one.name for one in services if one.default and records(one)} <= set(running)

@@ -84,7 +84,7 @@ class Stack:
         return with_dependencies(known, named or [n for n, s in known.items() if s.default])
 
     def awaited(self, names: Sequence[str], named: Sequence[str] = ()) -> list[str]:
-        """Return those of `names` that `up` waits for; always those that a person has `named`."""
+        """Return those of `names` that `up` waits for, always including those that the user has `named`."""
         return [name for name in names if self.services[name].awaited or name in named]
 
     def _without_disabled(self, service: Service) -> Service:
@@ -100,7 +100,7 @@ class Stack:
         return self.home.wanted().services if self.home.is_supervised() else []
 
     def _check(self, names: Sequence[str]) -> list[str]:
-        """Check settings, source, disk, ports and memory; HeadwaterError where the start would fail.
+        """Check settings, source, disk, ports and memory; HeadwaterError if the start would fail.
 
         Returns: those of `names` that do not run yet.
         """
@@ -203,7 +203,7 @@ class Stack:
             )
 
     def _refuse_other_brokers(self) -> None:
-        """Refuse another number of brokers than the data's: topics stay where they were made."""
+        """Refuse to change the number of brokers once there is data: topics stay where they were made."""
         if not (self.home.path / "data" / "kafka").is_dir():
             return
         before, now = (

@@ -291,7 +291,7 @@ class RealHost:
 
     def hint(self, service: Service, output: str) -> str:
         full = [disk for disk in disks(self._home.path) if disk.state == FULL]
-        if full:  # many programs end without a word about it in their last lines
+        if full:  # many programs do not mention it in their last lines
             return f"free some disk space, then it goes on by itself: {cause(full[0])}"
         for pattern, advice in HINTS:
             found = re.search(pattern, output)

@@ -33,7 +33,7 @@ class Row:
 def status_rows(services: Sequence[Service], home: Home, port: Callable[[str], int]) -> list[Row]:
     """Return one row per service, in the given order.
 
-    Without a living supervisor a service is `stopped`, or `orphaned` where its process still runs.
+    Without a living supervisor a service is `stopped`, or `orphaned` if its process still runs.
     """
     supervised = home.is_supervised()
     snapshot = home.snapshot()
@@ -131,7 +131,7 @@ DONE = ("ready", "completed")
 
 
 class Progress(Protocol):
-    """Where a person reads the progress of a command."""
+    """The place where a person reads the progress of a command."""
 
     def note(self, text: str) -> None:
         """Show that something has happened."""

@@ -50,7 +50,7 @@ def probe_http(url: str, statuses: Sequence[int] | None) -> Probe:
 
 
 def authorization(parts: SplitResult) -> dict[str, str]:
-    """Return the header that signs in as the URL's user; empty where it names none."""
+    """Return the header that signs in as the URL's user; empty if it names none."""
     if parts.username is None:
         return {}
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

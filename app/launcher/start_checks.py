@@ -96,7 +96,7 @@ def free_memory_bytes() -> int:
 
 
 def check_disk(folder: Path, free_bytes: int | None = None) -> None:
-    """Refuse to start where the home's disk is almost full."""
+    """Refuse to start if the home's disk is almost full."""
     existing = next(path for path in [folder, *folder.parents] if path.exists())
     free = shutil.disk_usage(existing).free if free_bytes is None else free_bytes
     if free < DISK_FREE_MIN_BYTES:

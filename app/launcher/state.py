@@ -34,7 +34,7 @@ class Wanted:
 class Observed:
     """One service as the supervisor last observed it. Times are seconds since the epoch.
 
-    `retry_at`: when a service that has ended is started again; 0 where it runs, or never is.
+    `retry_at`: when a service that has ended is started again; 0 if it runs, or is never restarted.
     """
 
     state: str = "stopped"
@@ -105,7 +105,7 @@ class Home:
         write_private(self.wanted_file, json.dumps(asdict(wanted), indent=1))
 
     def snapshot(self) -> Snapshot:
-        """Return the last observation; an empty one where there is none or it cannot be read."""
+        """Return the last observation; an empty one if there is none or it cannot be read."""
         found = _read(self.state_file)
         if not found:
             return Snapshot()
@@ -131,7 +131,7 @@ class Home:
 
     @contextlib.contextmanager
     def supervising(self) -> Iterator[None]:
-        """Be this home's supervisor; HeadwaterError where another process is."""
+        """Be this home's supervisor; HeadwaterError if another process is."""
         self.make()
         with open(self._lock_file, "w") as lock:
             # Waits a moment: `is_supervised` holds the lock for an instant.
@@ -152,7 +152,7 @@ class Home:
             self._alive_file.touch(mode=0o600)
 
     def silent_s(self) -> float:
-        """Return for how many seconds the living supervisor has not beaten; 0 where that is unknown."""
+        """Return the seconds since the living supervisor's last turn; 0 if that is unknown."""
         try:
             beat = self._alive_file.stat().st_mtime
         except OSError:
@@ -206,7 +206,7 @@ def _try_lock(file: IO[str], *, wait_s: float) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where the file is missing or cut (a crash, a full disk)."""
+    """Read a JSON object; None if the file is missing or cut (a crash, a full disk)."""
     try:
         found = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):

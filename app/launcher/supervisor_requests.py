@@ -36,7 +36,7 @@ class SupervisorRequests:
         self._started: subprocess.Popen[bytes] | None = None
 
     def run(self, names: Iterable[str]) -> int:
-        """Ask the supervisor, or a new one where none lives, to run exactly these services.
+        """Ask the supervisor (start one if none lives) to run exactly these services.
 
         Returns: the generation of this request; the state file names it once it follows it.
         """

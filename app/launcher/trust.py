@@ -1,4 +1,4 @@
-"""What an encrypted stack's processes are given: key pairs, and the certificates that they trust.
+"""Gives an encrypted stack's processes their key pairs, and the certificates that they trust.
 
 Imports of `cryptography` are made when a stack is encrypted, for they slow the start of every command.
 """
@@ -47,7 +47,7 @@ def key_pair(settings: Settings, service: Service, run: Path) -> list[Path]:
 
 
 def jvm_options(settings: Settings) -> Sequence[str]:
-    """Return the options by which a JVM trusts the stack's authority, and whom the machine trusts."""
+    """Return the options by which a JVM trusts the stack's authority and the machine's."""
     if not settings.profile.encryption:
         return []
     store = settings.tls / TRUSTED_STORE

@@ -1,1 +1,1 @@
-"""Models: what is learnt from silver, and written to `ml` in the lake as lists and figures."""
+"""Models that learn from silver and write lists and figures to `ml` in the lake."""

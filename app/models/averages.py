@@ -1,4 +1,4 @@
-"""What averages alone say of stars: the mean, a customer's harshness, a movie's quality."""
+"""Predicts stars from averages alone: the mean, a customer's harshness, a movie's quality."""
 
 from __future__ import annotations
 

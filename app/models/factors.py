@@ -21,7 +21,7 @@ PAIRS_A_BLOCK = 250_000
 
 @dataclass(frozen=True)
 class AlsOptions:
-    """What a fit is set by.
+    """The options of a fit.
 
     Args:
         rank: how many factors.

@@ -42,7 +42,7 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of customer and movie, with what each says: a rating's stars, or how much one is liked.
+    """Pairs of customer and movie, each with a value: a rating's stars, or how much it is liked.
 
     ALS of MLlib takes ids of 32 bits. So a customer and a movie are places in `customer_ids` and `movie_ids`.
     """
@@ -112,7 +112,7 @@ def rated(ratings: Ratings) -> Pairs:
 
 
 def seen(ratings: Ratings, bought: tuple[Ids, Ids]) -> Pairs:
-    """Return each pair that was rated or bought; its value is 1 where it was liked or bought, else 0.
+    """Return each pair that was rated or bought; its value is 1 if it was liked or bought, else 0.
 
     Args:
         bought: customers and movies, as often as they were bought.
@@ -142,7 +142,7 @@ def parts_of_each(owners: Places, seed: int, parts: int) -> Places:
 
 
 def held_out(owners: Places, seed: int, share: float = HELD_OUT) -> Mask:
-    """Choose a share of each owner's rows at random; of one row none."""
+    """Choose a share of each owner's rows at random; none of an owner with a single row."""
     number, count = _dealt(owners, seed)
     return number < np.rint(count * share)
 

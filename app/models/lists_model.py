@@ -36,7 +36,7 @@ ALL_CHOICES = ListsChoices()
 
 @dataclass(frozen=True)
 class ListsReport:
-    """How good lists are, by what was held out of them.
+    """The quality of lists, measured on held-out pairs.
 
     Args:
         quality: method → mean nDCG@10 and recall@10 of the customers with a liked movie held out.
@@ -58,7 +58,7 @@ class ListsModel:
     popular: Floats
 
     def scores(self, customers: Places) -> Floats:
-        """Return the scores as (customers, movies): of popularity where a customer is not known."""
+        """Return the scores as (customers, movies); an unknown customer gets the movies' popularity."""
         found = self.factors.customers[customers] @ self.factors.movies.T
         found[:, ~self.factors.known_movies] = -np.inf
         found[~self.factors.known_customers[customers]] = self.popular

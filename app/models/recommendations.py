@@ -18,7 +18,7 @@ def recommended_movies(
 
     Args:
         stars: fitted to `ratings`.
-        seen: what `model` was fitted to, and what is left out.
+        seen: the pairs that `model` was fitted to; they are left out of the lists.
         customers: whose lists are made; one that the model does not know gets the most popular movies.
         offered: the movies that may be in a list.
     Returns: `customer_id`, `rank` (from 1), `movie_id`, `score` (of the list's own method),

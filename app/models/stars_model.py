@@ -1,4 +1,4 @@
-"""Predicts stars: averages, and explicit ALS on what they leave over."""
+"""Predicts stars: averages, and explicit ALS on the residuals."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StarsReport:
     tried: dict[str, float]
 
     def gap_closed(self, least_rmse: float) -> float:
-        """Return which share of the way from averages alone to the least possible RMSE was gone."""
+        """Return how far the RMSE moved from averages alone to the least possible, as a share."""
         averages, model = self.errors["averages"][0], self.errors["als"][0]
         return (averages - model) / (averages - least_rmse)
 
@@ -103,7 +103,7 @@ def judge_stars(
 
 
 def fit_stars(spark: SparkSession, ratings: Pairs, options: AlsOptions) -> StarsModel:
-    """Fit averages, and ALS to the rest."""
+    """Fit averages, and ALS to the residuals."""
     averages = fit_averages(ratings)
     rest = ratings.values - averages.of_pairs(ratings.customers, ratings.movies)
     final = replace(options, iterations=FINAL_ITERATIONS)

@@ -80,8 +80,8 @@ class Lasting:
     def ask(self, given: Any) -> Any:
         """Send `given` to the command and return the document that it answers.
 
-        Raises: Refused with the text in the answer's `failed`, or where the process ends instead
-        of answering, takes too long, or is busy.
+        Raises: Refused with the text in the answer's `failed`, or if the process ends instead of
+        answering, takes too long, or is busy.
         """
         with _in_turn(self._turn, self._timeout_s):
             if self._idle is not None:
@@ -105,7 +105,7 @@ class Lasting:
             self._end()
 
     def _answer(self, given: Any) -> dict[str, Any] | None:
-        """Ask once; None where the process ended instead. Raises: Refused where it takes too long."""
+        """Ask once; None if the process ended instead. Raises: Refused if it takes too long."""
         if self._process is None:
             # Its stderr goes to the page's log.
             self._process = subprocess.Popen(
@@ -153,7 +153,7 @@ class Lasting:
 
 @contextmanager
 def _in_turn(turn: threading.Lock, timeout_s: float) -> Iterator[None]:
-    """Wait for one's turn. Raises: Refused where it does not come within `timeout_s` seconds."""
+    """Wait for one's turn. Raises: Refused if it does not come within `timeout_s` seconds."""
     if not turn.acquire(timeout=timeout_s):
         raise Refused(503, message="others are asking; try again")
     try:

@@ -70,7 +70,7 @@ def hosts_of(port: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the page is made of.
+    """The parts that the page is built from.
 
     Args:
         source: the database that the page shows and edits.

@@ -110,7 +110,7 @@ class Guard:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None where it is too large."""
+    """The whole body; None if it is too large."""
     parts: list[bytes] = []
     size = 0
     while True:

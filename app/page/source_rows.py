@@ -186,7 +186,7 @@ class Source:
             return run_statements(connection, statement.sql)
 
     def read_only(self) -> str | None:
-        """Return why rows cannot be edited; None where they can."""
+        """Return why rows cannot be edited; None if they can."""
         with self._connected() as connection:
             return _why_read_only(connection)
 
@@ -205,7 +205,7 @@ class Source:
 
     @contextmanager
     def _writing(self) -> Iterator[psycopg.Connection[Any]]:
-        """Open a session that may write. Raises: Refused where its role could reach beyond the database."""
+        """Open a session that may write. Raises: Refused if its role could reach beyond the database."""
         with self._connected(_OPTIONS) as connection:
             if why := _why_read_only(connection):
                 raise Refused(403, message=why, hint=_OWNER_HINT)

@@ -110,7 +110,7 @@ class _Run:
     def _end(self, message: str, **more: str) -> None:
         """Cancel the running statement; its answer says whether the cancel came in time.
 
-        Raises: Refused where a cancel was sent before and nothing was answered.
+        Raises: Refused if a cancel was sent before and nothing was answered.
         """
         if self._why_ended:
             raise Refused(

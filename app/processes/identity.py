@@ -15,7 +15,7 @@ from app.processes.process import Identity
 
 CANDIDATES = ("postgres", "nobody")
 FALLBACK = Identity(65_534, 65_534)
-# Where an unprivileged service lives when the home lies in a folder closed to others (/root).
+# The folder of an unprivileged service if the home is in a folder closed to others (/root).
 SHELTER = Path("/var/lib/headwater")
 
 
@@ -55,9 +55,9 @@ class Shelter:
         self.folder = base / hashlib.sha256(str(home).encode()).hexdigest()[:12]
 
     def place(self, inside: Path, kind: str, *, ours: bool = False) -> Path:
-        """Make the folder `inside` of the home for the user, outside the home where it has to be.
+        """Make the folder `inside` of the home for the user; outside the home if it has to be.
 
-        `inside` becomes a link where the user could not reach it. The folder belongs to the user;
+        `inside` becomes a link if the user could not reach it. The folder belongs to the user;
         with `ours` it belongs to root, which writes there, so that the user cannot redirect root's
         files by a link. Returns the real folder.
         """

@@ -25,7 +25,7 @@ def is_full(error: OSError) -> bool:
 
 
 def open_log(path: Path) -> int:
-    """Open a log for appending; OSError where it is a link, which could lead into any file."""
+    """Open a log for appending; OSError if it is a link, which could lead into any file."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
@@ -116,7 +116,7 @@ def rotate_own(path: Path, *, at_bytes: int = ROTATE_AT_BYTES) -> bool:
 
 
 def size(path: Path) -> int:
-    """Return a file's size in bytes; 0 where there is none."""
+    """Return a file's size in bytes; 0 if there is none."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

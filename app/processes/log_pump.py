@@ -19,7 +19,7 @@ from app.processes import log_files as logs
 
 PIPE_BYTES = 256 << 10  # what a service may write while the supervisor is stopped
 CHUNK_BYTES = 64 << 10
-PASSES_MAX = 64  # of one drain, which must end even where a service writes without end
+PASSES_MAX = 64  # of one drain, which must end even if a service writes without end
 WAITING_BYTES_MAX = 1 << 20
 LINE_FILES_MAX = 2  # a file may grow so far beyond its limit for the sake of one long line
 RETRY_S = 1.0
@@ -45,7 +45,7 @@ class LogFile:
         return bool(self._waiting or self.lost_bytes)
 
     def reopen(self) -> None:
-        """Open the file again where another one has its name by now; OSError where the name is a link."""
+        """Open the file again where another one has its name by now; OSError if the name is a link."""
         with contextlib.suppress(FileNotFoundError):
             named = self.path.lstat()
             opened = os.fstat(self._file) if self._file is not None else None
@@ -105,7 +105,7 @@ class LogFile:
             self.lost_bytes += len(oldest)
 
     def _write(self, data: bytes, *, whole: bool = False) -> bytes:
-        """Append data, after a rotation where the file is full.
+        """Append data, after a rotation if the file is full.
 
         Args:
             whole: write all of it or nothing.
@@ -165,7 +165,7 @@ class LogPump:
     def open(self, path: Path) -> int:
         """Open a new pipe into the log at `path`; returns its writing end, which the caller closes.
 
-        Raises: OSError where the log is a link, or cannot be opened for another reason than a full
+        Raises: OSError if the log is a link, or cannot be opened for another reason than a full
         disk.
         """
         with self._lock:

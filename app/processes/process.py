@@ -161,7 +161,7 @@ def all_pids() -> list[int]:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """Return the environment that `pid` was started with; empty where it cannot be read."""
+    """Return the environment that `pid` was started with; empty if it cannot be read."""
     try:
         raw = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

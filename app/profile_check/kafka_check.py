@@ -73,7 +73,7 @@ def _brokers(client: KafkaAdminClient, settings: Settings) -> Iterator[Observed]
 
 
 def _topics(client: KafkaAdminClient, settings: Settings) -> Iterator[Observed]:
-    """Ask whether topics of the stack's names could be made; none is."""
+    """Ask whether topics of the stack's names could be created, without creating any."""
     prefix = settings.profile.topic_prefix
     for begins in (f"{prefix}.", f"{_HEARTBEAT}.{prefix}", f"{WORKERS}-"):
         check, name = f"topics {begins}*", f"{begins}profile-check"
@@ -126,7 +126,7 @@ def _groups_and_transactions(client: KafkaAdminClient, settings: Settings) -> It
         try:
             _patiently(ask)
         except kafka_errors.TransactionalIdNotFoundError:
-            pass  # it may be asked for, and there is none yet
+            pass  # the request is allowed, and the topic does not exist yet
         except kafka_errors.AuthorizationError:
             todo = _grant(settings, rights, prefixed=prefixed)
             yield check, MISSING, f"{_user(settings)} may not use it", todo
@@ -166,7 +166,7 @@ def _user(settings: Settings) -> str:
 
 
 def _explained(error: Exception, settings: Settings, reasons: list[str]) -> tuple[str, str]:
-    """Say what stands in the way of a log-in; the client's messages hold no password."""
+    """Say what prevents a log-in; the client's messages hold no password."""
     kafka = settings.kafka
     text = " ".join([f"{type(error).__name__}: {error}", *reasons])
     if "SaslAuthenticationFailed" in text:
@@ -193,7 +193,7 @@ class _Reasons(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the exceptions that a record is about; else its text."""
+        """Keep the exceptions of a log record; if it has none, its text."""
         given = record.args if isinstance(record.args, tuple) else ()
         errors = [f"{type(one).__name__}: {one}" for one in given if isinstance(one, Exception)]
         self.found += errors or [record.getMessage()]

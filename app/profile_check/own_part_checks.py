@@ -1,7 +1,7 @@
 """The checks of a Connect cluster, a Trino, a Superset and a Prometheus of one's own.
 
-Each asks as the user that its URL names. What is missing is said with what gives it; how to set a part
-up is in docs/operations/own-parts.md.
+Each asks as the user that its URL names. A finding names what is missing and how to add it;
+docs/operations/own-parts.md says how to set a part up.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def check_trino(settings: Settings) -> Iterator[Checked]:
         yield told("trino", f"catalog {CATALOG}", MISSING, seen, f"{GUIDE} has its lines")
         return
     try:
-        # A schema that nobody has: refused for that only where registering is allowed.
+        # A schema that does not exist: that is the reason for the refusal only if registering is
+        # allowed.
         _ask(
             url,
             f"CALL {CATALOG}.system.register_table(schema_name => 'headwater_check', "

@@ -1,4 +1,4 @@
-"""The checks of a profile, part by part: what answers, what is missing, and how to grant it.
+"""Checks a profile, part by part: whether it answers, what is missing, and how to grant it.
 
 Each check is a function of the settings that yields its findings. It ends within seconds, changes
 nothing that stays, and its texts hold no secret.

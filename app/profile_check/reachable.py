@@ -1,6 +1,6 @@
-"""Connects to an address for a moment, and says what stands in the way; each within seconds.
+"""Connects briefly to an address, and says what prevents it; each check takes seconds.
 
-Every function returns (what was observed, what to do), both empty where it went well.
+Every function returns (what was observed, what to do), both empty if it went well.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_http(url: str) -> Trouble:
 
 
 def check_mail(address: str, user: str | None, password: str | None) -> Trouble:
-    """Greet a mail server, and log in where a user is given; no mail is sent."""
+    """Greet a mail server, and log in if a user is given; no mail is sent."""
     host, _, port = address.rpartition(":")
     try:
         with smtplib.SMTP(host, int(port), timeout=TIMEOUT_S) as server:

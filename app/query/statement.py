@@ -52,7 +52,7 @@ def one_statement(text: str) -> str:
 
 
 def shows_definition(statement: str) -> bool:
-    """Whether it asks how a table or view is made, which Trino tells to the owner only."""
+    """Whether it asks for the definition of a table or view, which Trino shows only to the owner."""
     return re.match(r"SHOW\s+CREATE\s", statement, re.IGNORECASE) is not None
 
 

@@ -68,9 +68,9 @@ def connect(
 
 
 def _account(url: str, user: str) -> dict[str, Any]:
-    """Return as whom the client asks, and whose certificates it believes."""
+    """Return the client's user, and the certificates that it trusts."""
     parts = urlsplit(url)
-    trusted = os.environ.get("REQUESTS_CA_BUNDLE", True)  # the stack's own, where it has one
+    trusted = os.environ.get("REQUESTS_CA_BUNDLE", True)  # the stack's own, if it has one
     if parts.username is None:
         return {"user": user, "verify": trusted}
     name = unquote(parts.username)

@@ -62,7 +62,7 @@ class DeltaRsTable:
                 raise gone_error(self._address, version, _short(error)) from error
 
     def _require_feed(self, version: int) -> None:
-        """Raise where the feed is off: rewritten files would read as rows deleted and inserted."""
+        """Raise if the feed is off: rewritten files would read as rows deleted and inserted."""
         if self._has_feed:
             return  # a later version that switches it off is an error of delta-rs itself
         if self._open(version).metadata().configuration.get(FEED) != "true":

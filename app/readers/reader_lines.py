@@ -28,7 +28,7 @@ READ = "read"
 class Change:
     """One line: the commit's version and time (ms since 1970, UTC), and the row as JSON text.
 
-    The time is None where only a checkpoint of the log is left, which does not have it.
+    The time is None if only a checkpoint of the log is left, which does not have it.
     """
 
     version: int
@@ -90,9 +90,9 @@ class State:
         self._table = table
 
     def next(self) -> int | None:
-        """Return the version to go on with; None where nothing was kept.
+        """Return the version to go on with; None if nothing was kept.
 
-        Raises: HeadwaterError where the file is another table's, or is no state.
+        Raises: HeadwaterError if the file is another table's, or is no state.
         """
         if self._path is None or not self._path.exists():
             return None

@@ -28,7 +28,7 @@ class Options:
 def parse(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     """Parse a reader's options. Wrong usage ends the process with exit code 2.
 
-    Raises: HeadwaterError where the environment names only one of the store's two keys.
+    Raises: HeadwaterError if the environment names only one of the store's two keys.
     """
     parser = argparse.ArgumentParser(
         prog=program,

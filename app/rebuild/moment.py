@@ -72,7 +72,7 @@ def parse_until(text: str) -> Wanted:
 def is_beyond(event: RawEvent, moment: Moment) -> bool:
     """Return whether an event came after the moment, and with it all that follow in its partition.
 
-    Tombstones, and events that are none, do not show it.
+    Tombstones, and records that are not events of a row, do not show it.
     """
     if event.value is None:
         return False
@@ -99,7 +99,8 @@ class Cut:
 
     Args:
         ends: partition → the offset after the last event of the moment, tombstones left out.
-        beyond: partition → the offset of the first event after the moment; missing where none is.
+        beyond: partition → the offset of the first event after the moment; missing if there is
+        none.
         events: how many events of the moment were read, tombstones among them.
     """
 

@@ -35,7 +35,7 @@ class Proof:
 
     Args:
         verdict: EQUAL, DIFFERENT or NOT_PROVED.
-        by: what was compared with, or why nothing could be.
+        by: what the table was compared with, or why nothing could be compared.
         differences: the first rows that differ.
     """
 

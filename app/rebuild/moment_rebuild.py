@@ -277,7 +277,7 @@ def forget_unfinished(store: RebuildStore, name: str) -> bool:
 
 
 def made_again_at(contract: Contract) -> Lsn | None:
-    """Return where the table begins that was made in the place of a dropped one; None if it was not."""
+    """Return where a table begins that replaced a dropped one of the same name; None if it was not."""
     versions = (*contract.previous_versions, contract)
     own = [one for one in versions if one.oid == contract.oid]
     if len(own) == len(versions):

@@ -1,4 +1,4 @@
-"""What every rebuild begins with: one at a time, room on the disk, and failures that say what to do."""
+"""Guards every rebuild: one at a time, enough disk space, and failures that say what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spark_streaming.ops.stopped import TableStoppedError
 from spark_streaming.reading.bronze import Bronze, UnreadableObjectError
 
 SAMPLED_EVENTS = 1_000
-# The new table, its old files until they are dropped, and silver twice for a moment.
+# Room for the new table, its old files until they are dropped, and briefly silver twice.
 ROOM_TIMES = 4
 ROOM_BYTES_MIN = 256 << 20
 # Silver reads Kafka, not bronze: it may be ahead of the bronze sink.

@@ -61,7 +61,7 @@ class ReplayedRows:
 
     def add(self, events: list[RawEvent]) -> None:
         """Apply the next events, in the order in which they are to be read."""
-        # What a resync removes are the rows from before its end.
+        # A resync removes the rows from before its end.
         for _, some in groupby(_numbered(events), key=lambda pair: pair[0]):
             self._add([event for _, event in some])
         self.events += len(events)

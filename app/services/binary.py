@@ -12,7 +12,7 @@ from app.services.service import Service
 
 
 def find_binary(binary: Binary) -> Path | None:
-    """Return the program's path; None where this machine does not have it.
+    """Return the program's path; None if this machine does not have it.
 
     `$HOME_VARIABLE/bin/NAME` comes before PATH: a variable that is set names that installation.
     """

@@ -1,4 +1,4 @@
-"""The services of a stack: each description as the profile lets it run."""
+"""The services of a stack: the descriptions, adjusted to the profile."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Python(Closed):
 
 
 class Container(Closed):
-    """Where an image keeps what the templates name; the image itself stands in compose.
+    """Where an image keeps the files that templates name; docker-compose.yml names the image.
 
     `directories` and `classpaths` are by artefact group. Groups that are not named lie in our own
     images, below `DIST`. Where an image has not our code, `${folder}` is a copy in the volume
@@ -130,7 +130,7 @@ class Container(Closed):
 
 
 class Encrypted(Closed):
-    """What differs where the stack is encrypted (`encryption` of the profile).
+    """What differs if the stack is encrypted (`encryption` of the profile).
 
     `append` names a rendered file and the template whose lines follow it, for formats in which the
     last line counts; `files`, `environment` and `alive` take the place of the description's own.

@@ -159,7 +159,7 @@ def _holds(when: str, profile: Profile) -> bool:
 
 
 def why_left_out(service: Service, profile: Profile) -> str:
-    """Return what a service that `is_enabled` denies waits for."""
+    """Return what a disabled service (see `is_enabled`) needs before it can run."""
     if service.when is not None and not _holds(service.when, profile):
         return f"it runs when `{service.when}` holds"
     return f"it runs where `{service.instances}` is at least {service.instance}"
@@ -181,7 +181,7 @@ def read_services(path: Path) -> list[Service]:
 
 
 def _like(path: Path, name: str, bodies: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the body of a service; with `like = "NAME"`, that one's keys where it has none of its own."""
+    """Return the body of a service; with `like = "NAME"` it takes missing keys from that service."""
     body = dict(bodies[name])
     other = body.pop("like", None)
     if other is None:

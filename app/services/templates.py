@@ -100,7 +100,7 @@ class Variables:
         ports: every described port name (its value is asked of `settings`).
         relocate: maps the folder of an artefact group to where the service's user can read it.
         aot: the file of JVM options that concern its AOT cache.
-        binary: the program of the service's `requires_binary`; None where it has none.
+        binary: the program of the service's `requires_binary`; None if it has none.
     """
 
     settings: Settings

@@ -2,7 +2,7 @@
 
 1. The table is read from Trino, at one Delta version.
 2. Its rows are copied into a new table beside the published one.
-3. The new one takes the name of the old, and table `publications` says what it is.
+3. The new table takes the old one's name, and a row of table `publications` describes it.
 
 Whatever fails leaves the published table as it was: readers see the old rows or the new ones, never half of them.
 """
@@ -65,7 +65,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the source had come in what was read: nothing committed before is missing."""
+    """The source position of the rows that were read: nothing committed before it is missing."""
 
     lsn: int | None
     time: datetime | None
@@ -73,7 +73,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published, and for whom it is recorded."""
+    """What is published, and the job and task that it is recorded for."""
 
     table: str  # schema.table in the lake
     name: str
@@ -124,11 +124,11 @@ def _version(connection: Any, schema: str, name: str) -> int | None:
         cursor.execute(f'SELECT max(version) FROM lake."{schema}"."{name}$history"')
         return int(cursor.fetchone()[0])
     except trino.exceptions.TrinoUserError:
-        return None  # a view; or nothing, which the next statement says
+        return None  # a view; or no table, and then the next statement says so
 
 
 def progress_of(connection: Any, versions: dict[str, int]) -> Progress:
-    """Return how far all of these versions are complete, by silver's ledger; unknown where one is not in it."""
+    """Return how far all of these versions are complete, by silver's ledger; unknown if one is missing there."""
     silver = {name.partition(".")[2]: at for name, at in versions.items() if name[:7] == "silver."}
     if not silver:
         return Progress(None, None)
@@ -146,7 +146,7 @@ def progress_of(connection: Any, versions: dict[str, int]) -> Progress:
 
 
 def postgres_type(column: str, type_name: str) -> str:
-    """Return Postgres' type for one of Trino's. Raises: HeadwaterError for what it has none for."""
+    """Return Postgres' type for one of Trino's. Raises: HeadwaterError for a type without one."""
     if type_name.startswith("decimal("):
         return type_name.replace("decimal", "numeric")
     plain = re.sub(r"\(\d+\)", "", type_name)

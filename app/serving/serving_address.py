@@ -1,4 +1,4 @@
-"""Where the serving database is, as whom one signs in there, and what is published."""
+"""The serving database: its address, the roles that sign in, and what is published."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PUBLICATION_COLUMNS = (
 
 
 def owner_dsn(settings: Settings) -> str:
-    """Return the DSN of the role that owns what is published; holds a password."""
+    """Return the DSN of the role that owns the published tables; it holds a password."""
     return _dsn(settings, OWNER, OWNER_SECRET)
 
 

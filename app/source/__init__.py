@@ -1,1 +1,1 @@
-"""The source database: what it is like, preflight, and what Headwater leaves in it."""
+"""The source database: its state, preflight, and the objects that Headwater leaves in it."""

@@ -19,7 +19,7 @@ STATEMENT_TIMEOUT_S = 60
 # behind it: give up early rather than stall the application.
 LOCK_TIMEOUT_S = 5
 DEFAULT_PORT = 5432
-# As the server reports it. `initdb` chooses it where the machine's locale is C.
+# As the server reports it. `initdb` chooses it if the machine's locale is C.
 NO_ENCODING = "SQL_ASCII"
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -52,7 +52,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Address:
-    """Where a DSN leads, without its password."""
+    """The address of a DSN, without its password."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ class Address:
 
 
 def address_of(dsn: str) -> Address:
-    """Return the parts of a DSN that may be shown; raise HeadwaterError where it is no DSN."""
+    """Return the parts of a DSN that may be shown; raise HeadwaterError if it is no DSN."""
     found = options_of(dsn)
     return Address(
         host=str(found.get("host") or found.get("hostaddr") or "127.0.0.1"),
@@ -75,7 +75,7 @@ def address_of(dsn: str) -> Address:
 
 
 def password_of(dsn: str) -> str:
-    """Return the password of a DSN; empty where it has none."""
+    """Return the password of a DSN; empty if it has none."""
     return str(options_of(dsn).get("password") or "")
 
 
@@ -131,13 +131,13 @@ class KeptConnection:
         self._connection: Connection | None = None
 
     def open(self) -> Connection:
-        """Return the session; raise HeadwaterError where it cannot be opened."""
+        """Return the session; raise HeadwaterError if it cannot be opened."""
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._dsn(), application=self._application)
         return self._connection
 
     def close(self) -> None:
-        """Close the session, where there is one."""
+        """Close the session, if there is one."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
@@ -154,7 +154,7 @@ def unreachable(address: Address, error: Exception, password: str = "") -> Headw
 
 
 def options_of(dsn: str) -> dict[str, Any]:
-    """Parse a DSN into libpq's options; raise HeadwaterError where it is no DSN."""
+    """Parse a DSN into libpq's options; raise HeadwaterError if it is no DSN."""
     try:
         found = dict(conninfo_to_dict(dsn))
         for port in str(found.get("port") or DEFAULT_PORT).split(","):

@@ -23,7 +23,7 @@ class Notes:
     """Whether the source records definitions.
 
     Args:
-        digest: the digest of the installed function; empty where there is none, or it is disabled.
+        digest: the digest of the installed function; empty if there is none, or it is disabled.
         readable: whether the capture role may read the record.
         may_make: whether the owner's session may create event triggers.
     """

@@ -291,7 +291,7 @@ def carry_out(
     """Run the steps that the session may run; a step that fails does not stop the next.
 
     Args:
-        drop_slot: drops the slot where this session may not; None where nothing else can.
+        drop_slot: drops the slot where this session may not; None if nothing else can.
     Returns: the steps that did not run, each with the reason; an empty reason: no right to.
     """
     left: list[tuple[Step, str]] = []
@@ -311,7 +311,7 @@ def carry_out(
 def _run(
     connection: Connection, step: Step, drop_slot: Callable[[Step], None] | None
 ) -> str | None:
-    """Run a step; return why it did not run (empty: no right to), or None where it did."""
+    """Run a step; return why it did not run (empty: no right to), or None if it did."""
     try:
         if step.allowed:
             with connection.transaction():

@@ -184,7 +184,7 @@ def read_facts(
 
 def _scalar(connection: Connection, query: str) -> str | int:
     row = connection.execute(query).fetchone()
-    assert row is not None  # each of these queries always gives one row
+    assert row is not None  # each of these queries always returns one row
     found: str | int = row[0]
     return found
 

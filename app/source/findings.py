@@ -27,7 +27,7 @@ class Fix:
 
     Args:
         shown: the statement as it is printed, without a password.
-        run: the statement as `--apply` runs it; None where a person has to decide, or where it has
+        run: the statement as `--apply` runs it; None if a person has to decide, or where it has
             no effect before a restart of the server.
     """
 
@@ -67,7 +67,7 @@ def runnable(statement: sql.Composed) -> Fix:
 def from_file(name: str, **parts: sql.Composable) -> list[Fix]:
     """Read the statements of `debezium/sql/NAME.sql`, with each `{part}` filled in.
 
-    The part `password` is run as given; what is shown names the place where the password is kept.
+    Run the part `password` as given; show the place where the password is kept instead.
     """
     text = (SQL_FOLDER / f"{name}.sql").read_text()
     shown = {**parts, "password": sql.SQL("'<capture_password of secrets.json>'")}

@@ -63,7 +63,7 @@ _DEFAULT_FILES = {
 
 @dataclass(frozen=True, repr=False)
 class Completed:
-    """A source's address; `notes` say what of it is not used. `dsn` holds a password."""
+    """A source's address; `notes` say which parts of it are not used. `dsn` holds a password."""
 
     dsn: str
     notes: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def complete(given: str, variables: Mapping[str, str] | None = None) -> Complete
     Raises: HeadwaterError, without the password, where it is no address, a service does not exist,
         or an option is set that not every session can follow.
     """
-    options_of(given)  # raises where it cannot be read
+    options_of(given)  # raises if it cannot be read
     found, defaults, message = _by_libpq(given, GIVEN if variables is None else variables)
     for name, value in found.items():
         _refuse(name, value, defaults.get(name))

@@ -19,7 +19,7 @@ _SERVERS = {"read-write": "primary", "primary": "primary"}
 def connector_options(dsn: str) -> dict[str, str]:
     """Return Debezium's `database.…` properties for a DSN, without address and encryption.
 
-    Raises: HeadwaterError where the text is no DSN.
+    Raises: HeadwaterError if the text is no DSN.
     """
     options = options_of(dsn)
     found = {

@@ -60,7 +60,7 @@ class Source:
 def check_source(settings: Settings) -> list[Finding]:
     """Return every finding about the source, after fixing it where `settings.profile.apply` is set.
 
-    Raises: HeadwaterError where the source cannot be reached, or a fix fails.
+    Raises: HeadwaterError if the source cannot be reached, or a fix fails.
     """
     return examine(Source.of(settings, apply=settings.profile.apply))
 

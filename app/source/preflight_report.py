@@ -36,7 +36,7 @@ def entry_of(finding: Finding) -> Entry:
 
 
 def todo(finding: Finding) -> str:
-    """Return what to do about a finding, in one line; empty where there is nothing to do."""
+    """Return what to do about a finding, in one line; empty if there is nothing to do."""
     runs = [fix for fix in finding.fixes if fix.run is not None]
     rest = [fix for fix in finding.fixes if fix.run is None]
     said = [_by_hand(fix) for fix in rest]
@@ -60,7 +60,7 @@ def listed(entries: Iterable[Entry], width: int | None) -> list[str]:
     """Return the lines of the list, the worst first.
 
     Args:
-        width: the terminal's columns; None where lines are not wrapped.
+        width: the terminal's columns; None if lines are not wrapped.
     """
     kept = sorted(_alike(entries), key=lambda one: _ORDER.index(one.status))
     lines: list[str] = []
@@ -120,7 +120,7 @@ def _wrapped(text: str, width: int | None) -> list[str]:
 
 
 def sql_block(findings: Sequence[Finding], *, whole: bool) -> str:
-    """Return the SQL of all findings, to be copied into psql; empty where there is none.
+    """Return the SQL of all findings, to be copied into psql; empty if there is none.
 
     Statements that a person has to decide on, or another role has to run, are commented out.
 

@@ -15,7 +15,8 @@ NOT_CHOSEN = "the profile does not choose it (table_include, table_exclude)"
 def shared_names(tables: Iterable[SourceTable]) -> dict[SourceTable, Collision]:
     """Return the tables whose name clashes with another table's, each with the clash.
 
-    A captured table keeps its name; among others the oldest does. One that is not chosen takes none.
+    A captured table keeps its name; among others the oldest does. A table that is not chosen takes
+    no name.
     """
     order = sorted(tables, key=lambda table: (not table.published, table.oid))
     by_name = {(t.schema, t.name): t for t in order if t.chosen and not t.uncapturable()}

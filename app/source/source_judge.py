@@ -253,7 +253,7 @@ def _tables(facts: Facts) -> Iterator[Finding]:
 
 
 def _not_chosen(facts: Facts, table: SourceTable) -> Finding:
-    """A published one would hold back the server's log, and be read by the capture role, for nobody."""
+    """A published one would hold back the server's log, and the capture role would read it for nothing."""
     check = f"table {table}"
     if not table.published:
         return Finding(check, LEFT_OUT, NOT_CHOSEN)

@@ -147,7 +147,7 @@ class SourceTable:
         return sql.Identifier(self.schema, self.name)
 
     def uncapturable(self) -> str | None:
-        """Return why no setting makes this table capturable; None where it can be captured."""
+        """Return why no setting makes this table capturable; None if it can be captured."""
         if self.kind == "f":
             return "a foreign table: its changes are not in this server's log"
         if self.persistence == "u":
@@ -184,7 +184,7 @@ class SourceTable:
         return _PLAIN_NAME.fullmatch(str(self)) is not None
 
     def own_rows(self) -> str | None:
-        """Return the query for its own rows alone; None where no table inherits from it."""
+        """Return the query for its own rows alone; None if no table inherits from it."""
         if not self.inherited:
             return None
         return sql.SQL("SELECT * FROM ONLY {}").format(self.identifier).as_string(None)

@@ -11,7 +11,7 @@ from app.source.database import options_of
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslrootcert", "sslcert", "sslkey")
 PASSWORD_VARIABLE = "HEADWATER_CAPTURE_SSL_PASSWORD"
-# libpq's word for the certificates that the system trusts; here those that the JRE comes with.
+# libpq's name for the system's trusted certificates; here those of the JRE.
 _SYSTEM = "system"
 _SYSTEM_FACTORY = "org.postgresql.ssl.DefaultJavaSSLFactory"
 # The driver's key manager reads these by their ending, the rest as PKCS#8, DER or PEM.
@@ -21,7 +21,7 @@ _PKCS12 = (".p12", ".pfx")
 def connector_tls(dsn: str) -> dict[str, str]:
     """Return Debezium's `database.ssl…` properties for a DSN, without the key's password.
 
-    Raises: HeadwaterError where the text is no DSN.
+    Raises: HeadwaterError if the text is no DSN.
     """
     options = options_of(dsn)
     mode = str(options.get("sslmode") or "prefer")
@@ -41,7 +41,7 @@ def connector_tls(dsn: str) -> dict[str, str]:
 
 
 def tls_problem(dsn: str) -> str:
-    """Return why the connector cannot use the DSN's files; empty where it can."""
+    """Return why the connector cannot use the DSN's files; empty if it can."""
     options = options_of(dsn)
     for name in _FILES:
         path = str(options.get(name) or "")

@@ -42,7 +42,7 @@ class IdentityTrace:
 
     Args:
         was, was_index, set_to: as recorded (letters of pg_class.relreplident).
-        now: the letter now; empty where the table is gone.
+        now: the letter now; empty if the table is gone.
         index_there: whether `was_index` is still an index of the table.
         published: other publications that publish the table.
         mine: whether this session may change the table.
@@ -117,7 +117,7 @@ class Traces:
 
     Args:
         publication_mine: whether this session may drop the publication; None: there is none.
-        identities: recorded changes; None where this source keeps no record.
+        identities: recorded changes; None if this source keeps no record.
         unreadable: whether there is a record that this session may not read.
         full: published tables without a key whose identity is FULL and is not recorded.
     """

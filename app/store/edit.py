@@ -57,7 +57,7 @@ def edit_movie(
 
     Args:
         movie_id: which movie; the first one when None.
-    Raises: HeadwaterError where the store or the movie is not there.
+    Raises: HeadwaterError if the store or the movie is not there.
     """
     began_at = now()
     new = (

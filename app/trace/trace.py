@@ -364,7 +364,7 @@ def _state(writes: bool, entry: str | None, batch: Batch | None, merged: bool, n
     if not merged:
         return "not merged yet"
     if batch is not None and batch.delta_version is None:
-        return "nothing merged"  # as where a later event of the batch went to quarantine
+        return "nothing merged"  # for example if a later event of the batch went to quarantine
     return "merged" if writes else "removed"
 
 

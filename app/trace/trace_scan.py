@@ -235,7 +235,7 @@ def without_idle_ends(ordered: Sequence[Found]) -> list[Found]:
         elif (
             last is None
             or op_of(last) in ("d", "t", "m")
-            # In the row's own partition, what the resync read of it comes before.
+            # In the row's own partition, the row that the resync read comes earlier.
             or last.partition != event.partition
             or (lsn_of(last) or 0) >= (lsn_of(event) or 0)
         ):

@@ -68,7 +68,7 @@ class Gate:
     def judge(self, topic: Topic, decoded: Decoded) -> Judged:
         """Fold decoded events and apply their table's own rules, under its silver table's lock.
 
-        Raises: TableStoppedError where a rule, or the contract file, stops the table.
+        Raises: TableStoppedError if a rule, or the contract file, stops the table.
         """
         contract, silver = topic.contract, topic.silver
         assert contract is not None and silver is not None

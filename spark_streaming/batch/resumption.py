@@ -62,7 +62,7 @@ class Resumption:
         restored: the state in the ledger at the start.
         read: reads the events of any span again.
         requested: takes the requests to resume; returns their silver tables.
-        swaps: carries out rebuilds; None where none can be requested.
+        swaps: carries out rebuilds; None if none can be requested.
     """
 
     def __init__(

@@ -235,7 +235,7 @@ def find_files(folders: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], li
 def read_keys(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
     """Read a TOML file of at most FILE_BYTES_MAX: its content, and the line of each key.
 
-    Raises: ContractFileError where it cannot be read, or is no TOML.
+    Raises: ContractFileError if it cannot be read, or is no TOML.
     """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:

@@ -46,7 +46,7 @@ class Incident:
         id: see `natural_id` and `recurring_id`.
         at: when the event was recorded; greater than that of the events before it.
         name: which one of its kind: the natural key, e.g. a slot with a position, or a service.
-        tables: of the source, `schema.table`; empty where it concerns none, or all.
+        tables: of the source, `schema.table`; empty if it concerns none, or all.
         lsn_from, lsn_to: WAL byte positions between which something is or was missing; None where
             they are not known, or do not apply.
         how_closed: None while it is open.

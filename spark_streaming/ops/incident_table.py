@@ -156,7 +156,7 @@ class IncidentLog:
     def refresh(self) -> None:
         """Read what other processes have recorded since; makes the table where there is none.
 
-        Raises: DeltaError, OSError where the store does not answer.
+        Raises: DeltaError, OSError if the store does not answer.
         """
         with self._store:
             self._read()

@@ -323,7 +323,7 @@ def _with_versions(rows: pa.Table) -> pa.Table:
 
 
 def offsets_of(text: str | None) -> Offsets:
-    """A row's `offsets`: topic → partition → the next offset; empty where it has none."""
+    """A row's `offsets`: topic → partition → the next offset; empty if it has none."""
     return {
         topic: {int(partition): int(offset) for partition, offset in partitions.items()}
         for topic, partitions in json.loads(text or "{}").items()

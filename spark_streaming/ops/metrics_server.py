@@ -26,7 +26,7 @@ def serve_metrics(
 
     A connection is closed after `connection_s` seconds; one more than `connections_max` at once.
 
-    Raises: OSError where the port is taken.
+    Raises: OSError if the port is taken.
     """
     places = threading.BoundedSemaphore(connections_max)
 

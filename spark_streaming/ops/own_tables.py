@@ -20,7 +20,7 @@ class OwnTables:
         self._known: dict[str, int] = {}
 
     def has(self, table: str) -> bool:
-        """Whether a silver table is the job's. Raises: OSError where the store does not answer."""
+        """Whether a silver table is the job's. Raises: OSError if the store does not answer."""
         return not self._share.further or self._job_of(table) == self._share.number
 
     def jobs_of(self, request: Request) -> set[int]:

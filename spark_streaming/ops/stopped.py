@@ -217,7 +217,7 @@ def first_offsets(span: BatchSpan, topic: str, seen: Sequence[tuple[int, int]]) 
 def next_slice(
     app_id: str, offsets: PartitionOffsets, end: PartitionOffsets, offsets_max: int
 ) -> Slice | None:
-    """The next events to merge, `offsets_max` or a few more; None where nothing is left.
+    """The next events to merge, `offsets_max` or a few more; None if nothing is left.
 
     A partition that came while the table was stopped begins at 0. The commit's version is the
     sum of the offsets that it ends at: it grows with every slice, and two slices of one table

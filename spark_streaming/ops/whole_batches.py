@@ -68,14 +68,14 @@ class WholeBatches:
 
     @property
     def complete_lsn(self) -> Lsn | None:
-        """The LSN that all tables are complete to; None where it is not known."""
+        """The LSN that all tables are complete to; None if it is not known."""
         lsns = [one.complete_lsn for one in self.jobs()]
         known = [lsn for lsn in lsns if lsn is not None]
         return min(known) if known and len(known) == len(lsns) else None
 
     @property
     def time(self) -> datetime | None:
-        """The time in the source that all tables are complete to; None where it is not known."""
+        """The time in the source that all tables are complete to; None if it is not known."""
         times = [one.time for one in self.jobs()]
         known = [time for time in times if time is not None]
         return min(known) if known and len(known) == len(times) else None

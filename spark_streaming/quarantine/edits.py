@@ -24,7 +24,7 @@ def edited(event: RawEvent, values: Values, contract: Contract) -> RawEvent:
     Key, LSN and coordinates stay, and so the event's turn among the row's others: its key cannot
     be edited, for that would be another row's event.
 
-    Raises: EditError where the event leaves no row that could be read, names no such column, or
+    Raises: EditError if the event leaves no row that could be read, names no such column, or
         where a value is none of its type.
     """
     try:

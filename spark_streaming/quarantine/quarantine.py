@@ -313,7 +313,7 @@ def unresolved_rows(
     Args:
         path: of the table of entries.
         edited: also those that were replayed with other values than their event's.
-    Raises: TableNotFoundError where there is no such table yet.
+    Raises: TableNotFoundError if there is no such table yet.
     """
     wanted = _is_unresolved()
     names = lake.table(path).to_pyarrow_dataset().schema.names

@@ -67,7 +67,7 @@ def _reader(
     schema: pa.Schema,
     hiding: Callable[[str], Hiding] | None = None,
 ) -> pa.RecordBatchReader:
-    """The dataset's rows with the columns of `schema`, NULL where it has no such column."""
+    """The dataset's rows with the columns of `schema`, NULL if it has no such column."""
     names = [name for name in schema.names if name in dataset.schema.names]
 
     def batches() -> Iterator[pa.RecordBatch]:

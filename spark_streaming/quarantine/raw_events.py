@@ -147,7 +147,7 @@ def with_events(
         path: of the entries.
         wanted: which entries of the table, as an Arrow filter.
         columns: of the entries; those that an earlier release's table lacks are left out.
-    Raises: TableNotFoundError where there are no entries yet.
+    Raises: TableNotFoundError if there are no entries yet.
     """
     entries = lake.table(path).to_pyarrow_dataset()
     mine = pc.field("table_name").cast(pa.string()) == table_name
@@ -173,7 +173,7 @@ def with_events(
 
 
 def event_at(lake: Lake, path: str, place: Place) -> dict[str, Any] | None:
-    """The event of one entry as SCHEMA; None where there is none.
+    """The event of one entry as SCHEMA; None if there is none.
 
     Args:
         path: of the entries.

@@ -61,7 +61,7 @@ class ContractFolder:
     def rules_of(self, contract: Contract) -> TableRules:
         """The rules of a table; none where it has no file.
 
-        Raises: ContractFileError where its file is wrong, or does not fit the table's columns.
+        Raises: ContractFileError if its file is wrong, or does not fit the table's columns.
         """
         table = (contract.schema, contract.table)
         with self._lock:
@@ -102,9 +102,9 @@ class ContractFolder:
         return content.evolution if content is not None else Evolution()
 
     def content_of(self, schema: str, table: str) -> Refinements | None:
-        """What a table's file says, not checked against the columns; None where it has none.
+        """What a table's file says, not checked against the columns; None if it has none.
 
-        Raises: ContractFileError where the file is wrong.
+        Raises: ContractFileError if the file is wrong.
         """
         with self._lock:
             self._reload()
@@ -114,7 +114,7 @@ class ContractFolder:
         return file.content if file is not None else None
 
     def stamp(self, schema: str, table: str) -> str:
-        """A text that differs when a table's file changes; empty where it has none."""
+        """A text that differs when a table's file changes; empty if it has none."""
         with self._lock:
             self._reload()
             return " ".join(map(str, self._stamps.get((schema, table), ())))

@@ -84,7 +84,7 @@ def broken(rows: pa.Table, rules: Sequence[Rule]) -> list[pa.Array]:
 
     Args:
         rows: holds all columns that the rules read.
-    Raises: ConditionError where a condition does not fit the rows' columns.
+    Raises: ConditionError if a condition does not fit the rows' columns.
     """
     if not rules or not rows.num_rows:
         return [pa.array([], pa.bool_()).cast(pa.bool_()) for _ in rules]
@@ -97,7 +97,7 @@ def broken(rows: pa.Table, rules: Sequence[Rule]) -> list[pa.Array]:
 def checked(condition: str, schema: pa.Schema) -> tuple[str, ...]:
     """The columns that a condition reads, by their names in `schema`.
 
-    Raises: ConditionError where it is no boolean expression over these columns: with an
+    Raises: ConditionError if it is no boolean expression over these columns: with an
         aggregate, a subquery, a volatile function, or another statement in it.
     """
     parts = _read_columns(condition)

@@ -18,9 +18,9 @@ from spark_streaming.fold.row_lookup import one_of
 from spark_streaming.rules.row_judge import Finding, true_rows
 from spark_streaming.rules.rules import Reference, TableRules, Uniqueness
 
-# Opens a silver table of the source's (schema, table); None where there is none.
+# Opens a silver table of the source's (schema, table); None if there is none.
 OpenSilver = Callable[[str, str], DeltaTable | None]
-# The folded rows of the batch of a source table; None where the batch has none.
+# The folded rows of the batch of a source table; None if the batch has none.
 InBatch = Callable[[str, str], pa.Table | None]
 
 

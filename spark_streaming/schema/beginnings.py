@@ -63,7 +63,7 @@ class Beginnings:
     def started(self, span: BatchSpan, batch_id: int) -> BatchSpan:
         """The span with a start for every partition: Spark's plan has none for a new one's.
 
-        The same for a batch that is repeated. Raises: DirectReadError; OSError where bronze does
+        The same for a batch that is repeated. Raises: DirectReadError; OSError if bronze does
         not answer.
         """
         met = [

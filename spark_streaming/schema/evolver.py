@@ -200,7 +200,7 @@ class Evolver:
     def plan(self, topic: Topic, events: list[RawEvent]) -> EventPlan:
         """Split a topic's events where a change of its table begins.
 
-        Raises: TableStoppedError where the table must not go on.
+        Raises: TableStoppedError if the table must not go on.
         """
         rejects = list[Reject]()
         events = self._without_truncates(topic, events, rejects)
@@ -283,7 +283,7 @@ class Evolver:
         return self._policies.how(topic, topic.pending) if topic.pending else None
 
     def waits(self, topic: Topic) -> str:
-        """Why the pending change is not applied; empty where none is pending."""
+        """Why the pending change is not applied; empty if none is pending."""
         if topic.pending is None:
             return ""
         return topic.pending.contract.refusal or self._policies.reason(topic, topic.pending)[1]

@@ -34,7 +34,7 @@ class InCatalog:
 
 @dataclass
 class Topic:
-    """One table's topic. `silver` is None where the table is internal or refused.
+    """One table's topic. `silver` is None if the table is internal or refused.
 
     Args:
         names: gives a source table's silver name (`silver_names`).

@@ -96,7 +96,7 @@ class Topics:
             return [t.silver for t in self._topics.values() if t.silver is not None]
 
     def open_silver(self, schema: str, table: str) -> DeltaTable | None:
-        """The silver table of a source table at its newest version; None where there is none."""
+        """The silver table of a source table at its newest version; None if there is none."""
         name = self._names.of(schema, table)
         with self._lock:
             known = [t.silver for t in self._topics.values() if t.silver_name == name and t.silver]
@@ -224,7 +224,7 @@ class Topics:
     def resolve(self, name: str, events: list[RawEvent]) -> Topic:
         """The topic with its contract and table; makes both at the table's first event.
 
-        Raises: CatalogUnreachableError where the contract is neither kept nor readable.
+        Raises: CatalogUnreachableError if the contract is neither kept nor readable.
         """
         with self._lock:
             topic = self._topics.get(name)
@@ -251,7 +251,7 @@ class Topics:
         return source_of(name, self._prefix, events, self._names.source_of)
 
     def contract_of(self, name: str, *, refresh: bool = False) -> str:
-        """A text that differs when the contract or the pending one does; empty where there is none.
+        """A text that differs when the contract or the pending one does; empty if there is none.
 
         refresh: whether to check the source's catalog before; a failure there changes nothing.
         """
@@ -323,7 +323,7 @@ class Topics:
         return True
 
     def add_empty(self, source: tuple[str, str], reached: int) -> Topic | None:
-        """Add a captured table that has had no event yet; None where it is known, or gone.
+        """Add a captured table that has had no event yet; None if it is known, or gone.
 
         reached: the log position before which it has no event.
         """

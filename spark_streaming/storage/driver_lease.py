@@ -152,7 +152,7 @@ class DriverLease:
         return self._clock() - self._seen[2] >= EXPIRES_S
 
     def wait(self, pause: Callable[[float], object] = time.sleep) -> None:
-        """Return when this driver has the lease. Raises: OSError where the store does not answer."""
+        """Return when this driver has the lease. Raises: OSError if the store does not answer."""
         said = ""
         while who := self.take():
             if who != said:

@@ -25,7 +25,7 @@ class Lake:
         folder: the folder of the bucket that this lake is limited to; "" is the whole bucket. Unset: the
             store's own.
         bucket: another bucket than the lake's.
-        fence: called when a table has been opened; raises where this process may not write any more.
+        fence: called when a table has been opened; raises if this process may not write any more.
     """
 
     _fence: Callable[[], None] | None = None
@@ -59,7 +59,7 @@ class Lake:
         return Lake(self._store, self._folder.rstrip("/"), self._bucket, fence)
 
     def fence(self) -> None:
-        """Raise where this process may not write any more."""
+        """Raise if this process may not write any more."""
         if self._fence is not None:
             self._fence()
 

@@ -39,7 +39,7 @@ def ensure_topics(
 ) -> list[str]:
     """Make the topics of streams that have none; returns those that were made.
 
-    Raises: kafka.errors.KafkaError where the broker does not answer or refuses.
+    Raises: kafka.errors.KafkaError if the broker does not answer or refuses.
     """
     admin = KafkaAdminClient(
         **kafka.options,
@@ -135,7 +135,7 @@ class StreamProducer:
 
 
 def _end(producer: Any, timeout_s: float) -> None:
-    # It raises where records are still under way then, and keeps its threads: by then the broker
+    # It raises if records are still under way then, and keeps its threads: by then the broker
     # has confirmed them or their time is up.
     with contextlib.suppress(KafkaError):
         producer.close(timeout=timeout_s)

@@ -160,7 +160,7 @@ class Judge:
 
 
 def checked_key(key: object) -> str:
-    """The idempotency key. Raises: Refused where it is none."""
+    """The idempotency key. Raises: Refused if it is none."""
     if not isinstance(key, str) or not key:
         raise Refused("no-key", "`key` is missing: a text that no other event of the stream has")
     if len(key.encode("utf-8", "replace")) > KEY_BYTES_MAX or not key.isprintable():

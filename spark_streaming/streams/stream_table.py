@@ -84,7 +84,7 @@ class StreamTable:
     def ensure(self) -> DeltaTable:
         """The open table; made where there is none, widened where the contract has more columns.
 
-        Raises: StreamError where a captured table has the name, or a column's type changed.
+        Raises: StreamError if a captured table has the name, or a column's type changed.
         """
         if self._handle is None:
             try:

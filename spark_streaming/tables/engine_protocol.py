@@ -125,7 +125,7 @@ class RowsEngine(MergeEngine, Protocol):
 
 
 def floor_lsn(folded: Folded) -> Lsn | None:
-    """The LSN below which the merge removes rows of silver; None where it removes none."""
+    """The LSN below which the merge removes rows of silver; None if it removes none."""
     floors = [lsn for lsn in (folded.truncate_lsn, folded.resnapshot_lsn) if lsn is not None]
     return max(floors) if floors else None
 

@@ -36,7 +36,7 @@ def plain_description(schema: str, table: str) -> str:
 
 
 def noted_source(found: Metadata) -> str | None:
-    """The mark of the source table that a silver table belongs to; None where it names none.
+    """The mark of the source table that a silver table belongs to; None if it names none.
 
     An earlier release named it in the description.
     """
@@ -75,7 +75,7 @@ class Owners:
     def refusal(self, schema: str, table: str) -> str | None:
         """Claim its silver table for a source table. Returns: why it cannot have it; None if it can.
 
-        Raises: OSError, DeltaError where the store does not answer.
+        Raises: OSError, DeltaError if the store does not answer.
         """
         source, name = (schema, table), self._names(schema, table)
         with self._lock:

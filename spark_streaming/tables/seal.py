@@ -52,7 +52,7 @@ def seal_tables(
 
 
 def seal(lake: Lake, path: str, epoch: int, mark: str = EPOCH) -> bool:
-    """Seal one table. Returns: False where there is none, or where it is a stream's."""
+    """Seal one table. Returns: False if there is none, or where it is a stream's."""
     for tries in range(1, TRIES_MAX + 1):
         try:
             table = lake.table(path)

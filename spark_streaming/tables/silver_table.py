@@ -169,7 +169,7 @@ class SilverTable:
                 catalog was away, stay: their positions are after its beginning.
             lenient: whether values that do not fit their column's new type become NULL.
         Returns: names of the columns added.
-        Raises: TableEvolutionError where a column's values do not fit its new type.
+        Raises: TableEvolutionError if a column's values do not fit its new type.
         """
         done = Commit(CONTRACT_ID, contract.version)
         if self.has_commit(done):

@@ -231,7 +231,7 @@ def _kept(name: str, key: str) -> bool:
 
 
 def _inspected(name: str, form: str) -> str:
-    """What the daemon tells of PREFIX/name; empty where there is no such image."""
+    """What the daemon tells of PREFIX/name; empty if there is no such image."""
     asked = subprocess.run(
         ["docker", "image", "inspect", f"--format={form}", f"{PREFIX}/{name}"],
         capture_output=True,

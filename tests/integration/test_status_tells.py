@@ -50,7 +50,7 @@ def told(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def await_state(stack: Stack, part: str, *states: str | None) -> dict[str, Any]:
-    """Until `status` shows the part so (None: not at all); its row, empty where it has none."""
+    """Until `status` shows the part so (None: not at all); its row, empty if it has none."""
     return until(
         lambda: told(stack).get(part, {}),
         lambda row: row.get("state") in states,

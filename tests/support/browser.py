@@ -39,7 +39,7 @@ _BOTTOM = """() => Math.ceil(Math.max(0, ...[...document.querySelectorAll('HOLDE
 
 
 def chromium() -> str | None:
-    """The browser's path; None where the machine has none."""
+    """The browser's path; None if the machine has none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 

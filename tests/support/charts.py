@@ -123,7 +123,7 @@ class Charts:
         return found
 
     def rows(self, uuid: str) -> list[dict[str, Any]]:
-        """What the chart shows now; AssertionError where its question fails."""
+        """What the chart shows now; AssertionError if its question fails."""
         chart = self.by_uuid[uuid]
         params = json.loads(chart["params"])
         body = {

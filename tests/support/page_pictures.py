@@ -131,7 +131,7 @@ def arrives(page: Page, take: object) -> None:
     """Take a frame whenever a station is reached, and now and then, until the change is in Trino.
 
     Frame after frame, pictures would take a whole CPU from what is pictured.
-    Raises: HeadwaterError where it is not within TRAVELS_S_MAX; on a machine that is as busy as that
+    Raises: HeadwaterError if it is not within TRAVELS_S_MAX; on a machine that is as busy as that
     a recording shows nothing but waiting.
     """
     assert callable(take)

@@ -48,7 +48,7 @@ class Run:
     Args:
         records: (topic, key, value) in their order, without heartbeats and notifications.
         polls, ends: how many polls gave records, and after how many of them the task was ended.
-        error: what ended the run before its time; empty where it came to the last transaction.
+        error: what ended the run before its time; empty if it came to the last transaction.
     """
 
     records: list[tuple[str, Any, Any]]

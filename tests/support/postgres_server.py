@@ -34,7 +34,7 @@ class Programs:
     Args:
         folder: `postgres`, `initdb`.
         home: where clusters may lie.
-        user: what `subprocess` takes; empty where the caller's own user does.
+        user: what `subprocess` takes; empty if the caller's own user does.
     """
 
     folder: Path

@@ -32,7 +32,7 @@ def check_history(
     """Play a history of `count` steps, or of those that `HEADWATER_STEPS` names.
 
     Args:
-        play: takes the numbers of the steps; raises where the history goes wrong.
+        play: takes the numbers of the steps; raises if the history goes wrong.
     Raises: AssertionError with seed and steps of the smallest history found that fails in the
         same way, and what it raised as its cause.
     """

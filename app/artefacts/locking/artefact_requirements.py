@@ -96,7 +96,7 @@ class Requirements(BaseModel):
     groups: dict[str, Group]
 
     def group(self, name: str) -> Group:
-        """Return a group by its name; HeadwaterError where there is none."""
+        """Return a group by its name; HeadwaterError if there is none."""
         if name not in self.groups:
             known = ", ".join(sorted(self.groups))
             raise HeadwaterError(
@@ -114,7 +114,7 @@ class Requirements(BaseModel):
     def build_order(self, names: Iterable[str]) -> list[str]:
         """Return the named groups and those that they are compiled with, each after what it needs.
 
-        Raises HeadwaterError where a group is unknown or groups need each other in a circle.
+        Raises HeadwaterError if a group is unknown or groups need each other in a circle.
         """
         ordered: list[str] = []
 

@@ -74,7 +74,7 @@ def exclusive(guard: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder of the cache; HeadwaterError where the cache cannot be written."""
+    """Make a folder of the cache; HeadwaterError if the cache cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -24,7 +24,7 @@ class Coordinate:
 
     @classmethod
     def parse(cls, text: str) -> Coordinate:
-        """Read a coordinate; raises HeadwaterError where it is not of the form above."""
+        """Read a coordinate; raises HeadwaterError if it is not of the form above."""
         parts = text.split(":")
         valid = all(_PART.fullmatch(part) and ".." not in part for part in parts)
         if not 3 <= len(parts) <= 5 or not valid:
@@ -45,7 +45,7 @@ class Coordinate:
 
     @property
     def path(self) -> str:
-        """Where the file stands in any Maven repository, relative to its root."""
+        """The file's path in any Maven repository, relative to its root."""
         folder = self.group.replace(".", "/")
         return f"{folder}/{self.artifact}/{self.version}/{self.filename}"
 

@@ -48,7 +48,7 @@ class Lock:
     def files(self, requirements: Requirements, name: str) -> tuple[LockedFile, ...]:
         """Return the files of a group and of those that it uses, each once, sorted by coordinate.
 
-        Raises HeadwaterError where the lock does not hold what `artefacts.toml` asks for.
+        Raises HeadwaterError if the lock does not hold what `artefacts.toml` asks for.
         """
         files: set[LockedFile] = set()
         for part in [name, *requirements.group(name).uses]:
@@ -76,7 +76,7 @@ class Lock:
 
     @classmethod
     def parse(cls, text: str) -> Lock:
-        """Read a lock file's text; raises ValueError, KeyError or TypeError where it is not one."""
+        """Read a lock file's text; raises ValueError, KeyError or TypeError if it is not one."""
         groups: dict[str, LockedGroup] = {}
         for name, group in tomli.loads(text).get("groups", {}).items():
             files = tuple(
@@ -88,7 +88,7 @@ class Lock:
 
 
 def read_lock(root: Path) -> Lock:
-    """Read `artefacts.lock` in the root of the clone; HeadwaterError where it cannot be read."""
+    """Read `artefacts.lock` in the root of the clone; HeadwaterError if it cannot be read."""
     path = root / LOCK_FILE
     try:
         return Lock.parse(path.read_text(encoding="utf-8"))

@@ -46,7 +46,7 @@ class Repository:
 
 
 def find_repository(settings_xml: Path | None = None) -> Repository:
-    """The repository to fetch from; raises HeadwaterError where a setting makes no sense."""
+    """The repository to fetch from; raises HeadwaterError if a setting makes no sense."""
     mirror = os.environ.get(MIRROR_VARIABLE, "").strip()
     if mirror:
         if urlsplit(mirror).scheme not in ("http", "https", "file"):
@@ -73,7 +73,7 @@ def local_maven_folder() -> Path:
 
 
 def _read(path: Path) -> ElementTree.Element | None:
-    """Maven's settings, their names without the name space; None where there are none."""
+    """Maven's settings, their names without the name space; None if there are none."""
     if not path.is_file():
         return None
     try:
@@ -109,7 +109,7 @@ def _proxies_of(root: ElementTree.Element, url: str) -> dict[str, str]:
             return {}
         user, password = _text(proxy, "username"), _text(proxy, "password")
         login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
-        # Maven takes 8080 where no port is named.
+        # Maven uses 8080 if no port is named.
         address = f"http://{login}{host}:{_text(proxy, 'port') or 8080}"
         return {"http": address, "https": address}
     return {}

@@ -37,7 +37,7 @@ _PLATFORM = ProfileConstraints(jdk="25", os_name="Linux", os_family="unix", os_a
 def resolve(requirements: Requirements, old: Lock, cache: Path) -> Lock:
     """Make the lock of all groups, and put their files into the cache.
 
-    Raises HeadwaterError where the registry lacks a file of a closure, or serves a broken one.
+    Raises HeadwaterError if the registry lacks a file of a closure, or serves a broken one.
     """
     repository = find_repository()
     known = {file.coordinate: file for group in old.groups.values() for file in group.files}

@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass
 class Overview:
-    """What was observed of a stack.
+    """The observed state of a stack.
 
     Args:
         services: a row for each service.
@@ -54,7 +54,7 @@ class Overview:
         return [*found, *self.tables, *self.snapshots, *self.alerts]
 
     def reasons(self) -> list[str]:
-        """Return why not all is well, a line each; empty where all is well."""
+        """Return why not all is well, a line each; empty if all is well."""
         if not self.asked or not self.supervised:
             return [f"{NOT_RUNNING}; start it: ./headwater up"]
         found = [

@@ -1,4 +1,4 @@
-"""What of a stack is not well: the lines that `status` prints beside those of the services.
+"""Finds a stack's problems: the lines that `status` prints after those of the services.
 
 To report something new, add a `Check` to CHECKS. A check asks one part and returns problems
 (`app/health`); what it raises becomes a line of its own. All checks run at the same time, and none
@@ -32,7 +32,7 @@ def connectors(settings: Settings) -> list[Problem]:
 
 
 def source(settings: Settings) -> list[Problem]:
-    """Report tables that are not captured, and a stream that nobody reads."""
+    """Report tables that are not captured, and a replication slot that nobody reads."""
     from app.connectors.uncaptured_tables import source_problems
 
     return source_problems(settings)
@@ -85,7 +85,7 @@ CHECKS = (
 def find_problems(
     settings: Settings, running: Collection[str], checks: Sequence[Check] = CHECKS
 ) -> list[Problem]:
-    """What is not well, in the order of the checks; a part that does not answer is `not known`.
+    """The problems, in the order of the checks; a part that does not answer is `not known`.
 
     Args:
         running: the services that are asked to run.
@@ -168,7 +168,7 @@ def as_rows(problems: Sequence[Problem]) -> list[Row]:
 
 
 def print_problems(problems: Sequence[Problem]) -> None:
-    """Print what is not well, each with its cause and the next step, on stdout."""
+    """Print each problem with its cause and the next step, on stdout."""
     print(f"\nnot well: {len(problems) or 'nothing'}")
     for one in problems:
         print(f"  {one.part}: {one.state}: {one.cause}")

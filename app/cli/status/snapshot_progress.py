@@ -36,7 +36,7 @@ class Load:
         table: `schema.name` in the source.
         state: waiting (for its turn to be read), loading, or the state that it is stopped in.
         read: rows that Debezium has read.
-        estimated: the source's estimate of its rows; None where it is not known.
+        estimated: the source's estimate of its rows; None if it is not known.
         merged: rows that silver has merged.
     """
 
@@ -52,7 +52,7 @@ class Load:
         return min(99, 100 * self.read // self.estimated) if self.estimated else None
 
     def text(self) -> str:
-        """Describe it in a few words: `public.orders: 120,000 of about 500,000 rows read (24 %), …`."""
+        """Describe the progress in a few words: `public.orders: 120,000 of about 500,000 rows read (24 %), …`."""
         if self.state == "waiting":
             size = "" if self.estimated is None else f", about {self.estimated:,} rows"
             return f"{self.table}: waits for its turn{size}"
@@ -64,7 +64,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Loading:
-    """A first snapshot that is not complete in silver; `to_go_s` is None where it is not known."""
+    """A first snapshot that is not complete in silver; `to_go_s` is None if it is not known."""
 
     tables: list[Load] = field(default_factory=list)
     to_go_s: float | None = None
@@ -82,7 +82,7 @@ class Loading:
 
 
 def observe(settings: Settings, *, with_silver: bool) -> Loading | None:
-    """Find what is still being loaded; None where nothing is, or where Connect does not answer.
+    """Find what is still being loaded; None if nothing is, or Connect does not answer.
 
     Args:
         with_silver: whether silver runs; without it, only the reading counts.
@@ -117,7 +117,7 @@ def loading(
     with_silver: bool = True,
     names: Callable[[str, str], str] = silver_table,
 ) -> Loading | None:
-    """List the tables that are not complete in silver, those being read first; None where all are.
+    """List the tables that are not complete in silver, those being read first; None if all are.
 
     names: gives a source table's silver name.
     """

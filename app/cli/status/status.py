@@ -1,4 +1,4 @@
-"""`headwater status`: services and what is not well, for people, for machines and for scripts."""
+"""`headwater status`: services and problems, for people, for machines and for scripts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def status(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Show each service: state, pid, port, memory, uptime, restarts, last error; and what is not well.
+    """Show each service: state, pid, port, memory, uptime, restarts, last error; and problems.
 
     Beside services, connectors that carry nothing, tables that do not flow and a stream that nobody reads
     are named, each with its cause and the next step. It goes on with the tables that a first snapshot is
@@ -81,7 +81,7 @@ def print_json(rows: list[dict[str, Any]]) -> None:
 
 
 def show(stack: Stack, rows: list[Row], service: list[str]) -> None:
-    """Print the services as a table and what is not well; notes go to stderr."""
+    """Print the services as a table, then the problems; notes go to stderr."""
     from app.launcher.observed_status import Row
 
     found_problems = [] if service else problems.find_problems(stack.settings, stack.running())

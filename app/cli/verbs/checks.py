@@ -18,7 +18,7 @@ TESTS = Path(__file__).resolve().parents[3] / "tests"
 PROOF_S_MAX = 2_400  # a stack's start, and the comparison of all rows
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
 TIERS = (*DEFAULT_TIERS, "versions", "cluster", "bench", "containers")
-# Tiers that run together, and how pytest-xdist spreads their tests over workers ("": over none).
+# Tiers that run together, and how pytest-xdist distributes their tests ("": one process).
 RUNS = (
     (("unit",), "worksteal"),
     (("spark", "integration"), "loadfile"),  # a file's tests share a Spark session and tables

@@ -36,7 +36,7 @@ def trino(pods: Pods) -> Manifest:
         },
         "coordinator": _jvm(own.heap_gb, query_gb),
         "worker": _jvm(own.heap_gb, query_gb),
-        # A task that is lost with its worker runs again, and what it had read is not read twice.
+        # If a worker is lost, its task runs again, without reading its input twice.
         "additionalConfigProperties": [
             *kept,
             "spiller-spill-path=/tmp/spill",

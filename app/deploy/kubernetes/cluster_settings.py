@@ -97,9 +97,9 @@ def write_home(cluster: Cluster, folder: Path, secrets: dict[str, str | None]) -
     """Write the content of both Secrets into `folder` (files of mode 0600), the stack's own secrets made.
 
     Args:
-        secrets: key of a profile → value; None where it was not given.
+        secrets: key of a profile → value; None if it was not given.
     Returns: the commands that put them into the cluster.
-    Raises: HeadwaterError where one is missing.
+    Raises: HeadwaterError if one is missing.
     """
     given = {name: value for name, value in secrets.items() if value}
     missing = [key for key in SECRET_KEYS if key not in given and key != "capture_dsn"]

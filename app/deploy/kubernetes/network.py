@@ -1,4 +1,4 @@
-"""Who may talk to whom: everything else is refused."""
+"""Lists the allowed connections; all others are refused."""
 
 from __future__ import annotations
 
@@ -153,9 +153,9 @@ def _connect(pods: Pods) -> Manifest:
 
 
 def _budgets() -> list[Manifest]:
-    """A drained node must not take all pods of what has several.
+    """Draining a node must not remove all pods of a workload that has several.
 
-    What has one gets none: a budget that keeps a single pod would forbid to drain its node.
+    A workload with one pod gets no budget, which would forbid draining its node.
     """
     return [
         {

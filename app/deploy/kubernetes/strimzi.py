@@ -61,7 +61,7 @@ def broker_config(pods: Pods) -> dict[str, str]:
 
 
 def worker_config(pods: Pods) -> dict[str, str]:
-    """The worker's properties but those that Strimzi sets."""
+    """The worker's properties, except those that Strimzi sets."""
     copies = min(pods.cluster.kafka.brokers, REPLICAS_MAX)
     found = _properties(pods, "connect", "worker.properties")
     kept = {key: value for key, value in found.items() if not key.startswith(WORKER_OWN)}
@@ -113,7 +113,7 @@ def _connect(pods: Pods) -> Manifest:
     own, cluster = pods.cluster.connect, pods.cluster.cluster
     port = pods.number(pods.services["kafka"], "kafka")
     names = _properties(pods, "connect", "worker.properties")
-    # Secrets by reference, those that the worker may read; all else it needs is no secret.
+    # References to the secrets that the worker may read; it needs no other secrets.
     env: list[Manifest] = [
         {
             "name": name,

@@ -118,7 +118,7 @@ def controller(pods: Pods, workload: Workload) -> Manifest:
 
 
 def pod(pods: Pods, workload: Workload) -> Manifest:
-    """A pod that can change nothing but its scratch folder and what it keeps."""
+    """A pod that can write only to its scratch folder and its volume."""
     service = pods.services[workload.service]
     # Secrets and volumes appear as files of this group.
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": SCRATCH}}]
@@ -261,7 +261,7 @@ def in_front(pods: Pods, service: Service) -> Manifest:
 
 
 def claim(size: str) -> Manifest:
-    """A volume for what a pod keeps."""
+    """A volume for a pod's data."""
     return {
         "metadata": {"name": "kept"},
         "spec": {

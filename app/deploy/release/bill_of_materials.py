@@ -53,7 +53,7 @@ def bill(root: Path) -> str:
 
 
 def python_packages(root: Path) -> Iterator[Component]:
-    """Each pinned version of the Python locks, with the locks that it stands in.
+    """Each pinned version of the Python locks, with the locks that contain it.
 
     A lock has one checksum for each file of a version; which one a machine takes, the bill does not know.
     """

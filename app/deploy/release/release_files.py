@@ -1,7 +1,7 @@
 """`python -m app.deploy release FOLDER`: the files of a release, from a clean clone.
 
 1. Refuse a clone with changes, or whose changelog has no entry for the version.
-2. `headwater-VERSION.tar.gz`: what is committed, the same bytes each time.
+2. `headwater-VERSION.tar.gz`: the committed files, packed into the same bytes each time.
 3. `headwater-VERSION.cdx.json`: the bill of materials.
 4. `NOTES.md`: the version's part of the changelog.
 5. `SHA256SUMS` of all of them, for `sha256sum --check`.
@@ -26,7 +26,7 @@ GIT_S_MAX = 120
 def release(root: Path, folder: Path) -> list[Path]:
     """Write a release's files into `folder`. Returns: their paths.
 
-    Raises: HeadwaterError where the clone is no release yet; nothing is written then.
+    Raises: HeadwaterError if the clone is no release yet; nothing is written then.
     """
     changed = git(root, "status", "--porcelain").decode().strip()
     if changed:
@@ -53,7 +53,7 @@ def release(root: Path, folder: Path) -> list[Path]:
 
 
 def notes_of(changelog: str, number: str) -> str:
-    """Return what the changelog says of a version. Raises: HeadwaterError where it says nothing."""
+    """Return what the changelog says of a version. Raises: HeadwaterError if it says nothing."""
     heading = rf"^## \[?{re.escape(number)}\]?[^\n]*\n"
     found = re.search(rf"{heading}(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     text = found.group(1).strip() if found else ""

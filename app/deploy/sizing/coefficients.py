@@ -18,7 +18,7 @@ class _Closed(BaseModel):
 
 
 class Figure(_Closed):
-    """A measured value; `source` says where it was measured, or on what an assumption rests."""
+    """A measured value; `source` says where it was measured, or what an assumption is based on."""
 
     value: float = Field(ge=0)
     source: str = Field(min_length=10)
@@ -31,7 +31,7 @@ class Part(_Closed):
     cpu_s_per_million_changes: Figure
     cpu_ms_per_request: Figure | None = None  # of the object store
     memory_mib: Figure
-    # The most that one instance was seen to carry; None where only its CPU limits it.
+    # The highest rate measured for one instance; None if only its CPU limits it.
     changes_per_second_max: Figure | None = None
     scales: bool  # whether a second instance takes half of the work
     remedy: str  # what to do when one instance is full
@@ -52,8 +52,8 @@ class Batches(_Closed):
 class Bytes(_Closed):
     """A change on disk, at `row_bytes`; each further byte of the row counts whole.
 
-    Of the rest some is paid once for what arrives together: a topic's records of one poll of the
-    connector, an object of bronze.
+    Part of the remaining cost is paid once for all that arrives together: a topic's records of one
+    poll of the connector, an object of bronze.
     """
 
     row_bytes: Figure

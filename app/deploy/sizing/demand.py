@@ -1,4 +1,4 @@
-"""What a workload asks of each part: pure functions of the workload and the measured figures.
+"""What a workload demands of each part: pure functions of the workload and the measured figures.
 
 The formulae are explained in docs/scale.md.
 """
@@ -64,7 +64,7 @@ class StoreUse:
 def batch_of(load: Workload, found: Coefficients) -> Batch:
     """The batch whose work lasts as long as its changes need, on average.
 
-    A batch holds what came since the one before it began. From a batch of one change on, each
+    A batch holds the changes since the previous one began. From a batch of one change on, each
     holds more than the last, until they stay alike or last too long.
     """
     one = found.batches
@@ -85,7 +85,7 @@ def batch_of(load: Workload, found: Coefficients) -> Batch:
 
 
 def period(seconds: float, changes_per_second: float) -> float:
-    """From batch to batch: a batch's own time, and where nothing came in it, the wait for a change."""
+    """From batch to batch: a batch's own time and, if nothing arrived in it, the wait for a change."""
     nothing_came = math.exp(-changes_per_second * seconds)
     return seconds + nothing_came / changes_per_second
 
@@ -177,7 +177,7 @@ def at(load: Workload, changes_per_second: float) -> Workload:
 
 
 def limit_of(part: Part) -> float:
-    """Changes a second that one instance was seen to carry; infinite where none was measured."""
+    """The measured limit of one instance, in changes a second; infinite if none was measured."""
     return part.changes_per_second_max.value if part.changes_per_second_max else math.inf
 
 

@@ -26,7 +26,7 @@ class Node(_Closed):
 
     @property
     def silver_cores(self) -> float:
-        """What silver may use of a node: half of it, for on one node all else is beside it."""
+        """The share of a node that silver may use: half, because on one node all else runs there, too."""
         return self.cores / 2
 
 

@@ -34,7 +34,7 @@ _SEARCH_STEPS = 60
 class PartSize:
     """One part. `carries`: changes a second of this workload's shape that one instance takes.
 
-    `instances` is None where one is too small and a second takes nothing from it.
+    `instances` is None if one is too small and a second takes nothing from it.
     """
 
     part: str
@@ -66,7 +66,7 @@ class Size:
 
 
 def size(load: Workload, found: Coefficients, prices: Prices) -> Size:
-    """Compute everything. Where silver does not keep up, its figures are those of its limit."""
+    """Compute everything. If silver does not keep up, its figures are those at its limit."""
     carried = {name: carries(name, load, found, prices) for name in found.parts}
     feasible = at(load, min(load.changes_per_second, carried[SILVER]))
     use = store_use(load, found, feasible)

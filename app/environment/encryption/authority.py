@@ -41,7 +41,7 @@ AUTHORITY_DAYS, PAIR_DAYS = 3650, 365
 RENEW_WITHIN = timedelta(days=60)
 # A pair that is made today ends before its authority is made again.
 AUTHORITY_RENEW_WITHIN = timedelta(days=PAIR_DAYS) + RENEW_WITHIN
-# A clock that is a little behind must not refuse a pair that was made now.
+# A machine whose clock is a little behind must not refuse a pair that was just made.
 _BEFORE = timedelta(minutes=10)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _AUTHORITY = "Headwater, this stack only"
@@ -85,7 +85,7 @@ class Authority:
         return self._folder / TRUSTSTORE
 
     def renew(self) -> bool:
-        """Make the authority again where it ends soon; call it while no service runs.
+        """Renew the authority if it expires soon; call this while no service runs.
 
         Returns: whether it was made again; the services' pairs then follow at their starts.
         """
@@ -96,13 +96,13 @@ class Authority:
         return True
 
     def write_trusted(self, others: str) -> None:
-        """Write whom clients trust: this authority and `others`, certificates as PEM."""
+        """Write the certificates that clients trust: this authority's and `others`, as PEM."""
         text = "\n".join([others, self.certificate.read_text()]).lstrip()
         _write(self._folder / TRUSTED, text.encode())
         _write(self._folder / TRUSTED_STORE, _truststore(_certificates(text)))
 
     def pair(self, folder: Path, service: str, hosts: Sequence[str], password: str) -> Pair:
-        """Return the key pair of a service, made or renewed where that is needed.
+        """Return the key pair of a service; make or renew it if needed.
 
         Args:
             folder: where its files are.

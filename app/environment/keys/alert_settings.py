@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class AlertSettings(BaseModel):
-    """Addresses, the mail server, and how soon alerts are sent; an address that is not set gets none.
+    """Addresses, the mail server, and how soon alerts are sent; unset addresses get no alerts.
 
     Alerts on the data itself go to the addresses of `data_alert_*`, which are data engineering's;
     without any of these they go to the general ones. The URLs are secrets.

@@ -14,7 +14,7 @@ class FurtherSource(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # Part of names in Kafka, Postgres and Trino; room for them is in each.
+    # Part of names in Kafka, Postgres and Trino, so it is short enough for all three.
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,15}$")
     dsn: SecretStr | None = None
     dsn_file: Path | None = None
@@ -33,7 +33,7 @@ class FurtherSource(BaseModel):
 
     @property
     def address(self) -> SecretStr:
-        """The DSN: given, or the first line of its file. Raises: ValueError where that cannot be read."""
+        """The DSN: given, or the first line of its file. Raises: ValueError if that cannot be read."""
         if self.dsn is not None:
             return self.dsn
         assert self.dsn_file is not None

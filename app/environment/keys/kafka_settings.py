@@ -1,4 +1,4 @@
-"""The profile's keys of a Kafka of one's own."""
+"""The profile's keys for the user's own Kafka."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spark_streaming.storage.kafka_cluster import MECHANISMS
 
 
 class KafkaSettings(BaseModel):
-    """Where Kafka is, where it is not the stack's own, and as whom its clients sign in."""
+    """The address of the user's own Kafka, and the user as whom its clients sign in."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""Parts of one's own beside the stack: the part of the profile (`app.environment.profile.Profile`) about them."""
+"""The profile's keys for the user's own parts (see `app.environment.profile.Profile`)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def spark_session(
 
     Args:
         store: the object store whose Delta tables the session reads and writes; None: no store, no key.
-    Raises: SettingsError where a jar is missing.
+    Raises: SettingsError if a jar is missing.
     """
     _give_classpath()
     with tempfile.TemporaryDirectory(prefix="headwater-spark-") as folder:
@@ -84,7 +84,7 @@ def only_spark(home: Path) -> Iterator[None]:
 
 
 def _give_classpath() -> None:
-    """Set Spark's class path, which the launcher sets for services and nobody sets for a task."""
+    """Set Spark's class path, which the launcher sets only for services, not for tasks."""
     if not os.environ.get(_CLASSPATH):
         artefacts = Artefacts(ROOT)
         artefacts.prepare(["spark"])

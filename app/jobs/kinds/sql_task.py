@@ -1,6 +1,6 @@
 """Runs the statements of a file on Trino: `python -m app.jobs.kinds.sql_task FILE`, a task of kind `sql`.
 
-The first row of the last answer is what the task reports. Of a statement that writes, `rows` and
+The task reports the first row of the last answer. Of a statement that writes, `rows` and
 `rows_written` are the number of rows.
 """
 

@@ -35,7 +35,7 @@ _TRUE, _FALSE = ("true", "t", "1", "yes"), ("false", "f", "0", "no")
 
 
 class Row(NamedTuple):
-    """A row of a file. `values`, or why it has none; `raw`: as it stands there, shortened."""
+    """A row of a file. `values`, or why it has none; `raw`: the row's text in the file, shortened."""
 
     line: int
     values: Mapping[str, object]
@@ -93,7 +93,7 @@ def _csv(path: Path, columns: Mapping[str, StreamColumn]) -> Iterator[Row]:
 
 
 def _parsed(cell: str, column: StreamColumn | None) -> object:
-    """Return a CSV cell's value; an empty one is NULL, but "" where a text must not be NULL."""
+    """Return a CSV cell's value; an empty cell is NULL, or "" if a text column must not be NULL."""
     if column is None:
         return cell
     if cell == "":

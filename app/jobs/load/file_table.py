@@ -1,8 +1,8 @@
-"""The table that files are loaded into, and that of their rejects: a commit a file in each.
+"""Writes the tables of loaded files and of their rejects: one commit for each file in each table.
 
 A commit names its file by two Delta transactions (`txn`): the application is the path, the versions come from
-the content and from size and time. So a file is there once, however often its load is cut; one that did not
-change is not read again, and a changed one is seen.
+the content and from size and time. So a file is loaded once, however often its load is
+interrupted; an unchanged file is not read again, and a changed file is detected.
 
 1. Rejects are committed to `files.rejected`.
 2. Rows are committed to the table. A crash before it leaves rejects alone; the next run finds their
@@ -41,7 +41,7 @@ _STATE = "state"
 
 
 class Mark(NamedTuple):
-    """What was loaded of a file: its content and its state, as `SourceFile` numbers them."""
+    """What was loaded from a file: the numbers of its content and its state, as in `SourceFile`."""
 
     content: int | None
     state: int | None
@@ -84,7 +84,7 @@ class FileTable:
                 )
 
     def loaded(self, files: Sequence[SourceFile]) -> dict[str, Mark]:
-        """Return what was loaded of files: by name, for those that were."""
+        """Return what was loaded, by file name."""
         table = self._opened(self._path)
         if table is None:
             return {}

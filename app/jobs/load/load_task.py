@@ -27,7 +27,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.streams.stream_event import ColumnJudge, Refused
 
-REJECTED_MAX = 1_000  # of a file; with more it has another form than its contract says
+REJECTED_MAX = 1_000  # of a file; a file with more rejects does not have the form of its contract
 
 
 class Load:
@@ -67,7 +67,7 @@ class Load:
 
     def _load(self, file: SourceFile, known: Mark | None) -> None:
         with tempfile.TemporaryDirectory(prefix="headwater-load-") as folder:
-            # The endings say how to unpack it; nothing else of the name is a path here.
+            # Keep the endings, which say how to unpack it; use no other part of the name as a path.
             copy = Path(folder) / f"file{''.join(Path(file.name).suffixes[-2:])}"
             content = self._source.copy(file, copy)
             if known is not None and known.content == content:
@@ -121,7 +121,7 @@ class Load:
 
 
 def main(arguments: list[str]) -> int:
-    """Load what is new; exit 1 with a few lines where a file could not be loaded."""
+    """Load new files; exit 1 with a few lines if a file could not be loaded."""
     address, fmt, name, contract_path = arguments
     found: Load | None = None
     try:

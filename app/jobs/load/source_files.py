@@ -34,13 +34,13 @@ class SourceFile:
 
     @property
     def state(self) -> int:
-        """A number for size and time: another one where the file may have changed."""
+        """A number for size and time, which differs if the file may have changed."""
         return _number(f"{self.size} {self.changed_ns}".encode())
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source has: files to load by name, and how many are left for the next run."""
+    """A source's content: files to load by name, and how many are left for the next run."""
 
     files: list[SourceFile]
     waiting: int
@@ -87,7 +87,7 @@ class Source:
         return Listing(files, len(wanted) - len(ready))
 
     def copy(self, file: SourceFile, target: Path) -> int:
-        """Copy a file, so that what is checked is what is loaded; returns a number for its content.
+        """Copy a file, so that the checked bytes are those loaded; returns a number for its content.
 
         Raises: HeadwaterError for a file of more than FILE_BYTES_MAX; OSError.
         """

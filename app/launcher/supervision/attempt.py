@@ -41,7 +41,7 @@ class Attempts:
     # -- the start
 
     def start(self, unit: Unit, service: Service) -> None:
-        """Start the first prepare command, or the service itself where there is none."""
+        """Start the first prepare command, or the service itself if there is none."""
         unit.service = service
         unit.attempts += 1
         unit.step = -1
@@ -70,7 +70,7 @@ class Attempts:
         unit.move_to("starting", now)
 
     def check_preparing(self, unit: Unit) -> None:
-        """Go on to the next step, or fail where the command failed or took too long."""
+        """Go on to the next step, or fail if the command failed or took too long."""
         assert unit.process is not None
         code = unit.process.exit_code()
         name = unit.service.name

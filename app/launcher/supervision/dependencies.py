@@ -21,7 +21,7 @@ def blocker(
 def unmet_dependency(
     unit: Unit, units: Mapping[str, Unit], wanted: Collection[str], services: Services
 ) -> str:
-    """Return the first dependency that is not met, with its state; empty where all are met."""
+    """Return the first dependency that is not met, with its state; empty if all are met."""
     for name, condition in services[unit.service.name].depends_on.items():
         needed = units.get(name)
         if needed is None or (name not in wanted and not needed.alive):
@@ -45,7 +45,7 @@ def _dependents(name: str, units: Mapping[str, Unit]) -> list[str]:
 
 
 def _awaited_first(units: Mapping[str, Unit], wanted: Collection[str]) -> str:
-    """Return an awaited service that is starting for the first time; empty where there is none.
+    """Return an awaited service that is starting for the first time; empty if there is none.
 
     Services that nobody waits for start after it, so that it has the processors.
     """

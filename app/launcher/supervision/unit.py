@@ -53,9 +53,9 @@ class Host(Protocol):
     """The machine, as supervision needs it."""
 
     def launch(self, service: Service, step: int | None) -> Process | None:
-        """Start prepare command `step`, or the service itself where `step` is None.
+        """Start prepare command `step`, or the service itself if `step` is None.
 
-        Returns None where a prepare command has nothing to do. Raises HeadwaterError.
+        Returns None if a prepare command has nothing to do. Raises HeadwaterError.
         """
 
     def grace_s(self, service: Service) -> float:
@@ -65,17 +65,17 @@ class Host(Protocol):
         """Take note that the service has ended.
 
         Args:
-            code: its exit code; None where it was killed because a limit had passed.
+            code: its exit code; None if it was killed because a limit had passed.
             asked: whether it was asked to end.
             ready: whether it had been ready.
         """
 
     def probe(self, service: Service, process: Process, *, running: bool) -> Probe | None:
-        """Return the result of the probe under way once it is there; start one where there is none.
+        """Return the result of the running probe once there is one; if no probe runs, start one.
 
         Args:
             running: the service has been ready: probe whether it still answers.
-        Returns: None while no result is there.
+        Returns: None while there is no result.
         """
 
     def last_lines(self, service: Service) -> str:
@@ -129,7 +129,7 @@ class Unit:
                 self.waits_for = ""
 
     def set_limit(self, seconds: float, now: float) -> None:
-        """Give what is under way this long from now."""
+        """Limit the running step to this long from now."""
         self.limit_s, self.extensions = seconds, 0
         self.deadline = now + seconds
 

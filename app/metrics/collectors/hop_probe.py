@@ -28,7 +28,7 @@ SEND_EVERY_S = 15.0
 POLL_EVERY_S = 1.0
 # Poll less often for an old probe: an error of a tenth of its age does not matter.
 POLL_SHARE_OF_AGE = 0.1
-BRONZE_EVERY_S = 2.0  # as often as the sink commits its place
+BRONZE_EVERY_S = 2.0  # as often as the sink commits its offsets
 # A query in Trino costs ten times as much as the other hops, so only one probe in four waits for it.
 TRINO_EVERY = 4
 WAITING_MAX = 40

@@ -46,7 +46,7 @@ class JobCollector:
         self._clock = clock
 
     def reset(self) -> None:
-        pass  # it keeps nothing; the last values stay until Dagster answers again
+        pass  # the collector stores nothing; the last values stay until Dagster answers again
 
     def collect(self) -> None:
         now = datetime.fromtimestamp(self._clock(), timezone.utc)
@@ -72,10 +72,10 @@ class JobCollector:
 
 
 def late_s(job: Job, since: datetime | None, runs: list[Run], now: datetime) -> float:
-    """Return how long ago a job should have been started; 0 where it was.
+    """Return how long ago a job should have been started; 0 if it was started.
 
     Args:
-        since: when its schedule was started or resumed; hours before are nobody's promise.
+        since: when its schedule was started or resumed; times before that do not count.
         runs: the latest ones, the newest first.
     """
     assert job.schedule is not None

@@ -38,8 +38,8 @@ class SilverState:
     """The newest state by the ledger; `refresh` reads the rows since the last call.
 
     `positions`: (topic, partition) → the offset that the query has read to. `complete_lsn`:
-    bytes, None before the first batch that proves one. `batch_at`: when the newest batch ended, of several jobs
-    that of the one that is behind.
+    bytes, None before the first batch that proves one. `batch_at`: when the newest batch ended;
+    with several jobs, that of the job most behind.
     `target_s`: a table's freshness target in seconds.
     """
 
@@ -55,7 +55,7 @@ class SilverState:
         self._tables: dict[str, tuple[datetime, Stopped | None]] = {}
 
     def refresh(self) -> None:
-        """Follow the ledger. Raises: OSError, DeltaError where the store does not answer."""
+        """Follow the ledger. Raises: OSError, DeltaError if the store does not answer."""
         try:
             rows, whole = self._ledger.poll()
         except Exception:

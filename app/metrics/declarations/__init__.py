@@ -1,1 +1,1 @@
-"""Each metric once: what it is, which panels show it, which alerts watch it."""
+"""Declares each metric once: its meaning, the panels that show it, the alerts that watch it."""

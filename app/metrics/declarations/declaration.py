@@ -1,4 +1,4 @@
-"""What metrics, panels and alerts are declared with; the files beside this one declare them."""
+"""The classes that declare metrics, panels and alerts; the other files of this folder use them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Alert:
     symptom: str
     normal: str
     team: Team = "platform"
-    # True where series exist only after something has happened.
+    # True if series exist only after something has happened.
     may_be_absent: bool = False
 
     @property

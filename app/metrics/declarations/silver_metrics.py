@@ -99,7 +99,7 @@ DASHBOARD = Dashboard("silver", "Silver: batches, merges, Delta tables", (
           Query("increase(headwater_silver_maintenance_seconds_count[1h])", legend="runs")),
     graph("Maintenance: files, last hour", MAINTENANCE_REMOVED, MAINTENANCE_JOINED),
     graph("Streams: stopped", STREAMS_STOPPED,
-          help="Events by API; empty where the service `streams` was not started"),
+          help="Events by API; empty if the service `streams` was not started"),
     graph("Streams: events not in silver", "max by (stream) (headwater_stream_lag_events)"),
     graph("Streams: events", STREAM_EVENTS),
 ))  # fmt: skip

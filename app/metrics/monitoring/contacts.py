@@ -70,7 +70,7 @@ def everybody(settings: Settings) -> tuple[Addresses, Addresses | None]:
 
 
 def alertmanager(settings: Settings) -> dict[str, Any]:
-    """Make Alertmanager's configuration: a general receiver, and one for data engineering where it is set."""
+    """Make Alertmanager's configuration: a general receiver, and one for data engineering if set."""
     factor = settings.profile.alert_wait_factor
     general, data = everybody(settings)
     routes = [_warnings(settings)]

@@ -17,7 +17,7 @@ _QUEUE = {"max_shards": 4, "max_samples_per_send": 2_000, "max_backoff": "30s"}
 
 
 def adapt(folder: Path, settings: Settings) -> None:
-    """Rewrite the configuration in `folder` where the profile asks for it, readable by its owner only."""
+    """Rewrite the configuration in `folder` if the profile needs it, readable by its owner only."""
     path = folder / CONFIGURATION
     profile = settings.profile
     if profile.connect_here and profile.trino_here and not profile.prometheus_remote_write_url:

@@ -58,7 +58,7 @@ def html(markdown: str | None = None) -> str:
     """Convert the runbook to HTML; a heading's id is its text in small letters, as in `Alert.section`.
 
     Prometheus processes the file as a Go template.
-    Raises: ValueError where the text has a template's `{{`.
+    Raises: ValueError if the text has a template's `{{`.
     """
     text = SOURCE.read_text() if markdown is None else markdown
     if "{{" in text:

@@ -1,1 +1,1 @@
-"""Chances of what a customer may do: leave, or leave a bill unpaid."""
+"""Predicts what a customer may do: leave, or leave a bill unpaid."""

@@ -1,4 +1,4 @@
-"""Cases: what was known at a moment, and what came of it afterwards."""
+"""Cases: the facts known at a moment, and the later outcome."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def joined(parts: Sequence[Cases]) -> Cases:
 
 
 def check_known(what: str, split: Split) -> None:
-    """Raise HeadwaterError where a part has too few cases of an outcome to learn it or to test it."""
+    """Raise HeadwaterError if a part has too few cases of an outcome to learn it or to test it."""
     for part, cases in (("to learn from", split.training), ("to test with", split.test)):
         came = int(cases.outcomes.sum())
         if min(came, len(cases) - came) < KNOWN_MIN:

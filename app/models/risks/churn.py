@@ -14,7 +14,7 @@ from app.store.planted.habits import Habits
 
 
 def planted_chances(history: OrderHistory, cases: Cases, truth: Truth) -> dict[str, Floats]:
-    """Return the chance of silence of whoever knows each customer's habits."""
+    """Return each customer's true chance of silence, computed from the planted habits."""
     habits = {int(one): Habits(*rest) for one, *rest in truth["habits"]}
     found = np.full(len(cases), np.nan)
     customers = cases.ids["customer_id"].to_pylist()

@@ -75,7 +75,7 @@ class Risk:
     def reasons(self, cases: Cases) -> list[list[str]]:
         """Return for each case the features that raise its chance most, the strongest first.
 
-        A feature's share is what the chance loses where the training cases' median stands in its place.
+        A feature's share is how much the chance falls if the training cases' median replaces it.
         """
         if not len(cases):
             return []
@@ -147,6 +147,6 @@ def _validation_loss(name: str, training: Cases, seed: int) -> float:
     late = training.at > np.quantile(training.at, 1 - VALIDATION_SHARE, method="lower")
     early, kept = training.where(~late), training.where(late)
     if len(set(early.outcomes.tolist())) < 2 or len(set(kept.outcomes.tolist())) < 2:
-        early = kept = training  # all of one day, or so few that a part has one outcome only
+        early = kept = training  # all from one day, or so few that a part has only one outcome
     chances = fitted(name, early, seed).predict_proba(kept.features)[:, 1]
     return float(log_loss(kept.outcomes, np.clip(chances, _CHANCE_MIN, 1 - _CHANCE_MIN)))

@@ -135,7 +135,7 @@ def read_records(
     Args:
         reject: called with each malformed line, which is then skipped.
         passed: called after each line with its length in bytes.
-    Raises: HeadwaterError where the file's header is another one's.
+    Raises: HeadwaterError if the file's header is another one's.
     """
     with path.open("rb") as file:
         header = file.readline(LINE_BYTES_MAX)

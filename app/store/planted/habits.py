@@ -80,7 +80,7 @@ class Habits:
     def paid_after_days(self, order_id: int, amount: float) -> float | None:
         """Return after how many days the bill of an order is paid: 0 is at once, None never.
 
-        The same for each time that it is asked: whoever works on the order comes to the same end.
+        The result is the same at each call, whichever operation handles the order.
         """
         fate, when, delay = uniforms(SEED, "bill", np.array([order_id]), 3)[0].tolist()
         if fate < self.unpaid(amount):

@@ -128,7 +128,7 @@ def rating(rng: Random, customer_id: int, movie_id: int, at: datetime) -> Row:
 
 
 def total(items: Sequence[Item]) -> Decimal:
-    """What the lines of an order come to."""
+    """The total of an order's lines."""
     return sum((item.unit_price * item.quantity for item in items), Decimal(0))
 
 

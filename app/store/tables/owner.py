@@ -40,12 +40,12 @@ _ROWS = sql.SQL("select, insert, update, delete")
 
 
 def ensure_owner(superuser_dsn: str, owner_dsn: str) -> None:
-    """Make the role of `owner_dsn` where it is missing, and give it the store and its rights.
+    """Make the role of `owner_dsn` if it is missing, and give it the store and its rights.
 
     It owns the store's tables and may make others in `public`; it may write the rows of what the
     superuser has made or makes later, but for the schema `headwater`. Nothing changes where the
     role can log in and has its rights. Both DSNs hold passwords.
-    Raises: HeadwaterError where the superuser cannot connect or is refused.
+    Raises: HeadwaterError if the superuser cannot connect or is refused.
     """
     if _is_owner(owner_dsn):
         return

@@ -66,7 +66,7 @@ def seed_store(
         sizes: how many rows; the small default when None.
         ends_at: when the store's history ends; now when None. No order, payment,
             rating or tag is later.
-    Returns: rows copied per table; empty where the store was filled before.
+    Returns: rows copied per table; empty if the store was filled before.
     """
     with engine.begin() as connection:
         create_within(connection)

@@ -45,7 +45,7 @@ def store_dsn() -> str:
 def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int = 2) -> Engine:
     """An engine over a libpq URL (`postgresql://user:password@host:port/database`).
 
-    Raises: HeadwaterError where the DSN is no such URL; its text does not hold the DSN.
+    Raises: HeadwaterError if the DSN is no such URL; its text does not hold the DSN.
     """
     try:
         url = make_url(dsn)

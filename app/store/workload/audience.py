@@ -1,7 +1,7 @@
 """The transactions of the customers: accounts, ratings, tags.
 
 Each function does one business transaction for a Clerk and returns how many rows it changed;
-0 where the store has no row that it could be about.
+0 if the store has no suitable row.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def untag_movie(clerk: Clerk) -> int:
 
 
 def _some_rating(clerk: Clerk) -> Row[Any] | None:
-    """A random rating's key, locked; None where there is none at or after the probed place."""
+    """A random rating's key, locked; None if there is none at or after the probed place."""
     probed = clerk.pick(ratings.c.customer_id, lock=False)
     if probed is None:
         return None

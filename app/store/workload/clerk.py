@@ -69,7 +69,7 @@ class Clerk:
         skew: float = 1.0,
         lock: bool = True,
     ) -> Row[Any] | None:
-        """A random row of the table of `key`: its key, then `columns`; None where there is none.
+        """A random row of the table of `key`: its key, then `columns`; None if there is none.
 
         Args:
             key: the single-column key, or the leading one of an index.

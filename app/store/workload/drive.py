@@ -94,7 +94,7 @@ def drive(
         changes_max: end after at least so many row changes; None for no such end.
         stop: set it to end the run after the transaction under way.
         watch: called after each transaction.
-    Raises: HeadwaterError where the database stays away, or where every transaction conflicts.
+    Raises: HeadwaterError if the database stays away, or where every transaction conflicts.
     """
     stop = stop or Event()
     report = Report(rate)

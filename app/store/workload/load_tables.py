@@ -172,7 +172,7 @@ class BenchWorkload(PacedWorkload):
         return row_id
 
     def _change(self, connection: Connection, table: Table, kind: str) -> int | None:
-        """Update or delete a random row; its id, None where the table is empty."""
+        """Update or delete a random row; its id, None if the table is empty."""
         if table.name not in self._highest:
             ends = self._ends(connection, table)
             if ends is None:

@@ -18,8 +18,8 @@ class Operation:
         name: what a mix calls it.
         tables: every table that it may write.
         weight: how often it is drawn, relative to the others.
-        run: does it within an open transaction; returns the number of row changes, 0 where the
-            store has no row that it could be about.
+        run: does it within an open transaction; returns the number of row changes, 0 if the
+            store has no suitable row.
     """
 
     name: str

@@ -58,8 +58,8 @@ def send_ratings(
 ) -> RatingsReport:
     """Send random ratings at `rate` events a second (0: as fast as it goes).
 
-    Each has a key of its own, with which it is sent again where the broker has not confirmed it.
-    Raises: HeadwaterError where no broker is known or it stays unreachable.
+    Each has its own key, with which it is sent again if the broker has not confirmed it.
+    Raises: HeadwaterError if no broker is known or it stays unreachable.
     """
     kafka, prefix, partitions = _place()
     stream = read_stream(STREAM_FILE)

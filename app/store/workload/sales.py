@@ -1,7 +1,7 @@
 """The transactions of selling: orders with their lines, invoices and payments.
 
 Each function does one business transaction for a Clerk and returns how many rows it changed;
-0 where the store has no row that it could be about.
+0 if the store has no suitable row.
 """
 
 from __future__ import annotations

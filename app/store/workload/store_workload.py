@@ -61,7 +61,7 @@ class Workload(PacedWorkload):
     def step(self) -> Transaction:
         """Do one business transaction and commit it.
 
-        Raises: HeadwaterError where the store is empty; SQLAlchemy's errors of the database.
+        Raises: HeadwaterError if the store is empty; SQLAlchemy's errors of the database.
         """
         if self._rng is None:
             with self._engine.begin() as connection:

@@ -38,7 +38,7 @@ def without_spark() -> MergeEngine:
 
 
 def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
-    """The engines that the settings name. Raises: SettingsError where they name none."""
+    """The engines that the settings name. Raises: SettingsError if they name none."""
     from spark_streaming.storage.store_address import SettingsError
     from spark_streaming.tables.engines.spark_merge import SparkEngine
 

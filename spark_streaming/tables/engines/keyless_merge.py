@@ -50,7 +50,7 @@ class KeylessPlan:
         return not len(self.source)
 
     def check(self, *, inserted: int, floor: int | None) -> None:
-        """Raise MergeError where the merge's own counts contradict the plan."""
+        """Raise MergeError if the merge's own counts contradict the plan."""
         if inserted != self.added + self.put_back:
             raise MergeError(
                 f"a merge without a key wrote {inserted} copies instead of "

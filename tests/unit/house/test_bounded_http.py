@@ -57,7 +57,7 @@ def calling(port: int) -> socket.socket:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """What the server sends until it ends the connection; TimeoutError where it does not."""
+    """What the server sends until it ends the connection; TimeoutError if it does not."""
     found = b""
     try:
         while part := connection.recv(1 << 16):

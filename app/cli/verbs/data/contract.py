@@ -182,7 +182,7 @@ def plan_changes(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Say what a change of the source's tables would do, further on; change nothing.
+    """Say what a change of the source's tables would do downstream; change nothing.
 
     Without --ddl: what the source's tables are now, compared with what silver follows. With it
     the statements run in the source and are rolled back at once. They take the locks that they

@@ -35,7 +35,7 @@ from app.watch.edit_hops import Edit, EditObserver, Sighting
 
 RATE = 20.0
 SEED = 2026
-# As many orders an hour as the store's newest days have: reports by the hour go on evenly.
+# As many orders an hour as in the store's newest days, so that hourly reports continue evenly.
 SALES = {
     "place_order": 1,
     "advance_order": 3,
@@ -56,7 +56,7 @@ def run_demo(once: bool, dashboards: bool | None = None) -> int:
     Args:
         once: end after the proof with everything stopped; 0 only if every hop was seen and
             verify is green.
-        dashboards: whether Superset comes last; None leaves it as the home has it.
+        dashboards: whether Superset comes last; None keeps the home's value.
     """
     settings = load(dashboards=dashboards)
     if not settings.profile.embedded_source:

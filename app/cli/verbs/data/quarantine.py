@@ -100,7 +100,7 @@ def replay(
 
     Exit codes:
       0  None of the entries stays open.
-      1  Some do; stderr says why.
+      1  Some stay open; stderr says why.
     """
     given = _values(values or [], nulls or [], sys.stdin.read() if from_stdin else "")
     _resolve("replay", what, everything, wait, fmt, given)
@@ -145,7 +145,7 @@ def _resolve(
 
 
 def _values(pairs: list[str], nulls: list[str], text: str) -> dict[str, str | None] | None:
-    """Column -> text or None; None where nothing is given. Raises: HeadwaterError."""
+    """Column -> text or None; None if nothing is given. Raises: HeadwaterError."""
     from app.errors import HeadwaterError
 
     found: dict[str, str | None] = {}

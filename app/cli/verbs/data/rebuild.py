@@ -24,11 +24,11 @@ def rebuild(
     drop: str = typer.Option(None, "--drop", help="Remove a table that --until has made."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Make silver tables again from bronze alone, while everything goes on.
+    """Rebuild silver tables from bronze alone, while everything else continues.
 
     With --until the living table stays as it is. The new one has the whole transactions up to that
     moment, and is compared with Delta's time travel, or else with a replay row by row. Shows on stderr
-    how far it is. What was interrupted goes on where it stopped.
+    how far it is. An interrupted rebuild continues where it stopped.
 
     Examples:
       ./headwater rebuild orders

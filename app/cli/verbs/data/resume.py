@@ -13,7 +13,7 @@ def resume(
         help="A stopped table, by silver's name or the source's.", autocompletion=tables
     ),
 ) -> None:
-    """Try a stopped table again at once, and say what became of it.
+    """Try a stopped table again at once, and print the result.
 
     Examples:
       ./headwater resume orders

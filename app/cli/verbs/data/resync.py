@@ -14,10 +14,10 @@ def resync(
     table: list[str] = typer.Argument(help="Captured tables.", autocompletion=tables),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Read tables anew from the source into silver, while everything goes on.
+    """Read tables again from the source into silver, while everything else continues.
 
-    Rows that the source does not have any more go at the end. Shows on stderr how far it is. What is
-    interrupted goes on by itself.
+    Rows that the source does not have any more go at the end. Shows on stderr how far it is. An
+    interrupted resync continues by itself.
 
     Examples:
       ./headwater resync orders

@@ -18,7 +18,7 @@ from spark_streaming.events.position import RESYNCED
 
 APPLICATION = "headwater resync"
 COLUMNS = ("table", "kind", "rows", "seconds", "state")
-# `capture` reports at least so often where anything goes on; a blocked writer may last longer.
+# `capture` reports at least this often while a resync progresses; a blocked writer may last longer.
 SILENT_S_MAX = 900.0
 _EVERY_S = 1.0
 
@@ -26,7 +26,7 @@ _EVERY_S = 1.0
 def run_resync(names: Sequence[str], fmt: Format) -> None:
     """Request resyncs, show their progress, and wait until silver has applied them.
 
-    Raises: HeadwaterError where a name is no captured table's, a resync fails, silver has stopped a
+    Raises: HeadwaterError if a name is no captured table's, a resync fails, silver has stopped a
         table, or nothing goes on for SILENT_S_MAX.
     """
     settings = load()
@@ -50,7 +50,7 @@ def chosen(
 ) -> list[SourceTable]:
     """The tables of these names: as the source has them, with or without their schema, or silver's.
 
-    Raises: HeadwaterError where a name is no table's, or several tables'.
+    Raises: HeadwaterError if a name is no table's, or several tables'.
     """
     found: dict[int, SourceTable] = {}
     for name in names:
@@ -130,7 +130,7 @@ def _of(known: Mapping[int, Resync], oid: int, number: int) -> Resync:
 def _is_over(
     one: Resync, number: int, settings: Settings, ledger: Mapping[str, LedgerEntry]
 ) -> bool:
-    """Return whether silver has applied a resync. Raises: HeadwaterError where it cannot."""
+    """Return whether silver has applied a resync. Raises: HeadwaterError if it cannot."""
     if one.finished < number:
         return False
     if one.state == DONE and not one.ends:  # no topic: it never had a row

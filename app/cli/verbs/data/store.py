@@ -41,8 +41,8 @@ def grow(
 ) -> None:
     """Add customers with ratings and two years of orders, in which tastes and habits can be found.
 
-    The file of `--truth` has what no model can see: the least error of any prediction of stars, each
-    customer's rate of orders and chance to leave, each bill's chance to stay unpaid.
+    The file of `--truth` holds facts that no model can see: the least error of any prediction of
+    stars, each customer's rate of orders and chance to leave, each bill's chance to stay unpaid.
 
     Examples:
       ./headwater store grow --ratings 400000 --truth truth.json
@@ -74,7 +74,7 @@ def load_movielens(
     folder: Path = typer.Argument(help="It holds movies.csv, ratings.csv, tags.csv, links.csv."),
     rejects: Path = typer.Option(None, "--rejects", help="Where malformed lines go."),
 ) -> None:
-    """Load the MovieLens files; after an interruption the same command goes on.
+    """Load the MovieLens files; after an interruption the same command continues.
 
     Examples:
       ./headwater store load-movielens ml-latest-small

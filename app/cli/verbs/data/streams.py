@@ -1,4 +1,4 @@
-"""`headwater streams`: what may be sent to the intake, and how to get in; and sending logs."""
+"""`headwater streams`: which events the intake accepts, its address and token; and sending logs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def send_lines(service: str, paths: list[Path], lines: int) -> int:
     """Send the last lines of log files to the stream `app_logs`; returns how many.
 
     Lines that were sent before, also by the service `log-sender`, are the same events: silver has
-    each once. Raises: HeadwaterError where the intake does not take them.
+    each once. Raises: HeadwaterError if the intake does not take them.
     """
     from datetime import datetime, timezone
 

@@ -1,4 +1,4 @@
-"""`headwater trace`: the way of a row's versions from the log to Trino's answer."""
+"""`headwater trace`: the path of a row's versions from the log to Trino's answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def trace(
     seconds: float = typer.Option(3, "--seconds", min=0, help="For the search in bronze."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Show the whole way of a row's versions, the newest last: from the log to Trino's answer.
+    """Show the whole path of a row's versions, the newest last: from the log to Trino's answer.
 
     Prints for each version its LSN, its place in Kafka and bronze, the batch, the Delta version and
     file, and what Trino says now; also of rows that are deleted or in quarantine.

@@ -68,7 +68,8 @@ def check(
 def list_jobs(fmt: Format = FORMAT_OPTION) -> None:
     """List the jobs with their schedules: your own, and with the demo store those that come with it.
 
-    `state` is `scheduled`, `paused`, `by hand`; empty where nothing runs jobs (`./headwater up --jobs`).
+    `state` is `scheduled`, `paused`, `by hand`; empty if nothing runs jobs (`./headwater up
+    --jobs`).
 
     Examples:
       ./headwater job list
@@ -102,7 +103,7 @@ def list_jobs(fmt: Format = FORMAT_OPTION) -> None:
 
 
 def _schedule_states(settings: Settings) -> dict[str, str] | None:
-    """Return Dagster's state of each schedule; None where it does not answer, which stderr says."""
+    """Return Dagster's state of each schedule; None if it does not answer, which stderr says."""
     from app.errors import HeadwaterError
     from app.jobs.dagster_client import DagsterClient
 
@@ -143,7 +144,7 @@ def create(
 
 @app.command("delete")
 def delete(job: str = typer.Argument(..., help="The job's name.")) -> None:
-    """Remove a job: its file, and what it names and no other job does. Records of its runs stay.
+    """Remove a job: its file, and the files that only this job names. Records of its runs stay.
 
     Examples:
       ./headwater job delete daily_orders
@@ -166,7 +167,7 @@ def delete(job: str = typer.Argument(..., help="The job's name.")) -> None:
 
 
 def _reload(settings: Settings) -> None:
-    """Have Dagster read the job files, where this stack has it."""
+    """Let Dagster read the job files, if this stack runs it."""
     from app.jobs.dagster_client import DagsterClient
 
     if settings.profile.jobs:

@@ -143,7 +143,7 @@ def logs(
 
 
 def cancel(which: str = RUN_ARGUMENT) -> None:
-    """End a run: its task is killed with all that it started, and no other task of it starts.
+    """End a run: its task and all its processes are killed, and no other task of the run starts.
 
     Examples:
       ./headwater job cancel daily_orders
@@ -160,7 +160,7 @@ def cancel(which: str = RUN_ARGUMENT) -> None:
 
 
 def pause(job: str = typer.Argument(..., help="The job's name.")) -> None:
-    """Start a job by its schedule no more, until `resume`; a run that is under way goes on.
+    """Pause a job's schedule until `resume`; a run that has begun continues.
 
     Examples:
       ./headwater job pause daily_orders

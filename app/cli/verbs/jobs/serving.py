@@ -7,7 +7,7 @@ from app.printing import Format, print_object, print_rows
 
 
 def published(fmt: Format = FORMAT_OPTION) -> None:
-    """List the tables of the serving database: of which version, how far complete, how many rows.
+    """List the serving database's tables: their version, how far they are complete, their rows.
 
     Examples:
       ./headwater job published

@@ -86,7 +86,7 @@ def detach(
 def _settings(source: str | None, chosen: dict[str, str]) -> Settings:
     """Return the home's settings if it captures this source, else the defaults; with the chosen names.
 
-    Raises: HeadwaterError where no source is known, or this home's stack still runs on it.
+    Raises: HeadwaterError if no source is known, or this home's stack still runs on it.
     """
     from app.environment.profile import Profile
     from app.environment.settings import Settings, load

@@ -44,7 +44,7 @@ def preflight(
       ./headwater preflight --sql | psql -v ON_ERROR_STOP=1 "$OWNER"
 
     Exit codes:
-      0  Nothing stands in the way, or the SQL was printed.
+      0  Nothing prevents capturing, or the SQL was printed.
       1  Something does, or the source could not be asked.
     """
     from app.environment.settings import of_each_source

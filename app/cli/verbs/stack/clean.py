@@ -1,4 +1,4 @@
-"""`headwater clean`: the cache without what no version needs."""
+"""`headwater clean`: removes from the cache what no version needs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def clean(
 
     That is: downloads, programs and Python environments of other versions, JVMs' start-up caches that
     were not used for 30 days, what interrupted commands left; and, where this stack is stopped, its
-    temporary files. Clones say what they need at each `up`; one of a version before this verb that does
-    not run may have to download again.
+    temporary files. Clones record what they need at each `up`. A stopped clone of a version
+    without this verb may have to download again.
 
     Examples:
       ./headwater clean --dry-run

@@ -1,4 +1,4 @@
-"""`headwater up`: start the stack, or what is missing of it."""
+"""`headwater up`: start the stack, or those of its services that do not run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def up(
         False, "--send-logs", help="Also send the stack's own logs and runs to lake.silver."
     ),
 ) -> None:
-    """Start the stack, or what is missing of it, and wait until it is ready.
+    """Start the stack, or those of its services that do not run, and wait until it is ready.
 
     Prints on stderr what it waits for and what became ready. Run again it changes nothing; what fails
     or is interrupted is stopped again. A first snapshot that still runs is followed for 15 s.

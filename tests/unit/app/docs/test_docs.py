@@ -84,7 +84,7 @@ def test_views_are_described_by_their_own_files() -> None:
     assert columns["country"] == "varchar, two letters"
     assert next(iter(columns)) == "rank"
     freshness = dict(tables.view_columns(ROOT / "trino" / "views" / "freshness.sql"))
-    assert freshness["refusal"] == "varchar, why the table cannot be kept; NULL where it can"
+    assert freshness["refusal"] == "varchar, why the table cannot be kept; NULL if it can"
 
 
 @pytest.mark.parametrize(

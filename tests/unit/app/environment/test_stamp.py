@@ -1,4 +1,4 @@
-"""The version stamp of a home: read, refused where it is newer, written before anything else is."""
+"""The version stamp of a home: read, refused if it is newer, written before anything else is."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LOCK = read_lock(ROOT)
 
 @pytest.mark.parametrize("name", sorted(REQUIREMENTS.groups))
 def test_each_group_is_locked_as_it_is_wished(name: str) -> None:
-    files = LOCK.files(REQUIREMENTS, name)  # raises where the requirements have changed since
+    files = LOCK.files(REQUIREMENTS, name)  # raises if the requirements have changed since
     assert set(REQUIREMENTS.group(name).coordinates) <= {file.coordinate for file in files}
 
 

@@ -39,7 +39,7 @@ import software.amazon.awssdk.services.s3.model.S3Object;
 /**
  * The bucket: it keeps the events, and with them how far each partition has been kept.
  *
- * <p>Every method throws RetriableException where the store is away or busy, and ConnectException
+ * <p>Every method throws RetriableException if the store is away or busy, and ConnectException
  * where trying again cannot help.
  */
 final class Bucket implements AutoCloseable {
@@ -51,7 +51,7 @@ final class Bucket implements AutoCloseable {
   private static final String PROBE = "_headwater/conditional-put";
   private static final String NOTES = "_headwater/bronze-stopped/";
 
-  /** The last object of a partition; topicId is empty where the object does not tell it. */
+  /** The last object of a partition; topicId is empty if the object does not tell it. */
   record Last(String key, long offset, String topicId) {}
 
   private final String name;

@@ -51,7 +51,7 @@ final class Run {
   /**
    * A state that the run came to.
    *
-   * @param error what ended it; empty where nothing did.
+   * @param error what ended it; empty if nothing did.
    * @param details a JSON object.
    */
   void state(String state, String error, String details) {
