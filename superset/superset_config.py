@@ -57,7 +57,7 @@ TALISMAN_CONFIG["content_security_policy"].update(
     }
 )
 
-# Mail and scheduled reports need workers and a broker, which this stack does without: alerts on
+# Mail and scheduled reports need workers and a broker, which this stack does not run: alerts on
 # data are Grafana's and Prometheus' part.
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "DRILL_BY": True, "DRILL_TO_DETAIL": True}
 

@@ -128,7 +128,7 @@ def _version(connection: Any, schema: str, name: str) -> int | None:
 
 
 def progress_of(connection: Any, versions: dict[str, int]) -> Progress:
-    """Return how far all of these versions are complete, by silver's ledger; unknown if one is missing there."""
+    """Return how far all of these versions are complete, by silver's ledger, or unknown."""
     silver = {name.partition(".")[2]: at for name, at in versions.items() if name[:7] == "silver."}
     if not silver:
         return Progress(None, None)

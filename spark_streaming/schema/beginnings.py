@@ -1,4 +1,4 @@
-"""Finds where a topic begins that silver has merged nothing of: at its first event, wherever that is.
+"""Finds the first event of a topic of which silver has merged nothing yet.
 
 Kafka keeps events for a time, bronze for good. A table that silver never saw, or a lake that was
 emptied while bronze stayed, begins in bronze; the query's own plan begins at what Kafka has.

@@ -107,7 +107,7 @@ class Evolver:
             self._read(topic, seen)
 
     def _stamp(self, seen: CatalogCheck, source: tuple[str, str]) -> str | None:
-        """A text that differs when a table changes, or its columns that are carried as text by choice."""
+        """A text that changes with a table's definition, or with its choice of columns carried as text."""
         digest = seen.stamps.get(source)
         return digest and " ".join([digest, *sorted(self._contracts.texts(*source))])
 

@@ -48,7 +48,7 @@ DIFFERENCE_CHECK_S = 30.0
 class _Checks:
     """When a topic's table was checked in the catalog, and when to try again (monotonic clock).
 
-    `differences`: what events had that the contract has not, at the last check.
+    `differences`: columns of events that the contract did not have at the last check.
     """
 
     at: float = 0.0
@@ -323,7 +323,7 @@ class Topics:
         return True
 
     def add_empty(self, source: tuple[str, str], reached: int) -> Topic | None:
-        """Add a captured table that has had no event yet; None if it is known, or gone.
+        """Add a captured table that has had no event yet; None if it is known, or no longer there.
 
         reached: the log position before which it has no event.
         """

@@ -42,8 +42,8 @@ class Superseded(Exception):
 class Term:
     """What the object of one epoch says of the driver that has it.
 
-    `process`: as `this_process`. `checkpoint`: of its query; `copy_of`: what that is copied from, ""
-    for nothing. `ready`: no driver of an earlier epoch can commit any more. `released`: it ended
+    `process`: as `this_process`. `checkpoint`: of its query; `copy_of`: the checkpoint that it was
+    copied from, "" if none. `ready`: no driver of an earlier epoch can commit any more. `released`: it ended
     by itself, and writes nothing more.
     """
 

@@ -108,7 +108,7 @@ final class Bucket implements AutoCloseable {
     }
   }
 
-  /** Leaves word that a partition is not carried; where that fails, the log has it. */
+  /** Writes a note that a partition is stopped; if that fails, only the log says so. */
   void note(TopicPartition partition, String why, long sinceMs) {
     String text =
         "{\"since_ms\":%d,\"at_ms\":%d,\"why\":\"%s\"}"

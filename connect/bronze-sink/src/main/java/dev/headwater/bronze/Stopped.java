@@ -93,7 +93,7 @@ final class Stopped {
     return partitions.stream().filter(partition -> stops.remove(partition) != null).toList();
   }
 
-  /** Leaves a partition to whoever has it now; its note stays until that one takes it away. */
+  /** Leaves a partition to the task that has it now; its note stays until that task removes it. */
   void forget(TopicPartition partition) {
     stops.remove(partition);
   }

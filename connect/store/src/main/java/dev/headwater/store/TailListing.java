@@ -23,8 +23,8 @@ import software.amazon.awssdk.services.s3.model.StorageClass;
  * <p>The store beneath reads the attributes of every file of the folder first, five system calls
  * each, and drops what was not asked for at the end. Every commit to a Delta table asks for the
  * tail of its log, whose folder holds hundreds of entries: that took more CPU than all the rest of
- * the store. Here only names are read, and the attributes of those that are answered. Whatever is
- * not a plain tail of one folder goes to the store beneath as it came.
+ * the store. Here only names are read, and the attributes of those that are answered. Other requests
+ * than a plain tail of one folder go unchanged to the underlying store.
  */
 final class TailListing extends ForwardingBlobStore {
   private final Path root;
