@@ -34,7 +34,7 @@ def start_session(settings: SilverSettings, app_name: str = "silver") -> SparkSe
 
 
 def end_session(session: SparkSession) -> None:
-    """Stop Spark, and wait until its JVM has ended: it may have something to write by then.
+    """Stop Spark, and wait until its JVM has ended, because the JVM may still write files.
 
     The caller's own limit ends the waiting.
     """
@@ -133,7 +133,7 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
 
 
 def _executors(settings: SilverSettings) -> dict[str, str]:
-    """The configuration of executors that are processes of their own."""
+    """The configuration of executors that run in separate processes."""
     return {
         "spark.driver.bindAddress": settings.bind,
         "spark.driver.host": settings.spark_driver_host,

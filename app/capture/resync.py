@@ -94,7 +94,7 @@ class Resync:
         return min(99.9, 100.0 * self.rows / self.rows_total)
 
     def rows_per_s(self, now: float) -> float:
-        """Return the rows read a second, since the beginning."""
+        """Return the rows read per second since the resync began."""
         seconds = (self.ended_at or now) - self.began_at
         return self.rows / seconds if self.began_at and seconds > 0 else 0.0
 

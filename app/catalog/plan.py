@@ -33,8 +33,8 @@ class PlannedChange:
     """One change of one table and its consequences, all as text.
 
     Args:
-        policy: from the contract file, or the default; followed by the stricter policy of another
-            change of the same table if that one counts.
+        policy: from the contract file, or the default; with the stricter policy of another change
+            of the same table, if that one decides.
     """
 
     table: str

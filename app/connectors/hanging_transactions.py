@@ -20,7 +20,7 @@ from app.connectors.keyless_topics import admin
 from spark_streaming.storage.kafka_cluster import KafkaCluster
 
 CHECK_EVERY_S = 10.0
-# Normally it takes milliseconds from the end that a coordinator notes to its marker.
+# Normally a coordinator writes the marker milliseconds after it notes the transaction's end.
 HANGS_S = 15.0
 # The worker's own topics, as in worker.properties; the source's offsets are in one of them.
 WORKERS_TOPICS = "headwater-connect-"

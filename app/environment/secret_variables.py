@@ -19,5 +19,5 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "trino": ("HEADWATER_TRINO_URL",),
     "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
-    "superset-admin": (),  # asked of the settings by its name
+    "superset-admin": (),  # the settings give it by its name
 }

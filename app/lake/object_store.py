@@ -30,7 +30,7 @@ FOLDER = "_headwater"
 BODY = b"headwater looks whether it may write here; it may be deleted\n"
 AWS_DEFAULT_REGION = "us-east-1"
 _CONDITION = (
-    "writers of bronze and of Delta tables keep off each other by it: use a store, or a version of "
+    "writers of bronze and of Delta tables need it to avoid overwriting each other: use a store, or a version of "
     "it, that honours `If-None-Match: *`"
 )
 

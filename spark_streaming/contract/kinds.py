@@ -34,7 +34,7 @@ class Kind:
         text: the canonical text of a value in silver (see `canonical`).
         texts: the same texts for a whole column, in a fifth of the time: Arrow's own, unless `text`
             gives others; None: `text` for each value.
-        item_text: the text of an array's item before it is quoted, where `text` is another one.
+        item_text: the text of an array's item before it is quoted, if it differs from `text`.
         source: the SQL of the canonical text in the source, of the expression `{}`.
         event_value: the value in events of what Postgres prints as a text (under `TimeZone=UTC`,
             `DateStyle=ISO`, `bytea_output=hex`). Raises: ValueError.

@@ -44,7 +44,7 @@ def convert(column: Column, values: Values) -> tuple[pa.Array, dict[int, tuple[s
             if len(values) == 1:
                 bad[start] = _reason(column, values[0], error)
                 return pa.nulls(1, column.arrow_type)
-        # Each half by itself, to find the bad values.
+        # Convert each half separately, to find the bad values.
         middle = len(values) // 2
         left = part(values[:middle], start)
         return pa.concat_arrays([left, part(values[middle:], start + middle)])

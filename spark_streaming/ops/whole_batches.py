@@ -43,7 +43,7 @@ class WholeBatches:
             self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take a row: its `merged_at`, and what else it has."""
+        """Add a row of the ledger: its `merged_at`, and its other columns."""
         at, share = row["merged_at"], row.get("share") or ONE_JOB
         if self._newest is None or at >= self._newest[0]:
             self._newest = at, share

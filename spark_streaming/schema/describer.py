@@ -70,7 +70,7 @@ class Describer:
             self._running = self._thread.submit(self._guarded)
 
     def stop(self) -> bool:
-        """Start nothing more, and wait for the table in work. Returns: whether nothing runs."""
+        """Start no further table, and wait for the one that is being processed. Returns: whether nothing runs."""
         self._stopping.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         return self._running is None or not wait([self._running], STOP_S).not_done

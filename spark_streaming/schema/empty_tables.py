@@ -63,7 +63,7 @@ class EmptyTables:
                 self._make(span, complete_lsn or 0, now + MAKE_S)
             except CatalogUnreachableError as error:
                 log.debug("%s", error)
-            except Exception as error:  # noqa: BLE001 - its next check, or its first event, meets it again
+            except Exception as error:  # noqa: BLE001 - its next check, or its first event, raises the error again
                 log.warning("a table without rows could not be made: %s", error)
         return list(self._waiting)
 

@@ -39,7 +39,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch of silver in the long run; `seconds` is infinite where silver falls behind.
+    """A typical micro-batch of silver under a steady load; `seconds` is infinite where silver falls behind.
 
     `every_s`: from one batch's start to the next one's; longer where silver waits for a change.
     """

@@ -1,4 +1,4 @@
-"""Whether jobs ran when they should, and how: asked of Dagster, with the schedules of the job files."""
+"""Compares Dagster's runs with the job files' schedules: whether jobs ran on time, and how they ended."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import java.util.Map;
  * A file that a commit names.
  *
  * @param path below the table.
- * @param size in bytes; 0 where the commit does not tell it.
+ * @param size in bytes; 0 if the commit does not say.
  * @param partition partition column → value as the log has it.
  * @param change what became of all its rows; null: each row tells it.
  */
