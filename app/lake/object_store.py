@@ -30,8 +30,8 @@ FOLDER = "_headwater"
 BODY = b"headwater looks whether it may write here; it may be deleted\n"
 AWS_DEFAULT_REGION = "us-east-1"
 _CONDITION = (
-    "writers of bronze and of Delta tables need it to avoid overwriting each other: use a store, or a version of "
-    "it, that honours `If-None-Match: *`"
+    "writers of bronze and of Delta tables need it to avoid overwriting each other: use a store, "
+    "or a version of it, that honours `If-None-Match: *`"
 )
 
 _ASKED_LATER = "Google's buckets are checked by the service s3 at its start; it does not run"

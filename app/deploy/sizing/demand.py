@@ -39,7 +39,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Batch:
-    """A typical micro-batch of silver under a steady load; `seconds` is infinite where silver falls behind.
+    """A micro-batch of silver under a steady load; `seconds` is infinite if silver falls behind.
 
     `every_s`: from one batch's start to the next one's; longer where silver waits for a change.
     """

@@ -1,4 +1,4 @@
-"""Compares Dagster's runs with the job files' schedules: whether jobs ran on time, and how they ended."""
+"""Compares Dagster's runs with the job files' schedules: did jobs run on time, how did they end?"""
 
 from __future__ import annotations
 
