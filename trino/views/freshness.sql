@@ -23,7 +23,7 @@
 --   tries               bigint, failures in a row since then; else 0
 --   resumes_from        varchar, JSON: topic -> partition -> the offset from which it goes on;
 --                       NULL where it runs
---   refusal             varchar, why the table cannot be kept; NULL where it can
+--   refusal             varchar, why the table cannot be kept; NULL if it can
 --   freshness_target_seconds  double, as the table's contract file sets it; NULL without one
 --   freshness_met       boolean, it runs, and whatever was committed longer ago than the target is
 --                       there, as far as heartbeats (one in 5 seconds) can tell: seconds_behind
