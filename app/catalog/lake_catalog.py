@@ -7,7 +7,8 @@ from typing import Any
 
 import trino.dbapi
 
-from app.query.trino_connection import CATALOG, REGISTRAR, connect, explain, is_unreachable
+from app.environment.trino_accounts import REGISTRAR
+from app.query.trino_connection import CATALOG, connect, explain, is_unreachable
 
 
 class TrinoUnreachable(Exception):
@@ -65,6 +66,10 @@ class Catalog:
     def forget_cached_logs(self) -> None:
         """Flush Trino's cached table logs."""
         self._run(f"CALL {CATALOG}.system.flush_metadata_cache()")
+
+    def explain(self, sql: str) -> None:
+        """Let Trino plan a query, without running it. Raises: HeadwaterError where it refuses it."""
+        self._run(f"EXPLAIN (TYPE VALIDATE) {sql}")
 
     def run_view(self, create_sql: str) -> None:
         """Run a CREATE OR REPLACE VIEW statement."""

@@ -6,7 +6,8 @@ It makes `ops.verification` and `ops.incidents` if they are missing. Then each p
      again (with another Delta table id) anew;
   3. make each view whose tables all exist, make it again when their columns have changed, and drop
      it when one of them is gone;
-  4. write what tables, views and columns are and mean into `ops.meaning`, if it has changed.
+  4. write what tables, views and columns are and mean into `ops.meaning`, if it has changed;
+  5. where people have roles (`access`), write Trino's rules, if they have changed.
 What Trino refuses is logged once and tried again later; it never stops the other tables.
 """
 
@@ -25,16 +26,19 @@ from typing import Protocol
 
 from deltalake.exceptions import DeltaError
 
+from app.catalog.access_rules import AccessRules
 from app.catalog.catalogue import Catalogue, MadeView, MeaningTable
 from app.catalog.delta_tables import Identity, LakeTables
 from app.catalog.lake_catalog import Catalog, TrinoUnreachable
 from app.catalog.views import View, read_views
+from app.environment.settings import load
 from app.errors import HeadwaterError
 from app.lake.object_store import refuse_overwriting
 from app.verify.verification_table import VerificationTable
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import SettingsError, load_store
+from spark_streaming.tables.announced_columns import FOLDER_VARIABLE
 
 log = logging.getLogger("registrar")
 
@@ -69,6 +73,7 @@ class Registrar:
     Args:
         source: the further source whose lake it is: the schemas are then `silver_<source>`, `ops_<source>`.
         catalogue: is told what there is after each pass.
+        rules: who sees what, where people have roles.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Registrar:
         clock: Callable[[], float] = time.monotonic,
         source: str = "",
         catalogue: Catalogue | None = None,
+        rules: AccessRules | None = None,
     ) -> None:
         self._suffix = f"_{source}" if source else ""
         self._folders = SOURCE_SCHEMAS if source else (*SOURCE_SCHEMAS, *SHARED_SCHEMAS)
@@ -91,6 +97,7 @@ class Registrar:
         self._known: dict[str, Identity] = {}  # registered, and present in the lake
         self._views_there: set[str] = set()  # by Trino's answer
         self._catalogue = catalogue
+        self._rules = rules
         self._view_columns: dict[str, MadeView] = {}
         self._made: dict[str, object] = {}  # view → its definition and tables when it was made
         self._refused: dict[str, object] = {}  # view → the same, when Trino refused it
@@ -114,6 +121,17 @@ class Registrar:
         except TrinoUnreachable:
             self._registered = None
             raise
+        finally:
+            # Also without Trino: silver waits until the rules have its new columns.
+            if self._rules is not None:
+                self._rules.update(self._known, self._views_now())
+
+    def _views_now(self) -> dict[str, MadeView]:
+        return {
+            view.name: self._view_columns[view.name]
+            for view in self._views
+            if view.name in self._made
+        }
 
     def _pass(self, now: float) -> None:
         registered = self._registered
@@ -136,8 +154,7 @@ class Registrar:
                 self._update_table(name, path, registered)
         self._update_views()
         if self._catalogue is not None:
-            views = {name: self._view_columns[name] for name in self._made}
-            self._catalogue.update(self._known, listed, views)
+            self._catalogue.update(self._known, listed, self._views_now())
 
     def _next_turn(self, listed: dict[str, str]) -> set[str]:
         """Choose the tables to check in this pass though they are known, or were refused before."""
@@ -153,6 +170,8 @@ class Registrar:
         self._catalog.make_schemas(self._schemas)
         relations = self._catalog.relations(self._schemas)
         if self._registered is None:
+            if self._rules is not None:
+                self._rules.close()
             if relations:
                 self._catalog.forget_cached_logs()
             self._known.clear()
@@ -213,6 +232,8 @@ class Registrar:
     def _make_view(self, view: View, made_from: object) -> None:
         if self._refused.get(view.name) == made_from:
             return
+        if self._rules is not None:
+            self._rules.withhold(view.name)
         try:
             self._catalog.run_view(view.create_sql())
             columns = tuple(self._catalog.columns(*_parts(view.name)))
@@ -326,6 +347,7 @@ def from_environment() -> list[Registrar]:
             catalog,
             read_views(views),
             catalogue=Catalogue(MeaningTable(lake), tables),
+            rules=AccessRules.of(load(), catalog) if os.environ.get(FOLDER_VARIABLE) else None,
         ),
         *(
             Registrar(LakeTables(Lake(store, f"sources/{one}")), catalog, [], source=one)

@@ -2,7 +2,8 @@
 
 A file begins with comment lines: `-- view: schema.name`, `-- question: …` (becomes the view's
 comment), `-- reads: schema.table, …`, `-- columns:` with a line for each. `-- owner:`, `-- domain:`,
-`-- tags: …, …` and `-- classification: column class, …` may stand among them. One SELECT follows.
+`-- tags: …, …`, `-- classification: column class, …` and, once for each column, `-- releases: column, reason`
+may stand among them. One SELECT follows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import get_args
 from app.errors import HeadwaterError
 from spark_streaming.contract.contract_files import Classification, near
 
-_KEYS = ("view", "question", "reads", "columns", "owner", "domain", "tags", "classification")
+_KEYS = (
+    "view", "question", "reads", "columns", "owner", "domain", "tags", "classification", "releases",
+)  # fmt: skip
 _KEY = re.compile(r"^-- ([a-z_]+):\s*(.*)$")
 _COLUMN = re.compile(r"^--   (\S+)\s+(\S.*)$")
 _MORE = re.compile(r"^--    \s*(\S.*)$")
@@ -29,7 +32,8 @@ _NAME = re.compile(r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
 class View:
     """One view: `name` and `reads` are `schema.table`, `select` is its query.
 
-    `columns`: what the header says of each; `classes`: the class of those that have one.
+    `columns`: what the header says of each; `classes`: the class of those that have one; `releases`: the
+    reason why a column does not inherit the class of what it is computed from.
     """
 
     name: str
@@ -40,7 +44,8 @@ class View:
     domain: str = ""
     tags: tuple[str, ...] = ()
     columns: tuple[tuple[str, str], ...] = ()
-    classes: tuple[tuple[str, str], ...] = ()
+    classes: tuple[tuple[str, Classification], ...] = ()
+    releases: tuple[tuple[str, str], ...] = ()
 
     def create_sql(self) -> str:
         """Return the statement that makes or replaces the view, with its question as comment."""
@@ -74,6 +79,7 @@ def read_views(folder: Path) -> list[View]:
 def parse_view(text: str, *, where: str) -> View:
     """Parse a view's file; `where` names it in errors."""
     keys: dict[str, str] = {}
+    releases: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.startswith("--"):
             break
@@ -83,7 +89,9 @@ def parse_view(text: str, *, where: str) -> View:
                 f"{where}:{number}: unknown key `{match.group(1)}`",
                 hint=near(match.group(1), _KEYS),
             )
-        if match:
+        if match and match.group(1) == "releases":
+            releases.append(match.group(2).strip())
+        elif match:
             keys[match.group(1)] = match.group(2).strip()
     missing = [key for key in ("view", "question", "reads", "columns") if key not in keys]
     if missing:
@@ -107,6 +115,7 @@ def parse_view(text: str, *, where: str) -> View:
         tags=_listed(keys.get("tags", "")),
         columns=tuple(columns.items()),
         classes=_classes(keys.get("classification", ""), columns, where),
+        releases=tuple(_release(text, columns, where) for text in releases),
     )
 
 
@@ -132,8 +141,25 @@ def _columns(text: str) -> dict[str, str]:
     }
 
 
-def _classes(text: str, columns: Collection[str], where: str) -> tuple[tuple[str, str], ...]:
-    found = []
+def _release(text: str, columns: Collection[str], where: str) -> tuple[str, str]:
+    name, _, reason = (part.strip() for part in text.partition(","))
+    if name not in columns:
+        raise HeadwaterError(
+            f"{where}: `releases` names column `{name}`, which `columns` does not",
+            hint=near(name, columns),
+        )
+    if not reason:
+        raise HeadwaterError(
+            f"{where}: `releases` of `{name}` gives no reason",
+            hint=f"-- releases: {name}, why nobody can be told by it",
+        )
+    return name, reason
+
+
+def _classes(
+    text: str, columns: Collection[str], where: str
+) -> tuple[tuple[str, Classification], ...]:
+    found: list[tuple[str, Classification]] = []
     for item in _listed(text):
         name, _, given = item.partition(" ")
         if name not in columns:
@@ -141,12 +167,13 @@ def _classes(text: str, columns: Collection[str], where: str) -> tuple[tuple[str
                 f"{where}: `classification` names column `{name}`, which `columns` does not",
                 hint=near(name, columns),
             )
-        if given.strip() not in get_args(Classification):
+        kind = next((one for one in get_args(Classification) if one == given.strip()), None)
+        if kind is None:
             raise HeadwaterError(
                 f"{where}: `classification` of `{name}` cannot be {given.strip()!r}",
                 hint=f"one of {', '.join(get_args(Classification))}",
             )
-        found.append((name, given.strip()))
+        found.append((name, kind))
     return tuple(found)
 
 

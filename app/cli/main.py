@@ -34,6 +34,7 @@ from app.cli.verbs.stack.logs import logs
 from app.cli.verbs.stack.profile import app as profile
 from app.cli.verbs.stack.up import up
 from app.cli.verbs.stack.urls import urls
+from app.cli.verbs.users import app as users
 from app.environment.libpq_variables import remove_variables
 from app.environment.loopback import keep_direct
 
@@ -85,7 +86,7 @@ def headwater(
 VERBS = (
     up, down, status, logs, urls, clean,
     demo, sql, verify, watch, preflight, profile, detach, resume, trace, rebuild, resync, recover,
-    contract.app, quarantine.app, streams.app, job.app, read, store.app,
+    contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,
     test, bench, fault, screenshots,
     completion.completion,

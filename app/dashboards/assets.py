@@ -150,13 +150,16 @@ def for_source(assets: Mapping[str, Asset], *, demo_store: bool) -> list[Asset]:
     )
 
 
-def archive(assets: Iterable[Asset], *, trino: str, scheme: str = "http") -> bytes:
+def archive(
+    assets: Iterable[Asset], *, trino: str, scheme: str = "http", as_people: bool = False
+) -> bytes:
     """Make the zip file that Superset imports; the same assets give the same bytes.
 
     Args:
         trino: host and port of Trino, for the database's address; before them `user:password@`, where
             Superset shall not ask as `superset`.
         scheme: `http` or `https`, by which Superset asks Trino.
+        as_people: whether it asks as whoever looks, with its own password.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
@@ -166,6 +169,7 @@ def archive(assets: Iterable[Asset], *, trino: str, scheme: str = "http") -> byt
             if asset.kind == "databases":
                 place = f"superset@{TRINO_PLACE}" if "@" in trino else TRINO_PLACE
                 content["sqlalchemy_uri"] = content["sqlalchemy_uri"].replace(place, trino)
+                content["impersonate_user"] = as_people
                 if scheme == "https":
                     content["extra"] = _HTTPS
             _add(file, asset.path, content)

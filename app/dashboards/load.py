@@ -20,6 +20,7 @@ from app.dashboards.assets import archive, for_source, read_assets
 from app.dashboards.superset_client import Superset
 from app.environment.settings import ROOT, Settings, load
 from app.environment.signed_in import without_user
+from app.environment.trino_accounts import SUPERSET, trino_url_of
 from app.errors import HeadwaterError
 
 FOLDER = ROOT / "superset" / "assets"
@@ -50,8 +51,9 @@ def import_assets(settings: Settings, mark: Path | None = None, folder: Path = F
     Returns: the number of imported assets.
     """
     assets = for_source(read_assets(folder), demo_store=settings.profile.embedded_source)
-    trino = urlsplit(settings.trino_url)
-    content = archive(assets, trino=trino.netloc, scheme=trino.scheme)
+    profile = settings.profile
+    trino = urlsplit(trino_url_of(settings, SUPERSET) if profile.trino_here else settings.trino_url)
+    content = archive(assets, trino=trino.netloc, scheme=trino.scheme, as_people=profile.signed)
     digest = hashlib.sha256(content).hexdigest()
     if mark is not None and mark.exists() and mark.read_text() == digest:
         return 0

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from app.environment.keys.access_settings import AccessSettings
 from app.environment.keys.alert_settings import AlertSettings
 from app.environment.keys.further_source import FurtherSource
 from app.environment.keys.kafka_settings import KafkaSettings
@@ -32,7 +33,13 @@ TRINO_NODE_QUERY_MB = (
 
 
 class Profile(
-    JobKeys, StoreSettings, KafkaSettings, MetastoreSettings, PartSettings, AlertSettings
+    JobKeys,
+    StoreSettings,
+    KafkaSettings,
+    MetastoreSettings,
+    PartSettings,
+    AlertSettings,
+    AccessSettings,
 ):
     """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
 
@@ -113,6 +120,14 @@ class Profile(
                 "silver_jobs: a home with [[sources]] has one silver job for each of them"
             )
         jobs_of(SEPARATOR.join(self.silver_jobs))
+        return self
+
+    @model_validator(mode="after")
+    def _signed_is_of_the_stacks_own_trino(self) -> Profile:
+        if self.signed and not self.trino_here:
+            raise ValueError("access = signed is for the stack's own Trino: leave trino_url out")
+        if self.signed and self.sources:
+            raise ValueError("access = signed is for homes without [[sources]]")
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ import tomli_w
 from pydantic import SecretStr, ValidationError
 
 from app.environment.dsn import query_of, with_user
+from app.environment.keys.mistakes import mistakes
 from app.environment.loopback import CA, trust
 from app.environment.ports import Ports
 from app.environment.profile import Profile
@@ -27,6 +28,7 @@ from app.environment.secret_variables import SECRETS
 from app.environment.service_secrets import declared_secret
 from app.environment.stamp import refuse_newer
 from app.environment.toml_files import SettingsError, read_toml
+from app.environment.trino_accounts import account_of, trino_url_of
 from spark_streaming.job_settings import JobKeys
 from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.storage.store_address import ObjectStore
@@ -59,6 +61,9 @@ class Settings:
         self.profile = profile
         self.ports = Ports(profile)
         self.http = "https" if profile.encryption else "http"
+        # Of all parts, or of Trino alone.
+        self.own_authority = profile.encryption or profile.signed
+        self.trino_http = "https" if self.own_authority else "http"
         self.tls = home / "tls"  # of the stack's own certificate authority
 
     def __repr__(self) -> str:
@@ -171,7 +176,7 @@ class Settings:
         """Where Trino answers; of one's own it holds a password: never print it."""
         if self.profile.trino_url is not None:
             return self.secret("trino_url")
-        return f"{self.http}://{self.ports.address('trino')}"
+        return trino_url_of(self, account_of(os.environ.get("HEADWATER_SERVICE", "")))
 
     @property
     def _spark_master(self) -> str:
@@ -205,16 +210,22 @@ class Settings:
             [self.contracts_dir, shipped] if self.profile.embedded_source else [self.contracts_dir]
         )
 
-    def environment(self, secrets: Collection[str] = tuple(SECRETS)) -> dict[str, str]:
+    def environment(
+        self, secrets: Collection[str] = tuple(SECRETS), service: str = ""
+    ) -> dict[str, str]:
         """The `HEADWATER_*` variables of this stack for a service or tool.
 
         Args:
+            service: its name, by which Trino knows it; a tool has none.
             secrets: of SECRETS, those whose variables come along; all of them by default.
         """
         withheld = {name for kind in set(SECRETS) - set(secrets) for name in SECRETS[kind]}
         if "capture" not in secrets:
             withheld |= {self.password_variable, *self._further_passwords()}
-        return {k: v for k, v in self._environment().items() if k not in withheld}
+        every = self._environment()
+        if self.profile.trino_here:
+            every["HEADWATER_TRINO_URL"] = trino_url_of(self, account_of(service))
+        return {k: v for k, v in every.items() if k not in withheld}
 
     def _further_passwords(self) -> dict[str, str]:
         """For Connect, whose worker serves the connectors of all sources."""
@@ -236,7 +247,7 @@ class Settings:
             "HEADWATER_FURTHER_SOURCES": ",".join(one.name for one in self.profile.sources),
             "HEADWATER_PORT_OFFSET": str(self.profile.port_offset),
             "HEADWATER_BIND": self.ports.bind,
-            **(trust(self.tls) if self.profile.encryption else {}),
+            **(trust(self.tls) if self.own_authority else {}),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
             "HEADWATER_STORE_DSN": self.store_dsn,
             "HEADWATER_CAPTURE_DSN": self.capture_dsn,
@@ -251,6 +262,11 @@ class Settings:
             "HEADWATER_CONNECT_URL": self.connect_url,
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
+            **(
+                {"HEADWATER_ACCESS_FOLDER": str(self.home / "access")}
+                if self.profile.signed
+                else {}
+            ),
             "HEADWATER_SPARK_MASTER": self._spark_master,  # the stack's own, if it has workers
             "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
             "HEADWATER_MASK_SECRET": self.secret("mask_secret"),
@@ -288,7 +304,7 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     given.update({k: v for k, v in overrides.items() if v is not None})
     origin = f"{profile or folder / 'settings.toml'} or its override"
     found = checked(folder, given, origin=origin, text=_text_of(profile), file=profile)
-    if found.profile.encryption:
+    if found.own_authority:
         os.environ.update(trust(found.tls))
     one = os.environ.get(ONE_SOURCE)
     return of_source(found, one) if one else found
@@ -351,7 +367,7 @@ def checked(
     try:
         profile = Profile.model_validate(given)
     except ValidationError as error:
-        raise SettingsError(_explain(error, origin, text)) from None
+        raise SettingsError(mistakes(error, origin, text, Profile.model_fields)) from None
     return Settings(home, profile, file)
 
 
@@ -366,26 +382,6 @@ def write_private(path: Path, text: str) -> None:
     except OSError:  # on a full disk the old text stays, without half a file beside it
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _explain(error: ValidationError, origin: str, text: str) -> str:
-    # Not above: every command imports this module, and few need it.
-    from spark_streaming.contract.contract_files import near
-    from spark_streaming.contract.toml_lines import key_lines, line_of
-
-    places = key_lines(text)
-    lines, hints = [], []
-    for problem in error.errors(include_url=False, include_input=False):
-        key = ".".join(str(part) for part in problem["loc"])
-        here = problem["loc"][:1] if problem["loc"][:1] in places else ()
-        where = f"line {line_of(places, problem['loc'])} of {origin}" if here else origin
-        what = f"setting `{key}`: {problem['msg']}" if key else problem["msg"]
-        if problem["type"] == "extra_forbidden":
-            what = f"setting `{key}` is unknown"
-            hints.append(near(key, Profile.model_fields))
-        lines.append(f"{what} (in {where})")
-    hint = "; ".join(hints) or "docs/reference/settings.md describes each setting"
-    return "\n".join(lines) + f"\nhint: {hint}"
 
 
 def _plain(value: object) -> object:

@@ -21,7 +21,7 @@ from app.launcher.observed_status import (
 )
 from app.launcher.state import Home
 from app.launcher.supervisor_requests import SupervisorRequests
-from app.launcher.trust import prepare_trust
+from app.launcher.trust import prepare_access, prepare_trust
 from app.launcher.upgrade import refuse_older_supervisor, stamp_home
 from app.processes.identity import Shelter, unprivileged_identity
 from app.processes.interrupts import terminated_like_interrupted
@@ -155,6 +155,7 @@ class Stack:
             self._check(names)  # before a long download, and again after it
         artefacts.prepare(sorted({g for name in names for g in self.services[name].artefacts}))
         prepare_trust(self.settings, running=bool(self.running()))
+        prepare_access(self.settings, running=bool(self.running()))
         self.check_templates(names, artefacts)
         self.settings.environment()  # makes every secret now, not by several services at once
         started: list[str] = []
@@ -240,7 +241,7 @@ class Stack:
             raise HeadwaterError("the stack is running", hint="stop it first: ./headwater down")
         shelter = Shelter(self.home.path, unprivileged_identity())
         shutil.rmtree(shelter.folder, ignore_errors=True)
-        for name in ("run", "data", "tls", "verify", "rebuild"):
+        for name in ("run", "data", "tls", "access", "verify", "rebuild"):
             shutil.rmtree(self.home.path / name, ignore_errors=True)
         for pattern in ("*.json", "settings.toml", "supervisor.log*", "supervisor.pid"):
             for path in self.home.path.glob(pattern):

@@ -193,7 +193,8 @@ class RealHost:
             base["HEADWATER_CACHE"] = os.environ["HEADWATER_CACHE"]
         where = f"{service.source} (environment of service `{service.name}`)"
         own = {k: render(v, lookup, where=where) for k, v in service.environment.items()}
-        return {**base, **self._settings_for(service).environment(service.secrets), **own}
+        ours = self._settings_for(service).environment(service.secrets, service.described_as)
+        return {**base, **ours, **own}
 
     def _settings_for(self, service: Service) -> Settings:
         source = service.works_for

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from app.artefacts.certificates import SYSTEM_BUNDLES
 from app.environment.loopback import LOOPBACK_NAMES, TRUST_VARIABLES, TRUSTED, TRUSTED_STORE
-from app.environment.settings import Settings
+from app.environment.service_problem import report_problem
+from app.environment.settings import Settings, write_private
 from app.services.service import Service
 
 
 def prepare_trust(settings: Settings, *, running: bool) -> None:
     """Make the authority, renew it while nothing runs, and write the bundles that clients read."""
-    if not settings.profile.encryption:
+    if not settings.own_authority:
         return
     from app.environment.encryption.authority import Authority
 
@@ -31,9 +32,24 @@ def prepare_trust(settings: Settings, *, running: bool) -> None:
     authority.write_trusted(machine.read_text() if machine is not None else "")
 
 
+def prepare_access(settings: Settings, *, running: bool) -> None:
+    """Write the files by which Trino knows who asks; while nothing runs, rules that show people nothing yet."""
+    if not running:
+        report_problem(settings.home, "tables", None)  # of an earlier start, perhaps
+    if not settings.profile.signed:
+        return
+    from app.access.accounts import FOLDER, Users
+    from app.access.trino_rules import RULES, closed_rules
+
+    Users(settings).write_files()
+    if not running:
+        write_private(settings.home / FOLDER / RULES, closed_rules())
+
+
 def key_pair(settings: Settings, service: Service, run: Path) -> list[Path]:
     """Make or renew the key pair of a service that listens; return its files and their folder."""
-    if not (settings.profile.encryption and service.ports):
+    listens = bool(service.ports) and (settings.profile.encryption or service.signed is not None)
+    if not (settings.own_authority and listens):
         return []
     from app.environment.encryption.authority import Authority
 
@@ -48,7 +64,7 @@ def key_pair(settings: Settings, service: Service, run: Path) -> list[Path]:
 
 def jvm_options(settings: Settings) -> Sequence[str]:
     """Return the options by which a JVM trusts the stack's authority and the machine's."""
-    if not settings.profile.encryption:
+    if not settings.own_authority:
         return []
     store = settings.tls / TRUSTED_STORE
     return [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]

@@ -31,6 +31,7 @@ from app.metrics.collectors.lake_size import (
 from app.metrics.collectors.open_incidents import IncidentCollector
 from app.metrics.collectors.processes import DiskCollector, ProcessCollector
 from app.metrics.collectors.quality import QualityCollector
+from app.metrics.collectors.rules_applied import RulesCollector
 from app.metrics.collectors.silver_ledger import SilverState
 from app.metrics.collectors.source_wal import SourceCollector, SourceSession
 from spark_streaming.ops.incident_table import IncidentLog
@@ -68,6 +69,7 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
         if settings.profile.jobs
         else []
     )
+    rules = [RulesCollector(settings.home, board)] if settings.profile.signed else []
     return [
         SourceCollector(session, settings.profile.slot_name, board),
         ConnectorCollector(ConnectWorkers.of(settings), board),
@@ -82,6 +84,7 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
         DiskCollector(settings.home, board),
         IncidentCollector(silver.stopped, board, incidents),
         *jobs,
+        *rules,
     ]
 
 

@@ -26,6 +26,7 @@ METRICS: tuple[Metric, ...] = (
     *carriage_metrics.METRICS,
     *silver_metrics.METRICS,
     *resource_metrics.INCIDENTS,
+    *trino_metrics.METRICS,
     *quality_metrics.METRICS,
     *runs_metrics.METRICS,
     *resource_metrics.METRICS,

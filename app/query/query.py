@@ -13,6 +13,7 @@ import trino.dbapi
 import trino.exceptions
 
 from app.environment import settings
+from app.environment.trino_accounts import REGISTRAR, trino_url_of
 from app.errors import HeadwaterError
 from app.query.answer import (
     FORMATS,
@@ -25,26 +26,33 @@ from app.query.answer import (
     table_lines,
 )
 from app.query.statement import one_statement, shows_definition
-from app.query.trino_connection import REGISTRAR, USER, connect, explain
+from app.query.trino_connection import USER, connect, explain
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 
-def run_sql(statement: str, fmt: str = "table", *, url: str | None = None) -> int:
+def run_sql(
+    statement: str,
+    fmt: str = "table",
+    *,
+    url: str | None = None,
+    person: tuple[str, str] | None = None,
+) -> int:
     """Run one statement and print its answer.
 
     Args:
         statement: SQL with or without a closing semicolon; `silver` is the default schema.
         fmt: `table`, `csv` or `json`.
         url: Trino's address; None uses the stack's own.
+        person: who signs in, and with which password; None: the stack itself.
     Returns: the exit code: 0, or 130 if Ctrl-C cancelled the query.
     Raises: HeadwaterError if Trino refuses the statement, or does not answer.
     """
     if fmt not in FORMATS:
         raise HeadwaterError(f"unknown format `{fmt}`", hint=f"known are {', '.join(FORMATS)}")
     sql = one_statement(statement)
-    address = url or settings.load().trino_url
     user = REGISTRAR if shows_definition(sql) else USER
+    address = url or _address(user, person)
     connection = connect(address, user=user, legacy_primitive_types=True)
     cursor = connection.cursor()
     try:
@@ -64,6 +72,18 @@ def run_sql(statement: str, fmt: str = "table", *, url: str | None = None) -> in
     finally:
         connection.close()
     return 0
+
+
+def _address(user: str, person: tuple[str, str] | None) -> str:
+    found = settings.load()
+    if person is not None and not found.profile.signed:
+        raise HeadwaterError(
+            'this stack asks nobody for a password (`access = "open"`)',
+            hint="leave --user out, or start it with ./headwater up --profile profiles/signed.toml",
+        )
+    if not found.profile.trino_here:
+        return found.trino_url
+    return trino_url_of(found, *person) if person else trino_url_of(found, user)
 
 
 def _print_answer(cursor: trino.dbapi.Cursor, sql: str, fmt: str) -> None:

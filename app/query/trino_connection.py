@@ -13,15 +13,14 @@ import trino.dbapi
 import trino.exceptions
 
 from app.environment.signed_in import without_user
+from app.environment.trino_accounts import COMMANDS
 from app.errors import HeadwaterError
 
 CATALOG = "lake"
 SCHEMA = "silver"
 REQUEST_TIMEOUT_S = 30.0  # one HTTP exchange; a query may take many
 ATTEMPTS_MAX = 3
-USER = "headwater"
-# The only user that Trino's rules allow to change silver, ops and reports.
-REGISTRAR = "registrar"
+USER = COMMANDS
 
 # Trino's error name → what to do about it.
 _HINTS = {
@@ -91,6 +90,12 @@ def explain(error: Exception, url: str) -> HeadwaterError:
             f"Trino could not run the statement ({name})",
             detail=str(error.message),
             hint=_HINTS.get(name, ""),
+        )
+    if "error 401" in str(error):
+        return HeadwaterError(
+            f"Trino refused the sign-in at {without_user(url)}",
+            detail=_short(error),
+            hint="check name and password; who there is: ./headwater users list",
         )
     if is_unreachable(error):
         return HeadwaterError(

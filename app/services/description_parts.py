@@ -130,7 +130,8 @@ class Container(Closed):
 
 
 class Encrypted(Closed):
-    """What differs if the stack is encrypted (`encryption` of the profile).
+    """What differs if the stack is encrypted (`encryption` of the profile) or, as `signed`, if Trino asks
+    for passwords (`access`).
 
     `append` names a rendered file and the template whose lines follow it, for formats in which the
     last line counts; `files`, `environment` and `alive` take the place of the description's own.

@@ -79,6 +79,7 @@ class Service(Closed):
     ready: Ready | None = None
     alive: Alive | None = None
     encrypted: Encrypted = Field(default_factory=Encrypted)
+    signed: Encrypted | None = None  # with a key pair of its own, where it listens
     append: dict[str, str] = Field(default_factory=dict)
     container: Container = Field(default_factory=Container)
     restart: Restart = Field(default_factory=Restart)

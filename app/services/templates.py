@@ -7,7 +7,8 @@ it runs several times), `port.NAME`, `host.NAME` (where others reach port NAME),
 NAME in every instance, with commas; `targets.NAME`: as a list; `voters.NAME`: each with its number), `secret.NAME`, `setting.NAME`,
 `http` (`https` where the stack is encrypted), `tls.NAME` (a file of its key pair, or the authority),
 `kafka.worker` (a Connect worker's lines about its log-in), `store.lake` (the lake's address), `store.trino` and
-`metastore.trino` (a catalog's lines about them),
+`metastore.trino` (a catalog's lines about them), `trino.scheme` (how Trino is asked), `trino.ACCOUNT` (the account's
+password, empty where Trino asks for none),
 `classpath.GROUP`, `dir.GROUP`.
 In an instance the ports of its own service are its own. `$${` is a literal `${`. An unknown name is an error.
 """
@@ -27,6 +28,7 @@ from app.environment.loopback import CA, TRUSTED_STORE, TRUSTSTORE
 from app.environment.ports import INSTANCES_MAX, instance_name
 from app.environment.settings import Settings
 from app.environment.toml_files import SettingsError
+from app.environment.trino_accounts import ACCOUNTS, password_name
 from app.errors import HeadwaterError
 from app.services.service import Service
 from spark_streaming.storage.store_clients import trino_properties
@@ -159,6 +161,7 @@ class Variables:
             "tls": self._tls,
             "store": self._store,
             "metastore": self._metastore,
+            "trino": self._trino,
             "classpath": lambda group: os.pathsep.join(map(str, self.artefacts.classpath(group))),
             "dir": lambda group: self.relocate(self.artefacts.directory(group)),
         }
@@ -213,6 +216,15 @@ class Variables:
         if name == "trino":
             return trino_properties()
         raise UnknownVariable("known of the store are store.lake, store.trino")
+
+    def _trino(self, name: str) -> object:
+        if name == "scheme":
+            return self.settings.trino_http
+        if name not in ACCOUNTS:
+            raise UnknownVariable(
+                f"known of Trino are trino.scheme, trino.{', trino.'.join(ACCOUNTS)}"
+            )
+        return self.settings.secret(password_name(name)) if self.settings.profile.signed else ""
 
     def _metastore(self, name: str) -> object:
         if name != "trino":

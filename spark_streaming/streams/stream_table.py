@@ -33,6 +33,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.streams.idempotency_keys import KeyIndex, neighbours
 from spark_streaming.streams.stream_contract import Stream
 from spark_streaming.streams.stream_event import Event
+from spark_streaming.tables.announced_columns import announce
 from spark_streaming.tables.meaning import ColumnMeaning, TableMeaning, write_meaning
 
 log = logging.getLogger(__name__)
@@ -224,6 +225,7 @@ class StreamTable:
                     "  hint: a new type needs a new column, or a new stream"
                 )
         if new:
+            announce(name, [field.name for field in new])
             table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
             log.info("stream %s: added column(s) %s", name, ", ".join(f.name for f in new))
         set_feed(table, name, self._feed)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from deltalake import DeltaTable, Field
+
+from spark_streaming.contract.contract_files import Classification
 
 COMMENT = "comment"
 CLASSIFICATION = "headwater.classification"
@@ -114,6 +117,11 @@ def write_meaning(table: DeltaTable, wanted: TableMeaning) -> int:
     for name, new in changed.items():
         table.alter.set_column_metadata(name, new)
     return int(table.version() - before)
+
+
+def classification_of(text: str) -> Classification | None:
+    """Return a class as metadata has it; None for none, or for another text."""
+    return next((one for one in get_args(Classification) if one == text), None)
 
 
 def _differs(there: Mapping[str, object], name: str, wanted: str) -> bool:

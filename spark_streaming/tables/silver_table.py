@@ -18,6 +18,7 @@ from spark_streaming.contract.types import Column
 from spark_streaming.events.arrow_values import missing_value
 from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.announced_columns import announce
 from spark_streaming.tables.engine_protocol import Commit
 from spark_streaming.tables.ownership import SOURCE, mark, plain_description, set_source
 
@@ -37,10 +38,7 @@ class TableEvolutionError(Exception):
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Delta properties that every silver table is made with.
-
-    `change_data_feed` names the tables that record their changes; see `feed`.
-    """
+    """Delta properties of every silver table; `change_data_feed` names those that record their changes."""
 
     retention_minutes: int = 15
     change_data_feed: str = ""
@@ -121,6 +119,7 @@ class SilverTable:
         except TableNotFoundError:
             pass
         schema = _nullable(self.contract.silver_schema())
+        announce(self.name, schema.names)
         self._handle = DeltaTable.create(
             self.lake.url(self.path),
             schema=schema,
@@ -140,14 +139,14 @@ class SilverTable:
     def reset_columns(self) -> None:
         """Give a table without rows exactly its contract's columns, where no version is noted.
 
-        A process that made it for a table without events ended before it kept the contract, and
-        the source's table may have changed since.
+        A process that made it ended before it kept the contract, and the source may have changed since.
         """
         wanted = _nullable(self.contract.silver_schema())
         have = pa.schema(self.handle().schema().to_arrow())
         plain = [{f.name: _plain(f.type) for f in schema} for schema in (have, wanted)]
         if plain[0] == plain[1] or self.recorded(CONTRACT_ID) >= 0 or not self.is_empty():
             return
+        announce(self.name, plain[1].keys() - plain[0].keys())
         write_deltalake(
             self.handle(),
             pa.RecordBatchReader.from_batches(wanted, []),
@@ -177,6 +176,7 @@ class SilverTable:
             return []
         have = pa.schema(self.handle().schema().to_arrow())
         plan = _Rewrite(self.contract, contract, have, clear, lenient)
+        announce(self.name, set(plan.wanted.names) - set(have.names))
         if plan.rewrites:
             self._write_all(plan, done)
         elif plan.added:
@@ -204,6 +204,7 @@ class SilverTable:
         wanted = _nullable(self.contract.silver_schema())
         # A handle of its own: this takes long, and others read the table meanwhile.
         table = self.lake.table(self.path)
+        announce(self.name, set(wanted.names) - {field.name for field in table.schema().fields})
         try:
             write_deltalake(
                 table,

@@ -113,6 +113,12 @@ def show(stack: Stack, rows: list[Row], service: list[str]) -> None:
         print("the supervisor has ended without stopping the stack: `up` repairs", file=sys.stderr)
     if not service and not stack.settings.profile.dashboards:
         print("Superset is left out: `./headwater up --dashboards` starts it", file=sys.stderr)
+    if not service and "trino" in stack.running() and not stack.settings.profile.signed:
+        print(
+            "Trino asks nobody for a password: user names are claims, and only the contracts' masks "
+            "hold (`access`, docs/governance.md)",
+            file=sys.stderr,
+        )
     states = {row.service: row.state for row in rows}
     if all(states.get(name) == "ready" for name in ("s3", "silver")):
         print_late_tables(stack.settings)

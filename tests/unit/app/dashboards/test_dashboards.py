@@ -211,6 +211,11 @@ def test_the_archive_is_the_same_each_time_and_names_this_stacks_trino() -> None
     with zipfile.ZipFile(io.BytesIO(archive(assets, trino="t:7", scheme="https"))) as encrypted:
         database = yaml.safe_load(encrypted.read("assets/databases/trino.yaml"))
     assert database["extra"]["engine_params"]["connect_args"] == {"http_scheme": "https"}
+    signed = archive(assets, trino="superset:pw@t:7", scheme="https", as_people=True)
+    with zipfile.ZipFile(io.BytesIO(signed)) as encrypted:
+        database = yaml.safe_load(encrypted.read("assets/databases/trino.yaml"))
+    assert database["impersonate_user"] is True
+    assert database["sqlalchemy_uri"] == "trino://superset:pw@t:7/lake"
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         members = file.namelist()
         [database] = [name for name in members if name.startswith("assets/databases/")]

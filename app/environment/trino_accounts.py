@@ -1,0 +1,52 @@
+"""The stack's own accounts in a Trino that asks for passwords: one for each part that asks it something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from app.environment.settings import Settings
+
+# The command line's, and that of a tool without a service.
+COMMANDS = "headwater"
+REGISTRAR = "registrar"
+# Signs in for the people who look at its charts, and asks as each of them.
+SUPERSET = "superset"
+PROMETHEUS = "prometheus"
+# Service → account. Others ask Trino nothing.
+SERVICE_ACCOUNTS = {
+    "tables": REGISTRAR,
+    "metrics": "exporter",
+    "verifier": "verifier",
+    "app": "page",
+    "jobs-code": "jobs",
+    "superset-assets": SUPERSET,
+    "prometheus": PROMETHEUS,
+}
+ACCOUNTS = (COMMANDS, *dict.fromkeys(SERVICE_ACCOUNTS.values()))
+# Those that see every row and column as it is: what they show to people, people sign in for elsewhere.
+UNMASKED = tuple(name for name in ACCOUNTS if name not in (SUPERSET, PROMETHEUS))
+
+
+def account_of(service: str) -> str:
+    """Return the account by which Trino knows a service."""
+    return SERVICE_ACCOUNTS.get(service, COMMANDS)
+
+
+def password_name(account: str) -> str:
+    """Return the name of the secret that is the account's password."""
+    return f"trino_{account}_password"
+
+
+def trino_url_of(settings: Settings, account: str = COMMANDS, password: str | None = None) -> str:
+    """Return where the stack's own Trino answers an account, with its password where Trino asks for one.
+
+    Args:
+        account, password: another pair is a person's.
+    """
+    address = settings.ports.address("trino")
+    if not settings.profile.signed:
+        return f"{settings.trino_http}://{address}"
+    secret = settings.secret(password_name(account)) if password is None else password
+    return f"{settings.trino_http}://{quote(account, safe='')}:{quote(secret, safe='')}@{address}"
