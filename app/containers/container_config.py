@@ -46,10 +46,7 @@ TARGETS = "targets.json"  # the targets at which Prometheus scrapes a service
 BENEATH = Path("/var/lib/headwater")
 SHARED = ("contracts", "verify")  # folders of the home that are volumes of their own
 READABLE, RUNNABLE = 0o644, 0o755
-NATIVE_ONLY = (
-    "log-sender",  # it reads log files, and Docker keeps the output of containers
-    "serving-db", "jobs-code", "jobs-daemon", "jobs",  # not in compose yet
-)  # fmt: skip
+NATIVE_ONLY = ("log-sender",)  # it reads log files, and Docker keeps the output of containers
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ NAMED = {
     "trino": (),  # nor does Trino there
     "mask": ("mask_secret",),
     "superset-admin": ("superset_admin_password",),
+    "serving": ("serving_db_password", "serving_reader_password"),
 }
 
 

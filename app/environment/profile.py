@@ -96,7 +96,7 @@ class Profile(
     """The folder of your own contract files; a relative path starts at the home. Unset: `contracts` there."""
     dashboards: Annotated[bool, NATIVE] = False
     """Whether Superset runs; `up --dashboards` sets it."""
-    jobs: Annotated[bool, NATIVE] = False
+    jobs: bool = False
     """Whether jobs run, by Dagster; `up --jobs` sets it."""
 
     @field_validator("merge_engine")

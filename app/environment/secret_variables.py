@@ -19,5 +19,7 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "trino": ("HEADWATER_TRINO_URL",),
     "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
-    "superset-admin": (),  # the settings give it by its name
+    # The settings give these by their names.
+    "superset-admin": (),
+    "serving": (),
 }

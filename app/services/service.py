@@ -35,7 +35,7 @@ Condition = Literal["healthy", "completed", "started"]
 # See secret_variables.
 Secret = Literal[
     "source", "store", "capture", "kafka", "connect", "trino", "object-store", "mask",
-    "superset-admin",
+    "superset-admin", "serving",
 ]  # fmt: skip
 
 
