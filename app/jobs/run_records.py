@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.launcher.state import Home
 
 RUNS_KEPT = 1_000  # the newest ones; a run's files are some kB, a task's log 10 MB at most
+RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has it
+SCRATCH = "scratch-"  # begins the names of folders in it that are gone after the task
 State = Literal["running", "succeeded", "failed", "skipped"]
 Values = dict[str, bool | int | float | str | None]
 

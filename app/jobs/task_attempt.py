@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -31,6 +32,8 @@ from app.jobs.job_file import JobFile, Parameter, find_job
 from app.jobs.job_folder import job_folders
 from app.jobs.report import REPORT
 from app.jobs.run_records import (
+    RUN_FOLDER,
+    SCRATCH,
     Ended,
     Record,
     begin_run,
@@ -215,6 +218,8 @@ class Attempt:
         )
         versions = delta_versions(self.task.reads)
         end = self._await(command, log, report, owner)
+        for left in self.folder.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = self._judged(end, log, report)
         rows = ended.values.get("rows_written")
@@ -239,7 +244,7 @@ class Attempt:
         environment |= {
             REPORT: str(report),
             "HEADWATER_JOB": self.file.name,
-            "HEADWATER_JOB_RUN_FOLDER": str(self.folder),
+            RUN_FOLDER: str(self.folder),
             "PYTHONPATH": str(ROOT),
         }
         inward, outward = os.pipe()
