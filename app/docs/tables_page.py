@@ -14,6 +14,7 @@ from app.docs.columns import COLUMNS, STREAM_COLUMNS, TABLES
 from app.docs.markdown import code, page, table
 from app.errors import HeadwaterError
 from app.jobs.job_runs_table import SCHEMA as JOB_RUNS
+from app.lineage.lineage_table import SCHEMA as LINEAGE
 from app.verify.verification_table import SCHEMA as VERIFICATION
 from spark_streaming.ops.breaches import SCHEMA as EXPECTATIONS
 from spark_streaming.ops.incident_rows import SCHEMA as INCIDENTS
@@ -32,6 +33,7 @@ SCHEMAS = {
     "ops.verification": VERIFICATION,
     "ops.job_runs": JOB_RUNS,
     "ops.meaning": MEANING,
+    "ops.lineage": LINEAGE,
 }
 _INTRODUCTION = """
 Trino's catalog is `lake`. Schema `silver` has one table for each captured source table, `reports` has views

@@ -37,7 +37,7 @@ STORE_ROLE = "headwater_store"
 # Secrets that the profile may give; of these, the DSNs are never made.
 _GIVEN = (
     "source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key", "kafka_password",
-    "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url",
+    "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url", "openlineage_url",
 )  # fmt: skip
 ONE_SOURCE = "HEADWATER_ONE_SOURCE"  # the further source that a process works for
 _ALPHABET = string.ascii_letters + string.digits
@@ -251,6 +251,7 @@ class Settings:
             "HEADWATER_CONNECT_URL": self.connect_url,
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
+            "HEADWATER_OPENLINEAGE_URL": self.profile.lineage_receiver,
             "HEADWATER_SPARK_MASTER": self._spark_master,  # the stack's own, if it has workers
             "HEADWATER_CONTRACTS_PATH": os.pathsep.join(map(str, self.contracts_folders)),
             "HEADWATER_MASK_SECRET": self.secret("mask_secret"),

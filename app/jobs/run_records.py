@@ -36,7 +36,8 @@ class Ended(BaseModel):
 class Record(Ended):
     """One attempt of a task. Times are ISO 8601 in UTC, of a skipped task the same twice.
 
-    `memory_mb`: the most that its processes held together, looked at every half second. `read_versions`: the Delta versions of the tables of `reads`, before the task began. `retry`: whether another attempt may succeed.
+    `memory_mb`: the most that its processes held together, looked at every half second. `read_versions`: the Delta versions of the tables of `reads`, before the task began.
+    `written`: what it has written, `schema.table` or `serving:NAME`, with the Delta version where that is known. `retry`: whether another attempt may succeed.
     """
 
     run: str
@@ -50,6 +51,7 @@ class Record(Ended):
     memory_mb: int = 0
     rows_written: int | None = None
     read_versions: dict[str, int] = Field(default_factory=dict)
+    written: dict[str, int | None] = Field(default_factory=dict)
     retry: bool = True
 
 

@@ -216,7 +216,8 @@ class Attempt:
             parameter_values(self.file.job, given),
             log.with_suffix(".sql"),
         )
-        versions = delta_versions(self.task.reads)
+        versions = delta_versions(reads_of(self.task))
+        versions_before = delta_versions(writes_of(self.task))
         end = self._await(command, log, report, owner)
         for left in self.folder.glob(f"{SCRATCH}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -228,6 +229,7 @@ class Attempt:
             started=started,
             ended=now(),
             read_versions=versions,
+            written=self._written(versions_before) if ended.state == "succeeded" else {},
             cpu_s=round(used.ru_utime + used.ru_stime, 2),
             memory_mb=end.memory_mb,
             rows_written=rows if isinstance(rows, int) else None,
@@ -262,6 +264,18 @@ class Attempt:
                 os.close(outward)
             return await_end(process, Output(inward, sink), owner, self.task.timeout)
 
+    def _written(self, before: Mapping[str, int]) -> dict[str, int | None]:
+        """What the task has written: of tables whose versions are known, those with a new one."""
+        if isinstance(self.task, PublishTask):
+            return {f"serving:{self.task.name}": None}
+        tables = writes_of(self.task)
+        after = delta_versions(tables)
+        return {
+            one: after.get(one)
+            for one in tables
+            if one not in after or after[one] != before.get(one)
+        }
+
     @staticmethod
     def _judged(end: End, log: Path, report: Path) -> Ended:
         if end.why:
@@ -289,20 +303,27 @@ class Attempt:
         )
 
 
-def delta_versions(tables: Sequence[str]) -> dict[str, int]:
-    """Return the Delta version of each table of `silver` and `ops` that is there.
+def reads_of(task: AnyTask) -> list[str]:
+    """Return the tables of the lake that a task reads."""
+    return [task.table] if isinstance(task, PublishTask) else task.reads
 
-    Of other schemas Trino chooses the folders.
-    """
+
+def writes_of(task: AnyTask) -> list[str]:
+    """Return the tables of the lake that a task writes."""
+    return [task.table] if isinstance(task, LoadTask) else task.writes
+
+
+def delta_versions(tables: Sequence[str]) -> dict[str, int]:
+    """Return the Delta version of each table whose folder has its name: those that Trino made have none."""
     found: dict[str, int] = {}
     for name in tables:
         schema, _, table = name.partition(".")
-        if schema in ("silver", "ops"):
+        if schema in ("silver", "ops", "ml", "files"):
             from spark_streaming.storage.lake import Lake
             from spark_streaming.storage.store_address import load_store
 
             lake = Lake(load_store())
-            path = lake.silver_path(table) if schema == "silver" else f"ops/{table}"
+            path = lake.silver_path(table) if schema == "silver" else f"{schema}/{table}"
             if lake.exists(path):
                 found[name] = lake.table(path).version()
     return found

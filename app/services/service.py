@@ -34,7 +34,7 @@ PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 Condition = Literal["healthy", "completed", "started"]
 # See secret_variables.
 Secret = Literal[
-    "source", "store", "capture", "kafka", "connect", "trino", "object-store", "mask",
+    "source", "store", "capture", "kafka", "connect", "trino", "openlineage", "object-store", "mask",
     "superset-admin", "serving",
 ]  # fmt: skip
 

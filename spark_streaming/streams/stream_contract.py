@@ -89,7 +89,7 @@ class Stream:
 
     def topic(self, prefix: str) -> str:
         """The stream's Kafka topic."""
-        return f"{prefix}.{_TOPIC}{self.name}"
+        return stream_topic(prefix, self.name)
 
     def schema(self) -> pa.Schema:
         """The columns of the stream's silver table, as Arrow has them."""
@@ -109,6 +109,11 @@ class Stream:
                 pa.field("_merged_at", TIMESTAMP),
             ]
         )
+
+
+def stream_topic(prefix: str, name: str) -> str:
+    """The Kafka topic of the stream `name`."""
+    return f"{prefix}.{_TOPIC}{name}"
 
 
 def is_stream_topic(topic: str, prefix: str) -> bool:

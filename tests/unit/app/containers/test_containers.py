@@ -28,6 +28,7 @@ ALLOWED = {
     "capture": {"capture_password"},
     "connect": {"connect_password"},
     "trino": set(),  # Trino in containers asks for none
+    "openlineage": set(),
     "object-store": {"s3_access_key", "s3_secret_key"},
     "mask": {"mask_secret"},
     "superset-admin": {"superset_admin_password"},
@@ -286,6 +287,7 @@ def test_the_home_of_a_service_answers_for_what_it_declares_and_makes_nothing(
         "kafka": lambda s: s.kafka,
         "connect": lambda s: s.connect_url,
         "trino": lambda s: s.trino_url,
+        "openlineage": lambda s: s.profile.lineage_receiver,
         "object-store": lambda s: s.store,
         "mask": lambda s: s.secret("mask_secret"),
         "superset-admin": lambda s: s.secret("superset_admin_password"),
