@@ -46,7 +46,10 @@ TARGETS = "targets.json"  # the targets at which Prometheus scrapes a service
 BENEATH = Path("/var/lib/headwater")
 SHARED = ("contracts", "verify")  # folders of the home that are volumes of their own
 READABLE, RUNNABLE = 0o644, 0o755
-NATIVE_ONLY = ("log-sender",)  # it reads log files, and Docker keeps the output of containers
+NATIVE_ONLY = (
+    "log-sender",  # it reads log files, and Docker keeps the output of containers
+    "audit-topic",  # not in compose yet
+)
 
 
 @dataclass(frozen=True)

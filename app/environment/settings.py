@@ -236,6 +236,7 @@ class Settings:
             "HEADWATER_FURTHER_SOURCES": ",".join(one.name for one in self.profile.sources),
             "HEADWATER_PORT_OFFSET": str(self.profile.port_offset),
             "HEADWATER_BIND": self.ports.bind,
+            "HEADWATER_AUDIT": str(self.profile.audit),
             **(trust(self.tls) if self.profile.encryption else {}),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
             "HEADWATER_STORE_DSN": self.store_dsn,

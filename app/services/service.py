@@ -43,7 +43,7 @@ class Service(Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
     `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
-    runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
+    runs only where `up --only` names it, or where the profile holds what `default_when` names. `awaited` false: `up` does not wait for it unless it is
     named, and is not failed by it. `instances` names the setting that says how often it runs, and
     `instance` is its number (see `instances.py`). `per_source`: it runs once for each source, and `works_for` is
     the further source that this one is for. `secrets` names the secrets that it gets, in its
@@ -61,6 +61,7 @@ class Service(Closed):
     per_source: bool = False
     works_for: str = ""
     default: bool = True
+    default_when: str | None = None
     requires_binary: Binary | None = None
     requires_python: Python | None = None
     artefacts: list[str] = Field(default_factory=list)
@@ -152,6 +153,13 @@ def is_enabled(service: Service, profile: Profile) -> bool:
     ):
         return False
     return service.when is None or _holds(service.when, profile)
+
+
+def as_chosen(service: Service, profile: Profile) -> Service:
+    """Return a service with its `default` as the profile decides it."""
+    when = service.default_when
+    chosen = when is not None and _holds(when, profile)
+    return service.model_copy(update={"default": True}) if chosen else service
 
 
 def _holds(when: str, profile: Profile) -> bool:

@@ -6,7 +6,7 @@ Names: `home run data tmp folder root java python`, `aot` (a file of JVM options
 it runs several times), `port.NAME`, `host.NAME` (where others reach port NAME), `addresses.NAME` (of port
 NAME in every instance, with commas; `targets.NAME`: as a list; `voters.NAME`: each with its number), `secret.NAME`, `setting.NAME`,
 `http` (`https` where the stack is encrypted), `tls.NAME` (a file of its key pair, or the authority),
-`kafka.worker` (a Connect worker's lines about its log-in), `store.lake` (the lake's address), `store.trino` and
+`kafka.worker` (a Connect worker's lines about its log-in; `kafka.client`: those of any Java client), `store.lake` (the lake's address), `store.trino` and
 `metastore.trino` (a catalog's lines about them),
 `classpath.GROUP`, `dir.GROUP`.
 In an instance the ports of its own service are its own. `$${` is a literal `${`. An unknown name is an error.
@@ -192,7 +192,9 @@ class Variables:
             return self.settings.kafka.addresses
         if name == "worker":
             return self.settings.kafka.worker_properties()
-        raise UnknownVariable("known of Kafka are kafka.bootstrap, kafka.worker")
+        if name == "client":
+            return "\n".join(f"{k}={v}" for k, v in self.settings.kafka.log_in().items())
+        raise UnknownVariable("known of Kafka are kafka.bootstrap, kafka.worker, kafka.client")
 
     def _tls(self, name: str) -> object:
         if name == "ca":
