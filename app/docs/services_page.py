@@ -23,7 +23,7 @@ def services_page() -> str:
     services = load_services(ROOT)
     rows = (
         (
-            f"[`{name}`](../../{service.folder.name}/README.md)",
+            f"[`{name}`](../../{service.folder.relative_to(ROOT).as_posix()}/README.md)",
             service.description,
             ", ".join(str(number) for number in service.ports.values()),
             ", ".join(code(each) for each in service.depends_on),

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.environment.ports import split_instance
 from app.environment.profile import Profile
+from app.environment.toml_files import DESCRIPTION_FILE, description_files
 from app.errors import HeadwaterError
 from app.services.description_parts import (
     Alive,
@@ -26,7 +27,6 @@ from app.services.description_parts import (
     Stop,
 )
 
-DESCRIPTION_FILE = "service.toml"
 ONESHOT_RESTARTS_MAX = 2  # a one-shot that fails three times needs a person
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
@@ -123,14 +123,14 @@ Services = Mapping[str, Service]
 
 
 def load_services(root: Path) -> dict[str, Service]:
-    """Read every `*/service.toml` of the clone.
+    """Read every `service.toml` of the clone.
 
     Returns: name → service, in dependency order (a dependency comes before its dependents).
     Raises: HeadwaterError for an unknown key, a wrong value, a repeated service or port name,
         or a cycle; each names its file.
     """
     found: dict[str, Service] = {}
-    for path in sorted(root.glob(f"*/{DESCRIPTION_FILE}")):
+    for path in description_files(root):
         for service in read_services(path):
             if service.name in found:
                 raise HeadwaterError(

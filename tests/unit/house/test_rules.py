@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 
 from app.docs.pages import PAGES, stale
 from app.environment.profile import Profile
+from app.environment.toml_files import description_files
 from app.metrics.monitoring.write_files import files as monitoring_files
 from spark_streaming.job_settings import JobKeys, SilverSettings
 from spark_streaming.streams.stream_settings import StreamSettings
@@ -67,7 +68,7 @@ def test_every_folder_says_what_it_is_for(folder: str) -> None:
 def test_every_service_is_explained_in_its_folders_readme() -> None:
     missing = [
         f"{path.parent.name}: {service}"
-        for path in ROOT.glob("*/service.toml")
+        for path in description_files(ROOT)
         for service in tomli.loads(path.read_text())["services"]
         if f"`{service}`" not in (path.parent / "README.md").read_text()
     ]
@@ -122,6 +123,7 @@ def test_no_file_names_a_package_registry() -> None:
         "requirements/dev.lock",
         "requirements/docs.lock",
         "superset/requirements.lock",
+        "app/notebooks/requirements.lock",
         "dagster/requirements.lock",
     ],
 )
