@@ -32,6 +32,7 @@ from app.jobs.job_file import JobFile, Parameter, find_job
 from app.jobs.job_folder import job_folders
 from app.jobs.report import REPORT
 from app.jobs.run_records import (
+    PAGE_SUFFIX,
     RUN_FOLDER,
     SCRATCH,
     Ended,
@@ -47,6 +48,7 @@ from app.jobs.task_model import (
     AnyTask,
     CommandTask,
     LoadTask,
+    NotebookTask,
     PublishTask,
     PythonTask,
     SparkTask,
@@ -65,7 +67,7 @@ REASON_CHARS_MAX = 300
 def command_of(
     file: JobFile, task: AnyTask, values: Mapping[str, Parameter], scratch: Path
 ) -> list[str]:
-    """Return the command of a task; the statements of one in SQL are written to `scratch`."""
+    """Return the command of a task; the statements of one in SQL are written to `scratch`, a notebook's page beside it."""
     python = sys.executable
     if isinstance(task, SqlTask):
         text = task.statement or file.beside(task.file or "").read_text(encoding="utf-8")
@@ -78,12 +80,16 @@ def command_of(
     if isinstance(task, PythonTask):
         program = ["-m", task.module] if task.module else [str(file.beside(task.file or ""))]
         return [python, *program, *(filled(word, values) for word in task.arguments)]
+    if isinstance(task, NotebookTask):
+        run = [python, "-m", "app.jobs.kinds.notebook_task", str(file.beside(task.converted))]
+        page = scratch.with_suffix(PAGE_SUFFIX)
+        return [*run, str(page), *(filled(word, values) for word in task.arguments)]
     if isinstance(task, PublishTask):
         return [python, "-m", "app.serving.publish_task", task.table, task.name, *task.key]
     if isinstance(task, LoadTask):
         files = [filled(task.source, values), task.format, task.table]
         return [python, "-m", "app.jobs.load.load_task", *files, str(file.beside(task.contract))]
-    assert isinstance(task, CommandTask), task.kind  # others are refused when the file is read
+    assert isinstance(task, CommandTask), task.kind
     return [python, "-m", "app", *(filled(word, values) for word in task.arguments)]
 
 

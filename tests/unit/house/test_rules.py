@@ -124,6 +124,7 @@ def test_no_file_names_a_package_registry() -> None:
         "requirements/docs.lock",
         "superset/requirements.lock",
         "app/jobs/dagster/requirements.lock",
+        "app/notebooks/requirements.lock",
     ],
 )
 def test_the_python_lock_files_hold_hashes_and_no_address(path: str) -> None:
