@@ -42,7 +42,10 @@ lock: ## resolve the Python lock files again (needs uv on PATH)
 	uv pip compile superset/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras -q \
 	  -o superset/requirements.lock  # pip refuses a hashed lock that has lost an extra
-	uv pip compile dagster/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o dagster/requirements.lock
+	uv pip compile app/jobs/dagster/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o app/jobs/dagster/requirements.lock
+	uv pip compile app/notebooks/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o app/notebooks/requirements.lock \
+	  -c requirements/runtime.lock
 	uv pip compile --group docs --universal --python-version 3.10 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/docs.lock

@@ -14,7 +14,7 @@ import fcntl
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ _QUOTING: dict[str, Classification] = dict.fromkeys(
     "personal",
 )  # fmt: skip
 _NO_QUOTES = ("ops.meaning",)  # its `key` names columns
+_SENSITIVE = ("ops.audit",)  # who asked what, in whole texts: every column
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,7 @@ class RulesKeeper:
         for name, facts in sorted(tables.items(), key=lambda one: (one[0].count("__"), one[0])):
             if name in declared.unreadable and not self._memory.knows(name):
                 continue  # what is personal in it is not known
-            quoting = {
-                column: kind
-                for column, kind in _QUOTING.items()
-                if name.startswith("ops.") and name not in _NO_QUOTES and column in facts.types
-            }
-            said = {**quoting, **facts.declared, **declared.classes.get(name, {})}
+            said = {**_of_ops(name, facts.types), **facts.declared, **declared.classes.get(name, {})}
             # First what is there: an announced column is later than those.
             self._memory.classes(name, facts.types, said)
             columns = [*facts.types, *announced.get(name, ())]
@@ -217,6 +213,15 @@ class RulesKeeper:
         with open(self._folder / LOCK, "w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
+
+
+def _of_ops(name: str, columns: Iterable[str]) -> dict[str, Classification]:
+    """The classes of columns of `ops`, which no contract declares."""
+    if name in _SENSITIVE:
+        return dict.fromkeys(columns, "sensitive")
+    if not name.startswith("ops.") or name in _NO_QUOTES:
+        return {}
+    return {column: _QUOTING[column] for column in columns if column in _QUOTING}
 
 
 def _classified_view(view: ViewFacts, known: Mapping[str, ClassifiedTable]) -> ClassifiedTable:

@@ -154,6 +154,8 @@ def _tables(name: str, role: Role, tables: Mapping[str, ClassifiedTable]) -> lis
         # A view shows rows of its tables by its owner's rights: no filter would hold there.
         if not role.reads(schema) or not filtered.keys().isdisjoint(known.reads):
             continue
+        if known.classes and {role.treatment(one) for one in known.classes.values()} == {"hide"}:
+            continue
         found.append(_table(name, role, schema, plain, known, filtered.get(table)))
     return found
 

@@ -22,6 +22,9 @@ from app.artefacts.certificates import VARIABLES, certificates
 FREE_BYTES_MIN = 2_500_000_000  # the packages unpack to 1.4 GB, and pip keeps copies meanwhile
 INSTALL_TIMEOUT_S = 1_800
 NOTE_EVERY_S = 5.0
+# Read at each start of that environment's Python, which several clones with other main ones share.
+MAIN_PACKAGES = "HEADWATER_PACKAGES"
+_PTH = f"import os, site; os.environ.get({MAIN_PACKAGES!r}) and site.addsitedir(os.environ[{MAIN_PACKAGES!r}])"
 
 
 class BootstrapError(Exception):
@@ -40,8 +43,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def make_environment(venv: Path, lock: Path, kind: str) -> None:
+def make_environment(venv: Path, lock: Path, kind: str, *, with_main: bool = False) -> None:
     """Install the packages of `lock` into `venv`, once; `complete_mark` is there afterwards.
+
+    With `with_main` the packages in the folder that HEADWATER_PACKAGES names lie behind its own.
 
     In its own place from the first file on: an environment holds its path and cannot be moved.
     Raises: BootstrapError; what was downloaded is kept for the next call.
@@ -50,7 +55,7 @@ def make_environment(venv: Path, lock: Path, kind: str) -> None:
     with open(venv.parent / f".{venv.name}.lock", "w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not complete_mark(venv, kind).exists():
-            _install(venv, lock, kind)
+            _install(venv, lock, kind, with_main)
 
 
 def complete_mark(venv: Path, kind: str) -> Path:
@@ -58,7 +63,7 @@ def complete_mark(venv: Path, kind: str) -> Path:
     return venv / f".complete-{kind}"
 
 
-def _install(venv: Path, lock: Path, kind: str) -> None:
+def _install(venv: Path, lock: Path, kind: str, with_main: bool) -> None:
     free = shutil.disk_usage(venv.parent).free
     if free < FREE_BYTES_MIN:
         raise BootstrapError(
@@ -69,6 +74,9 @@ def _install(venv: Path, lock: Path, kind: str) -> None:
     if not (venv / "bin" / "python").exists():
         _make(venv)
     _pip(venv, lock, kind)
+    if with_main:
+        [packages] = venv.glob("lib/python3*/site-packages")
+        (packages / "headwater.pth").write_text(_PTH + "\n")
     complete_mark(venv, kind).touch()
     if kind == "dev":  # its lock holds all that `runtime` has
         complete_mark(venv, "runtime").touch()

@@ -207,15 +207,17 @@ class Artefacts:
         if group.venv:
             # A new minor version of Python finds none of the old one's packages.
             parts += [list(sys.version_info[:2]), sha256_of(self.root / group.venv)]
+        if group.with_main:
+            parts.append("with_main")
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return self.cache / "dist" / f"{name}-{digest[:16]}"
 
     def _build(self, name: str) -> None:
         folder = self._folder(name)
-        lock = self._requirements.group(name).venv
-        if lock:
+        group = self._requirements.group(name)
+        if group.venv:
             try:
-                make_environment(folder, self.root / lock, name)
+                make_environment(folder, self.root / group.venv, name, with_main=group.with_main)
             except BootstrapError as error:
                 raise HeadwaterError(str(error)) from error
             return

@@ -1,7 +1,7 @@
 """Guards the capture while the stack runs: `python -m app.capture.capture`.
 
 Every five seconds, and each second while a started connector is awaited, one pass:
-1. abort transactions in Kafka that nobody will end;
+1. end transactions in Kafka that nobody will end;
 2. restart connector tasks that failed, with back-off and a limit;
 3. where the stream cannot go on without a loss, stop here until it is recovered: the guard
    (`stream_guard.py`, in a thread of its own) has stopped the source's connector;
@@ -100,8 +100,8 @@ class Capture:
 
     def _end_hanging(self) -> None:
         try:
-            for one in self._hanging.abort():
-                print(f"aborted a transaction that Kafka left open: {one}", file=sys.stderr)
+            for one in self._hanging.end():
+                print(f"ended a transaction that Kafka left open: {one}", file=sys.stderr)
         except KafkaError as error:
             self._report("transactions", f"not known whether a transaction hangs: {error}")
         else:

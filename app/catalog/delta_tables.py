@@ -12,8 +12,10 @@ import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from spark_streaming.contract.names import STREAM
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.meaning import TableMeaning, read_meaning
+from spark_streaming.tables.ownership import noted_source
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +25,14 @@ class Identity:
     """The table at a path: its Delta table id (a new one when made again), and its columns.
 
     `meaning`: what its metadata says of it; two tables are one though they say different things.
+    `source`: the source table that it is a copy of, quoted; `stream`: the stream that it holds.
     """
 
     table_id: str
     columns: str
     meaning: TableMeaning = field(default=TableMeaning(""), compare=False)
+    source: str = field(default="", compare=False)
+    stream: str = field(default="", compare=False)
 
     def holds(self, column: str) -> bool:
         """Check whether the table has a column of this name."""
@@ -85,8 +90,13 @@ class LakeTables:
             if "no version" in str(error).lower() or "not a delta table" in str(error).lower():
                 return None
             raise
+        found = table.metadata()
         return Identity(
-            str(table.metadata().id), str(table.schema().to_json()), read_meaning(table)
+            str(found.id),
+            str(table.schema().to_json()),
+            read_meaning(table),
+            source=noted_source(found) or "",
+            stream=found.configuration.get(STREAM) or "",
         )
 
     def size(self, path: str) -> Size | None:

@@ -80,7 +80,9 @@ class Catalog:
         self._run(f"DROP VIEW IF EXISTS {CATALOG}.{identifier(schema)}.{identifier(view)}")
 
     def _run(self, sql: str) -> list[list[Any]]:
-        connection: trino.dbapi.Connection = connect(self._url, user=REGISTRAR)
+        connection: trino.dbapi.Connection = connect(
+            self._url, user=REGISTRAR, source="headwater-registrar"
+        )
         try:
             cursor = connection.cursor()
             cursor.execute(sql)

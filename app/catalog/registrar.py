@@ -6,7 +6,8 @@ It makes `ops.verification` and `ops.incidents` if they are missing. Then each p
      again (with another Delta table id) anew;
   3. make each view whose tables all exist, make it again when their columns have changed, and drop
      it when one of them is gone;
-  4. write what tables, views and columns are and mean into `ops.meaning`, if it has changed;
+  4. write what tables, views and columns are and mean into `ops.meaning`, and what is made of what
+     into `ops.lineage`, if it has changed;
   5. where people have roles (`access`), write Trino's rules, if they have changed.
 What Trino refuses is logged once and tried again later; it never stops the other tables.
 """
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -30,14 +32,20 @@ from app.catalog.access_rules import AccessRules
 from app.catalog.catalogue import Catalogue, MadeView, MeaningTable
 from app.catalog.delta_tables import Identity, LakeTables
 from app.catalog.lake_catalog import Catalog, TrinoUnreachable
+from app.catalog.lineage_input import LineageTables, view_queries
 from app.catalog.views import View, read_views
 from app.environment.settings import load
 from app.errors import HeadwaterError
 from app.lake.object_store import refuse_overwriting
+from app.lineage.event_sender import sender_from_environment
+from app.lineage.keeper import LineageKeeper
+from app.lineage.lineage_table import LineageTable
+from app.lineage.run_reader import RunReader
 from app.verify.verification_table import VerificationTable
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import SettingsError, load_store
+from spark_streaming.streams.stream_contract import stream_topic
 from spark_streaming.tables.announced_columns import FOLDER_VARIABLE
 
 log = logging.getLogger("registrar")
@@ -72,7 +80,7 @@ class Registrar:
 
     Args:
         source: the further source whose lake it is: the schemas are then `silver_<source>`, `ops_<source>`.
-        catalogue: is told what there is after each pass.
+        catalogue, lineage: are told what there is after each pass.
         rules: who sees what, where people have roles.
     """
 
@@ -84,6 +92,7 @@ class Registrar:
         clock: Callable[[], float] = time.monotonic,
         source: str = "",
         catalogue: Catalogue | None = None,
+        lineage: LineageKeeper | None = None,
         rules: AccessRules | None = None,
     ) -> None:
         self._suffix = f"_{source}" if source else ""
@@ -97,6 +106,8 @@ class Registrar:
         self._known: dict[str, Identity] = {}  # registered, and present in the lake
         self._views_there: set[str] = set()  # by Trino's answer
         self._catalogue = catalogue
+        self._lineage = lineage
+        self._lineage_tables = LineageTables()
         self._rules = rules
         self._view_columns: dict[str, MadeView] = {}
         self._made: dict[str, object] = {}  # view → its definition and tables when it was made
@@ -153,8 +164,12 @@ class Registrar:
             if is_new or name in turn:
                 self._update_table(name, path, registered)
         self._update_views()
+        views = self._views_now()
         if self._catalogue is not None:
-            self._catalogue.update(self._known, listed, self._views_now())
+            self._catalogue.update(self._known, listed, views)
+        if self._lineage is not None:
+            tables = self._lineage_tables.of(self._known)
+            self._lineage.update(tables, view_queries(views), listed)
 
     def _next_turn(self, listed: dict[str, str]) -> set[str]:
         """Choose the tables to check in this pass though they are known, or were refused before."""
@@ -347,6 +362,7 @@ def from_environment() -> list[Registrar]:
             catalog,
             read_views(views),
             catalogue=Catalogue(MeaningTable(lake), tables),
+            lineage=_lineage(lake),
             rules=AccessRules.of(load(), catalog) if os.environ.get(FOLDER_VARIABLE) else None,
         ),
         *(
@@ -356,8 +372,24 @@ def from_environment() -> list[Registrar]:
     ]
 
 
+def _lineage(lake: Lake) -> LineageKeeper:
+    prefix = os.environ.get("HEADWATER_TOPIC_PREFIX", "hw")
+    return LineageKeeper(
+        LineageTable(lake),
+        RunReader(lake),
+        prefix,
+        partial(stream_topic, prefix),
+        _repository() / "superset" / "assets",
+        sender_from_environment(lake),
+    )
+
+
 def _repository_views() -> Path:
-    return Path(__file__).resolve().parents[2] / "trino" / "views"
+    return _repository() / "trino" / "views"
+
+
+def _repository() -> Path:
+    return Path(__file__).resolve().parents[2]
 
 
 if __name__ == "__main__":

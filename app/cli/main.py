@@ -24,6 +24,7 @@ from app.cli.verbs.data.trace import trace
 from app.cli.verbs.data.verify import verify
 from app.cli.verbs.data.watch import watch
 from app.cli.verbs.jobs import job
+from app.cli.verbs.lineage import lineage
 from app.cli.verbs.size import size
 from app.cli.verbs.source.detach import detach
 from app.cli.verbs.source.preflight import preflight
@@ -85,7 +86,7 @@ def headwater(
 # fmt: off
 VERBS = (
     up, down, status, logs, urls, clean,
-    demo, sql, verify, watch, preflight, profile, detach, resume, trace, rebuild, resync, recover,
+    demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover,
     contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,
     test, bench, fault, screenshots,

@@ -134,7 +134,8 @@ def register_all(settings: Settings, worker: Worker) -> None:
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     choice = Choice.of(settings.profile)
     configs = templates()
-    configs[BRONZE] |= settings.kafka.sink_options()
+    for name in (SOURCE, BRONZE):
+        configs[name] |= settings.kafka.sink_options()
     registered = retry_while_busy(
         lambda: worker.config(settings.connector),
         within_s=WORKER_WAIT_S,

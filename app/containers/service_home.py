@@ -24,8 +24,10 @@ NAMED = {
     "object-store": ("s3_access_key", "s3_secret_key"),
     "kafka": (),  # brokers in containers ask for none
     "trino": (),  # nor does Trino there
+    "openlineage": (),  # a setting of the native stack
     "mask": ("mask_secret",),
     "superset-admin": ("superset_admin_password",),
+    "serving": ("serving_db_password", "serving_reader_password"),
 }
 
 

@@ -17,6 +17,8 @@ TABLES = {
     "within a minute of the run's end, kept for 90 days; there from the first run on.",
     "ops.meaning": "One row for each table and view, with `column_name` NULL, and one for each of their columns. The "
     "registrar writes it anew when something has changed; the views `ops.tables` and `ops.columns` show it.",
+    "ops.lineage": "One row for each edge: what is made of what, column by column. The registrar writes all rows anew when an "
+    "edge has changed; `./headwater lineage` follows them.",
 }
 _TABLE = "The table's name in `silver`."
 COLUMNS: dict[str, dict[str, str]] = {
@@ -119,6 +121,18 @@ COLUMNS: dict[str, dict[str, str]] = {
         "verified_at": "When the verdict was reached.",
         "explained": "Rows that differ only because their newest event is in quarantine.",
     },
+    "ops.lineage": {
+        "from_namespace": "`source`, `topic`, `bronze`, `lake`, `job`, `serving`, `dataset`, `chart` or `dashboard`.",
+        "from_name": "The object there: a table as `schema.table`, a topic, a task as `job.task`, a chart's title.",
+        "from_column": "Its column; NULL where it is the whole object.",
+        "to_namespace": "The same of what is made of it.",
+        "to_name": "The same of what is made of it.",
+        "to_column": "Its column; NULL: the whole object.",
+        "kind": "`copy`; `mask:hash`, `mask:partial`, `mask:redact`; `derived`; `filter`: it only decides which rows there are; "
+        "`unknown`: which columns is not known; `read`, `written`: by a job; `shown`.",
+        "made_by": "The view, job or metric that does it; NULL where the stream does.",
+        "detail": "The Delta version that was read or written; of `unknown` the reason.",
+    },
     "ops.meaning": {
         "table_schema": "`silver`, `ops` or `reports`.",
         "table_name": "The table's or view's name in Trino.",
@@ -150,8 +164,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "cpu_seconds": "CPU time of its processes; of a run the sum of its attempts.",
         "memory_mb": "The most that its processes held together, looked at every half second.",
         "rows_written": "Rows that it reported to have written.",
-        "read_versions": "JSON: the Delta version of each table of `reads` in `silver` and `ops` when the attempt began.",
+        "read_versions": "JSON: the Delta version of each table of `reads` whose folder has its name, when the attempt began; of `publish` its table.",
         "reason": "Why it failed or was skipped.",
+        "written": "JSON: what the task has written, `schema.table` or `serving:NAME`, and its Delta version where that is known.",
     },
 }
 STREAM_COLUMNS = {

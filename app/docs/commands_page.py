@@ -42,7 +42,7 @@ _MORE = {
     "contract init": "../../spark_streaming/contracts/README.md",
     "streams list": "../../app/intake/README.md",
     "job check": "../../app/jobs/README.md",
-    "job run": "../../dagster/README.md",
+    "job run": "../../app/jobs/dagster/README.md",
     "job published": "../../app/serving/README.md",
     "quarantine replay": "../../spark_streaming/contracts/README.md",
 }

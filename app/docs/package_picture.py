@@ -17,6 +17,8 @@ def package_imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for top in TOPS:
         for path in sorted((ROOT / top).glob("*/**/*.py")):
+            if not (path.parent / "__init__.py").exists():
+                continue  # in no package: a notebook, a program for another environment
             package = ".".join(path.relative_to(ROOT).parts[:2])
             found.setdefault(package, set()).update(_imported(path))
     return {

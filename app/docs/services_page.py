@@ -23,7 +23,7 @@ def services_page() -> str:
     services = load_services(ROOT)
     rows = (
         (
-            f"[`{name}`](../../{service.folder.name}/README.md)",
+            f"[`{name}`](../../{service.folder.relative_to(ROOT).as_posix()}/README.md)",
             service.description,
             ", ".join(str(number) for number in service.ports.values()),
             ", ".join(code(each) for each in service.depends_on),
@@ -37,7 +37,9 @@ def services_page() -> str:
 
 def _when(service: Service) -> str:
     if not service.default:
-        return "by name"
+        return "by name" + (
+            f", or with {code(service.default_when)}" if service.default_when else ""
+        )
     if service.instances is not None and int(Profile().value(service.instances)) == 0:
         return f"with {code(service.instances)}"
     if service.requires_binary is not None:
@@ -50,6 +52,7 @@ def _when(service: Service) -> str:
         "trino_here": "without a Trino of your own",
         "dashboards": "with `--dashboards`",
         "superset_here": "with `--dashboards`, without a Superset of your own",
+        "audit": "with `audit`",
         "spark_cluster": "with `spark_workers`",
         "hive_service": 'with `metastore = "hive"`',
     }

@@ -14,12 +14,14 @@ from app.docs.columns import COLUMNS, STREAM_COLUMNS, TABLES
 from app.docs.markdown import code, page, table
 from app.errors import HeadwaterError
 from app.jobs.job_runs_table import SCHEMA as JOB_RUNS
+from app.lineage.lineage_table import SCHEMA as LINEAGE
 from app.verify.verification_table import SCHEMA as VERIFICATION
 from spark_streaming.ops.breaches import SCHEMA as EXPECTATIONS
 from spark_streaming.ops.incident_rows import SCHEMA as INCIDENTS
 from spark_streaming.ops.ledger import SCHEMA as LEDGER
 from spark_streaming.ops.schema_changes import SCHEMA as SCHEMA_CHANGES
 from spark_streaming.quarantine.quarantine import SCHEMA as QUARANTINE
+from spark_streaming.streams.audit.audit_stream import audit_stream
 from spark_streaming.streams.stream_contract import SHIPPED, read_streams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +34,7 @@ SCHEMAS = {
     "ops.verification": VERIFICATION,
     "ops.job_runs": JOB_RUNS,
     "ops.meaning": MEANING,
+    "ops.lineage": LINEAGE,
 }
 _INTRODUCTION = """
 Trino's catalog is `lake`. Schema `silver` has one table for each captured source table, `reports` has views
@@ -66,6 +69,7 @@ def tables_page() -> str:
     parts = [table(_HEADS, ((code(n), t, m) for n, t, m in _METADATA)), "## Tables of ops"]
     for name in SCHEMAS:
         parts += _table_chapter(name)
+    parts += _audit()
     for title, schema in (("Views of ops", "ops."), ("Views of reports", "reports.")):
         parts.append(f"## {title}")
         for view in sorted(views, key=lambda each: each.name):
@@ -78,6 +82,26 @@ def _table_chapter(name: str) -> Iterator[str]:
     yield f"### {name}"
     yield _meaning(TABLES, name, name)
     yield table(_HEADS, _columns(name, SCHEMAS[name]))
+
+
+def _audit() -> Iterator[str]:
+    stream = audit_stream()
+    yield f"### {stream.name}"
+    yield (
+        "One row for each question to Trino, and the minute's sums of the stack's own; with "
+        f"`audit = true` in the profile ([Governance](../governance.md#audit)). Kept for "
+        f"{stream.contract.retention_days} days."
+    )
+    declared = stream.contract.columns
+    yield table(
+        _HEADS,
+        (
+            (code(f.name), trino_type(f.type), declared[f.name].description)
+            if f.name in declared
+            else (code(f.name), *STREAM_COLUMNS[f.name])
+            for f in stream.schema()
+        ),
+    )
 
 
 def _columns(name: str, schema: pa.Schema) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ import re
 
 from app.environment.profile import Profile
 from app.environment.stamp import ROOT
-from app.environment.toml_files import SettingsError, read_toml
+from app.environment.toml_files import SettingsError, description_files, read_toml
 
 LOOPBACK = "127.0.0.1"
 # The distance between the ports of a service's first and second instance.
@@ -105,7 +105,7 @@ class Ports:
 def _declared() -> dict[str, tuple[str, int]]:
     """Port name → the service that listens there, and the port's default number."""
     ports: dict[str, tuple[str, int]] = {}
-    for path in sorted(ROOT.glob("*/service.toml")):
+    for path in description_files(ROOT):
         for name, service in read_toml(path).get("services", {}).items():
             ports.update(
                 {port: (name, number) for port, number in service.get("ports", {}).items()}

@@ -103,8 +103,10 @@ class Profile(
     """The folder of your own contract files; a relative path starts at the home. Unset: `contracts` there."""
     dashboards: Annotated[bool, NATIVE] = False
     """Whether Superset runs; `up --dashboards` sets it."""
-    jobs: Annotated[bool, NATIVE] = False
+    jobs: bool = False
     """Whether jobs run, by Dagster; `up --jobs` sets it."""
+    audit: Annotated[bool, NATIVE] = False
+    """Whether every question to Trino is recorded in `ops.audit`, with what it read: docs/governance.md."""
 
     @field_validator("merge_engine")
     @classmethod
@@ -112,6 +114,12 @@ class Profile(
         if name not in ENGINE_CHOICES:
             raise ValueError(f"{name!r} is none of {', '.join(ENGINE_CHOICES)}")
         return name
+
+    @model_validator(mode="after")
+    def _audit_is_of_this_trino(self) -> Profile:
+        if self.audit and not self.trino_here:
+            raise ValueError("audit: a Trino of your own (`trino_url`) keeps its own; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _silver_jobs_have_tables(self) -> Profile:
@@ -247,6 +255,7 @@ class Profile(
             "dashboards": self.dashboards,
             "superset_here": self.dashboards and self.superset_url is None,
             "jobs": self.jobs,
+            "audit": self.audit,
             "spark_cluster": self.spark_workers > 0,
             "hive_service": self.hive_service and self.trino_here,
         }

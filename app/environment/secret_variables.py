@@ -17,7 +17,10 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "kafka": (KAFKA_VARIABLES["password"],),
     "connect": ("HEADWATER_CONNECT_URL",),
     "trino": ("HEADWATER_TRINO_URL",),
+    "openlineage": ("HEADWATER_OPENLINEAGE_URL",),
     "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
-    "superset-admin": (),  # the settings give it by its name
+    # The settings give these by their names.
+    "superset-admin": (),
+    "serving": (),
 }

@@ -39,7 +39,7 @@ STORE_ROLE = "headwater_store"
 # Secrets that the profile may give; of these, the DSNs are never made.
 _GIVEN = (
     "source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key", "kafka_password",
-    "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url",
+    "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url", "openlineage_url",
 )  # fmt: skip
 ONE_SOURCE = "HEADWATER_ONE_SOURCE"  # the further source that a process works for
 _ALPHABET = string.ascii_letters + string.digits
@@ -247,6 +247,7 @@ class Settings:
             "HEADWATER_FURTHER_SOURCES": ",".join(one.name for one in self.profile.sources),
             "HEADWATER_PORT_OFFSET": str(self.profile.port_offset),
             "HEADWATER_BIND": self.ports.bind,
+            "HEADWATER_AUDIT": str(self.profile.audit),
             **(trust(self.tls) if self.own_authority else {}),
             "HEADWATER_SOURCE_DSN": self.source_dsn,
             "HEADWATER_STORE_DSN": self.store_dsn,
@@ -262,6 +263,7 @@ class Settings:
             "HEADWATER_CONNECT_URL": self.connect_url,
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
+            "HEADWATER_OPENLINEAGE_URL": self.profile.lineage_receiver,
             **(
                 {"HEADWATER_ACCESS_FOLDER": str(self.home / "access")}
                 if self.profile.signed

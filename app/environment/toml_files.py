@@ -13,8 +13,17 @@ from app.errors import HeadwaterError
 NATIVE = "only where the launcher starts the processes"
 
 
+DESCRIPTION_FILE = "service.toml"  # describes a folder's services
+
+
 class SettingsError(HeadwaterError):
     """A setting is unknown or wrong; the text names the key, the file and what to do."""
+
+
+def description_files(root: Path) -> list[Path]:
+    """List every `service.toml` of the clone: of its folders, and of those below `app/`."""
+    found = (*root.glob(f"*/{DESCRIPTION_FILE}"), *root.glob(f"app/*/**/{DESCRIPTION_FILE}"))
+    return sorted(found)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

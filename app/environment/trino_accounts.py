@@ -14,6 +14,8 @@ REGISTRAR = "registrar"
 # Signs in for the people who look at its charts, and asks as each of them.
 SUPERSET = "superset"
 PROMETHEUS = "prometheus"
+# Asks for the number of the newest question, and reads nothing.
+AUDIT = "audit"
 # Service → account. Others ask Trino nothing.
 SERVICE_ACCOUNTS = {
     "tables": REGISTRAR,
@@ -23,10 +25,11 @@ SERVICE_ACCOUNTS = {
     "jobs-code": "jobs",
     "superset-assets": SUPERSET,
     "prometheus": PROMETHEUS,
+    "streams": AUDIT,
 }
 ACCOUNTS = (COMMANDS, *dict.fromkeys(SERVICE_ACCOUNTS.values()))
 # Those that see every row and column as it is: what they show to people, people sign in for elsewhere.
-UNMASKED = tuple(name for name in ACCOUNTS if name not in (SUPERSET, PROMETHEUS))
+UNMASKED = tuple(name for name in ACCOUNTS if name not in (SUPERSET, PROMETHEUS, AUDIT))
 
 
 def account_of(service: str) -> str:

@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.errors import HeadwaterError
 from app.jobs.cron_schedule import checked_schedule, checked_timezone
-from app.jobs.task_model import CONTRACT_SUFFIX, KINDS, RUN_KINDS, AnyTask, Closed, Task
+from app.jobs.task_model import CONTRACT_SUFFIX, KINDS, AnyTask, Closed, Task
+from app.notebooks.notebook_file import notebook_mistakes
 from spark_streaming.contract.contract_files import ContractFileError, Problem, near, read_keys
 from spark_streaming.contract.toml_lines import line_of
 
@@ -135,7 +136,9 @@ def read_job(path: Path) -> JobFile:
         Problem(path, line_of(lines, place), message, hint)
         for place, message, hint in (*_order_mistakes(file.job), *_outside_mistakes(file))
     ]
-    problems += [*_statement_file_problems(file), *_contract_problems(file)]
+    problems += [
+        *_statement_file_problems(file), *_contract_problems(file), *_notebook_problems(file),
+    ]  # fmt: skip
     if problems:
         raise JobFileError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     return file
@@ -178,9 +181,6 @@ def _order_mistakes(job: Job) -> Iterator[tuple[Place, str, str]]:
 
 def _outside_mistakes(file: JobFile) -> Iterator[tuple[Place, str, str]]:
     for name, task in file.job.tasks.items():
-        if task.kind not in RUN_KINDS:
-            hint = f"these are run: {', '.join(RUN_KINDS)}"
-            yield ("tasks", name, "kind"), f"kind `{task.kind}` is not run yet", hint
         for key in ("file", "contract"):
             given = getattr(task, key, None)
             if given is not None and not file.beside(given).is_file():
@@ -251,6 +251,18 @@ def _contract_problems(file: JobFile) -> list[Problem]:
             except ContractFileError as error:
                 found += error.problems
     return found
+
+
+def _notebook_problems(file: JobFile) -> list[Problem]:
+    """Return why files of `notebook` tasks are no notebooks, at their lines there."""
+    tasks = (task for task in file.job.tasks.values() if task.kind == "notebook")
+    paths = sorted({file.beside(task.file) for task in tasks})
+    return [
+        Problem(path, *mistake)
+        for path in paths
+        if path.is_file()
+        for mistake in notebook_mistakes(path)
+    ]
 
 
 def _model_problems(path: Path, lines: dict[Place, int], error: ValidationError) -> list[Problem]:

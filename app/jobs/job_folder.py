@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
 from app.jobs.job_file import JobFile, find_jobs, read_job
+from app.jobs.task_model import NotebookTask
+from app.notebooks.notebook_file import convert_notebook
 
 SHIPPED = Path(__file__).with_name("shipped")
 
@@ -27,31 +31,57 @@ def named_files(file: JobFile) -> list[Path]:
     return sorted({Path(name) for name in given if name is not None})
 
 
-def add_job(source: Path, folder: Path, *, replace: bool = False) -> JobFile:
-    """Copy a job file, and the files that it names, into `folder`.
+def jupyter_files(file: JobFile) -> dict[Path, Path]:
+    """Return the Jupyter notebooks that tasks name → what they are converted to, as they are written."""
+    tasks = (task for task in file.job.tasks.values() if isinstance(task, NotebookTask))
+    return {Path(one.file): Path(one.converted) for one in tasks if one.file != one.converted}
+
+
+def add_job(
+    source: Path,
+    folder: Path,
+    *,
+    replace: bool = False,
+    convert: Callable[[Path, Path], str] = convert_notebook,
+    told: Callable[[str], None] = lambda _: None,
+) -> JobFile:
+    """Copy a job file, and the files that it names, into `folder`; Jupyter notebooks are converted beside themselves.
 
     A file that is there already and differs is replaced with `replace` only.
-    Raises: JobFileError for each mistake in it; HeadwaterError for a file outside its folder, or one
-        that would be replaced.
+    Args:
+        told: gets a line for each notebook that was converted.
+    Raises: JobFileError for each mistake in it; HeadwaterError for a file outside its folder, one
+        that would be replaced, or a notebook that cannot be converted.
     """
     file = read_job(source)
-    if source.parent.resolve() == folder.resolve():
-        return file
-    copies = {source: folder / source.name}
-    for name in named_files(file):
+    here = source.parent.resolve() == folder.resolve()
+    copies = {} if here else {source: folder / source.name}
+    for name in [] if here else named_files(file):
         if name.is_absolute() or ".." in name.parts:
             raise HeadwaterError(
                 f"`{name}` lies outside the folder of {source}",
                 hint="put what a job names beside its file, or below",
             )
         copies[file.beside(str(name))] = folder / name
-    if not replace:
-        _refuse_other(copies)
-    for path, target in reversed(copies.items()):  # the job file last: it names the others
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = target.with_name(f".{target.name}.new")
-        shutil.copyfile(path, beside)
-        beside.replace(target)
+    with tempfile.TemporaryDirectory(prefix="headwater-notebook-") as scratch:
+        for number, (name, made) in enumerate(jupyter_files(file).items()):
+            if folder / made in copies.values():
+                raise HeadwaterError(
+                    f"`{name}` would be converted to `{made}`, which the job names too",
+                    hint="rename one of them",
+                )
+            converted = Path(scratch) / str(number) / made.name
+            converted.parent.mkdir()
+            said = convert(file.beside(str(name)), converted)
+            told(f"{said}: {folder / made}")
+            copies[converted] = folder / made
+        if not replace:
+            _refuse_other(copies)
+        for path, target in reversed(copies.items()):  # the job file last: it names the others
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside = target.with_name(f".{target.name}.new")
+            shutil.copyfile(path, beside)
+            beside.replace(target)
     return read_job(folder / source.name)
 
 
@@ -64,6 +94,10 @@ def _refuse_other(copies: dict[Path, Path]) -> None:
             )
 
 
+def _own_files(file: JobFile) -> list[Path]:
+    return [*named_files(file), *jupyter_files(file).values()]
+
+
 def remove_job(folder: Path, job: str) -> list[Path]:
     """Remove a job file, and the files that it names and no other job does.
 
@@ -73,12 +107,11 @@ def remove_job(folder: Path, job: str) -> list[Path]:
     if not path.exists():
         return []
     jobs, _ = find_jobs(folder)
-    kept = {name for other, file in jobs.items() if other != job for name in named_files(file)}
+    kept = {name for other, file in jobs.items() if other != job for name in _own_files(file)}
     mine = (
-        [folder / name for name in named_files(jobs[job]) if name not in kept]
-        if job in jobs
-        else []
+        [folder / name for name in _own_files(jobs[job]) if name not in kept] if job in jobs else []
     )
-    for one in (path, *mine):
-        one.unlink(missing_ok=True)
-    return [path, *mine]
+    there = [one for one in (path, *mine) if one.exists()]
+    for one in there:
+        one.unlink()
+    return there

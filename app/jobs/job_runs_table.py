@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         ("rows_written", pa.int64()),
         ("read_versions", pa.string()),
         ("reason", pa.string()),
+        ("written", pa.string()),
     ]
 )
 
@@ -71,6 +72,7 @@ def _attempt_row(one: Record) -> dict[str, Any]:
         "rows_written": one.rows_written,
         "read_versions": json.dumps(one.read_versions) if one.read_versions else None,
         "reason": one.reason or None,
+        "written": json.dumps(one.written) if one.written else None,
     }
 
 
@@ -91,7 +93,9 @@ class JobRunsTable:
         new = [dict(row) for row in rows if row["run_id"] not in known]
         if not new:
             return 0
-        write_delta(table, pa.Table.from_pylist(new, schema=SCHEMA), mode="append")
+        write_delta(
+            table, pa.Table.from_pylist(new, schema=SCHEMA), mode="append", schema_mode="merge"
+        )
         if (table.version() + 1) % COMPACT_COMMITS == 0:
             self.compact(datetime.now(timezone.utc) - RETENTION)
         return len(new)

@@ -17,6 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.launcher.state import Home
 
 RUNS_KEPT = 1_000  # the newest ones; a run's files are some kB, a task's log 10 MB at most
+RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has it
+SCRATCH = "scratch-"  # begins the names of folders in it that are gone after the task
+PAGES_KEPT = 100  # of notebooks, the newest of all runs; one with many charts is some MB
+PAGE_SUFFIX = ".html"
 State = Literal["running", "succeeded", "failed", "skipped"]
 Values = dict[str, bool | int | float | str | None]
 
@@ -34,7 +38,8 @@ class Ended(BaseModel):
 class Record(Ended):
     """One attempt of a task. Times are ISO 8601 in UTC, of a skipped task the same twice.
 
-    `memory_mb`: the most that its processes held together, looked at every half second. `read_versions`: the Delta versions of the tables of `reads`, before the task began. `retry`: whether another attempt may succeed.
+    `memory_mb`: the most that its processes held together, looked at every half second. `read_versions`: the Delta versions of the tables of `reads`, before the task began.
+    `written`: what it has written, `schema.table` or `serving:NAME`, with the Delta version where that is known. `retry`: whether another attempt may succeed.
     """
 
     run: str
@@ -48,6 +53,7 @@ class Record(Ended):
     memory_mb: int = 0
     rows_written: int | None = None
     read_versions: dict[str, int] = Field(default_factory=dict)
+    written: dict[str, int | None] = Field(default_factory=dict)
     retry: bool = True
 
 
@@ -60,6 +66,12 @@ def runs_folder(home: Path) -> Path:
 def log_file(folder: Path, task: str, attempt: int) -> Path:
     """Return where an attempt's output is, in the folder of its run."""
     return folder / f"{task}-{attempt}.log"
+
+
+def page_file(folder: Path, task: str, attempt: int) -> Path | None:
+    """Return the page that an attempt of a notebook has left; None where there is none, or not any more."""
+    path = log_file(folder, task, attempt).with_suffix(PAGE_SUFFIX)
+    return path if path.exists() else None
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -77,12 +89,15 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def begin_run(runs: Path, run: str) -> Path:
-    """Make the folder of a run, and remove the oldest folders beyond RUNS_KEPT."""
+    """Make the folder of a run, and remove the oldest folders beyond RUNS_KEPT, and old pages."""
     folder = runs / run
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime)
     for old in kept[:-RUNS_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
+    pages = sorted(runs.glob(f"*/*{PAGE_SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    for page in pages[: -(PAGES_KEPT - 1)]:  # this run may add one
+        page.unlink(missing_ok=True)
     return folder
 
 

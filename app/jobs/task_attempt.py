@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -31,6 +32,9 @@ from app.jobs.job_file import JobFile, Parameter, find_job
 from app.jobs.job_folder import job_folders
 from app.jobs.report import REPORT
 from app.jobs.run_records import (
+    PAGE_SUFFIX,
+    RUN_FOLDER,
+    SCRATCH,
     Ended,
     Record,
     begin_run,
@@ -44,6 +48,7 @@ from app.jobs.task_model import (
     AnyTask,
     CommandTask,
     LoadTask,
+    NotebookTask,
     PublishTask,
     PythonTask,
     SparkTask,
@@ -62,7 +67,7 @@ REASON_CHARS_MAX = 300
 def command_of(
     file: JobFile, task: AnyTask, values: Mapping[str, Parameter], scratch: Path
 ) -> list[str]:
-    """Return the command of a task; the statements of one in SQL are written to `scratch`."""
+    """Return the command of a task; the statements of one in SQL are written to `scratch`, a notebook's page beside it."""
     python = sys.executable
     if isinstance(task, SqlTask):
         text = task.statement or file.beside(task.file or "").read_text(encoding="utf-8")
@@ -75,12 +80,16 @@ def command_of(
     if isinstance(task, PythonTask):
         program = ["-m", task.module] if task.module else [str(file.beside(task.file or ""))]
         return [python, *program, *(filled(word, values) for word in task.arguments)]
+    if isinstance(task, NotebookTask):
+        run = [python, "-m", "app.jobs.kinds.notebook_task", str(file.beside(task.converted))]
+        page = scratch.with_suffix(PAGE_SUFFIX)
+        return [*run, str(page), *(filled(word, values) for word in task.arguments)]
     if isinstance(task, PublishTask):
         return [python, "-m", "app.serving.publish_task", task.table, task.name, *task.key]
     if isinstance(task, LoadTask):
         files = [filled(task.source, values), task.format, task.table]
         return [python, "-m", "app.jobs.load.load_task", *files, str(file.beside(task.contract))]
-    assert isinstance(task, CommandTask), task.kind  # others are refused when the file is read
+    assert isinstance(task, CommandTask), task.kind
     return [python, "-m", "app", *(filled(word, values) for word in task.arguments)]
 
 
@@ -213,8 +222,11 @@ class Attempt:
             parameter_values(self.file.job, given),
             log.with_suffix(".sql"),
         )
-        versions = delta_versions(self.task.reads)
+        versions = delta_versions(reads_of(self.task))
+        versions_before = delta_versions(writes_of(self.task))
         end = self._await(command, log, report, owner)
+        for left in self.folder.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = self._judged(end, log, report)
         rows = ended.values.get("rows_written")
@@ -223,6 +235,7 @@ class Attempt:
             started=started,
             ended=now(),
             read_versions=versions,
+            written=self._written(versions_before) if ended.state == "succeeded" else {},
             cpu_s=round(used.ru_utime + used.ru_stime, 2),
             memory_mb=end.memory_mb,
             rows_written=rows if isinstance(rows, int) else None,
@@ -239,7 +252,7 @@ class Attempt:
         environment |= {
             REPORT: str(report),
             "HEADWATER_JOB": self.file.name,
-            "HEADWATER_JOB_RUN_FOLDER": str(self.folder),
+            RUN_FOLDER: str(self.folder),
             "PYTHONPATH": str(ROOT),
         }
         inward, outward = os.pipe()
@@ -256,6 +269,18 @@ class Attempt:
             finally:
                 os.close(outward)
             return await_end(process, Output(inward, sink), owner, self.task.timeout)
+
+    def _written(self, before: Mapping[str, int]) -> dict[str, int | None]:
+        """What the task has written: of tables whose versions are known, those with a new one."""
+        if isinstance(self.task, PublishTask):
+            return {f"serving:{self.task.name}": None}
+        tables = writes_of(self.task)
+        after = delta_versions(tables)
+        return {
+            one: after.get(one)
+            for one in tables
+            if one not in after or after[one] != before.get(one)
+        }
 
     @staticmethod
     def _judged(end: End, log: Path, report: Path) -> Ended:
@@ -284,20 +309,27 @@ class Attempt:
         )
 
 
-def delta_versions(tables: Sequence[str]) -> dict[str, int]:
-    """Return the Delta version of each table of `silver` and `ops` that is there.
+def reads_of(task: AnyTask) -> list[str]:
+    """Return the tables of the lake that a task reads."""
+    return [task.table] if isinstance(task, PublishTask) else task.reads
 
-    Of other schemas Trino chooses the folders.
-    """
+
+def writes_of(task: AnyTask) -> list[str]:
+    """Return the tables of the lake that a task writes."""
+    return [task.table] if isinstance(task, LoadTask) else task.writes
+
+
+def delta_versions(tables: Sequence[str]) -> dict[str, int]:
+    """Return the Delta version of each table whose folder has its name: those that Trino made have none."""
     found: dict[str, int] = {}
     for name in tables:
         schema, _, table = name.partition(".")
-        if schema in ("silver", "ops"):
+        if schema in ("silver", "ops", "ml", "files"):
             from spark_streaming.storage.lake import Lake
             from spark_streaming.storage.store_address import load_store
 
             lake = Lake(load_store())
-            path = lake.silver_path(table) if schema == "silver" else f"ops/{table}"
+            path = lake.silver_path(table) if schema == "silver" else f"{schema}/{table}"
             if lake.exists(path):
                 found[name] = lake.table(path).version()
     return found

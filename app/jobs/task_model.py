@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -155,11 +156,16 @@ class SparkTask(_OneOf):
 
 
 class NotebookTask(Task):
-    """A marimo notebook, run headless."""
+    """A notebook of marimo's, run without a page; a Jupyter one is converted when its job is created."""
 
     kind: Literal["notebook"]
     file: str
     arguments: list[str] = Field(default_factory=list)
+
+    @property
+    def converted(self) -> str:
+        """The file that runs: `file` itself, or what `job create` made of it beside it."""
+        return str(Path(self.file).with_suffix(".py"))
 
 
 class PublishTask(Task):
@@ -222,5 +228,3 @@ KINDS: dict[str, type[Task]] = {
     "load": LoadTask,
     "command": CommandTask,
 }
-# The others are read and checked; nothing runs them yet.
-RUN_KINDS = ("sql", "spark", "python", "publish", "load", "command")

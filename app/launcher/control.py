@@ -29,6 +29,7 @@ from app.services.binary import find_binary, how_to_get, is_available
 from app.services.described import services_of
 from app.services.service import (
     Service,
+    as_chosen,
     declared_ports,
     is_enabled,
     why_left_out,
@@ -56,7 +57,12 @@ class Stack:
         self._supervisor = SupervisorRequests(self.home, root, self.described)
         self.ports = declared_ports(self.described)
         settings.ports.declare(self.ports)
-        enabled = {n: one for n, one in self.described.items() if is_enabled(one, settings.profile)}
+        profile = settings.profile
+        enabled = {
+            n: as_chosen(one, profile)
+            for n, one in self.described.items()
+            if is_enabled(one, profile)
+        }
         self.services = {name: one for name, one in enabled.items() if is_available(one)}
         # The machine lacks their program: `status` says so, and the rest runs.
         self.unavailable = {name: one for name, one in enabled.items() if name not in self.services}

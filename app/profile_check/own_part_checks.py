@@ -1,4 +1,4 @@
-"""The checks of a Connect cluster, a Trino, a Superset and a Prometheus of one's own.
+"""The checks of a Connect cluster, a Trino, a Superset, a Prometheus and a catalogue of one's own.
 
 Each asks as the user that its URL names. A finding names what is missing and how to add it;
 docs/operations/own-parts.md says how to set a part up.
@@ -18,6 +18,7 @@ from app.dashboards.load import admin
 from app.environment.settings import Settings
 from app.environment.signed_in import signed_in, without_user
 from app.errors import HeadwaterError
+from app.lineage.event_sender import receiver
 from app.profile_check.checked_part import OURS, Checked, answering, told
 from app.query.trino_connection import CATALOG, connect, explain
 from app.source.findings import MISSING, OK
@@ -186,6 +187,34 @@ def check_remote_write(settings: Settings) -> Iterator[Checked]:
         404: "check the path; a Prometheus needs --web.enable-remote-write-receiver",
     }.get(answer.status_code, "see the receiver's own log")
     yield told("prometheus", "remote write", MISSING, f"{url}: status {answer.status_code}", todo)
+
+
+# -- OpenLineage
+
+
+def check_openlineage(settings: Settings) -> Iterator[Checked]:
+    """Post an empty object, which is no event: a receiver refuses it, and nothing is kept of it."""
+    if settings.profile.openlineage_url is None:
+        yield Checked("openlineage", "receiver", OK, "not asked for")
+        return
+    session, url = receiver(settings.secret("openlineage_url"))
+    try:
+        answer = session.post(url, json={}, timeout=TIMEOUT_S, allow_redirects=False)
+    except requests.RequestException as error:
+        yield answering("openlineage", "receiver", *_unreachable(url, error))
+        return
+    todo = {
+        401: "check the user and the password, or the token, in openlineage_url",
+        403: "let this user write there",
+        404: "check the path: Marquez has /api/v1/lineage, DataHub /openapi/openlineage/api/v1/lineage",
+    }.get(answer.status_code)
+    if todo or answer.is_redirect:
+        seen = f"{url}: status {answer.status_code}"
+        yield told(
+            "openlineage", "receiver", MISSING, seen, todo or "write the address it leads to"
+        )
+    else:
+        yield Checked("openlineage", "receiver", OK, f"{url} answers")
 
 
 def _json(part: str, url: str, path: str) -> Any:

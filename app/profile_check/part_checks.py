@@ -16,6 +16,7 @@ from app.profile_check.checked_part import OURS, Checked, answering, told
 from app.profile_check.kafka_check import check_kafka
 from app.profile_check.own_part_checks import (
     check_connect,
+    check_openlineage,
     check_remote_write,
     check_superset,
     check_trino,
@@ -143,6 +144,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Checked]]] = {
     "trino": check_trino,
     "superset": check_superset,
     "prometheus": check_remote_write,
+    "openlineage": check_openlineage,
     "alerts": _alerts,
     "contracts": _contracts,
 }

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.environment.ports import split_instance
 from app.environment.profile import Profile
+from app.environment.toml_files import DESCRIPTION_FILE, description_files
 from app.errors import HeadwaterError
 from app.services.description_parts import (
     Alive,
@@ -26,7 +27,6 @@ from app.services.description_parts import (
     Stop,
 )
 
-DESCRIPTION_FILE = "service.toml"
 ONESHOT_RESTARTS_MAX = 2  # a one-shot that fails three times needs a person
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
@@ -34,8 +34,8 @@ PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 Condition = Literal["healthy", "completed", "started"]
 # See secret_variables.
 Secret = Literal[
-    "source", "store", "capture", "kafka", "connect", "trino", "object-store", "mask",
-    "superset-admin",
+    "source", "store", "capture", "kafka", "connect", "trino", "openlineage", "object-store", "mask",
+    "superset-admin", "serving",
 ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class Service(Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
     `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
-    runs only where `up --only` names it. `awaited` false: `up` does not wait for it unless it is
+    runs only where `up --only` names it, or where the profile holds what `default_when` names. `awaited` false: `up` does not wait for it unless it is
     named, and is not failed by it. `instances` names the setting that says how often it runs, and
     `instance` is its number (see `instances.py`). `per_source`: it runs once for each source, and `works_for` is
     the further source that this one is for. `secrets` names the secrets that it gets, in its
@@ -61,6 +61,7 @@ class Service(Closed):
     per_source: bool = False
     works_for: str = ""
     default: bool = True
+    default_when: str | None = None
     requires_binary: Binary | None = None
     requires_python: Python | None = None
     artefacts: list[str] = Field(default_factory=list)
@@ -124,14 +125,14 @@ Services = Mapping[str, Service]
 
 
 def load_services(root: Path) -> dict[str, Service]:
-    """Read every `*/service.toml` of the clone.
+    """Read every `service.toml` of the clone.
 
     Returns: name → service, in dependency order (a dependency comes before its dependents).
     Raises: HeadwaterError for an unknown key, a wrong value, a repeated service or port name,
         or a cycle; each names its file.
     """
     found: dict[str, Service] = {}
-    for path in sorted(root.glob(f"*/{DESCRIPTION_FILE}")):
+    for path in description_files(root):
         for service in read_services(path):
             if service.name in found:
                 raise HeadwaterError(
@@ -153,6 +154,13 @@ def is_enabled(service: Service, profile: Profile) -> bool:
     ):
         return False
     return service.when is None or _holds(service.when, profile)
+
+
+def as_chosen(service: Service, profile: Profile) -> Service:
+    """Return a service with its `default` as the profile decides it."""
+    when = service.default_when
+    chosen = when is not None and _holds(when, profile)
+    return service.model_copy(update={"default": True}) if chosen else service
 
 
 def _holds(when: str, profile: Profile) -> bool:

@@ -6,9 +6,9 @@ Names: `home run data tmp folder root java python`, `aot` (a file of JVM options
 it runs several times), `port.NAME`, `host.NAME` (where others reach port NAME), `addresses.NAME` (of port
 NAME in every instance, with commas; `targets.NAME`: as a list; `voters.NAME`: each with its number), `secret.NAME`, `setting.NAME`,
 `http` (`https` where the stack is encrypted), `tls.NAME` (a file of its key pair, or the authority),
-`kafka.worker` (a Connect worker's lines about its log-in), `store.lake` (the lake's address), `store.trino` and
+`kafka.worker` (a Connect worker's lines about its log-in; `kafka.client`: those of any Java client), `store.lake` (the lake's address), `store.trino` and
 `metastore.trino` (a catalog's lines about them), `trino.scheme` (how Trino is asked), `trino.ACCOUNT` (the account's
-password, empty where Trino asks for none),
+password, empty where Trino asks for none), `trino.audit_log_in` (what stands before the host for the audit's account),
 `classpath.GROUP`, `dir.GROUP`.
 In an instance the ports of its own service are its own. `$${` is a literal `${`. An unknown name is an error.
 """
@@ -28,7 +28,7 @@ from app.environment.loopback import CA, TRUSTED_STORE, TRUSTSTORE
 from app.environment.ports import INSTANCES_MAX, instance_name
 from app.environment.settings import Settings
 from app.environment.toml_files import SettingsError
-from app.environment.trino_accounts import ACCOUNTS, password_name
+from app.environment.trino_accounts import ACCOUNTS, AUDIT, password_name
 from app.errors import HeadwaterError
 from app.services.service import Service
 from spark_streaming.storage.store_clients import trino_properties
@@ -195,7 +195,9 @@ class Variables:
             return self.settings.kafka.addresses
         if name == "worker":
             return self.settings.kafka.worker_properties()
-        raise UnknownVariable("known of Kafka are kafka.bootstrap, kafka.worker")
+        if name == "client":
+            return "\n".join(f"{k}={v}" for k, v in self.settings.kafka.log_in().items())
+        raise UnknownVariable("known of Kafka are kafka.bootstrap, kafka.worker, kafka.client")
 
     def _tls(self, name: str) -> object:
         if name == "ca":
@@ -220,9 +222,11 @@ class Variables:
     def _trino(self, name: str) -> object:
         if name == "scheme":
             return self.settings.trino_http
+        if name == "audit_log_in":
+            return f"{AUDIT}:{self._trino(AUDIT)}@" if self.settings.profile.signed else ""
         if name not in ACCOUNTS:
             raise UnknownVariable(
-                f"known of Trino are trino.scheme, trino.{', trino.'.join(ACCOUNTS)}"
+                f"known of Trino are trino.scheme, trino.audit_log_in, trino.{', trino.'.join(ACCOUNTS)}"
             )
         return self.settings.secret(password_name(name)) if self.settings.profile.signed else ""
 

@@ -229,7 +229,9 @@ def _copy(
 ) -> tuple[int, str]:
     """Copy rows. Returns: their number and a digest, which does not depend on their order."""
     count, total = 0, 0
-    with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
+    # FREEZE: to a transaction that began before, too, the new table is whole, not empty.
+    statement = sql.SQL("COPY {} FROM STDIN WITH (FREEZE)").format(table)
+    with connection.cursor().copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
             count += 1

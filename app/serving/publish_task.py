@@ -9,7 +9,7 @@ from pathlib import Path
 from app.environment.settings import load
 from app.errors import HeadwaterError
 from app.jobs.report import report
-from app.jobs.run_records import read_records
+from app.jobs.run_records import RUN_FOLDER, read_records
 from app.serving.publication import Publication, publish
 from app.serving.serving_address import owner_dsn
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     """Publish, and report the number of rows. Returns: the exit code."""
     table, name, *key = arguments
     settings = load()
-    job, folder = os.environ.get("HEADWATER_JOB"), os.environ.get("HEADWATER_JOB_RUN_FOLDER")
+    job, folder = os.environ.get("HEADWATER_JOB"), os.environ.get(RUN_FOLDER)
     versions: dict[str, int] = {}
     for record in read_records(Path(folder)) if folder else []:
         versions.update(record.read_versions)

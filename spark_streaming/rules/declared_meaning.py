@@ -36,7 +36,10 @@ def declared_meaning(
             continue
         comment = "" if column.dropped else comments.get(column.source_name, "")
         columns[column.name] = ColumnMeaning(
-            rules.description or comment, rules.classification or ""
+            rules.description or comment,
+            rules.classification or "",
+            mask=rules.mask or "",
+            source=column.source_name if column.source_name != column.name else "",
         )
     return TableMeaning(
         content.description

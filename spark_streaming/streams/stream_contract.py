@@ -31,6 +31,7 @@ FOLDER, DEMO = "streams", "demo"
 # Behind the prefix stands no second dot: silver's query, `watch` and `trace` take only
 # `<prefix>.<schema>.<table>`, the bronze sink takes every topic of the prefix.
 _TOPIC = "stream-"
+AUDIT_TOPIC = "audit-trino"  # the stack's own stream, in the package `audit`
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _COLUMN_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 EVENT_COLUMNS = ("day", "event_key", "event_time")
@@ -87,9 +88,14 @@ class Stream:
     name: str
     contract: StreamContract
 
+    @property
+    def path(self) -> str:
+        """The path of the stream's table in the lake."""
+        return f"silver/{self.name}"
+
     def topic(self, prefix: str) -> str:
         """The stream's Kafka topic."""
-        return f"{prefix}.{_TOPIC}{self.name}"
+        return stream_topic(prefix, self.name)
 
     def schema(self) -> pa.Schema:
         """The columns of the stream's silver table, as Arrow has them."""
@@ -111,9 +117,14 @@ class Stream:
         )
 
 
+def stream_topic(prefix: str, name: str) -> str:
+    """The Kafka topic of the stream `name`."""
+    return f"{prefix}.{_TOPIC}{name}"
+
+
 def is_stream_topic(topic: str, prefix: str) -> bool:
     """Whether a topic carries a stream, not a table's changes."""
-    return topic.startswith(f"{prefix}.{_TOPIC}")
+    return topic.startswith(f"{prefix}.{_TOPIC}") or topic == f"{prefix}.{AUDIT_TOPIC}"
 
 
 def stream_folders(contracts_path: str) -> list[Path]:

@@ -32,6 +32,28 @@ class StreamMetrics:
             registry=self.registry,
         )
 
+        self._questions = Counter(
+            "headwater_audit_questions",
+            "Questions to Trino in ops.audit, by how they ended",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("finished", "failed", "denied"):
+            self._questions.labels(outcome)  # a first refusal is a rise from 0
+        self._missing = Counter(
+            "headwater_audit_missing",
+            "Questions to Trino of which nothing, or no end, arrived",
+            registry=self.registry,
+        )
+
+    def answered(self, outcome: str, count: int = 1) -> None:
+        """Count questions of the audit: finished, failed or denied."""
+        self._questions.labels(outcome).inc(count)
+
+    def missed(self, count: int) -> None:
+        """Count questions that the audit knows by their numbers only, or by their start."""
+        self._missing.inc(count)
+
     def appended(self, stream: str, done: Appended, quarantined: int) -> None:
         """Count a batch."""
         counts = {

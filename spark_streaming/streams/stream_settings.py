@@ -18,4 +18,7 @@ class StreamSettings(JobSettings):
     streams_batch_mb_max: int = Field(default=32, ge=1)
     # Each commit is a file: a busy stream makes one a second, not one an event.
     streams_commit_ms: int = Field(default=1_000, ge=50)
+    # Whether the audit of Trino's questions is written, and Trino's address, which it asks for its newest number.
+    writes_audit: bool = Field(default=False, validation_alias="HEADWATER_AUDIT")
+    audited_trino: str = ""
     streams_log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"

@@ -76,7 +76,7 @@ class StreamTable:
     ) -> None:
         self._lake = lake
         self.stream = stream
-        self._path = lake.silver_path(stream.name)
+        self._path = stream.path
         self._retention_minutes = retention_minutes
         self._feed = feed
         self._handle: DeltaTable | None = None

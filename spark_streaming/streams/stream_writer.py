@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from typing import Protocol
 
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.ops.requests import Answer, Outcome, Request
@@ -46,6 +47,12 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+class Decoder(Protocol):
+    """Makes a row's event of a Kafka record. Raises: Refused."""
+
+    def decode(self, raw: RawEvent) -> Event: ...
+
+
 class StreamWriter:
     """Writes one stream's table; not safe for several threads.
 
@@ -77,7 +84,7 @@ class StreamWriter:
         self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, settings.silver_retention_minutes * 60 / 3)
         self._reader = reader
         self._quarantine = quarantine
-        self._judge = Judge(stream)
+        self._judge = self._decoder()
         self._metrics = metrics
         self._clock = clock
         self._positions: dict[int, int] | None = None
@@ -90,7 +97,7 @@ class StreamWriter:
         """Use a changed contract from now on."""
         self.stream = stream
         self.table.follow(stream)
-        self._judge = Judge(stream)
+        self._judge = self._decoder()
 
     def step(self, ends: Mapping[int, int]) -> bool:
         """Write the next events, if there are any, into the table.
@@ -155,6 +162,9 @@ class StreamWriter:
         return outcomes
 
     # -- inside
+
+    def _decoder(self) -> Decoder:
+        return Judge(self.stream)
 
     def _known(self, ends: Mapping[int, int]) -> dict[int, int]:
         if self._positions is None:

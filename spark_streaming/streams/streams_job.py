@@ -26,6 +26,8 @@ from spark_streaming.reading.kafka_source import DirectReader, DirectReadError
 from spark_streaming.storage.conditional_puts import OverwritingStore
 from spark_streaming.storage.lake import Lake, bronze_files
 from spark_streaming.storage.store_address import SettingsError
+from spark_streaming.streams.audit.audit_stream import AuditStream, audit_stream
+from spark_streaming.streams.audit.audit_writer import AuditWriter
 from spark_streaming.streams.producer import ensure_topics
 from spark_streaming.streams.stream_contract import Stream, read_streams, stream_folders
 from spark_streaming.streams.stream_metrics import StreamMetrics
@@ -139,6 +141,10 @@ class Streams:
         made = ensure_topics(
             settings.kafka, settings.topic_prefix, streams.values(), settings.topic_partitions
         )
+        if settings.writes_audit:
+            audit = audit_stream()
+            made += ensure_topics(settings.kafka, settings.topic_prefix, [audit], partitions=1)
+            streams = {**streams, audit.name: audit}
         if made:
             log.info("made topic(s) %s", ", ".join(made))
         for name in self.writers.keys() - streams.keys():
@@ -147,7 +153,8 @@ class Streams:
         for name, stream in streams.items():
             known = self.writers.get(name)
             if known is None:
-                self.writers[name] = StreamWriter(
+                kind = AuditWriter if isinstance(stream, AuditStream) else StreamWriter
+                self.writers[name] = kind(
                     settings, self._lake, self._reader, self._quarantine, stream, self.metrics
                 )
             elif known.stream != stream:

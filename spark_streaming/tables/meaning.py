@@ -17,6 +17,8 @@ from spark_streaming.contract.contract_files import Classification
 
 COMMENT = "comment"
 CLASSIFICATION = "headwater.classification"
+MASK = "headwater.mask"
+SOURCE_COLUMN = "headwater.source_column"
 OWNER = "headwater.owner"
 DOMAIN = "headwater.domain"
 TAGS = "headwater.tags"
@@ -28,10 +30,24 @@ DESCRIPTION_MAX = 4_000
 
 @dataclass(frozen=True)
 class ColumnMeaning:
-    """A column's description, and its class: public, internal, personal, sensitive; "" is none."""
+    """A column's description, and its class: public, internal, personal, sensitive; "" is none.
+
+    `mask`: how its values are hidden; `source`: its name in the source, where that is another one.
+    """
 
     description: str = ""
     classification: str = ""
+    mask: str = ""
+    source: str = ""
+
+    def metadata(self) -> dict[str, str]:
+        """The column's metadata; an empty text where there is nothing to say."""
+        return {
+            COMMENT: self.description,
+            CLASSIFICATION: self.classification,
+            MASK: self.mask,
+            SOURCE_COLUMN: self.source,
+        }
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,10 @@ def read_meaning(table: DeltaTable) -> TableMeaning:
         contract_version=int(version) if version else None,
         columns={
             column.name: ColumnMeaning(
-                str(column.metadata.get(COMMENT, "")), str(column.metadata.get(CLASSIFICATION, ""))
+                *(
+                    str(column.metadata.get(key, ""))
+                    for key in (COMMENT, CLASSIFICATION, MASK, SOURCE_COLUMN)
+                )
             )
             for column in table.schema().fields
         },
@@ -106,8 +125,7 @@ def write_meaning(table: DeltaTable, wanted: TableMeaning) -> int:
         says = wanted.columns.get(column.name)
         if says is None:
             continue
-        target = {COMMENT: says.description, CLASSIFICATION: says.classification}
-        new = {k: v for k, v in target.items() if _differs(column.metadata, k, v)}
+        new = {k: v for k, v in says.metadata().items() if _differs(column.metadata, k, v)}
         if new and column.metadata.keys().isdisjoint(new):
             first.append(Field(column.name, column.type, nullable=column.nullable, metadata=new))
         elif new:

@@ -102,6 +102,7 @@ OWN = {
     "kafka-own": ("connect", "kafka"),
     "store": ("connect", "store"),
     "metastore": ("trino/metastore", ""),
+    "jobs": ("app/jobs/dagster", ""),
     **{name: ("app/readers", name) for name in ("deltalake-reader", "spark-reader", "java-reader")},
 }
 

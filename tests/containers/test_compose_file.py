@@ -11,7 +11,9 @@ from tests.support.stack import ROOT
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not there")
-@pytest.mark.parametrize("profile", ["core", "dashboards", "full", "verifier", "streams", "hive"])
+@pytest.mark.parametrize(
+    "profile", ["core", "dashboards", "full", "verifier", "streams", "hive", "jobs"]
+)
 def test_compose_accepts_the_file(profile: str) -> None:
     checked = subprocess.run(
         ["docker", "compose", "-f", str(ROOT / "docker-compose.yml"), "--profile", profile, "config", "-q"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -15,7 +16,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from app.notebooks.shipped_copies import SHIPPED
 from spark_streaming.storage.lake import Lake
+from tests.support.job_files import CONTRACT, COUNT, FILES, LOOK, NOTEBOOKS, OF_MODELS
 from tests.support.stack import UP_TIMEOUT_S, Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -82,42 +85,6 @@ import sys
 from app.jobs.report import report
 print("least", sys.argv[1])
 report(rows_written=int(sys.argv[1]))
-"""
-# Files into a table, which Spark then reads beside one of silver, and writes another.
-FILES = """
-[tasks.load]
-kind = "load"
-source = "${folder}"
-format = "csv"
-table = "files.visits"
-contract = "visits.contract.toml"
-
-[tasks.count]
-kind = "spark"
-file = "count.py"
-depends_on = ["load"]
-when = "load.rows_written > 0"
-reads = ["files.visits", "silver.movies"]
-writes = ["ml.visited"]
-timeout = "10min"
-
-[parameters]
-folder = "/none"
-"""
-CONTRACT = """
-[columns.movie_id]
-type = "int64"
-not_null = true
-"""
-COUNT = """
-from pyspark.sql import SparkSession
-from app.jobs.report import report
-spark = SparkSession.builder.getOrCreate()
-visits = spark.table("files.visits").join(spark.table("silver.movies"), "movie_id")
-counts = visits.groupBy("movie_id", "title").count()
-place = spark.sql("DESCRIBE DETAIL files.visits").first().location.replace("files/visits", "ml/visited")
-counts.write.format("delta").mode("overwrite").save(place)
-report(rows_written=counts.count())
 """
 ASLEEP = """
 import subprocess
@@ -320,9 +287,29 @@ def test_a_table_is_published_for_readers_and_an_empty_one_leaves_it(
 def test_what_cannot_run_is_refused_before_it_is_queued(jobs: Stack, tmp_path: Path) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text('[tasks.a]\nkind = "notebook"\nfile = "a.py"\n')
+    (tmp_path / "a.py").write_text("print(1)")
     refused = jobs.run("job", "create", str(file), expect=1).stderr
-    assert "kind `notebook` is not run yet" in refused
+    assert "`a.py` is no marimo notebook" in refused
     assert "no parameter" in jobs.run("job", "run", "own", "--set", "most=1", expect=1).stderr
+
+
+def test_a_notebook_is_converted_runs_and_leaves_its_page(jobs: Stack, tmp_path: Path) -> None:
+    cell = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": []}
+    cells = {"cells": [{**cell, "source": [LOOK]}], "metadata": {}, "nbformat": 4}
+    (tmp_path / "look.ipynb").write_text(json.dumps({**cells, "nbformat_minor": 5}))
+    (tmp_path / "notebooks.toml").write_text(NOTEBOOKS)
+    said = jobs.run("job", "create", str(tmp_path / "notebooks.toml"), timeout_s=900).stderr
+    assert f"converted look.ipynb: {jobs.home / 'jobs' / 'look.py'}" in said
+    ended = jobs.answer("job", "run", "notebooks", "--wait", timeout_s=900, expect=None)
+    assert (ended["state"], ended["reason"]) == ("succeeded", "")
+    found = tasks(jobs, ended["run"])
+    assert found["look", 1]["values"] == {"rows": 3}
+    assert "<td>3</td>" in Path(found["look", 1]["page"]).read_text()
+    assert found["after", 1]["page"] is None
+    wrong = ("job", "run", "notebooks", "--wait", "--set", "rows=-1")
+    failed = jobs.answer(*wrong, timeout_s=900, expect=1)
+    assert failed["reason"].startswith("look: exit code 1: cell `1`: app.errors.HeadwaterError")
+    assert "could not run" in Path(tasks(jobs, failed["run"])["look", 1]["page"]).read_text()
 
 
 def test_files_are_loaded_once_and_spark_reads_them_beside_silver(
@@ -410,5 +397,15 @@ def test_jobs_of_the_demo_store_publish_lists_that_reports_show(jobs: Stack) -> 
     seen = f"SELECT movie_id FROM silver.ratings WHERE customer_id = ({first})"
     assert len(jobs.query(of_one)) == 10
     assert jobs.query(f"{of_one} INTERSECT {seen}") == []
+    (jobs.home / "mine" / "of_models.toml").write_text(OF_MODELS)
+    for path in SHIPPED.glob("*.py"):
+        (jobs.home / "mine" / path.name).write_text(path.read_text())
+    jobs.run("job", "create", str(jobs.home / "mine" / "of_models.toml"))
+    ended = jobs.answer("job", "run", "of_models", "--wait", timeout_s=1_800, expect=None)
+    assert (ended["state"], ended["reason"]) == ("succeeded", "")
+    for key, row in tasks(jobs, ended["run"]).items():
+        page = Path(row["page"]).read_text()
+        assert page.count('src="data:image/png') >= 2, key
+        assert "has not run yet" not in page
     refused = jobs.run("job", "delete", "recommend", expect=1).stderr
     assert "comes with the demo store" in refused

@@ -15,6 +15,7 @@ from kafka.errors import KafkaError
 from app.connectors.hanging_transactions import CHECK_EVERY_S, HANGS_S, Hanging
 from spark_streaming.storage.kafka_consumer import BoundedConsumer
 from tests.support.clock import Clock
+from tests.support.miscounted import batches
 from tests.support.stack import Stack
 
 UNVERIFIED = "transaction.partition.verification.enable"
@@ -33,14 +34,38 @@ def broker(carriers: Stack) -> Iterator[KafkaAdminClient]:
 
 
 @contextmanager
-def transaction(carriers: Stack, name: str) -> Iterator[KafkaProducer]:
-    producer = KafkaProducer(**carriers.settings.kafka.options, transactional_id=f"hung-{name}")
+def transaction(stack: Stack, name: str) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer(**stack.settings.kafka.options, transactional_id=name)
     try:
         producer.init_transactions()
         producer.begin_transaction()
         yield producer
     finally:
         producer.close()
+
+
+def send_untold(producer: KafkaProducer, place: TopicPartition, value: bytes) -> None:
+    """Send a record; the client takes its partition for one that it has told the coordinator of."""
+    producer._transaction_manager._partitions_in_transaction.add(place)
+    producer.send(place.topic, value, partition=place.partition).get(30)
+
+
+def committed(stack: Stack, place: TopicPartition) -> list[bytes]:
+    """The values that a reader of committed records gets of a partition now."""
+    consumer = KafkaConsumer(
+        **stack.settings.kafka.options, group_id=None, isolation_level="read_committed"
+    )
+    try:
+        consumer.assign([place])
+        consumer.seek_to_beginning(place)
+        [end] = consumer.end_offsets([place]).values()
+        found: list[bytes] = []
+        while consumer.position(place) < end:
+            for records in consumer.poll(timeout_ms=200).values():
+                found += [record.value for record in records]
+        return found
+    finally:
+        consumer.close()
 
 
 def ends(carriers: Stack, place: TopicPartition) -> tuple[int, int]:
@@ -62,24 +87,71 @@ def test_a_transaction_that_its_coordinator_does_not_know_is_aborted_and_no_othe
     left, alive = TopicPartition("hung.a", 0), TopicPartition("hung.b", 0)
     clock = Clock()
     guard = Hanging(carriers.settings.kafka, "hung", clock)
-    with transaction(carriers, "left") as lost, transaction(carriers, "alive") as living:
-        # The client takes the partition for one that it has told the coordinator of.
-        lost._transaction_manager._partitions_in_transaction.add(left)
-        lost.send(left.topic, b"never committed", partition=0).get(30)
+    with transaction(carriers, "hung-left") as lost, transaction(carriers, "hung-alive") as living:
+        send_untold(lost, left, b"never committed")
         living.send(alive.topic, b"on its way", partition=0).get(30)
         assert ends(carriers, left) == ends(carriers, alive) == (0, 1)
-        assert guard.abort() == []
+        assert guard.end() == []
         clock.now += CHECK_EVERY_S / 2
-        assert guard.abort() == [], "no look yet"
+        assert guard.end() == [], "no look yet"
         clock.now += HANGS_S
-        [ended] = guard.abort()
-        assert str(ended) == "hung.a partition 0 offset 0"
+        [ended] = guard.end()
+        assert str(ended) == "hung.a partition 0 offset 0: aborted"
         assert ends(carriers, left) == (2, 2), "the record and the marker"
         living.commit_transaction()
         assert ends(carriers, alive) == (2, 2)
         clock.now += CHECK_EVERY_S
-        assert guard.abort() == []
+        assert guard.end() == []
         lost.abort_transaction()
+
+
+@pytest.mark.parametrize("is_committed", [True, False], ids=["commit", "abort"])
+def test_a_partition_that_got_no_marker_gets_the_one_that_the_others_have(
+    carriers: Stack, broker: KafkaAdminClient, is_committed: bool
+) -> None:
+    prefix = f"hung{is_committed:d}"
+    broker.create_topics([NewTopic(f"{prefix}.a", 1, 1), NewTopic(f"{prefix}.b", 1, 1)])
+    left, told = TopicPartition(f"{prefix}.a", 0), TopicPartition(f"{prefix}.b", 0)
+    clock = Clock()
+    guard = Hanging(carriers.settings.kafka, prefix, clock)
+    with transaction(carriers, prefix) as producer:
+        for turn in (b"first", b"second"):
+            send_untold(producer, left, turn)
+            producer.send(told.topic, turn, partition=0).get(30)
+            if turn == b"first" or is_committed:
+                producer.commit_transaction()
+            else:
+                producer.abort_transaction()
+            clock.now += CHECK_EVERY_S
+            assert guard.end() == []
+            clock.now += HANGS_S
+            [ended] = guard.end()
+            assert ended.committed == (turn == b"first" or is_committed)
+            if turn == b"first":
+                producer.begin_transaction()
+    assert committed(carriers, left) == committed(carriers, told)
+    assert len(committed(carriers, left)) == 1 + is_committed
+
+
+def test_the_next_transaction_of_a_producer_commits_what_hangs_of_an_aborted_one(
+    carriers: Stack, broker: KafkaAdminClient
+) -> None:
+    """What Kafka does, and why the source's task waits: its events would be there twice."""
+    broker.create_topics([NewTopic("joined.a", 1, 1), NewTopic("joined.b", 1, 1)])
+    left, told = TopicPartition("joined.a", 0), TopicPartition("joined.b", 0)
+    for ended in ("abort_transaction", "commit_transaction"):
+        with transaction(carriers, "joined") as producer:
+            producer.send(told.topic, ended.encode(), partition=0).get(30)
+            if ended == "abort_transaction":
+                send_untold(producer, left, ended.encode())
+            else:
+                producer.send(left.topic, ended.encode(), partition=0).get(30)
+            getattr(producer, ended)()
+    assert committed(carriers, told) == [b"commit_transaction"]
+    assert committed(carriers, left) == [b"abort_transaction", b"commit_transaction"]
+    [aborted, sent, end] = batches(carriers.home / "data" / "kafka" / "joined.a-0")
+    assert (aborted.marker, sent.marker, end.marker) == (None, None, "COMMIT")
+    assert aborted.producer == sent.producer and aborted.epoch < sent.epoch
 
 
 def test_a_broker_that_hangs_ends_a_question_for_its_topics(carriers: Stack) -> None:

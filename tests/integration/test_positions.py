@@ -205,8 +205,9 @@ def places(records: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
 def config(dsn: str, start: int) -> dict[str, str]:
     """The task's configuration: the connector's own, a heartbeat after nearly each event."""
     template = json.loads((ROOT / "debezium/connector.json").read_text())
-    unwanted = ("key.", "value.", "signal.", "notification.", "topic.", "producer.", "database.")
-    kept = {k: v for k, v in template.items() if not k.startswith(unwanted)}
+    unwanted = ["key.", "value.", "signal.", "notification.", "topic.", "producer.", "database."]
+    unwanted += ["kafka."]  # it runs without one
+    kept = {k: v for k, v in template.items() if not k.startswith(tuple(unwanted))}
     address = address_of(dsn)
     return kept | {
         "connector.class": "io.debezium.connector.postgresql.PostgresConnector",

@@ -101,6 +101,16 @@ def test_readers_see_the_old_rows_until_all_new_ones_are_there(serving: str) -> 
     assert key == [("customer_id",), ("rank",)]
 
 
+def test_a_transaction_that_began_before_finds_the_new_list_whole(serving: str) -> None:
+    publish(serving, [(1, 1, "old")])
+    with reader(serving) as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT count(*) FROM pg_class")
+        publish(serving, [(1, 1, "new"), (1, 2, "new")])
+        found = connection.execute("SELECT rank, title FROM lists ORDER BY rank").fetchall()
+    assert found == [(1, "new"), (2, "new")]
+
+
 def broken(rows: Sequence[Any]) -> Iterator[Any]:
     yield from rows
     raise OSError("Trino is gone")

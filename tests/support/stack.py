@@ -19,6 +19,7 @@ import psycopg
 import tomli
 
 from app.environment.settings import Settings, load
+from app.environment.toml_files import description_files
 from app.launcher.state import Home, Observed
 from app.query.trino_connection import connect
 from tests.support.waiting import until
@@ -232,7 +233,7 @@ def free_port_offset() -> Iterator[int]:
     Several workers run tests side by side: one could take what another has only looked at.
     """
     ports: list[int] = []
-    for path in ROOT.glob("*/service.toml"):
+    for path in description_files(ROOT):
         for service in tomli.loads(path.read_text())["services"].values():
             ports += service.get("ports", {}).values()
     # Beneath the ports that the kernel gives to clients: hundreds of those are taken at any time,

@@ -22,6 +22,7 @@ OFFSETS = 'headwater_table_kafka_offsets_total{table="orders"}'
 RESTARTS = 'headwater_service_restarts_total{service="%s"}'
 ROWS = 'headwater_silver_rows_total{table="orders",outcome="%s"}'
 FAILED = "trino_%s_total"
+DENIED = 'headwater_audit_questions_total{outcome="denied"}'
 KINDS = ("InternalFailures", "InsufficientResourcesFailures", "ExternalFailures")
 
 
@@ -85,6 +86,14 @@ WRITTEN: dict[str, tuple[Series, Series]] = {
         {"headwater_silver_maintenance_waiting_seconds": "0 60 120 240 0 0 3x54"},
     ),
     "TrinoFailing": (_trino("0+6x60"), _trino("2x60")),
+    "AuditGap": (
+        {"headwater_audit_missing_total": "0x55 3x5"},
+        {"headwater_audit_missing_total": "3x60"},
+    ),
+    "AccessDeniedBurst": (
+        {DENIED: "0+10x60"},
+        {DENIED: "0+1x60"},
+    ),
     "QuarantineRate": (
         {ROWS % "quarantined": "0+2x60", ROWS % "upserted": "0+100x60"},
         {ROWS % "quarantined": ZERO, ROWS % "upserted": "0+100x60"},

@@ -48,8 +48,8 @@ class Group(BaseModel):
     (patterns of `group:artifact`) and what only that would bring. `uses` adds the files
     of other groups. `folder` puts the files one level down, as a plugin path wants them.
     `venv` names a lock of Python packages with hashes, from the root of the clone: the group
-    is then a virtual environment of its own, and nothing else. With `machine` (as `uname -m`
-    says it) the group is what other groups and services get for `in_place_of` there.
+    is then a virtual environment of its own, and nothing else; `with_main` puts the packages of the
+    main one behind its own, where HEADWATER_PACKAGES names their folder. With `machine` (as `uname -m` says it) the group is what other groups and services get for `in_place_of` there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +63,7 @@ class Group(BaseModel):
     unpack: Unpack | None = None
     compile: Compile | None = None
     venv: str = ""
+    with_main: bool = False
     machine: str = ""
     in_place_of: str = ""
 

@@ -52,6 +52,24 @@ def disk(settings: Settings) -> list[Problem]:
     return disk_problems(disks(settings.home))
 
 
+def lineage(settings: Settings) -> list[Problem]:
+    """Report a receiver of lineage that takes no events."""
+    if settings.profile.openlineage_url is None:
+        return []
+    from app.lineage.event_sender import INCIDENT
+    from spark_streaming.ops.incident_rows import OPEN
+    from spark_streaming.ops.incident_table import IncidentLog
+    from spark_streaming.storage.lake import Lake
+
+    incidents = IncidentLog(Lake(settings.store))
+    incidents.refresh()
+    hint = "./headwater profile check FILE; the lake's own lineage goes on"
+    return [
+        Problem("openlineage", "not taken", one.cause, hint)
+        for one in incidents.incidents(state=OPEN, kind=INCIDENT)
+    ]
+
+
 def supervisor(settings: Settings) -> list[Problem]:
     """Report a supervisor that hangs: it restarts nothing, and its state of the services is old."""
     from app.launcher.state import Home
@@ -78,6 +96,7 @@ CHECKS = (
     Check("source", "connectors", source),
     Check("silver", "silver", silver),
     Check("disk", "", disk),
+    Check("openlineage", "s3", lineage),
     Check("supervisor", "", supervisor),
 )
 

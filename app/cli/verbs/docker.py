@@ -94,6 +94,9 @@ def up(
     only: list[str] = typer.Option(
         [], "--only", help="Start these services and what they need: --only verifier intake."
     ),
+    jobs: bool = typer.Option(
+        None, "--jobs/--no-jobs", help="Run jobs, with Dagster and a serving database; kept too."
+    ),
     port_offset: int = typer.Option(
         None, "--port-offset", help="Add this to every port on this machine; kept too."
     ),
@@ -102,7 +105,7 @@ def up(
 
     Examples:
       ./headwater --docker up
-      ./headwater --docker up --profile full
+      ./headwater --docker up --profile full --jobs
     """
     from app.containers.compose import PROFILES, check_services, check_source
     from app.environment.settings import ROOT
@@ -121,9 +124,12 @@ def up(
         raise typer.BadParameter(f"profiles are {', '.join(PROFILES)}")
     if profile is not None or "COMPOSE_PROFILES" not in compose.environment():
         changes["COMPOSE_PROFILES"] = profile or PROFILES[0]
-    if compose.environment().get("HEADWATER_METASTORE") == "hive":
-        chosen = changes.get("COMPOSE_PROFILES") or compose.environment()["COMPOSE_PROFILES"]
-        changes["COMPOSE_PROFILES"] = ",".join(dict.fromkeys([*chosen.split(","), "hive"]))
+    if jobs is not None:
+        changes["HEADWATER_JOBS"] = "true" if jobs else ""
+    kept = {**compose.environment(), **changes}
+    belong = {"hive": kept.get("HEADWATER_METASTORE") == "hive", "jobs": kept.get("HEADWATER_JOBS")}
+    chosen = [one for one in kept["COMPOSE_PROFILES"].split(",") if one not in belong]
+    changes["COMPOSE_PROFILES"] = ",".join([*chosen, *(one for one in belong if belong[one])])
     if port_offset is not None:
         ports = declared_ports(load_services(ROOT))
         changes.update(

@@ -18,7 +18,8 @@ from app.artefacts.locking.lock import LockedFile, read_lock
 from app.environment.stamp import version
 
 PYTHON_LOCKS = (
-    "requirements/runtime.lock", "superset/requirements.lock", "dagster/requirements.lock",
+    "requirements/runtime.lock", "superset/requirements.lock", "app/jobs/dagster/requirements.lock",
+    "app/notebooks/requirements.lock",
 )  # fmt: skip
 # Fetched by tests only.
 FOR_TESTS = re.compile(r"postgres-\d+|ecj|hadoop-api|strimzi-crds")

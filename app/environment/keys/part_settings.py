@@ -34,7 +34,13 @@ class PartSettings(BaseModel):
     )
     """The label `stack` of what is sent there, which tells several stacks apart."""
 
-    @field_validator("connect_url", "trino_url", "superset_url", "prometheus_remote_write_url")
+    openlineage_url: Annotated[SecretStr | None, NATIVE] = None
+    """Where lineage is sent as OpenLineage events (Marquez, DataHub, OpenMetadata):
+    `https://user:password@host/api/v1/lineage`, or with a token alone before the `@`."""
+
+    @field_validator(
+        "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url", "openlineage_url"
+    )
     @classmethod
     def _a_url(cls, url: SecretStr | None) -> SecretStr | None:
         for one in url.get_secret_value().split(",") if url else ():
@@ -56,6 +62,11 @@ class PartSettings(BaseModel):
             for name, url in urls.items()
             if url is not None
         }
+
+    @property
+    def lineage_receiver(self) -> str:
+        """Where lineage is sent; empty for nowhere. It holds a password: never print it."""
+        return self.openlineage_url.get_secret_value() if self.openlineage_url else ""
 
     @property
     def connect_here(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.artefacts.dist import Artefacts
 from app.environment.settings import ROOT
+from app.jobs.run_records import RUN_FOLDER, SCRATCH, runs_folder
 from spark_streaming.session import end_session
 from spark_streaming.spark_home import make_spark_home
 from spark_streaming.storage.store_address import ObjectStore
@@ -43,7 +44,8 @@ def spark_session(
     Raises: SettingsError if a jar is missing.
     """
     _give_classpath()
-    with tempfile.TemporaryDirectory(prefix="headwater-spark-") as folder:
+    scratch = os.environ.get(RUN_FOLDER)  # which is cleared, should this process be killed
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
         make_spark_home(Path(folder), heap_mb=heap_mb, bind=_LOOPBACK)
         from pyspark.sql import SparkSession
 
@@ -72,7 +74,7 @@ def spark_session(
 @contextmanager
 def only_spark(home: Path) -> Iterator[None]:
     """Wait until no other task of this home runs Spark; the task's timeout ends the waiting."""
-    folder = home / "jobs"
+    folder = runs_folder(home).parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "spark.lock").open("w") as lock:
         try:

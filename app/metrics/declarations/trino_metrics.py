@@ -16,6 +16,10 @@ TRINO_FAILING = Query(
     "cps",
     "failed by Trino",
 )
+AUDIT_MISSING = Query("increase(headwater_audit_missing_total[15m])", legend="missing")
+AUDIT_DENIED = Query(
+    'increase(headwater_audit_questions_total{outcome="denied"}[5m])', legend="denied"
+)
 
 RULES_NOT_APPLIED = "max(headwater_rules_not_applied)"
 
@@ -29,6 +33,11 @@ DASHBOARD = Dashboard("query", "Query layer: Trino", (
     graph("Time of a query, 95 of 100",
           Query('trino_ExecutionTime_milliseconds{quantile="0.95"} / 1000', "s", "p95")),
     graph("Commit to a Trino answer, 95 of 100", PROBE_P95),
+    graph("Audit: questions", Query("sum by (outcome) (rate(headwater_audit_questions_total[5m]))",
+                                    "cps"),
+          help="Empty without `audit = true` in the profile"),
+    graph("Audit: denied, last 5 min", AUDIT_DENIED),
+    graph("Audit: missing, last 15 min", AUDIT_MISSING),
     stat("Rules not applied", RULES_NOT_APPLIED),
 ))  # fmt: skip
 
@@ -36,6 +45,10 @@ ALERTS = (
     Alert("TrinoDown", TRINO_UP, "<", 1, "1m", "critical", "Trino does not answer", "1"),
     Alert("TrinoFailing", TRINO_FAILING, ">", 0.02, "2m", "warning",
           "Queries fail in Trino itself, not by the user's mistake", "0"),
+    Alert("AuditGap", AUDIT_MISSING, ">", 0, "0s", "warning",
+          "Questions to Trino are missing in the audit", "0", may_be_absent=True),
+    Alert("AccessDeniedBurst", AUDIT_DENIED, ">", 20, "0s", "warning",
+          "Trino refuses many questions for lack of rights", "0 to 5", may_be_absent=True),
     Alert("RulesNotApplied", RULES_NOT_APPLIED, ">", 0, "0s", "warning",
           "access.toml has a mistake: who sees what stays as it was", "0", may_be_absent=True),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 
 from app.docs.pages import PAGES, stale
 from app.environment.profile import Profile
+from app.environment.toml_files import description_files
 from app.metrics.monitoring.write_files import files as monitoring_files
 from spark_streaming.job_settings import JobKeys, SilverSettings
 from spark_streaming.streams.stream_settings import StreamSettings
@@ -22,7 +23,7 @@ from tests.support.links import broken_links
 from tests.support.repository import ROOT, tracked
 
 # Folders that share a name with an installed package: a package here would hide it.
-NEVER_PACKAGES = ("trino", "superset", "dagster", "debezium", "connect", "grafana")
+NEVER_PACKAGES = ("trino", "superset", "app/jobs/dagster", "debezium", "connect", "grafana")
 FOLDERS = (
     "debezium",
     "connect",
@@ -30,7 +31,7 @@ FOLDERS = (
     "trino",
     "grafana",
     "superset",
-    "dagster",
+    "app/jobs/dagster",
     "app",
     "tests",
 )
@@ -67,7 +68,7 @@ def test_every_folder_says_what_it_is_for(folder: str) -> None:
 def test_every_service_is_explained_in_its_folders_readme() -> None:
     missing = [
         f"{path.parent.name}: {service}"
-        for path in ROOT.glob("*/service.toml")
+        for path in description_files(ROOT)
         for service in tomli.loads(path.read_text())["services"]
         if f"`{service}`" not in (path.parent / "README.md").read_text()
     ]
@@ -122,7 +123,8 @@ def test_no_file_names_a_package_registry() -> None:
         "requirements/dev.lock",
         "requirements/docs.lock",
         "superset/requirements.lock",
-        "dagster/requirements.lock",
+        "app/jobs/dagster/requirements.lock",
+        "app/notebooks/requirements.lock",
     ],
 )
 def test_the_python_lock_files_hold_hashes_and_no_address(path: str) -> None:

@@ -61,11 +61,14 @@ def show_entry(
     Examples:
       ./headwater quarantine show headwater.public.orders/0/17
     """
+    from app.cli.verb_audit import record_verb
     from app.environment.settings import load
     from app.lake.quarantine_access import entry_of
 
     require("s3")
-    found = [entry_of(load(), name) for name in entry]
+    settings = load()
+    found = [entry_of(settings, name) for name in entry]
+    record_verb(settings, "quarantine show", entry, [one["table_name"] for one in found])
     if len(found) == 1:
         print_object(found[0], fmt)
         return

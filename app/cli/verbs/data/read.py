@@ -76,6 +76,7 @@ def read(
       ./headwater read orders
       ./headwater read orders --with java --from 12
     """
+    from app.cli.verb_audit import record_verb
     from app.environment.settings import load
 
     require("s3", *(["intake"] if send_runs else []))
@@ -85,6 +86,7 @@ def read(
     for option, value in given.items():
         words += [] if value is None else [option, str(value)]
     command, more = _command(library, settings)
+    record_verb(settings, "read", words, [table if "://" in table else f"silver.{table}"])
     environment = {**os.environ, **settings.store.variables(), **more}
     if send_runs:
         environment["HEADWATER_INTAKE_URL"] = settings.intake_url

@@ -123,7 +123,7 @@ def create(
 ) -> None:
     """Add a job: its file, and those that it names, are copied into the home's folder `jobs`.
 
-    Where Dagster runs (`./headwater up --jobs`), it takes the job over at once.
+    A Jupyter notebook of a task is converted to a marimo one beside it, which is what runs. Where Dagster runs (`./headwater up --jobs`), it takes the job over at once.
 
     Examples:
       ./headwater job create daily_orders.toml
@@ -137,7 +137,12 @@ def create(
     from app.jobs.job_folder import add_job
 
     settings = load()
-    added = add_job(file, settings.home / "jobs", replace=replace)
+    added = add_job(
+        file,
+        settings.home / "jobs",
+        replace=replace,
+        told=lambda line: print(line, file=sys.stderr),
+    )
     print(f"{added.name}: {added.path}", file=sys.stderr)
     _reload(settings)
 

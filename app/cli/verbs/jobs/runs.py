@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RUN_COLUMNS = ("run", "job", "state", "by", "created", "seconds", "reason")
 TASK_COLUMNS = (
     "task", "attempt", "state", "started", "ended", "cpu_s", "memory_mb", "rows_written", "values",
-    "reason",
+    "reason", "page",
 )  # fmt: skip
 RUN_ARGUMENT = typer.Argument(..., help="A run's id, its beginning, or a job for its latest run.")
 
@@ -86,12 +86,13 @@ def status(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Show the latest runs, or the tasks of one with what each took and why it failed.
+    """Show the latest runs, or the tasks of one with what each took, why it failed, and a notebook's page.
 
     Examples:
       ./headwater job status
       ./headwater job status daily_orders --format json
     """
+    from app.jobs.run_records import page_file
     from app.jobs.run_view import attempts_of, find_run, reason_of
 
     client, folder = dagster()
@@ -105,9 +106,12 @@ def status(
     found = find_run(client, which)
     attempts = attempts_of(found, folder)
     print(f"run {found.id} of {found.job}: {found.state}", file=sys.stderr)
-    print_rows(
-        TASK_COLUMNS, [[getattr(one, name) for name in TASK_COLUMNS] for one in attempts], fmt
-    )
+    pages = (page_file(folder / one.run, one.task, one.attempt) for one in attempts)
+    told = [
+        [getattr(one, name) for name in TASK_COLUMNS[:-1]] + [page and str(page)]
+        for one, page in zip(attempts, pages, strict=True)
+    ]
+    print_rows(TASK_COLUMNS, told, fmt)
 
 
 def logs(

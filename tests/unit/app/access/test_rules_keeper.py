@@ -115,6 +115,15 @@ def test_texts_of_ops_that_may_quote_rows_are_personal(kept: Kept) -> None:
     assert kept.columns("quarantine") == {"reason": MASKED}
 
 
+def test_the_audit_is_not_there_for_a_role_that_hides_what_is_sensitive(kept: Kept) -> None:
+    kept.update({"ops.audit": TableFacts({"user_name": "varchar", "statement": "varchar"})})
+    assert kept.columns("audit") is None
+    file = kept.home / "access.toml"
+    file.write_text('[roles.analyst]\nschemas = ["ops"]\nsensitive = "mask"\n')
+    kept.update({"ops.audit": TableFacts({"user_name": "varchar", "statement": "varchar"})})
+    assert kept.columns("audit") == {"user_name": MASKED, "statement": MASKED}
+
+
 @pytest.mark.parametrize("wrong", ["[roles.analyst]\nschemas = 3\n", "[roles\n"])
 def test_a_wrong_file_changes_nothing_and_is_reported_with_its_line(kept: Kept, wrong: str) -> None:
     kept.update()

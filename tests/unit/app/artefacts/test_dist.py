@@ -307,6 +307,28 @@ def test_an_environment_is_made_once_in_its_place_and_a_changed_lock_gets_anothe
 
 
 @pytest.mark.unhurried
+def test_an_environment_may_have_the_main_ones_packages_behind_its_own(clone: Clone) -> None:
+    (clone.root / "tool.lock").write_text("# no packages\n")
+    clone.write({"tool": ()}, tool={"venv": "tool.lock", "with_main": True})
+    clone.artefacts().prepare(["tool"])
+    python = clone.artefacts().directory("tool") / "bin" / "python"
+    main = clone.root / "main"
+    main.mkdir()
+    (main / "probe.py").write_text("")
+    (main / "pip.py").write_text("")  # the environment has its own, a package
+    code = "import probe, pip; print(hasattr(pip, '__path__'))"
+
+    def said(**more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [python, "-c", code], env={**os.environ, **more}, capture_output=True, text=True, timeout=60
+        )  # fmt: skip
+        return done.returncode, done.stdout.strip()
+
+    assert said(HEADWATER_PACKAGES=str(main)) == (0, "True")
+    assert said() == (1, "")
+
+
+@pytest.mark.unhurried
 def test_an_environment_whose_packages_cannot_be_installed_is_not_there(clone: Clone) -> None:
     (clone.root / "tool.lock").write_text(f"./none-1-py3-none-any.whl --hash=sha256:{'0' * 64}\n")
     clone.write({"tool": ()}, tool={"venv": "tool.lock"})

@@ -31,7 +31,7 @@ SERVICES = {
 WHOLE_HOME = {"config", "headwater"}
 READERS = {"deltalake-reader", "java-reader", "spark-reader"}
 ONLY_CONTAINERS = WHOLE_HOME | READERS
-WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset")
+WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset", "headwater-jobs")
 CONTRACTS = "contracts:/etc/headwater/contracts"
 READS_CONTRACTS = {"silver", "metrics", "app", "verifier", "streams", "intake"}
 # Volumes in the homes of services, and the same in the whole home.
@@ -39,8 +39,12 @@ KEPT = {
     "verifier": [("verify", "verify")],
     "capture": [("capture", "data/capture")],
     "connectors": [("capture", "data/capture:ro,nocopy")],
+    **{name: [("job-files", "jobs:ro,nocopy")] for name in ("jobs-code", "metrics")},
 }
-SHARED = {CONTRACTS, "verify:/etc/headwater/verify", "capture:/etc/headwater/data/capture"}
+SHARED = {
+    CONTRACTS, "verify:/etc/headwater/verify", "capture:/etc/headwater/data/capture",
+    "job-files:/etc/headwater/jobs", "jobs-code:/etc/headwater/data/jobs-code",
+}  # fmt: skip
 # Set once for all, or told by other means.
 OWN_IMAGE = re.compile(r"^headwater-[a-z-]+$")
 CONDITIONS = {
@@ -49,7 +53,8 @@ CONDITIONS = {
     "started": "service_started",
 }
 PORT = re.compile(r"^127\.0\.0\.1:\$\{HEADWATER_PORT_([A-Z0-9_]+):-(\d+)\}:(\d+)$")
-CORE_MB_MAX, FULL_MB_MAX, HIVE_MB_MAX, CLUSTER_MB_MAX = 5 * 1024, 8 * 1024, 512, 6_400
+CORE_MB_MAX, FULL_MB_MAX = 5 * 1024, 8 * 1024
+OF_A_SETTING_MB_MAX = {"hive": 512, "cluster": 6_400, "jobs": 4 * 1024}
 # Their images left their registries, or may.
 GONE = ("minio", "bitnami")
 # image → the artefact group and its version natively; the container runs the same.
@@ -318,7 +323,7 @@ def test_the_profiles_stay_within_their_memory() -> None:
     core = [name for name in CONTAINERS if runs(name) and not CONTAINERS[name].get("profiles")]
     assert sum(map(megabytes, core)) <= CORE_MB_MAX
     every = [name for name in CONTAINERS if runs(name)]
-    for profile, most in (("hive", HIVE_MB_MAX), ("cluster", CLUSTER_MB_MAX)):
+    for profile, most in OF_A_SETTING_MB_MAX.items():
         own = [name for name in every if CONTAINERS[name].get("profiles") == [profile]]
         assert own and sum(map(megabytes, own)) <= most
         every = [name for name in every if name not in own]
@@ -332,21 +337,20 @@ def test_silver_may_use_its_heap_and_as_much_again() -> None:
 
 def test_profiles_are_the_documented_ones() -> None:
     found = {profile for c in CONTAINERS.values() for profile in c.get("profiles", [])}
-    assert found == {
-        "cluster", "dashboards", "full", "hive", "verifier", "streams", "verbs", "readers",
-    }  # fmt: skip
+    others = {"dashboards", "full", "verifier", "streams", "verbs", "readers"}
+    assert found == {*OF_A_SETTING_MB_MAX, *others}
 
 
 @named
 def test_what_has_to_be_named_natively_has_to_be_named_here(name: str) -> None:
-    in_full = {"full"} & {*CONTAINERS[name].get("profiles", ["full"])}
-    # Those of a Hive metastore or a cluster belong to a setting, and have its profile.
-    of_hive = SERVICES[name].when == "hive_service"
-    of_cluster = SERVICES[name].when == "spark_cluster" or SERVICES[name].instances is not None
-    of_cluster &= name.startswith(("spark", "trino"))
-    assert bool(in_full) == (SERVICES[name].default and not of_hive and not of_cluster)
-    assert of_hive == ("hive" in CONTAINERS[name].get("profiles", []))
-    assert of_cluster == ("cluster" in CONTAINERS[name].get("profiles", []))
+    profiles = CONTAINERS[name].get("profiles", ["full"])
+    # Those of a Hive metastore, of jobs or a cluster belong to a setting, and have its profile.
+    when = SERVICES[name].when
+    cluster = when == "spark_cluster" or SERVICES[name].instances is not None
+    cluster &= name.startswith(("spark", "trino"))
+    expected = {"hive": when == "hive_service", "cluster": cluster, "jobs": when == "jobs"}
+    assert ("full" in profiles) == (SERVICES[name].default and not any(expected.values()))
+    assert {profile: profile in profiles for profile in expected} == expected
 
 
 def test_only_what_a_profile_may_leave_out_is_not_required() -> None:

@@ -28,9 +28,11 @@ ALLOWED = {
     "capture": {"capture_password"},
     "connect": {"connect_password"},
     "trino": set(),  # Trino in containers asks for none
+    "openlineage": set(),
     "object-store": {"s3_access_key", "s3_secret_key"},
     "mask": {"mask_secret"},
     "superset-admin": {"superset_admin_password"},
+    "serving": {"serving_db_password", "serving_reader_password"},
 }
 OWN = {name: one for name, one in load_services(ROOT).items() if one.container.code}
 own_service = pytest.mark.parametrize("name", sorted({*OWN} - {*containers.NATIVE_ONLY}))
@@ -38,11 +40,12 @@ own_service = pytest.mark.parametrize("name", sorted({*OWN} - {*containers.NATIV
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `config` makes with nothing set but a cluster, so that no service idles; rendered once."""
+    """What `config` makes with nothing set but a cluster and jobs, so that no service idles; rendered once."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     command = [sys.executable, "-m", "app.containers.container_config"]
     environment = {**kept, "HEADWATER_HOME": str(home), "HEADWATER_SPARK_WORKERS": "2"}
+    environment["HEADWATER_JOBS"] = "true"
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
     return home
 
@@ -284,9 +287,11 @@ def test_the_home_of_a_service_answers_for_what_it_declares_and_makes_nothing(
         "kafka": lambda s: s.kafka,
         "connect": lambda s: s.connect_url,
         "trino": lambda s: s.trino_url,
+        "openlineage": lambda s: s.profile.lineage_receiver,
         "object-store": lambda s: s.store,
         "mask": lambda s: s.secret("mask_secret"),
         "superset-admin": lambda s: s.secret("superset_admin_password"),
+        "serving": lambda s: s.secret("serving_db_password"),
     }
     assert set(asked) == set(SECRETS)
     for kind, ask in asked.items():

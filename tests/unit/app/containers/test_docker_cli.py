@@ -71,6 +71,14 @@ def test_up_makes_the_environment_file_and_waits_for_health(docker: Recorded) ->
     assert {"COMPOSE_PROFILES=full", "HEADWATER_PORT_TRINO=18180"} <= set(lines)
 
 
+def test_jobs_are_a_profile_and_a_setting_until_they_are_left_out(docker: Recorded) -> None:
+    for option, profiles, jobs in (("--jobs", "full,jobs", "true"), ("--no-jobs", "full", "")):
+        ended = docker.run("--docker", "up", "--profile", "full", option)
+        assert ended.returncode == 0, ended.stderr
+        lines = (docker.home / "docker.env").read_text().splitlines()
+        assert {f"COMPOSE_PROFILES={profiles}", f"HEADWATER_JOBS={jobs}"} <= set(lines)
+
+
 def test_services_are_named_after_only_and_started_beside_the_others(docker: Recorded) -> None:
     ended = docker.run("--docker", "up", "--only", "verifier", "intake")
     assert ended.returncode == 0, ended.stderr

@@ -60,3 +60,60 @@ def test_a_file_that_another_job_names_stays(source: Path, tmp_path: Path) -> No
     assert remove_job(folder, "other") == [folder / "other.toml", folder / "lib" / "a.py"]
     assert remove_job(folder, "other") == []
     assert names(folder) == []
+
+
+JUPYTER = "[tasks.a]\nkind = 'notebook'\nfile = 'sales.ipynb'\n"
+
+
+def convert(source: Path, target: Path) -> str:
+    """In place of marimo, which an integration test asks."""
+    target.write_text(f"import marimo\napp = marimo.App()\n# of {source.name}\n")
+    return f"converted {source.name}"
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "sales.ipynb").write_text('{"nbformat": 4, "cells": []}')
+    (folder / "own.toml").write_text(JUPYTER)
+    return folder / "own.toml"
+
+
+def test_a_jupyter_notebook_is_converted_beside_itself_in_the_homes_folder(
+    jupyter: Path, tmp_path: Path
+) -> None:
+    folder, said = tmp_path / "jobs", list[str]()
+    add_job(jupyter, folder, convert=convert, told=said.append)
+    assert names(folder) == ["own.toml", "sales.ipynb", "sales.py"]
+    assert said == [f"converted sales.ipynb: {folder / 'sales.py'}"]
+    assert names(jupyter.parent) == ["own.toml", "sales.ipynb"]
+    assert remove_job(folder, "own") == [
+        folder / "own.toml", folder / "sales.ipynb", folder / "sales.py",
+    ]  # fmt: skip
+
+
+def test_a_job_that_is_in_the_homes_folder_is_converted_there(jupyter: Path) -> None:
+    add_job(jupyter, jupyter.parent, convert=convert)
+    assert names(jupyter.parent) == ["own.toml", "sales.ipynb", "sales.py"]
+
+
+def test_what_was_changed_after_its_conversion_is_replaced_on_demand_only(
+    jupyter: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "jobs"
+    add_job(jupyter, folder, convert=convert)
+    (folder / "sales.py").write_text("mine")
+    with pytest.raises(HeadwaterError, match="is there already"):
+        add_job(jupyter, folder, convert=convert)
+    assert (folder / "sales.py").read_text() == "mine"
+
+
+def test_a_notebook_that_would_become_a_file_which_the_job_names_is_refused(
+    jupyter: Path, tmp_path: Path
+) -> None:
+    (jupyter.parent / "sales.py").write_text("print(1)")
+    jupyter.write_text(f"{JUPYTER}[tasks.b]\nkind = 'python'\nfile = 'sales.py'\n")
+    with pytest.raises(HeadwaterError, match=r"would be converted to `sales\.py`"):
+        add_job(jupyter, tmp_path / "jobs", convert=convert)
+    assert not (tmp_path / "jobs").exists()

@@ -13,9 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.jobs import run_records
 from app.jobs import task_attempt as module
 from app.jobs.job_file import read_job
-from app.jobs.run_records import Ended, Record, read_records, write_record
+from app.jobs.run_records import (
+    Ended,
+    Record,
+    begin_run,
+    page_file,
+    read_records,
+    write_record,
+)
 from app.jobs.task_attempt import Attempt, command_of, last_words, now
 from tests.support.waiting import until
 
@@ -165,6 +173,30 @@ def test_a_program_on_spark_gets_the_tables_that_it_reads(tmp_path: Path) -> Non
     file = read_job(tmp_path / "own.toml")
     command = command_of(file, file.job.tasks["a"], {"day": 2}, tmp_path / "a.sql")
     assert command[3:] == ["silver.b,ml.c", str(tmp_path / "a.py"), "2"]
+
+
+def test_a_notebook_gets_its_arguments_and_a_place_for_its_page(tmp_path: Path) -> None:
+    (tmp_path / "a.ipynb").write_text('{"nbformat": 4, "cells": []}')
+    (tmp_path / "own.toml").write_text(
+        "[parameters]\nday = 1\n[tasks.a]\nkind = 'notebook'\nfile = 'a.ipynb'\n"
+        "arguments = ['--day', '${day}']\n"
+    )
+    file = read_job(tmp_path / "own.toml")
+    command = command_of(file, file.job.tasks["a"], {"day": 2}, tmp_path / "a-1.sql")
+    converted, page = str(tmp_path / "a.py"), str(tmp_path / "a-1.html")
+    assert command[2:] == ["app.jobs.kinds.notebook_task", converted, page, "--day", "2"]
+
+
+def test_the_pages_of_the_newest_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_records, "PAGES_KEPT", 3)
+    for number in range(4):
+        folder = begin_run(tmp_path, f"run{number}")
+        (folder / "a-1.html").write_text("page")
+        os.utime(folder / "a-1.html", (number, number))
+    kept = [page_file(tmp_path / f"run{number}", "a", 1) for number in range(4)]
+    assert [page is not None for page in kept] == [False, True, True, True]
 
 
 @pytest.mark.parametrize(

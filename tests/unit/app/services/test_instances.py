@@ -120,6 +120,13 @@ def test_a_service_whose_setting_is_zero_is_left_out_and_says_so(tmp_path: Path)
     assert "trino-worker-2" in two.services["tables"].depends_on
 
 
+def test_the_audit_brings_its_topic_and_the_service_that_writes_it(tmp_path: Path) -> None:
+    without, audited = Stack(load(tmp_path)), Stack(load(tmp_path, audit=True))
+    assert {*audited.select([])} - {*without.select([])} == {"audit-topic", "streams"}
+    assert {"audit-topic", "kafka"} < {*audited.select(["trino"])}
+    assert "kafka" not in without.select(["trino"])
+
+
 def test_silver_runs_on_the_cluster_of_this_machine_where_there_is_one(tmp_path: Path) -> None:
     assert load(tmp_path).environment()["HEADWATER_SPARK_MASTER"] == "local[2]"
     found = Stack(load(tmp_path, spark_workers=2, port_offset=1000))

@@ -33,6 +33,11 @@ def test_a_part_of_ones_own_is_not_started_and_what_works_with_it_is(tmp_path: P
     assert {"connectors", "tables", "superset-assets"} < own
 
 
+def test_the_audit_is_of_the_stacks_own_trino(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a Trino of your own"):
+        settings(tmp_path, trino_url=TRINO, audit=True)
+
+
 def test_a_part_of_ones_own_is_among_the_urls_without_its_user(tmp_path: Path) -> None:
     assert settings(tmp_path, **OWN).profile.own_parts() == {
         "connect": "https://connect.example.com:8443",

@@ -1,5 +1,6 @@
 package dev.headwater.positions;
 
+import io.debezium.config.Configuration;
 import io.debezium.connector.postgresql.PostgresConnectorConfig;
 import io.debezium.connector.postgresql.PostgresConnectorTask;
 import io.debezium.connector.postgresql.PostgresOffsetContext;
@@ -7,6 +8,7 @@ import io.debezium.connector.postgresql.PostgresPartition;
 import io.debezium.connector.postgresql.PostgresSchema;
 import io.debezium.connector.postgresql.connection.PostgresConnection;
 import io.debezium.connector.postgresql.connection.ReplicationConnection;
+import io.debezium.pipeline.ChangeEventSourceCoordinator;
 import io.debezium.pipeline.spi.OffsetContext;
 import io.debezium.pipeline.spi.Offsets;
 import io.debezium.pipeline.spi.Partition;
@@ -28,10 +30,38 @@ public final class WholePositionsTask extends PostgresConnectorTask {
   private final Positions positions = new Positions();
   private final Counts counts = new Counts();
   private volatile Resume resume;
+  private OpenTransactions transactions;
 
   @Override
   public List<SourceRecord> doPoll() throws InterruptedException {
+    if (transactions != null) {
+      if (transactions.hang()) {
+        return List.of(); // what is sent now would become part of them
+      }
+      forgetTransactions();
+    }
     return positions.complete(counts.counted(super.doPoll()));
+  }
+
+  @Override
+  public ChangeEventSourceCoordinator<PostgresPartition, PostgresOffsetContext> start(
+      Configuration config) {
+    forgetTransactions();
+    transactions = OpenTransactions.of(config);
+    return super.start(config);
+  }
+
+  @Override
+  protected void doStop() {
+    forgetTransactions();
+    super.doStop();
+  }
+
+  private synchronized void forgetTransactions() {
+    if (transactions != null) {
+      transactions.close();
+      transactions = null;
+    }
   }
 
   /** Called by each start, also by those that Debezium makes itself after a retriable error. */

@@ -9,9 +9,11 @@ An op of a failed task succeeds in Dagster, for tasks with `when = "always"` or 
 after it; the op `RESULT` at the end fails the run.
 """
 
+import fcntl
 import json
 import os
 import subprocess
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ OVER = [
     dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED,
 ]  # fmt: skip
 RESULT = "RESULT"
+BEGIN_S = 120  # from a run's start to its first task
+DATABASE_WAIT_S = 300
+HELD: dict[str, Any] = {}  # the locks of this process
 
 
 def read_plan() -> list[dict[str, Any]]:
@@ -63,12 +68,48 @@ def run_attempt(context: Any, job: str, task: str, before: dict[str, Any]) -> di
     return found
 
 
+def hold(run_id: str) -> None:
+    """Lock a file of the run for as long as this process lives: so `is_lost` sees when it is gone."""
+    if run_id not in HELD:
+        folder = RUNS / run_id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        HELD[run_id] = (folder / "alive").open("w")
+        fcntl.flock(HELD[run_id], fcntl.LOCK_EX)
+
+
+def is_lost(run_id: str, started: float) -> bool:
+    """Whether the process of a run is gone, that has started at this time."""
+    try:
+        with (RUNS / run_id / "alive").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return time.time() > started + BEGIN_S
+    except BlockingIOError:
+        return False
+
+
+def await_database(context: Any) -> None:
+    """Wait until Dagster's database answers: a run that cannot say what happens in it ends at once."""
+    give_up = time.monotonic() + DATABASE_WAIT_S
+    while True:
+        try:
+            context.instance.get_run_by_id(context.run_id)
+            return
+        except Exception:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(1)
+
+
 def task_op(job: str, name: str, task: dict[str, Any]) -> dg.OpDefinition:
     """Return the op of a task. Its output: how this task and all before it ended, by name."""
 
     def compute(context, **inputs):
+        hold(context.run_id)
         before = {key: one for part in inputs.get("before", ()) for key, one in part.items()}
         ended = run_attempt(context, job, name, before)
+        await_database(context)
         if ended["state"] == "failed":
             context.log.error(f"task {name} failed: {ended['reason']}")
             if ended["retry"] and context.retry_number < task["retries"]:
@@ -126,6 +167,20 @@ def make_job(plan: dict[str, Any]) -> dg.JobDefinition:
     )
 
 
+def end_lost_runs(instance: Any) -> None:
+    """Report runs as failed whose process is gone.
+
+    The code server does so itself, but never again once the database was away as it tried.
+    """
+    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    for record in instance.get_run_records(started):
+        run_id = record.dagster_run.run_id
+        if is_lost(run_id, record.start_time or time.time()):
+            run = instance.get_run_by_id(run_id)  # what its process wrote last
+            if run and run.status == dg.DagsterRunStatus.STARTED:
+                instance.report_run_failed(run, "the run's process has ended")
+
+
 @dg.sensor(
     name="record_runs",
     minimum_interval_seconds=15,
@@ -133,7 +188,8 @@ def make_job(plan: dict[str, Any]) -> dg.JobDefinition:
     jobs=[],
 )
 def record_runs(context):
-    """Write runs that are over to the table `ops.job_runs`; what fails is tried again."""
+    """End lost runs, and write those that are over to `ops.job_runs`; what fails is tried again."""
+    end_lost_runs(context.instance)
     since = datetime.fromisoformat(context.cursor) if context.cursor else None
     records = context.instance.get_run_records(
         dg.RunsFilter(statuses=OVER, updated_after=since),

@@ -1,0 +1,1 @@
+"""The audit: who asked Trino what, as the table `ops.audit`."""
