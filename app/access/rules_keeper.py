@@ -143,7 +143,11 @@ class RulesKeeper:
         for name, facts in sorted(tables.items(), key=lambda one: (one[0].count("__"), one[0])):
             if name in declared.unreadable and not self._memory.knows(name):
                 continue  # what is personal in it is not known
-            said = {**_of_ops(name, facts.types), **facts.declared, **declared.classes.get(name, {})}
+            said = {
+                **_of_ops(name, facts.types),
+                **facts.declared,
+                **declared.classes.get(name, {}),
+            }
             # First what is there: an announced column is later than those.
             self._memory.classes(name, facts.types, said)
             columns = [*facts.types, *announced.get(name, ())]

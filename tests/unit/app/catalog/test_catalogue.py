@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_a_table_and_its_columns_have_rows_with_what_delta_says_of_them(world: W
         "Address",
         "personal",
     )
+
+
+def test_a_table_is_the_same_at_each_reading_and_when_something_else_is_said_of_it(
+    world: World,
+) -> None:
+    write_meaning(world.people(), MEANT)
+    first = world.tables.identity("silver/people")
+    for _ in range(20):
+        assert world.tables.identity("silver/people") == first
+    other = replace(
+        MEANT, columns={"id": ColumnMeaning("No."), "email": ColumnMeaning("", "internal")}
+    )
+    write_meaning(world.people(), other)
+    assert world.tables.identity("silver/people") == first
 
 
 def test_a_view_has_rows_with_what_its_file_says_and_the_types_that_trino_found(
