@@ -37,12 +37,14 @@ class People:
 
 
 @pytest.fixture(scope="module")
-def people() -> Iterator[People]:
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
     before = dict(os.environ)  # settings of such a home make this process trust its authority
     try:
         with fresh_stack() as fresh:
-            profile = str(ROOT / "profiles" / "signed.toml")
-            fresh.up("--profile", profile, "--only", "tables", "silver", "capture")
+            profile = tmp_path_factory.mktemp("profile") / "signed.toml"
+            shipped = (ROOT / "profiles" / "signed.toml").read_text()
+            profile.write_text(f"{shipped}audit = true\n")
+            fresh.up("--profile", str(profile), "--only", "tables", "silver", "capture", "streams")
             passwords = {ANA: "the password of ana", EVE: add(fresh, EVE, "engineer")}
             with fresh.start("users", "add", ANA, "--role", "analyst", stdin=-1) as process:
                 _, err = process.communicate(f"{passwords[ANA]}\n", timeout=60)
@@ -171,6 +173,8 @@ WAYS = (
     "SELECT * FROM theirs.seen",
     "SELECT * FROM ops.quarantine",
     "SELECT * FROM ops.columns",
+    "SELECT * FROM ops.audit",
+    "SELECT count(*) FROM ops.audit",
     "SELECT * FROM system.runtime.queries",
     "SELECT * FROM system.metadata.table_comments WHERE catalog_name = 'lake'",
     "SELECT * FROM lake.information_schema.columns",
@@ -210,8 +214,29 @@ def test_no_planted_value_is_in_any_byte_that_an_analyst_is_answered(people: Peo
         assert found[text].rows
     for word in ("table_changes", "$history", "$properties", "$partitions", "register_table",
                  "CREATE SCHEMA", "reports.copied", "default.copied", "FUNCTION", "theirs.",
-                 "AUTHORIZATION", "INSERT", "DELETE", "GRANT", ".taken"):  # fmt: skip
+                 "ops.audit", "AUTHORIZATION", "INSERT", "DELETE", "GRANT", ".taken"):  # fmt: skip
         assert [text for text in found if word in text and text not in refused] == [], word
+
+
+def test_the_audit_says_who_signed_in_and_what_was_masked_and_the_stack_has_accounts(
+    people: People,
+) -> None:
+    people.ask(ANA, "SELECT email FROM silver.customers WHERE country = 'planted'")
+    sql = (
+        "SELECT principal, groups, masks FROM ops.audit"
+        f" WHERE user_name = '{ANA}' AND statement LIKE '%country = ''planted''%'"
+    )
+    [[principal, groups, masks]] = until(
+        lambda: people.ask(EVE, sql).rows, within_s=SOON_S, what="her question, in the audit"
+    )
+    assert (principal, groups) == (ANA, "analyst")
+    assert MASK in masks
+    until(
+        lambda: people.ask(EVE, "SELECT user_name, source FROM ops.audit WHERE kind = 'sum'").rows,
+        lambda rows: ["audit", "headwater-audit"] in rows,
+        within_s=SOON_S,
+        what="the audit's own account",
+    )
 
 
 def test_a_condition_on_a_masked_column_sees_the_mask(people: People) -> None:
