@@ -42,8 +42,8 @@ POLICIES = {
     "table_dropped": KindPolicies(
         EVOLVE,
         (EVOLVE, FAIL),
-        "no event follows that could wait, and silver keeps the last rows; `table_recreated` decides "
-        "what happens to them if a table of that name is created again",
+        "no event follows that could wait, and silver keeps the last rows; if a table of that name "
+        "is created again, `table_recreated` decides what happens to them",
     ),
     "table_recreated": KindPolicies(EVOLVE, (EVOLVE, QUARANTINE, FAIL, NEW_VERSION)),
     "table_truncated": KindPolicies(

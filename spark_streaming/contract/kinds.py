@@ -61,7 +61,7 @@ class Kind:
 
     @property
     def maskable(self) -> bool:
-        """Whether silver and the source have the same text of a value, and therefore the same mask."""
+        """Whether silver and the source have the same text of a value, so that masks agree."""
         return self.one_form and bool(pa.types.is_string(self.arrow))
 
     @property
@@ -119,8 +119,8 @@ def _timestamp(pg_type: str, arrow: pa.DataType) -> Kind:
     )
 
 
-# Delta has no time of day, uuid, json or enum: those are text. Postgres's `timestamp` becomes
-# Delta's # timestamp without zone. A type that no row names is `text_as_is`.
+# Delta has no time of day, uuid, json or enum: those are text. Postgres's `timestamp` is Delta's
+# `timestamp` without zone. A type that no row names is `text_as_is`.
 KINDS: dict[str, Kind] = {
     "int16": _integer(("int2",), pa.int16(), 5, "int32", "int64"),
     "int32": _integer(("int4",), pa.int32(), 10, "int64"),

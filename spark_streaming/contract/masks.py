@@ -85,7 +85,7 @@ def expected_in_silver(
     masks: Mapping[str, str],
     secret: bytes,
 ) -> Callable[[Sequence[str | None]], tuple[str | None, ...]]:
-    """Return a function that applies masks and empty texts to a source row, to compare it with silver.
+    """Return a function that applies masks and empty texts to a source row, for a comparison.
 
     The function takes a source row's canonical texts (see `canonical`), in the contract's column
         order, and returns the canonical texts that silver's row must have.

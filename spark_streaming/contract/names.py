@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 # Table names should be plain words in SQL. Trino's file metastore does not return `'`, `"`, `%`,
-# `/` # and `\\` unchanged, and reads a name with `$` as that of another table.
+# `/` and `\\` unchanged, and reads a name with `$` as that of another table.
 _NOT_PLAIN = re.compile(r"[^0-9a-z_]+")
 # Zero-width joiners are part of letters in some scripts, and of some emoji.
 _JOINERS = "\u200c\u200d"

@@ -90,7 +90,7 @@ class TableShare:
         return rf"{head}(?:{internal}|(?!{internal}){no_other}(?:{own}))"
 
     def checkpoint(self, url: str) -> str:
-        """Return the job's checkpoint, if one for all tables would be at `url`; each split has its own."""
+        """Return the address of the job's checkpoint; `url` is that of a job with all tables."""
         return f"{url}.{self.number}of{self.name}" if self.further else url
 
     @property

@@ -1,4 +1,4 @@
-"""Converts values: from events to silver, and from silver to canonical text; `kinds` assigns the forms.
+"""Converts values from events to silver, and from silver to canonical text, for `kinds`.
 
 The first half makes silver's columns from events; the second half prints them for comparison with
 the source. Neither half calls the other, so that a mistake in one cannot hide a mistake in the

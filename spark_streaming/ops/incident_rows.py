@@ -71,7 +71,7 @@ class Incident:
         return self.state == OPEN
 
     def after(self, previous: Incident | None) -> Incident:
-        """This event with an `at` after that of `previous`, even if the two processes' clocks differ."""
+        """This event with an `at` after that of `previous`, even if two clocks differ."""
         if previous is None or self.at > previous.at:
             return self
         return replace(self, at=previous.at + _TICK)

@@ -42,7 +42,7 @@ from spark_streaming.storage.lake import Lake
 log = logging.getLogger(__name__)
 PATH = "ops/incidents"
 # A year and a bit, so that a year can be compared with the one before. The number has a limit, too,
-# # because a part that fails every minute would make the table too large in that time.
+# because a part that fails every minute would make the table too large in that time.
 KEPT = timedelta(days=400)
 CLOSED_MAX = 10_000
 WAITING_MAX = 1_000
@@ -70,7 +70,7 @@ class IncidentLog:
         self._recorded: dict[str, Incident] = {}  # in the lake, as last read or written
         self._known: dict[str, Incident] = {}  # the same, with the events that wait to be written
         self._waiting: deque[Incident] = deque(maxlen=WAITING_MAX)
-        self._same: dict[str, str] = {}  # own id of an outage → the id that another process opened it under
+        self._same: dict[str, str] = {}  # own id of an outage → another process's id of it
         self._thread: threading.Thread | None = None
         self._store = threading.Lock()  # guards the table
         self._table: DeltaTable | None = None
@@ -270,7 +270,7 @@ class IncidentLog:
         return pa.concat_tables(parts)
 
     def _compact(self, table: DeltaTable) -> None:
-        """Join the files and drop rows that are too old; another process may do so at the same time.
+        """Join the files and drop rows that are too old; another process may do so meanwhile.
 
         What others append meanwhile stays: only the files that were read are replaced.
         """

@@ -99,7 +99,7 @@ class Metrics:
             self._broken.labels(*labels).inc(breach.rows_broken)
 
     def freshness_targets(self, targets: Mapping[str, float]) -> None:
-        """Show the targets that contract files set (silver table → seconds), and remove all others."""
+        """Show the targets that contract files set (silver table → seconds); remove all others."""
         self._target.clear()
         for table, seconds in targets.items():
             self._target.labels(table).set(seconds)
@@ -196,7 +196,7 @@ class MaintenanceMetrics:
     def ended(
         self, table: str, seconds: float, *, joined: int, removed: int, failed: bool, failing: bool
     ) -> None:
-        """Count one run. `failing`: whether a step of this run or a previous one is still to be done."""
+        """Count one run. `failing`: whether a step of this or a previous run is still to be done."""
         self._seconds.observe(seconds)
         self._joined.inc(joined)
         self._removed.inc(removed)

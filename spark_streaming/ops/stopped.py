@@ -36,7 +36,7 @@ BACKOFF_S_MAX = 300.0
 # Short: once the source answers again, every table that waited for it can continue.
 SOURCE_RETRY_S_MAX = 15.0
 # A problem that seems to concern all tables fails the batch. If it repeats in the same batch
-# # although the ledger can be written, it belongs to the failing tables alone.
+# although the ledger can be written, it belongs to the failing tables alone.
 WHOLE_FAILURES_MAX = 3
 REASON_CHARS_MAX = 1000
 
@@ -230,7 +230,7 @@ def next_slice(
     if not left:
         return None
     # All partitions advance together, as they were written, because a row that changes its key
-    # # moves from one partition to another.
+    # moves from one partition to another.
     part = min(1.0, offsets_max / left)
     to = {p: first + min(sizes[p], math.ceil(sizes[p] * part)) for p, first in start.items()}
     return Slice(start, to, Commit(app_id, sum(to.values())))

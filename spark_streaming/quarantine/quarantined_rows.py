@@ -155,7 +155,7 @@ def _key(event: RawEvent, document: dict[str, Any], contract: Contract) -> RawKe
 
 def _is_newer(change: Change, entry: Entry) -> bool:
     # The events of a key come through one partition, in order. A snapshot's row is the row as it
-    # # was at its LSN, whenever it comes.
+    # was at its LSN, whenever it comes.
     if change.op != "r" and change.event.partition == entry.place.partition:
         return change.event.offset > entry.place.offset
     return change.lsn >= entry.lsn and place_of(change.event) != entry.place

@@ -32,7 +32,7 @@ _PARTITION = "partition="
 _BLOCK = "block="
 
 # Called with (partition, first, last) if bronze lacks these offsets and they may have had records;
-# # raises if they had records.
+# raises if they had records.
 Explain = Callable[[int, int, int], None]
 
 
@@ -137,7 +137,7 @@ class Bronze:
             yield from (p for p in reversed(found) if before is None or first_offset(p) < before)
 
     def first_timestamp(self, block: str) -> int | None:
-        """Return Kafka's time (ms since 1970) of a block's first record; None if it has no objects."""
+        """Return Kafka's time (ms since 1970) of a block's first record; None if it is empty."""
         for path in self._below(block):
             if path.endswith(OBJECT):
                 return int(next(self.documents(path))["timestamp"] or 0)

@@ -250,13 +250,13 @@ def _missing(
     ]
     return (
         f"Kafka has dropped events that silver has not merged ({'; '.join(gone)})\n"
-        "  hint: `headwater verify --bronze` lists the offsets that bronze lacks; `headwater rebuild` "
-        "makes the table again from the events that bronze has"
+        "  hint: `headwater verify --bronze` lists what bronze lacks; `headwater rebuild` makes the "
+        "table again from the events that bronze has"
     )
 
 
 def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
-    """Return where a query without a checkpoint begins: after the events that the ledger says are merged.
+    """Return where a query without a checkpoint begins: after the events merged by the ledger.
 
     Reading from the start instead would bring back deleted rows: a snapshot's rows do not show what
     happened to them later. Spark requires every partition to be named.

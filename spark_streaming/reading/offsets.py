@@ -102,7 +102,7 @@ class OffsetLog:
             raise
 
     def copy_from(self, checkpoint_url: str) -> None:
-        """Make this checkpoint a copy of another; do nothing if there is none at `checkpoint_url`."""
+        """Make this checkpoint a copy of another; do nothing if the other does not exist."""
         jvm, conf = self._session._jvm, self._session._jsc.hadoopConfiguration()
         fs = jvm.org.apache.hadoop.fs
         source, target = fs.Path(checkpoint_url), fs.Path(self._url)

@@ -63,7 +63,7 @@ class _Engine:
 
 def _open() -> Any:
     # A condition comes from a file: it may compute, but must not reach anything outside its row.
-    # # One thread is enough: batches are small, and tables are judged in parallel already.
+    # One thread is enough: batches are small, and tables are judged in parallel already.
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": "1",
         "memory_limit": _MEMORY,

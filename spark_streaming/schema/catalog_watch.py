@@ -39,7 +39,7 @@ select set_config('statement_timeout', %s, false),
        set_config('default_transaction_isolation', 'read committed', false)
 """
 # An event cannot be later than the end of the log. `_BEFORE` reads the least end that is certain,
-# # `_AFTER` the greatest that is possible.
+# `_AFTER` the greatest that is possible.
 _BEFORE = """
 select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
         - '0/0'::pg_lsn)::bigint
@@ -65,7 +65,7 @@ join pg_namespace n on n.nspname = w.schema
 join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
 """
 # Tables whose columns Debezium cannot distinguish, so the capture leaves them out. Names that are
-# # not ASCII are compared here, because the server may not be able to lower them.
+# not ASCII are compared here, because the server may not be able to lower them.
 _TWINS = """
 select schema, name, array_agg(attname order by attnum) from (
     select n.nspname::text as schema, c.relname::text as name, a.attname::text as attname, a.attnum,

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # How often, at most, a refused table's catalog entry is checked again.
 REFUSAL_CHECK_S = 15.0
 # Events from before an ALTER TABLE keep differing from the catalog, so the same difference is not
-# # checked with every batch.
+# checked with every batch.
 DIFFERENCE_CHECK_S = 30.0
 
 

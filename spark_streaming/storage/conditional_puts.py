@@ -13,7 +13,7 @@ from spark_streaming.storage.s3_request import Answer, ask
 from spark_streaming.storage.store_address import ObjectStore
 
 # The first writer ever puts one empty object into a bucket; each later proof is one refused put of
-# # it. The bronze sink, and the service `s3` in front of Google's store, use the same name.
+# it. The bronze sink, and the service `s3` in front of Google's store, use the same name.
 PROBE = "_headwater/conditional-put"
 ONLY_IF_FREE = {"If-None-Match": "*"}
 _TAKEN = (409, 412)  # 409: another put of the name is under way

@@ -211,7 +211,7 @@ class DriverLease:
     def _write(self, term: Term) -> None:
         with self._lock:
             if self._ended.is_set() and not term.released:
-                return  # a renewal that began before the release has changed the object
+                return  # a renewal that began before the release must not undo it
             self.term = term
             self._objects.write(self.epoch, term.to_json())
 

@@ -28,7 +28,7 @@ def delta_options(store: ObjectStore) -> dict[str, str]:
 def delta_writer_options(store: ObjectStore) -> dict[str, str]:
     """Return delta-rs' storage options for a writer; they hold the secret key."""
     # A commit is a put that fails if the version exists: writers never overwrite each other's
-    # # commits.
+    # commits.
     return {**delta_options(store), "aws_conditional_put": "etag"}
 
 

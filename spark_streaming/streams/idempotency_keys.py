@@ -91,7 +91,7 @@ class KeyIndex:
             self._days.popitem(last=False)
 
     def forget(self) -> None:
-        """Forget all days, so that they are read again: a failed write may have succeeded after all."""
+        """Forget all days, so that they are read again after a write of unknown outcome."""
         self._days.clear()
 
     def _day(self, day: dt.date) -> _Day:

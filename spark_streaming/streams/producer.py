@@ -95,7 +95,7 @@ class StreamProducer:
         return failures
 
     def close(self) -> None:
-        """Close the connection after a short wait for pending records; the next send opens a new one."""
+        """Close the connection after a short wait for pending records; a later send opens another."""
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
@@ -109,7 +109,7 @@ class StreamProducer:
                     client_id="headwater-streams",
                     acks="all",
                     # A retry inside the producer must make no second record: silver would leave it
-                    # # out, but bronze would keep it.
+                    # out, but bronze would keep it.
                     enable_idempotence=True,
                     compression_type="lz4",
                     linger_ms=_LINGER_MS,
@@ -126,7 +126,7 @@ class StreamProducer:
             return self._producer
 
     def _replace(self, failed: Any) -> None:
-        """Drop a failed producer: the next send opens another; this one ends after its last record."""
+        """Drop a failed producer, which ends after its last record; the next send opens another."""
         with self._lock:
             if failed is None or failed is not self._producer:
                 return  # another thread has replaced it already
@@ -137,6 +137,6 @@ class StreamProducer:
 
 def _end(producer: Any, timeout_s: float) -> None:
     # `close` raises if records are still pending then, and its threads go on; by then the broker
-    # # has confirmed the records or their time is up.
+    # has confirmed the records or their time is up.
     with contextlib.suppress(KafkaError):
         producer.close(timeout=timeout_s)

@@ -29,7 +29,7 @@ from spark_streaming.contract.toml_lines import key_lines, line_of
 SHIPPED = Path(__file__).resolve().parents[1] / "contracts"
 FOLDER, DEMO = "streams", "demo"
 # After the prefix there is no second dot. So silver's query, `watch` and `trace` ignore the topic:
-# they # take only `<prefix>.<schema>.<table>`. The bronze sink takes every topic of the prefix.
+# they take only `<prefix>.<schema>.<table>`. The bronze sink takes every topic of the prefix.
 _TOPIC = "stream-"
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _COLUMN_NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -158,7 +158,7 @@ def read_stream(path: Path) -> Stream:
 
 
 def read_contract(path: Path, model: type[ColumnsContract]) -> ColumnsContract:
-    """Read a contract file of columns. Raises: ContractFileError with each mistake, its line and a hint."""
+    """Read a contract file of columns. Raises: ContractFileError with each mistake and its line."""
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ContractFileError([Problem(path, 1, f"larger than {FILE_BYTES_MAX} bytes")])

@@ -109,7 +109,7 @@ class StreamTable:
     def append(
         self, events: Sequence[Event], topic: str, reached: Mapping[int, int], now: dt.datetime
     ) -> Appended:
-        """Append, in one commit, the events whose keys the table does not have yet, and the offsets.
+        """Append the events whose keys the table does not have yet, and the offsets, in one commit.
 
         Args:
             events: in the order of their offsets.
@@ -137,7 +137,7 @@ class StreamTable:
         return Appended(len(fresh), len(live) - len(fresh), len(events) - len(live))
 
     def forget(self) -> None:
-        """Drop the handle: after a failed write only the object store shows whether it succeeded."""
+        """Drop the handle after a failed write: only the object store shows whether it succeeded."""
         self._handle = None
         self._keys.forget()
 
@@ -247,7 +247,7 @@ class StreamTable:
         return dict(sorted(found.items()))
 
     def _unseen(self, events: Sequence[Event]) -> list[Event]:
-        """The events whose keys are new: not in the table, and not in a previous one of these events."""
+        """The events whose keys are new to the table and to the events before them."""
         perhaps: set[str] = set()
         for day, some in _by_day(events).items():
             keys = [event.key for event in some]

@@ -1,4 +1,4 @@
-"""What a table and its columns mean, in Delta's own metadata, where every reader of the table finds it.
+"""The meaning of a table and its columns, in Delta's own metadata, where every reader finds it.
 
 Descriptions are where Delta and Trino expect them (the table's description, a column's `comment`).
 The rest is in properties of the table and in the columns' metadata, under names that begin

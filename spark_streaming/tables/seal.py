@@ -19,7 +19,7 @@ from spark_streaming.storage.lake import Lake
 log = logging.getLogger(__name__)
 EPOCH = "headwater.silver_epoch"
 THREADS = 8
-# Tries that may fail because an earlier driver still commits.
+# How often a seal is tried if commits of an earlier driver come first.
 TRIES_MAX = 20
 
 

@@ -40,7 +40,7 @@ class SilverNames:
         self._lock = threading.Lock()
 
     def of(self, schema: str, table: str) -> str:
-        """The silver table of a source table. Raises: OSError, DeltaError if the store does not answer."""
+        """The silver table of a source table. Raises: OSError, DeltaError if the store is silent."""
         name, ascii_name = silver_table(schema, table), ascii_silver_table(schema, table)
         if name == ascii_name:
             return name

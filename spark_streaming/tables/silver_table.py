@@ -140,7 +140,7 @@ class SilverTable:
         return True
 
     def reset_columns(self) -> None:
-        """Give a table without rows exactly its contract's columns, if it notes no contract version.
+        """Give an empty table exactly its contract's columns, if it notes no contract version.
 
         Such a table was made for a source table without events by a process that ended before it
         stored the contract; the source's table may have changed since.
@@ -372,7 +372,7 @@ def generation_name(name: str, version: int) -> str:
 
 
 def _cast_or_null(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast values to another type, NULL if unfit; splits in halves, so few unfit ones cost little."""
+    """Cast values to another type, NULL if unfit; halving keeps the cost of a few unfit ones low."""
     try:
         return values.cast(kind)
     except pa.ArrowNotImplementedError:
