@@ -70,7 +70,7 @@ class SilverRows:
             filter=reduce(and_, terms) if terms else None,
             batch_size=self._batch_rows,
             # Read one file and a few batches at a time: otherwise each thread keeps a whole row
-            # # group of another file in memory.
+            # group of another file in memory.
             batch_readahead=2,
             fragment_readahead=1,
             fragment_scan_options=pa_dataset.ParquetFragmentScanOptions(

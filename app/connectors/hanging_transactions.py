@@ -1,10 +1,10 @@
 """Finds and aborts hanging transactions in Kafka.
 
-A transaction hangs where a partition has it open and its coordinator has ended it, or never had it.
-Consumers of committed records stop before it, and Connect does not start. Kafka 4.3 leaves such
-transactions behind where a broker is killed and takes long to start: the coordinator notes the abort
-of a transaction that timed out meanwhile before its partitions have leaders, and the marker is written
-nowhere. Kafka's own tool for this is `kafka-transactions.sh find-hanging` and `abort`.
+A transaction hangs if a partition has it open although its coordinator has ended it, or never had
+it. Consumers of committed records stop before it, and Connect does not start. Kafka 4.3 leaves such
+transactions behind if a broker is killed and takes long to start: for a transaction that timed out
+meanwhile, the coordinator notes the abort before the partitions have leaders, and no marker is
+written. Kafka's own tool for this is `kafka-transactions.sh find-hanging` and `abort`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spark_streaming.storage.kafka_cluster import KafkaCluster
 CHECK_EVERY_S = 10.0
 # Normally a coordinator writes the marker milliseconds after it notes the transaction's end.
 HANGS_S = 15.0
-# The worker's own topics, as in worker.properties; the source's offsets are in one of them.
+# The worker's own topics, as in worker.properties; one of them has the source's offsets.
 WORKERS_TOPICS = "headwater-connect-"
 # In these states the coordinator itself ends the transaction.
 UNDER_WAY = ("Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence")
@@ -34,7 +34,7 @@ class Open(NamedTuple):
     partition: TopicPartition
     producer_id: int
     producer_epoch: int
-    coordinator_epoch: int  # of the marker before it; an older one is refused
+    coordinator_epoch: int  # of the previous marker; an older epoch is refused
     start: int  # offset of its first record
 
     def __str__(self) -> str:
@@ -54,11 +54,11 @@ class Hanging:
         self._since: dict[Open, float] = {}
 
     def abort(self) -> list[Open]:
-        """Abort those that have hung for HANGS_S; check at most every CHECK_EVERY_S. Return them.
+        """Abort transactions that have hung for HANGS_S and return them; check every CHECK_EVERY_S.
 
-        What the coordinator had decided is not known here. The source's offsets are in the same
-        transactions as its events: where both are aborted, both are read from the log again, and a slot
-        that is past them stops the capture with an error (`continuity.py`).
+        The coordinator's decision is not known here. The source's offsets are in the same
+        transactions as its events. If both are aborted, both are read from the log again, and if
+        the slot is past them, the capture stops with an error (`continuity.py`).
         Raises: kafka.errors.KafkaError if the broker does not answer or refuses.
         """
         now = self._clock()
@@ -80,9 +80,9 @@ class Hanging:
 
 
 def hanging(client: KafkaAdminClient, prefixes: tuple[str, ...]) -> set[Open]:
-    """Find transactions that partitions of these topics have open and no coordinator has under way.
+    """Find transactions that are open in these topics' partitions but in progress at no coordinator.
 
-    One that ends between the two requests may be among them: it is gone at the next check.
+    A transaction that ends between the two requests may be among them; the next check omits it.
     """
     partitions = [
         TopicPartition(topic["name"], partition["partition_index"])
@@ -111,7 +111,7 @@ def hanging(client: KafkaAdminClient, prefixes: tuple[str, ...]) -> set[Open]:
 def _under_way(
     client: KafkaAdminClient, producers: Iterable[int]
 ) -> set[tuple[int, TopicPartition]]:
-    """Return (producer, partition) of each transaction that a coordinator has under way."""
+    """Return (producer, partition) of each transaction that is in progress at a coordinator."""
     listed = client.list_transactions(producer_id_filters=list(producers))
     names = [one.transactional_id for of in listed.values() for one in of if one.state in UNDER_WAY]
     if not names:

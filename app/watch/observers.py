@@ -163,7 +163,7 @@ def query_of(waiting: list[Change]) -> str:
     """Return the SQL for the ledger's rows that can hold these changes, which silver has."""
     since = min(change.merged_at for change in waiting if change.merged_at) - TRINO_ROUNDS
     # The literal has milliseconds, like the column in Trino: with a finer one Trino would cast the
-    # # column and open every file of the ledger.
+    # column and open every file of the ledger.
     moment = since.isoformat(sep=" ", timespec="milliseconds").partition("+")[0]
     return (
         "SELECT table_name, batch_id, delta_version, offsets, complete_lsn, merged_at "

@@ -28,7 +28,7 @@ SHOWN_A_TABLE = 5
 FOLLOWED_MAX = 200
 PENDING_MAX = 2_000
 # A caller that names transactions may have committed some while the watch was starting, so the last
-# # events of the topics are searched for them.
+# events of the topics are searched for them.
 BACK_S = 30.0
 BACK_EVENTS_MAX = 2_000  # of a partition
 TOPICS_EVERY_S = 2.0
