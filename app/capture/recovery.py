@@ -202,7 +202,7 @@ def recover(
 
 
 def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
-    """Return the guard of this stack's stream, which recovers it if that is allowed, and its incidents."""
+    """Return the incidents, and the guard of the stream, which recovers it if that is allowed."""
     worker, lake = Worker(*settings.connect_urls), Lake(load_store())
     incidents = IncidentLog(lake)
 

@@ -20,7 +20,7 @@ SETTLE_S = 30.0
 
 
 class SourceStream:
-    """One connector, and what all duties share: settings, names, the capture role, the report function.
+    """One connector, and what all duties share: settings, names, capture role, report function.
 
     The connector counts as settling from a start until it streams, for SETTLE_S at most.
     """

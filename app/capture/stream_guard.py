@@ -95,7 +95,7 @@ class StreamGuard:
         return watching
 
     def check(self, *, only: bool = False) -> None:
-        """Do one check; report a service that does not answer once, and ask it again in the next check.
+        """Do one check; report once that a service does not answer, and ask again in the next check.
 
         Args:
             only: whether to check only, without a recovery, which may take minutes.
@@ -116,7 +116,9 @@ class StreamGuard:
             self._reader = None
             if self.broken is None:
                 self._note(
-                    UNKNOWN, message="it is not known whether the stream can continue", detail=str(error)
+                    UNKNOWN,
+                    message="it is not known whether the stream can continue",
+                    detail=str(error),
                 )
 
     def _stream(self) -> Stream | None:

@@ -122,7 +122,9 @@ class UnseenChanges:
         own = ",".join(pattern(f"{OWN_SCHEMA}.{name}") for name in self._names.own_tables)
         if config.get(SNAPSHOT_LIST) != own:
             self._worker.register(self._settings.connector, {**config, SNAPSHOT_LIST: own})
-            self._report("first snapshot", "the first snapshot continues table by table, by resyncs")
+            self._report(
+                "first snapshot", "the first snapshot continues table by table, by resyncs"
+            )
             await_source()
         self._first_snapshot_checked = True
 

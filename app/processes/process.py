@@ -39,7 +39,7 @@ class RealProcess:
 
     @property
     def start_time(self) -> int:
-        """Clock ticks from boot to the start; together with pid and boot they identify the process."""
+        """Clock ticks from boot to the start; with pid and boot they identify the process."""
         return self._start_time
 
     def exit_code(self) -> int | None:

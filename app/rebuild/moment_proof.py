@@ -48,7 +48,7 @@ class Proof:
 
 
 class Version(NamedTuple):
-    """A version of the living table, and the offsets that are merged into it."""
+    """A version of the current table, and the offsets that are merged into it."""
 
     number: int
     offsets: dict[int, int]
@@ -86,7 +86,7 @@ def prove(
     if not exact:
         return Proof(
             NOT_PROVED,
-            "no version of the living table has exactly the events of that moment: "
+            "no version of the current table has exactly the events of that moment: "
             "its batches merged later events together with them, or it did not exist yet",
         )
     reason = ""
@@ -98,7 +98,7 @@ def prove(
             reason = type(error).__name__
     return Proof(
         NOT_PROVED,
-        f"version {exact[0]} of the living table had exactly these events, and is not kept any more "
+        f"version {exact[0]} of the current table had exactly these events, and is not kept any more "
         f"({reason})",
     )
 
@@ -114,7 +114,7 @@ def _compared(
     built: DeltaTable, then: DeltaTable, contract: Contract, number: int, scratch: Path
 ) -> Proof:
     common, left_out = common_columns(built, then, contract)
-    by = f"version {number} of the living table"
+    by = f"version {number} of the current table"
     if left_out:
         by += f"; without {', '.join(left_out)}, which it lacked or had with another type"
     if not common.columns or set(common.key) & set(left_out):

@@ -137,7 +137,9 @@ def _each(
             except KeyboardInterrupt:
                 steps.rest()
                 left = " ".join(list(dict.fromkeys(tables))[number:])
-                steps.note(f"hint: `./headwater rebuild {left}{again}` continues where this stopped")
+                steps.note(
+                    f"hint: `./headwater rebuild {left}{again}` continues where this stopped"
+                )
                 raise
             finally:
                 steps.rest()

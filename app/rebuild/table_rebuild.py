@@ -58,7 +58,9 @@ class RebuildCommand:
         if state is None:
             state = self._built()
             self._store.ask(state)
-        self._steps.note(f"rebuild {self._table}: {state.events:,} events; the job swaps the tables")
+        self._steps.note(
+            f"rebuild {self._table}: {state.events:,} events; the job swaps the tables"
+        )
         self._await(state)
         return state
 

@@ -139,7 +139,9 @@ def _identity(one: IdentityTrace, steps: list[Step], kept: list[str], *, unpubli
         )
         return
     if one.was == "i" and not one.index_there:
-        kept.append(f"table {shown}: its replica identity, because the index {one.was_index} is gone")
+        kept.append(
+            f"table {shown}: its replica identity, because the index {one.was_index} is gone"
+        )
         return
     was = sql.SQL("USING INDEX {}").format(sql.Identifier(one.was_index))
     if one.was in _WORDS:

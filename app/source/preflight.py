@@ -35,7 +35,7 @@ _LOCK_KEY = 0x68656164
 
 @dataclass(frozen=True)
 class Source:
-    """A source: its two addresses, the stack's names in it, the choice of tables, the right to change it.
+    """A source: its two addresses, the stack's names in it, the choice of tables, what may change.
 
     `place_of` says where a setting is written.
     """

@@ -173,9 +173,7 @@ def _own_schema(facts: Facts) -> Finding:
     check = "schema headwater"
     if facts.foreign_owners:
         # Its owner could have put a trigger or function there that runs with this session's rights.
-        observed = (
-            f"it, or a part of it, belongs to {', '.join(facts.foreign_owners)}, who is not a superuser"
-        )
+        observed = f"it, or a part of it, belongs to {', '.join(facts.foreign_owners)}, who is not a superuser"
         look = Fix("-- see what is in it, then: ALTER SCHEMA headwater OWNER TO, or DROP SCHEMA")
         return Finding(check, MISSING, observed, (look,))
     absent = [name for name in facts.names.own_tables if name not in facts.own_tables]
@@ -228,7 +226,9 @@ def _publication(facts: Facts) -> Iterator[Finding]:
             "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate', "
             "publish_via_partition_root = true)"
         ).format(name)
-        observed = "it does not publish every operation, or publishes partitions under their own names"
+        observed = (
+            "it does not publish every operation, or publishes partitions under their own names"
+        )
         yield Finding(check, MISSING, observed, (runnable(fix),))
         return
     for table in found.narrowed:

@@ -89,7 +89,8 @@ def ratings(
     rate: Rate = 10.0,
     seconds: Seconds = None,
     to_kafka: Annotated[
-        bool, typer.Option("--to-kafka", help="Send them as events of a stream, without the database.")
+        bool,
+        typer.Option("--to-kafka", help="Send them as events of a stream, without the database."),
     ] = False,
 ) -> None:
     """Let customers rate movies in a steady stream; no other table changes."""
@@ -103,7 +104,9 @@ def ratings(
 
 @app.command()
 def bench(
-    tables: Annotated[int, typer.Option(help="How many of the tables bench_1 … bench_64 to use.")] = 8,
+    tables: Annotated[
+        int, typer.Option(help="How many of the tables bench_1 … bench_64 to use.")
+    ] = 8,
     rate: Rate = 50.0,
     rows: Annotated[int, typer.Option(help="Rows to fill each table up to.")] = 1_000,
     seconds: Seconds = None,
@@ -155,7 +158,9 @@ def load(
 
 @app.command()
 def edit(
-    movie: Annotated[Optional[int], typer.Option(help="The movie to edit; by default the first one.")] = None,  # noqa: UP045
+    movie: Annotated[
+        int | None, typer.Option(help="The movie to edit; by default the first one.")
+    ] = None,
 ) -> None:
     """Give one movie a new tagline and print when it was committed."""
     with _source() as engine:

@@ -146,7 +146,9 @@ class _Tracer:
             consumer = kafka.result() if kafka else None
             found = [one for searched in scans.values() for one in searched.found]
             if kafka is not None and consumer is None:
-                self._note("Kafka does not answer: events that bronze does not have yet are not shown")
+                self._note(
+                    "Kafka does not answer: events that bronze does not have yet are not shown"
+                )
             if consumer is not None:
                 with closing(consumer):
                     found += self._tail(consumer, {p: s.end for p, s in scans.items()})
@@ -235,7 +237,9 @@ class _Tracer:
             events = tail.read_between(consumer, self._topic, start, wanted, deadline_s=TAIL_S)
             return [Found(event) for event in events if self._is_own(event)]
         except (HeadwaterError, KafkaError) as error:
-            self._note(f"events that bronze does not have yet could not be read from Kafka: {error}")
+            self._note(
+                f"events that bronze does not have yet could not be read from Kafka: {error}"
+            )
             return []
 
     def _is_own(self, event: RawEvent) -> bool:

@@ -48,7 +48,7 @@ class RowKey:
         return ", ".join(f"{column.name}={value}" for column, value in pairs)
 
     def needles(self) -> list[bytes]:
-        """Return byte strings: every line of this key's events has one of them, few other lines do."""
+        """Return byte strings: each line of this key's events has one of them, few others do."""
         return sorted({needle for names in self.names for needle in self._needles(names)})
 
     def _needles(self, names: Sequence[str]) -> list[bytes]:

@@ -278,7 +278,9 @@ class Verifier:
             options = self._options
             work.plan(at, instant, options.sample, options.part_rows, saved)
             if options.sample and work.order is None and options.sample.of(work.rows_about) < 1:
-                self._note(f"{work.name} has no key that can be sampled: the whole table is compared")
+                self._note(
+                    f"{work.name} has no key that can be sampled: the whole table is compared"
+                )
         if number == 1:
             rows = 2 * work.rows_about * len(work.todo) // max(len(work.parts), 1)
             share = self._options.sample.of(work.rows_about) if self._options.sample else 1.0

@@ -186,7 +186,9 @@ class Watch:
             if tp in places:
                 consumer.seek(tp, places[tp])
             elif known:
-                consumer.seek_to_beginning(tp)  # the topic was made during the watch, so all of it is new
+                consumer.seek_to_beginning(
+                    tp
+                )  # the topic was made during the watch, so all of it is new
             else:
                 consumer.seek_to_end(tp)
             consumer.position(tp)

@@ -82,7 +82,7 @@ class WholeBatches:
         return min(known) if known and len(known) == len(times) else None
 
     def of(self, job: int, share: str) -> Reached:
-        """Return what a job reached under a split; before its first row, what all jobs had reached."""
+        """Return how far a job is under a split; before its first row, how far all jobs were."""
         known = self._shares.get(share, {}).get(job)
         return known or Reached(self.complete_lsn, self.time)
 

@@ -200,7 +200,7 @@ def test_an_interrupted_verify_goes_on_where_it_stopped(stack: Stack) -> None:
     silver.update(predicate=f"id = {int(first.high) - 1}", updates={"n": "5"})
     [verdict], told = verified(stack, "--resume")
     assert (verdict["table"], verdict["rows"]) == ("resumed", 3000)
-    assert "going on with an interrupted run" in told
+    assert "continuing an interrupted run" in told
     assert not state.exists()
     [again], _ = verified(stack, "resumed", expect=1)
     assert again["differing"] == 1

@@ -325,7 +325,7 @@ def test_a_new_column_is_added_and_a_changed_type_is_told(tmp_path: Path) -> Non
 def test_a_captured_table_of_that_name_is_left_alone(tmp_path: Path) -> None:
     lake = DiskLake(tmp_path)
     DeltaTable.create(lake.url("silver/shop"), schema=pa.schema([("x", pa.int64())]))
-    with pytest.raises(StreamError, match="that is no stream's"):
+    with pytest.raises(StreamError, match="does not belong to a stream"):
         StreamTable(lake, stream(), 15).ensure()
     assert lake.table("silver/shop").metadata().description != stream_mark("shop")
 
