@@ -202,7 +202,7 @@ def recover(
 
 
 def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
-    """Return the incidents, and the guard of the stream, which recovers it if that is allowed."""
+    """Return the guard of this stack's stream, which recovers if that is allowed, and the incidents."""
     worker, lake = Worker(*settings.connect_urls), Lake(load_store())
     incidents = IncidentLog(lake)
 
