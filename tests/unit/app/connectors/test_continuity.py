@@ -44,7 +44,7 @@ def test_a_slot_that_is_gone_is_refused() -> None:
         "the replication slot `headwater` is gone from the source\n"
         "  detail: captured up to 0/3E8; the stream has lost the changes committed since then\n"
         "  hint: `headwater recover` shows the steps of a recovery, `headwater recover --apply` "
-        "does it"
+        "does them"
     )
 
 
