@@ -357,7 +357,7 @@ def test_a_table_that_is_not_captured_any_more_is_named_and_one_that_was_dropped
         assert {row["table"]: row["verdict"] for row in rows} == {
             "genres": "equal", "withdrawn": "not_captured", "dropped": "dropped",
         }  # fmt: skip
-        assert "withdrawn: the source has the table, and it is not captured any more" in told
+        assert "withdrawn: the source has the table, but it is not captured any more" in told
         verified(stack, "genres", "dropped")
         rows, told = verified(stack, "dropped", expect=3)
         assert [row["verdict"] for row in rows] == ["dropped"]

@@ -160,7 +160,7 @@ def test_an_event_of_every_type_is_taken_as_arrow_wants_it() -> None:
         ({"key": "k", "data": {}}, "breaks-contract", "`title` is missing"),
         ({"key": "k", "data": {"title": 1}}, "breaks-contract", "`title`: Input should be"),
         ({"key": "k", "data": {"title": "x" * 11}}, "breaks-contract", "at most 10"),
-        ({"key": "k", "data": {"title": "a", "y": 1}}, "breaks-contract", "`y` is no column"),
+        ({"key": "k", "data": {"title": "a", "y": 1}}, "breaks-contract", "`y` is not a column"),
         ({"key": "k", "data": {"title": "a", "count": 2**63}}, "breaks-contract", "`count`"),
         ({"key": "k", "data": {"title": "a", "count": "1"}}, "breaks-contract", "`count`"),
         ({"key": "k", "data": {"title": "a", "at": "2026-01-01"}}, "breaks-contract", "`at`"),
