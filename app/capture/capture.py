@@ -3,10 +3,10 @@
 Every five seconds, and each second while a started connector is awaited, one pass:
 1. end transactions in Kafka that nobody will end;
 2. restart connector tasks that failed, with back-off and a limit;
-3. where the stream cannot go on without a loss, stop here until it is recovered: the guard
+3. if the stream cannot continue without a loss, stop here until it is recovered: the guard
    (`stream_guard.py`, in a thread of its own) has stopped the source's connector;
-4. leave out tables at which the connector would stop at its next start, and report them;
-5. take in tables that are not captured, where that is allowed (`new_tables.py`); report the others;
+   4. leave out tables that would stop the connector at its next start, and report them;
+   5. add tables that are not captured, if that is allowed (`new_tables.py`); report the others;
 6. continue pending snapshots (`pending_snapshots.py`) and resyncs (`resyncing.py`).
 """
 
@@ -41,7 +41,7 @@ from app.source.shared_names import to_exclude, withdraw
 from app.source.source_tables import Names
 
 PASS_S = 5.0
-# While a started connector is awaited, to see soon whether it streams.
+# The pause while a started connector is awaited, to see soon whether it streams.
 OFTEN_S = 1.0
 APPLICATION = "headwater capture"
 
@@ -75,11 +75,11 @@ class Capture:
         self._unseen = UnseenChanges(settings, worker, self._report)
 
     def step(self) -> None:
-        """Do one pass; what cannot be reached is reported once and tried again in the next pass.
+        """Do one pass; report a service that does not answer once, and try it again in the next pass.
 
         Raises: HeadwaterError if a connector keeps failing.
         """
-        self._end_hanging()  # Connect waits for their end
+        self._end_hanging()  # Connect waits for the end of these transactions
         self._restart_failed()
         if self._stream_is_broken():
             self._disconnect()
@@ -109,7 +109,7 @@ class Capture:
 
     def _restart_failed(self) -> None:
         names = [] if self._stream_is_broken() else [self._settings.connector]
-        if not self._settings.source:  # the sink is all sources'
+        if not self._settings.source:  # the first source's service restarts the shared sink
             names.append(BRONZE)
         try:
             for task in self._restarts.due([t for name in names for t in self._worker.tasks(name)]):
@@ -128,8 +128,8 @@ class Capture:
             raise HeadwaterError(
                 f"the publication `{publication}` is gone from the source",
                 hint=f"make it again (`headwater preflight --apply`), then drop the slot: "
-                f"SELECT pg_drop_replication_slot('{self._names.slot}'); what was committed without "
-                "the publication cannot be read any more, and `headwater recover` reads the tables",
+                f"SELECT pg_drop_replication_slot('{self._names.slot}'); changes committed without the "
+                "publication cannot be read any more, so `headwater recover` reads the tables again",
             )
         tables = self._stream.tables(connection)
         if self._settings.profile.may_apply and withdraw(connection, publication, tables):
@@ -153,7 +153,7 @@ class Capture:
         self._unseen.check_first_snapshot(connection, tables)
         if self._unseen.check(connection, tables, known):
             self._snapshots.signal_again()
-            self._stream.restart()  # it is signalled by names that the connector must know
+            self._stream.restart()  # a signal names tables, which the connector must know
         else:
             self._resyncing.step(connection, tables, known)
         if self._repaired is not None:

@@ -21,12 +21,12 @@ class NewTables:
     def __init__(self, stream: SourceStream, application: str) -> None:
         self._stream = stream
         self._application = application
-        self._single: set[tuple[int, str]] = set()  # tables without a key: their topics
+        self._single: set[tuple[int, str]] = set()  # keyless tables whose topics are checked
 
     def wanted(self, tables: Sequence[SourceTable]) -> list[SourceTable]:
-        """Return the tables to be taken in; report those that cannot or may not be.
+        """Return the tables to be captured; report those that cannot or may not be.
 
-        Makes the topics of these, and of the published ones.
+        Also makes the topics of the returned tables and of the published ones.
         """
         shared = shared_names(tables)
         wanted = []
@@ -47,7 +47,7 @@ class NewTables:
         return wanted
 
     def take_in(self, connection: Connection, wanted: Sequence[SourceTable]) -> None:
-        """Publish these tables; the connector streams."""
+        """Publish these tables; the connector must be streaming."""
         stream = self._stream
         note(connection, stream.names, wanted)
         known = states(connection, stream.names)
@@ -58,7 +58,7 @@ class NewTables:
             if not table.has_key:
                 self._take_in_keyless(connection, table)
         for table in wanted:
-            if table.oid in known:  # silver may have rows that went meanwhile
+            if table.oid in known:  # silver may have rows that were deleted meanwhile
                 reason = "it was not captured for a time"
                 message = request_unless_blocking(connection, stream.names, table, reason, True)
                 stream.report(f"rows of {table}", message)

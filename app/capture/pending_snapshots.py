@@ -1,4 +1,4 @@
-"""A duty of `capture`: have the rows read that tables had before they were taken in."""
+"""A duty of `capture`: has Debezium read the rows that tables had before they were captured."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from app.source.database import Connection
 from app.source.shared_names import to_exclude
 from app.source.source_tables import SourceTable
 
-# An incremental snapshot without a notification for so long is signalled again. Repeating one only
-# costs work, and a large table takes long.
+# An incremental snapshot is signalled again after so long without a notification. Repeating one
+# only costs work, and a large table takes long.
 SIGNAL_AGAIN_S = 600.0
 FAILED_AGAIN_S = 30.0
 
@@ -65,7 +65,7 @@ class PendingSnapshots:
         self._signal(connection, list(pending.values()))
 
     def signal_again(self) -> None:
-        """Signal what is pending at the next step: a snapshot may have ended unobserved."""
+        """Signal pending snapshots again at the next step: one may have ended unobserved."""
         self._signalled_at.clear()
 
     def _signal(self, connection: Connection, pending: Sequence[SourceTable]) -> None:
@@ -80,7 +80,7 @@ class PendingSnapshots:
             self._signalled_at.update({table.oid: now for table in due})
 
     def _take_in_published(self, connection: Connection, tables: Sequence[SourceTable]) -> None:
-        """Take in tables that somebody else added to the publication while the stack ran."""
+        """Record tables that somebody else added to the publication while the stack ran."""
         record(connection, self._names, [table for table in tables if table.has_key], PENDING)
         record(connection, self._names, [table for table in tables if not table.has_key], DONE)
         for table in tables:

@@ -1,17 +1,18 @@
 """Recovers a broken stream: a new slot, and a resync of every table that may differ.
 
-`plan_of` describes what happened and what would be done; it changes nothing. `carry_out` does it, in an
-order in which it may be killed anywhere and started again:
+`plan_of` describes what happened and what would be done; it changes nothing. `carry_out` does it.
+The order of its steps allows it to be killed anywhere and started again:
 1. stop the source's connector;
 2. record the incident, with the position up to which everything was captured;
-3. request a resync of each captured table, in the source: none begins before the stream goes on;
-4. where the source's log ends before what was captured, write empty messages into it until it is
-   past that: positions never go back, so comparisons of positions stay right;
+   3. request a resync of each captured table, in the source: none begins before the stream
+   continues;
+   4. if the source's log ends before the captured position, write empty messages into it until it
+   is past that: positions never go back, so comparisons of positions stay right;
 5. make a new slot in place of the old one; the incident gets the position where it begins;
 6. give the connector the identity of the server that it captures now, and the slot's position;
 7. resume it. The resyncs follow, and the last of them closes the incident.
-Until step 6 the stream counts as broken, so the next recovery repeats the steps; after it the guard of
-the stream does the rest by itself.
+Until step 6 the stream counts as broken, so the next recovery repeats the steps. After step 6 the
+guard of the stream does the rest by itself.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import load_store
 
 APPLICATION = "headwater recover"
-# The most that is written into the log to move it past the captured position. For a server that is
-# further back, pg_resetwal is faster.
+# At most so much is written into the log to move it past the captured position. For a server that
+# is further back, pg_resetwal is faster.
 ADVANCE_BYTES_MAX = 64 << 30
 # Added to the highest known position, which may be the start of a record.
 MARGIN_BYTES = 1 << 20
@@ -80,7 +81,7 @@ class Plan:
 
     Args:
         floor_lsn: the new slot must begin after this, the highest position in the lake.
-        advance_bytes: how much is written into the source's log for that; 0 for nothing.
+        advance_bytes: how many bytes are written into the source's log for that.
         tables: the captured tables, each of which is read again.
     """
 
@@ -105,7 +106,7 @@ class Plan:
             )
         drop = "" if stream.slot is None else "drop the old replication slot and "
         steps.append(f"{drop}make the replication slot `{slot}`")
-        steps.append("let the connector go on from the new slot")
+        steps.append("let the connector continue from the new slot")
         steps.append(f"read {len(self.tables)} tables again from the source, one after the other")
         return steps
 
@@ -124,7 +125,7 @@ class Plan:
 
 
 def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: Lake) -> Plan | None:
-    """Plan the recovery of the stream; None if it can go on as it is.
+    """Plan the recovery of the stream; None if it can continue without one.
 
     Raises: HeadwaterError if it cannot be recovered, or its state cannot be read.
     """
@@ -184,7 +185,7 @@ def locked_session(settings: Settings) -> Iterator[Connection]:
 def recover(
     settings: Settings, worker: Worker, incidents: IncidentLog, lake: Lake, report: Report
 ) -> Plan | None:
-    """Recover the stream if it is broken, and return the plan; None if it can go on as it is.
+    """Recover the stream if it is broken, and return the plan; None if it is not broken.
 
     Raises: HeadwaterError, as `plan_of` and `carry_out`.
     """
@@ -193,15 +194,15 @@ def recover(
         if plan is None and _retried(
             lambda: worker.stopped(settings.connector), "asking for the connector"
         ):
-            _retried(lambda: worker.resume(settings.connector), "letting the connector go on")
-            report("the source's connector was stopped, and goes on")
+            _retried(lambda: worker.resume(settings.connector), "resuming the connector")
+            report("the source's connector was stopped, and is resumed")
         if plan is not None:
             carry_out(plan, settings, worker, connection, incidents, request, report)
         return plan
 
 
 def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
-    """Return the guard of this stack's stream, which recovers where that is allowed, and its incidents."""
+    """Return the guard of this stack's stream, which recovers if that is allowed, and the incidents."""
     worker, lake = Worker(*settings.connect_urls), Lake(load_store())
     incidents = IncidentLog(lake)
 
@@ -227,11 +228,11 @@ def carry_out(
     """Carry out a plan; the caller holds the stream's lock (`recovery_lock`).
 
     Returns: the incident's identifier; the resyncs close it.
-    Raises: HeadwaterError; the next attempt repeats the steps that were done.
+    Raises: HeadwaterError; the next attempt repeats all steps.
     """
     names = Names.of(settings)
     _stop(worker, settings.connector)
-    # If this is killed, the guard resumes the connector once the stream can go on.
+    # If this is killed, the guard resumes the connector once the stream can continue.
     write_state(settings, replace(read_state(settings), state=BROKEN, kind=plan.broken.kind))
     report("the source's connector is stopped")
     incident = open_incident(incidents, plan.broken, names)
@@ -241,7 +242,7 @@ def carry_out(
     request_resync(
         connection, names, plan.tables, reason=f"recover: {plan.broken.kind}", incident=incident
     )
-    report(f"a resync of {len(plan.tables)} tables is asked for")
+    report(f"a resync of {len(plan.tables)} tables is requested")
     if plan.advance_bytes:
         advance_log(connection, plan.floor_lsn + MARGIN_BYTES)
         report(f"the source's log is past {lsn_text(plan.floor_lsn)}")
@@ -258,16 +259,16 @@ def carry_out(
         incidents.close_incident(incident, "no table was captured")
         _flush(incidents)
     write_state(settings, StreamState(state=FLOWS, since=time.time(), beat=beat))
-    report("the stream goes on")
+    report("the stream continues")
     return incident
 
 
 def _new_slot(plan: Plan, dsn: str, name: str) -> Lsn:
-    """Make the replication slot again; return where it begins, behind all that was captured."""
+    """Make the replication slot again; return where it begins, after everything captured."""
     begins = new_slot(dsn, name)
     if begins <= plan.floor_lsn:
         raise HeadwaterError(
-            f"the new replication slot begins at {lsn_text(begins)}, not behind what was captured",
+            f"the new replication slot begins at {lsn_text(begins)}, not after the captured position",
             detail=f"captured up to {lsn_text(plan.floor_lsn)}",
             hint="run it again; is another server at the source's address now?",
         )
@@ -277,7 +278,7 @@ def _new_slot(plan: Plan, dsn: str, name: str) -> Lsn:
 def _resume_at(
     lsn: Lsn, plan: Plan, settings: Settings, worker: Worker, connection: Connection
 ) -> int | None:
-    """Let the connector go on from a position; return the heartbeat from which it streams."""
+    """Resume the connector at a position; return the heartbeat's count before it streams."""
     config = {**(worker.config(settings.connector) or {}), SERVER_KEY: str(plan.stream.server)}
     _retried(
         lambda: worker.register(settings.connector, config), "naming the server to the connector"
@@ -285,9 +286,9 @@ def _resume_at(
     _retried(
         lambda: _begin_at(worker, settings.connector, lsn), "giving the connector its position"
     )
-    beat = read_beat(connection, Names.of(settings))  # another history's may be lower
+    beat = read_beat(connection, Names.of(settings))  # another server's count may be lower
     write_state(settings, replace(read_state(settings), beat=beat))
-    _retried(lambda: worker.resume(settings.connector), "letting the connector go on")
+    _retried(lambda: worker.resume(settings.connector), "resuming the connector")
     retry_while_busy(
         lambda: running(worker, settings.connector),
         within_s=RUNNING_WAIT_S,
@@ -297,7 +298,7 @@ def _resume_at(
 
 
 def _forget_readings(connection: Connection, names: Names) -> None:
-    """Let resyncs that were being read wait again: their snapshot ended with the old position."""
+    """Let running resyncs wait again: their snapshots ended with the old position."""
     for one in progress(connection, names):
         if one.state == READING:
             again = partial(_waiting, one)
@@ -309,7 +310,7 @@ def _waiting(one: Resync, known: Resync | None) -> Resync:
 
 
 def highest_contract_lsn(store: ContractStore) -> Lsn:
-    """Return the highest LSN from which a contract in the lake is valid; 0 without one."""
+    """Return the highest LSN from which a contract in the lake is valid; 0 if there is none."""
     return max(
         (one.valid_from_lsn for table in store.tables() for one in store.versions(*table)),
         default=LOG_START,
@@ -338,7 +339,7 @@ def _begin_at(worker: Worker, connector: str, lsn: Lsn) -> None:
 def _flush(incidents: IncidentLog) -> None:
     if not incidents.flush(RECORDED_S):
         raise HeadwaterError(
-            "the incident cannot be recorded in the lake, so nothing was changed further",
+            "the incident cannot be recorded in the lake, so the recovery ended here",
             detail=f"not within {RECORDED_S:.0f} s",
             hint="see `headwater status s3`, and run `headwater recover` again",
         )
@@ -357,9 +358,9 @@ def _too_far(stream: Stream, floor: Lsn, advance: int) -> HeadwaterError:
     target = floor + (1 << 30)
     segment = f"{stream.server.timeline:08X}{target >> 32:08X}{(target & 0xFFFFFFFF) >> 24:08X}"
     return HeadwaterError(
-        "the source's log is too far behind what was captured to be written up to there",
+        "the source's log is too far behind the captured position to write it up to there",
         detail=f"it ends at {lsn_text(stream.wal_lsn)}, and must be past {lsn_text(floor)}: "
-        f"{_size(advance)}, where at most {_size(ADVANCE_BYTES_MAX)} are written",
+        f"{_size(advance)}, but at most {_size(ADVANCE_BYTES_MAX)} are written",
         hint="set it forward, with the server stopped cleanly and its segments of 16 MB: "
         f"pg_resetwal -l {segment} DATA_FOLDER; then run it again",
     )

@@ -12,7 +12,7 @@ from spark_streaming.contract.lsn import lsn_text
 from spark_streaming.ops.incident_rows import OPEN
 from spark_streaming.ops.incident_table import IncidentLog
 
-# Seconds after which incidents that another process opened are known.
+# After so many seconds, incidents that another process opened are known here.
 REFRESH_S = 10.0
 
 
@@ -51,5 +51,5 @@ def how(resyncs: Sequence[Resync]) -> str:
     below = lsn_text(min(one.applied_lsn for one in resyncs))
     return (
         f"{len(resyncs)} tables were read again from the source ({rows} rows): from {below} on silver "
-        "has what the source has"
+        "equals the source"
     )

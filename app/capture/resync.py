@@ -1,9 +1,9 @@
 """Requests resyncs, and reads their progress: rows of the signal table.
 
-A resync reads a captured table from the source into the running stream, and removes rows that silver
-has and the source has not. `capture` carries it out (`resyncing.py`), one table at a time. A row
-`resync-<oid>` stands for one table and survives restarts. Each request gets a number; it is fulfilled
-once `finished` reaches that number.
+A resync reads a captured table from the source into the running stream, and removes rows that
+silver has but the source does not. `capture` carries it out (`resyncing.py`), one table at a time.
+A row `resync-<oid>` stands for one table and survives restarts. Each request gets a number; it is
+fulfilled once `finished` reaches that number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.source.source_tables import Names, SourceTable
 from spark_streaming.contract.lsn import LOG_START, Lsn
 
 _PREFIX = "resync-"
-_LOCK_KEY = 0x4857  # of Headwater's advisory locks
+_LOCK_KEY = 0x4857  # the key of Headwater's advisory locks
 _LOG = "log"  # Debezium writes such a signal into its log, no more
 WAITING, READING, DONE, FAILED = "waiting", "reading", "done", "failed"
 
@@ -30,7 +30,7 @@ class Resync:
     """A table's newest resync.
 
     Args:
-        oid: the table's; a table that is made again under the same name has another one.
+        oid: the table's oid; a table that is made again under the same name has another one.
         state: waiting | reading | done | failed.
         reason: why it was requested, as text.
         incidents: identifiers of the incidents that it closes.
@@ -46,7 +46,8 @@ class Resync:
         reader: process that read the slot at that time.
         rows, rows_total: rows read so far, and an estimate of all; None: not known.
         asked_at, began_at, ended_at: unix times in seconds.
-        ends: partition → offset of the event that ended it; silver is past it when it has applied it.
+        ends: partition → offset of the event that ended it; once silver is past these offsets, it
+        has applied the resync.
         tries: number of attempts that did not end.
         why: what it waits for, or why it failed.
     """
@@ -114,9 +115,10 @@ def request(
     reason: str,
     incident: str | None = None,
 ) -> dict[int, int]:
-    """Request resyncs; a table that already waits for one gets no other.
+    """Request resyncs; a table that already waits for one gets no second.
 
-    A table that is being read is read again afterwards: the reason may be newer than the reading.
+    A table that is being read is read again afterwards, because the reason may be newer than the
+    read.
 
     Args:
         connection: a session of the signal table's owner, which commits each statement.
@@ -157,7 +159,7 @@ def progress(connection: Connection, names: Names) -> list[Resync]:
 def change(
     connection: Connection, names: Names, oid: int, to: Callable[[Resync | None], Resync]
 ) -> Resync:
-    """Change a table's resync in one transaction, also while others request one."""
+    """Change a table's resync in one transaction, even while others request one."""
     key = f"{_PREFIX}{oid}"
     with connection.transaction():
         # The lock serializes `request` and `capture`.
@@ -204,8 +206,8 @@ def request_unless_blocking(
     """
     if not table.has_key and not may_block_writers:
         return (
-            f"{table} is to be read anew: {reason}; its writers would wait for that\n"
+            f"{table} has to be read again: {reason}; its writers would wait meanwhile\n"
             f"  hint: ./headwater resync {table}"
         )
     request(connection, names, [table], reason=reason)
-    return f"{table}: to be read anew: {reason}"
+    return f"{table} will be read again: {reason}"

@@ -1,4 +1,4 @@
-"""What a resync reads from the source beside Debezium, and the event that ends it in Kafka."""
+"""Reads from the source for a resync, beside Debezium, and writes the event that ends it in Kafka."""
 
 from __future__ import annotations
 

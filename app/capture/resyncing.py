@@ -5,9 +5,9 @@ A table with a key:
    ended: everything that is written from then on has a position of L0 or more;
 2. signal an incremental snapshot, which reads the rows in chunks beside the stream. Each row comes
    with a position of L0 or more: its own, or that of a change that was streamed meanwhile;
-3. write the end of the resync into each partition of the table's topic, behind those rows. Silver
+3. write the end of the resync into each partition of the table's topic, after those rows. Silver
    then removes the rows that are older than L0.
-Where Debezium cannot read the table in chunks, step 2 is a blocking snapshot.
+   If Debezium cannot read the table in chunks, step 2 is a blocking snapshot.
 
 A table without a key is read by a blocking snapshot while its writers are blocked, from L0 until
 all is read: a whole snapshot replaces all older rows.
@@ -51,7 +51,7 @@ from app.source.database import Connection, connect
 from app.source.source_tables import Names, SourceTable
 
 INCREMENTAL, BLOCKING, KEYLESS = "incremental", "blocking", "bag"
-# An incremental snapshot without a notification for so long is signalled again.
+# An incremental snapshot is signalled again after so long without a notification.
 SILENT_S_MAX = 600.0
 ATTEMPTS_MAX = 5
 # A keyless table's writers are blocked for a minute at most; 10,000 rows a second were measured.
@@ -92,27 +92,27 @@ class Resyncing:
     def step(
         self, connection: Connection, tables: Sequence[SourceTable], known: Mapping[int, str]
     ) -> None:
-        """Go on with the resync that is under way, or begin the next.
+        """Continue the current resync, or begin the next.
 
         Args:
-            connection: as the owner.
-            tables: the captured ones.
-            known: object identifier → PENDING where its first rows are still to come, or DONE.
-        Raises: psycopg.Error, kafka.errors.KafkaError, HeadwaterError: the next pass goes on.
+            connection: a session of the owner.
+            tables: the captured tables.
+            known: oid → PENDING if the table's first rows are still to come, else DONE.
+            Raises: psycopg.Error, kafka.errors.KafkaError, HeadwaterError; the next pass continues.
         """
         by_oid = {table.oid: table for table in tables}
         waiting = [one for one in progress(connection, self._names) if one.is_open]
         for one in waiting:
             if one.oid not in by_oid:
                 drop(connection, self._names, one.oid)
-                _print(f"{one}: no resync, for it is not captured any more")
+                _print(f"{one}: no resync, because it is not captured any more")
         waiting = [w for w in waiting if w.oid in by_oid and known.get(w.oid) != PENDING]
         self.is_open = bool(waiting)
         if waiting:
             self._continue(connection, by_oid[waiting[0].oid], waiting[0])
 
     def close(self) -> None:
-        """Forget what was observed; the next step begins from what is recorded."""
+        """Forget the observed state; the next step begins from the recorded one."""
         if self._notices is not None:
             self._notices.close()
         self._notices = self._restarted = self._writers = None
@@ -135,10 +135,11 @@ class Resyncing:
                 self._read_keyless(connection, table, one)
 
     def _is_ready(self, table: SourceTable) -> bool:
-        """Whether a snapshot's rows would carry the position at which they are read.
+        """Whether a snapshot's rows would have the position at which they are read.
 
-        A connector that has made the slot itself gives the slot's first position to every row of a
-        blocking snapshot, until its task is restarted. So a blocking snapshot begins with a restart.
+        If a connector has made the slot itself, it gives the slot's first position to every row of
+        a blocking snapshot until its task is restarted. So a blocking snapshot begins with a
+        restart.
         """
         if self._kind(table) == INCREMENTAL or self._restarted == table.oid:
             return True
@@ -161,7 +162,7 @@ class Resyncing:
             self._writers = (table.oid, writers_of(connection, table))
         left = self._writers[1] & writers_of(connection, table)
         if left:
-            why = f"waits for {len(left)} transaction(s) that wrote to it before"
+            why = f"waits for {len(left)} transaction(s) that wrote to the table before"
             if one.why != why:
                 self._change(connection, one, why=why)
                 self._report(f"resync of {table}", f"{table}: its resync {why}")
@@ -186,7 +187,7 @@ class Resyncing:
         _print(f"{table}: resync begun, {kind} ({one.reason})")
 
     def _start(self, connection: Connection, table: SourceTable, one: Resync) -> Resync:
-        """Record the start of a resync; a request from now on leads to another one."""
+        """Record the start of a resync; a request after this leads to another one."""
         total = estimates(connection, [table.oid]).get(table.oid)
         shape = shape_of(connection, table)
         return change(
@@ -252,8 +253,8 @@ class Resyncing:
         name = f"{one.oid}-{one.reading}"
         ends = write_ends(settings.kafka, settings.topic_prefix, table, one.below_lsn, name)
         if shape_of(connection, table) != one.shape:
-            # Rows that a chunk read before a TRUNCATE arrive after its event.
-            self._retry(connection, one, "it was truncated, or written anew, meanwhile")
+            # Rows that a chunk read before a TRUNCATE arrive after the event of the TRUNCATE.
+            self._retry(connection, one, "the table was truncated or rewritten meanwhile")
             return
         # Debezium counts since its last start; the chunks were counted here.
         whole = scan.rows + self._chunk_rows >= one.rows
@@ -283,8 +284,8 @@ class Resyncing:
         one = self._start(connection, table, one)
         if (one.rows_total or 0) > KEYLESS_ROWS_MAX:
             why = (
-                f"it has about {one.rows_total} rows and no key: they cannot be read within "
-                f"{KEYLESS_SNAPSHOT_S_MAX:.0f} s, for which its writers would wait; give it a key"
+                f"it has about {one.rows_total} rows and no key: its writers would wait during the read, "
+                f"which would take more than {KEYLESS_SNAPSHOT_S_MAX:.0f} s; give it a key"
             )
             self._end(connection, one, FAILED, why=why)
             self._report(f"resync of {table}", f"{table}: no resync: {why}")
@@ -298,7 +299,8 @@ class Resyncing:
                 connect(self._settings.source_dsn, application=APPLICATION) as holding,
                 writers_held_off(holding, table),
             ):
-                # After everything that was written, and before everything that will be.
+                # This position is after everything written before, and before everything written
+                # later.
                 one = replace(one, below_lsn=log_end(connection))
                 ask_for_snapshot(connection, self._names, [table], kind="blocking", mark=mark)
                 scan = self._await(notices, table)
@@ -306,7 +308,7 @@ class Resyncing:
         except (psycopg.Error, TimeoutError) as error:
             self._retry(connection, one, str(error).strip())
         else:
-            with suppress(psycopg.Error):  # so that few rows come with newer columns than the log's
+            with suppress(psycopg.Error):  # then few rows have newer columns than the log
                 if self._settings.profile.may_apply:
                     describe_again(connection, self._names)
 

@@ -12,7 +12,7 @@ from spark_streaming.contract.lsn import Lsn
 
 APPLICATION = "headwater recover"
 MESSAGE_BYTES = 8 << 20
-# A slot can be made only when every running transaction has ended.
+# The wait for a new slot, which begins only when every running transaction has ended.
 SLOT_WAIT_S = 600
 SLOT_RELEASED_S = 60.0
 
@@ -49,7 +49,7 @@ def new_slot(capture_dsn: str, name: str) -> Lsn:
         except psycopg.errors.QueryCanceled as error:
             raise HeadwaterError(
                 f"the replication slot `{name}` could not be made within {SLOT_WAIT_S} s",
-                detail="it begins when every transaction that runs has ended",
+                detail="it can begin only when every transaction that is running now has ended",
                 hint="see pg_stat_activity for the oldest xact_start, and run `headwater recover` again",
             ) from error
         except psycopg.Error as error:
@@ -79,9 +79,9 @@ def _drop_slot(session: Connection, name: str) -> None:
         except psycopg.errors.ObjectInUse as error:
             if time.monotonic() > limit:
                 raise HeadwaterError(
-                    f"somebody else reads the replication slot `{name}`",
+                    f"another session reads the replication slot `{name}`",
                     detail=str(error).strip(),
-                    hint="does another stack use it? Give one of them a `slot_name` of its own in "
-                    "a --profile, or end that session: pg_terminate_backend",
+                    hint="if another stack uses it, give one of the two a `slot_name` of its own in "
+                    "a --profile; else end that session with pg_terminate_backend",
                 ) from error
             time.sleep(0.5)

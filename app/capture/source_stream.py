@@ -1,4 +1,4 @@
-"""The source's connector, as the duties of `capture` need it: whether it streams, and its restarts."""
+"""The source's connector, for the duties of `capture`: whether it streams, and its restarts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from app.source.database import Connection, address_of
 from app.source.source_tables import Names, SourceTable, source_tables
 from spark_streaming.capture_choice import Choice
 
-# A table that was just taken in waits for the restarted connector.
+# A table that was just published waits for the restarted connector.
 SETTLE_S = 30.0
 
 
 class SourceStream:
-    """One connector, and what all duties know: settings, names, the capture's role, where to report.
+    """One connector, and what all duties share: settings, names, capture role, report function.
 
-    It counts as settling from a start until it streams, for SETTLE_S at most.
+    The connector counts as settling from a start until it streams, for SETTLE_S at most.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SourceStream:
         self._since: str | None = None  # by the source's clock
         self._settling_until = clock() + SETTLE_S
         self._notices: Notices | None = None
-        self._left_out: dict[str, str] | None = None  # as the connector is configured
+        self._left_out: dict[str, str] | None = None  # as in the connector's configuration
 
     @property
     def is_settling(self) -> bool:
@@ -45,14 +45,14 @@ class SourceStream:
         return self.clock() < self._settling_until
 
     def has_settled(self) -> None:
-        """Take note that the connector streams."""
+        """Note that the connector streams."""
         self._settling_until = -math.inf
 
     def is_streaming(self, connection: Connection) -> bool:
         """Whether the connector streams, past its first snapshot, since it was last (re)started.
 
-        A restart would begin that snapshot again, and a blocking one would wait behind it. The
-        heartbeat beats only while the connector streams.
+        Before that, a restart would begin the first snapshot again, and a blocking snapshot would
+        wait for it. The heartbeat beats only while the connector streams.
         """
         if self._since is None:
             self._since = source_time(connection)
@@ -65,7 +65,7 @@ class SourceStream:
 
     def restart(self) -> None:
         """Restart the source's tasks, so that Debezium reads all tables' definitions again."""
-        self.notices()  # before a signal, or the snapshot's end could be missed
+        self.notices()  # read from before the signal on, or the snapshot's end could be missed
         for task in self._worker.tasks(self.settings.connector):
             if task.task is not None:
                 self._worker.restart(task)
@@ -84,7 +84,8 @@ class SourceStream:
     def leave_out(self, connection: Connection, excluded: Sequence[SourceTable]) -> None:
         """Exclude exactly the tables at which the connector would stop.
 
-        It reads every table's columns when it starts, and stops at two whose names differ in case only.
+        It reads every table's columns when it starts, and stops at two whose names differ in case
+        only.
         """
         wanted = left_out(excluded)
         for table in excluded:

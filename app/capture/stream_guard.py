@@ -1,11 +1,12 @@
-"""Watches whether the stream can go on, in a thread of its own, which no pass of `capture` delays.
+"""Watches whether the stream can continue, in a thread of its own, which no pass of `capture` delays.
 
-Each check:
-1. where the same session still reads a slot that was found right, nothing can have happened to it;
-2. else read the slot, the server's identity and the connector's offsets, and judge (`continuity.py`);
-3. where the stream is broken: stop the source's connector, so that no wrong events flow, record the
-   incident, and report it; recover where that is allowed without asking;
-4. where it is whole again: resume the connector.
+Each check does the following:
+1. if the same session still reads a slot that was found intact, nothing can have happened to it;
+2. else read the slot, the server's identity and the connector's offsets, and judge
+(`continuity.py`);
+3. if the stream is broken: stop the source's connector, so that no wrong events flow, record the
+incident, and report it; recover the stream if that is allowed without asking;
+4. if it is whole again: resume the connector.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from spark_streaming.contract.lsn import LOG_START, lsn_text
 from spark_streaming.ops.incident_table import IncidentLog
 
 CHECK_EVERY_S = 2.0
-# A recovery that failed is repeated after this, up to RECOVERIES_MAX times.
+# A recovery that failed is repeated after so many seconds, up to RECOVERIES_MAX times.
 RECOVER_AGAIN_S = 60.0
 RECOVERIES_MAX = 10
 APPLICATION = "headwater capture"
@@ -78,7 +79,7 @@ class StreamGuard:
         self._config: Mapping[str, str] = {}
         self._state = read_state(settings)
         self._recoveries, self._recover_at = 0, 0.0
-        self._beat: int | None = None  # at the last check
+        self._beat: int | None = None  # the heartbeat's count at the last check
         self.broken: Broken | None = None
 
     def start(self) -> threading.Thread:
@@ -94,10 +95,10 @@ class StreamGuard:
         return watching
 
     def check(self, *, only: bool = False) -> None:
-        """Do one check; what does not answer is reported once, and asked again by the next check.
+        """Do one check; report once that a service does not answer, and ask again in the next check.
 
         Args:
-            only: do not recover, which may take minutes.
+            only: whether to check only, without a recovery, which may take minutes.
         """
         try:
             stream = self._stream()
@@ -115,7 +116,9 @@ class StreamGuard:
             self._reader = None
             if self.broken is None:
                 self._note(
-                    UNKNOWN, message="not known whether the stream can go on", detail=str(error)
+                    UNKNOWN,
+                    message="it is not known whether the stream can continue",
+                    detail=str(error),
                 )
 
     def _stream(self) -> Stream | None:
@@ -131,7 +134,7 @@ class StreamGuard:
             self._config = self._worker.config(self._settings.connector) or {}
             self._offsets = self._worker.offsets(self._settings.connector)
         except WorkerBusy:
-            # The last offsets are known; where the slot is gone or lost, they are enough.
+            # The last offsets are known; if the slot is gone or lost, they are enough.
             if not self._offsets or (slot and slot.wal_status != "lost"):
                 raise
         return read_stream(
@@ -156,14 +159,17 @@ class StreamGuard:
                 self._worker.resume(self._settings.connector)
         report_problem(self._settings.home, service_name(SERVICE, self._settings.source), None)
         if self.broken is not None:
-            print("the stream can go on", file=sys.stderr, flush=True)
+            print("the stream can continue", file=sys.stderr, flush=True)
         self.broken, self._recoveries = None, 0
         self._reader = stream.slot.active_pid if stream.slot else None
         self._keep_beat(stream.beat)
 
     def _keep_beat(self, beat: int | None) -> None:
-        """Store the heartbeat's count of the previous check: a crash of the source could undo a newer
-        one, where commits do not wait for the log (`synchronous_commit`)."""
+        """Store the heartbeat's count of the previous check.
+
+        A crash of the source could undo a newer count, if commits do not wait for the log
+        (`synchronous_commit`).
+        """
         self._note(FLOWS, beat=self._beat)
         self._beat = beat
 

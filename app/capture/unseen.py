@@ -49,7 +49,7 @@ class UnseenChanges:
         taken = names_taken(connection, self._names)
         renamed = [table for table in tables if taken.get(table.oid) not in (None, str(table))]
         for table in renamed:
-            # Its events go to another topic from now on, which never had its existing rows.
+            # From now on its events go to another topic, which never had its existing rows.
             if known[table.oid] == DONE:
                 self._request(connection, table, f"it was {taken[table.oid]} before")
             if self._settings.profile.may_apply:  # another schema
@@ -70,9 +70,10 @@ class UnseenChanges:
         if history.initial_starts <= 1:
             return
         self._report_starts(history)
-        # Silver drops the rows of previous attempts when it gets rows of the last one, so a table that
-        # is empty in the last keeps them. And the stream begins before the last attempt read a table:
-        # a row read twice is one row in a keyed table, but two copies in a keyless one.
+        # Silver drops the rows of previous attempts when it gets rows of the last one, so a table
+        # that is empty in the last attempt keeps them. Also, the stream begins before the last
+        # attempt read a table: a row read twice is one row in a keyed table, but two copies in a
+        # keyless one.
         empty = [table for table in tables if str(table) in history.initial_empty]
         keyless = [table for table in tables if not table.has_key and table not in empty]
         with connection.transaction():
@@ -81,7 +82,7 @@ class UnseenChanges:
                     self._request(connection, table, "an earlier try of the first snapshot read it")
                 for table in keyless:
                     self._request(
-                        connection, table, "the first snapshot's rows may have come twice"
+                        connection, table, "rows of the first snapshot may have been read twice"
                     )
 
     def continue_by_table(
@@ -92,10 +93,10 @@ class UnseenChanges:
     ) -> None:
         """Replace a first snapshot that was interrupted by resyncs, table by table.
 
-        The connector always begins that snapshot from the start, and refuses to stream without one. So
-        the snapshot is reduced to the capture's own two tables, and all others are resynced, one by one:
-        a table that is read stays read. Not done if a keyless table is too large to be read while
-        its writers are blocked.
+        The connector always begins that snapshot from the start, and refuses to stream without one.
+        So the snapshot is reduced to the capture's own two tables, and all others are resynced, one
+        by one: a table that was read once need not be read again. This is not done if a keyless
+        table is too large to be read while its writers are blocked.
 
         Args:
             found: the source's tables; the first snapshot is not over yet.
@@ -121,7 +122,9 @@ class UnseenChanges:
         own = ",".join(pattern(f"{OWN_SCHEMA}.{name}") for name in self._names.own_tables)
         if config.get(SNAPSHOT_LIST) != own:
             self._worker.register(self._settings.connector, {**config, SNAPSHOT_LIST: own})
-            self._report("first snapshot", "the first snapshot goes on table by table, by resyncs")
+            self._report(
+                "first snapshot", "the first snapshot continues table by table, by resyncs"
+            )
             await_source()
         self._first_snapshot_checked = True
 

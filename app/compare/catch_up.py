@@ -1,9 +1,9 @@
 """Waits for silver between two comparisons of a table that differs.
 
-A comparison decodes the events that silver has not merged by the table's definition of now. Silver
-decodes them by the definition of their time, and fills a new column in older rows, only when it
-reaches them. After a restart or a schema change both may differ for a moment, so a difference
-counts only if it is still there when silver has followed.
+A comparison decodes the events that silver has not merged by the table's present definition. Silver
+decodes each event by the definition of its time, and fills a new column in older rows, only when it
+reaches the event. After a restart or a schema change the two may differ for a moment, so a
+difference counts only if it remains after silver has followed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spark_streaming.contract.evolution import changes_between
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.rules.contract_folder import ContractFolder
 
-# A process that was killed is back within this time.
+# A process that was killed runs again within this time.
 CATCH_UP_S = 60.0
 # Silver checks tables without events every 10 s.
 FOLLOW_S = 30.0
@@ -41,8 +41,8 @@ def await_followed(
 ) -> None:
     """Wait until silver is complete to `lsn` and follows the source's definition of these tables.
 
-    A table whose policy holds a schema change back does not follow, so this waits `follow_s` at
-    most. If silver makes no progress, that is noted and the next comparison shows the state.
+    If a table's policy holds a schema change back, the table does not follow, so this waits at most
+    `follow_s`. If silver makes no progress, that is noted and the next comparison shows the state.
     """
     try:
         await_complete(settings, lake, lsn, waits, patience_s=CATCH_UP_S)
@@ -63,7 +63,7 @@ def await_followed(
 
 
 def follows(store: ContractStore, name: SourceName) -> bool:
-    """Check whether silver's contract of a table is what the source's catalog says.
+    """Check whether silver's contract of a table agrees with the source's catalog.
 
     Also true if one of the two is missing or cannot be read: waiting would not help then.
     """

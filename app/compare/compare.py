@@ -1,7 +1,7 @@
 """Compares a source table at one instant with what silver must hold at that instant.
 
 1. Sum up each side by buckets of the key (`digest.Fingerprint`), in constant memory.
-2. Where buckets differ, read both sides again, keep the digests of those buckets' rows on disk
+2. If buckets differ, read both sides again, keep the digests of those buckets' rows on disk
    (`spill.Spill`), and cancel out equal ones. Count the rest.
 3. Read both sides once more to name the first rows that are left, with both values of each column.
 
@@ -23,7 +23,7 @@ from app.compare.spill import Spill
 __all__ = ["DIFFERENCES_SHOWN", "Comparison", "Difference", "Row", "Rows", "compare"]
 
 DIFFERENCES_SHOWN = 10
-# About 60 bytes of disk each, both sides together.
+# Digests of both sides together; each needs about 60 bytes of disk.
 SPILLED_ROWS_MAX = 50_000_000
 
 Rows = Callable[[], Iterable[Row]]
@@ -37,7 +37,8 @@ class Difference:
     Args:
         kind: `missing` (silver lacks the row), `extra` (only silver has it) or `differs`.
         key: the key as text; for a keyless table the whole row.
-        columns: of `differs`: (name, value in the source, value in silver) of each such column.
+        columns: for `differs`, (name, value in the source, value in silver) of each differing
+            column.
     """
 
     kind: str
@@ -102,7 +103,7 @@ class _Remainder:
     explanations: list[Explanation] = field(default_factory=list)
 
     def add(self, key: bytes, in_source: int, in_silver: int, *, keyed: bool) -> None:
-        """Count a key with so many rows that only the source has, and only silver has."""
+        """Count a key: how many of its rows only the source has, and how many only silver has."""
         both = min(in_source, in_silver) if keyed else 0
         self.differing += both
         self.missing += in_source - both
@@ -129,7 +130,7 @@ def compare(
     spilled_rows_max: int = SPILLED_ROWS_MAX,
     explanations: Callable[[], Explanations] = lambda: NO_EXPLANATIONS,
 ) -> Comparison:
-    """Compare two multisets of rows, paired by key if the table has one.
+    """Compare two multisets of rows; rows are paired by key if the table has one.
 
     Args:
         source, silver: return one side's rows in any order, as canonical texts in the order of

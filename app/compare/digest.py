@@ -16,7 +16,7 @@ import orjson
 DIGEST_BYTES = 16
 BUCKETS_MIN = 256
 BUCKETS_MAX = 16_384
-BUCKET_ROWS = 4_096  # the aim: so many rows are read again for one that differs
+BUCKET_ROWS = 4_096  # the aim: one differing row causes so many rows to be read again
 
 Row = tuple[str | None, ...]
 
@@ -26,7 +26,7 @@ def packed(row: Sequence[str | None]) -> bytes:
     try:
         return orjson.dumps(row)
     except TypeError:
-        # Half of a surrogate pair: no UTF-8, but a source in SQL_ASCII may hold it.
+        # Half of a surrogate pair is not UTF-8, but a source in SQL_ASCII may hold it.
         return repr(tuple(row)).encode("ascii", "backslashreplace")
 
 

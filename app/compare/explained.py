@@ -1,8 +1,9 @@
 """Says which rows differ because their newest event is in quarantine.
 
-An unresolved entry of quarantine explains the difference of its row only as far as it says what
-the source has: where its event can be decoded, the source's row must equal the event's row. So a
-row that lost a later event is not explained by an older entry.
+An unresolved entry of quarantine explains its row's difference only if the source has what the
+entry
+says: if its event can be decoded, the source's row must equal the event's row. An older entry
+therefore does not explain a row that lost a later event.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from spark_streaming.events.event import Change, Changes, RawEvent, RawKey
 from spark_streaming.events.layout import is_placeholder
 from spark_streaming.quarantine.quarantined_rows import describe
 
-# Some 300 bytes each. Rows of further entries count as differing.
+# Each needs some 300 bytes. Rows of further entries count as differing.
 ENTRIES_MAX = 100_000
-# Used in place of a row's digest: the source has no such row; its row is not known.
+# Used instead of a row's digest: the source has no such row; the source's row is not known.
 ABSENT = b""
 UNKNOWN = b"?"
 
@@ -84,7 +85,7 @@ class Explanations:
             entries.extra += 1
 
     def explain(self, key: bytes, source: Sequence[bytes], silver: Sequence[bytes]) -> Explained:
-        """Decide what quarantine explains of a key whose rows differ.
+        """Decide how much of a key's difference quarantine explains.
 
         Args:
             source, silver: digests of each side's rows of that key.

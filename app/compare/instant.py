@@ -3,7 +3,7 @@
 1. Pin: read the ledger. It gives each table's Delta version and exactly the Kafka offsets that
    were merged into it.
 2. Snapshot: open a repeatable-read transaction on the source and ask which transactions it sees.
-   It sees all that was merged before, because that was committed before.
+   It sees all events merged in step 1, because they were committed before.
 3. Mark: commit a heartbeat and wait until Kafka delivers it. Then Kafka has all that the snapshot
    sees, because the connector keeps the order of commits. Also wait until Kafka delivers all that
    it has: it hides the records of open transactions and everything after them.
@@ -68,13 +68,13 @@ class TableAtInstant:
         silver: the pinned Delta table; None if silver has none yet.
         version: the pinned Delta version.
         rows_about: how many rows silver has.
-        prediction: what silver must hold; None if the table is refused, or has been stopped for so
-            long that too many events are not merged.
+        prediction: the rows that silver must hold; None if the table is refused, or has been
+            stopped for so long that too many events are not merged.
         expect: applies the contract file's masks and empty texts to a row of the source (canonical
             texts); None if it declares none.
         masked: the masked columns.
         explanations: reads which differences quarantine explains.
-        generation: the id of the rebuild that made silver's rows; "" without one.
+        generation: the id of the rebuild that made silver's rows; "" if there was none.
     """
 
     contract: Contract
@@ -199,7 +199,7 @@ class Instant:
             raise HeadwaterError(
                 f"the contract file of {contract.schema}.{contract.table} is wrong",
                 detail=str(error),
-                hint="what silver should hold is not known; see `./headwater contract check`",
+                hint="without it silver's expected rows are not known; see `./headwater contract check`",
             ) from error
 
     def _start(self, table: str) -> dict[int, int]:
@@ -229,7 +229,7 @@ class Instant:
                 raise HeadwaterError(
                     f"silver is too far behind to verify {table}",
                     detail=f"more than {TAIL_BYTES_MAX >> 20} MiB of events are not merged yet",
-                    hint="run it again when `./headwater sql 'SELECT * FROM ops.freshness'` is low",
+                    hint="run it again when the lag in `./headwater sql 'SELECT * FROM ops.freshness'` is low",
                 )
         return events
 
@@ -287,7 +287,7 @@ def _marked(
         consumer.position(place)
     with open_snapshot(settings.capture_dsn) as snapshot:
         marker = write_marker(settings.capture_dsn, settings.profile.own_table("heartbeat"))
-        waits.show(f"verify {of}: waiting until Kafka has what the source has committed")
+        waits.show(f"verify {of}: waiting until Kafka has all that the source has committed")
         tail.await_transaction(consumer, heartbeat, marker, arrivals)
         with closing(
             WrittenEnds(settings.kafka, TableShare().topic_pattern(settings.topic_prefix))
@@ -311,10 +311,10 @@ def await_complete(
     what: str = "",
     patience_s: float | None = None,
 ) -> None:
-    """Wait until silver is complete to `lsn`, so that Trino answers with what was compared.
+    """Wait until silver is complete to `lsn`, so that Trino answers with the compared rows.
 
-    Silver knows that it is complete to a position only after one more batch, so this commits
-    heartbeats meanwhile. `what` names the tables in messages.
+    Silver knows that it is complete to a position only after one more batch, so this function
+    commits heartbeats meanwhile. `what` names the tables in messages.
     Raises: HeadwaterError if silver makes no progress.
     """
     patience = Patience(waits, patience_s)
@@ -325,7 +325,7 @@ def await_complete(
 
 
 def _text_columns(delta: DeltaTable | None, chosen: frozenset[str]) -> frozenset[str]:
-    """Return the columns that are text in silver, which follows a contract file's choice later."""
+    """Return the chosen columns that silver already has as text; it follows a contract file later."""
     if delta is None:
         return chosen
     fields = pa.schema(delta.schema().to_arrow())

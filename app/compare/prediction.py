@@ -1,4 +1,4 @@
-"""Predicts what silver must hold at an instant: its pinned rows with later events folded in."""
+"""Predicts the rows that silver must hold at an instant: its pinned rows with later events."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Prediction:
         high_water: the positions merged into the pinned version; repetitions are skipped.
         treatment: applies the contract file's masks to decoded changes.
 
-    `rejected` counts the events that cannot be decoded. Silver will not have them either, so
-    their rows show as differences.
+    `rejected` counts the events that cannot be decoded. Silver will not have them either, so their
+    rows appear as differences.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Cuts a table into ranges of its key's first column, alike in the source and in silver.
 
-A range must hold the same rows on both sides, so both have to order the key alike. They do for
-integers and uuids. For text they do if the source compares bytes (`COLLATE "C"`), as Arrow does;
-that needs no index, only a scan for each range. Tables with other keys, or none, are compared as
-one part, which needs no order.
+A range must hold the same rows on both sides, so both have to order the key alike. They do so for
+integers and uuids. For text they do so if the source compares bytes (`COLLATE "C"`), as Arrow does;
+that needs no index, only a scan for each range. Tables with other keys, or without a key, are
+compared as one part, which needs no order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.contract.types import Column
 
 SAMPLE_KEYS = 20_000
-# Up to so many rows sampled keys are chosen row by row, above by whole blocks.
+# In tables up to this many rows, sampled keys are chosen row by row; in larger ones by blocks.
 EACH_ROW_MAX = 2_000_000
 RANGES_MAX = 4_096
 # A range of text or uuids reads all of silver's files, and the whole source table if its index has
@@ -125,7 +125,7 @@ def order_of(contract: Contract, connection: psycopg.Connection[Any]) -> KeyOrde
         return KeyOrder(contract, column)
     if column.kind == "text" and column.base_type in _TEXTS:
         row = connection.execute("SELECT current_setting('server_encoding')").fetchone()
-        # The bytes of other encodings have another order than those of UTF-8.
+        # In other encodings the order of bytes differs from that in UTF-8.
         if row is not None and row[0] == "UTF8":
             return KeyOrder(contract, column)
     return None
@@ -153,7 +153,7 @@ def pick(
         return WHOLE
     spots = max(1, min(SAMPLE_SPOTS, int(len(keys) * share)))
     ranges = cut(keys, order, round(spots / share))
-    # A key of few values has fewer ranges than were asked for, and wider ones.
+    # A key with few values has fewer and wider ranges than were asked for.
     count = max(1, min(spots, round(share * len(ranges))))
     places = chance.sample(range(len(ranges)), count)
     return tuple(ranges[place] for place in sorted(places))

@@ -23,7 +23,7 @@ READ_BUFFER_BYTES = 1 << 20
 
 
 class SilverRows:
-    """One version of a silver table, read by its contract; without a table it has no rows.
+    """One version of a silver table, read by its contract; it has no rows if there is no table.
 
     A column of the contract that the version does not have yet is NULL in all rows.
     """
@@ -69,8 +69,8 @@ class SilverRows:
             columns=names,
             filter=reduce(and_, terms) if terms else None,
             batch_size=self._batch_rows,
-            # One file and a few batches at a time: otherwise each thread keeps a whole row group
-            # of another file in memory.
+            # Read one file and a few batches at a time: otherwise each thread keeps a whole row
+            # group of another file in memory.
             batch_readahead=2,
             fragment_readahead=1,
             fragment_scan_options=pa_dataset.ParquetFragmentScanOptions(
@@ -90,6 +90,6 @@ class SilverRows:
 
 def batch_rows(size_bytes: int, rows: int, rows_max: int) -> int:
     """Return how many rows to read at a time if `rows` rows take `size_bytes` in storage."""
-    # Stored rows are compressed; four times is what text usually gains.
+    # Stored rows are compressed, text usually to a quarter.
     width = max(1, 4 * size_bytes // max(rows, 1))
     return max(16, min(rows_max, BATCH_BYTES // width))

@@ -1,8 +1,8 @@
 """Opens a repeatable-read snapshot of the source and knows which transactions it sees.
 
 An event in Kafka names its transaction (`source.txId`), and Postgres says exactly which
-transactions a snapshot sees. So the source at this instant can be rebuilt from events without
-guessing from times or log positions.
+transactions a snapshot sees. The source's rows at this instant can therefore be rebuilt from events
+without guessing from times or log positions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _EPOCH = 1 << 32
 class Visibility:
     """The transactions that a snapshot sees, as `pg_current_snapshot()` gives them.
 
-    All are 64-bit transaction ids: the snapshot sees those below `xmin`, none from `xmax` on, and
-    between them all but `running`.
+    All are 64-bit transaction ids. The snapshot sees the transactions below `xmin`, none from
+    `xmax` on, and of those between them all except `running`.
     """
 
     xmin: int
@@ -70,7 +70,8 @@ def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
     """
     with _connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # It is idle while silver is read; a limit of the role or database would end it then.
+        # The session is idle while silver is read; a limit of the role or database would end it
+        # then.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.execute("SET LOCAL statement_timeout = 0")
         row = connection.execute(

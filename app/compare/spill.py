@@ -29,7 +29,7 @@ class Spill:
         os.environ["SQLITE_TMPDIR"] = str(self._own)
         self._base = sqlite3.connect(self._own / "digests", isolation_level=None)
         for setting in (
-            "journal_mode = OFF",  # a file that nobody reads after a crash
+            "journal_mode = OFF",  # nobody reads the file after a crash
             "synchronous = OFF",
             "temp_store = FILE",
             f"cache_size = -{CACHE_KIB}",
@@ -57,7 +57,7 @@ class Spill:
     def remainder(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (key digest, rows only in the source, rows only in silver), ordered by key.
 
-        A row that both sides have equally often does not count.
+        A row that both sides have equally often is left out.
         """
         yield from self._base.execute(
             "SELECT key, sum(max(n, 0)), sum(max(-n, 0)) FROM "

@@ -1,4 +1,4 @@
-"""Takes tables that appear after the start into the capture, with the rows they already have.
+"""Adds tables that appear after the start to the capture, with the rows they already have.
 
 A table with a key:
 1. In one transaction, which blocks writers for a moment: grant, publish, record as pending.
@@ -8,8 +8,8 @@ A table with a key:
 3. Signal an incremental snapshot, again and again until it succeeds. It runs beside the stream and
    survives restarts.
 
-In a table without a key nothing tells a row of the snapshot from a row of the stream. So its writers
-are blocked from before its blocking snapshot until it is published.
+In a table without a key nothing distinguishes a row of the snapshot from a row of the stream. Its
+writers are therefore blocked from before its blocking snapshot until it is published.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def signal_snapshots(
 def describe_again(connection: Connection, names: Names) -> None:
     """Make the server describe each published table in the stream before its next row.
 
-    A blocking snapshot has read newer columns of all tables than the log has. Setting the
-    publication to what it is changes nothing else.
+    A blocking snapshot has read newer columns of all tables than the log has. Setting an option of
+    the publication to its present value has this effect and no other.
     """
     row = connection.execute(
         "SELECT pubviaroot FROM pg_publication WHERE pubname = %s", [names.publication]
@@ -142,7 +142,7 @@ def grant(connection: Connection, table: SourceTable, role: str) -> None:
 
 @contextmanager
 def writers_held_off(connection: Connection, table: SourceTable) -> Iterator[None]:
-    """Open a transaction that blocks writers of the table, after those under way have ended."""
+    """Open a transaction that blocks writers of the table once its present writers have ended."""
     with connection.transaction():
         connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -178,6 +178,6 @@ def published_by_hand(table: SourceTable, names: Names) -> str:
     """Describe the problem of a keyless table that somebody else has published."""
     unpublish = table.unpublish(names.publication).as_string(None)
     return (
-        f"{table}: published by hand and without a key: the rows that it had before are not in the "
-        f"lake\n  hint: {unpublish}; and start with --apply"
+        f"{table}: it was published by hand and has no key: the rows that it had before are not in "
+        f"the lake\n  hint: run {unpublish}; then start with --apply"
     )

@@ -1,8 +1,9 @@
 """Records in the source which tables the capture has taken in: rows of the stack's signal table.
 
 A row `taken-<oid>` stands for one table. Its type is `log` while a snapshot of the table's existing
-rows is pending (Debezium only writes such a signal into its log), then `done`. The oid distinguishes
-a table from a previous one of the same name; the recorded name shows that a table was renamed.
+rows is pending (Debezium only writes such a signal into its log), then `done`. The oid
+distinguishes a table from a previous one of the same name; the recorded name shows that a table was
+renamed.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def ask_for_snapshot(
         "type": kind,
         "data-collections": [pattern(str(table)) for table in tables],
     }
-    # Read only a parent table's own rows: its children are captured under their own names. For a
-    # blocking snapshot the condition is the whole statement.
+    # Read only a parent table's own rows, because its children are captured under their own names.
+    # For a blocking snapshot the condition is the whole statement.
     conditions = [
         {
             "data-collection": pattern(str(table)),
@@ -113,5 +114,5 @@ def on_signal_table(names: Names, statement: LiteralString) -> sql.Composed:
 def pattern(name: str) -> str:
     """Return the regular expression that matches exactly this name in Debezium's lists."""
     # Debezium ignores case by default, but `Orders` is not `orders`. A comma would end the
-    # expression; letters, digits and _ stand for themselves.
+    # expression. Letters, digits and _ need no escape.
     return "(?-i)" + "".join(c if c.isalnum() or c == "_" else f"\\x{{{ord(c):x}}}" for c in name)

@@ -1,7 +1,7 @@
 """Decides whether the stream can continue: on the same server, from a slot that lost nothing.
 
-The server's identity is kept in the connector's configuration (`SERVER_KEY`), which lives and dies
-with the connector's offsets. A restored source would bring back anything kept in the source.
+The server's identity is kept in the connector's configuration (`SERVER_KEY`), because that exists
+exactly as long as the connector's offsets. Anything kept in the source would change with a restore.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.source.source_tables import Names
 from spark_streaming.contract.lsn import LOG_START, Lsn, lsn_text, parse_lsn
 
 SERVER_KEY = "headwater.source.server"
-RECOVER = "`headwater recover` shows what it will do about it, `headwater recover --apply` does it"
+RECOVER = "`headwater recover` shows the steps of a recovery, `headwater recover --apply` does them"
 # Kinds of Broken, and of their incidents.
 SLOT_GONE, SLOT_LOST, SLOT_REMADE = "slot_gone", "slot_lost", "slot_remade"
 SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK = (
@@ -83,8 +83,8 @@ class Stream:
         slot: the slot; None if it does not exist.
         server: the server that answers now; `wal_lsn` is the end of its log.
         known: the server that was captured so far; None if none is recorded.
-        branched_lsn: where the server's timeline left the known one; None if it is the same,
-            or where the known one is not its ancestor.
+        branched_lsn: where the server's timeline left the known one; None if it is the same, or if
+            the known one is not its ancestor.
         consumed_lsn: position up to which the connector has read; None before the end of its first
             snapshot.
         beat: the count in the source's heartbeat; None if there is none.
@@ -111,10 +111,10 @@ class Beats:
 
 
 def judge(stream: Stream, accepted: str | None = None) -> Broken | None:
-    """Return why the stream cannot go on; None if it can.
+    """Return why the stream cannot continue; None if it can.
 
     Args:
-        accepted: a server that the user vouches for, in place of the one captured before.
+        accepted: a server that the user declares to be the successor of the one captured before.
     """
     if str(stream.server) != accepted:
         other = _other_server(stream)
@@ -127,25 +127,25 @@ def _other_server(stream: Stream) -> Broken | None:
     known, server, consumed = stream.known, stream.server, stream.consumed_lsn
     if known is None or known == server:
         return None
-    accept = f'where you know better, set accept_source = "{server}" in a --profile'
+    accept = f'if you know that it is the same data, set accept_source = "{server}" in a --profile'
     if known.system != server.system:
         way = RECOVER
-        if consumed is None:  # there is nothing yet that could be kept
+        if consumed is None:  # nothing is captured yet
             way = "start again with an empty lake: `headwater down --wipe`, then `headwater up`"
         return Broken(
             SOURCE_OTHER,
             "the source is another database server than the one that was captured",
             detail=f"system identifier {server.system}; captured so far: {known.system}",
-            hint=f"give the captured server's address; or, where this one took its place: {way}; "
+            hint=f"give the captured server's address; or, if this one took its place: {way}; "
             f"{accept}",
             consumed_lsn=consumed,
         )
     if consumed is None or (stream.branched_lsn is not None and consumed <= stream.branched_lsn):
-        return None  # promoted, with all in it that was captured
+        return None  # promoted, and it has everything that was captured
     branched = "nowhere" if stream.branched_lsn is None else lsn_text(stream.branched_lsn)
     return Broken(
         SOURCE_BRANCHED,
-        "the source was restored or promoted, and may lack what was captured already",
+        "the source was restored or promoted, and may lack changes that were captured already",
         detail=f"timeline {server.timeline} left timeline {known.timeline} at {branched}, captured "
         f"up to {lsn_text(consumed)}",
         hint=f"{RECOVER}; {accept}",
@@ -160,15 +160,15 @@ def _gap(stream: Stream, consumed: Lsn) -> Broken | None:
     def broken(kind: str, message: str, detail: str, hint: str = "") -> Broken:
         return Broken(kind, message, detail=detail, hint=f"{RECOVER}{hint}", consumed_lsn=consumed)
 
-    set_back = "the source was set back to an earlier time than what was captured"
+    set_back = "the source was set back to a time before the last captured change"
     if stream.wal_lsn < consumed:
         ends = f"its log ends at {lsn_text(stream.wal_lsn)}, {until}"
         return broken(SOURCE_SET_BACK, set_back, ends)
     if stream.beat is not None and stream.beat < (stream.seen_beat or 0):
-        # The log was set back and has grown past the captured position since.
+        # The log was set back, and has since grown past the captured position.
         beats = f"its heartbeat is at {stream.beat}, and was at {stream.seen_beat}; {until}"
         return broken(SOURCE_SET_BACK, set_back, beats)
-    lost = "what was committed since is lost to the stream"
+    lost = "the stream has lost the changes committed since then"
     if slot is None:
         gone = f"the replication slot `{name}` is gone from the source"
         return broken(SLOT_GONE, gone, f"{until}; {lost}")
@@ -184,9 +184,9 @@ def _gap(stream: Stream, consumed: Lsn) -> Broken | None:
         return broken(
             SLOT_REMADE,
             f"the replication slot `{name}` is not the one that was read: it was dropped and made "
-            "again, or moved on",
-            f"it begins at {lsn_text(begins)}, {until}; what was committed between the two is lost "
-            "to the stream",
+            "again, or advanced",
+            f"it begins at {lsn_text(begins)}, {until}; the stream has lost the changes committed "
+            "between the two",
         )
     return None
 
@@ -224,11 +224,12 @@ def read_stream(
     offsets: list[dict[str, Any]],
     beats: Beats | None = None,
 ) -> Stream:
-    """Read the state of the source beside what the connector has consumed.
+    """Read the state of the source, and how far the connector has consumed it.
 
     Args:
         capture_dsn: the capture role's; a replication session asks the server's identity.
-        slot: the slot as read before `offsets`: it moves only to where the offsets are already.
+        slot: the slot, read before `offsets`: it only advances to positions that the offsets
+        have reached already.
         config: the connector's registered configuration.
         offsets: the connector's offsets, as Connect keeps them.
         beats: the source's heartbeat.
@@ -270,7 +271,7 @@ def consumed_lsn(offsets: list[dict[str, Any]]) -> Lsn | None:
 
 
 def branching(history: str, timeline: int) -> Lsn | None:
-    """Find where a timeline ended in the history of a later one; None if it is no ancestor."""
+    """Find where a timeline ended in the history of a later one; None if it is not an ancestor."""
     for line in history.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == str(timeline):

@@ -18,7 +18,8 @@ APPLICATION = "headwater status"
 _PREFIX = "debezium_snapshot_"
 
 # From the catalog only: asking for a table's size would wait for its locks. A partitioned table has
-# the rows of its partitions. NULL if one was never analyzed; before Postgres 14 that reads 0.
+# the rows of its partitions, and NULL if one was never analyzed, which before Postgres 14 reads as
+# 0.
 _ESTIMATES = """
 WITH RECURSIVE tree AS (
     SELECT unnest(%s::oid[]) AS root, unnest(%s::oid[]) AS oid
@@ -44,7 +45,7 @@ class Reading:
 
     Args:
         running: whether it is under way.
-        seconds: its duration so far, or in all.
+        seconds: its duration so far, or its whole duration if it has ended.
         rows: table (`schema.name`) → rows read, for each table that was begun; Debezium updates
             them every 10 s and at each table's end.
     """
@@ -75,7 +76,7 @@ def reading_of(text: str) -> Reading:
 
 
 def ask(*metrics_urls: str) -> Reading | None:
-    """Read the snapshot's state from the metrics of the workers: of the one that reads or has read.
+    """Read the snapshot's state from the metrics of the worker that runs, or ran, the snapshot.
 
     None if nothing answers.
     """
@@ -98,7 +99,7 @@ def estimated_rows(settings: Settings) -> dict[tuple[str, str], int | None]:
     """Estimate the rows of each captured table (schema, name); None if nothing is known.
 
     The estimate is `pg_class.reltuples`: no table is read.
-    Raises: HeadwaterError if the source cannot be reached, psycopg.Error where it refuses.
+    Raises: HeadwaterError if the source cannot be reached, psycopg.Error if it refuses.
     """
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     with connect(settings.source_dsn, application=APPLICATION) as connection:

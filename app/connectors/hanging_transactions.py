@@ -48,7 +48,7 @@ class Open(NamedTuple):
     partition: TopicPartition
     producer_id: int
     producer_epoch: int
-    coordinator_epoch: int  # of the marker before it; an older one is refused
+    coordinator_epoch: int  # of the previous marker; an older epoch is refused
     start: int  # offset of its first record
 
     def __str__(self) -> str:
@@ -191,9 +191,9 @@ def _newest_states(consumer: Any) -> Iterator[State]:
 
 
 def hanging(client: KafkaAdminClient, prefixes: tuple[str, ...]) -> set[Open]:
-    """Find transactions that partitions of these topics have open and no coordinator has under way.
+    """Find transactions that are open in these topics' partitions but in progress at no coordinator.
 
-    One that ends between the two requests may be among them: it is gone at the next check.
+    A transaction that ends between the two requests may be among them; the next check omits it.
     """
     partitions = [
         TopicPartition(topic["name"], partition["partition_index"])
@@ -222,7 +222,7 @@ def hanging(client: KafkaAdminClient, prefixes: tuple[str, ...]) -> set[Open]:
 def _under_way(
     client: KafkaAdminClient, producers: Iterable[int]
 ) -> set[tuple[int, TopicPartition]]:
-    """Return (producer, partition) of each transaction that a coordinator has under way."""
+    """Return (producer, partition) of each transaction that is in progress at a coordinator."""
     listed = client.list_transactions(producer_id_filters=list(producers))
     names = [one.transactional_id for of in listed.values() for one in of if one.state in UNDER_WAY]
     if not names:

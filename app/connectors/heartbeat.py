@@ -1,4 +1,4 @@
-"""Reads the connector's heartbeat in the source, which beats only while it streams, not in a snapshot."""
+"""Reads the connector's heartbeat in the source; it beats only while the connector streams."""
 
 from __future__ import annotations
 

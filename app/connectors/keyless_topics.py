@@ -1,7 +1,7 @@
 """Makes the topics of keyless tables, with one partition each, before Debezium makes them with more.
 
-Equal rows have no key that keeps them in one partition: with several, the removal of a copy could
-be read before the copy itself.
+Equal rows have no key that keeps them in one partition. If there were several partitions, the
+removal of a copy could be read before the copy itself.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def ensure_single(
 def too_many(table: SourceTable, partitions: int) -> str:
     """Describe the problem of a keyless table whose topic has several partitions."""
     return (
-        f"{table} has no key and its topic {partitions} partitions, from when it had one: the "
-        "count of its equal rows can be wrong in the lake\n  hint: give it a key again, or start "
+        f"{table} has no key, but its topic has {partitions} partitions from a time when it had one: "
+        "the number of equal rows can be wrong in the lake\n  hint: give it a key again, or start "
         "with an empty lake (down --wipe, then up)"
     )
 

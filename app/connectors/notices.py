@@ -19,7 +19,7 @@ _POLL_RECORDS_MAX = 500
 
 @dataclass(frozen=True)
 class Scan:
-    """The end of a table's snapshot: SUCCEEDED and EMPTY are good, every other status is not.
+    """The end of a table's snapshot: SUCCEEDED and EMPTY are successes, other statuses are failures.
 
     Args:
         rows: how many were read.
@@ -73,7 +73,7 @@ class Notices:
             self._consumer.seek_to_beginning(self._partition)
         else:
             self._consumer.seek_to_end(self._partition)
-        self._consumer.position(self._partition)  # now, not at the first poll
+        self._consumer.position(self._partition)  # resolves the position now, not at the first poll
 
     def read(self, wait_ms: int) -> None:
         """Read the notifications since the last call; wait up to `wait_ms` for one."""
@@ -82,7 +82,8 @@ class Notices:
             notice = json.loads(record.value)
             details = notice.get("additional_data") or {}
             if notice.get("aggregate_type") == "Initial Snapshot":
-                # A blocking snapshot is called initial, too, but comes after the first one has ended.
+                # A blocking snapshot is also called initial, but comes after the first one has
+                # ended.
                 starts = notice.get("type") == "STARTED" and not self.initial_ended
                 self.initial_starts += starts
                 if starts:

@@ -1,13 +1,13 @@
-"""Finds partitions that were attached, detached or truncated, for which there is no event.
+"""Finds partitions that were attached, detached or truncated, because no event shows it.
 
 Events carry the name of the partitioned table (the root). A row `tree-<oid>` of the signal table
 records the partitions of each captured root: the file of each, and whether it has had rows. A check
-that finds rows which came or went without an event requests a resync of the root. An empty partition
-that comes or goes needs none.
+that finds rows which came or went without an event requests a resync of the root. An empty
+partition needs no resync.
 
-The catalog shows whether a new partition had rows before it was attached. One that was created in place
-was attached by the transaction that created it; rows that this transaction wrote before have a lower
-command number.
+The catalog shows whether a new partition had rows before it was attached. A partition that was
+created in place was attached by the transaction that created it; rows that this transaction wrote
+before have a lower command number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.source.source_tables import Names, SourceTable
 _PREFIX = "tree-"
 # Reading the catalog must not block a session that changes a partition.
 LOCK_WAIT_MS = 200
-# A partition that was empty and went between two checks no further apart had no rows.
+# If two checks are no further apart, a partition that was empty and went between them had no rows.
 CHECKS_APART_S_MAX = 30.0
 _NAMED_MAX = 3
 _TREES = """
@@ -155,8 +155,10 @@ def note(connection: Connection, names: Names, tables: Iterable[SourceTable]) ->
 
 
 def differences(old: Record, tree: Tree, has_older: Callable[[Node], bool]) -> list[str]:
-    """Describe where rows came or went: partitions with rows that went or got another file, and new
-    partitions that had rows before they were attached.
+    """Describe where rows came or went without an event.
+
+    These are partitions with rows that were removed or got another file, and new partitions that
+    had rows before they were attached.
 
     Args:
         has_older: whether a new partition has rows from before it was attached.
@@ -167,7 +169,7 @@ def differences(old: Record, tree: Tree, has_older: Callable[[Node], bool]) -> l
         if node is None and known.filled:
             found.append(f"its partition {known.name} was dropped or detached")
         elif node is not None and known.filled and node.file != known.file:
-            found.append(f"its partition {node} was truncated, or written anew")
+            found.append(f"its partition {node} was truncated or rewritten")
     found += [
         f"its partition {node} was attached with rows"
         for oid, node in tree.items()
@@ -177,9 +179,10 @@ def differences(old: Record, tree: Tree, has_older: Callable[[Node], bool]) -> l
 
 
 def made_in_place(node: Node, tree: Tree, old: Record) -> int | None:
-    """Return the command before which a new partition's own transaction wrote rows past the root.
+    """Return the attaching command of a partition that was created in place.
 
-    None if it, or a parent of it, was a table of its own before: every row may be older.
+    Rows with a lower command number were written without an event of the root. None if the
+    partition, or a parent of it, was a separate table before: then every row may be older.
     """
     command, at, xid = node.cid, node, node.xid
     while True:
@@ -204,7 +207,7 @@ def read_trees(connection: Connection, roots: Sequence[int]) -> dict[int, dict[i
 
 
 def _recorded(connection: Connection, tree: Tree, old: Record) -> Record:
-    """Make the record of a tree; only partitions that had no rows are queried for some."""
+    """Make the record of a tree; only partitions without recorded rows are queried."""
     leaves = [node for node in tree.values() if node.kind == "r"]
     empty = [
         n for n in leaves if not (n.oid in old and old[n.oid].filled and old[n.oid].file == n.file)
@@ -230,7 +233,7 @@ def _has_older(connection: Connection, node: Node, tree: Tree, old: Record) -> b
 
 
 def _of_empty(connection: Connection, gone: Record, *, sure: bool) -> list[str]:
-    """Describe partitions that were empty at the last check, went, and may have had rows since."""
+    """Describe partitions that were empty at the last check, and are gone, but may have had rows."""
     found = []
     for oid, known in gone.items():
         if known.file == 0:

@@ -1,8 +1,8 @@
 """Registers Debezium and the bronze sink with Kafka Connect: `python -m app.connectors.registration`.
 
-1. Make sure that the source can be captured (fix it where that is allowed).
-2. Where the stream of a previous run cannot go on (`continuity.py`): print why, keep its connector
-   stopped, and register the bronze sink only. `headwater recover` brings the stream back.
+1. Make sure that the source can be captured (fix it if that is allowed).
+   2. If the stream of a previous run cannot continue (`continuity.py`): print why, keep its
+   connector stopped, and register only the bronze sink. `headwater recover` repairs the stream.
 3. Make the topics of tables without a key, one partition each.
 4. Complete both configurations; let the worker validate them.
 5. Register them; a connector whose configuration is unchanged does not restart.
@@ -72,7 +72,7 @@ def source_config(
     Args:
         tables: the tables in the publication.
         unreadable: tables at which Debezium would stop, since it reads every table's columns.
-        choice: what the profile leaves out of the tables.
+        choice: the tables and columns that the profile leaves out.
     """
     address = address_of(capture_dsn)
     own = {name: f"{OWN_SCHEMA}.{getattr(names, name)}" for name in ("heartbeat", "signal")}
@@ -90,7 +90,8 @@ def source_config(
         "publication.name": names.publication,
         "signal.data.collection": own["signal"],
         "heartbeat.action.query": _BEAT.format(own["heartbeat"]),
-        # Debezium would snapshot every table of the database, whatever is published.
+        # Without this, Debezium would snapshot every table of the database, not only published
+        # ones.
         SNAPSHOT_LIST: ",".join(pattern(name) for name in snapshotted),
         **_own_rows(tables),
         **left_out(unreadable),
@@ -105,7 +106,7 @@ def left_out(tables: Sequence[SourceTable]) -> dict[str, str]:
 
 
 def templates() -> dict[str, dict[str, str]]:
-    """Return connector → its configuration as shipped, with where the object store is."""
+    """Return connector → its shipped configuration, with the object store's address."""
     shipped = {name: json.loads(path.read_text()) for name, path in FILES.items()}
     return {**shipped, BRONZE: {**shipped[BRONZE], **sink_options()}}
 
@@ -116,7 +117,7 @@ def chunk_rows() -> int:
 
 
 def _own_rows(tables: list[SourceTable]) -> dict[str, str]:
-    """Limit snapshots of parent tables to their own rows: the children are tables of their own."""
+    """Limit snapshots of parent tables to their own rows; their children are separate tables."""
     statements = {str(table): own for table in tables if (own := table.own_rows())}
     if not statements:
         return {}
@@ -129,7 +130,7 @@ def _own_rows(tables: list[SourceTable]) -> dict[str, str]:
 def register_all(settings: Settings, worker: Worker) -> None:
     """Register both connectors and wait until they run.
 
-    Raises: HeadwaterError with the worker's message where it refuses one, or one fails.
+    Raises: HeadwaterError with the worker's message if it refuses a connector, or if one fails.
     """
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     choice = Choice.of(settings.profile)
@@ -191,19 +192,19 @@ def remove_former(settings: Settings, worker: Worker) -> None:
         if not name.startswith(f"{SOURCE}_") or name in wanted:
             continue
         if not (worker.config(name) or {}).get("topic.prefix", "").startswith(prefix):
-            continue  # another stack's, in a Connect cluster of the user's own
+            continue  # it belongs to another stack in the user's own Connect cluster
         worker.remove(name)
         slot = f"{settings.profile.slot_name}_{name.removeprefix(f'{SOURCE}_')}"
         print(
             f"connector `{name}` is removed: the profile does not name its source any more. The slot "
-            f"`{slot}` stays there and keeps WAL\n  hint: docs/operations/several-sources.md has the "
+            f"`{slot}` stays in that source and keeps WAL\n  hint: docs/operations/several-sources.md has the "
             "command that removes it",
             file=sys.stderr,
         )
 
 
 def own_variables(settings: Settings) -> dict[str, str]:
-    """Return what differs in a further source's configuration: its prefix, and its variable in Connect."""
+    """Return the properties that differ for a further source: its prefix, its variable in Connect."""
     if not settings.source:
         return {}
     prefix = settings.topic_prefix
@@ -252,7 +253,7 @@ def _run(worker: Worker, configs: Mapping[str, dict[str, str]]) -> None:
 def current_stream(
     settings: Settings, worker: Worker, connection: Connection, config: Mapping[str, str]
 ) -> Stream:
-    """Read the state of the source beside what the connector of this configuration has consumed.
+    """Read the state of the source, and how far the connector of this configuration has consumed it.
 
     Raises: WorkerBusy if the worker cannot answer now, HeadwaterError if the source cannot.
     """
@@ -269,7 +270,7 @@ def current_stream(
 
 
 def _make_topics(settings: Settings, tables: list[SourceTable]) -> None:
-    """Make the topics of keyless tables first, or the connector makes them with more partitions."""
+    """Make the topics of keyless tables before the connector makes them with more partitions."""
     try:
         several = ensure_single(settings.kafka, settings.topic_prefix, tables)
     except KafkaError as error:

@@ -1,6 +1,6 @@
 """Keeps the last observed state of the stream in a file: `data/capture/stream.json` in the home.
 
-`status` and `recover` read it; a guard that restarts reads the count of the heartbeat from it.
+`status` and `recover` read it; after a restart the guard reads the heartbeat's count from it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class StreamState:
     """The state of the stream.
 
     Args:
-        state: FLOWS, BROKEN, or UNKNOWN where the source or Kafka Connect did not answer.
-        kind: why it is broken, one of `continuity.KINDS`; "" where it is not.
+        state: FLOWS, BROKEN, or UNKNOWN if the source or Kafka Connect did not answer.
+        kind: why it is broken, one of `continuity.KINDS`; "" if it is not.
         message, detail, hint: what is wrong, what was observed, what to do.
         since: unix time in seconds at which this state was first observed.
         beat: the greatest count of the source's heartbeat that was observed; None before the first.
@@ -42,7 +42,7 @@ def stream_file(settings: Settings) -> Path:
 
 
 def read_state(settings: Settings) -> StreamState:
-    """Read the state as last written; UNKNOWN where there is none."""
+    """Read the state that was written last; UNKNOWN if there is none."""
     try:
         found = json.loads(stream_file(settings).read_text())
         return StreamState(**{name: found[name] for name in asdict(StreamState()) if name in found})

@@ -1,4 +1,4 @@
-"""Decides which failed connector tasks are restarted, and when: Connect itself restarts none."""
+"""Decides which failed connector tasks are restarted, and when; Connect itself restarts none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TaskRestarts:
                 continue
             if TOO_LARGE in task.why:
                 raise HeadwaterError(
-                    f"connector {task} cannot go on: a row's change is larger than a message may be",
+                    f"connector {task} cannot continue: the change of a row is larger than a message may be",
                     detail=task.why,
                     hint="raise `message.max.bytes` (and `socket.request.max.bytes`) in connect/kafka/"
                     "server.properties, `producer.override.max.request.size` and `…buffer.memory` in "

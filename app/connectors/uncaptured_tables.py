@@ -21,9 +21,9 @@ FROM (SELECT) one LEFT JOIN pg_replication_slots slot ON slot.slot_name = %s
 
 
 def source_problems(settings: Settings) -> list[Problem]:
-    """Return what keeps rows of the source out of the lake, as far as the source shows.
+    """Return the problems that keep rows out of the lake, as far as the source shows them.
 
-    Raises: HeadwaterError if the source cannot be reached, psycopg.Error where it refuses.
+    Raises: HeadwaterError if the source cannot be reached, psycopg.Error if it refuses.
     """
     names, role = Names.of(settings), address_of(settings.capture_dsn).user
     with connect(settings.capture_dsn, application="headwater status") as connection:
@@ -35,7 +35,7 @@ def source_problems(settings: Settings) -> list[Problem]:
 
 
 def not_captured(table: SourceTable, settings: Settings) -> Problem | None:
-    """Return why a table is not captured; None if it is or need not be, or `left_out` reports it."""
+    """Return why a table is not captured; None if it is, need not be, or `left_out` reports it."""
     if table.published or table.twins or not table.chosen:
         return None
     part, never = f"table {table}", table.uncapturable()
@@ -63,7 +63,7 @@ def unread_stream(connection: Connection, names: Names) -> Problem | None:
     if wal_status == "lost":
         return Problem(part, "lost", "the source has removed WAL that the slot needs", logs)
     if beat_s is None or beat_s <= BEAT_WITHIN_S:
-        return None  # before the first heartbeat there is a first snapshot
+        return None  # no heartbeat yet: the first snapshot is running
     reader = "the connector reads it" if active else "nobody reads it"
     cause = f"no heartbeat for {beat_s:.0f} s, and {reader}; {behind or 0:,.0f} bytes of WAL wait"
     return Problem(part, "not read", cause, "`./headwater logs connect`")

@@ -1,1 +1,1 @@
-"""Whether bronze holds each transaction's events, by the counts of its END record."""
+"""Checks that bronze holds all events of each transaction, by the counts in its END record."""

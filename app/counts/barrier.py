@@ -1,10 +1,12 @@
 """Decides up to where bronze must be complete before END records are judged, and whether it is.
 
-1. Read where the committed records of the transaction topic end: every END below that belongs to a
-   committed Kafka transaction, so all of its events were written before.
-2. Only then read where each table's partition ends, committed or not: those events stand below.
+1. Read where the committed records of the transaction topic end: every END below that offset
+belongs
+   to a committed Kafka transaction, so all of its events were written before.
+   2. Only then read where each table's partition ends, committed or not: those events are below.
    (The markers of one Kafka transaction reach its partitions one after another.)
-3. Bronze is complete once the sink has committed these offsets, which it does after its objects are put.
+3. Bronze is complete once the sink has committed these offsets; it does so after putting its
+objects.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class PendingBarrier:
         ends = _ends(admin, [self._topic], IsolationLevel.READ_COMMITTED)
         places = [
             TopicPartition(topic, number)
-            for topic in consumer.topics()  # read again: an event's topic is there before its END
+            for topic in consumer.topics()  # read again: an event's topic exists before its END
             if is_counted(topic, self._prefix)
             for number in consumer.partitions_for_topic(topic) or ()
         ]
@@ -52,7 +54,7 @@ class PendingBarrier:
         return True
 
     def reached(self, admin: Any) -> Barrier | None:
-        """Return the barrier once bronze has everything below it; None before.
+        """Return the barrier once bronze has everything below it; until then, None.
 
         Raises: KafkaError.
         """

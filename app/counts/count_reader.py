@@ -1,9 +1,9 @@
 """Counts new objects of bronze, in slices: some END records, then the events that belong to them.
 
-A transaction is judged only after all of its events were read. The caller gives what is complete
-(`barrier`): END records up to an offset of the transaction topic, and each table's events that were in
-Kafka once those ENDs were. In a long history a slice has ENDS_MAX ENDs, and of each partition the
-objects that begin before the last of these commits.
+A transaction is judged only after all of its events were read. The caller's `barrier` says what is
+complete: END records up to an offset of the transaction topic, and the events of each table that
+were in Kafka when those ENDs were. If there are many, a slice has ENDS_MAX ENDs, and from each
+partition the objects that begin before the last of these commits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spark_streaming.reading.bronze import Bronze, UnreadableObjectError, first_
 from spark_streaming.streams.stream_contract import is_stream_topic
 
 ENDS_MAX = 5_000
-# A topic's first record has offset 0, or 1 where a marker came first.
+# A topic's first record has offset 0, or 1 if a marker came first.
 BEGINNING = 1
 GONE, UNFINISHED = -1, -2
 
@@ -43,8 +43,8 @@ class Barrier(NamedTuple):
 
     Args:
         ends: END records below this offset of the transaction topic may be judged.
-        positions: each table's partitions → an offset that grows when bronze has more of it, and
-            below which bronze has everything.
+        positions: for each partition of a table, an offset below which bronze has everything; it
+            grows when bronze has more of the partition.
     """
 
     ends: int
@@ -52,13 +52,13 @@ class Barrier(NamedTuple):
 
 
 def is_counted(topic: str, prefix: str) -> bool:
-    """Whether a topic belongs to a table. For a user's own stream there are no expected counts."""
+    """Whether a topic belongs to a table; END records have no counts for a user's own stream."""
     return parse_topic(topic, prefix) is not None and not is_stream_topic(topic, prefix)
 
 
 @dataclass
 class Progress:
-    """How far bronze was counted: for each partition the last object read and the position then."""
+    """How far bronze was counted: each partition's last object read and the position at that time."""
 
     tally: Tally = field(default_factory=Tally)
     read: dict[Place, tuple[str, int]] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Progress:
 
 
 class FolderBronze(Bronze):
-    """Bronze as files of the embedded object store: needs no requests, and lists names only."""
+    """Bronze as files of the embedded object store: it needs no requests and lists only names."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(None)
@@ -102,7 +102,7 @@ class FolderBronze(Bronze):
         return sorted(f"{folder}/{name}" if folder else name for name in names)
 
     def content(self, path: str) -> bytes:
-        """As `Bronze.content`."""
+        """See `Bronze.content`."""
         try:
             return gzip.decompress((self._folder / path).read_bytes())
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -112,8 +112,8 @@ class FolderBronze(Bronze):
 class Counting:
     """One pass over the objects of bronze that are new since `progress`, which it advances.
 
-    A pass may be abandoned between any two objects. `progress` is invalid then, and must be loaded
-    again from what was kept at the end of the last slice.
+    A pass may be abandoned between any two objects. `progress` is then invalid and must be loaded
+    again from the state that was saved at the end of the last slice.
     """
 
     def __init__(
@@ -133,7 +133,8 @@ class Counting:
     def run(self, barrier: Barrier) -> Iterator[list[Miscount] | None]:
         """Read up to the barrier. Yields None after each object, a list at the end of each slice.
 
-        Keep `progress` only at the end of a slice: otherwise a judged transaction may be half counted.
+        Keep `progress` only at the end of a slice: otherwise a judged transaction may be half
+        counted.
         Raises: UnreadableObjectError, ValueError, OSError if an object cannot be read.
         """
         positions = dict(barrier.positions)
@@ -155,7 +156,7 @@ class Counting:
             yield [one for one in wrong if self._only is None or one.topic in self._only]
 
     def _begin(self, positions: dict[Place, int]) -> None:
-        """Find partitions that Kafka does not have any more, and where the beginning of bronze is gone."""
+        """Find partitions that Kafka no longer has, and partitions whose first objects are gone."""
         for topic in self._bronze.topics():
             if is_counted(topic, self._prefix):
                 for number in self._bronze.partitions(topic):
@@ -184,7 +185,7 @@ class Counting:
         return self._bronze.content(path)
 
     def _ends(self, until: int, found: list[End]) -> Generator[None, None, bool]:
-        """Read END records below the offset `until`. Returns: whether that was all."""
+        """Read END records below the offset `until`. Returns: whether all of them were read."""
         progress = self.progress
         for path in self._bronze.objects(self._topic, 0, progress.ends_path):
             if first_offset(path) >= until or progress.ends_next >= until:
@@ -205,7 +206,7 @@ class Counting:
         return True
 
     def _meet(self, found: list[End], positions: dict[Place, int]) -> None:
-        """Topics that an END names and Kafka does not have: bronze may."""
+        """Add topics that an END names and Kafka does not have: bronze may have them."""
         known = {topic for topic, _ in positions} | {topic for topic, _ in self.progress.read}
         for topic in {topic for end in found for topic in end.expected} - known:
             for number in self._bronze.partitions(topic):
@@ -224,7 +225,7 @@ class Counting:
                     return
             self._wrong += self.progress.tally.add(place[0], events(body))
             path = path_next
-            # The position is noted when all was read.
+            # The position is noted only after all objects were read.
             self.progress.read[place] = (path, UNFINISHED)
             yield None
         self.progress.read[place] = (path, position)

@@ -1,4 +1,4 @@
-"""Requests a resync of a table whose events in bronze are wrong in number."""
+"""Requests a resync of a table if bronze has a wrong number of its events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.source.source_tables import Names, source_tables
 from spark_streaming.contract.names import topic_of
 
 log = logging.getLogger("metrics")
-REASON = "bronze has another number of its events than their transactions"
+REASON = "the number of its events in bronze differs from that in their transactions"
 
 
 class Repair:
@@ -45,4 +45,4 @@ class Repair:
                     log.warning("%s is not captured any more: its incident stays open", table)
                 request(connection, names, wanted, reason=REASON, incident=incident)
         except (HeadwaterError, psycopg.Error) as error:
-            raise OSError(f"no resync of {table} could be asked for: {error}") from error
+            raise OSError(f"a resync of {table} could not be requested: {error}") from error

@@ -20,7 +20,7 @@ def message(wrong: Miscount, prefix: str) -> str:
     return (
         f"{wrong.kind}: transaction {wrong.xid} at LSN {lsn_text(wrong.lsn)} has"
         f" {wrong.found} events of {table_name(wrong.topic, prefix)} in bronze"
-        f" where {expected} belong{note}"
+        f"; expected: {expected}{note}"
     )
 
 

@@ -17,7 +17,7 @@ from app.errors import HeadwaterError
 from spark_streaming.reading.bronze import Bronze
 from spark_streaming.storage.kafka_cluster import KafkaCluster
 
-# The sink commits within some ten seconds what it has stored of a quiet topic.
+# For a quiet topic, the sink commits its stored offsets within some ten seconds.
 WITHIN_S = 60.0
 POLL_S = 1.0
 
@@ -34,9 +34,9 @@ def count_all(
 
     Args:
         consumer: a client of kafka-python.
-        topics: of the tables to count; None for all.
+        topics: the topics of the tables to count; None counts all.
         tick: called for each object read.
-    Raises: HeadwaterError if bronze does not become complete to there within WITHIN_S.
+    Raises: HeadwaterError if bronze does not have these transactions within WITHIN_S.
     """
     with closing(KafkaAdminClient(**kafka.options)) as admin:
         barrier = _barrier(consumer, admin, prefix)
@@ -59,8 +59,8 @@ def _barrier(consumer: Any, admin: Any, prefix: str) -> Barrier | None:
             if time.monotonic() > limit:
                 raise HeadwaterError(
                     "transactions cannot be counted: bronze is behind Kafka",
-                    detail=f"the sink had not stored within {WITHIN_S:.0f} s what Kafka had at the"
-                    " beginning",
+                    detail=f"within {WITHIN_S:.0f} s the sink did not store the records that Kafka had"
+                    " at the beginning",
                     hint="is the connector `bronze` running? `./headwater status connect`",
                 )
             time.sleep(POLL_S)

@@ -16,7 +16,7 @@ FOLDER = "counts"
 
 @dataclass
 class State:
-    """The state from which a new process continues; `short` and `surplus` count wrong counts so far."""
+    """The state from which a new process continues; `short` and `surplus` are totals so far."""
 
     progress: Progress = field(default_factory=Progress)
     short: int = 0
@@ -34,7 +34,7 @@ class Keeper:
 
     Args:
         files: a pyarrow file system rooted at the lake.
-        name: one for each bronze bucket and topic prefix.
+        name: the object's name; each bronze bucket and topic prefix has its own.
     """
 
     def __init__(self, files: Any, name: str) -> None:

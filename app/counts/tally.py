@@ -1,4 +1,4 @@
-"""Compares each transaction's expected counts with its observed events. Pure: reads nothing."""
+"""Compares each transaction's expected counts with its observed events; pure, without I/O."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from app.counts.transactions import End, EventRun
 from spark_streaming.contract.lsn import LOG_START, Lsn
 
 Kind = Literal["short", "surplus"]
-# How many judged transactions are remembered: a later event of one of them is a surplus event.
+# How many judged transactions are remembered, so that a later event of one counts as surplus.
 RECENT_MAX = 5_000
-# An END is missing when so many later passes have read everything, and found later ENDs.
+# An END counts as missing after so many later passes that read everything and found later ENDs.
 PASSES_WITHOUT_END = 2
 
 
@@ -21,7 +21,7 @@ class Miscount(NamedTuple):
 
     Args:
         kind: `short`: events are missing; `surplus`: there are too many.
-        lsn: the transaction's commit, or its last event where its END is missing.
+        lsn: the LSN of the transaction's commit, or of its last event if its END is missing.
         expected: number of events in its END; None if the END is missing.
         note: further details.
     """
@@ -47,7 +47,8 @@ class _Open:
 class Tally:
     """Counts of events that are not judged yet, by transaction.
 
-    Memory: one entry for each transaction that is not judged, and RECENT_MAX numbers; none for events.
+    It keeps one entry for each transaction that is not judged and RECENT_MAX numbers, but no
+    events.
     """
 
     def __init__(self) -> None:
@@ -81,7 +82,7 @@ class Tally:
             if commit is not None and one.lsn <= commit:
                 known = late.get(one.xid)
                 found = one.events + (known.found if known else 0)
-                note = "they came again after the transaction was complete"
+                note = "events came again after the transaction was complete"
                 late[one.xid] = Miscount("surplus", one.xid, commit, topic, 0, found, note)
                 continue
             entry = self._open.get(one.xid)
@@ -129,12 +130,12 @@ class Tally:
             if events == expected and rest == 0:
                 continue
             extra = events - expected
-            # A connector that does not count the log began again at 1 after a restart.
+            # A connector that does not count the log starts again at 1 after a restart.
             if extra > 0 and not end.counted and rest == extra * (extra + 1) // 2:
                 unproven = True
                 continue
             kind: Kind = "surplus" if extra > 0 else "short"
-            note = "" if extra else "some are missing and others there twice"
+            note = "" if extra else "some are missing and others are there twice"
             wrong.append(Miscount(kind, end.xid, end.lsn, topic, expected, events, note))
         self.unproven += unproven
         return wrong

@@ -1,8 +1,8 @@
 """Reads what the connector writes about transactions: END records, and the events' own numbers.
 
 A table's event has the block `transaction`: `id` is `<32-bit transaction id>:<LSN of the event>`,
-`data_collection_order` its number among the transaction's events of the table, from 1. The END record
-in the topic `<prefix>.transaction` has how many there are of each table.
+and `data_collection_order` is its number among the transaction's events of the table, from 1. The
+END record in the topic `<prefix>.transaction` has the number of events of each table.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.names import topic_of
 
 TOPIC = "transaction"
-# Header of each END of a connector that counts the log, even if it was restarted in between.
+# Header of each END of a connector that counts the log, even across a restart of the connector.
 COUNTED_HEADER = "headwater.counted"
-# Within a line of bronze the event is a JSON text of its own. A column's value that holds these words
-# has its quotes escaped once more, so it never matches.
+# Within a line of bronze the event is a JSON text of its own. A column's value that holds these
+# words has its quotes escaped once more, so it never matches.
 _BLOCK = re.compile(
     rb'\\"transaction\\":\{\\"id\\":\\"(\d+):(\d+)\\",\\"total_order\\":\d+,'
     rb'\\"data_collection_order\\":(\d+)\}'
@@ -32,11 +32,11 @@ class End(NamedTuple):
     """A transaction's END record.
 
     Args:
-        xid: 32 bits; used again after four billion transactions.
-        lsn: of its commit, in bytes.
+        xid: 32 bits; the source reuses it after four billion transactions.
+        lsn: the LSN of its commit, in bytes.
         expected: topic → number of its events.
-        counted: whether the connector counted all that the log has of the transaction. Without that
-            the numbers may begin again at 1 after a restart within it.
+        counted: whether the connector counted all events that the log has of the transaction. If
+            not, the numbers may start again at 1 after a restart within the transaction.
     """
 
     xid: int
@@ -58,7 +58,7 @@ class EventRun(NamedTuple):
 def ends(body: bytes, prefix: str) -> Iterator[tuple[int, End]]:
     """Read the END records of an object of the transaction topic, with their offsets.
 
-    Raises: ValueError if a line is no such record.
+    Raises: ValueError if a line is not such a record.
     """
     for line in body.splitlines():
         document = orjson.loads(line)
@@ -87,7 +87,7 @@ def _topic(prefix: str, collection: str) -> str | None:
 
 
 def last_offset(body: bytes) -> int:
-    """Return the offset of an object's last record. Raises: ValueError, KeyError if it is no record."""
+    """Return the offset of an object's last record. Raises: ValueError, KeyError for a bad line."""
     return int(orjson.loads(body[body.rfind(b"\n", 0, -1) + 1 :])["offset"])
 
 

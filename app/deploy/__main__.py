@@ -2,7 +2,7 @@
 
 scales                              the table of docs/scale.md
 kubernetes [--values FILE] FOLDER   the manifests of a cluster
-home [--values FILE] FOLDER         the content of its Secrets, from HEADWATER_*
+home [--values FILE] FOLDER         the content of that cluster's Secrets, from HEADWATER_*
 bill                                the bill of materials, as CycloneDX in JSON
 release FOLDER                      the files of a release, from a clean clone
 """
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     files.add_argument("folder", type=Path, help="where to write")
     for name, does in (
         ("kubernetes", "write the manifests of a cluster"),
-        ("home", "write the content of its Secrets, from HEADWATER_*"),
+        ("home", "write the content of a cluster's Secrets, from HEADWATER_*"),
     ):
         command = commands.add_parser(name, help=does)
         command.add_argument("--values", type=Path, help="a file like cluster.toml")

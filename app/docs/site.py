@@ -22,6 +22,7 @@ PAGES = (
     "app/*/README.md",
     "app/*/*/README.md",
     "spark_streaming/*/README.md",
+    "spark_streaming/*/*/README.md",
     "tests/bench/README.md",
     "grafana/runbook.md",
     "CHANGELOG.md",

@@ -17,7 +17,7 @@ def with_user(dsn: str, user: str, password: str) -> str:
     if parts is None:
         raise HeadwaterError("the source must be given as postgresql://user:password@host:port/db")
     rest, _, query = parts.group(2).partition("?")
-    # In the query they would override those before the host.
+    # User and password in the query would override those before the host.
     options = [o for o in query.split("&") if o.partition("=")[0] not in ("user", "password", "")]
     return f"{parts.group(1)}{user}:{quote(password)}@{rest}{'?' if options else ''}{'&'.join(options)}"
 

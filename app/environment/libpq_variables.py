@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
-# All that libpq reads; a test compares them with the library's own list.
+# All variables that libpq reads; a test compares them with the library's own list.
 _NAMES = """
     APPNAME CHANNELBINDING CLIENTENCODING CONNECT_TIMEOUT DATABASE DATESTYLE GEQO GSSDELEGATION
     GSSENCMODE GSSLIB HOST HOSTADDR KRBSRVNAME LOADBALANCEHOSTS LOCALEDIR MAXPROTOCOLVERSION
@@ -22,7 +22,7 @@ _NAMES = """
     SYSCONFDIR TARGETSESSIONATTRS TZ USER
 """
 NAMES = frozenset(f"PG{name}" for name in _NAMES.split())
-# Files in which libpq looks up passwords and services; by themselves they name no database.
+# Files in which libpq looks up passwords and services; these variables alone name no database.
 FILES = frozenset(("PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"))
 # The variables that were removed from the environment.
 GIVEN: dict[str, str] = {}
@@ -47,7 +47,7 @@ def counting(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def home_file(name: str) -> Path:
-    """Return a file of the user's home folder; a missing file where there is no home."""
+    """Return a file of the user's home folder; if there is no home, a file that does not exist."""
     try:
         return Path.home() / name
     except RuntimeError:
@@ -60,7 +60,7 @@ def password_places(variables: Mapping[str, str] | None = None) -> str:
     path = Path(known.get("PGPASSFILE") or home_file(".pgpass"))
     state = "it has no line for this address" if path.is_file() else "not there"
     if path.is_file() and path.stat().st_mode & 0o077:
-        state = "libpq passes it over, for others may read it: chmod 600"
+        state = "libpq ignores it, because others may read it: chmod 600"
     elif path.is_file() and not os.access(path, os.R_OK):
         state = "not readable"
     variable = "PGPASSWORD (not set)" if "PGPASSWORD" not in known else "PGPASSWORD"

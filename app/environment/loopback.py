@@ -1,4 +1,4 @@
-"""Connections between this stack's parts: past a user's proxy, and checked by the stack's own authority."""
+"""Connections between this stack's parts: without a user's proxy, with the stack's own authority."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     import requests
 
 NAMES = ("127.0.0.1", "localhost", "::1")
-# In the certificates of the stack's servers.
+# The names in the certificates of the stack's servers.
 LOOPBACK_NAMES = NAMES[:2]
 # Clients read one or the other, and some use the first that is set.
 VARIABLES = ("no_proxy", "NO_PROXY")
-# In the folder `tls` of a home: the authority's certificate, and with it those that the machine trusts;
-# each as PEM and, for JVMs, as PKCS #12.
+# In the folder `tls` of a home: the authority's certificate alone, and together with those that the
+# machine trusts; each as PEM and, for JVMs, as PKCS #12.
 CA, TRUSTSTORE = "ca.pem", "ca.p12"
 TRUSTED, TRUSTED_STORE = "trusted.pem", "trusted.p12"
-# Which bundle Python's `ssl`, delta-rs and pyarrow read; which one `requests`.
+# The variables for the bundle of Python's `ssl`, delta-rs and pyarrow, and for that of `requests`.
 TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
 def trust(folder: Path) -> dict[str, str]:
-    """Return the variables by which Python's clients trust the authority of `folder`, and others as before."""
+    """Return the variables that make Python's clients also trust the authority of `folder`."""
     return dict.fromkeys(TRUST_VARIABLES, str(folder / TRUSTED))
 
 
 def direct_session() -> requests.Session:
-    """Make a session for the stack's own servers: no proxy, no log-in of the user's, its certificates."""
+    """Make a session for the stack's own servers: no proxy, no log-in, the stack's certificates."""
     import requests
 
     session = requests.Session()
@@ -46,7 +46,7 @@ def keep_direct(environment: MutableMapping[str, str]) -> None:
     """
     found = ",".join(environment.get(name, "") for name in VARIABLES)
     hosts = list(dict.fromkeys(host.strip() for host in found.split(",") if host.strip()))
-    if "*" in hosts:  # means everything only if it is the whole value
+    if "*" in hosts:  # `*` means all hosts only if it is the whole value
         return
     given = ",".join([*hosts, *(name for name in NAMES if name not in hosts)])
     environment.update(dict.fromkeys(VARIABLES, given))

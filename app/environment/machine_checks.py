@@ -1,7 +1,7 @@
 """Checks that the machine and its folders can run Headwater, and finds the Python environment.
 
-`machine_checks.py ROOT KIND` prints the folder of a clone's locked Python environment. It runs on the
-system's Python with its standard library only, before anything is downloaded. The shell script
+`machine_checks.py ROOT KIND` prints the folder of a clone's locked Python environment. It runs on
+the system's Python with its standard library only, before anything is downloaded. The shell script
 `headwater` has checked the version of Python already.
 """
 
@@ -18,8 +18,9 @@ from pathlib import Path
 MACHINES = ("x86_64", "aarch64")
 GLIBC_MIN = (2, 28)  # the wheels of the lock are `manylinux_2_28` or older
 IN_CONTAINERS = "run it in containers: docker compose up --wait --build (docs/containers.md)"
-# Class paths split at `:`, Kafka's and Connect's lists at `,`, a Java agent's options at `=`; shells
-# expand `$`, quote with `"` and `\`; URLs and globs of Spark and Trino give the rest a meaning.
+# Class paths split at `:`, Kafka's and Connect's lists at `,`, a Java agent's options at `=`.
+# Shells expand `$` and quote with `"` and `\`. In URLs and globs of Spark and Trino the rest are
+# special.
 PATH_CHARACTERS = " -_.+@~'()&/"
 
 
@@ -86,7 +87,7 @@ def cache_folder() -> Path:
         if chosen:
             return Path(chosen).expanduser().absolute()
         base = os.environ.get("XDG_CACHE_HOME")
-        # The password file's folder, where HOME is not set.
+        # The home folder in the password file, if HOME is not set.
         return (Path(base).absolute() if base else Path.home() / ".cache") / "headwater"
     except RuntimeError as error:
         raise UnsuitableMachine(
@@ -126,8 +127,10 @@ def shown(path: Path) -> str:
 
 
 def environment_folder(root: Path, cache: Path) -> Path:
-    """The folder of the environment, named by what is in it: a changed lock makes a new one, and
-    clones share."""
+    """The folder of the environment, named by its content.
+
+    A changed lock makes a new environment, and clones with the same lock share one.
+    """
     locks = [root / "requirements" / name for name in ("runtime.lock", "dev.lock")]
     digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -135,7 +138,7 @@ def environment_folder(root: Path, cache: Path) -> Path:
 
 
 def use(venv: Path, kind: str) -> bool:
-    """Whether the environment is complete; marks it as used now, for `clean`."""
+    """Whether the environment is complete; also marks it as used now, for `clean`."""
     mark = venv / f".complete-{kind}"
     if not mark.exists():
         return False
@@ -147,7 +150,7 @@ def use(venv: Path, kind: str) -> bool:
 def check_cache(cache: Path) -> None:
     """Raise UnsuitableMachine if the cache cannot be made or written, or programs cannot run in it.
 
-    Makes nothing: what needs no packages is answered without a cache.
+    Makes nothing, because commands that need no packages work without a cache.
     """
     way_on = "put the cache elsewhere with HEADWATER_CACHE=FOLDER"
     there = next(folder for folder in (cache, *cache.parents) if os.path.lexists(folder))

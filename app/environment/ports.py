@@ -70,7 +70,7 @@ class Ports:
 
     @property
     def peers(self) -> str:
-        """Which addresses may connect to a Postgres of the stack, as pg_hba.conf writes it."""
+        """The addresses that may connect to a Postgres of the stack, as pg_hba.conf writes them."""
         return "samenet" if self._profile.in_containers else f"{LOOPBACK}/32"
 
     def host(self, name: str) -> str:
@@ -89,7 +89,7 @@ class Ports:
         return f"{self.host(name)}:{self.number(name)}"
 
     def addresses(self, name: str, instances: int) -> str:
-        """The addresses of service port `name` in each instance of its service, with commas."""
+        """The addresses of service port `name` in all instances of its service, with commas."""
         numbers = range(1, instances + 1)
         return ",".join(self.address(instance_name(name, number)) for number in numbers)
 

@@ -22,7 +22,7 @@ from spark_streaming.tables.engines.choice import ENGINE_CHOICES
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 _NAME_MAX = 48
 
-# Values that are derived from the keys, for templates.
+# Values for templates that are derived from the keys.
 DERIVED = (
     "replication_factor", "min_insync_replicas", "trino_coordinator_works", "trino_query_memory_mb",
     "spark_authenticates", "store_provider", "gcs_key_file", "silver_job_count",
@@ -43,20 +43,21 @@ class Profile(
 ):
     """What a user may set in `--profile FILE` (TOML); unknown keys are errors.
 
-    Each key is declared once, here or in a base. Jobs get theirs as HEADWATER_* of `Settings.environment`,
-    templates name theirs as `${setting.NAME}`. `make reference` writes a key's line of docker-compose.yml,
-    and its row in docs/reference/settings.md from the text below it.
+    Each key is declared once, here or in a base. Jobs get theirs as HEADWATER_* of
+    `Settings.environment`, templates name theirs as `${setting.NAME}`. `make reference` writes a
+    key's line of docker-compose.yml, and its row in docs/reference/settings.md from the text below
+    it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     network: Annotated[Literal["loopback", "containers"], NATIVE] = "loopback"
-    """Set by the stack: in `containers` every service has an address of its own, its name in compose."""
+    """Set by the stack: in `containers` each service has its own address, its name in compose."""
     source_dsn: SecretStr | None = None
     """The Postgres to capture, as `postgresql://…` of the tables' owner; unset: the embedded one with the
     demo store. `up --source` sets it."""
     capture_dsn: SecretStr | None = None
-    """Another address or role for capturing, where `source_dsn` with the role `capture_role` is not right."""
+    """Another address or role for capturing, if `source_dsn` with the role `capture_role` does not fit."""
     apply: bool = False
     """Whether the stack may change your database and your object store: `up --apply` sets it."""
     sources: Annotated[tuple[FurtherSource, ...], NATIVE] = ()
@@ -93,7 +94,7 @@ class Profile(
     """Trino workers on this machine beside the coordinator; 0: the coordinator works too."""
     trino_retry_policy: Annotated[Literal["NONE", "QUERY", "TASK"], NATIVE] = "NONE"
     """What Trino with workers runs again when one of them is lost: nothing (the query fails), the query, or
-    the task. Only `TASK` carries on queries larger than one node's memory, and slows small ones."""
+    the task. Only `TASK` can run queries larger than one node's memory, but it slows small ones."""
     silver_heap_mb: int = Field(default=1024, ge=512)
     """Heap of the streaming job's driver, in MB."""
     spark_workers: int = Field(default=0, ge=0, le=9)
@@ -162,17 +163,17 @@ class Profile(
 
     @property
     def replication_factor(self) -> int:
-        """On how many brokers each topic is; -1: on as many as your own Kafka says."""
+        """The number of brokers that have each topic; -1 uses the default of your own Kafka."""
         return min(3, self.kafka_brokers) if self.embedded_kafka else -1
 
     @property
     def min_insync_replicas(self) -> int:
-        """How many brokers must have an event before its writer is told so."""
+        """How many brokers must have an event before its writer gets the acknowledgement."""
         return max(1, self.replication_factor - 1)
 
     @property
     def spark_authenticates(self) -> str:
-        """Whether Spark's processes ask each other for the secret, as its configuration writes it."""
+        """Whether Spark's processes ask each other for the secret: `true` or `false`."""
         return "true" if self.spark_workers else "false"
 
     @property
@@ -182,7 +183,7 @@ class Profile(
 
     @property
     def trino_coordinator_works(self) -> str:
-        """Whether queries run on Trino's coordinator, as its configuration writes it."""
+        """Whether queries run on Trino's coordinator: `true` or `false`."""
         return "false" if self.trino_workers else "true"
 
     @property
@@ -191,7 +192,7 @@ class Profile(
         return TRINO_NODE_QUERY_MB * max(1, self.trino_workers)
 
     def of_source(self, name: str) -> Profile:
-        """Return the profile as a further source has it: its address, and names of its own.
+        """Return the profile of a further source, with its address and its own names.
 
         Raises: SettingsError if there is no such source, or its address cannot be read.
         """

@@ -1,4 +1,4 @@
-"""The secrets in the home of one service, as its container has it: those that it declares."""
+"""The secrets in the home of one service in its container: those that it declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SERVICE_SECRETS = "service_secrets.json"
 
 
 def declared_secret(home: Path, name: str) -> str | None:
-    """Return the secret `name` in the home of one service; None where `home` is a whole stack's.
+    """Return the secret `name` in the home of one service; None if `home` is a whole stack's.
 
     Raises: HeadwaterError if the service does not declare it.
     """

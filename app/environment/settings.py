@@ -36,7 +36,7 @@ from spark_streaming.storage.store_address import ObjectStore
 SECRET_LENGTH = 32
 ROOT = Path(__file__).resolve().parents[2]
 STORE_ROLE = "headwater_store"
-# Secrets that the profile may give; of these, the DSNs are never made.
+# Secrets that the profile may give; the DSNs among them are never generated.
 _GIVEN = (
     "source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key", "kafka_password",
     "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url", "openlineage_url",
@@ -70,9 +70,9 @@ class Settings:
         return f"Settings(home={self.home})"
 
     def secret(self, name: str) -> str:
-        """Return the secret `name`: given, or 32 alphanumerics made at first use, kept in `secrets.json`.
+        """Return the secret `name`: the given one, or 32 alphanumerics generated at first use.
 
-        Raises: HeadwaterError if the home is one service's, which does not declare it.
+        Raises: HeadwaterError if the home belongs to one service that does not declare it.
         """
         declared = declared_secret(self.home, name)
         if declared is not None:
@@ -173,14 +173,14 @@ class Settings:
 
     @property
     def trino_url(self) -> str:
-        """Where Trino answers; of one's own it holds a password: never print it."""
+        """Trino's URL; that of your own Trino holds a password: never print it."""
         if self.profile.trino_url is not None:
             return self.secret("trino_url")
         return trino_url_of(self, account_of(os.environ.get("HEADWATER_SERVICE", "")))
 
     @property
     def _spark_master(self) -> str:
-        """Where Spark's executors run."""
+        """The master URL of the cluster where Spark's executors run."""
         if not self.profile.spark_workers:
             return self.profile.spark_master
         return f"spark://{self.ports.address('spark_master')}"
@@ -201,9 +201,10 @@ class Settings:
 
     @property
     def contracts_folders(self) -> list[Path]:
-        """The folders of contract files, the one that counts first.
+        """The folders of contract files, the one that takes precedence first.
 
-        Those in the repository are the demo store's: another source may have tables of its names.
+        Files in the repository belong to the demo store: another source may have tables of the same
+        names.
         """
         shipped = ROOT / "spark_streaming" / "contracts"
         return (
@@ -217,7 +218,7 @@ class Settings:
 
         Args:
             service: its name, by which Trino knows it; a tool has none.
-            secrets: of SECRETS, those whose variables come along; all of them by default.
+            secrets: those of SECRETS whose variables are included; by default all of them.
         """
         withheld = {name for kind in set(SECRETS) - set(secrets) for name in SECRETS[kind]}
         if "capture" not in secrets:
@@ -228,7 +229,7 @@ class Settings:
         return {k: v for k, v in every.items() if k not in withheld}
 
     def _further_passwords(self) -> dict[str, str]:
-        """For Connect, whose worker serves the connectors of all sources."""
+        """The further sources' passwords, for Connect, which runs the connectors of all sources."""
         return {
             one.password_variable: unquote(urlsplit(one.capture_dsn).password or "")
             for one in of_each_source(self)
@@ -275,7 +276,7 @@ class Settings:
         }
 
     def save(self) -> None:
-        """Keep the profile for later commands of this home (mode 0600: it may hold a DSN)."""
+        """Save the profile for later commands of this home (mode 0600: it may hold a DSN)."""
         assert not self.source, "a further source's settings are made from the home's"
         kept = self.profile.model_dump(exclude_none=True, mode="python")
         plain = {k: _plain(v) for k, v in kept.items()}
@@ -286,12 +287,12 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     """The settings of a home: defaults, its `settings.toml`, `profile`, environment, overrides.
 
     Args:
-        home: the state folder; `HEADWATER_HOME` or `<clone>/.stack` when None.
+        home: the state folder; None means `HEADWATER_HOME` or `<clone>/.stack`.
         profile: a TOML file of Profile's keys.
         overrides: Profile's keys; None values are ignored.
-    This process then trusts the stack's own certificates, where it has any.
-    Raises: SettingsError for an unknown key or a wrong value, naming it and its file; HeadwaterError
-        for the home of a newer Headwater.
+    Afterwards this process trusts the stack's own certificates, if it has any.
+    Raises: SettingsError for an unknown key or a wrong value, naming it and its file;
+        HeadwaterError for the home of a newer Headwater.
     """
     folder = home or Path(os.environ.get("HEADWATER_HOME") or ROOT / ".stack")
     folder = folder.expanduser().resolve()
@@ -313,14 +314,14 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
 
 
 def of_each_source(settings: Settings) -> list[Settings]:
-    """Return the settings, and those of each further source; a further source's alone have no others."""
+    """Return the settings and those of each further source; only themselves for a further source."""
     if settings.source:
         return [settings]
     return [settings, *(of_source(settings, one.name) for one in settings.profile.sources)]
 
 
 def of_source(settings: Settings, name: str) -> Settings:
-    """Return the settings as a further source of the home has them.
+    """Return the settings of a further source of the home.
 
     Raises: SettingsError if there is no such source, or its address cannot be read.
     """
@@ -359,10 +360,10 @@ def checked(
     text: str = "",
     file: Path | None = None,
 ) -> Settings:
-    """The settings of a home from these values of Profile's keys; errors name `origin`, where they are written.
+    """The settings of a home from these values of Profile's keys; errors name their `origin`.
 
     Args:
-        text: that file's text, from which errors have their lines.
+        text: the text of the file `origin`, to find the line of an error.
         file: the profile that was given with the command.
     Raises: SettingsError for an unknown key or a wrong value.
     """
@@ -381,7 +382,7 @@ def write_private(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         os.replace(temporary, path)
-    except OSError:  # on a full disk the old text stays, without half a file beside it
+    except OSError:  # if the disk is full, the old text stays, and no half file is left
         Path(temporary).unlink(missing_ok=True)
         raise
 

@@ -16,8 +16,8 @@ from app.errors import HeadwaterError
 
 STAMP_FILE = "version.json"
 ROOT = Path(__file__).resolve().parents[2]
-# state: settings, secrets and what the supervisor keeps; bronze: objects and their headers;
-# ops: the tables of `lake.ops`, the ledger among them.
+# state: settings, secrets and the supervisor's files; bronze: objects and their headers;
+# ops: the tables of `lake.ops`, including the ledger.
 FORMATS = {"state": 2, "bronze": 2, "ops": 2}
 
 
@@ -36,7 +36,7 @@ FIRST_RELEASE = Stamp("0.1.0 (its first release)", dict.fromkeys(FORMATS, 1))
 
 
 def version() -> str:
-    """Headwater's version, as `pyproject.toml` has it."""
+    """Headwater's version, from `pyproject.toml`."""
     found = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     return found[1] if found else "unknown"
 

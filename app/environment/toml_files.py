@@ -9,7 +9,7 @@ import tomli
 
 from app.errors import HeadwaterError
 
-# Marks a key of a profile that containers have no use for, or that the stack sets there itself.
+# Marks a profile's key that has no use in containers, or that the stack itself sets there.
 NATIVE = "only where the launcher starts the processes"
 
 
@@ -27,7 +27,7 @@ def description_files(root: Path) -> list[Path]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a file's content. Raises: SettingsError if it is missing or no TOML."""
+    """Return a file's content. Raises: SettingsError if it is missing or not TOML."""
     try:
         return tomli.loads(path.read_text())
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Finds connectors that carry no events, even where Kafka Connect calls them running.
+"""Finds connectors that carry no events, even if Kafka Connect calls them running.
 
-A task that takes an error for a temporary one retries for ever, and is RUNNING all the while. Two
-sources show this: Debezium's metric says whether the stream is connected, and each retry leaves a line
-with its cause in the worker's log.
+A task that treats an error as temporary retries for ever, and is RUNNING all that time. Two sources
+show this: Debezium's metric says whether the stream is connected, and each retry writes a line with
+its cause into the worker's log.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ASK_TIMEOUT_S = 3.0
 LOG_BYTES = 256_000
 # A sink's next attempt comes within five seconds and the time of a request.
 RETRIED_WITHIN = timedelta(seconds=20)
-# Debezium's attempts grow apart, and each waits for the source's answer.
+# Debezium's attempts get rarer, and each waits for the source's answer.
 SOURCE_RETRIED_WITHIN = timedelta(seconds=60)
 LOGS = "./headwater logs connect"
 
@@ -45,12 +45,12 @@ Status = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ConnectWorkers:
-    """The workers of Kafka Connect: any of them answers for all, each has metrics and a log of its own.
+    """The workers of Kafka Connect. Any of them answers for all; each has its own metrics and log.
 
     Args:
         urls: their REST interfaces, with user and password.
         metrics_urls: their own metrics, in Prometheus' text format.
-        logs: their stderr, where this machine has it.
+        logs: their stderr, if this machine has it.
     """
 
     urls: Sequence[str] = field(repr=False)
@@ -73,7 +73,7 @@ class ConnectWorkers:
 
 
 class Observed(NamedTuple):
-    """Connector → its status in Connect; connector → its problem, where it has one."""
+    """Connector → its status in Connect; connector → its problem, if it has one."""
 
     statuses: dict[str, Status]
     problems: dict[str, Problem]
@@ -138,7 +138,7 @@ def ask(workers: ConnectWorkers) -> list[Problem]:
 
 
 def _by_log(logs: Iterable[Path], now: datetime) -> list[Problem]:
-    """Return the connectors that retry by the workers' logs, for when no worker answers."""
+    """Return the connectors that retry according to the workers' logs, if no worker answers."""
     found = _newest_retries(logs)
     return [
         Problem(f"connector {name}", "retrying", one_line(why), f"`{LOGS}`")
@@ -173,7 +173,7 @@ def _not_running(name: str, status: Status) -> Problem | None:
         if state == "running":
             continue
         cause = root_cause(str(part.get("trace") or "").splitlines()) or f"its task is {state}"
-        hint = f"`capture` starts a failed task again; `{LOGS}`"
+        hint = f"`capture` starts a failed task again; see `{LOGS}`"
         if state in ("stopped", "paused"):
             hint = "`./headwater logs capture` says why"
         return Problem(f"connector {name}", state, one_line(cause), hint)

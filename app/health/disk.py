@@ -17,8 +17,8 @@ FILES_LOW_SHARE, FILES_FULL_SHARE = 0.05, 0.002
 OK, LOW, FULL = "ok", "low", "full"
 SHOWN = 6
 HINT = (
-    "free some, or give it more; never delete files of Postgres, Kafka or the store by hand. What stands "
-    "still goes on by itself, and nothing is lost: grafana/runbook.md, section DiskFull"
+    "free some, or give it more; never delete files of Postgres, Kafka or the store by hand. Stopped "
+    "services continue by themselves, and nothing is lost: grafana/runbook.md, section DiskFull"
 )
 
 
@@ -27,8 +27,9 @@ class Disk(NamedTuple):
 
     Args:
         folders: relative to the home, `.` for the home itself.
-        free_bytes: what an ordinary user may still use, of `size_bytes`.
-        free_files: of `files`, for filesystems with a fixed number; both 0 elsewhere.
+        free_bytes: the part of `size_bytes` that an ordinary user may still use.
+        free_files: the unused part of `files`, for filesystems with a fixed number; else both are
+            0.
     """
 
     folders: tuple[str, ...]
@@ -109,4 +110,4 @@ def cause(disk: Disk) -> str:
     room = f"{disk.free_bytes / 1e9:.2f} GB of {disk.size_bytes / 1e9:.2f} GB are free"
     if disk.files and disk.free_files / disk.files <= FILES_LOW_SHARE:
         room += f", and {disk.free_files} of {disk.files} files (inodes)"
-    return f"{room}; on it lie {shown}"
+    return f"{room}; it holds {shown}"

@@ -11,7 +11,7 @@ class Problem(NamedTuple):
     """A part that does not do its work.
 
     Args:
-        part: what it is, and which: `connector source`, `table public.orders`.
+        part: its kind and name: `connector source`, `table public.orders`.
         state: in a word or two: failed, retrying, stopped, not captured.
         cause: what was observed, in one line.
         hint: what to do next; may be empty.
@@ -24,6 +24,6 @@ class Problem(NamedTuple):
 
 
 def one_line(text: str) -> str:
-    """Return a cause on one line, cut where it is long."""
+    """Return a cause on one line, cut if it is long."""
     flat = " ".join(text.split())
     return flat if len(flat) <= CAUSE_CHARS_MAX else f"{flat[: CAUSE_CHARS_MAX - 1]}…"

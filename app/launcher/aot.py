@@ -1,14 +1,14 @@
 """Ahead-of-time caches of the JVMs (JEP 483, 514, 515), which make their next start quicker.
 
 A JVM that was started to record writes, when it is asked to end, the classes that it loaded and
-linked, and which methods ran hot. The next start maps that file: a stack is ready with a third less
-CPU, and compiles less in its first minutes. The caches, `<cache>/aot/<service>-<hash>.aot`, are
-shared by all clones; removing the folder only makes the next start slow once more.
+linked, and which methods ran often. The next start maps that file: a stack is ready with a third
+less CPU, and compiles less in its first minutes. The caches, `<cache>/aot/<service>-<hash>.aot`,
+are shared by all clones; removing the folder only makes the next start slow once more.
 
-Options of one's own (HEADWATER_JVM_OPTIONS) go to the same JVMs, which then have caches of their own.
+A user's options (HEADWATER_JVM_OPTIONS) go to the same JVMs, which then have separate caches.
 
-A JVM uses a cache only if JVM and class path (the jars' sizes and times) are those that it was made
-for. Otherwise it starts without one, and logs a line.
+A JVM uses a cache only if JVM and class path (the jars' sizes and times) are the same as when the
+cache was made. Otherwise it starts without one, and logs a line.
 """
 
 from __future__ import annotations
@@ -63,14 +63,15 @@ class AotCaches:
 
     def __init__(self, cache: Path | None = None) -> None:
         self.folder = (cache or default_cache()) / "aot"
-        # Whether to record: only in a whole stack, because a part of it teaches its JVMs too little.
+        # Whether to record: only in a whole stack, because in a part of it the JVMs run too little
+        # code.
         self.recording = False
         self._uses: dict[str, _Use] = {}
 
     def begin(
         self, service: Service, lookup: Lookup, options: Path, others: Sequence[str] = ()
     ) -> None:
-        """Write the file of options for one start of a service; `others` have nothing to do with caches."""
+        """Write the file of options for one start of a service; `others` are unrelated to caches."""
         self._uses.pop(service.name, None)
         arguments = [*others, *_given_options()] if records(service) else []
         if records(service) and os.environ.get(SWITCH) != "off":
@@ -141,7 +142,7 @@ def _key(service: Service, lookup: Lookup) -> str:
     words = _words(service)
     names = {name for word in words for name in variables(word)}
     jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
-    # The environment's path names the Python packages, of which the JRE and Spark's jars are some.
+    # The environment's path stands for the Python packages, which include the JRE and Spark's jars.
     paths = [lookup(name) for name in ("python", *jars)]
     made_for = [words, paths, *filter(None, [_given_options()])]
     return hashlib.sha256(json.dumps(made_for).encode()).hexdigest()[:16]

@@ -72,7 +72,7 @@ class Stack:
     def select(self, only: Sequence[str]) -> list[str]:
         """Return the services to run for `--only`, in all their instances, with those that they need.
 
-        Without `--only` these are all services but those that have to be named.
+        Without `--only` these are all services except those that have to be named.
         """
         for name in only:
             if name in self.unavailable:
@@ -163,7 +163,7 @@ class Stack:
         prepare_trust(self.settings, running=bool(self.running()))
         prepare_access(self.settings, running=bool(self.running()))
         self.check_templates(names, artefacts)
-        self.settings.environment()  # makes every secret now, not by several services at once
+        self.settings.environment()  # generates every secret now, before several services need them
         started: list[str] = []
         try:
             with terminated_like_interrupted():
@@ -194,7 +194,7 @@ class Stack:
             )
 
     def _refuse_other_source(self) -> None:
-        """Refuse another source than the data's: rows of two would be mixed under the same names."""
+        """Refuse a source other than the data's: rows of two sources would be mixed."""
         if not (self.home.path / "data").is_dir():
             return
         before = checks.source_address(
@@ -204,13 +204,13 @@ class Stack:
         if before != now:
             raise HeadwaterError(
                 "this stack's data comes from another source",
-                detail=f"it holds {before}, and is to capture {now}",
+                detail=f"it holds {before}, but the settings name {now}",
                 hint="use another home (HEADWATER_HOME=FOLDER), or remove the data: "
                 "./headwater down --wipe",
             )
 
     def _refuse_other_brokers(self) -> None:
-        """Refuse to change the number of brokers once there is data: topics stay where they were made."""
+        """Refuse to change the number of brokers once there is data: topics stay on their brokers."""
         if not (self.home.path / "data" / "kafka").is_dir():
             return
         before, now = (
@@ -269,7 +269,7 @@ class Stack:
         return [*rows, *(unavailable_row(one, how_to_get(one)) for one in missing)]
 
     def urls(self, artefacts: ArtefactPaths) -> dict[str, str]:
-        """Return name → address of every service of this stack, and of the parts of one's own."""
+        """Return name → address of every service of this stack, and of the user's own parts."""
         addresses = {}
         for service in self._shown():
             lookup = self._lookup(service, artefacts)

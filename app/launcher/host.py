@@ -42,13 +42,13 @@ HINTS = (
     (r"error while loading shared libraries: (\S+?):",
      "install the system package that provides {0}, then run it again"),
     (r"(?i)address already in use",
-     "something else took the port meanwhile: find it with `ss -ltnp`, or use --port-offset"),
+     "another program took the port meanwhile: find it with `ss -ltnp`, or use --port-offset"),
     (r"(?i)no space left on device", "free some disk space, then run `up` again"),
     (r"(?i)(?<!ExitOn)OutOfMemoryError|Cannot allocate memory|insufficient memory",
      "free some memory, or stop other programs, then run `up` again"),
     (r"cannot become user",
-     "this root may not change users (a container without the right?): run as an ordinary user"),
-    (r"(?i)permission denied", "see which file it is in the log, and who owns it"),
+     "root may not change users here (a container without that right?): run as an ordinary user"),
+    (r"(?i)permission denied", "find the file in the log, and see who owns it"),
 )  # fmt: skip
 
 
@@ -177,8 +177,8 @@ class RealHost:
         return Places(run, data)
 
     def _environment(self, service: Service, places: Places, lookup: Lookup) -> dict[str, str]:
-        # Little is passed on from the user's shell: JAVA_TOOL_OPTIONS, PYTHON* or SPARK_* of
-        # another project would change how our services behave, and nobody would know why.
+        # Few variables of the user's shell are passed on: JAVA_TOOL_OPTIONS, PYTHON* or SPARK_*
+        # of another project would change our services, and nobody would know why.
         base = {
             "PATH": os.environ.get("PATH", BASE_PATH),
             "HOME": str(places.run),
@@ -268,7 +268,7 @@ class RealHost:
         return run / "stdout.log", run / "stderr.log"
 
     def last_lines(self, service: Service) -> str:
-        """Return the last lines of stderr since the start; of stdout where stderr is empty."""
+        """Return the last lines of stderr since the start; those of stdout if stderr is empty."""
         start = self._starts.get(service.name)
         if start is None:
             return ""
@@ -293,7 +293,7 @@ class RealHost:
     def hint(self, service: Service, output: str) -> str:
         full = [disk for disk in disks(self._home.path) if disk.state == FULL]
         if full:  # many programs do not mention it in their last lines
-            return f"free some disk space, then it goes on by itself: {cause(full[0])}"
+            return f"free some disk space, then it continues by itself: {cause(full[0])}"
         for pattern, advice in HINTS:
             found = re.search(pattern, output)
             if found:
@@ -342,7 +342,7 @@ def read_template(service: Service, source: Path) -> str:
         return source.read_text()
     except FileNotFoundError:
         raise HeadwaterError(
-            f"service `{service.name}` renders `{source.name}`, which is not there",
+            f"service `{service.name}` renders `{source.name}`, which does not exist",
             detail=f"looked for {source}",
         ) from None
 

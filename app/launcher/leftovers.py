@@ -22,14 +22,14 @@ from app.processes.process import (
 
 TERM_WAIT_S = 10.0
 KILL_WAIT_S = 10.0
-CLOCK_SLACK_S = 5.0  # boot time plus ticks is that far from the file system's clock at most
+CLOCK_SLACK_S = 5.0  # boot time plus ticks differs from the file system's clock by at most this
 
 
 def leftovers(home: Home) -> dict[int, str]:
     """Return the processes of this home's services that no supervisor owns: pid → service name.
 
-    A process is ours when its pid and start time in this boot are the recorded ones, when it is
-    in the session of such a process, or when its own environment names this home and a service.
+    A process is ours if its pid and start time in this boot are the recorded ones, if it is in the
+    session of such a process, or if its own environment names this home and a service.
     Only call it while no supervisor lives.
     """
     found: dict[int, str] = {}
@@ -50,11 +50,11 @@ def leftovers(home: Home) -> dict[int, str]:
 
 
 def remove_stale_pid_file(path: Path) -> bool:
-    """Remove a service's own pid file when the number in it is another process's by now.
+    """Remove a service's own pid file if another process has its pid by now.
 
-    After a reboot the number of the dead server may belong to any process, and a server that finds
-    it alive refuses to start. A pid file is stale only if it names a living process that started
-    after the file was last written; a dead number is left to the server, which has better checks.
+    After a reboot any process may have the pid of the dead server, and a server that finds a living
+    process of that pid refuses to start. A pid file is stale only if it names a living process that
+    started after the file was last written. If no process has the pid, the server itself decides.
     Returns: whether it was removed.
     """
     try:
@@ -75,7 +75,7 @@ def remove_stale_pid_file(path: Path) -> bool:
 def kill_leftovers(home: Home) -> dict[int, str]:
     """End the processes that `leftovers` finds, by SIGTERM and then SIGKILL; forget the recorded state.
 
-    Returns: those processes. Raises: HeadwaterError where something survives SIGKILL.
+    Returns: those processes. Raises: HeadwaterError if a process survives SIGKILL.
     """
     found = leftovers(home)
     for number, wait_s in ((signal.SIGTERM, TERM_WAIT_S), (signal.SIGKILL, KILL_WAIT_S)):

@@ -18,7 +18,7 @@ SCAN_EVERY_S = 1.0
 ANSWER_BYTES = 4096
 # ApiVersions, version 0, from a client without a name: every broker answers it before any login.
 KAFKA_REQUEST = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
-# SSLRequest: a server of any version answers one byte, in a process that it has made for it.
+# SSLRequest: a server of any version answers one byte, from a process that it starts for that.
 POSTGRES_REQUEST = bytes.fromhex("00000008 04d2162f")
 # `getName` of fb303, which each of its servers has; no arguments.
 THRIFT_REQUEST = bytes.fromhex("80010001 00000007") + b"getName" + bytes.fromhex("00000001 00")
@@ -47,7 +47,7 @@ def probe_running(service: Service, render: Callable[[str], str]) -> Probe:
 
 
 def probe_bytes(address: str, request: bytes, *, tls: bool = False) -> Probe:
-    """Whether `host:port` answers anything to a request, sent under TLS where `tls` says so."""
+    """Whether `host:port` answers anything to a request, which is sent under TLS if `tls` is True."""
     host, _, port = address.rpartition(":")
     try:
         with contextlib.ExitStack() as open_ones:
@@ -58,7 +58,7 @@ def probe_bytes(address: str, request: bytes, *, tls: bool = False) -> Probe:
                 connection = context.wrap_socket(connection, server_hostname=host)
                 open_ones.enter_context(connection)
             connection.sendall(request)
-            # Whole: a server takes a connection that is closed before that for broken.
+            # The whole handshake: a server reports a connection that is closed earlier as broken.
             answer = connection.recv(ANSWER_BYTES)
     except OSError as error:
         return Probe(False, f"ask {address}: {reason(error)}")

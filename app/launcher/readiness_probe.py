@@ -30,8 +30,9 @@ def probe_tcp(address: str) -> Probe:
 
 
 def probe_http(url: str, statuses: Sequence[int] | None) -> Probe:
-    """Whether GET `url` answers with one of `statuses` (any 2xx when None)."""
-    # Not by `requests`, which would ask the user's proxy for our own loopback.
+    """Whether GET `url` answers with one of `statuses` (any 2xx if None)."""
+    # `requests` is not used here, because it would send requests to loopback through the user's
+    # proxy.
     parts = urlsplit(url)
     url = without_user(url)
     secure = parts.scheme == "https"

@@ -16,7 +16,7 @@ from app.errors import HeadwaterError
 from app.services.service import Service
 
 DISK_FREE_MIN_BYTES = 1_000_000_000
-# Expected resident memory is a little more than what a quiet start takes.
+# The expected resident memory is a little more than a quiet start takes.
 MEMORY_SHARE_MIN = 0.8
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
@@ -25,7 +25,8 @@ CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 def check_ports(services: Iterable[Service], port: Callable[[str], int]) -> None:
     """Refuse ports of these services that something listens on.
 
-    Raises: HeadwaterError naming every such port and, where this user may see it, the process that holds it.
+    Raises: HeadwaterError naming every such port and, where this user may see it, the process that
+    holds it.
     """
     taken = []
     for service in services:
@@ -51,7 +52,7 @@ def is_taken(port: int) -> bool:
             attempt.bind(("127.0.0.1", port))
             attempt.listen(1)
         except PermissionError:
-            return False  # a privileged port: the service will say so itself
+            return False  # a privileged port, which the service itself reports
         except OSError:
             return True
     return False
@@ -90,7 +91,7 @@ def free_memory_bytes() -> int:
     """Return the free memory in bytes, of the machine or within the container's limit."""
     free = int(psutil.virtual_memory().available)
     with contextlib.suppress(OSError, ValueError):
-        # `max` (no limit) is no number and leaves `free` as it is.
+        # `max` (no limit) is not a number and leaves `free` as it is.
         free = min(free, int(CGROUP_LIMIT.read_text()) - int(CGROUP_USED.read_text()))
     return max(0, free)
 

@@ -1,7 +1,7 @@
 """The files of a stack's home: wanted services, last observed states, and the supervisor's lock.
 
-All files are replaced atomically. A lock, not a pid file, says whether a supervisor lives: the
-kernel frees it however the process ends, so it is never stale.
+All files are replaced atomically. A lock, not a pid file, shows whether a supervisor is alive: the
+kernel releases it however the process ends, so it is never stale.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Home:
         self._alive_file = path / "supervisor.alive"
 
     def make(self) -> None:
-        """Make the folder; as root, users of services may pass through it to their own."""
+        """Make the folder; if root makes it, services' users may pass through it to their folders."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
@@ -113,7 +113,7 @@ class Home:
             services = {name: Observed(**seen) for name, seen in found.pop("services").items()}
             return Snapshot(**found, services=services)
         except (KeyError, TypeError, AttributeError):
-            return Snapshot()  # written by another version: nothing in it can be relied on
+            return Snapshot()  # another version wrote it, so none of it is reliable
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         write_private(self.state_file, json.dumps(asdict(snapshot), indent=1))

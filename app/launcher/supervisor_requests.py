@@ -22,7 +22,7 @@ POLL_S = 0.1
 ANSWER_LIMIT_S = 20.0
 UP_LIMIT_S = 3_600.0
 STOP_GRACE_S = 30.0 + WRITE_S_MAX
-# A supervisor beats at least every second; longest it takes to copy programs at a first start.
+# A supervisor beats at least every second, except while it copies programs at a first start.
 HUNG_S = 45.0
 
 
@@ -120,7 +120,7 @@ class SupervisorRequests:
             if pid is not None and asked is None:
                 asked = pid, start_time(pid) or 0
                 os.kill(pid, signal.SIGTERM)
-                os.kill(pid, signal.SIGCONT)  # one that a signal has stopped ends, too
+                os.kill(pid, signal.SIGCONT)  # so that a supervisor stopped by a signal ends, too
             if min(self._home.silent_s(), time.monotonic() - began) > HUNG_S:
                 break
             progress.waiting(describe_stopping(self._home.snapshot().services))

@@ -1,6 +1,6 @@
 """Gives an encrypted stack's processes their key pairs, and the certificates that they trust.
 
-Imports of `cryptography` are made when a stack is encrypted, for they slow the start of every command.
+`cryptography` is imported only if a stack is encrypted, because that slows the start of a command.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Upgrades the home of an older Headwater: refuses it while it runs, else stamps it."""
+"""Upgrades the home of an older Headwater: refuses while that runs, else stamps the home."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Notes(Protocol):
 
 
 def refuse_older_supervisor(home: Home) -> None:
-    """Raise HeadwaterError where services of an older Headwater still run.
+    """Raise HeadwaterError if services of an older Headwater still run.
 
-    Two versions in one home would write each other's formats.
+    Two versions in one home would each write formats that the other cannot read.
     """
     if home.is_supervised() and is_older(home.path):
         raise HeadwaterError(
@@ -31,8 +31,8 @@ def refuse_older_supervisor(home: Home) -> None:
 def stamp_home(home: Home, notes: Notes) -> None:
     """Write the version stamp before this version writes anything else to the home.
 
-    If the command is interrupted after that, the next `up` continues, and an older Headwater refuses
-    the home.
+    If the command is interrupted after that, the next `up` continues, and an older Headwater
+    refuses the home.
     """
     path, mine = home.path / STAMP_FILE, current()
     if path.exists() and read_stamp(home.path) == mine:

@@ -1,7 +1,7 @@
-"""Events of `headwater watch --hops` for all browsers, from one child process while any is connected.
+"""Events of `headwater watch --hops` for all browsers, from one child while a browser is connected.
 
-The child imports the clients of Kafka, Delta and Trino, some 150 MB. So the page itself stays
-small, and without a browser nothing else runs.
+The child imports the clients of Kafka, Delta and Trino, which take some 150 MB. The page itself
+thus stays small, and the child runs only while it is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 log = logging.getLogger("page")
 KEPT = 800
 QUEUE_MAX = 1_000
-# A page that is loaded again within this time finds what it had shown.
+# A page that is loaded again within this time gets the events that it had shown.
 IDLE_S = 20.0
 AGAIN_S = 3.0
 ALIVE_S = 10.0
@@ -38,7 +38,8 @@ class Hops:
         self._idle_s = idle_s
         self._queues: set[asyncio.Queue[str]] = set()
         self._kept: deque[tuple[int, str]] = deque(maxlen=KEPT)
-        # Part of an event's id: ids of a previous process of the page are not this one's.
+        # Part of an event's id, so that ids of a previous process of the page are not mistaken for
+        # ours.
         self._process = secrets.token_hex(4)
         self._number = 0
         self._runner: asyncio.Task[None] | None = None
@@ -48,7 +49,7 @@ class Hops:
     async def events(self, last_id: str = "") -> AsyncIterator[str]:
         """Yield server-sent events for one browser: those that are kept, then new ones; never ends.
 
-        last_id: of the last event that the browser has; kept events up to it are left out.
+        last_id: the id of the last event that the browser has; kept events up to it are left out.
         """
         queue: asyncio.Queue[str] = asyncio.Queue(QUEUE_MAX)
         self._queues.add(queue)
@@ -88,7 +89,7 @@ class Hops:
                 self._kept.clear()
                 if not self._queues:
                     return
-                continue  # a browser came while the child was being ended
+                continue  # a browser connected while the child was being ended
             self._send(_event("note", "the observer ended and is started again"))
             await asyncio.sleep(AGAIN_S)
 
@@ -144,7 +145,7 @@ class Hops:
         while line := await stream.readline():
             text = line.decode(errors="replace").rstrip()
             if kind == "note" and self._stdin is None:
-                continue  # printed while it is being ended
+                continue  # the child printed it while it was being ended
             if kind == "note":
                 self._note = text
                 self._send(_event("note", text))

@@ -26,8 +26,8 @@ class Answer(NamedTuple):
 class Child:
     """Runs commands that print one JSON document.
 
-    An answer costs a second of CPU, most of it for imports; the page itself needs no memory for
-    them.
+    An answer costs a second of CPU, most of it for imports; in exchange the page itself needs no
+    memory for them.
     """
 
     def __init__(self, command: Sequence[str], timeout_s: float = TIMEOUT_S) -> None:
@@ -62,9 +62,9 @@ class Child:
 class Lasting:
     """Runs a command that answers each line of its stdin with one of its stdout, both JSON.
 
-    The process is kept for the next question: its imports cost two seconds of CPU, usually while an
-    edit is on its way, and an answer costs some milliseconds. It ends when nobody has asked for
-    `idle_s` seconds, or with the page, which closes its stdin.
+    The process is kept for the next question, because its imports cost two seconds of CPU, usually
+    while an edit is on its way, but an answer costs some milliseconds. It ends after `idle_s`
+    seconds without a question, or with the page, which closes its stdin.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Lasting:
 def _in_turn(turn: threading.Lock, timeout_s: float) -> Iterator[None]:
     """Wait for one's turn. Raises: Refused if it does not come within `timeout_s` seconds."""
     if not turn.acquire(timeout=timeout_s):
-        raise Refused(503, message="others are asking; try again")
+        raise Refused(503, message="other requests are being answered; try again")
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ from app.page.stack_health import PART_S, Health
 from app.page.trino_sql import Trino
 
 STATIC = Path(__file__).parent / "static"
-# The only files that are served; no path of a request is ever one of the disk.
+# The only files that are served; a request's path is never used as a path of the disk.
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SCRIPTS = (
     "core.js", "stream.js", "tabs.js", "store.js", "sides.js", "flow.js", "lake.js", "health.js",
@@ -92,7 +92,7 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
     """Make the page's application behind its guard.
 
     Args:
-        ports: of the addresses where people open it, on loopback of their machine.
+        ports: the ports at which people open it, on loopback of their machine.
         token: must be in each request under `/api`; no answer holds it.
     """
     sides = Lasting(parts.sides)
@@ -104,7 +104,7 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
         await hops.stop()
         await run_in_threadpool(sides.close)
 
-    # No schema and no pages of documentation: those load scripts from elsewhere.
+    # There are no pages of documentation, because those load scripts from elsewhere.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -152,7 +152,7 @@ def _add_store(app: FastAPI, source: Source, hops: Hops) -> None:
     @app.post("/api/edit")
     async def edit(given: Edit) -> dict[str, Any]:
         done = await run_in_threadpool(source.edit, given)
-        # In time: its events arrive a tenth of a second later at the earliest.
+        # This is early enough, because its events arrive at least a tenth of a second later.
         hops.follow(done["transaction"])
         return done
 

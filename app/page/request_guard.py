@@ -1,7 +1,7 @@
 """The guard before every request of the page: who may ask, and how much they may send.
 
-The browser that shows the page also shows other sites. Such a site could send requests here, and by
-a name of its own that resolves to this machine, it could read the answers. So:
+The browser that shows the page also shows other sites. Such a site could send requests here. With a
+name of its own that resolves to this machine, it could also read the answers. Therefore:
 - the Host must be one of the page's own names;
 - a request that another site caused is refused, by its Origin and by Sec-Fetch-Site;
 - a request under `/api`, or one that is not GET or HEAD, needs the token. `./headwater urls` prints
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 BODY_BYTES_MAX = 256 << 10
 TOKEN_HEADER = "x-headwater-token"
 API = "/api/"
-# For the supervisor, which has no token; the answer holds nothing else.
+# For the supervisor, which has no token; the answer says nothing but that the page is alive.
 READY = "/api/ready"
 _SAFE = ("GET", "HEAD")
 # Scripts and styles are the page's own files; nothing is loaded from elsewhere, nothing frames it.
@@ -83,7 +83,7 @@ class Guard:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         hosts = headers.get("host", [])
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return 421, "this page is not served under that name"
+            return 421, "the page is not served under that host name"
         if any(origin not in self._origins for origin in headers.get("origin", ())):
             return 403, "another site's request is refused"
         changes = scope["method"] not in _SAFE

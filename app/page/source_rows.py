@@ -21,19 +21,19 @@ from spark_streaming.storage.connections import TCP_LIMITS
 
 CHANGES_MAX = 100
 CONNECT_TIMEOUT_S = 5
-# Times are printed as silver's are; no statement waits for ever.
+# Times are printed as in silver; no statement waits for ever.
 _OPTIONS = (
     "-c TimeZone=UTC -c DateStyle=ISO,YMD -c IntervalStyle=postgres -c statement_timeout=15000 "
     "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000"
 )
 _READING = f"{_OPTIONS} -c default_transaction_read_only=on"
-# The session's own role counts, whatever role the DSN's options set: SQL can go back to it.
+# The session's own role counts, even if the DSN's options set another: SQL can return to it.
 _POWERFUL = """
 select r.rolname, r.rolsuper from pg_roles r where r.rolname = session_user and (r.rolsuper
   or exists (select from pg_roles g where pg_has_role(r.oid, g.oid, 'member') and g.rolname in
     ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')))
 """
-_OWNER_HINT = "give the DSN of the tables' owner, no superuser: ./headwater up --source DSN"
+_OWNER_HINT = "give the DSN of the tables' owner, not a superuser: ./headwater up --source DSN"
 _TABLES = """
 select t.schemaname, t.tablename, greatest(c.reltuples, 0)::bigint
 from pg_publication_tables t
@@ -152,7 +152,7 @@ class Source:
             "table": table,
             "columns": [vars(column) for column in described.columns],
             "rows": [[text for text, _ in row] for row in cells],
-            # Row and column of each value that is cut: editing it would lose the rest.
+            # Row and column of each value that is cut, because editing it would lose the rest.
             "cut": [[r, c] for r, row in enumerate(cells) for c, (_, cut) in enumerate(row) if cut],
         }
 
@@ -194,7 +194,7 @@ class Source:
         schema, _, table = name.partition(".")
         known = connection.execute(_TABLES, [self._publication]).fetchall()
         if (schema, table) not in {(s, t) for s, t, _ in known}:
-            raise Refused(404, message=f"`{name[:200]}` is no captured table")
+            raise Refused(404, message=f"`{name[:200]}` is not a captured table")
         quoted = sql.Identifier(schema, table).as_string(connection)
         found = connection.execute(_COLUMNS, [quoted]).fetchall()
         key = sorted((place, column) for column, _, _, _, _, place in found if place >= 0)
@@ -237,7 +237,7 @@ def _why_read_only(connection: psycopg.Connection[Any]) -> str | None:
         return None
     role, is_superuser = row
     kind = "a superuser" if is_superuser else "a role that reaches the server's programs or files"
-    return f"the page only reads here: `{role}`, the role of the source's DSN, is {kind}"
+    return f"the page can only read here: `{role}`, the role of the source's DSN, is {kind}"
 
 
 def statement_of(change: Change, table: Table) -> tuple[sql.Composed, Sequence[str | None]]:

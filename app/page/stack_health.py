@@ -1,7 +1,7 @@
 """The health of the stack: services, connectors, freshness, verification, alerts that fire.
 
-Each part is observed by itself: one that does not answer in time is reported as such, and delays no
-other.
+Each part is observed separately: a part that does not answer in time is reported as such, and
+delays no other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from app.page.trino_sql import Trino
 
 TABLES_MAX = 500
 CONNECT_TIMEOUT_S = 1.0
-# Includes the look-up of the name, which takes longest where the container does not exist.
+# Includes the look-up of the name, which takes longest if the container does not exist.
 CONNECTIONS_S = 2.0
 # How long one observation waits for a part; the page pauses longer between its requests.
 PART_S = 8.0
-# A busy Trino may take longer than PART_S: a later observation has the answer.
+# A busy Trino may take longer than PART_S; a later observation then has the answer.
 STATEMENT_S = 45.0
 COLUMNS = ["service", "state", "restarts", "last error"]
 TIMEOUT_S = 2.0
@@ -46,7 +46,7 @@ class Health:
 
     Args:
         home: the stack's home, where the supervisor writes `state.json`.
-        asked: service → (host, port), given where there is no supervisor: a service is well if it
+        asked: service → (host, port), given if there is no supervisor; a service is healthy if it
             accepts a connection.
         links: service → URL, of services with a page of their own.
         prometheus: its URL, or None.
@@ -80,8 +80,8 @@ class Health:
         meanwhile.
 
         Returns: `services`, `connectors`, `freshness`, `verification` and `alerts`, each as
-            `{columns, rows}`, `{none}` where the stack has no such part, or `{error}`; `links` of
-            the services that run, and `off`, the names of those with a page that do not.
+            `{columns, rows}`, `{none}` if the stack has no such part, or `{error}`; `links` of the
+            running services with a page, and `off`, the names of those that do not run.
         """
         services = self._answer(self._services)
         running = {row[0] for row in services.get("rows", ()) if row[1] == "ready"}
@@ -113,7 +113,7 @@ class Health:
 
     def pulse(self) -> list[str]:
         """List the problems of services and connectors, without slow requests."""
-        # In containers it is not known here which services are to run: Docker knows.
+        # In containers only Docker knows which services should run.
         services = self._answer(self._services) if self._asked is None else {}
         connectors = self._answer(self._connectors)
         problems = [
@@ -133,7 +133,7 @@ class Health:
         try:
             return question()
         except Refused as refused:
-            # A part that a stack is without is no error.
+            # It is not an error if a stack lacks a part.
             return {"none" if refused.status == 404 else "error": refused.facts}
 
     def _services(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Health:
 
     def _alerts(self, runs: bool) -> dict[str, Any]:
         if not runs or self._prometheus is None:
-            raise Refused(404, message="Prometheus does not run: nothing alarms")
+            raise Refused(404, message="Prometheus does not run, so there are no alerts")
         import requests
 
         try:

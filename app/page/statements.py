@@ -1,4 +1,4 @@
-"""SQL as a user typed it, run on the source within limits of time and rows that it cannot change."""
+"""Runs SQL as a user typed it on the source, within limits of time and rows that it cannot change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg import pq
 
 from app.page.answers import ROWS_MAX, Refused, cell_of
 
-# For all statements of a request together, whatever time-outs they set themselves.
+# The limit for all statements of a request together, whatever time-outs they set themselves.
 RUN_S_MAX = 20.0
 CANCEL_S = 2.0
 CANCELLED = "57014"
@@ -56,7 +56,7 @@ class _Run:
     def answers(self, text: str) -> list[dict[str, Any]]:
         wire = self._wire
         wire.send_query(text.encode())
-        # Row by row, so that a large answer is never in memory.
+        # Rows are read one by one, so that a large answer is never in memory.
         wire.set_single_row_mode()
         try:
             while wire.flush():
@@ -87,7 +87,9 @@ class _Run:
                 yield {"done": (result.command_status or b"").decode()}
             elif status != pq.ExecStatus.EMPTY_QUERY:
                 self._wire.finish()
-                message = "COPY is not for this box: it has nothing to send or take"
+                message = (
+                    "COPY does not work here, because the page cannot send or receive its data"
+                )
                 raise Refused(422, message=message)
         if failure is not None:
             raise failure
@@ -115,7 +117,7 @@ class _Run:
         if self._why_ended:
             raise Refused(
                 422,
-                message=f"{message}, and go on after a cancel; the session was left",
+                message=f"{message}, and continue after a cancel; the session was left",
                 hint="read the rows to see what was committed",
             )
         self._why_ended = {"message": f"{message} and were ended", **more}

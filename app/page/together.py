@@ -24,9 +24,9 @@ class _Asked(Generic[T]):
 class Together(Generic[T]):
     """Asks each question in a thread of its own.
 
-    A question that is still running when it is asked again is not started a second time. So there
-    are never more threads than questions, and an answer that takes longer than a caller waits is
-    there at a later call.
+    A question that is still running when it is asked again is not started a second time. There
+    are thus never more threads than questions. An answer that takes longer than a caller waits is
+    returned by a later call.
     """
 
     def __init__(self) -> None:

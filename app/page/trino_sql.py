@@ -1,4 +1,4 @@
-"""Runs one statement in Trino, its answer in bounded memory; imports Trino's client at the first."""
+"""Runs a statement in Trino, with the answer in bounded memory; imports the client at first use."""
 
 from __future__ import annotations
 

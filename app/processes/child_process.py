@@ -1,8 +1,8 @@
 """Becomes a service: `python -I -S child_process.py PARENT_PID UID GID COMMAND…`.
 
-Runs after the fork, before the service's own program, on the standard library only. It is a program
-of its own because the supervisor has threads: locks that they hold at a fork are never released in
-the child.
+It runs after the fork and before the service's own program, with only the standard library. It is a
+separate program because the supervisor has threads: locks that they hold at a fork are never
+released in the child.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         # After the change of user, which clears it. The kernel kills us when the supervisor dies.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
-            return NOT_STARTED  # it died before the line above
+            return NOT_STARTED  # the supervisor died before the line above
     # Python ignores these signals, and a child would inherit that across exec.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""As root: the user that an unprivileged service runs as, and folders that this user can reach."""
+"""For a stack run as root: the user of unprivileged services, and folders that it can reach."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Shelter:
     def place(self, inside: Path, kind: str, *, ours: bool = False) -> Path:
         """Make the folder `inside` of the home for the user; outside the home if it has to be.
 
-        `inside` becomes a link if the user could not reach it. The folder belongs to the user;
-        with `ours` it belongs to root, which writes there, so that the user cannot redirect root's
-        files by a link. Returns the real folder.
+        `inside` becomes a link if the user could not reach it. The folder belongs to the user. With
+        `ours` it belongs to root, which writes there; the user then cannot redirect root's files by
+        a link. Returns the real folder.
         """
         real = inside
         if not can_enter(inside.parent, self.identity):
@@ -127,8 +127,8 @@ def give_files(files: Iterable[Path], identity: Identity) -> None:
 def take_back(folder: Path) -> None:
     """Give a folder back to root; others may pass through it, not list or change it.
 
-    In an older version the folder belonged to the service's user: whatever else than plain files and
-    folders that user may have left there is removed.
+    In an older version the folder belonged to the service's user. Anything other than plain files
+    and folders that this user may have left there is removed.
     """
     os.chown(folder, os.geteuid(), os.getegid(), follow_symlinks=False)
     folder.chmod(0o711)

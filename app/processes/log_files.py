@@ -86,13 +86,13 @@ def _compress(path: Path, plain: Path) -> None:
                 shutil.copyfileobj(log, packed)
             read = os.fstat(log.fileno())
         with _RENAMING:
-            # Found by inode: a rotation meanwhile has given it another number.
+            # The file is found by its inode, because a rotation meanwhile gave it another number.
             for item in older(path):
                 if os.path.samestat(item.lstat(), read):
                     packing.replace(item.with_name(f"{item.name}.gz"))
                     item.unlink()
     except FileNotFoundError:
-        return  # rotated just before it was opened: compressed the next time
+        return  # it was rotated just before it was opened; the next run compresses it
     finally:
         packing.unlink(missing_ok=True)
 

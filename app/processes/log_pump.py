@@ -1,8 +1,8 @@
 """Moves the services' output from pipes into log files, in one thread of the supervisor.
 
-Pipes, because only the writer of a file can rotate it between two lines, and because a full disk
-then fails no service: output that cannot be written waits here, within a limit, and bytes beyond the
-limit are counted in the log itself.
+Pipes are used for two reasons. Only the writer of a file can rotate it between two lines. And a
+full disk then fails no service: output that cannot be written waits here, within a limit, and the
+log itself says how many bytes beyond the limit were dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.processes import log_files as logs
 
 PIPE_BYTES = 256 << 10  # what a service may write while the supervisor is stopped
 CHUNK_BYTES = 64 << 10
-PASSES_MAX = 64  # of one drain, which must end even if a service writes without end
+PASSES_MAX = 64  # passes of one drain, which must end even if a service never stops writing
 WAITING_BYTES_MAX = 1 << 20
 LINE_FILES_MAX = 2  # a file may grow so far beyond its limit for the sake of one long line
 RETRY_S = 1.0
@@ -45,7 +45,7 @@ class LogFile:
         return bool(self._waiting or self.lost_bytes)
 
     def reopen(self) -> None:
-        """Open the file again where another one has its name by now; OSError if the name is a link."""
+        """Open the file again if another one has its name by now; OSError if the name is a link."""
         with contextlib.suppress(FileNotFoundError):
             named = self.path.lstat()
             opened = os.fstat(self._file) if self._file is not None else None

@@ -39,7 +39,7 @@ class RealProcess:
 
     @property
     def start_time(self) -> int:
-        """Clock ticks from boot to the start: with the pid and the boot it names the process."""
+        """Clock ticks from boot to the start; with pid and boot they identify the process."""
         return self._start_time
 
     def exit_code(self) -> int | None:
@@ -48,7 +48,7 @@ class RealProcess:
         After its end, kill the rest of its process group.
         """
         if self._code is None:
-            # WNOWAIT: the zombie keeps the group's number from being given to another process.
+            # WNOWAIT keeps the zombie, so that no other process gets the group's number.
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT
             if os.waitid(os.P_PID, self.pid, options) is None:
                 return None
@@ -73,7 +73,7 @@ class RealProcess:
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
-            return  # the group is empty, or nothing in it is left but the zombie
+            return  # the group is empty, or only the zombie is left in it
 
 
 def spawn(

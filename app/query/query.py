@@ -28,7 +28,7 @@ from app.query.answer import (
 from app.query.statement import one_statement, shows_definition
 from app.query.trino_connection import USER, connect, explain
 
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 
 
 def run_sql(

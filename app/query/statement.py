@@ -52,7 +52,7 @@ def one_statement(text: str) -> str:
 
 
 def shows_definition(statement: str) -> bool:
-    """Whether it asks for the definition of a table or view, which Trino shows only to the owner."""
+    """Whether a statement shows a table's or view's definition, which Trino shows only to owners."""
     return re.match(r"SHOW\s+CREATE\s", statement, re.IGNORECASE) is not None
 
 

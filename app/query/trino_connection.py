@@ -22,11 +22,11 @@ REQUEST_TIMEOUT_S = 30.0  # one HTTP exchange; a query may take many
 ATTEMPTS_MAX = 3
 USER = COMMANDS
 
-# Trino's error name → what to do about it.
+# Trino's error name → hint.
 _HINTS = {
-    "TABLE_NOT_FOUND": "see what is there: headwater sql 'SHOW TABLES FROM silver'",
-    "SCHEMA_NOT_FOUND": "see what is there: headwater sql 'SHOW SCHEMAS FROM lake'",
-    "COLUMN_NOT_FOUND": "see the columns: headwater sql 'DESCRIBE silver.TABLE'",
+    "TABLE_NOT_FOUND": "list the tables: headwater sql 'SHOW TABLES FROM silver'",
+    "SCHEMA_NOT_FOUND": "list the schemas: headwater sql 'SHOW SCHEMAS FROM lake'",
+    "COLUMN_NOT_FOUND": "list the columns: headwater sql 'DESCRIBE silver.TABLE'",
     "PERMISSION_DENIED": "silver, ops and reports are written by the stack only; "
     "make tables of your own in a schema of your own: CREATE SCHEMA lake.mine",
     "SERVER_STARTING_UP": "Trino is starting; ask again when `headwater status trino` says ready",
@@ -42,10 +42,12 @@ def connect(
     """Make a connection to the Trino at `url`; it sends nothing yet.
 
     Args:
-        url: `http://host:port` of the stack's Trino, or `https://user:password@host:port[?verify=FILE]` of one's own.
-        user: the user name, where the URL has none; only `registrar` may change silver, ops and reports.
-        source: what asks, as Trino's list of queries shows it.
-        options: those of the client that differ from ours.
+        url: `http://host:port` of the stack's Trino, or
+            `https://user:password@host:port[?verify=FILE]` of one's own.
+        user: the user name, if the URL has none; only `registrar` may change silver, ops and
+            reports.
+        source: the name of the asking program in Trino's list of queries.
+        options: options of the client that replace the defaults here.
     Returns: a DBAPI connection with catalog `lake`, schema `silver`, time zone UTC.
     """
     parts = urlsplit(url)
@@ -103,7 +105,7 @@ def explain(error: Exception, url: str) -> HeadwaterError:
             detail=_short(error),
             hint="is the stack up? see `headwater status trino`",
         )
-    return HeadwaterError("the exchange with Trino failed", detail=_short(error))
+    return HeadwaterError("the request to Trino failed", detail=_short(error))
 
 
 def is_unreachable(error: Exception) -> bool:

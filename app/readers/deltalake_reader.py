@@ -22,7 +22,7 @@ from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.storage.store_clients import delta_options
 
 SERVICE = "deltalake-reader"
-# The columns that the feed adds to a table's own.
+# The columns that the feed adds to the table's.
 CHANGE, VERSION, TIME = "_change_type", "_commit_version", "_commit_timestamp"
 BATCH_ROWS = 8_192
 _EPOCH = datetime(1970, 1, 1)
@@ -64,7 +64,7 @@ class DeltaRsTable:
     def _require_feed(self, version: int) -> None:
         """Raise if the feed is off: rewritten files would read as rows deleted and inserted."""
         if self._has_feed:
-            return  # a later version that switches it off is an error of delta-rs itself
+            return  # for a later version that switches it off, delta-rs itself raises an error
         if self._open(version).metadata().configuration.get(FEED) != "true":
             raise feed_error(self._address, version)
         self._has_feed = True
@@ -106,6 +106,6 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Where reading stopped early Arrow's threads read ahead: the C++ runtime aborts a process that
-    # ends beneath them.
+    # If reading stopped early, Arrow's threads still read ahead, and the C++ runtime aborts a
+    # process that ends during that.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Follows a table: what both Python readers do, whichever library opens the files.
+"""Follows a table: the part that both Python readers share, whichever library opens the files.
 
 1. Begin at `--from`, else after the version in the state, else with the rows of the newest version.
 2. Print the changes of each version, the versions in order; then keep the last one as the state.
@@ -75,7 +75,7 @@ def follow(
         version = table.newest()
         _print_rows(table, options, out, progress, version, stop)
         if progress.version is None:
-            return progress  # cut off: there is no complete version to go on from
+            return progress  # cut off: no version is complete, so there is nothing to continue from
         state.keep(version)
         next_version = version + 1
     while not stop.is_set():
@@ -115,7 +115,7 @@ def _print_rows(
             if options.state is not None:
                 raise HeadwaterError(
                     f"{options.table} has more than {options.rows_max} rows",
-                    detail="a state needs all of them, and none is kept",
+                    detail="a state needs all of the rows, so none was written",
                     hint="raise --rows-max, or begin with --from VERSION",
                 )
             return
@@ -149,7 +149,7 @@ def feed_error(table: str, version: int) -> HeadwaterError:
         f"{table} has no change data feed at version {version}",
         detail=f"its property {FEED} was not true then",
         hint=f'switch it on: change_data_feed = "{name}" in a profile, `./headwater down`, then '
-        "`./headwater up --profile FILE`; if it is on by now, begin anew: without --from and state",
+        "`./headwater up --profile FILE`; if it is on by now, start again without --from and state",
     )
 
 
@@ -158,7 +158,7 @@ def gone_error(table: str, version: int, observed: object) -> HeadwaterError:
     return HeadwaterError(
         f"{table}: version {version} is not there",
         detail=str(observed),
-        hint="old versions are removed after silver_retention_minutes (15): begin anew without "
+        hint="old versions are removed after silver_retention_minutes (15): start again without "
         "--from and state, follow more often, or raise that setting",
     )
 
@@ -184,7 +184,8 @@ def run(
         try:
             progress = follow(open_table(options), options, sys.stdout, stop)
         except BrokenPipeError:
-            # The reader of the lines has closed the pipe (`| head`); Python must print no error at its exit.
+            # The program that reads the lines has closed the pipe (`| head`); Python must not print
+            # an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             own_run.state("ended", table=options.table, reason="nobody reads the output")
             return 141

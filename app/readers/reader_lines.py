@@ -56,7 +56,7 @@ def row_text(row: Mapping[str, Any]) -> str:
 def plain(value: Any) -> Any:
     """Convert a value to what JSON holds without loss.
 
-    Decimals, dates, times and what is no number (NaN, infinities) are text, bytes are base64.
+    Decimals, dates, times, NaN and infinities become text; bytes become base64.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -74,7 +74,7 @@ def plain(value: Any) -> Any:
 
 
 def instant(moment: datetime, unit: str = "us") -> str:
-    """Format a time in ISO 8601, with `Z` where it has a zone."""
+    """Format a time in ISO 8601, with `Z` if it has a zone."""
     spec = {"us": "microseconds", "ms": "milliseconds"}[unit]
     if moment.tzinfo is None:
         return moment.isoformat(timespec=spec)
@@ -90,16 +90,16 @@ class State:
         self._table = table
 
     def next(self) -> int | None:
-        """Return the version to go on with; None if nothing was kept.
+        """Return the version to continue with; None if no state was kept.
 
-        Raises: HeadwaterError if the file is another table's, or is no state.
+        Raises: HeadwaterError if the file belongs to another table, or is not a state.
         """
         if self._path is None or not self._path.exists():
             return None
         version, _, table = self._path.read_text(encoding="utf-8").strip().partition(" ")
         if not version.isdigit():
             raise HeadwaterError(
-                f"{self._path} is not a reader's state", hint="remove it to begin anew"
+                f"{self._path} is not a reader's state", hint="remove it to start again"
             )
         if table != self._table:
             raise HeadwaterError(

@@ -34,22 +34,25 @@ def parse(program: str, arguments: Sequence[str], environment: Mapping[str, str]
         prog=program,
         description="Print a Delta table's rows, or its changes by version, as lines of JSON.",
     )
-    parser.add_argument("table", help="a silver table, as `orders`, or an address, s3://…")
+    parser.add_argument("table", help="a silver table, e.g. `orders`, or an address, s3://…")
     parser.add_argument(
         "--from", dest="first", type=_count, metavar="VERSION", help="changes from this version on"
     )
     parser.add_argument(
-        "--state", type=Path, metavar="FILE", help="go on where the run before this one ended"
+        "--state", type=Path, metavar="FILE", help="continue where the previous run ended"
     )
     parser.add_argument(
-        "--seconds", type=float, default=0.0, help="wait so long for newer versions (0: not at all)"
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="how long to wait for newer versions (0: not at all)",
     )
     parser.add_argument(
         "--rows-max",
         type=_count,
         default=ROWS_MAX,
         metavar="N",
-        help=f"end after the version that reaches so many lines ({ROWS_MAX})",
+        help=f"end after the version that reaches this many lines ({ROWS_MAX})",
     )
     given = parser.parse_args(arguments)
     store = _store(environment)

@@ -1,4 +1,4 @@
-"""A reader's own records: its log on stderr and, where an intake is given, also in the lake.
+"""A reader's own records: its log on stderr and, if an intake is given, also in the lake.
 
 With HEADWATER_INTAKE_URL and HEADWATER_INTAKE_TOKEN its lines become rows of `lake.silver.app_logs`
 and its states (started, ended, failed) rows of `lake.silver.app_runs`, joined by `run_id`.
@@ -59,7 +59,7 @@ class Run:
         self._send(RUNS, data, key=f"{self.id}/{state}")
 
     def close(self) -> None:
-        """Send what waits; report on stderr what cannot be sent."""
+        """Send the waiting records; report on stderr those that cannot be sent."""
         for client in self._clients.values():
             client.close(timeout_s=RETRY_S)
         self._clients = {}

@@ -94,7 +94,7 @@ class SparkTable:
         return reader.load(self._url)
 
     def _times(self, first: int, last: int) -> dict[int, int]:
-        """Return version → its commit's own time in ms. The feed's column has the log file's time instead."""
+        """Return version → its commit's own time in ms; the feed's column has the log file's time."""
         from pyspark.sql import functions as F
 
         files = [f"{self._url}/_delta_log/{version:020}.json" for version in range(first, last + 1)]
@@ -118,7 +118,7 @@ def as_json(frame: DataFrame) -> Column:
 
 
 def plain_type(kind: DataType) -> str:
-    """Return the type to cast to, so that JSON loses nothing; "" where none is needed."""
+    """Return the type to cast to, so that JSON loses nothing; "" if no cast is needed."""
     from pyspark.sql import types as T
 
     if isinstance(kind, T.DecimalType):
@@ -141,7 +141,8 @@ def start_session(store: ObjectStore) -> SparkSession:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
-        # A log and a chunk of changes fit one partition; by default each is a stage of 50 or 200 tasks.
+        # One partition is enough for a log or a chunk of changes; by default each needs 50 or 200
+        # tasks.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": "1",
         # A version older than the retention can be read as long as its files exist.

@@ -1,7 +1,8 @@
-"""The tables that show a moment, beside silver's living ones: `silver/<name>` in the lake.
+"""Manages tables that show a moment, beside silver's current ones: `silver/<name>` in the lake.
 
-Their description says what they are. No ledger names them, so nothing verifies them, measures their
-freshness or writes to them; `tables` registers them for Trino as it does every folder of silver.
+Their description says what they are. The ledger does not name them, so nothing verifies them,
+measures their freshness or writes to them. `tables` registers them for Trino, like every folder of
+silver.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class ExtraTables:
     def find(self, name: str, wanted: str) -> DeltaTable | None:
         """Return the table that already has this name and description; None if the name is free.
 
-        Raises: HeadwaterError if the name is no name of a table, or another table has it.
+        Raises: HeadwaterError if the name cannot be a table's, or another table has it.
         """
         if not is_name(name):
             raise HeadwaterError(
@@ -65,7 +66,7 @@ class ExtraTables:
     def write(self, name: str, source: DeltaTable, text: str) -> DeltaTable:
         """Write a table's rows as `silver/<name>` in one commit. Returns: the new table.
 
-        Raises: DeltaError if there is one by now.
+        Raises: DeltaError if the table exists by now.
         """
         schema = pa.schema(source.schema().to_arrow())
         batches = source.to_pyarrow_dataset().to_batches(
@@ -89,7 +90,7 @@ class ExtraTables:
             others = ", ".join(self.names()) or "none"
             raise HeadwaterError(
                 f"there is no table `{name}` that `rebuild --until` has made",
-                detail="only such tables are dropped, never one that follows its source",
+                detail="this drops only such tables, never one that follows its source",
                 hint=f"there are: {others}",
             )
         self._lake.filesystem().delete_dir(self._lake.silver_path(name))
@@ -101,7 +102,7 @@ class ExtraTables:
         return sorted(n for n in folders if (self._description(n) or "").startswith(_MARK))
 
     def _description(self, name: str) -> str | None:
-        """Return a table's description, "" for one without; None if there is no table."""
+        """Return a table's description, "" if it has none; None if there is no table."""
         try:
             return str(self._lakehouse.silver(name).metadata().description or "")
         except TableNotFoundError:

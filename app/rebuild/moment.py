@@ -1,8 +1,9 @@
-"""A moment in the source's log, and which events of a topic belong to it. Pure.
+"""Decides which events of a topic belong to a moment in the source's log; pure functions.
 
-A streamed event does not say where its own transaction commits, but which commit came last before it
-(`source.sequence`). Transactions are streamed whole, in the order of their commits. So with `commit`
-the last commit of the moment, a transaction belongs to it exactly if its events name an earlier one.
+A streamed event does not say where its own transaction commits, but which commit came last before
+it (`source.sequence`). Transactions are streamed whole, in the order of their commits. Let `commit`
+be the last commit of the moment: a transaction belongs to the moment exactly if its events name an
+earlier one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Moment(NamedTuple):
 
     Args:
         commit: LSN of the last commit that belongs to it.
-        lsn: a position from `commit` on and before the next commit; snapshots up to it belong to it.
+        lsn: a position from `commit` on and before the next commit; snapshots up to it belong to
+            it.
         committed_at: the time of the last commit.
     """
 
@@ -70,7 +72,7 @@ def parse_until(text: str) -> Wanted:
 
 
 def is_beyond(event: RawEvent, moment: Moment) -> bool:
-    """Return whether an event came after the moment, and with it all that follow in its partition.
+    """Return whether an event, and so all that follow in its partition, came after the moment.
 
     Tombstones, and records that are not events of a row, do not show it.
     """
@@ -126,7 +128,7 @@ class Cut:
                 yield event
 
     def is_held_exactly(self, merged: Mapping[int, int]) -> bool:
-        """Return whether a table with these offsets merged has all events of the moment and no others."""
+        """Return whether a table that merged up to these offsets has exactly the moment's events."""
         partitions = {*self.ends, *self.beyond, *merged}
         return all(
             self.ends.get(p, 0) <= merged.get(p, 0) <= self.beyond.get(p, merged.get(p, 0))

@@ -1,9 +1,12 @@
 """Proves a table that was built as of a moment, in one of two ways.
 
-1. The ledger says which Kafka offsets each version of the living table has merged. A version that has
-   all events of the moment and no others is opened by Delta's time travel, as long as its files are
-   kept, and compared row by row. The batches made it, from Kafka; the rebuild has read bronze.
-2. Without such a version the moment's events are replayed one row at a time (`replay_rows`).
+1. The ledger says which Kafka offsets each version of the current table has merged. If a version
+has
+   exactly the events of the moment and its files are still kept, it is opened by Delta's time
+   travel and compared row by row. Batches made that version from Kafka, whereas the rebuild read
+   bronze.
+   2. If there is no such version, the moment's events are replayed one row at a time
+   (`replay_rows`).
 """
 
 from __future__ import annotations
@@ -45,14 +48,14 @@ class Proof:
 
 
 class Version(NamedTuple):
-    """A version of the living table, and the offsets that are merged into it."""
+    """A version of the current table, and the offsets that are merged into it."""
 
     number: int
     offsets: dict[int, int]
 
 
 def versions(entries: list[LedgerEntry], topic: str) -> list[Version]:
-    """Return the versions that ledger rows of one table tell of, oldest first.
+    """Return the versions that the ledger rows of one table name, oldest first.
 
     Args:
         entries: the table's rows, in any order.
@@ -77,14 +80,14 @@ def prove(
     *,
     scratch: Path,
 ) -> Proof:
-    """Compare a table built as of a moment with the living table's version of then."""
+    """Compare a table built as of a moment with the current table's version of that moment."""
     told = versions(_entries(lake, table), topic)
     exact = sorted({v.number for v in told if cut.is_held_exactly(v.offsets)}, reverse=True)
     if not exact:
         return Proof(
             NOT_PROVED,
-            "no version of the living table has exactly the events of that moment: "
-            "its batches have merged later events with them, or it was not there yet",
+            "no version of the current table has exactly the events of that moment: "
+            "its batches merged later events together with them, or it did not exist yet",
         )
     reason = ""
     for number in exact[:TRIED_MAX]:
@@ -95,7 +98,7 @@ def prove(
             reason = type(error).__name__
     return Proof(
         NOT_PROVED,
-        f"version {exact[0]} of the living table had exactly these events, and is not kept any more "
+        f"version {exact[0]} of the current table had exactly these events, and is not kept any more "
         f"({reason})",
     )
 
@@ -111,9 +114,9 @@ def _compared(
     built: DeltaTable, then: DeltaTable, contract: Contract, number: int, scratch: Path
 ) -> Proof:
     common, left_out = common_columns(built, then, contract)
-    by = f"version {number} of the living table"
+    by = f"version {number} of the current table"
     if left_out:
-        by += f"; without {', '.join(left_out)}, which it had not, or of another type"
+        by += f"; without {', '.join(left_out)}, which it lacked or had with another type"
     if not common.columns or set(common.key) & set(left_out):
         return Proof(NOT_PROVED, f"{by}: no common key")
     found = _comparison(SilverRows(then, common).texts, built, common, scratch)
@@ -135,7 +138,7 @@ def prove_by_replay(
         return Proof(EQUAL if found.equal else DIFFERENT, by, found.differences)
     return Proof(
         NOT_PROVED,
-        f"{by}, differs, and {quarantined} of the events are in quarantine, which the replay has not",
+        f"{by}, differs; {quarantined} of the events are in quarantine, which the replay does not apply",
         found.differences,
     )
 
@@ -150,7 +153,7 @@ def _comparison(expected: Rows, built: DeltaTable, contract: Contract, scratch: 
 def common_columns(
     built: DeltaTable, then: DeltaTable, contract: Contract
 ) -> tuple[Contract, list[str]]:
-    """Compare two tables: return the contract of the columns that are the same in both, and the names of the other columns."""
+    """Return the contract of the columns that two tables share, and the names of the others."""
     ours, theirs = (_types(table) for table in (built, then))
     alike = [c for c in contract.columns if c.name in ours and ours[c.name] == theirs.get(c.name)]
     names = {column.name for column in alike}

@@ -1,9 +1,9 @@
-"""Builds a table as it was at a moment, beside the living one: `headwater rebuild TABLE --until …`.
+"""Builds a table as it was at a moment, beside the current one: `headwater rebuild TABLE --until …`.
 
 1. Find the last commit of the moment in bronze, and wait until bronze has all events up to it.
-2. Build the table from the events of the moment, slice by slice, as every rebuild does; what was
-   interrupted goes on.
-3. Write it as `silver/<name>` in one commit, and remove what it was built in.
+2. Build the table from the events of the moment, slice by slice, as every rebuild does; an
+   interrupted build continues.
+   3. Write it as `silver/<name>` in one commit, and remove the files of the build.
 4. Prove it (`moment_proof`).
 """
 
@@ -89,7 +89,7 @@ class MomentRebuild:
         self._topic = topic_in(self._lake.ledger(), table)
 
     def run(self) -> Built:
-        """Build the table unless it is there already; prove it either way."""
+        """Build the table unless it exists already; prove it in both cases."""
         text = description(self._table, self._moment)
         there = self._extra.find(self._name, text)
         builder = self._builder()
@@ -100,7 +100,7 @@ class MomentRebuild:
             if there is None:
                 builder.run(self._feed(gaps, builder.state.offsets))
             else:
-                self._steps.note(f"silver.{self._name} is there already; only its proof is made")
+                self._steps.note(f"silver.{self._name} exists already; only its proof is made")
                 self._read_ends(gaps)
         if not self._cut.ends:
             self._store.remove(builder.state)
@@ -179,7 +179,7 @@ class MomentRebuild:
             try:
                 builder = self._opened(state)
                 builder.begin()
-                self._steps.note(f"rebuild {self._name} goes on after {state.events:,} events")
+                self._steps.note(f"rebuild {self._name} continues after {state.events:,} events")
                 return builder
             except RulesChangedError as error:
                 self._steps.note(f"rebuild {self._name} starts again: {error}")
@@ -269,7 +269,7 @@ class MomentRebuild:
 
 
 def forget_unfinished(store: RebuildStore, name: str) -> bool:
-    """Remove what was built so far of a table as of a moment. Returns: whether there was any."""
+    """Remove an unfinished build of a table as of a moment. Returns: whether there was one."""
     found = [state for state in store.of(name) if state.id.startswith(ID_PREFIX)]
     for state in found:
         store.remove(state)
@@ -277,7 +277,7 @@ def forget_unfinished(store: RebuildStore, name: str) -> bool:
 
 
 def made_again_at(contract: Contract) -> Lsn | None:
-    """Return where a table begins that replaced a dropped one of the same name; None if it was not."""
+    """Return where a table begins that replaced a dropped one of its name; None if it did not."""
     versions = (*contract.previous_versions, contract)
     own = [one for one in versions if one.oid == contract.oid]
     if len(own) == len(versions):

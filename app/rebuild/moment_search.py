@@ -16,7 +16,8 @@ from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.reading.bronze import Bronze
 
 PARTITION = 0  # the transaction topic's only one
-# The bronze sink is seconds behind the source, and the source's heartbeat commits every few seconds.
+# Long enough: the bronze sink is seconds behind, and the source's heartbeat commits every few
+# seconds.
 WAIT_S = 30.0
 POLL_S = 1.0
 
@@ -35,7 +36,7 @@ class Commit(NamedTuple):
 def await_moment(
     bronze: Bronze, prefix: str, wanted: Wanted, waiting: Callable[[str], None]
 ) -> Moment:
-    """Return `find_moment`'s answer; a moment that bronze may reach soon is waited for.
+    """Return `find_moment`'s answer; wait for a moment that bronze may reach soon.
 
     Raises: HeadwaterError as `find_moment`, after WAIT_S.
     """
@@ -57,9 +58,9 @@ def _is_to_come(wanted: Wanted) -> bool:
 def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
     """Return the state of the source at an LSN or a time.
 
-    At a time: before the first commit that is later.
-    Raises: HeadwaterError if it is before the first commit that bronze has; NotReachedError if it
-        is not before the last.
+    For a time, it is the state before the first later commit.
+        Raises: HeadwaterError if the moment is before the first commit that bronze has;
+        NotReachedError if it is not before the last.
     """
     topic = f"{prefix}.{TOPIC}"
     last: Commit | None = None
@@ -67,9 +68,9 @@ def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
         if _is_later(commit, wanted):
             if last is None:
                 raise HeadwaterError(
-                    f"{wanted.text} is before bronze's begin",
+                    f"{wanted.text} is before the beginning of bronze",
                     detail=f"its first commit is at {_text(commit)}",
-                    hint="choose that or a later moment",
+                    hint="choose that moment or a later one",
                 )
             lsn = last.lsn if wanted.lsn is None else wanted.lsn
             return Moment(last.lsn, lsn, _time(last))

@@ -1,7 +1,7 @@
 """Decides whether offsets that bronze lacks were ever records.
 
-Bronze's objects mostly show it themselves; for those that do not, Kafka is asked while it still has
-the records, and the gaps that it explained before are remembered.
+Most objects of bronze show this themselves. For the others, Kafka is asked while it still has the
+records, and the gaps that it explained earlier are remembered.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
 
 READ_S = 120.0
 _HINT = (
-    "`./headwater verify --bronze` names the objects around it; put the dropped object back, or "
-    "read the table anew from the source instead: `./headwater resync TABLE`"
+    "`./headwater verify --bronze` names the objects around it; put the missing object back, or "
+    "read the table again from the source: `./headwater resync TABLE`"
 )
 
 
@@ -42,7 +42,7 @@ class Gaps:
         }
 
     def explain(self, partition: int, first: int, last: int) -> None:
-        """Check that the offsets `first` to `last` held no record but a transaction's marker.
+        """Check that the offsets `first` to `last` held only transaction markers.
 
         Raises: HeadwaterError naming the offsets of missing records.
         """
@@ -58,7 +58,8 @@ class Gaps:
                 )
         gone = (first, min(last, begin - 1))
         known = self._explained.of(self._topic, partition)
-        # A single missing offset is only asked about if its object shows that a record was lost.
+        # For a single missing offset this is called only if the object shows that a record was
+        # lost.
         allowed = 0 if first == last else MARKER_OFFSETS_MAX
         if without(*gone, known) > allowed:
             raise HeadwaterError(
@@ -69,9 +70,9 @@ class Gaps:
             )
 
     def check_end(self, reached: Mapping[int, int]) -> None:
-        """Check that Kafka has what follows bronze's end, for the stream to continue with.
+        """Check that Kafka has the events after bronze's end, so that the stream can continue.
 
-        Raises: HeadwaterError naming the offsets that neither has.
+        Raises: HeadwaterError naming the offsets that neither bronze nor Kafka has.
         """
         for partition, begin in self.begins.items():
             first = reached.get(partition, 0)

@@ -24,7 +24,7 @@ from spark_streaming.ops.stopped import TableStoppedError
 from spark_streaming.reading.bronze import Bronze, UnreadableObjectError
 
 SAMPLED_EVENTS = 1_000
-# Room for the new table, its old files until they are dropped, and briefly silver twice.
+# Room for the new table, for its old files until they are dropped, and briefly for silver twice.
 ROOM_TIMES = 4
 ROOM_BYTES_MIN = 256 << 20
 # Silver reads Kafka, not bronze: it may be ahead of the bronze sink.
@@ -54,9 +54,9 @@ def topic_in(entries: Mapping[str, LedgerEntry], table: str) -> str:
 def source_table_of(
     bronze: Bronze, topic: str, prefix: str, waiting: Callable[[str], None]
 ) -> tuple[str, str]:
-    """Return the source's schema and table name; the topic has some characters replaced.
+    """Return the source's schema and table name; in the topic's name some characters are replaced.
 
-    Wait for the bronze sink if it has brought nothing of the topic yet; `waiting` shows that.
+    Wait for the bronze sink if bronze has no event of the topic yet; `waiting` shows that.
     Raises: HeadwaterError if bronze has nothing of the topic within SINK_WAIT_S.
     """
     for partition in _awaited_partitions(bronze, topic, waiting):
@@ -79,7 +79,7 @@ def _awaited_partitions(bronze: Bronze, topic: str, waiting: Callable[[str], Non
         if time.monotonic() > limit:
             raise HeadwaterError(
                 f"bronze has nothing of {topic}",
-                detail=f"silver has events of it; the bronze sink brought none in {SINK_WAIT_S:.0f} s",
+                detail=f"silver has events of it; the bronze sink wrote none in {SINK_WAIT_S:.0f} s",
                 hint="is the bronze sink running? `./headwater status connect capture`",
             )
         waiting(f"waiting for the first events of {topic} in bronze")
@@ -95,7 +95,7 @@ def check_room(settings: Settings, bronze: Bronze, table: str, topic: str) -> No
     free = shutil.disk_usage(settings.home).free
     if free < needed:
         raise HeadwaterError(
-            f"there is no room to build `{table}` beside what there is",
+            f"the disk is too full to build `{table}` beside the existing table",
             detail=f"{free >> 20:,} MB are free, about {needed >> 20:,} MB are needed",
             hint=f"make room on the disk of {settings.home}",
         )
@@ -122,7 +122,7 @@ def exclusive(settings: Settings, table: str) -> Iterator[None]:
 @contextmanager
 def named_failures() -> Iterator[None]:
     """Turn failures of services and rules into errors that say what to do."""
-    again = "`./headwater rebuild` goes on where this stopped"
+    again = "`./headwater rebuild` continues where this stopped"
     try:
         yield
     except (RebuildRefusedError, TableStoppedError) as error:
@@ -131,7 +131,7 @@ def named_failures() -> Iterator[None]:
         raise HeadwaterError(
             "an object of bronze cannot be read",
             detail=str(error),
-            hint="put a whole one in its place; see `./headwater verify --bronze`",
+            hint="replace it by an intact copy; see `./headwater verify --bronze`",
         ) from error
     except CatalogUnreachableError as error:
         raise HeadwaterError(str(error), hint=again) from error
@@ -141,7 +141,7 @@ def named_failures() -> Iterator[None]:
         ) from error
     except (DeltaError, OSError) as error:
         raise HeadwaterError(
-            "the object store did not give or take what was asked for",
+            "a read from the object store, or a write to it, failed",
             detail=_error_text(error),
             hint=f"{again}; `./headwater status s3`",
         ) from error

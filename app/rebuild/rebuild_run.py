@@ -38,10 +38,11 @@ Row = tuple[Any, ...]
 
 
 def run_rebuild(tables: Sequence[str], fmt: str) -> None:
-    """Rebuild silver tables; print a row each on stdout and progress on stderr.
+    """Rebuild silver tables; print a row for each on stdout and progress on stderr.
 
-    A table that fails does not keep the others from being built.
-    Raises: HeadwaterError if a table is unknown or refused, bronze has gaps, the disk is too full, or
+    If one table fails, the others are still built.
+    Raises: HeadwaterError if a table is unknown or refused, bronze has gaps, the disk is too full,
+    or
         the job does not swap the tables.
     """
     settings = load()
@@ -63,10 +64,10 @@ def run_rebuild(tables: Sequence[str], fmt: str) -> None:
 
 
 def run_until(tables: Sequence[str], until: str, name: str | None, fmt: str) -> int:
-    """Build tables as of a moment beside the living ones; print a row each, with its proof.
+    """Build tables as of a moment beside the current ones; print a row for each, with its proof.
 
     Args:
-        name: of the new table; None: `<table>__at_<LSN in bytes>`.
+        name: the new table's name; None: `<table>__at_<LSN in bytes>`.
     Returns: the exit code: 0 all proved equal, 1 one differs, 3 one could not be proved.
     Raises: HeadwaterError as `run_rebuild`, and for a moment that bronze does not reach.
     """
@@ -80,7 +81,7 @@ def run_until(tables: Sequence[str], until: str, name: str | None, fmt: str) -> 
     def one(table: str, steps: Steps) -> Row:
         nonlocal moment
         started = time.monotonic()
-        steps.waiting(f"rebuild {table}: looking for {wanted.text} in bronze")
+        steps.waiting(f"rebuild {table}: searching bronze for {wanted.text}")
         lake = Lakehouse(settings)
         table = lake.silver_name(table)
         if moment is None:
@@ -104,7 +105,7 @@ def run_until(tables: Sequence[str], until: str, name: str | None, fmt: str) -> 
 
 
 def run_drop(name: str) -> None:
-    """Remove a table that `run_until` has made, or what it has built of one so far.
+    """Remove a table that `run_until` has made, or its unfinished build.
 
     Raises: HeadwaterError if there is neither.
     """
@@ -136,7 +137,9 @@ def _each(
             except KeyboardInterrupt:
                 steps.rest()
                 left = " ".join(list(dict.fromkeys(tables))[number:])
-                steps.note(f"hint: `./headwater rebuild {left}{again}` goes on where this stopped")
+                steps.note(
+                    f"hint: `./headwater rebuild {left}{again}` continues where this stopped"
+                )
                 raise
             finally:
                 steps.rest()

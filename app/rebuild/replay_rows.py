@@ -1,7 +1,7 @@
-"""Replays a table's events one row at a time into a file: what its rows must be, found another way.
+"""Replays a table's events one row at a time into a file, to find its rows in a second way.
 
-It decodes events as silver does. Unlike silver it folds nothing, merges nothing and knows no slices:
-each change is applied alone, in stream order, to rows in SQLite.
+It decodes events as silver does. Unlike silver it does not fold, merge or cut into slices: each
+change is applied alone, in stream order, to rows in SQLite.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class ReplayedRows:
         self._base = sqlite3.connect(self._own / "rows", isolation_level=None)
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
             self._base.execute(f"PRAGMA {setting}")
-        # A deleted row stays with alive = 0: a changed key takes large values from it.
+        # A deleted row stays with alive = 0, because a row whose key changed takes large values
+        # from it.
         self._base.execute("CREATE TABLE row (key TEXT, lsn INT, texts TEXT, alive INT)")
         self._base.execute("CREATE INDEX by_key ON row (key)")
         return self
@@ -140,7 +141,7 @@ class ReplayedRows:
 
 
 def _numbered(events: list[RawEvent]) -> Iterator[tuple[int, RawEvent]]:
-    """Yield the events with the number of resyncs that ended before them."""
+    """Yield each event with the number of resyncs that ended before it."""
     number = 0
     for event in events:
         yield number, event

@@ -31,10 +31,9 @@ from spark_streaming.reading.bronze import Bronze, EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 
 ROUNDS_MAX = 5
-# The stream merges so many in a moment; they need not come from bronze.
+# The stream merges so many events in a moment, so they need not come from bronze.
 LEFT_EVENTS = 5_000
-# The bronze of several partitions does not end at one instant: the newest events are left to the
-# stream.
+# The partitions of bronze do not end at one instant, so the newest events are left to the stream.
 LEFT_MS = 10_000
 PATIENCE_S = 120.0
 POLL_S = 0.5
@@ -59,7 +58,9 @@ class RebuildCommand:
         if state is None:
             state = self._built()
             self._store.ask(state)
-        self._steps.note(f"rebuild {self._table}: {state.events:,} events; the job takes over")
+        self._steps.note(
+            f"rebuild {self._table}: {state.events:,} events; the job swaps the tables"
+        )
         self._await(state)
         return state
 
@@ -98,7 +99,7 @@ class RebuildCommand:
         generation = self._entry().generation
         for state in reversed(self._store.of(self._table)):
             if state.id == generation:
-                continue  # it is silver now; the job removes it
+                continue  # it is swapped in already; the job removes it
             try:
                 builder = self._opened(state)
                 builder.begin()
@@ -106,7 +107,7 @@ class RebuildCommand:
                 self._steps.note(f"rebuild {self._table} starts again: {error}")
                 self._store.remove(state)
                 continue
-            self._steps.note(f"rebuild {self._table} goes on after {state.events:,} events")
+            self._steps.note(f"rebuild {self._table} continues after {state.events:,} events")
             return builder
         new = self._opened(self._new())
         new.begin()
@@ -145,16 +146,16 @@ class RebuildCommand:
         return EventsByTime(events, before_ms)
 
     def _await(self, state: Rebuild) -> None:
-        """Wait until the table runs with what was built, as long as the job makes progress."""
+        """Wait until the rebuilt table runs, as long as the job makes progress."""
         merged_at: object = None
         limit = time.monotonic() + PATIENCE_S
         while True:
             reason = self._store.refusal(state.id)
             if reason is not None:
                 raise HeadwaterError(
-                    f"the streaming job has refused the rebuild of `{self._table}`",
+                    f"the streaming job refused the rebuild of `{self._table}`",
                     detail=reason,
-                    hint=f"`./headwater rebuild {self._table}` tries again; what is built is kept",
+                    hint=f"`./headwater rebuild {self._table}` tries again; the built table is kept",
                 )
             entry = self._entry()
             accepted = state.id in (entry.generation, entry.rebuild)
@@ -162,7 +163,7 @@ class RebuildCommand:
                 return
             if accepted and entry.state == STOPPED and entry.tries >= ATTEMPTS_MAX:
                 raise HeadwaterError(
-                    f"table `{self._table}` is stopped: what was built cannot take its place",
+                    f"table `{self._table}` is stopped, so the rebuilt table cannot replace it",
                     detail=entry.reason or "",
                     hint="repair the cause; it is tried again by itself, or by `./headwater resume`",
                 )
@@ -170,10 +171,10 @@ class RebuildCommand:
                 merged_at, limit = entry.merged_at, time.monotonic() + PATIENCE_S
             if time.monotonic() > limit:
                 raise HeadwaterError(
-                    f"the streaming job has not put the new `{self._table}` in place "
+                    f"the streaming job did not swap in the new `{self._table}` "
                     f"within {PATIENCE_S:.0f} s",
-                    hint="`./headwater status silver`; the request stays, and is carried "
-                    "out with the job's next batch",
+                    hint="see `./headwater status silver`; the request stays, and the job "
+                    "carries it out with its next batch",
                 )
             self._steps.waiting(f"rebuild {self._table}: {entry.reason or 'waiting for the job'}")
             time.sleep(POLL_S)

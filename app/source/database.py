@@ -19,7 +19,7 @@ STATEMENT_TIMEOUT_S = 60
 # behind it: give up early rather than stall the application.
 LOCK_TIMEOUT_S = 5
 DEFAULT_PORT = 5432
-# As the server reports it. `initdb` chooses it if the machine's locale is C.
+# The encoding's name as the server reports it. `initdb` chooses it if the machine's locale is C.
 NO_ENCODING = "SQL_ASCII"
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -29,15 +29,15 @@ NO_PASSWORD = "no password supplied"
 _HINTS = (
     (
         "password authentication failed",
-        "check the user and the password in the DSN; the capture's own role, which a new server "
-        "lacks, is made by `headwater preflight --apply`",
+        "check the user and the password in the DSN; a new server lacks the capture role, which "
+        "`headwater preflight --apply` creates",
     ),
     ("no pg_hba.conf entry", "allow this user and address in the server's pg_hba.conf"),
     ("does not exist", "check the database and the user in the DSN"),
-    ("refused", "is the server running, and is this its port?"),
+    ("refused", "check that the server is running and that this is its port"),
     ("translate host name", "check the host in the DSN"),
     ("resolve", "check the host in the DSN"),
-    ("timeout", "is the host reachable from here, and does a firewall let the port through?"),
+    ("timeout", "check that the host is reachable and that no firewall blocks the port"),
     ("certificate", "check sslmode and sslrootcert in the DSN"),
     ("SSL", "check sslmode in the DSN: does the server speak TLS?"),
     ("too many clients", "the server's max_connections is reached: end sessions or raise it"),
@@ -64,7 +64,7 @@ class Address:
 
 
 def address_of(dsn: str) -> Address:
-    """Return the parts of a DSN that may be shown; raise HeadwaterError if it is no DSN."""
+    """Return the parts of a DSN that may be shown; raise HeadwaterError if it is not a DSN."""
     found = options_of(dsn)
     return Address(
         host=str(found.get("host") or found.get("hostaddr") or "127.0.0.1"),
@@ -110,7 +110,7 @@ def connect(dsn: str, *, application: str, replication: bool = False) -> Connect
         connection.close()
         raise HeadwaterError(
             f"the database at {address} has no encoding ({NO_ENCODING})",
-            detail="what its texts say depends on who wrote them",
+            detail="the meaning of its texts depends on the client that wrote them",
             hint="move it into one with an encoding: CREATE DATABASE … TEMPLATE template0 "
             "ENCODING 'UTF8', then pg_dump and pg_restore",
         )
@@ -121,8 +121,8 @@ class KeptConnection:
     """A session of the source that is opened when it is first needed, and again once it is closed.
 
     Args:
-        dsn: returns the connection string, asked at each opening; it holds a password.
-        application: as of `connect`.
+        dsn: returns the connection string, and is called at each opening; it holds a password.
+        application: see `connect`.
     """
 
     def __init__(self, dsn: Callable[[], str], *, application: str) -> None:
@@ -154,7 +154,7 @@ def unreachable(address: Address, error: Exception, password: str = "") -> Headw
 
 
 def options_of(dsn: str) -> dict[str, Any]:
-    """Parse a DSN into libpq's options; raise HeadwaterError if it is no DSN."""
+    """Parse a DSN into libpq's options; raise HeadwaterError if it is not a DSN."""
     try:
         found = dict(conninfo_to_dict(dsn))
         for port in str(found.get("port") or DEFAULT_PORT).split(","):

@@ -1,7 +1,7 @@
-"""The source's own record of its tables' definitions, written by an event trigger where one may be made.
+"""The source's own record of its tables' definitions, which an event trigger writes.
 
-With it silver follows each version of a table separately; without it, several changes between two
-reads of the catalog are followed as one.
+With the record silver follows each version of a table separately; without it, silver follows
+several changes between two reads of the catalog as one.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ def read_notes(connection: Connection, role: str) -> Notes:
         """,
         [role],
     ).fetchone()
-    assert row is not None  # it reads no table: one row
+    assert row is not None  # the query reads no table and always returns one row
     return Notes(*row)
 
 
 def record_all_definitions(connection: Connection) -> None:
-    """Record each table's definition again at the log's end, where definitions are recorded.
+    """Record each table's definition again at the log's end, if the source records definitions.
 
-    A source that was set back has records at positions that mean something else now. The tables'
-    present definitions must come after all of them.
+    A source that was set back has records at positions that now belong to other changes. The
+    tables' present definitions must come after all of them.
     """
     there = connection.execute("SELECT to_regclass('headwater.definitions') IS NOT NULL").fetchone()
     if not there or not there[0]:
@@ -88,18 +88,18 @@ def record_all_definitions(connection: Connection) -> None:
 
 
 def notes_finding(notes: Notes, role: str) -> Finding:
-    """Judge the record. It is an improvement: without it nothing is missing."""
+    """Judge the record. It is optional: capturing works without it."""
     if notes.is_right:
-        return Finding(CHECK, OK, "each change of a table is noted as it is made")
+        return Finding(CHECK, OK, "each change of a table is recorded when it is made")
     fixes = tuple(from_file("definitions", role=sql.Identifier(role), **_parts()))
     observed = (
-        "not noted as they change: of several changes of a table within some seconds silver sees "
-        "the last only"
+        "changes of a table are not recorded when they are made: of several changes within some "
+        "seconds silver sees only the last"
     )
     if not notes.may_make:
-        observed += "; to note them takes a superuser, who makes event triggers"
+        observed += "; recording them takes a superuser, who may create event triggers"
         fixes = tuple(Fix(fix.shown) for fix in fixes)
-    purpose = "an event trigger, with its function and table, that notes each change of a table"
+    purpose = "an event trigger, with its function and table, that records each change of a table"
     return Finding(CHECK, NOTE, observed, fixes, purpose)
 
 
@@ -110,7 +110,7 @@ def _parts() -> dict[str, sql.Composable]:
         for name, value in TEXT_FORMS.items()
     )
     return {
-        # All are texts of this repository, not input.
+        # All of these are texts of this repository, not input.
         "forms": sql.SQL(forms),
         "described_columns": sql.SQL(columns),
         "described_key": sql.SQL(key),
@@ -119,7 +119,7 @@ def _parts() -> dict[str, sql.Composable]:
 
 
 def _digest() -> str:
-    """Return a digest of everything that the function is made of."""
+    """Return a digest of all texts that make up the function."""
     texts = [
         (SQL_FOLDER / "definitions.sql").read_text(),
         *definition_queries("", ""),

@@ -1,10 +1,10 @@
-"""Removes from a source database what Headwater has put there: `headwater detach`.
+"""Removes Headwater's objects from a source database: `headwater detach`.
 
 `plan` is pure: it makes steps from the traces (`traces.py`), in the order that Postgres needs:
 1. the replication slot, which holds back WAL;
-2. the event trigger, so that the next steps are not noted;
+2. the event trigger, so that the next steps are not recorded;
 3. the publication;
-4. replica identities that `--apply` set, now that nothing of Headwater's publishes their tables;
+4. replica identities that `--apply` set, once no publication of Headwater's has their tables;
 5. the tables of the schema `headwater`, and the schema;
 6. the capture role's rights, and the role.
 Each step is one transaction. A step that did not end is planned again by the next run.
@@ -38,7 +38,7 @@ RELEASED_S = 10.0
 _POLL_S = 0.5
 _LISTED_MAX = 20
 _WORDS = {"d": "DEFAULT", "f": "FULL", "n": "NOTHING"}
-# Kinds of steps whose failure, or order, matters to others.
+# Kinds of steps whose failure or order matters to other steps.
 SLOT, PUBLICATION, IDENTITY, SCHEMA, OTHER = "slot", "publication", "identity", "schema", ""
 
 
@@ -50,8 +50,9 @@ class Step:
         what: a description, in one line.
         statements: statements that run in one transaction.
         allowed: whether the session whose rights were read may run them.
-        kind: a replica identity is restored only when the publication is gone (an UPDATE could fail
-            otherwise), and the schema holds the record of those that are not restored yet.
+        kind: orders the steps. A replica identity is restored only when the publication is gone, or
+            an UPDATE could fail. The schema stays while it holds the record of identities to
+            restore.
     """
 
     what: str
@@ -67,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is removed, what is kept and why; `in_use` names the session that still uses it."""
+    """The steps, what is kept and why; `in_use` names a session that still uses the source."""
 
     steps: tuple[Step, ...]
     kept: tuple[str, ...]
@@ -130,15 +131,17 @@ def _identity(one: IdentityTrace, steps: list[Step], kept: list[str], *, unpubli
     table = sql.Identifier(one.schema, one.name)
     shown = table.as_string(None)
     if one.now != one.set_to:
-        return  # the table is gone, or was given another identity since
+        return  # the table is gone, or has got another identity since
     if one.published:
         kept.append(
-            f"table {shown}: its replica identity {_WORDS[one.set_to]}, for "
+            f"table {shown}: its replica identity {_WORDS[one.set_to]}, because "
             f"{', '.join(one.published)} publishes it too; it was {_was(one)}"
         )
         return
     if one.was == "i" and not one.index_there:
-        kept.append(f"table {shown}: its replica identity, for the index {one.was_index} is gone")
+        kept.append(
+            f"table {shown}: its replica identity, because the index {one.was_index} is gone"
+        )
         return
     was = sql.SQL("USING INDEX {}").format(sql.Identifier(one.was_index))
     if one.was in _WORDS:
@@ -153,11 +156,11 @@ def _was(one: IdentityTrace) -> str:
 
 
 def _full(traces: Traces, kept: list[str]) -> None:
-    """Keep replica identity FULL where no record says what it was before."""
+    """Keep replica identity FULL if no record says what it was before."""
     if traces.unreadable:
         kept.append(
             f"replica identities: {traces.session.role} may not read headwater.replica_identities, "
-            "which says what they were; run this with a superuser's DSN"
+            "the record of the previous ones; run this with a superuser's DSN"
         )
         return
     if not traces.full:
@@ -165,8 +168,8 @@ def _full(traces: Traces, kept: list[str]) -> None:
     named = ", ".join(traces.full[:_LISTED_MAX])
     more = f" and {len(traces.full) - _LISTED_MAX} more" if len(traces.full) > _LISTED_MAX else ""
     kept.append(
-        f"replica identity FULL without a record of what it was: {named}{more}; whether you set it "
-        "or an earlier version of Headwater, which kept no record, cannot be known. To undo one, once "
+        f"replica identity FULL without a record of the previous one: {named}{more}. You may have set "
+        "it, or an earlier version of Headwater, which kept no record. To undo one, once "
         f"no publication names it: ALTER TABLE {traces.full[0]} REPLICA IDENTITY DEFAULT;"
     )
 
@@ -183,7 +186,7 @@ def _schema(
         kept.append(f"schema {OWN_SCHEMA}: not Headwater's: {', '.join(schema.of_others)}")
     if unrestored and "replica_identities" in tables:
         tables.remove("replica_identities")
-        kept.append(f"schema {OWN_SCHEMA}: its table replica_identities says what they were")
+        kept.append(f"schema {OWN_SCHEMA}: its table replica_identities records the previous ones")
     statements: list[sql.Composed] = []
     if tables:
         names = sql.SQL(", ").join(sql.Identifier(OWN_SCHEMA, name) for name in tables)
@@ -193,7 +196,7 @@ def _schema(
         statements.append(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(OWN_SCHEMA)))
     if not statements:
         return
-    # The record is among them: a role that cannot restore the tables must not drop it.
+    # The record is among the tables: a role that cannot restore the identities must not drop it.
     restored = all(step.allowed for step in steps if step.kind == IDENTITY)
     what = f"the schema {OWN_SCHEMA} with its tables" if whole else "the stack's own tables"
     steps.append(Step(what, tuple(statements), schema.mine and restored, SCHEMA))
@@ -205,7 +208,7 @@ def _role(traces: Traces, role: RoleTrace, steps: list[Step], kept: list[str]) -
     if role.superuser or role.name == session.role or not _made_for_it(role):
         why = "a superuser" if role.superuser else "this session's own"
         if not role.superuser and role.name != session.role:
-            why = "without the mark of a role that was made for Headwater"
+            why = "it does not have the mark of a role made for Headwater"
         kept.append(f"role {role.name}: {why}; its rights stay as they are")
         return
     if role.owns:
@@ -243,7 +246,7 @@ def _role(traces: Traces, role: RoleTrace, steps: list[Step], kept: list[str]) -
 
 
 def _made_for_it(role: RoleTrace) -> bool:
-    # Versions before the mark made it under this name, which nobody has by chance.
+    # Versions before the mark made the role under this name, which is unlikely to be another's.
     return role.marked or role.name == DEFAULT_ROLE
 
 
@@ -259,7 +262,7 @@ def _in_use(traces: Traces) -> str:
 def await_release(read: Callable[[], Traces], within_s: float = RELEASED_S) -> Traces:
     """Wait until no session uses what is to be removed; return the traces then.
 
-    Raises: HeadwaterError that names the session, where it does not end.
+    Raises: HeadwaterError that names the session, if it does not end.
     """
     limit = time.monotonic() + within_s
     while True:
@@ -291,8 +294,8 @@ def carry_out(
     """Run the steps that the session may run; a step that fails does not stop the next.
 
     Args:
-        drop_slot: drops the slot where this session may not; None if nothing else can.
-    Returns: the steps that did not run, each with the reason; an empty reason: no right to.
+        drop_slot: drops the slot if this session may not; None if nothing else can.
+    Returns: the steps that did not run, each with the reason; "" if the session has no right to.
     """
     left: list[tuple[Step, str]] = []
     for step in steps:
@@ -300,7 +303,7 @@ def carry_out(
         if step.kind == IDENTITY and PUBLICATION in failed:
             left.append((step, "the publication still needs it"))
         elif step.kind == SCHEMA and IDENTITY in failed:
-            left.append((step, "it holds the record of what is not restored yet"))
+            left.append((step, "it holds the record of identities that are not restored yet"))
         elif (why := _run(connection, step, drop_slot)) is not None:
             left.append((step, why))
         else:
@@ -311,7 +314,7 @@ def carry_out(
 def _run(
     connection: Connection, step: Step, drop_slot: Callable[[Step], None] | None
 ) -> str | None:
-    """Run a step; return why it did not run (empty: no right to), or None if it did."""
+    """Run a step; return None, or why it did not run ("" if the session has no right to)."""
     try:
         if step.allowed:
             with connection.transaction():

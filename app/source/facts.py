@@ -17,7 +17,7 @@ from app.source.tls import tls_problem
 from spark_streaming.capture_choice import EVERYTHING, Choice
 
 _RECORDS = "SELECT to_regclass('headwater.replica_identities') IS NOT NULL"
-# Where the schema does not exist yet, whoever creates it creates the table, too.
+# If the schema does not exist yet, whoever creates it also creates the table.
 _MAY_RECORD = """
 SELECT coalesce((SELECT CASE WHEN c.oid IS NULL THEN has_schema_privilege(n.oid, 'CREATE')
                              ELSE has_table_privilege(c.oid, 'INSERT')
@@ -117,10 +117,10 @@ class Facts:
     tls_problem: str = ""
     # Whether the session itself is encrypted, or does not leave the machine.
     private: bool = True
-    # Roles that own something in the stack's schema, and are neither this session's nor superusers.
+    # Roles, other than this session's and superusers, that own something in the stack's schema.
     foreign_owners: tuple[str, ...] = ()
     notes: Notes = field(default_factory=Notes)
-    # Whether the source records what replica identities were before a change, and whether it can.
+    # Whether the source records replica identities before they are changed, and whether it can.
     records_identities: bool = True
     may_record: bool = True
     # Table → its columns that are carried as text, each with its type.
@@ -144,7 +144,8 @@ def read_facts(
         connection: a session of the tables' owner.
         names: the names of the stack's own objects in the source.
         choice: the tables and columns that the profile chooses.
-        capture_dsn: the capture role's; an ordinary and a replication session are tried with it.
+        capture_dsn: the capture role's DSN; an ordinary and a replication session are tried with
+            it.
     """
     role = address_of(capture_dsn).user
     own = _own_tables(connection, role, names)
@@ -310,8 +311,10 @@ def _slot(connection: Connection, name: str) -> Slot | None:
 
 
 def _columns(connection: Connection, choice: Choice) -> tuple[AsText, Limited, tuple[str, ...]]:
-    """Find columns that are carried as text, columns whose type silver cannot hold in full, and
-    columns of type interval."""
+    """Find three groups of columns.
+
+    They are those carried as text, those whose type silver cannot hold in full, and intervals.
+    """
     from spark_streaming.contract.kinds import TEXT_AS_IS, kind_named, list_of
     from spark_streaming.contract.types import kind_of
 

@@ -15,7 +15,7 @@ SQL_FOLDER = Path(__file__).resolve().parents[2] / "debezium" / "sql"
 _STATEMENT = re.compile(r"(?:\$body\$.*?\$body\$|[^;])+", re.DOTALL)
 
 OK = "ok"
-NOTE = "note"  # works, and the user should know
+NOTE = "note"  # it works, but the user should know
 LEFT_OUT = "left out"  # a table that is not captured; all others are
 MISSING = "missing"  # nothing can be captured before it is fixed
 STATUSES = (OK, NOTE, LEFT_OUT, MISSING)
@@ -27,8 +27,8 @@ class Fix:
 
     Args:
         shown: the statement as it is printed, without a password.
-        run: the statement as `--apply` runs it; None if a person has to decide, or where it has
-            no effect before a restart of the server.
+        run: the statement as `--apply` runs it; None if a person has to decide, or if it has no
+            effect before a restart of the server.
     """
 
     shown: str
@@ -40,7 +40,7 @@ class Finding:
     """The result of one check: what was observed, its status, and the statements that fix it.
 
     Args:
-        purpose: a short description of the statements, where they are several or long.
+        purpose: a short description of the statements, if they are several or long.
     """
 
     check: str

@@ -1,8 +1,9 @@
 """Completes the address of a source that a user gives to a URL that works for every service.
 
-Users give a URL, libpq's `key=value` form, or `service=name`. The password may be in `~/.pgpass`, and
-anything in libpq's variables. libpq itself completes the address, by its own rules. The result needs no
-file and no variable: services run as other users, and Debezium's JDBC driver reads none of them.
+Users give a URL, libpq's `key=value` form, or `service=name`. The password may be in `~/.pgpass`,
+and anything in libpq's variables. libpq itself completes the address, by its own rules. The result
+needs no file and no variable: services run as other users, and Debezium's JDBC driver reads none of
+them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _OWN = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-# Values that change nothing, beside the defaults that libpq was built with.
+# Values that change nothing, in addition to the defaults that libpq was built with.
 _PLAIN = {
     "sslcertmode": ("allow",),
     "gssencmode": ("disable", "prefer"),
@@ -53,7 +54,7 @@ _PLAIN = {
     "load_balance_hosts": ("disable",),
 }
 _PRIMARY = ("any", "read-write", "primary")
-# Certificates that libpq takes from the home where the DSN names none; services have another home.
+# Certificates that libpq takes from the home if the DSN names none; services have another home.
 _DEFAULT_FILES = {
     "sslrootcert": "root.crt",
     "sslcert": "postgresql.crt",
@@ -63,7 +64,7 @@ _DEFAULT_FILES = {
 
 @dataclass(frozen=True, repr=False)
 class Completed:
-    """A source's address; `notes` say which parts of it are not used. `dsn` holds a password."""
+    """A source's address. `notes` say which parts of it are not used. `dsn` holds a password."""
 
     dsn: str
     notes: tuple[str, ...] = ()
@@ -74,8 +75,8 @@ def complete(given: str, variables: Mapping[str, str] | None = None) -> Complete
 
     Args:
         variables: libpq's variables; by default those that the command was started with.
-    Raises: HeadwaterError, without the password, where it is no address, a service does not exist,
-        or an option is set that not every session can follow.
+    Raises: HeadwaterError, without the password, if it is not an address, if a service does not
+        exist, or if an option is set that not every session can follow.
     """
     options_of(given)  # raises if it cannot be read
     found, defaults, message = _by_libpq(given, GIVEN if variables is None else variables)
@@ -105,7 +106,7 @@ def complete(given: str, variables: Mapping[str, str] | None = None) -> Complete
     shown = f"[{host}]" if ":" in host else quote(host, safe="")
     place = f"postgresql://{owner}@{shown}:{port}/{quote(found.get('dbname', ''), safe='')}"
     own = [name for name in _OWN if name in found]
-    notes = (f"{', '.join(own)}: not used; Headwater sets its own",) if own else ()
+    notes = (f"{', '.join(own)}: not used, because Headwater sets its own",) if own else ()
     return Completed(place + (f"?{urlencode(options, quote_via=quote, safe='/')}" if options else ""), notes)  # fmt: skip
 
 
@@ -158,13 +159,13 @@ def _no_service(given: str, variables: Mapping[str, str], message: str) -> Headw
 
 def _refuse(name: str, value: str, built_with: str | None) -> None:
     if name == "connect_timeout" and not value.isdecimal():
-        why = f"`connect_timeout={value}` is no number of seconds"
+        why = f"`connect_timeout={value}` is not a number of seconds"
     elif name == "target_session_attrs" and value not in _PRIMARY:
         why = f"`target_session_attrs={value}` asks for a standby, which cannot be captured"
     elif name in (*_PLACE, *CARRIED, *_OWN) or value in (built_with, *_PLAIN.get(name, ())):
         return
     else:
-        why = f"`{name}` is set, which not every session could keep to (the connector's driver)"
+        why = f"`{name}` is set, which the connector's driver does not support"
     raise HeadwaterError(
         f"the source's address cannot be used: {why}",
         hint=f"take `{name}` out of the address, the service file and libpq's variables",
@@ -175,8 +176,8 @@ def _host(found: Mapping[str, str]) -> str:
     host, address = found.get("host", ""), found.get("hostaddr", "")
     if host and address and host != address:
         raise HeadwaterError(
-            "the source's address cannot be used: `hostaddr` is set beside `host`, which the "
-            "connector's driver does not know",
+            "the source's address cannot be used: `hostaddr` is set beside `host`, but the "
+            "connector's driver does not support `hostaddr`",
             hint="give one of them",
         )
     if not host and not address:

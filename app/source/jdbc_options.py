@@ -12,14 +12,14 @@ _SAME = {
     "sslnegotiation": "sslNegotiation",
     "options": "options",
 }
-# Debezium needs the primary, whatever is asked for.
+# Debezium needs the primary, whatever the DSN asks for.
 _SERVERS = {"read-write": "primary", "primary": "primary"}
 
 
 def connector_options(dsn: str) -> dict[str, str]:
     """Return Debezium's `database.…` properties for a DSN, without address and encryption.
 
-    Raises: HeadwaterError if the text is no DSN.
+    Raises: HeadwaterError if the text is not a DSN.
     """
     options = options_of(dsn)
     found = {

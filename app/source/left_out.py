@@ -1,4 +1,4 @@
-"""The tables and columns that are not captured: by a name, theirs or a column's, or by the profile's choice."""
+"""Reports tables and columns that are not captured, because of a name or the profile's choice."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def left_out_messages(settings: Settings) -> list[str]:
             tables = [table for table in found if table.chosen]
     except (HeadwaterError, psycopg.Error) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return [f"which tables are left out is not known: {first}"]
-    # A table that is captured already halts the connector: leaving it out would lose changes.
+        return [f"it is not known which tables are left out: {first}"]
+    # A table that is captured already stops the connector instead: leaving it out would lose
+    # changes.
     columns = [
         f"{table} {'halts the capture' if table.published else 'is left out'}: {reason}"
         for table in tables
@@ -44,9 +45,9 @@ def left_out_messages(settings: Settings) -> list[str]:
 
 
 def judge_choice(facts: Facts, place_of: Callable[[str], str]) -> Iterator[Finding]:
-    """Judge the patterns of the profile: each must fit something, and none a column of a key.
+    """Judge the patterns of the profile: each must fit something, and none may fit a key's column.
 
-    Once the source is captured a pattern that fits nothing is only a note: tables come and go.
+    Once the source is captured, a pattern that fits nothing is only a note: tables come and go.
 
     Args:
         place_of: setting → where it is written, for people.

@@ -1,9 +1,9 @@
-"""Checks a source database before it is captured, and fixes it where that is allowed.
+"""Checks a source database before it is captured, and fixes it if that is allowed.
 
 1. Open a session as the owner.
 2. Read the facts and judge them.
-3. With `apply`, run the SQL of what is missing, left out, or could be better; then check again.
-4. Return the findings that are left, or raise an error that lists them.
+3. With `apply`, run the SQL of findings that are missing, left out, or notes; then check again.
+4. Return the findings that remain, or raise an error that lists them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOCK_KEY = 0x68656164
 
 @dataclass(frozen=True)
 class Source:
-    """A source's two addresses, the stack's names in it, what is captured, and whether it may be changed.
+    """A source: its two addresses, the stack's names in it, the choice of tables, what may change.
 
     `place_of` says where a setting is written.
     """
@@ -58,7 +58,7 @@ class Source:
 
 
 def check_source(settings: Settings) -> list[Finding]:
-    """Return every finding about the source, after fixing it where `settings.profile.apply` is set.
+    """Return every finding about the source, after fixing it if `settings.profile.apply` is set.
 
     Raises: HeadwaterError if the source cannot be reached, or a fix fails.
     """
@@ -66,12 +66,12 @@ def check_source(settings: Settings) -> list[Finding]:
 
 
 def needs_action(finding: Finding) -> bool:
-    """Whether the user has something to do. A table that no fix can bring in is only reported."""
+    """Whether the user has something to do. A table that no fix makes capturable is only reported."""
     return finding.status == MISSING or (finding.status == LEFT_OUT and bool(finding.fixes))
 
 
 def ensure_ready(settings: Settings) -> None:
-    """Make sure that the source can be captured; fix it first where `settings.profile.may_apply`.
+    """Make sure that the source can be captured; fix it first if `settings.profile.may_apply`.
 
     Tables that cannot be captured are reported on stderr and stop nothing.
     Raises: HeadwaterError that lists what is missing, with the SQL that fixes it.
@@ -94,7 +94,7 @@ def ensure_ready(settings: Settings) -> None:
 
 
 def examine(source: Source) -> list[Finding]:
-    """Return the findings about a source, after fixing it where that is allowed."""
+    """Return the findings about a source, after fixing it if that is allowed."""
     with connect(source.dsn, application=APPLICATION) as connection:
         findings = _findings(connection, source)
         for _ in range(PASSES_MAX if source.apply else 0):
@@ -109,8 +109,9 @@ def apply_fixes(connection: Connection, findings: Sequence[Finding]) -> int:
 
     Each finding's statements run in one transaction. A fix that fails is reported on stderr; its
     table stays left out.
-    Raises: HeadwaterError with the statement and the server's message, where a fix fails without
-        which nothing can be captured.
+    Raises: HeadwaterError with the statement and the server's message, if a fix fails that is
+    needed
+        to capture anything.
     """
     done = 0
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Formats preflight's findings: a list with the worst first, the SQL as one block, what it means."""
+"""Formats preflight's findings: a list, the worst first; the SQL as one block; the consequences."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def listed(entries: Iterable[Entry], width: int | None) -> list[str]:
 
 
 def _alike(entries: Iterable[Entry]) -> list[Entry]:
-    """Combine entries where many tables have the same finding."""
+    """Combine entries if many tables have the same finding."""
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         # The statement for a table names the table.
@@ -131,7 +131,8 @@ def sql_block(findings: Sequence[Finding], *, whole: bool) -> str:
     if not parts:
         return ""
     if any(fix.run is not None for finding in findings for fix in finding.fixes):
-        # As `--apply` does: a change that waits behind a long transaction holds up all after it.
+        # As with `--apply`: a change that waits behind a long transaction delays all sessions after
+        # it.
         parts.insert(0, "SET lock_timeout = '5s';")
     return "\n\n".join(parts)
 
@@ -168,14 +169,14 @@ def meaning(findings: Sequence[Finding], *, command: str) -> list[str]:
     said = []
     if of[MISSING]:
         said.append(
-            f"Nothing can be captured before what is missing is there ({len(of[MISSING])})."
+            f"Nothing can be captured until the missing points are fixed ({len(of[MISSING])})."
         )
     elif len(left_out) < len(tables):
         said.append(
             f"{len(tables) - len(left_out)} of {len(tables)} tables can be captured as they are."
         )
     elif not tables:
-        said.append("There is no table yet; those that come are taken in.")
+        said.append("There is no table yet; new tables will be captured.")
     if fixable:
         said.append(f"Left out until the SQL is run: {_tables(len(fixable))}.")
     if rest := len(left_out) - len(fixable):
@@ -183,7 +184,7 @@ def meaning(findings: Sequence[Finding], *, command: str) -> list[str]:
     if any(fix.run is not None for finding in findings for fix in finding.fixes):
         said.append(f"To run the SQL: {command} --apply (or copy it into psql {_RUN_ALL}).")
     if any(fix.run is None for status in (MISSING, NOTE) for f in of[status] for fix in f.fixes):
-        said.append("What is commented out in it is for a person to decide, or for a superuser.")
+        said.append("Statements that are commented out need a person's decision, or a superuser.")
     return said or ["This source can be captured as it is."]
 
 

@@ -1,4 +1,4 @@
-"""Finds tables whose names the lake, or Kafka, cannot tell apart."""
+"""Finds tables whose names the lake or Kafka cannot distinguish."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NOT_CHOSEN = "the profile does not choose it (table_include, table_exclude)"
 def shared_names(tables: Iterable[SourceTable]) -> dict[SourceTable, Collision]:
     """Return the tables whose name clashes with another table's, each with the clash.
 
-    A captured table keeps its name; among others the oldest does. A table that is not chosen takes
-    no name.
+    A captured table keeps its name; among other tables the oldest does. A table that is not chosen
+    takes no name.
     """
     order = sorted(tables, key=lambda table: (not table.published, table.oid))
     by_name = {(t.schema, t.name): t for t in order if t.chosen and not t.uncapturable()}
@@ -26,9 +26,9 @@ def shared_names(tables: Iterable[SourceTable]) -> dict[SourceTable, Collision]:
 def to_exclude(tables: Sequence[SourceTable]) -> list[SourceTable]:
     """Return the tables that the connector must not read, because it would stop for all tables.
 
-    It stops at columns whose names differ in case only, and where Kafka refuses a topic. A captured
-    table with such columns stays in: its changes would be lost. A published table that the profile does
-    not choose is passed over, too.
+    It stops at columns whose names differ in case only, and if Kafka refuses a topic. A captured
+    table with such columns is not among them, because its changes would be lost. A published table
+    that the profile does not choose is among them.
     """
     shared = shared_names(tables)
     return [
@@ -53,8 +53,11 @@ def not_captured(table: SourceTable, found: Collision | None, publication: str) 
 def withdraw(
     connection: Connection, publication: str, tables: Sequence[SourceTable]
 ) -> list[SourceTable]:
-    """Remove tables from the publication whose topic belongs to another table, and those that the profile
-    does not choose; return them."""
+    """Remove some tables from the publication, and return them.
+
+    They are the tables whose topic belongs to another table, and those that the profile does not
+    choose.
+    """
     shared = shared_names(tables)
     reasons = {
         table: f"it {found.reason}"

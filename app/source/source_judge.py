@@ -32,7 +32,7 @@ def judge(facts: Facts, verifier: str) -> list[Finding]:
     """Return every finding about a source: the server first, then slot, role, publication, tables.
 
     Args:
-        verifier: the SCRAM verifier of the capture role's password, which may stand in SQL.
+        verifier: the SCRAM verifier of the capture role's password; SQL may show it.
     """
     if facts.foreign_owners:  # no statement may run in a schema that another role has prepared
         return [*_server(facts), _own_schema(facts)]
@@ -67,14 +67,14 @@ def _server(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
     if not facts.private:
         yield Finding(
-            "encryption", NOTE, "none: passwords and rows cross the network readable by others",
-            (Fix("-- where the server speaks TLS: add ?sslmode=verify-full&sslrootcert=FILE to the DSN"),),
+            "encryption", NOTE, "none: others can read passwords and rows on the network",
+            (Fix("-- if the server speaks TLS: add ?sslmode=verify-full&sslrootcert=FILE to the DSN"),),
         )  # fmt: skip
     if facts.tls_problem:
         yield Finding("tls", MISSING, facts.tls_problem, (Fix("-- then name it in the DSN"),))
     if facts.in_recovery:
         yield Finding(
-            "primary", MISSING, "a standby: heartbeats need a server that takes writes",
+            "primary", MISSING, "a standby: heartbeats need a server that accepts writes",
             (Fix("-- give the primary's address"),),
         )  # fmt: skip
     if facts.wal_level == "logical":
@@ -109,7 +109,7 @@ def _room(setting: str, used: int, limit: int, ours: bool) -> Finding:
 
 
 _OWN_NAMES = Fix(
-    "-- where another stack captures this server: give this one, in a --profile, its own "
+    "-- if another stack captures this server: give this stack, in a --profile, its own "
     "slot_name, publication_name and capture_role"
 )
 
@@ -118,15 +118,15 @@ def _slot(facts: Facts) -> Finding:
     slot, name = facts.slot, facts.names.slot
     check = f"slot {name}"
     if slot is None:
-        return Finding(check, OK, "not there yet; the connector makes it")
+        return Finding(check, OK, "it does not exist yet; the connector makes it")
     drop = by_hand(f"SELECT pg_drop_replication_slot('{name}')")
     if slot.plugin != "pgoutput" or slot.database != facts.address.database:
-        observed = f"plugin {slot.plugin}, database {slot.database}: somebody else's"
+        observed = f"plugin {slot.plugin}, database {slot.database}: it belongs to somebody else"
         return Finding(check, MISSING, observed, (_OWN_NAMES, drop))
     if slot.wal_status == "lost":
         observed = (
             "lost: it was not read for so long that the server removed the WAL it needs; "
-            "`headwater recover` makes another, and reads the tables again"
+            "`headwater recover` makes a new one, and reads the tables again"
         )
         return Finding(check, NOTE, observed)
     state = "in use" if slot.active else "not in use"
@@ -154,9 +154,9 @@ def _role(facts: Facts, verifier: str) -> Iterator[Finding]:
         )  # fmt: skip
         fixes.append(runnable(sql.SQL(grant).format(name)))
     if "password" in role.login_error:
-        problems.append("another password than this stack's")
+        problems.append("its password is not this stack's")
         passwords = from_file("role_password", role=name, password=sql.Literal(verifier))
-        if role.in_use:  # by somebody who knows the other one
+        if role.in_use:  # by somebody who knows the other password
             passwords = [_OWN_NAMES]
         fixes += passwords
     elif role.login_error or role.replication_error:
@@ -164,18 +164,16 @@ def _role(facts: Facts, verifier: str) -> Iterator[Finding]:
     if problems:
         yield Finding(check, MISSING, "; ".join(problems), tuple(fixes))
     elif role.superuser:
-        yield Finding(check, NOTE, "a superuser, which is more than capturing needs")
+        yield Finding(check, NOTE, "it is a superuser, which is more than capturing needs")
     else:
-        yield Finding(check, OK, "may log in and replicate, no superuser")
+        yield Finding(check, OK, "it may log in and replicate, and is not a superuser")
 
 
 def _own_schema(facts: Facts) -> Finding:
     check = "schema headwater"
     if facts.foreign_owners:
-        # Its owner could have put a trigger or function in there that runs with this session's rights.
-        observed = (
-            f"it, or a part of it, belongs to {', '.join(facts.foreign_owners)}, no superuser"
-        )
+        # Its owner could have put a trigger or function there that runs with this session's rights.
+        observed = f"it, or a part of it, belongs to {', '.join(facts.foreign_owners)}, who is not a superuser"
         look = Fix("-- see what is in it, then: ALTER SCHEMA headwater OWNER TO, or DROP SCHEMA")
         return Finding(check, MISSING, observed, (look,))
     absent = [name for name in facts.names.own_tables if name not in facts.own_tables]
@@ -189,7 +187,7 @@ def _own_schema(facts: Facts) -> Finding:
     if not facts.own_tables_writable:
         return Finding(check, MISSING, "the capture role may not write into it", tuple(grants))
     if not facts.records_identities and facts.may_record:  # made by an earlier version
-        observed = "it has no table for what replica identities were before they are changed"
+        observed = "it has no table that records replica identities before they are changed"
         made = tuple(from_file("identities"))
         return Finding(check, NOTE, observed, made, "make that table")
     return Finding(check, OK, "heartbeat and signal, writable by the capture role")
@@ -220,7 +218,7 @@ def _publication(facts: Facts) -> Iterator[Finding]:
             by_hand(f"DROP PUBLICATION {publication}"),
             *(Fix(fix.shown) for fix in create),
         )
-        observed = "FOR ALL TABLES: tables without a key would refuse UPDATE and DELETE"
+        observed = "it is FOR ALL TABLES: tables without a key would refuse UPDATE and DELETE"
         yield Finding(check, MISSING, observed, again)
         return
     if not (found.publishes_all and found.via_root):
@@ -228,7 +226,9 @@ def _publication(facts: Facts) -> Iterator[Finding]:
             "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate', "
             "publish_via_partition_root = true)"
         ).format(name)
-        observed = "does not publish every operation, or parts in place of partitioned tables"
+        observed = (
+            "it does not publish every operation, or publishes partitions under their own names"
+        )
         yield Finding(check, MISSING, observed, (runnable(fix),))
         return
     for table in found.narrowed:
@@ -236,7 +236,7 @@ def _publication(facts: Facts) -> Iterator[Finding]:
             by_hand(f"ALTER PUBLICATION {publication} DROP TABLE {table}"),
             by_hand(f"ALTER PUBLICATION {publication} ADD TABLE {table}"),
         )
-        yield Finding(check, MISSING, f"publishes only some columns or rows of {table}", again)
+        yield Finding(check, MISSING, f"it publishes only some columns or rows of {table}", again)
     count = sum(table.published for table in facts.tables)
     yield Finding(check, OK, f"names {count} of {len(facts.tables)} tables")
 
@@ -253,7 +253,7 @@ def _tables(facts: Facts) -> Iterator[Finding]:
 
 
 def _not_chosen(facts: Facts, table: SourceTable) -> Finding:
-    """A published one would hold back the server's log, and the capture role would read it for nothing."""
+    """Judge a table that is not chosen: publishing it would only hold back the server's log."""
     check = f"table {table}"
     if not table.published:
         return Finding(check, LEFT_OUT, NOT_CHOSEN)
@@ -291,7 +291,7 @@ def _table(facts: Facts, table: SourceTable) -> Finding:
         fixes.append(runnable(table.publish(facts.names.publication)))
     elif not table.published:
         # Its existing rows need a snapshot, too; the running stack makes it (`app/capture`).
-        fixes.append(Fix("-- the running stack takes it in, where it was started with --apply"))
+        fixes.append(Fix("-- the running stack adds it, if it was started with --apply"))
     if problem:
         # Published as it is, it would stop the connector or the application.
         return Finding(check, MISSING if table.published else LEFT_OUT, problem, tuple(fixes))
@@ -305,7 +305,7 @@ def _table(facts: Facts, table: SourceTable) -> Finding:
 
 
 def _identity(facts: Facts, table: SourceTable) -> Fix:
-    """Change a replica identity, and record what it was where the source can keep that."""
+    """Change a replica identity, and record the previous one if the source has a table for that."""
     shown = runnable(table.identity_fix())
     if not facts.may_record:
         return shown
@@ -319,12 +319,12 @@ def _carried(facts: Facts, table: SourceTable) -> Finding:
         remarks.append(f"left out by column_exclude: {', '.join(table.excluded)}")
     if table.generated:  # a publication may send stored ones since 18; the lake does without
         names = ", ".join(table.generated)
-        remarks.append(f"left out, for generated columns are not in the log: {names}")
+        remarks.append(f"left out, because generated columns are not in the log: {names}")
     as_text = facts.as_text.get(str(table), ())
     if as_text:
         remarks.append(f"carried as text: {', '.join(as_text)}")
     if not table.has_key:
-        remarks.append("no key: kept as a bag of rows")
+        remarks.append("no key: equal rows are kept as copies")
     return Finding(f"table {table}", NOTE if remarks else OK, "; ".join(remarks) or "captured")
 
 
@@ -340,7 +340,7 @@ def _values(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "values beyond silver's types",
         NOTE,
-        "a row with one of these goes to ops.quarantine, its event is kept as it came, unless the "
+        "a row with one of these goes to ops.quarantine with its unchanged event, unless the "
         'column\'s contract file says `type = "text"` '
         f"(docs/types.md). {'. '.join(kinds)}",
     )
@@ -355,6 +355,6 @@ def _infinite_intervals(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "infinite intervals",
         NOTE,
-        "`infinity` and `-infinity` reach the lake as 00:00:00, which nothing tells from a real one; "
+        "`infinity` and `-infinity` reach the lake as 00:00:00, like a real zero; "
         f"`headwater verify` names such rows: {named}" + (f" and {more} more" if more > 0 else ""),
     )

@@ -16,12 +16,12 @@ from spark_streaming.contract.names import differ_in_case
 OWN_SCHEMA = "headwater"
 _PLAIN_NAME = re.compile(r"\w+\.\w+")
 
-# One row for each table that a user may want to capture, in all schemas but the server's and the
-# pipeline's own. Tables of extensions are left out, and partitions: their events have the name of
-# the partitioned table.
+# One row for each table that a user may want to capture, in all schemas except the server's and the
+# pipeline's own. Tables of extensions are left out. So are partitions, because their events have
+# the name of the partitioned table.
 _TABLES = """
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relreplident::text,
-       -- A deferrable key does not identify rows: the server takes it for no key here.
+       -- A deferrable key does not identify rows: the server does not count it as a key here.
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
                AND i.indimmediate),
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
@@ -36,7 +36,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
              ORDER BY a.attnum),
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid),
-       -- What is not ASCII the server may not be able to lower: see `differ_in_case`.
+       -- The server may not be able to lower names that are not ASCII: see `differ_in_case`.
        ARRAY(SELECT t.name FROM (
                  SELECT a.attname::text AS name, a.attnum,
                         count(*) OVER (PARTITION BY lower(a.attname::text)) AS same
@@ -106,7 +106,7 @@ class SourceTable:
         persistence: p (permanent), u (unlogged).
         identity: replica identity: d (default), f (full), i (index), n (nothing).
         has_key: whether it has a primary key.
-        identity_is_key: whether an identity by index is by the primary key's.
+        identity_is_key: whether an identity by index uses the primary key's index.
         published: whether the stack's publication names it.
         readable: whether the capture role may read it.
         row_security: whether row-level security is on.
@@ -164,13 +164,13 @@ class SourceTable:
             )
         if self.inherited and not self.plain:
             return (
-                "tables inherit from it, and the connector cannot be told to read its own rows "
-                "alone by a name that is not letters, digits and _"
+                "tables inherit from it, and its name has other characters than letters, digits and _: "
+                "the connector cannot be told to read only its own rows"
             )
         if self.excluded_key:
             return (
-                f"column_exclude leaves out {', '.join(self.excluded_key)}, of its key: without it no "
-                "change names its row"
+                f"column_exclude leaves out {', '.join(self.excluded_key)} of its key: without it "
+                "changes do not name their rows"
             )
         return None
 
@@ -200,7 +200,7 @@ class SourceTable:
             )
         if self.identity == "d" and not self.has_key:
             return (
-                "no primary key, and its replica identity is not FULL: once published, "
+                "it has no primary key, and its replica identity is not FULL: once it is published, "
                 "the application's own UPDATE and DELETE would fail"
             )
         return None
@@ -221,7 +221,7 @@ class SourceTable:
 
     def publish(self, publication: str) -> sql.Composed:
         """Return the statement that adds it to a publication."""
-        # ONLY: the children of an inheritance tree are tables of their own.
+        # ONLY, because the children of an inheritance tree are separate tables.
         return sql.SQL("ALTER PUBLICATION {} ADD TABLE {} {}").format(
             sql.Identifier(publication),
             sql.SQL("ONLY" if self.kind == "r" else ""),

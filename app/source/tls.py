@@ -14,14 +14,15 @@ PASSWORD_VARIABLE = "HEADWATER_CAPTURE_SSL_PASSWORD"
 # libpq's name for the system's trusted certificates; here those of the JRE.
 _SYSTEM = "system"
 _SYSTEM_FACTORY = "org.postgresql.ssl.DefaultJavaSSLFactory"
-# The driver's key manager reads these by their ending, the rest as PKCS#8, DER or PEM.
+# The driver's key manager reads files with these endings as PKCS #12, others as PKCS #8, DER or
+# PEM.
 _PKCS12 = (".p12", ".pfx")
 
 
 def connector_tls(dsn: str) -> dict[str, str]:
     """Return Debezium's `database.ssl…` properties for a DSN, without the key's password.
 
-    Raises: HeadwaterError if the text is no DSN.
+    Raises: HeadwaterError if the text is not a DSN.
     """
     options = options_of(dsn)
     mode = str(options.get("sslmode") or "prefer")
@@ -29,7 +30,7 @@ def connector_tls(dsn: str) -> dict[str, str]:
     root = options.get("sslrootcert")
     if root == _SYSTEM:
         return {
-            "database.sslmode": "verify-full",  # libpq takes no less with it
+            "database.sslmode": "verify-full",  # libpq accepts nothing weaker with it
             "database.sslfactory": _SYSTEM_FACTORY,
         }
     if root and mode == "require":
@@ -48,7 +49,7 @@ def tls_problem(dsn: str) -> str:
         if not path or (name == "sslrootcert" and path == _SYSTEM):
             continue
         if not Path(path).is_absolute():
-            return f"{name}={path}: give the whole path, for the services run in other folders"
+            return f"{name}={path}: give the whole path, because the services run in other folders"
         if not Path(path).is_file():
             return f"{name}={path}: no such file"
     return _key_problem(options)

@@ -9,7 +9,7 @@ from psycopg import sql
 from app.source.database import Connection
 from app.source.source_tables import OWN_SCHEMA, Names
 
-ROLE_MARK = "made for Headwater"  # the comment that debezium/sql/role.sql leaves on it
+ROLE_MARK = "made for Headwater"  # the comment that debezium/sql/role.sql puts on the role
 DEFAULT_ROLE = "headwater_capture"
 EVENT_TRIGGER, FUNCTION = "headwater_definitions", "note_definition"
 SHARED_TABLES = ("definitions", "replica_identities")
@@ -28,7 +28,7 @@ class Session:
 
 @dataclass(frozen=True)
 class SlotTrace:
-    """The replication slot; `kept_bytes` of WAL are held back by it, `reader` is its session."""
+    """The replication slot; it holds back `kept_bytes` of WAL, and `reader` is its session."""
 
     plugin: str
     database: str
@@ -61,7 +61,7 @@ class IdentityTrace:
 
 @dataclass(frozen=True)
 class Grant:
-    """A table or schema that names the capture role among its privileges."""
+    """A table or schema on which the capture role has privileges."""
 
     kind: str  # TABLE or SCHEMA
     schema: str
@@ -78,7 +78,8 @@ class RoleTrace:
         owns: objects of this database that belong to it.
         elsewhere: other databases of the server where it has rights or objects.
         grants: tables and schemas outside `headwater` on which it has rights.
-        other_rights: how many other objects (database, function, default privileges) give it rights.
+        other_rights: how many other objects (database, function, default privileges) give it
+            rights.
         sessions: open sessions as this role.
     """
 
@@ -98,7 +99,7 @@ class SchemaTrace:
 
     Args:
         tables: existing tables of this stack, and those that all stacks share.
-        function: whether the event trigger's function is there.
+        function: whether the event trigger's function exists.
         of_other_stacks: tables of other stacks.
         of_others: objects that are not Headwater's.
         mine: whether this session may drop it and what is in it.
@@ -116,7 +117,7 @@ class Traces:
     """Everything that Headwater has left; None stands for what does not exist.
 
     Args:
-        publication_mine: whether this session may drop the publication; None: there is none.
+        publication_mine: whether this session may drop the publication; None if there is none.
         identities: recorded changes; None if this source keeps no record.
         unreadable: whether there is a record that this session may not read.
         full: published tables without a key whose identity is FULL and is not recorded.
@@ -210,7 +211,7 @@ def _schema(connection: Connection, names: Names) -> SchemaTrace | None:
         """
         SELECT c.relname::text, c.relkind IN ('r', 'p') FROM pg_class c
         WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-          -- Not the sequence of an identity column: it goes with its table.
+          -- Without the sequence of an identity column, which is dropped with its table.
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                           AND d.objid = c.oid AND d.deptype IN ('a', 'i'))
         UNION ALL
@@ -299,7 +300,7 @@ def _role(connection: Connection, name: str) -> RoleTrace | None:
     if row is None:
         return None
     oid, superuser, marked = row
-    # Its rights and its objects in all databases; deptype: a = privileges, o = owner.
+    # The role's rights and objects in all databases; deptype: a = privileges, o = owner.
     depends = connection.execute(
         """
         SELECT d.deptype::text, d.classid::regclass::text, coalesce(b.datname::text, ''),
@@ -323,7 +324,7 @@ def _role(connection: Connection, name: str) -> RoleTrace | None:
         elif kind == "o":
             owns.add(described)
         elif schema == OWN_SCHEMA:
-            continue  # goes with the schema
+            continue  # it is dropped with the schema
         elif catalog in ("pg_class", "pg_namespace") and schema:
             grants.add(Grant("TABLE" if table else "SCHEMA", schema, table or "", bool(mine)))
         else:

@@ -37,15 +37,15 @@ PROGRESS_PAUSE_S = 5.0
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-Seed = Annotated[int, typer.Option(help="Where every choice comes from.")]
-Rate = Annotated[float, typer.Option(help="Row changes a second; 0: as fast as it goes.")]
+Seed = Annotated[int, typer.Option(help="The seed of all random choices.")]
+Rate = Annotated[float, typer.Option(help="Row changes a second; 0: as fast as possible.")]
 # Optional, not `| None`: typer reads these at run time, on Python 3.10 too.
-Seconds = Annotated[Optional[float], typer.Option(help="How long; without it until Ctrl-C.")]  # noqa: UP045
+Seconds = Annotated[Optional[float], typer.Option(help="How long to run; by default until Ctrl-C.")]  # noqa: UP045
 
 
 @app.command()
 def create() -> None:
-    """Create the store's tables where they are missing."""
+    """Create the store's tables if they are missing."""
     with _source() as engine:
         _print({"created": create_store(engine)})
 
@@ -55,7 +55,7 @@ def seed(
     seed: Seed = 1,
     scale: Annotated[float, typer.Option(help="1 makes 1,000 movies and 10,000 ratings.")] = 1.0,
 ) -> None:
-    """Create the store where it is missing and fill it where it is empty."""
+    """Create the store if it is missing, and fill it if it is empty."""
     with _source() as engine:
         copied = seed_store(engine, seed=seed, sizes=Sizes.scaled(scale))
     if not copied:
@@ -77,7 +77,7 @@ def workload(
         typer.Option(help="OPERATION=WEIGHT; may be given several times; others are left out."),
     ] = None,
 ) -> None:
-    """Do business transactions at a set rate."""
+    """Run business transactions at a set rate."""
     with _source() as engine:
         job = Workload(engine, seed, rate, tables=table, mix=_mix(mix))
         _print(job.run(seconds, _stop_on_signals(), watch=_watch()).as_dict())
@@ -89,7 +89,8 @@ def ratings(
     rate: Rate = 10.0,
     seconds: Seconds = None,
     to_kafka: Annotated[
-        bool, typer.Option("--to-kafka", help="As events of a stream, without the database.")
+        bool,
+        typer.Option("--to-kafka", help="Send them as events of a stream, without the database."),
     ] = False,
 ) -> None:
     """Let customers rate movies in a steady stream; no other table changes."""
@@ -103,7 +104,9 @@ def ratings(
 
 @app.command()
 def bench(
-    tables: Annotated[int, typer.Option(help="How many of bench_1 … bench_64.")] = 8,
+    tables: Annotated[
+        int, typer.Option(help="How many of the tables bench_1 … bench_64 to use.")
+    ] = 8,
     rate: Rate = 50.0,
     rows: Annotated[int, typer.Option(help="Rows to fill each table up to.")] = 1_000,
     seconds: Seconds = None,
@@ -140,7 +143,7 @@ def grow(
 @app.command("load-movielens")
 def load(
     folder: Annotated[Path, typer.Argument(help="Holds movies.csv, ratings.csv, tags.csv, …")],
-    rejects: Annotated[Path, typer.Option(help="Where malformed lines go.")] = Path(
+    rejects: Annotated[Path, typer.Option(help="The file for malformed lines.")] = Path(
         "movielens.rejects.csv"
     ),
     max_rejects: Annotated[int, typer.Option(help="Stop at more malformed lines.")] = REJECTS_MAX,
@@ -155,7 +158,9 @@ def load(
 
 @app.command()
 def edit(
-    movie: Annotated[Optional[int], typer.Option(help="Which movie; the first one.")] = None,  # noqa: UP045
+    movie: Annotated[
+        int | None, typer.Option(help="The movie to edit; by default the first one.")
+    ] = None,
 ) -> None:
     """Give one movie a new tagline and print when it was committed."""
     with _source() as engine:

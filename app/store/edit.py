@@ -1,4 +1,4 @@
-"""One visible edit, and when it was committed: the demo follows it through every hop."""
+"""Makes one visible edit and notes its commit, so that the demo can follow it through every hop."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def edit_movie(
     """Give a movie a new, unique tagline; no workload changes a tagline.
 
     Args:
-        movie_id: which movie; the first one when None.
+        movie_id: the movie to edit; None takes the first one.
     Raises: HeadwaterError if the store or the movie is not there.
     """
     began_at = now()

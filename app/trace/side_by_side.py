@@ -1,14 +1,15 @@
 """Shows rows as the source and as silver has them: `python -m app.trace.side_by_side`.
 
-stdin: a JSON object in each line, `{"table": "public.orders", "keys": [{"id": "7"}, …]}`, with keys as
-texts. stdout: an answer to each line at once, a JSON object with `failed` (the error as text), or with:
-- `columns`; `rows`, one for each key in the given order: `key`, `source` and `silver` (texts by column,
-  or null without such a row), `differing` (columns);
-- `complete_lsn`: up to which silver was complete before it was read; `source_lsn`: the source's LSN
-  when it was read, after silver; `behind_bytes`: the distance between the two.
+stdin: a JSON object in each line, `{"table": "public.orders", "keys": [{"id": "7"}, …]}`, with keys
+as texts. stdout: for each line at once, a JSON object with `failed` (the error as text), or with:
+- `columns`; `rows`, one for each key in the given order: `key`, `source` and `silver` (texts by
+column,
+  or null if there is no such row), `differing` (columns);
+  - `complete_lsn`: the LSN to which silver was complete before it was read; `source_lsn`: the
+  source's LSN when it was read, after silver; `behind_bytes`: the distance between the two.
 
-Both sides are compared as `verify` compares them: a mask, or an empty text that becomes NULL, is no
-difference. A change that silver has not merged yet is one.
+Both sides are compared as `verify` compares them: a mask, or an empty text that becomes NULL, is
+not a difference. A change that silver has not merged yet is a difference.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _in_source(
             at = connection.execute("select pg_current_wal_lsn()::text").fetchone()
     except psycopg.Error as error:
         raise HeadwaterError(
-            "the source did not give the rows", detail=str(error).strip().splitlines()[0]
+            "the rows could not be read from the source", detail=str(error).strip().splitlines()[0]
         ) from error
     expected = {}
     for row in rows:

@@ -70,10 +70,10 @@ class Trace:
 def run_trace(
     table: str, key: str, fmt: str, limit: int, before: Sequence[str], seconds: float
 ) -> None:
-    """Trace a row and print it: a line for each hop, or as CSV and JSON a record for each version.
+    """Trace a row and print it: as a table a line for each hop, as CSV or JSON a record per version.
 
-    Raises: HeadwaterError if the table is not known or has no key, the text is not a key of it, or
-        no event of such a row was found.
+    Raises: HeadwaterError if the table is not known or has no key, if the text is not a key of it,
+    or if no event of such a row was found.
     """
     traced = trace(load(), table, key, limit=limit, before=before, seconds=seconds)
     if fmt == "table":
@@ -103,7 +103,7 @@ def trace(
     Args:
         table: silver's name, or `schema.table`.
         key: see `trace_key.parse_key`.
-        limit: the number of versions, the newest ones.
+        limit: how many versions to show, beginning with the newest.
         before: TOPIC/PARTITION/OFFSET of one or more partitions: search only before these.
         seconds: the time for the search in bronze.
     Raises: HeadwaterError, see `run_trace`.
@@ -146,14 +146,16 @@ class _Tracer:
             consumer = kafka.result() if kafka else None
             found = [one for searched in scans.values() for one in searched.found]
             if kafka is not None and consumer is None:
-                self._note("Kafka does not answer: what bronze does not have yet is not shown")
+                self._note(
+                    "Kafka does not answer: events that bronze does not have yet are not shown"
+                )
             if consumer is not None:
                 with closing(consumer):
                     found += self._tail(consumer, {p: s.end for p, s in scans.items()})
             versions = self._versions(found, silver, limit)
             now = self._now(*answer.result(), silver.row) if answer else None
         if masked_key:
-            self._note("the key is masked in silver: Trino is not asked for the row")
+            self._note("the key is masked in silver, so the row is not queried in Trino")
         self._check(versions, now, scans)
         self._result.versions = versions + ([now] if now else [])
         return self._result
@@ -179,9 +181,9 @@ class _Tracer:
     ) -> dict[int, Scan]:
         """Search bronze: partition -> result.
 
-        All partitions of the topic are searched, first the one that the producer uses for the key,
-        because the newest events are there. Older ones may be in others (the topic had fewer
-        partitions then), and a TRUNCATE may come in any.
+        All partitions of the topic are searched, beginning with the one that the producer uses for
+        the key, because the newest events are there. Older events may be in other partitions (the
+        topic had fewer then), and a TRUNCATE may be in any.
         """
         count = max([*self._bronze.partitions(self._topic), 0]) + 1
         below = {place.partition: place.offset for place in map(self._place, before)}
@@ -227,7 +229,7 @@ class _Tracer:
         """Read the key's events that bronze does not have yet from Kafka."""
         try:
             to = tail.end_offsets(consumer, self._topic)
-            # A partition without bronze may have just begun.
+            # A partition without objects in bronze may have just begun.
             known = set(self._bronze.partitions(self._topic))
             wanted = {p: end for p, end in to.items() if p in ends or p not in known}
             ended = {partition: ends.get(partition, 0) for partition in wanted}
@@ -235,7 +237,9 @@ class _Tracer:
             events = tail.read_between(consumer, self._topic, start, wanted, deadline_s=TAIL_S)
             return [Found(event) for event in events if self._is_own(event)]
         except (HeadwaterError, KafkaError) as error:
-            self._note(f"what bronze does not have yet was not read from Kafka: {error}")
+            self._note(
+                f"events that bronze does not have yet could not be read from Kafka: {error}"
+            )
             return []
 
     def _is_own(self, event: RawEvent) -> bool:
@@ -325,7 +329,7 @@ class _Tracer:
     def _check(self, versions: list[Version], now: Version | None, scans: dict[int, Scan]) -> None:
         """Note where the search ended. Raises: HeadwaterError if nothing of the row was found."""
         stopped = {p: s.reached for p, s in scans.items() if s.reached is not None}
-        # What `limit` left out has to be searched again.
+        # Versions that `limit` left out have to be searched again.
         places = [Place(self._topic, p, at) for p, at in sorted({**stopped, **self._cut}.items())]
         go_on = [f"--before {entry_name(place)}" for place in places]
         if not versions and (now is None or now.row is None):
@@ -335,11 +339,11 @@ class _Tracer:
                     f"offsets from {r} of partition {p} on" for p, r in stopped.items()
                 )
                 or "all of bronze was searched",
-                hint=f"go on with {' '.join(go_on)}, or give more --seconds" if go_on else "",
+                hint=f"continue with {' '.join(go_on)}, or give more --seconds" if go_on else "",
             )
         if go_on:
             self._note(
-                f"older versions were not looked for; go on with {' '.join(go_on)}"
+                f"older versions were not searched for; continue with {' '.join(go_on)}"
                 ", or with a greater --limit or more --seconds"
             )
 

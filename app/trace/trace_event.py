@@ -18,7 +18,7 @@ def document_of(event: RawEvent) -> Mapping[str, Any]:
     try:
         document = orjson.loads(event.value) if event.value else {}
     except orjson.JSONDecodeError:
-        return {}  # it is in quarantine, and shown as such
+        return {}  # the event is in quarantine, and is shown as such
     return document if isinstance(document, dict) else {}
 
 

@@ -31,9 +31,10 @@ class RowKey:
         columns: the key's columns, in the key's order.
         values: their values, as silver holds them.
         raws: their values, as events carry them.
-        names: the columns' names in message keys; one tuple for each contract version that had
-            other names, the newest first.
-        in_rows: the key is not in message keys, but in the events' `before` and `after`.
+        names: the columns' names in message keys; one tuple for each contract version with other
+            names, the newest first.
+            in_rows: whether the key is in the events' `before` and `after` instead of in message
+                keys.
     """
 
     columns: tuple[Column, ...]
@@ -47,7 +48,7 @@ class RowKey:
         return ", ".join(f"{column.name}={value}" for column, value in pairs)
 
     def needles(self) -> list[bytes]:
-        """Return byte strings, one of which is in every line of this key's events, and in few others."""
+        """Return byte strings: each line of this key's events has one of them, few others do."""
         return sorted({needle for names in self.names for needle in self._needles(names)})
 
     def _needles(self, names: Sequence[str]) -> list[bytes]:
@@ -58,7 +59,7 @@ class RowKey:
         if len(parts) == 1 and not self.in_rows:
             part, whole = parts[0]
             return [b"{" + part + b"}" if whole else b"{" + part]
-        # As a rule, the fewest rows share the longest one.
+        # As a rule, the longest byte string is in the fewest rows.
         part, whole = max(parts, key=lambda one: (one[1], len(one[0])))
         return [part + b",", part + b"}"] if whole else [part]
 
@@ -111,15 +112,15 @@ class RowKey:
 
 
 def parse_key(contract: Contract, text: str) -> RowKey:
-    """Parse a user's key: `7`; `a=1,b=2`, or `1,2` in the key's order; or JSON.
+    """Parse a user's key, written as `7`, as `a=1,b=2`, as `1,2` in the key's order, or as JSON.
 
     Raises: HeadwaterError if the table has no key, or the text is not a key of it.
     """
     table = f"{contract.schema}.{contract.table}"
     if contract.is_keyless:
         raise HeadwaterError(
-            f"table {table} has no key, so no row of it can be named",
-            detail="equal rows may stand there several times, and events do not tell them apart",
+            f"table {table} has no key, so none of its rows can be named",
+            detail="the table may hold equal rows, and events do not distinguish them",
             hint=f"ALTER TABLE {table} ADD PRIMARY KEY (…), or look at its topic in bronze",
         )
     columns = tuple(contract.by_name[name] for name in contract.key)
@@ -189,7 +190,7 @@ def _no_key(columns: Sequence[Column], text: str, table: str) -> HeadwaterError:
     return HeadwaterError(
         f"`{text}` is not a key of {table}",
         detail=f"its key is ({', '.join(names)})",
-        hint=f"give {form}, or the values in that order, or JSON where they hold commas",
+        hint=f"give {form}, or the values in that order, or JSON if they hold commas",
     )
 
 

@@ -1,8 +1,9 @@
 """Searches a topic's bronze for one key's events, from the newest backwards.
 
-There is no index. The search is bounded by the key's partition; by the number of events wanted; by
-the newest version in silver, which makes newer merged objects irrelevant (`Skip`); and by a time,
-after which the search reports how far it came, so that another one can continue from there.
+There is no index. Four things limit the search: the key's partition; the number of events wanted;
+the newest version in silver, which makes newer merged objects irrelevant (`Skip`); and a time
+limit, after which the search reports how far it came, so that another search can continue from
+there.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ THREADS = 3
 AHEAD = 5
 # A TRUNCATE has no key. Within a column's value the quotes would be escaped twice.
 _TRUNCATE = b'\\"op\\":\\"t\\"'
-# With fewer blocks, a search for the first irrelevant one costs more than it saves.
+# If there are fewer blocks, a search for the first irrelevant one costs more than it saves.
 SKIP_BLOCKS_MIN = 6
 # How far the clocks of the producer and of the job that merges may be apart.
 CLOCKS_APART_MS = 600_000
 
 
 class Found(NamedTuple):
-    """An event and its place in bronze: object, and line from 1; "" and 0 if not there yet."""
+    """An event and its place in bronze: object, and line from 1; "" and 0 if it is not there yet."""
 
     event: RawEvent
     path: str = ""
@@ -52,8 +53,8 @@ class Found(NamedTuple):
 class Skip(NamedTuple):
     """Says which objects cannot hold an event of the key.
 
-    The row in silver says when it was merged. Events of the key that are newer than the row's own
-    event are either not merged yet or in quarantine.
+    The row in silver says when it was merged. Events of the key that are newer than the row's last
+    merged event are either not merged yet or in quarantine.
 
     Args:
         merged_ms: when the row was merged (ms since 1970); its event came before.
@@ -71,7 +72,7 @@ class Scan:
     """The result of searching one partition; events are newest first.
 
     Args:
-        end: the offset after the last record in bronze; 0 without one.
+        end: the offset after the last record in bronze; 0 if there is none.
         reached: the offset down to which everything was searched; None if to the beginning.
     """
 
@@ -103,8 +104,8 @@ def scan(
     """Search a partition backwards from its end, or from offset `before` (not included).
 
     Args:
-        limit: end when so many of the key's events are found; events of all rows do not count.
-        deadline: end after this time of `clock`, but search one object in any case.
+        limit: end when this many of the key's events are found; events of all rows do not count.
+        deadline: end after this time of `clock`, but search at least one object.
         since_ms: end at an object that is older than this (Kafka's time).
     Raises: UnreadableObjectError; OSError if the object store does not answer.
     """
@@ -235,7 +236,8 @@ def without_idle_ends(ordered: Sequence[Found]) -> list[Found]:
         elif (
             last is None
             or op_of(last) in ("d", "t", "m")
-            # In the row's own partition, the row that the resync read comes earlier.
+            # In the row's own partition, the row that the resync read comes before the resync's
+            # end.
             or last.partition != event.partition
             or (lsn_of(last) or 0) >= (lsn_of(event) or 0)
         ):

@@ -1,7 +1,7 @@
 """Reads what silver knows of a traced row.
 
-That is its batches in the ledger, its Delta versions and files, its entries in quarantine, the row in
-the table now, and Trino's answer.
+That is its batches in the ledger, its Delta versions and files, its entries in quarantine, the row
+in the table now, and Trino's answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _QUARANTINE_COLUMNS = ["rule", "reason", "status", "replayed_values"]
 
 
 class Batch(NamedTuple):
-    """The batch that merged an event; `delta_version` is None if it merged nothing of the table."""
+    """The batch that passed an event; `delta_version` is None if it merged nothing of the table."""
 
     batch_id: int
     delta_version: int | None
@@ -49,7 +49,7 @@ class Batches:
 
     Args:
         rows: (batch, topic -> partition -> next offset).
-        from_start: the ledger still has the very first batch.
+        from_start: whether the ledger still has the very first batch.
     """
 
     rows: Sequence[tuple[Batch, Mapping[str, Mapping[int, int]]]] = ()
@@ -58,8 +58,8 @@ class Batches:
     def of(self, topic: str, partition: int, offset: int) -> Batch | None:
         """Return the batch that merged an event; None if none has, or the ledger has dropped it.
 
-        The event's offset is between the ends of two successive batches of the table. A rebuild
-        sets offsets back, so the last such batch counts.
+        The event's offset is between the ends of two successive batches of the table; the second
+        one merged it. A rebuild sets offsets back, so the last such pair counts.
         """
         merging = None
         previous = 0 if self.from_start else None

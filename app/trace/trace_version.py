@@ -39,7 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Version:
-    """What an event did to the row, and where it went; None if not yet, or not known any more.
+    """What an event did to the row, and where it is at each hop; None if that is not known.
 
     Args:
         event: insert, update, delete, snapshot, truncate or resync (the row was not in the source
@@ -49,7 +49,7 @@ class Version:
         kafka: TOPIC/PARTITION/OFFSET, as `quarantine` names it.
         bronze, line: the object, and the line in it from 1.
         batch, delta_version, data_file: the micro-batch that merged it, the version of the table
-            that it made, and the file with the row; of `now` the file that holds the row.
+            that the batch made, and the file with the row; for `now`, the file that holds the row.
         …_ms: milliseconds from the commit in the source to the hop.
         state: the outcome, e.g. merged or in quarantine.
         row: the values; masked ones are replaced.
@@ -132,7 +132,7 @@ def version_of(
     """Make a version of an event.
 
     Args:
-        put_at: when the object was put; an object store may know only the second.
+        put_at: when the object was put; some object stores give whole seconds only.
         row: the row in silver, if it is this version's.
         masked: columns whose values are not shown.
     """
@@ -168,7 +168,7 @@ def with_other_key(
 ) -> Version:
     """Name the other key in a version whose update changed the key within one event.
 
-    This happens only if the row is recognized by the values in the events (`key.in_rows`).
+    This applies only if the row is recognized by the values in the events (`key.in_rows`).
     """
     before, after = images_of(event.value) if key.in_rows else (None, None)
     if before is None or after is None or key.is_of(before) == key.is_of(after):
@@ -218,11 +218,11 @@ def named_failures() -> Iterator[None]:
         raise HeadwaterError(
             "bronze has an object that cannot be read",
             detail=str(error),
-            hint="`./headwater verify --bronze` tells what else is wrong there",
+            hint="`./headwater verify --bronze` lists all problems of bronze",
         ) from error
     except (DeltaError, OSError) as error:
         raise HeadwaterError(
-            "the object store did not give what was asked for",
+            "a read from the object store failed",
             detail=f"{type(error).__name__}: {error}",
             hint="`./headwater status s3`",
         ) from error

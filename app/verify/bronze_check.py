@@ -1,10 +1,10 @@
 """Checks that a bronze partition has every offset from the first to the last exactly once.
 
-Where Kafka still has the records, bronze must have each committed one once, with the same bytes.
-Before that, the objects themselves show which offsets had no record: transaction markers and
-aborted records (`Proof`). Objects of older releases do not show it: before their records one
-offset may be missing, the marker that ends a transaction. Of wider gaps, the caller gives those
-that Kafka once explained (`explained`).
+Of the records that Kafka still has, bronze must have each committed one once, with the same bytes.
+For older offsets, the objects themselves show which had no record: transaction markers and
+aborted records (`Proof`). Objects of older releases do not show it: before each of their records
+one offset may be missing, the marker that ends a transaction. For wider gaps, the caller gives
+those that Kafka explained earlier (`explained`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Committed(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem: its `kind`, the first and last offset concerned, how many, and where.
+    """A problem: its `kind`, the first and last offset concerned, how many offsets, and where.
 
     Kinds: `missing` (Kafka has the records, bronze does not), `gap` (offsets are missing and
     Kafka does not have them any more), `repeat` (in bronze more than once), `differs` (other bytes
@@ -59,8 +59,8 @@ class Finding:
 class PartitionReport:
     """The counts and findings of one partition.
 
-    `counts` has all findings by kind, `findings` the first ones; `compared` counts the records that
-    Kafka still had.
+    `counts` has the number of findings by kind; `findings` has the first ones; `compared` counts
+    the records that Kafka still had.
     """
 
     first: int | None = None
@@ -96,7 +96,7 @@ def check_partition(
     Args:
         lines: bronze's lines up to Kafka's end, objects in the order of their names.
         committed: Kafka's committed records from `kafka_from` on, in order.
-        kafka_from: the first offset that Kafka still has (its end if it has none).
+        kafka_from: the first offset that Kafka still has (the partition's end if it has none).
         explained: gaps (first, last) that Kafka once showed to hold no committed record.
         tick: called for each line.
     Returns: a report; its `explained` has the given gaps and those that Kafka explains now.
@@ -141,7 +141,7 @@ class _Check:
         self._after = line.path
 
     def finish(self) -> PartitionReport:
-        """Report as missing what Kafka has after the last line, and return the report."""
+        """Report the records that Kafka has after the last line as missing; return the report."""
         while self._next is not None:
             self._run(self._next.offset)
             self._advance()
@@ -188,7 +188,7 @@ class _Check:
             self._missing = []
 
     def _continuity(self, line: Line) -> None:
-        """Check the gap before a line, where Kafka does not have the records any more."""
+        """Check the gap before a line whose records Kafka does not have any more."""
         report = self.report
         begin = 0 if report.last is None else report.last + 1
         missing = unproven(line.proof, begin, line.offset - 1) if begin < line.offset else None

@@ -45,7 +45,7 @@ def record_digest(
     key: bytes | None,
     value: bytes | None,
 ) -> bytes:
-    """Return a digest of a Kafka record's content; bronze's line of it has the same one."""
+    """Return a digest of a Kafka record's content; its line in bronze has the same digest."""
     content_digest = blake2b(digest_size=16)
     content_digest.update(b"%d;" % (-1 if timestamp is None else timestamp))
     for part in (key, value):

@@ -4,7 +4,7 @@ Each table is compared in parts (ranges of its key), each part at one instant of
 (`app.compare`). As many parts as fit into INSTANT_S share an instant, because silver's old
 versions and the source's old rows are kept only for a while. A part that differs is compared again
 at a fresh instant, at most ROUNDS times, after silver has caught up with the previous one
-(`catch_up`). Only what still differs then is reported.
+(`catch_up`). Only differences that remain then are reported.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Options:
         part_rows: about how many rows to compare at a time.
         instant_s: the greatest age of an instant at which another part is begun.
         resume: continue an interrupted run.
-        allow_quarantined: what quarantine explains does not count as a difference.
+        allow_quarantined: do not count rows that quarantine explains as differences.
         patience_s: how long to wait for silver while it makes no progress.
     """
 
@@ -65,7 +65,7 @@ class Options:
     patience_s: float = PATIENCE_S
 
     def passes(self, verdict: Verdict) -> bool:
-        """Check whether a verdict is a success; a dropped table has nothing to be equal to."""
+        """Check whether a verdict is a success; for a dropped table there is nothing to compare."""
         if verdict.uncompared == DROPPED:
             return True
         return verdict.equal_or_explained if self.allow_quarantined else verdict.equal
@@ -77,11 +77,11 @@ def run_verify(
     options: Options | None = None,
     silver: Callable[[], SilverState] = SilverState,
 ) -> int:
-    """Verify, print one row for each table on stdout, and name what differs on stderr.
+    """Verify, print one row for each table on stdout, and list differences on stderr.
 
     Args:
         silver: returns the state of the service `silver`.
-    Returns: 0 if every table was compared and is equal (or equal but for quarantine, if that is
+    Returns: 0 if every table was compared and is equal (rows in quarantine may differ if that is
         allowed); NOT_KNOWN if none was compared; else 1.
     """
     settings = load()
@@ -125,7 +125,7 @@ def _verdicts(
             return verifier.verify(tables)
         except KeyboardInterrupt:
             steps.rest()
-            steps.note("hint: `./headwater verify --resume` goes on where this stopped")
+            steps.note("hint: `./headwater verify --resume` continues where this stopped")
             raise
         finally:
             steps.rest()
@@ -158,7 +158,7 @@ class Verifier:
         self._behind: dict[str, int] = {}
         self._options = options or Options()
         self._progress = progress or Progress(lambda _: None)
-        # A sample is quick to repeat, and at other places.
+        # A sample is not saved: it is quick to repeat, and the next one takes other rows.
         self._state = None if self._options.sample else state
         self._rest = rest
         self._scratch = settings.home / FOLDER
@@ -175,9 +175,9 @@ class Verifier:
             saved = self._state.load() if self._state and self._options.resume else None
             if saved is not None:
                 self._run = saved
-                self._note(f"going on with an interrupted run: {len(saved.done)} tables begun")
+                self._note(f"continuing an interrupted run: {len(saved.done)} tables begun")
             elif self._options.resume:
-                self._note("no interrupted run to go on with: beginning anew")
+                self._note("there is no interrupted run to continue: starting from the beginning")
             asked = tables or (saved.tables if saved else [])
             chosen, others = self._chosen(asked)
             if not chosen and not others:
@@ -206,9 +206,9 @@ class Verifier:
         await_followed(self._settings, self._lake, names, lsn, self._waits)
 
     def _await_silver(self, works: list[Work]) -> None:
-        """Wait until silver holds what was compared, then mark the tables that it has stopped.
+        """Wait until silver holds the compared rows, then mark the tables that it has stopped.
 
-        A table that failed with its whole batch runs again as soon as that is repeated.
+        A table that failed with its whole batch runs again as soon as the batch is repeated.
         """
         lsn = max((w.verdict.lsn for w in works if w.verdict.equal_or_explained), default=LOG_START)
         what = behind_text({work.name: self._behind.get(work.name, 0) for work in works})
@@ -278,7 +278,9 @@ class Verifier:
             options = self._options
             work.plan(at, instant, options.sample, options.part_rows, saved)
             if options.sample and work.order is None and options.sample.of(work.rows_about) < 1:
-                self._note(f"{work.name} has no key that can be sampled: all of it is compared")
+                self._note(
+                    f"{work.name} has no key that can be sampled: the whole table is compared"
+                )
         if number == 1:
             rows = 2 * work.rows_about * len(work.todo) // max(len(work.parts), 1)
             share = self._options.sample.of(work.rows_about) if self._options.sample else 1.0
@@ -309,20 +311,20 @@ def named_failures() -> Iterator[None]:
         raise HeadwaterError(
             "the source stopped answering while it was verified",
             detail=str(error).strip().splitlines()[0] if str(error).strip() else repr(error),
-            hint="`./headwater status postgres`; `verify --resume` goes on afterwards",
+            hint="see `./headwater status postgres`; `verify --resume` continues afterwards",
         ) from error
     except KafkaError as error:
         raise HeadwaterError(
             "Kafka stopped answering while silver was verified",
             detail=f"{type(error).__name__}: {error}",
-            hint="`./headwater status kafka`; `verify --resume` goes on afterwards",
+            hint="see `./headwater status kafka`; `verify --resume` continues afterwards",
         ) from error
     except (DeltaError, OSError) as error:
         raise HeadwaterError(
-            "the object store did not give what was asked for",
+            "a read from the object store failed",
             detail=f"{type(error).__name__}: {error}",
             hint=(
-                "`./headwater status s3`; if a file was not found, the pinned version is gone: "
+                "see `./headwater status s3`; if a file was not found, the pinned version is gone: "
                 "set a longer `silver_retention_minutes`"
             ),
         ) from error

@@ -24,7 +24,7 @@ COLUMNS = (
 )
 # A longer value is cut, and its length is shown.
 VALUE_SHOWN = 120
-# Silver has the table but it cannot be compared: the source dropped it, or it is not captured.
+# Silver has the table, but there is nothing to compare it with: it was dropped, or is not captured.
 DROPPED, NOT_CAPTURED = "dropped", "not_captured"
 _BEFORE_THE_DIFFERENCE = 30
 
@@ -39,7 +39,7 @@ class Verdict:
         seconds, rounds: how long it took, and how often it was compared.
         comparison: the counts and first differences; empty if the table is refused or uncompared.
         refused: why silver does not keep the table at all; "" if it does.
-        stopped: why silver does not merge the table for now; what it will hold was compared.
+        stopped: why silver does not merge the table now; its predicted rows were compared.
         checked_pct: below 100 for a sample.
         rejected: events not merged yet that silver cannot decode.
         uncompared: DROPPED or NOT_CAPTURED; "" if the table was compared.
@@ -95,11 +95,11 @@ class Verdict:
             yield f"{self.table}: the source dropped the table; silver keeps its last rows"
         if self.uncompared == NOT_CAPTURED:
             yield (
-                f"{self.table}: the source has the table, and it is not captured any more: silver "
-                "misses what has changed since\n  hint: `./headwater preflight` says why"
+                f"{self.table}: the source has the table, but it is not captured any more: silver "
+                "misses its changes since then\n  hint: `./headwater preflight` says why"
             )
         if self.stopped:
-            yield f"{self.table}: silver has stopped it, its newest changes are missing: {self.stopped}"
+            yield f"{self.table}: silver has stopped it and lacks its newest changes: {self.stopped}"
         for difference in self.comparison.differences:
             yield f"{self.table}: {difference_text(difference)}"
         if self.comparison.explained:
@@ -111,10 +111,10 @@ class Verdict:
         for row in self.comparison.explanations:
             yield f"{self.table}: explained by quarantine: {row.key}: {row.reason}"
         if self.comparison.at_least:
-            yield f"{self.table}: so much differs that not all of it was counted"
+            yield f"{self.table}: too many rows differ to count them all"
         if self.rejected and not self.equal:
             yield (
-                f"{self.table}: {self.rejected} events on their way cannot be decoded; silver puts "
+                f"{self.table}: {self.rejected} events not merged yet cannot be decoded; silver will put "
                 "such events into ops.quarantine"
             )
 
@@ -130,7 +130,7 @@ def difference_text(difference: Difference) -> str:
 
 
 def shown(source: str | None, silver: str | None) -> tuple[str, str]:
-    """Return two differing values as text; long ones from shortly before they differ."""
+    """Return two differing values as text; long ones are cut around the first difference."""
     at = 0
     if source is not None and silver is not None:
         shorter = min(len(source), len(silver))

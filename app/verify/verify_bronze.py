@@ -1,8 +1,8 @@
 """Verifies that bronze has every committed offset of every topic exactly once.
 
-Each partition of bronze is read once, from its first object to Kafka's end at the start, side by
-side with the records that Kafka still has (`bronze_check`). For records that the sink has not
-written yet it waits LAG_S seconds.
+Each partition of bronze is read once, together with the records that Kafka still has
+(`bronze_check`): from its first object to the end that Kafka had at the start. The check waits up
+to LAG_S seconds for records that the sink has not written yet.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from spark_streaming.contract.names import topic_of
 
 LAG_S = 60.0
 LAG_POLL_S = 0.5
-# Kafka keeps a bounded amount; reading one partition of it takes no longer.
+# Kafka keeps a limited amount, so reading one partition of it takes no longer.
 KAFKA_READ_S = 3_600.0
 COLUMNS = (
     "topic",
@@ -80,7 +80,7 @@ class PartitionVerdict:
     partition: int
     report: PartitionReport
     seconds: float
-    miscounted: Sequence[Miscount] = ()  # of the whole topic, reported with its first partition
+    miscounted: Sequence[Miscount] = ()  # those of the whole topic, with its first partition
 
     @property
     def complete(self) -> bool:
@@ -100,7 +100,7 @@ class PartitionVerdict:
 
 
 def run_verify_bronze(tables: list[str], fmt: str) -> int:
-    """Verify bronze, print one row for each partition on stdout, and name findings on stderr.
+    """Verify bronze, print one row for each partition on stdout, and list findings on stderr.
 
     Args:
         tables: silver's names of the tables whose topics to check; all topics if empty.
@@ -165,7 +165,7 @@ class BronzeVerifier:
         self, consumer: Any, tables: list[str], verdicts: list[PartitionVerdict]
     ) -> list[PartitionVerdict]:
         """Add the wrong counts of transactions, each topic's to the verdict of its first partition."""
-        self._note("verify bronze: the counts of its transactions")
+        self._note("verify bronze: counting the events of its transactions")
         settings = self._settings
         prefix = settings.topic_prefix
         topics = {verdict.topic for verdict in verdicts} if tables else None
@@ -180,7 +180,7 @@ class BronzeVerifier:
         for one in wrong_counts:
             wrong.setdefault(one.topic, []).append(one)
         verdicts = [replace(one, miscounted=wrong.pop(one.topic, ())) for one in verdicts]
-        # Topics of which neither bronze nor Kafka has anything.
+        # Topics that have no records in bronze or in Kafka.
         empty = [PartitionVerdict(t, 0, PartitionReport(), 0.0, w) for t, w in wrong.items()]
         return verdicts + empty
 
@@ -203,7 +203,7 @@ class BronzeVerifier:
         return {topics[table] for table in tables}
 
     def _places(self, consumer: Any, wanted: set[str] | None) -> list[TopicPartition]:
-        """List the partitions that bronze or Kafka has of the wanted topics, or of the prefix."""
+        """List the partitions, in bronze or Kafka, of the wanted topics or of the prefix."""
         prefix = f"{self._settings.topic_prefix}."
         places: set[TopicPartition] = set()
         for topic in self._bronze.topics():
@@ -219,13 +219,13 @@ class BronzeVerifier:
     def _spans(
         self, consumer: Any, places: list[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """Return the offsets that Kafka has of each partition: first, and one after the last."""
+        """Return Kafka's offsets of each partition: the first, and the one after the last."""
         there = set(consumer.topics())
         known = [place for place in places if place.topic in there]
         begins, ends = consumer.beginning_offsets(known), consumer.end_offsets(known)
         spans = {}
         for place in places:
-            # A topic that only bronze has is read to its end and compared with nothing.
+            # A topic that only bronze has is read to its end without a comparison.
             begin, end = begins.get(place, sys.maxsize), ends.get(place, sys.maxsize)
             spans[place] = (begin, end)
             if end != sys.maxsize:
@@ -239,7 +239,7 @@ class BronzeVerifier:
         unreadable: list[Finding] = []
         committed = self._committed(consumer, place, begin, end) if end != sys.maxsize else iter(())
         last_known = self._last_committed(consumer, place, begin, end)
-        # The reader of the last record has moved the consumer: `committed` seeks anew.
+        # Reading the last record has moved the consumer, so `committed` seeks again.
         lines = self._lines(place, end, last_known, unreadable)
         report = check_partition(
             self._progress.counted(name, lines),
@@ -310,7 +310,7 @@ class BronzeVerifier:
 class ExplainedGaps:
     """Gaps in the offsets that Kafka has shown to hold no record; kept in the home.
 
-    Kafka can show it only until it expires the records around the gap.
+    Kafka can show this only until it expires the records around the gap.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs the verification that the options of the verb `verify` ask for."""
+"""Runs the verification that the options of `verify` describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows on stderr how far a verification or a rebuild is, and how long it will still take."""
+"""Shows on stderr how far a verification or a rebuild is, and about how long the rest takes."""
 
 from __future__ import annotations
 

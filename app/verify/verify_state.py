@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.environment.settings import write_private
 from spark_streaming.contract.lsn import Lsn
 
-# An older result says too little about now.
+# An older result does not show enough about the present state.
 RESUMED_AGE_S_MAX = 24 * 3_600.0
 FOLDER = "verify"
 

@@ -32,7 +32,7 @@ WHERE c.relkind IN ('r', 'p')
 def captured_tables(settings: Settings) -> dict[str, SourceName]:
     """Return the publication's tables without Headwater's own: silver's name → (schema, table).
 
-    If two would share a silver table, only the one whose rows it has.
+    If two would share a silver table, the result has only the one whose rows it holds.
     """
     names = Lakehouse(settings).names
     return {names.of(*name): name for name in _published(settings)[0]}
@@ -86,7 +86,7 @@ def nothing_to_compare(settings: Settings) -> HeadwaterError:
     return HeadwaterError(
         "there is nothing to compare: no table is captured",
         detail=f"the publication `{settings.profile.publication_name}` names none",
-        hint="`./headwater preflight` says which tables there are, and why each is left out",
+        hint="`./headwater preflight` lists the source's tables and says why each is left out",
     )
 
 
@@ -111,7 +111,7 @@ def _owns(lake: Lakehouse, name: SourceName) -> bool:
 
 
 def _version(lake: Lakehouse, name: SourceName) -> int | None:
-    """Return the version of the silver table with this source table's rows; None without one."""
+    """Return the version of the silver table with this source table's rows; None if none has."""
     try:
         table = lake.silver(lake.names.of(*name))
     except TableNotFoundError:

@@ -22,7 +22,7 @@ from spark_streaming.contract.canonical import SESSION_SETTINGS, source_select
 from spark_streaming.contract.lsn import LOG_START, Lsn
 
 SOURCE_FETCH_ROWS = 10_000
-# Rows of a fetch if neither side says how many there are.
+# Rows per fetch if neither side knows how many rows there are.
 SOURCE_FETCH_ROWS_BLIND = 500
 
 Ranges = tuple[KeyRange, ...]
@@ -106,7 +106,7 @@ class Work:
         self.made_of = (at.oid, at.table_id)
         order = order_of(contract, connection)
         if order is not None and order.column.name in at.masked:
-            order = None  # masked keys sort differently from the source's
+            order = None  # masked keys have another order than the source's keys
         share = sample.of(self.rows_about) if sample else 1.0
         self.parts = [WHOLE]
         if saved is not None and (saved.oid, saved.table_id) == self.made_of:

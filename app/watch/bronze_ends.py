@@ -1,8 +1,8 @@
 """Finds the bronze objects that hold records that Kafka has just delivered.
 
-For a listing the embedded store reads the attributes of every file of a folder, unless it is asked
-for names after a given one (connect/README.md, Decisions). pyarrow always lists all, so this module
-sends its own requests.
+To list a folder the embedded store reads the attributes of every file in it, unless it is asked for
+names after a given one (connect/README.md, Decisions). pyarrow always lists all files, so this
+module sends its own requests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BronzeEnds:
         self._end: dict[str, int] = {}
 
     def objects_of(self, folder: str, offsets: Iterable[int]) -> dict[int, str]:
-        """Return offset → the object of a partition's folder that holds it; missing ones left out.
+        """Return offset → the object in a partition's folder that holds it, without missing ones.
 
         Raises: OSError, requests.RequestException.
         """

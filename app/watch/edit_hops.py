@@ -178,7 +178,7 @@ class EditObserver:
                     return "silver", f"silver.{self._silver} version {table.version()}"
                 checked_version = table.version()
             except (DeltaError, FileNotFoundError):
-                table = None  # not there yet, or its files were just compacted away
+                table = None  # it does not exist yet, or its files were just compacted away
             self._stop.wait(POLL_S)
         return None
 
@@ -188,8 +188,8 @@ class EditObserver:
         schema = self._settings.silver_schema
         statement = f'SELECT 1 FROM {schema}."{self._silver}" WHERE {conditions}'
         connection = connect(self._settings.trino_url)
-        # Trino cannot show what silver does not have: queries before that would only use the CPU that
-        # the edit is waiting for.
+        # Trino cannot show an edit that silver does not have: earlier queries would only take CPU
+        # from # the services that the edit still has to pass.
         while not self._in_silver.wait(POLL_S) and not self._stop.is_set():
             continue
         while not self._stop.is_set():
@@ -215,7 +215,7 @@ def _is_edit(value: bytes | None, edit: Edit) -> bool:
 
 
 def last_object(files: Any, partition: str, offset: int | None = None) -> str | None:
-    """Return the last object of a bronze partition's folder, or the last that begins by `offset`.
+    """Return the last object of a bronze partition, or the last that begins at or before `offset`.
 
     There is a folder for each 10,000 offsets; only those that can hold the object are listed.
     """

@@ -14,7 +14,7 @@ from app.hops import BY_NAME, OBSERVED
 from spark_streaming.contract.lsn import Lsn, lsn_text
 
 GIVE_UP_S = 60.0
-# A time that the event itself carries: it is shown, but not waited for.
+# A time that the event itself carries: it is shown, but the watch does not wait for it.
 DEBEZIUM = "debezium"
 _OPS = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot", "t": "truncate"}
 
@@ -25,12 +25,13 @@ class Change:
 
     Args:
         committed_at: the commit in Unix seconds, by the source's clock.
-        arrived: when it was read from Kafka in Unix seconds, by this machine's clock, as are the
-            times of the ledger.
-        debezium_ms: from the source's commit until Debezium had it; None if the event has no time.
+        arrived: when it was read from Kafka, in Unix seconds by this machine's clock, which also
+            gives the times in the ledger.
+        debezium_ms: milliseconds from the source's commit until Debezium had it; None if the event
+        has no time.
         seen: hop → milliseconds since the source's commit.
         where: hop → the place at that hop.
-        merged_at: the time of a batch that has it, once silver has shown the batch.
+        merged_at: the time of a batch that merged it, once silver has shown the batch.
     """
 
     topic: str
@@ -79,7 +80,7 @@ class Change:
 
 
 class Pending:
-    """The changes that some hop has not shown yet; the observers' threads share it.
+    """The changes that some hop has not shown yet; the observers' threads share this object.
 
     Args:
         on_seen: called at once when a hop has shown a change; never by two threads together.
@@ -111,7 +112,7 @@ class Pending:
                 self._on_seen(change, hop)
 
     def waiting(self, hop: str) -> list[Change]:
-        """List the changes that this hop has not shown, and the one before it, if any, has."""
+        """List the changes that this hop has not shown but the previous hop, if any, has."""
         after = BY_NAME[hop].after
         with self._lock:
             return [
@@ -121,7 +122,7 @@ class Pending:
             ]
 
     def oldest(self) -> Change | None:
-        """Return the change that has waited longest; None without one."""
+        """Return the change that has waited longest; None if none waits."""
         with self._lock:
             return next(iter(self._changes.values()), None)
 

@@ -35,11 +35,12 @@ POLL_S = 0.03
 REST_S = 0.02
 REST_S_MAX = 0.5
 AGAIN_S = 1.0
-# So far before a change's commit the ledger is read: the clocks of two machines differ.
+# The ledger is read from this long before a change's commit, because two machines' clocks differ.
 LEDGER_BACK = timedelta(seconds=15)
 BACK_S_MAX = 300.0
-# Even a source at rest causes a batch every few seconds. If the ledger has had no commit for so long,
-# it was not polled or was made again, and the awaited name of its next commit may never come.
+# Even a source at rest causes a batch every few seconds. If the ledger shows no commit for this
+# long, # it was not polled or was made again, and a commit with the expected next name may never
+# come.
 ANEW_S = 20.0
 # Trino shows times in milliseconds.
 TRINO_ROUNDS = timedelta(milliseconds=1)
@@ -122,11 +123,11 @@ class Silver(Observer):
 
 
 class Trino(Observer):
-    """Queries the ledger in Trino: a batch that Trino shows there, it shows in the tables too.
+    """Queries the ledger in Trino: if Trino shows a batch there, it shows it in the tables too.
 
     Only changes that silver has are queried, all tables at once, and no further back than the first
-    of their batches. Each batch is a file of the ledger with its time in the statistics, so that
-    Trino opens only those few files.
+    of their batches. Each batch is a file of the ledger with its time in the statistics, so Trino
+    opens only those few files.
     """
 
     hop = "trino"
@@ -161,8 +162,8 @@ class Trino(Observer):
 def query_of(waiting: list[Change]) -> str:
     """Return the SQL for the ledger's rows that can hold these changes, which silver has."""
     since = min(change.merged_at for change in waiting if change.merged_at) - TRINO_ROUNDS
-    # In milliseconds, the column's type in Trino: with a finer literal it would cast the column, and
-    # open every file of the ledger.
+    # The literal has milliseconds, like the column in Trino: with a finer one Trino would cast the
+    # column and open every file of the ledger.
     moment = since.isoformat(sep=" ", timespec="milliseconds").partition("+")[0]
     return (
         "SELECT table_name, batch_id, delta_version, offsets, complete_lsn, merged_at "
@@ -178,7 +179,7 @@ def observing(settings: Settings, pending: Pending, note: Callable[[str], None])
     """Observe the hops after Kafka during the context.
 
     Args:
-        note: prints what went wrong at a hop, which is polled again.
+        note: prints an error of a hop, which is then polled again.
     """
     stop = threading.Event()
     with ExitStack() as opened:
@@ -230,8 +231,8 @@ def _observe(
 def rest_s(took_s: float) -> float:
     """Return how long to rest after a poll: half as long as it took, within limits.
 
-    Some change is nearly always waiting, and polls without a rest would take the CPU that Trino and
-    the object store need, most of all when they are slow already.
+    Some change is nearly always waiting. Polls without a rest would take the CPU that Trino and the
+    object store need, above all when they are slow already.
     """
     return min(max(POLL_S, took_s / 2), REST_S_MAX)
 
@@ -248,10 +249,10 @@ def batch_text(entry: LedgerEntry) -> str:
 
 
 def _oldest(changes: list[Change]) -> datetime:
-    """Return the time from which on a batch can hold the first of the changes: its commit.
+    """Return the earliest time of a batch with the first of the changes: the change's commit.
 
-    On a busy machine silver may merge a change long before it is read here. The source's clock can
-    be wrong, so the time is at most BACK_S_MAX before the change was read here.
+    On a busy machine silver may merge a change long before this process reads it. The source's
+    clock can be wrong, so the time is at most BACK_S_MAX before that read.
     """
     now = time.time()
     since = (max(min(one.committed_at, one.arrived), one.arrived - BACK_S_MAX) for one in changes)

@@ -22,17 +22,17 @@ from app.watch.flow import Change, Pending
 from app.watch.observers import observing
 from spark_streaming.contract.lsn import Lsn
 
-# A fast stream is sampled, so that what is shown is never far behind.
+# A fast stream is sampled, so that the lines shown are never far behind.
 SHOWN_PER_S = 50
 SHOWN_A_TABLE = 5
 FOLLOWED_MAX = 200
 PENDING_MAX = 2_000
 # A caller that names transactions may have committed some while the watch was starting, so the last
-# events of the topics are read for those.
+# events of the topics are searched for them.
 BACK_S = 30.0
 BACK_EVENTS_MAX = 2_000  # of a partition
 TOPICS_EVERY_S = 2.0
-# After so long without a line, the watch says what it waits for.
+# If no line was shown for this long, the watch says what it waits for.
 SILENCE_S = 5.0
 WATCHING = "watching; milliseconds are from the source's commit"
 _HOP_MS = tuple(f"{hop}_ms" for hop in OBSERVED)
@@ -95,8 +95,8 @@ def run_watch(
     except KeyboardInterrupt:
         if watch.passed_over:
             print(
-                f"{watch.passed_over} changes more were not shown: of a fast stream "
-                f"{SHOWN_PER_S} a second are",
+                f"{watch.passed_over} more changes were not shown: a fast stream is limited to "
+                f"{SHOWN_PER_S} lines a second",
                 file=sys.stderr,
             )
     return 0
@@ -186,7 +186,9 @@ class Watch:
             if tp in places:
                 consumer.seek(tp, places[tp])
             elif known:
-                consumer.seek_to_beginning(tp)  # a topic made during the watch: all of it is new
+                consumer.seek_to_beginning(
+                    tp
+                )  # the topic was made during the watch, so all of it is new
             else:
                 consumer.seek_to_end(tp)
             consumer.position(tp)
@@ -209,8 +211,8 @@ class Watch:
         missing = self._only - known
         if missing != self._noted_missing and missing:
             self._note(
-                f"nothing of {', '.join(sorted(missing))} has been captured yet; waiting for it "
-                "(`./headwater sql 'SHOW TABLES FROM silver'` lists what there is)"
+                f"no change of {', '.join(sorted(missing))} has been captured yet; waiting for one "
+                "(`./headwater sql 'SHOW TABLES FROM silver'` lists the tables)"
             )
         self._noted_missing = missing
 

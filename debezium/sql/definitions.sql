@@ -1,5 +1,5 @@
--- What each table is like after each change of its definition, noted in the change's own
--- transaction: silver then knows every version that an event can be of, and where each begins.
+-- Records each table's definition after each change, in the transaction of the change: silver then
+-- knows every version that an event can have, and where each begins.
 CREATE TABLE IF NOT EXISTS headwater.definitions (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     schema_name text NOT NULL,
@@ -13,8 +13,9 @@ CREATE TABLE IF NOT EXISTS headwater.definitions (
 );
 CREATE INDEX IF NOT EXISTS definitions_of_table
     ON headwater.definitions (schema_name, table_name, lsn, id);
--- Runs with its owner's rights in whoever's session changes a table: pg_temp last, nothing of any
--- other schema by its bare name. Whatever fails here must not fail the change itself.
+-- It runs with its owner's rights in any session that changes a table: so pg_temp comes last, and
+-- nothing of another schema is used by its bare name. A failure here must not fail the change
+-- itself.
 CREATE OR REPLACE FUNCTION headwater.note_definition() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER {forms}
 AS $body$
@@ -46,7 +47,7 @@ BEGIN
                ) part)
         RETURNING id INTO newest;
     END LOOP;
-    -- A few at a time, and none that another session is at: nobody waits for this.
+    -- A few at a time, and none that another session has locked, so that nobody waits for this.
     DELETE FROM headwater.definitions WHERE id IN (
         SELECT id FROM headwater.definitions WHERE id <= newest - 10000
         ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED);
@@ -59,7 +60,7 @@ DROP EVENT TRIGGER IF EXISTS headwater_definitions;
 CREATE EVENT TRIGGER headwater_definitions ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
     EXECUTE FUNCTION headwater.note_definition();
--- Also where a session replays somebody else's changes.
+-- It fires also if a session replays replicated changes.
 ALTER EVENT TRIGGER headwater_definitions ENABLE ALWAYS;
 GRANT USAGE ON SCHEMA headwater TO {role};
 GRANT SELECT ON headwater.definitions TO {role};

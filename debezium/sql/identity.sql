@@ -1,5 +1,5 @@
--- In one transaction with the change itself. What somebody set after an earlier change of ours is what
--- the table goes back to.
+-- In one transaction with the change itself. If somebody set another identity after an earlier
+-- change of ours, the table goes back to that identity.
 INSERT INTO headwater.replica_identities AS known
     (oid, schema_name, table_name, was, was_index, set_to)
 SELECT c.oid, n.nspname, c.relname, c.relreplident,

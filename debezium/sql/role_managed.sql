@@ -1,5 +1,5 @@
--- Where the provider keeps the REPLICATION attribute to itself and lends it by a role.
+-- For providers that do not give the REPLICATION attribute, but grant it through a role.
 CREATE ROLE {role} LOGIN PASSWORD {password};
 GRANT rds_replication TO {role};
--- By this `headwater detach` knows that the role was made for Headwater.
+-- This comment shows `headwater detach` that the role was made for Headwater.
 COMMENT ON ROLE {role} IS 'made for Headwater';

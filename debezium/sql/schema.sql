@@ -1,7 +1,7 @@
 -- The pipeline's own schema in the source: two small tables that the capture role may write.
 CREATE SCHEMA IF NOT EXISTS headwater;
--- One row, updated every few seconds: while the captured tables are idle, it still moves the
--- replication slot on, so that they never hold back the source's WAL.
+-- One row, updated every few seconds: it advances the replication slot even while the captured
+-- tables are idle, so that they never hold back the source's WAL.
 CREATE TABLE IF NOT EXISTS {heartbeat} (
     id smallint PRIMARY KEY CHECK (id = 1),
     beat bigint NOT NULL,

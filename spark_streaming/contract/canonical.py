@@ -1,9 +1,9 @@
 """Makes one comparable text per value, from source rows and from silver rows, for `verify`.
 
-The texts are independent of how events are decoded (see `value_forms`): Postgres's own output under
-SESSION_SETTINGS, with these differences: `bytea` is plain hex, `money` is a number, and a float is the
-hex of its eight bytes (Postgres does not always print the shortest digits, so other programs print
-another text).
+The texts are made independently of how events are decoded (see `value_forms`). They are Postgres's
+own output under SESSION_SETTINGS, with these differences: `bytea` is plain hex, `money` is a
+number, and a float is the hex of its eight bytes (Postgres does not always print the shortest
+digits, so other programs print another text).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SESSION_SETTINGS = tuple(f"set {name} = '{value}'" for name, value in TEXT_SETTI
 def source_select(contract: Contract, condition: str = "true") -> str:
     """Return the SQL that selects a table's rows as canonical texts, in the contract's column order.
 
-    Run it under SESSION_SETTINGS. NULL stays NULL; rows come in no order. Rows of tables that inherit
-    from this one are left out; rows of its partitions are included.
+    Run it under SESSION_SETTINGS. NULL stays NULL; the order of rows is undefined. Rows of tables
+    that inherit from this one are left out; rows of its partitions are included.
 
     Args:
         condition: an SQL condition that selects rows.

@@ -31,7 +31,7 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True)
 class Contract:
-    """One table's contract; hashable and picklable, so that workers can decode with it.
+    """One table's contract; it is hashable and picklable, so workers can decode with it.
 
     Args:
         schema, table: the table in the source.
@@ -44,15 +44,16 @@ class Contract:
         left_out_at: (number in the catalog, type, whether it may be NULL) of each of those; empty
             if a previous release read the contract.
         oid: the table's oid in the source; it changes if the table is dropped and made again.
-        valid_after_lsn: at this LSN the previous version still held.
-        valid_from_lsn: at this LSN, at the latest, this version held. For events between the two,
+        valid_after_lsn: at this LSN the previous version was still valid.
+            valid_from_lsn: at this LSN, if not before, this version was valid. For events between
+                the two,
             their columns or their transaction decide (see `contract_versions`).
-        begins_at_lsn: the exact place in the log where this version begins; None: it is unknown.
-        noted_lsn: the newest definition of the table that the source had recorded when this was
-            read; None: it records none.
-        xid: the transaction that made the table so, as far as the catalog shows.
-        previous_versions: the versions before this one, oldest first, to read older events. They do
-            not count when contracts are compared, nor do the later ones.
+        begins_at_lsn: the exact place in the log where this version begins; None if it is unknown.
+        noted_lsn: the LSN of the newest definition of the table that the source had recorded when
+            this version was read; None if the source records none.
+        xid: the transaction that gave the table this definition, as far as the catalog shows.
+        previous_versions: the versions before this one, oldest first, to read older events. A
+            comparison of contracts ignores them, and the later versions too.
         later_versions: known versions after this one that silver does not follow yet, oldest first
             (see `early_names`).
     """
@@ -127,7 +128,7 @@ class Contract:
     def with_texts(self, names: Collection[str]) -> Contract:
         """The contract with some columns (names in silver) carried as text; others stay.
 
-        A column that every value of its type fits stays as it is, too.
+        A column whose silver type holds every value of its Postgres type also stays.
         """
         columns = tuple(
             column.as_text

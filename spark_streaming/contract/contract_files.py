@@ -66,7 +66,7 @@ def _seconds(value: object) -> object:
         re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
     )
     if found is None or found.group(2) not in _UNITS:
-        raise ValueError('a duration is a number with a unit, as "500ms", "5s" or "10min"')
+        raise ValueError('a duration is a number with a unit, e.g. "500ms", "5s" or "10min"')
     return float(found.group(1)) * _UNITS[found.group(2)]
 
 
@@ -78,8 +78,8 @@ class ColumnRules(_Closed):
     """`[columns.NAME]`: rules and treatment of one column.
 
     `type = "text"` keeps the column as the text that Postgres prints, so that it holds every value.
-    `action` holds for the column's rules; by default it is `quarantine`, and `warn` for
-    `references` and `unique`, which depend on other rows.
+    `action` applies to the column's rules. Its default is `quarantine`, but `warn` for `references`
+    and `unique`, which depend on other rows.
     """
 
     description: str = ""
@@ -117,11 +117,11 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
 class TableCondition(_Closed):
-    """`[[conditions]]`: what one number about the whole table must stay within.
+    """`[[conditions]]`: limits for one number about the whole table.
 
-    `value` is an SQL aggregate as Trino computes it, over the rows of `where`; NULL breaks nothing.
-    `max_fall` is a share, against the highest value within `over`. Watched by the service
-    `metrics`; silver merges whatever it says.
+    `value` is an SQL aggregate that Trino computes over the rows of `where`; NULL breaks no limit.
+    `max_fall` is the greatest fall allowed, as a share of the highest value within `over`. The
+    service `metrics` watches conditions; they never keep silver from merging.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
@@ -139,12 +139,12 @@ class TableCondition(_Closed):
         if self.min is None and self.max is None and self.max_fall is None:
             raise ValueError("a condition needs `min`, `max` or `max_fall`")
         if "over" in self.model_fields_set and self.max_fall is None:
-            raise ValueError("`over` goes with `max_fall`")
+            raise ValueError("`over` has an effect only together with `max_fall`")
         return self
 
 
 class Evolution(_Closed):
-    """`[evolution]`: what happens when the source's table changes; None: the default."""
+    """`[evolution]`: what happens when the source's table changes; None means the default."""
 
     add_column: Policy | None = None
     drop_column: Policy | None = None
@@ -205,7 +205,7 @@ class ContractFile:
 
 
 def file_name(schema: str, table: str) -> str:
-    """Return the name of a table's contract file; other characters than letters, digits, `_-` as %XX."""
+    """Return a table's file name; characters other than letters, digits and `_-` become %XX."""
     return ".".join(quote(part, safe=" ").replace(".", "%2E") for part in (schema, table)) + ".toml"
 
 
@@ -225,7 +225,7 @@ def find_files(folders: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], li
         for path in sorted(folder.glob("*.toml")):
             schema, dot, table = path.name.removesuffix(".toml").partition(".")
             if not dot or not schema or not table or "." in table:
-                hint = "name it <schema>.<table>.toml, as public.orders.toml"
+                hint = "name it <schema>.<table>.toml, e.g. public.orders.toml"
                 problems.append(Problem(path, 1, f"`{path.name}` names no table", hint))
                 continue
             found.setdefault((unquote(schema), unquote(table)), path)
@@ -235,7 +235,7 @@ def find_files(folders: Iterable[Path]) -> tuple[dict[tuple[str, str], Path], li
 def read_keys(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
     """Read a TOML file of at most FILE_BYTES_MAX: its content, and the line of each key.
 
-    Raises: ContractFileError if it cannot be read, or is no TOML.
+    Raises: ContractFileError if it cannot be read or is not TOML.
     """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
@@ -269,7 +269,7 @@ def read_file(path: Path) -> ContractFile:
 
 def _policy_problems(file: ContractFile) -> list[Problem]:
     """Return a problem for each policy that its kind of change does not allow."""
-    # Not above: it brings Arrow, and whoever only reads files needs none.
+    # Imported here, because it loads Arrow, which is not needed only to read files.
     from spark_streaming.contract.evolution import POLICIES
 
     problems = []

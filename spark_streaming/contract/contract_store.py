@@ -35,7 +35,7 @@ Texts = Callable[[str, str], frozenset[str]]
 
 
 def no_texts(schema: str, table: str) -> frozenset[str]:
-    """Return no columns: none is carried as text by choice."""
+    """Return no columns: the contract file of no table carries a column as text."""
     del schema, table
     return frozenset()
 
@@ -43,8 +43,8 @@ def no_texts(schema: str, table: str) -> frozenset[str]:
 class ContractStore:
     """Reads contracts from the source's catalog and stores every version under `contracts/`.
 
-    `texts` returns the columns of a table (schema, name) that its contract file carries as text; `choice`
-    leaves out columns.
+    `texts` returns the columns of a table (schema, name) that its contract file carries as text.
+    `choice` leaves out columns.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ContractStore:
 
     @property
     def dsn(self) -> str:
-        """libpq URL of the source's catalog; holds a password: never print it."""
+        """The libpq URL of the source's catalog. It holds a password: never print it."""
         return self._dsn
 
     def latest(self, schema: str, table: str) -> Contract | None:
@@ -81,7 +81,7 @@ class ContractStore:
     def versions(self, schema: str, table: str, newest: int | None = None) -> list[Contract]:
         """Return the stored versions of a table, oldest first.
 
-        newest: return only so many of the newest.
+        newest: return only this many of the newest versions.
         """
         files = self._lake.filesystem()
         stored = files.get_file_info(
@@ -97,7 +97,7 @@ class ContractStore:
     def refreshed(self, schema: str, table: str, known: Contract | None) -> Contract | None:
         """Return the catalog's contract as the version after `known`; `known` if nothing changed.
 
-        Returns: `known`, too, if the table is not in the source.
+        Returns `known` also if the table is not in the source.
         Raises: CatalogUnreachableError.
         """
         found = self.in_source(schema, table)

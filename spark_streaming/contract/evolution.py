@@ -1,8 +1,8 @@
 """Finds the schema changes between two contracts of a table, and the policy of each.
 
 All functions are pure. Each `SchemaChange` has a kind. `POLICIES` has a default policy and the
-alternatives for each kind; the table's contract file may choose another one. If several changes come
-together, the strictest policy counts.
+alternatives for each kind; the table's contract file may choose another one. If several changes
+come together, the strictest policy counts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _STRICTNESS = (EVOLVE, NEW_VERSION, QUARANTINE, FAIL)
 
 @dataclass(frozen=True)
 class KindPolicies:
-    """The policies of one kind of change: the default, the allowed ones, and why not the others."""
+    """The policies of one kind of change: the default, the allowed ones, and why no others are."""
 
     default: str
     allowed: tuple[str, ...]
     why_not: str = ""
 
 
-_NO_GENERATION = "the rows stay right as they are: there is nothing that a new table would hold"
+_NO_GENERATION = "the rows stay correct, so a new table would hold nothing else"
 POLICIES = {
     "add_column": KindPolicies(EVOLVE, (EVOLVE, QUARANTINE, FAIL), _NO_GENERATION),
     "drop_column": KindPolicies(EVOLVE, (EVOLVE, QUARANTINE, FAIL), _NO_GENERATION),
@@ -42,26 +42,26 @@ POLICIES = {
     "table_dropped": KindPolicies(
         EVOLVE,
         (EVOLVE, FAIL),
-        "no event follows that could wait, and silver keeps the last rows; what becomes of them when "
-        "a table of that name comes again, `table_recreated` says",
+        "no event follows that could wait, and silver keeps the last rows; if a table of that name "
+        "is created again, `table_recreated` decides what happens to them",
     ),
     "table_recreated": KindPolicies(EVOLVE, (EVOLVE, QUARANTINE, FAIL, NEW_VERSION)),
     "table_truncated": KindPolicies(
         EVOLVE, (EVOLVE, QUARANTINE, FAIL), "its columns and key stay as they are"
     ),
     "replica_identity": KindPolicies(
-        EVOLVE, (EVOLVE, FAIL), "it changes what events tell, not what the rows are"
+        EVOLVE, (EVOLVE, FAIL), "it changes what events contain, not what the rows are"
     ),
     "enum_value": KindPolicies(
         EVOLVE,
         (EVOLVE, FAIL),
-        "silver holds enums as text; to keep rows with other labels out, write `values` "
+        "silver holds enums as text; to keep rows with other labels out of it, write `values` "
         "for the column",
     ),
 }
 _UNSEEN = (
-    "silver's column stays as it is. Postgres wrote the rows again without events: where that changed "
-    "values (rounded, padded, cut off, by USING), silver has the old ones; `headwater verify` tells, `headwater resync TABLE` repairs it"
+    "silver's column stays as it is. Postgres rewrote the rows without events: if that changed values "
+    "(rounded, padded, cut off, by USING), silver has the old ones; `headwater verify` finds them, `headwater resync TABLE` repairs them"
 )
 NEW_SNAPSHOT = "to get them: `headwater resync TABLE`"
 
@@ -162,14 +162,14 @@ def next_version(known: Contract | None, found: Contract) -> Contract:
     )
 
 
-# Events are read by at most so many versions before the newest.
+# Events are read with at most so many versions before the newest.
 PREVIOUS_VERSIONS_MAX = 20
 
 
 def _with_default(column: Column, known: Contract) -> Column:
-    """Keep a column's default for older rows: Postgres forgets it when it rewrites the table.
+    """Keep a column's default for older rows.
 
-    Old events still need it.
+    Postgres forgets it when it rewrites the table, but old events still need it.
     """
     before = next((c for c in known.columns if c.attnum == column.attnum), None)
     if before is None or column.missing_value is not None or before.kind != column.kind:
@@ -203,8 +203,8 @@ def _filled(column: Column) -> str:
     if "(" not in column.filled_by and "identity" not in column.filled_by:
         return ""  # a constant that was set after the column was added: older rows have NULL
     return (
-        f"Postgres gave the rows that were there values by `{column.filled_by}`, and no event "
-        f"tells them: they are NULL in silver; {NEW_SNAPSHOT}"
+        f"Postgres gave the existing rows values by `{column.filled_by}`, and no event has "
+        f"these values: they are NULL in silver; {NEW_SNAPSHOT}"
     )
 
 
@@ -217,7 +217,7 @@ def _type_changes(old: Column, new: Column) -> Iterable[SchemaChange]:
             yield SchemaChange("widen_type", detail, new.source_name, _UNSEEN)
         else:
             warning = (
-                "Postgres rewrote the rows without events, and how (USING) is not in its catalog; "
+                "Postgres rewrote the rows without events, and its catalog does not show how (USING); "
                 f"silver casts the values it has; {NEW_SNAPSHOT}"
             )
             yield SchemaChange("incompatible_change", detail, new.source_name, warning)
@@ -278,7 +278,7 @@ def keeps_silver_column(old: Column, new: Column) -> bool:
 
 
 def _fits(old: Column, new: Column) -> bool:
-    """Whether a length or precision did not shrink; having none is the greatest."""
+    """Whether a length or precision did not shrink; no limit counts as the greatest."""
     before, after = _limit(old), _limit(new)
     return after is None or (before is not None and before <= after)
 

@@ -1,6 +1,7 @@
 """The table of the kinds of values: how each Postgres type is carried, printed, compared, widened.
 
-A new kind is a row of KINDS, and what it needs in `value_forms`. All else looks it up here.
+To add a kind, add a row to KINDS and the functions that it needs to `value_forms`. All other code
+looks kinds up here.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class Kind:
         from_events: makes an Arrow column of the values in events (None for NULL). Raises:
             `value_forms.WrongType`, ValueError or Arrow's errors if one of them does not fit.
         text: the canonical text of a value in silver (see `canonical`).
-        texts: the same texts for a whole column, in a fifth of the time: Arrow's own, unless `text`
-            gives others; None: `text` for each value.
+        texts: the same texts for a whole column, in a fifth of the time. Arrow's own texts, unless
+            `text` gives others; None: `text` is called for each value.
         item_text: the text of an array's item before it is quoted, if it differs from `text`.
-        source: the SQL of the canonical text in the source, of the expression `{}`.
-        event_value: the value in events of what Postgres prints as a text (under `TimeZone=UTC`,
-            `DateStyle=ISO`, `bytea_output=hex`). Raises: ValueError.
-        widens_to: kinds that hold each of its values unchanged: a decimal if it has the digits, text
-            if it is long enough. An array's are those of its items.
+        source: the SQL that computes the canonical text of the expression `{}` in the source.
+        event_value: converts the text that Postgres prints for a value (under `TimeZone=UTC`,
+            `DateStyle=ISO`, `bytea_output=hex`) to the value in events. Raises: ValueError.
+        widens_to: kinds that hold each of its values unchanged (a decimal if it has enough digits,
+            text if it is long enough). For an array, the kinds that its items widen to.
         digits: an integer's greatest number of digits.
         unsupported: the values of its types that silver's column cannot hold, in words; "" if none.
         one_form: whether each value has one form in events, so that its bytes can be searched for.
@@ -60,7 +61,7 @@ class Kind:
 
     @property
     def maskable(self) -> bool:
-        """Whether silver and the source have one and the same text, so that both give one mask."""
+        """Whether silver and the source have the same text of a value, so that masks agree."""
         return self.one_form and bool(pa.types.is_string(self.arrow))
 
     @property
@@ -118,8 +119,8 @@ def _timestamp(pg_type: str, arrow: pa.DataType) -> Kind:
     )
 
 
-# Delta has no time of day and no uuid, json or enum: those are text. Its `timestamp` without zone
-# is ours. A type that no row names is `text_as_is`.
+# Delta has no time of day, uuid, json or enum: those are text. Postgres's `timestamp` is Delta's
+# `timestamp` without zone. A type that no row names is `text_as_is`.
 KINDS: dict[str, Kind] = {
     "int16": _integer(("int2",), pa.int16(), 5, "int32", "int64"),
     "int32": _integer(("int4",), pa.int32(), 10, "int64"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NewType
 
-# In bytes from the log's beginning, as Debezium gives it. A name says its role: `commit_lsn`, `complete_lsn`.
+# In bytes from the log's beginning, as Debezium gives it. Names say its role, e.g. `commit_lsn`.
 Lsn = NewType("Lsn", int)
 LOG_START = Lsn(0)  # before everything that the log has
 
@@ -15,6 +15,6 @@ def lsn_text(lsn: Lsn) -> str:
 
 
 def parse_lsn(text: str) -> Lsn:
-    """Return the position of Postgres' text. Raises: ValueError for other text."""
+    """Return the position that Postgres printed as `text`. Raises: ValueError for other text."""
     high, _, low = text.partition("/")
     return Lsn((int(high, 16) << 32) + int(low, 16))

@@ -1,12 +1,13 @@
-"""Masking: what of a column's values reaches silver.
+"""Masks a column's values before they reach silver.
 
 | mask | text, uuid, enum | other types |
 |---|---|---|
-| `hash` | HMAC-SHA256 of the UTF-8 text as 64 hex digits; equal values stay equal in all tables | refused |
-| `partial` | an e-mail address keeps its first character and its domain; of 8 characters or more the last 4 stay; else nothing | refused |
-| `redact` | `***` | NULL |
+| `hash` | HMAC-SHA256 of the UTF-8 text as 64 hex digits; equal values stay equal in all tables |
+refused | | `partial` | an e-mail address keeps its first character and its domain; a text of 8
+characters or more keeps the last 4; others keep nothing | refused | | `redact` | `***` | NULL |
 
-NULL stays NULL. The key is a secret of the stack: without it nobody can try out values.
+NULL stays NULL. The key of `hash` is a secret of the stack: without it nobody can test guessed
+values.
 """
 
 from __future__ import annotations
@@ -84,10 +85,10 @@ def expected_in_silver(
     masks: Mapping[str, str],
     secret: bytes,
 ) -> Callable[[Sequence[str | None]], tuple[str | None, ...]]:
-    """Return what masks and empty texts make of a source row, for comparing it with silver.
+    """Return a function that applies masks and empty texts to a source row, for a comparison.
 
-    Returns: a function from a source row's canonical texts (see `canonical`), in the contract's
-        column order, to the canonical texts that silver's row must have.
+    The function takes a source row's canonical texts (see `canonical`), in the contract's column
+        order, and returns the canonical texts that silver's row must have.
     """
     empty = set(empty_to_null)
     steps = [

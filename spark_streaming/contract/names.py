@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-# Table names should be plain words in SQL. Trino's file metastore does not return `'`, `"`, `%`, `/`
-# and `\\` unchanged, and takes what follows `$` for another table.
+# Table names should be plain words in SQL. Trino's file metastore does not return `'`, `"`, `%`,
+# `/` and `\\` unchanged, and reads a name with `$` as that of another table.
 _NOT_PLAIN = re.compile(r"[^0-9a-z_]+")
 # Zero-width joiners are part of letters in some scripts, and of some emoji.
 _JOINERS = "\u200c\u200d"
@@ -30,12 +30,12 @@ def silver_table(schema: str, table: str) -> str:
     name (`Orders` and `orders`): see `collisions` and `ownership`.
     """
     plain = table if schema == "public" else f"{schema}__{table}"
-    # First: lower case can turn one character into several.
+    # Lower case comes first, because it can turn one character into several.
     return re.sub("\0+", "_", "".join(c if _stays(c) else "\0" for c in plain.lower()))
 
 
 def ascii_silver_table(schema: str, table: str) -> str:
-    """Return the name that previous releases gave, which kept ASCII letters only."""
+    """Return the name by the rule of previous releases, which kept only ASCII letters."""
     plain = table if schema == "public" else f"{schema}__{table}"
     return _NOT_PLAIN.sub("_", plain.lower())
 
@@ -52,9 +52,9 @@ class Collision(NamedTuple):
     Args:
         table: (schema, table) of the table that cannot have the name.
         owner: (schema, table) of the table that has it.
-        in_kafka: whether they share the topic's name: both tables' events would be in one topic, or
-            Kafka would refuse the second topic and the connector would stop. Else they share the
-            name of the silver table.
+        in_kafka: whether they share the topic's name. Both tables' events would then be in one
+            topic, or Kafka would refuse the second topic and the connector would stop. If False,
+            they share the name of the silver table.
     """
 
     table: tuple[str, str]
@@ -63,7 +63,7 @@ class Collision(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """What the two share, and what to do."""
+        """The name that the two tables share, and what to do."""
         what = (
             "would share its Kafka topic (where `.` and `_` are one) with"
             if self.in_kafka
@@ -75,7 +75,7 @@ class Collision(NamedTuple):
 def collisions(
     tables: Iterable[tuple[str, str]], names: Callable[[str, str], str] | None = None
 ) -> list[Collision]:
-    """Return the source tables that would share a name with a table before them in the list.
+    """Return the source tables that would share a name with an earlier table of the list.
 
     Args:
         tables: (schema, table) of each; the first table of a name keeps it.
@@ -85,7 +85,7 @@ def collisions(
     owners: dict[str, tuple[str, str]] = {}
     found = []
     for table in tables:
-        # Kafka takes `.` and `_` for the same character when it compares topic names.
+        # Kafka treats `.` and `_` as the same character when it compares topic names.
         topic = topic_of("", *table).replace(".", "_")
         silver = f"silver {name_of(*table)}"
         owner = owners.get(topic) or owners.get(silver)
@@ -99,7 +99,7 @@ def collisions(
 def topic_of(prefix: str, schema: str, table: str) -> str:
     """Return a table's Kafka topic, as Debezium names it: characters that Kafka refuses become `_`.
 
-    A character beyond the first 65,536 becomes two, as Java counts it.
+    A character beyond the first 65,536 becomes two `_`, because Java counts it as two.
     """
     return _NOT_TOPIC.sub(
         lambda found: "_" * (1 + (ord(found[0]) > 0xFFFF)), f"{prefix}.{schema}.{table}"
@@ -107,9 +107,9 @@ def topic_of(prefix: str, schema: str, table: str) -> str:
 
 
 def parse_topic(topic: str, prefix: str) -> tuple[str, str] | None:
-    """Return the (schema, table) in a topic's name, or None for a topic that is not of a table.
+    """Return the (schema, table) in a topic's name, or None if the topic is not that of a table.
 
-    The names are as Debezium changed them (see `topic_of`); the first dot ends the schema.
+    Debezium may have changed the names (see `topic_of`). The first dot ends the schema.
     """
     head = f"{prefix}."
     if not topic.startswith(head):
@@ -121,14 +121,14 @@ def parse_topic(topic: str, prefix: str) -> tuple[str, str] | None:
 def silver_columns(names: Iterable[str]) -> list[str]:
     """Return the silver column of each source column, in order.
 
-    A name stays as it is, with its case. Characters that Delta refuses become `_`. A name that equals
-    a previous column or a metadata column, apart from case, gets `_` and a number.
+    A name stays as it is, with its case. Characters that Delta refuses become `_`. A name that
+    equals a previous column or a metadata column, apart from case, gets `_` and a number.
     """
     taken = {name.lower() for name in METADATA_COLUMNS}
     result = []
     for name in names:
         base = re.sub(r"[ ,;{}()\n\t=.`\"]", "_", name)
-        # Folded rows use such names themselves (`_op`, `_guard_lsn`, `_keep_...`).
+        # Folded rows have columns of such names themselves (`_op`, `_guard_lsn`, `_keep_...`).
         if re.match(r"(?i)_op$|_guard_lsn$|_keep_", base):
             base = f"col{base}"
         candidate, number = base, 1
@@ -149,13 +149,13 @@ def differ_in_case(columns: Iterable[str]) -> list[str]:
 
 
 def stream_mark(name: str) -> str:
-    """Return the description of a stream's table whose contract has none."""
+    """Return the description of a stream's table if its contract gives none."""
     return f"headwater stream {name}"
 
 
 def is_stream(name: str, description: str | None, properties: Mapping[str, str | None]) -> bool:
     """Whether a Delta table is that of the stream `name`.
 
-    Its property says so; of a table that an earlier release made, its description.
+    Its property says so, or its description if an earlier release made the table.
     """
     return properties.get(STREAM) == name or description == stream_mark(name)

@@ -1,4 +1,4 @@
-"""Postgres's texts: the settings that they are read under, and array literals."""
+"""Texts that Postgres prints: the session settings for reading them, and array literals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _NEEDS_QUOTES = re.compile(r'[{},"\\ \t\n\r\v\f]')
 def array_items(literal: str) -> list[str | None]:
     """Return the items of an array literal such as `{1,NULL,"a,b"}`, as text.
 
-    Raises: ValueError for text that is not an array literal, and for arrays that a list cannot hold:
+    Raises: ValueError for text that is not an array literal, and for arrays that a list cannot
+    hold:
         of several dimensions, or with bounds that do not start at 1.
     """
     if not (literal.startswith("{") and literal.endswith("}")):

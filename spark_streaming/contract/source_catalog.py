@@ -18,7 +18,7 @@ from spark_streaming.contract.types import Column, kind_of
 
 _IDENTITIES = {"d": "default", "f": "full", "i": "index", "n": "nothing"}
 
-# Types and defaults are read as text; the search path says which names are qualified.
+# Types and defaults are read as text; the search path decides which names are qualified.
 TEXT_FORMS = {"search_path": "pg_catalog, pg_temp", **TEXT_SETTINGS}
 _SEARCH_PATH = (
     "select current_setting('search_path') as path, set_config('search_path', %s, true) as now"
@@ -41,7 +41,7 @@ from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = %(schema)s and c.relname = %(table)s and c.relkind in ('r', 'p')
 """
 
-# Below a domain stands its base type; the innermost modifier that is set counts.
+# Follow a domain to its base type; the innermost modifier that is set counts.
 _COLUMNS = """
 with recursive base (attnum, type, modifier) as (
     select attnum, atttypid, atttypmod from pg_attribute
@@ -55,16 +55,16 @@ select a.attname as name,
        regexp_replace(format_type(a.atttypid, a.atttypmod), '^public[.]', '') as pg_type,
        not a.attnotnull as nullable, a.attgenerated <> '' as generated,
        a.attstorage <> 'p' as toastable, a.attndims as dimensions, b.modifier,
-       -- A partitioned table's older rows are in its parts, and so is what they have here.
+       -- A partitioned table's older rows are in its partitions, and so is their default.
        case when a.atthasmissing then (a.attmissingval::text::text[])[1] else (
            select (m.attmissingval::text::text[])[1]
            from pg_partition_tree(%(oid)s::oid) p join pg_attribute m on m.attrelid = p.relid
            where m.attname = a.attname and m.atthasmissing limit 1) end as missing_value,
        t.typname::text as type, t.typtype::text as type_kind,
-       -- Not so of int2vector and oidvector, which print as plain lists of numbers.
+       -- False for int2vector and oidvector, which print as plain lists of numbers.
        t.typcategory = 'A' and coalesce(e.typarray = t.oid, false) as is_array,
        e.typname::text as element, e.typtype::text as element_kind, a.attnum::int, a.xmin::text::bigint as xid,
-       -- An added column's default is kept in the catalog, unless it is another one for each row.
+       -- An added column's default is kept in the catalog, unless it differs for each row.
        case when a.attidentity <> '' then 'generated as identity'
             when a.atthasdef and a.attgenerated = '' and not a.atthasmissing
             then (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d
@@ -79,7 +79,7 @@ where a.attrelid = %(oid)s
 order by a.attnum
 """
 
-# The newest transaction that touched the columns or indexes; a wrapped counter is compared by age.
+# The newest transaction that touched columns or indexes; by age, since the counter wraps around.
 _XID = """
 select m.xmin::text::bigint as xid from (
     select xmin from pg_attribute where attrelid = %(oid)s and attnum > 0
@@ -88,7 +88,7 @@ select m.xmin::text::bigint as xid from (
 ) m order by age(m.xmin) limit 1
 """
 
-# A deferrable index cannot identify rows: while it is deferred they are not unique.
+# A deferrable index cannot identify rows: while its check is deferred, keys may be duplicates.
 _KEY = """
 select a.attname
 from pg_index i
@@ -116,7 +116,7 @@ where schema_name = %(schema)s and table_name = %(table)s
 
 
 def definition_queries(table: str, identity: str) -> tuple[str, str]:
-    """Return the queries of a table's columns and of its key, for the source's event trigger.
+    """Return the queries for a table's columns and for its key, for the source's event trigger.
 
     Args:
         table, identity: SQL expressions for the table's oid and its `relreplident`.
@@ -150,11 +150,11 @@ def read_contract(
     version: int = 1,
     choice: Choice = EVERYTHING,
 ) -> Contract | None:
-    """Return a table's contract as the source's catalog describes it now; None without the table.
+    """Return a table's contract from the source's catalog as it is now; None if there is no table.
 
     Args:
         schema, table: the names in the source, or those in a topic's name (see `names.topic_of`).
-        choice: its columns that are not captured are left out.
+        choice: says which of the table's columns are captured; the others are left out.
     Raises: psycopg.Error if the catalog cannot be read.
     """
     with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
@@ -193,8 +193,8 @@ def recorded_contracts(
 ) -> list[Contract]:
     """Return each recorded definition that a table got after a log position, in order.
 
-    Each has its exact place in the log (`begins_at_lsn`), since it was recorded while the table was
-    locked. Empty if the source does not record definitions.
+    Each has its exact place in the log (`begins_at_lsn`), because it was recorded while the table
+    was locked. Empty if the source does not record definitions.
     """
     if not records_definitions(conn):
         return []
@@ -252,7 +252,7 @@ def _column(row: dict[str, Any], name: str) -> Column:
     if row["is_array"]:
         element, precision, scale = kind_of(row["element"], row["element_kind"], row["modifier"])
         base_type = row["element"]
-        # A list holds one dimension, and only elements that have a kind of their own.
+        # A list has one dimension, and only elements that have a kind of their own.
         kind = ARRAY
         if element == TEXT_AS_IS or row["element_kind"] not in ("b", "e") or row["dimensions"] > 1:
             kind, element, precision, scale = TEXT_AS_IS, None, None, None

@@ -1,8 +1,9 @@
-"""Which tables a silver job works on, where several share those of one source.
+"""Decides which tables a silver job works on if several jobs share those of one source.
 
-The setting gives each further job its patterns, as `capture_choice` has them; the first job has all other
-tables. A pattern is held against the table's name as its topic has it, where a character that Kafka refuses
-is `_`. Every job reads the topics of schema `headwater`, which tell how far the source was read.
+The setting gives each further job its patterns, in the form of `capture_choice`; the first job has
+all other tables. A pattern is matched with the table's name in its topic, in which `_` replaces
+characters that Kafka refuses. Every job reads the topics of schema `headwater`, which show how far
+the source was read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 from spark_streaming.capture_choice import patterns
 from spark_streaming.contract.names import INTERNAL_SCHEMA, topic_of
 
-# Between the jobs, in a variable of the environment: no pattern has it.
+# Separates the jobs in an environment variable; no pattern contains it.
 SEPARATOR = "|"
 FIRST = 1
 _SPECIAL = {"*": "(?s:.*)", "?": "(?s:.)"}
@@ -35,7 +36,7 @@ class TableShare:
     """The tables of one job.
 
     Args:
-        number: the job's, from 1.
+        number: the job's number, from 1.
         further: the patterns of the jobs from 2 on.
     """
 
@@ -49,7 +50,7 @@ class TableShare:
 
     @classmethod
     def of(cls, number: int, setting: str) -> TableShare:
-        """Return which tables a job keeps. Raises: ValueError for text that is no pattern.
+        """Return a job's share of the tables. Raises: ValueError for text that is not a pattern.
 
         Args:
             setting: the patterns of each further job, with SEPARATOR between the jobs.
@@ -89,12 +90,12 @@ class TableShare:
         return rf"{head}(?:{internal}|(?!{internal}){no_other}(?:{own}))"
 
     def checkpoint(self, url: str) -> str:
-        """Return the job's checkpoint where one for all tables would be at `url`: each split has its own."""
+        """Return the address of the job's checkpoint; `url` is that of a job with all tables."""
         return f"{url}.{self.number}of{self.name}" if self.further else url
 
     @property
     def name(self) -> str:
-        """The name of the split that the jobs have: how many they are, and what tells it from others."""
+        """The name of the split between the jobs: their number, and a digest of the patterns."""
         if not self.further:
             return "1"
         text = SEPARATOR.join(",".join(one) for one in self.further)
@@ -102,7 +103,7 @@ class TableShare:
 
 
 def jobs_of(setting: str) -> tuple[tuple[str, ...], ...]:
-    """Return the patterns of each further job. Raises: ValueError for a pattern that is none."""
+    """Return the patterns of each further job. Raises: ValueError for an invalid pattern."""
     if not setting:
         return ()
     found = tuple(patterns(one, parts=2) for one in setting.split(SEPARATOR))

@@ -18,8 +18,8 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'')
 def key_lines(text: str) -> dict[Path, int]:
     """Return the line (from 1) of each table header and key, by path; arrays count from 0.
 
-    Keys inside inline tables and multi-line values have no entry: use the line of the key around
-    them.
+    Keys inside inline tables and multi-line values have no entry: use the line of the enclosing
+    key.
     """
     lines: dict[Path, int] = {(): 1}
     table: Path = ()
@@ -56,7 +56,7 @@ def line_of(lines: dict[Path, int], path: Sequence[str | int]) -> int:
 
 
 def _continued(line: str, quote: str, depth: int) -> tuple[str, int]:
-    """Return in which quotes and how many brackets deep a value continues after this line."""
+    """Return the open quote and the bracket depth with which a value continues after this line."""
     rest = line
     while rest:
         if quote:

@@ -31,14 +31,14 @@ class Column:
         precision, scale: of a decimal, or of an array's decimal elements.
         element: the kind of an array's elements.
         toastable: whether Postgres may leave the value out of an update that did not change it.
-        missing_value: the default, as text, that rows older than the column have.
-        source: the column's name in the source where silver's differs.
-        base_type: `pg_type.typname` below domains (of the element, for an array).
-        attnum: the column's number in the source, which stays when it is renamed; None if a previous
-            release read the contract.
+        missing_value: the default, as text, of rows that are older than the column.
+        source: the column's name in the source, if silver's differs.
+        base_type: `pg_type.typname` of the type under all domains (of the element, for an array).
+        attnum: the column's number in the source, which stays when it is renamed; None if a
+            previous release read the contract.
         labels: the labels of an enum, in the source's order.
-        filled_by: the default's expression, if Postgres computed a value for each older row when the
-            column was added (`gen_random_uuid()`). There are no events of these values.
+        filled_by: the default's expression, if Postgres computed a value for each older row when
+            the column was added (`gen_random_uuid()`). There are no events of these values.
         dropped: whether the source dropped the column; silver keeps its values.
         xid: the transaction that last changed the column.
     """
@@ -100,15 +100,15 @@ class Column:
     def may_be_text(self) -> bool:
         """Whether the column may be carried as text by choice.
 
-        This holds for types with values that silver's types cannot hold. Lists of floats are
-        excluded: from silver's values it is unknown which digits Postgres would print.
+        This is so for types with values that silver's types cannot hold. Lists of floats are
+        excluded: silver's values do not show which digits Postgres would print.
         """
         if self.kind == ARRAY and self.item.value_kind.is_float:
             return False
         return bool(self.value_kind.unsupported) or self.kind == TEXT_AS_IS
 
     def event_value(self, text: str | None) -> Any:
-        """Return the value in events of what Postgres prints as `text`; see `Kind.event_value`."""
+        """Return a value as events have it, from Postgres's text; see `Kind.event_value`."""
         return None if text is None else self.value_kind.event_value(text)
 
 
@@ -129,7 +129,7 @@ def kind_of(typname: str, typtype: str, typmod: int) -> tuple[str, int | None, i
         typname: `pg_type.typname` of a type that is neither a domain nor an array.
         typtype: `pg_type.typtype` (`e` is an enum).
         typmod: the type modifier; -1 is none.
-    A numeric without a precision, or beyond 38 digits, is `text_as_is`: any value round-trips.
+    A numeric without a precision, or beyond 38 digits, is `text_as_is`, so that every value fits.
     """
     if typtype == "e":
         return "enum", None, None

@@ -1,7 +1,8 @@
-"""The forms of one value: in an event, in silver, as canonical text. `kinds` says which has which.
+"""Converts values from events to silver, and from silver to canonical text, for `kinds`.
 
-The first half makes silver's columns of events, the second prints them for comparison with the
-source. Neither half calls the other: a mistake in one must not be hidden by the other.
+The first half makes silver's columns from events; the second half prints them for comparison with
+the source. Neither half calls the other, so that a mistake in one cannot hide a mistake in the
+other.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class WrongType(TypeError):
 
 def expect(values: Values, *allowed: type) -> set[type]:
     """Return the types of some values of events. Raises: WrongType if one is not allowed."""
-    # Arrow does not check this strictly: it makes 1 of 1.5 in an integer column.
+    # Arrow does not check this strictly: in an integer column it turns 1.5 into 1.
     found = set(map(type, values))
     for one in found:
         if one is not _NONE and one not in allowed:
@@ -44,7 +45,7 @@ def expect(values: Values, *allowed: type) -> set[type]:
 
 
 def json_values(allowed: type) -> Callable[[Values, pa.DataType], pa.Array]:
-    """Return what makes a column of values that JSON has a type for."""
+    """Return the function that makes a column of values that JSON has a type for."""
 
     def build(values: Values, target: pa.DataType) -> pa.Array:
         expect(values, allowed)
@@ -71,7 +72,7 @@ def _one_float(value: Any) -> float | None:
 
 
 def as_texts(values: Values) -> Values:
-    """Return values of events as texts: those that JSON has a type for are printed as JSON."""
+    """Return values of events as texts; those that JSON has a type for are printed as JSON."""
     if expect(values, str, int, float, bool, dict, list) - {str, _NONE}:
         return [v if v is None or isinstance(v, str) else orjson.dumps(v).decode() for v in values]
     return values
@@ -86,7 +87,7 @@ def base64_bytes(values: Values, target: pa.DataType) -> pa.Array:
 def decimals(values: Values, target: pa.DataType) -> pa.Array:
     texts = strings(values, pa.string())
     if (pc.max(pc.utf8_length(texts)).as_py() or 0) > _DECIMAL_LENGTH_MAX:
-        # numeric(5,-2) comes with two thousand zeros after its point, which Arrow turns into 0.
+        # A numeric(5,-2) has up to two thousand zeros after its point, which Arrow turns into 0.
         short = pc.utf8_rtrim(pc.utf8_rtrim(texts, characters="0"), characters=".")
         texts = pc.if_else(pc.match_substring(texts, "."), short, texts)
         if pc.max(pc.utf8_length(texts)).as_py() > _DECIMAL_LENGTH_MAX:

@@ -52,11 +52,11 @@ class Breaches:
         self._query_id = query_id
         self._app_id = f"headwater:{query_id}:expectations"
         self._properties = properties
-        # Held while writing, by batches and by maintenance.
+        # Batches and maintenance hold it while they write.
         self.lock = threading.Lock()
 
     def ensure(self) -> DeltaTable:
-        """The table; made where there is none, so that SQL finds it before the first breach."""
+        """The table; made if there is none, so that SQL finds it before the first breach."""
         try:
             return self._lake.table(EXPECTATIONS)
         except TableNotFoundError:
@@ -71,7 +71,7 @@ class Breaches:
     def put(self, breaches: Sequence[Breach], batch_id: int | None) -> None:
         """Write a batch's breaches in one commit; a repeated batch is skipped.
 
-        batch_id: None for a table that catches up: then a repetition is counted twice.
+        batch_id: None for a table that is catching up; a repetition is then counted twice.
         """
         if not breaches:
             return

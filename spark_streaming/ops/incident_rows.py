@@ -1,7 +1,7 @@
-"""Defines a row of `ops/incidents`: one event of one incident, with all that is known by then.
+"""Defines a row of `ops/incidents`: one event of an incident, with all that is known by then.
 
-So the newest row of an incident (greatest `at`) says everything about it; the previous ones are its
-history. Rows are only appended, by any number of processes.
+The newest row of an incident (greatest `at`) therefore says everything about it; the previous ones
+are its history. Rows are only appended, by any number of processes.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Incident:
-    """One incident as one of its events leaves it.
+    """One incident after one of its events.
 
     Args:
         id: see `natural_id` and `recurring_id`.
         at: when the event was recorded; greater than that of the events before it.
-        name: which one of its kind: the natural key, e.g. a slot with a position, or a service.
-        tables: of the source, `schema.table`; empty if it concerns none, or all.
+        name: the natural key, which tells incidents of a kind apart: e.g. a slot and a position, or
+            a
+        service.
+        tables: tables of the source, `schema.table`; empty if it concerns none, or all.
         lsn_from, lsn_to: WAL byte positions between which something is or was missing; None where
             they are not known, or do not apply.
         how_closed: None while it is open.
@@ -69,13 +71,13 @@ class Incident:
         return self.state == OPEN
 
     def after(self, previous: Incident | None) -> Incident:
-        """This event, recorded later than `previous` whatever the clocks of two processes say."""
+        """This event with an `at` after that of `previous`, even if two clocks differ."""
         if previous is None or self.at > previous.at:
             return self
         return replace(self, at=previous.at + _TICK)
 
     def row(self) -> dict[str, Any]:
-        """The row of SCHEMA; what has no end in it is cut."""
+        """The row of SCHEMA; long texts and lists are cut."""
         listed = list(self.tables[:TABLES_MAX])
         if len(self.tables) > TABLES_MAX:
             listed.append(f"and {len(self.tables) - TABLES_MAX} more")
@@ -86,7 +88,7 @@ class Incident:
 
 
 def natural_id(kind: str, name: str) -> str:
-    """The identifier of an incident that happens once: whoever finds it again finds the same."""
+    """The identifier of an incident that happens once: each finding of it gives the same."""
     return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
@@ -96,7 +98,7 @@ def recurring_id(kind: str, name: str, opened_at: datetime) -> str:
 
 
 def newest(rows: Iterable[dict[str, Any]]) -> dict[str, Incident]:
-    """Incident by identifier, as its newest event leaves it."""
+    """Identifier → incident after its newest event."""
     found: dict[str, Incident] = {}
     for row in rows:
         known = found.get(row["id"])
@@ -106,7 +108,7 @@ def newest(rows: Iterable[dict[str, Any]]) -> dict[str, Incident]:
 
 
 def kept_ids(incidents: Sequence[Incident], *, since: datetime, closed_max: int) -> set[str]:
-    """Which incidents stay: the open ones, and the newest of those that were closed since then."""
+    """The incidents to keep: the open ones, and the newest of those closed since `since`."""
     closed = sorted(
         (one for one in incidents if not one.open and one.at >= since),
         key=lambda one: one.at,

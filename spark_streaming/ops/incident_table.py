@@ -1,11 +1,11 @@
-"""`ops/incidents` in the lake: what went wrong, from when until when, and how it was closed.
+"""`ops/incidents` in the lake: what went wrong, when it began and ended, and how it was closed.
 
-Any process may write: a row is appended by a conditional put, which is tried again where another
-process was first. Nobody waits for the store: a thread writes what was recorded,
+Any process may write: a row is appended by a conditional put, which is tried again if another
+process was first. No caller waits for the store. A thread writes what was recorded; it
 1. reads what the others have written since;
 2. leaves out what is recorded already: an incident is opened once, and closed once;
-3. appends the rest in one commit; where the store is away, it keeps the newest WAITING_MAX events
-   and tries again.
+3. appends the rest in one commit; if the store does not answer, it keeps the newest WAITING_MAX
+events and tries again.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from spark_streaming.storage.lake import Lake
 
 log = logging.getLogger(__name__)
 PATH = "ops/incidents"
-# A year and a bit, so that a year can be compared with the one before; a part that fails every
-# minute would fill it all the same, so the number has a limit too.
+# A year and a bit, so that a year can be compared with the one before. The number has a limit, too,
+# because a part that fails every minute would make the table too large in that time.
 KEPT = timedelta(days=400)
 CLOSED_MAX = 10_000
 WAITING_MAX = 1_000
-# Each commit is a file: so many are joined into one, and the old ones removed.
+# Each commit makes a file; when there are so many, they are joined into one and removed.
 COMPACT_COMMITS = 50
 BACKOFF_S, BACKOFF_MAX_S = 1.0, 30.0
-# A store that is away is asked again by us, not for minutes by the client.
+# If the store does not answer, this module tries again; the client must not do so for minutes.
 _PATIENCE = {"connect_timeout": "5s", "timeout": "30s", "max_retries": "2"}
 
 
@@ -66,13 +66,13 @@ class IncidentLog:
     ) -> None:
         self._lake = lake
         self._clock = clock
-        self._guard = threading.Condition()  # of all that follows but the table
+        self._guard = threading.Condition()  # guards all fields below except the table
         self._recorded: dict[str, Incident] = {}  # in the lake, as last read or written
-        self._known: dict[str, Incident] = {}  # the same, and what waits on top
+        self._known: dict[str, Incident] = {}  # the same, with the events that wait to be written
         self._waiting: deque[Incident] = deque(maxlen=WAITING_MAX)
-        self._same: dict[str, str] = {}  # an outage that another process had opened: its id
+        self._same: dict[str, str] = {}  # own id of an outage → another process's id of it
         self._thread: threading.Thread | None = None
-        self._store = threading.Lock()  # of the table
+        self._store = threading.Lock()  # guards the table
         self._table: DeltaTable | None = None
         self._files: Any = None
         self._version = -1
@@ -93,12 +93,12 @@ class IncidentLog:
 
         Args:
             kind: e.g. `slot_lost`, `counts_short`, `gap`; letters, digits and _.
-            name: the natural key: what makes two findings of the kind the same incident.
+            name: the natural key; two findings of a kind with one name are the same incident.
             cause: one or two sentences for people, without secrets.
-            tables: of the source, `schema.table`.
+            tables: tables of the source, `schema.table`.
             lsn_from, lsn_to: WAL byte positions between which something is missing.
             recurs: whether a closed incident of this name may begin again (a service that fails
-                now and then). Without it a closed one stays closed, however often it is found.
+                now and then). Otherwise a closed one stays closed, however often it is found.
         Returns: the incident's identifier.
         """
         with self._guard:
@@ -122,7 +122,7 @@ class IncidentLog:
         tables: Sequence[str] | None = None,
         lsn_to: Lsn | None = None,
     ) -> None:
-        """Record what became known about an open incident; what is None stays as it is."""
+        """Record new facts about an open incident; arguments that are None change nothing."""
         with self._guard:
             known = self._known.get(self._same.get(id, id))
             if known is None or not known.open:
@@ -138,7 +138,7 @@ class IncidentLog:
                 self._record(event)
 
     def close_incident(self, id: str, how: str) -> None:
-        """Record how an incident ended; one that is closed, or that nobody knows, stays as it is."""
+        """Record how an incident ended; do nothing if it is closed already, or unknown."""
         with self._guard:
             known = self._known.get(self._same.get(id, id))
             if known is None or not known.open:
@@ -154,7 +154,7 @@ class IncidentLog:
         return sorted(wanted, key=lambda one: (one.opened_at, one.id))
 
     def refresh(self) -> None:
-        """Read what other processes have recorded since; makes the table where there is none.
+        """Read what other processes have recorded since; make the table if there is none.
 
         Raises: DeltaError, OSError if the store does not answer.
         """
@@ -183,7 +183,7 @@ class IncidentLog:
             try:
                 with self._store:
                     self._write()
-            except Exception as error:  # noqa: BLE001 - whatever it is, nobody stops for it
+            except Exception as error:  # noqa: BLE001 - no failure here may stop the process
                 failure = f"{type(error).__name__}: {error}".splitlines()[0][:300]
                 if failure != self._failure:
                     log.warning("incidents wait to be recorded: %s", failure)
@@ -230,7 +230,7 @@ class IncidentLog:
         return new
 
     def _read(self) -> DeltaTable:
-        """The table, with all that is recorded in it known here."""
+        """The table; its rows are known to this process afterwards."""
         if self._table is None:
             self._table, self._files = self._opened(), self._lake.filesystem()
         elif self._has_commit(self._table.version() + 1):
@@ -246,7 +246,7 @@ class IncidentLog:
 
     def _opened(self) -> DeltaTable:
         options = {**self._lake.for_writing().storage_options(), **_PATIENCE}
-        # Made where it is not there, so that SQL finds it before the first incident.
+        # Made if it does not exist, so that SQL finds it before the first incident.
         return DeltaTable.create(
             self._lake.url(PATH),
             schema=SCHEMA,
@@ -256,12 +256,12 @@ class IncidentLog:
         )
 
     def _has_commit(self, version: int) -> bool:
-        # The name is known: asking for it costs less than a listing of the log.
+        # The next commit's name is known: asking for it costs less than listing the log.
         [info] = self._files.get_file_info([f"{PATH}/_delta_log/{version:020d}.json"])
         return bool(info.is_file)
 
     def _rows(self, table: DeltaTable) -> pa.Table:
-        # Not as a dataset: that part of pyarrow brings pandas along, 50 MB for nothing.
+        # Not read as a dataset: that part of pyarrow loads pandas, 50 MB without a use here.
         paths = table.get_add_actions(flatten=True)["path"].to_pylist()
         parts = [SCHEMA.empty_table()]
         for path in paths:
@@ -270,7 +270,7 @@ class IncidentLog:
         return pa.concat_tables(parts)
 
     def _compact(self, table: DeltaTable) -> None:
-        """Join the files, without what is too old; another process may do the same at once.
+        """Join the files and drop rows that are too old; another process may do so meanwhile.
 
         What others append meanwhile stays: only the files that were read are replaced.
         """
@@ -282,7 +282,7 @@ class IncidentLog:
             wanted = pc.is_in(rows["id"], pa.array(sorted(kept), pa.string()))
             write_delta(table, rows.filter(wanted), mode="overwrite")
             table.update_incremental()
-            # A query that runs meanwhile may read the files of an hour ago.
+            # A running query may still read files of an hour ago.
             table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
             table.create_checkpoint()
             table.cleanup_metadata()

@@ -99,7 +99,7 @@ class Metrics:
             self._broken.labels(*labels).inc(breach.rows_broken)
 
     def freshness_targets(self, targets: Mapping[str, float]) -> None:
-        """Show the targets that contract files set (silver table → seconds), and no other."""
+        """Show the targets that contract files set (silver table → seconds); remove all others."""
         self._target.clear()
         for table, seconds in targets.items():
             self._target.labels(table).set(seconds)
@@ -137,9 +137,9 @@ class Metrics:
 
 
 class MaintenanceMetrics:
-    """What upkeep of the tables did. Tables are those of silver by name, and `ops.ledger` and others.
+    """Counts the maintenance of tables: silver's by name, and `ops.ledger` and others.
 
-    A run counts where something was due: looks that found nothing to do are not told.
+    A run counts if something was due; checks that found nothing to do are not counted.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -184,11 +184,11 @@ class MaintenanceMetrics:
         )
 
     def show_waiting(self, seconds: Callable[[], float]) -> None:
-        """Ask `seconds` at each scrape for how long the oldest run waits."""
+        """At each scrape, call `seconds` for the time that the oldest run has waited."""
         self._waiting.set_function(seconds)
 
     def known(self, table: str) -> None:
-        """Show a table that nothing was done for yet."""
+        """Show a table that has had no maintenance yet."""
         self._failures.labels(table)
         self._failing.labels(table).set(0)
         self._done.labels(table).set_to_current_time()
@@ -196,7 +196,7 @@ class MaintenanceMetrics:
     def ended(
         self, table: str, seconds: float, *, joined: int, removed: int, failed: bool, failing: bool
     ) -> None:
-        """Count one run. `failing`: whether a step of this run or a previous one is still to be done."""
+        """Count one run. `failing`: whether a step of this or a previous run is still to be done."""
         self._seconds.observe(seconds)
         self._joined.inc(joined)
         self._removed.inc(removed)

@@ -1,4 +1,4 @@
-"""The ledger: what each batch did to each table, and how far each table is complete."""
+"""The ledger: what each batch did to each table, and the LSN to which each table is complete."""
 
 from __future__ import annotations
 
@@ -89,16 +89,16 @@ _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=
 class LedgerRow:
     """One table's part of one batch, or the whole batch (`table_name` empty).
 
-    `source_time`: a table's row has the commit time of its newest row in the batch; the whole
-    batch has the time in the source that all tables are complete to, as `complete_lsn`.
+    `source_time`: in a table's row, the commit time of its newest row in the batch; in that of the
+    whole batch, the time in the source to which all tables are complete, as with `complete_lsn`.
     `state`: running, refused, stopped, resuming (a stopped table that is catching up) or failing
-    (its batch failed and is repeated). In the last three `reason`, `stopped_at` and `tries` say
-    more; `offsets` are those from which the table resumes; `complete_lsn` and `source_time` say how
-    far it is complete, and stay; `planned` is the merge that was begun last (`Slice`).
-    `generation`: the id of the rebuild that the table's rows come from; None: never rebuilt. Rows
-    of other generations than a table's newest row say nothing of how far it is merged.
-    `rows_missing`, for metrics only: rows of a table without a key that were to be deleted and that
-    silver does not have. `freshness_targets`, of the whole batch: JSON, silver table → seconds.
+    (its batch failed and is repeated). In the last three states `reason`, `stopped_at` and `tries`
+    give details; the table resumes from `offsets`; `complete_lsn` and `source_time` say how far it
+    is complete and do not change; `planned` is the merge that was begun last (`Slice`).
+    `generation`: the id of the rebuild that the table's rows come from; None if it was never
+    rebuilt. Only ledger rows of the newest row's generation say how far a table is merged.
+    `rows_missing`, for metrics only: rows of a keyless table that were to be deleted but are not in
+    silver. `freshness_targets`, for the whole batch: JSON, silver table → seconds.
     """
 
     query_id: str
@@ -130,7 +130,7 @@ class LedgerRow:
 
     @property
     def rows_upserted(self) -> int:
-        """Rows that were written, inserted and updated."""
+        """The number of rows inserted or updated."""
         return self.rows_inserted + self.rows_updated
 
     def as_dict(self) -> dict[str, object]:
@@ -146,9 +146,9 @@ class LedgerRow:
 class Restored:
     """The state that a new process takes from the ledger.
 
-    How far each partition was read, by position and offset; the LSN and the source's time to
-    which silver is complete; the stopped tables; how often tables failed in a batch that failed
-    with them, by (query, batch, silver table); each rebuilt table's generation.
+    It holds how far each partition was read, by position and offset; the LSN and the source's time
+    to which silver is complete; the stopped tables; by (query, batch, silver table), how often a
+    table failed in a batch that failed because of it; each rebuilt table's generation.
     """
 
     offsets: Offsets = field(default_factory=dict)
@@ -164,7 +164,7 @@ class Ledger:
     """The ledger table in the lake; each job of silver appends to it.
 
     Args:
-        share: the tables of this job; the rows tell which job wrote them.
+        share: the tables of this job; each row names the job that wrote it.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Ledger:
         self.lock = threading.Lock()
 
     def handle(self) -> DeltaTable:
-        """The open table; made where there is none."""
+        """The open table; made if there is none."""
         if self._handle is None:
             try:
                 self._handle = self._lake.table(LEDGER)
@@ -250,8 +250,10 @@ class Ledger:
             self._write(self._stamped(rows), mode="append")
 
     def _stamped(self, rows: Sequence[LedgerRow]) -> pa.Table:
-        """The rows in the table's schema, each later than all previous ones: a table's newest row
-        counts, even after the clock was set back."""
+        """The rows in the table's schema, each with a later time than all previous ones.
+
+        The newest row of a table counts, so this must hold even after the clock was set back.
+        """
         own = {"job": self._share.number, "share": self._share.name}
         found = [{**row.as_dict(), **own} for row in rows]
         for row, given in zip(found, rows, strict=True):
@@ -304,13 +306,15 @@ class Ledger:
 
 
 def _of(row: dict[str, Any]) -> str:
-    """What the row is of: a table, or the whole batches of a job."""
+    """The subject of a row: a table, or the whole batches of a job."""
     return row["table_name"] or f"/{row['share']}/{row['job']}"
 
 
 def _with_versions(rows: pa.Table) -> pa.Table:
-    """The rows with the Delta version that a table had by then, where a batch merged nothing of it:
-    the row that told it may go."""
+    """Fill in a table's Delta version in rows of batches that merged nothing of it.
+
+    The row that recorded the version may then be removed.
+    """
     versions = rows["delta_version"].to_pylist()
     places = pc.sort_indices(rows, sort_keys=[("merged_at", "ascending")]).to_pylist()
     names, known = rows["table_name"].to_pylist(), dict[str, int | None]()

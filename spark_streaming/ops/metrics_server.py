@@ -1,4 +1,4 @@
-"""GET /metrics for Prometheus, with limits for clients that stay silent, drip or come in crowds."""
+"""GET /metrics for Prometheus, with limits against silent, slow or too many clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, start_http_server
 
 CONNECTIONS_MAX = 16
-CONNECTION_S = 10.0  # from its first byte to the last of the answer; a scrape takes a tenth of one
+CONNECTION_S = 10.0  # from the first byte to the end of the answer; a scrape takes about 0.1 s
 
 
 def serve_metrics(
@@ -24,7 +24,7 @@ def serve_metrics(
 ) -> WSGIServer:
     """Answer GET /metrics on `address`:`port`, from threads of its own.
 
-    A connection is closed after `connection_s` seconds; one more than `connections_max` at once.
+    A connection is closed after `connection_s` seconds, or at once if `connections_max` are open.
 
     Raises: OSError if the port is taken.
     """
@@ -60,6 +60,6 @@ def serve_metrics(
 
 
 def end(connection: socket.socket) -> None:
-    """Wake whoever reads from the connection or writes to it: there is nothing more to come."""
+    """Shut the connection down, so that a thread that reads or writes on it wakes up."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

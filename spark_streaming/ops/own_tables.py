@@ -1,4 +1,4 @@
-"""Which silver tables are a job's, where several share them: their source tables are in its share."""
+"""Decides which silver tables belong to a job: those whose source tables are in its share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spark_streaming.tables.silver_names import SilverNames
 
 
 class OwnTables:
-    """The silver tables of one job. A table whose source nobody knows is the first job's."""
+    """The silver tables of one job. A table whose source is unknown belongs to the first job."""
 
     def __init__(self, lake: Lake, share: TableShare, prefix: str) -> None:
         self._contracts = ContractStore(lake, "")

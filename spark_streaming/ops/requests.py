@@ -2,7 +2,7 @@
 
 A request is `requests/quarantine/<id>.json`; its answer, which replaces it, stands beside it as
 `<id>.answer.json`. (A request to resume a stopped table needs no answer: see `resume_requests`.)
-An unanswered request outlives a crash of either side, and carrying it out twice changes nothing.
+An unanswered request survives a crash of either side, and carrying it out twice changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 FOLDER = "requests/quarantine"
 STREAM_FOLDER = "requests/stream_quarantine"
 ANSWER = ".answer.json"
-# After this time nobody waits for an answer any more.
+# After this time no client waits for an answer any more.
 ANSWER_KEPT = timedelta(hours=1)
 _REQUEST = re.compile(r"[0-9TZ]+-[0-9a-f]{8}\.json")
 
@@ -34,11 +34,12 @@ class Request:
     """What to do with entries of quarantine.
 
     Args:
-        id: sorts by the time of asking.
-        tables: silver tables; empty: all.
-        places: entries, with those of the same rows; empty: all of the tables.
-        edits: (entry, the values that it is replayed with): column -> text as Postgres prints
-            it, None for NULL. Only these columns of it, and only in this replay.
+        id: ids sort by the time of the request.
+        tables: silver tables; empty means all.
+        places: entries, which bring the other entries of the same rows along; empty means all
+        entries of the tables.
+        edits: entries with new values for this replay: column -> text as Postgres prints it, None
+            for NULL. The other columns keep the event's values.
     """
 
     id: str
@@ -70,7 +71,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one entry."""
+    """The outcome for one entry."""
 
     table: str
     place: Place
@@ -80,17 +81,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request; `error` is why it could not be carried out."""
+    """The answer to a request; `error` says why it could not be carried out."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     error: str = ""
 
 
 class Desk:
-    """The requests of one lake: clients ask and read answers, the job serves.
+    """The requests of one lake: clients put requests and read answers, the job carries them out.
 
     Args:
-        folder: where they are; each serving job has its own.
+        folder: the folder of the requests; each serving job has its own.
     """
 
     def __init__(self, lake: Lake, folder: str = FOLDER) -> None:
@@ -102,7 +103,7 @@ class Desk:
         self._write(f"{self._folder}/{request.id}.json", request.to_json())
 
     def answer_to(self, request_id: str) -> Answer | None:
-        """Take the answer, which is then removed; None while there is none."""
+        """Return the answer and remove it; None while there is none."""
         path = f"{self._folder}/{request_id}{ANSWER}"
         try:
             with self._files.open_input_stream(path) as stream:
@@ -149,7 +150,7 @@ def new_id(now: datetime, random: str) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Outcome → entries."""
+    """Outcome → number of entries."""
     counts: dict[str, int] = {}
     for outcome in outcomes:
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1

@@ -1,7 +1,7 @@
 """Requests of an operator to resume a stopped table at once, as objects in the lake.
 
-One empty object a table, `requests/resume/<silver table>`: anyone who may write the lake may ask,
-from any machine, and a request outlives a restart of the job.
+A request is an empty object, `requests/resume/<silver table>`. Anyone who may write to the lake can
+make one, from any machine, and it survives a restart of the job.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def request_resume(lake: Lake, table: str) -> None:
 
 
 def take_requests(lake: Lake, is_own: Callable[[str], bool] = lambda _: True) -> set[str]:
-    """Take the silver tables requested since the last call; none if the object store is away.
+    """Take the silver tables requested since the last call; none if the store does not answer.
 
     Args:
         is_own: whether a silver table is this job's; the others' requests stay.

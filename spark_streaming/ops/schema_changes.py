@@ -1,4 +1,4 @@
-"""Records what became of each change of a source table, one row of `ops/schema_changes` an outcome.
+"""Records the outcomes of each change of a source table, one row of `ops/schema_changes` for each.
 
 Outcomes: `applied` (silver follows), `noted` (silver need not change), `quarantined` (events of
 the new shape wait), `stopped` (the table waits), `left_out` (the table is not captured at all). A
@@ -49,10 +49,10 @@ class RecordedChange:
 
     Args:
         table_name: silver's.
-        from_version, to_version: of its contract; 0: there was no table.
-        lsn: the source's log position by which it had happened; of a TRUNCATE its own.
-        policy: what the contract file says, or the default.
-        outcome: see the module.
+        from_version, to_version: versions of its contract; 0 means that there was no table.
+        lsn: a position in the source's log at which it had happened; that of the TRUNCATE itself.
+        policy: the policy from the contract file, or the default.
+        outcome: one of the module's docstring.
     """
 
     table_name: str
@@ -67,9 +67,9 @@ class RecordedChange:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Identifies a record: a repeated batch sees a change again."""
+        """What identifies a record, because a repeated batch sees a change again."""
         mark = self.lsn if self.from_version == self.to_version else self.to_version
-        # What stays so is seen by each process.
+        # Each process sees a lasting state again.
         if self.outcome == LEFT_OUT:
             mark = 0
         elif self.kind == "table_dropped":
@@ -78,8 +78,10 @@ class RecordedChange:
 
 
 class SchemaChanges:
-    """The table in the lake; one writer. Rows are kept for good: changes are rare. Only a TRUNCATE is
-    not, where a job empties its table each minute: those are kept for TRUNCATES_KEPT."""
+    """The table in the lake; one writer. Changes are rare, so rows are kept for good.
+
+    Only rows of TRUNCATE are kept for TRUNCATES_KEPT: some jobs empty a table each minute.
+    """
 
     path = SCHEMA_CHANGES
 
@@ -88,13 +90,13 @@ class SchemaChanges:
         self._properties = properties
         self._known: set[tuple[object, ...]] | None = None
         self._waiting: list[RecordedChange] = []
-        # Held while writing, by batches and by maintenance.
+        # Batches and maintenance hold it while they write.
         self.lock = threading.Lock()
         self._queue_lock = threading.Lock()
-        self.found: list[RecordedChange] = []  # since the metrics took them
+        self.found: list[RecordedChange] = []  # not yet taken by the metrics
 
     def ensure(self) -> DeltaTable:
-        """The table; made where there is none, so that SQL finds it before the first change."""
+        """The table; made if there is none, so that SQL finds it before the first change."""
         try:
             return self._lake.table(SCHEMA_CHANGES)
         except TableNotFoundError:
@@ -107,7 +109,7 @@ class SchemaChanges:
             )
 
     def note(self, changes: Sequence[RecordedChange]) -> None:
-        """Record changes with the next `flush`."""
+        """Keep changes, which the next `flush` records."""
         with self._queue_lock:
             self._waiting += changes
 
@@ -163,13 +165,13 @@ class SchemaChanges:
             )
 
     def taken(self) -> list[RecordedChange]:
-        """What was recorded since the last call, for metrics."""
+        """The changes recorded since the last call, for metrics."""
         with self.lock:
             found, self.found = self.found, []
         return found
 
     def prune(self) -> None:
-        """Remove each TRUNCATE that silver applied and that is older than TRUNCATES_KEPT."""
+        """Remove the rows of applied TRUNCATEs that are older than TRUNCATES_KEPT."""
         limit = (datetime.now(timezone.utc) - TRUNCATES_KEPT).isoformat()
         old = f"kind = 'table_truncated' AND outcome = '{APPLIED}' AND recorded_at < '{limit}'"
         # The caller holds the lock: maintenance of a table takes it first.

@@ -1,4 +1,4 @@
-"""Decides about failures: whose problem one is, from where a table resumes, when it is retried.
+"""Decides about failures: whether all tables have the problem, where and when a table resumes.
 
 Pure functions, without access to the lake or Kafka.
 """
@@ -33,10 +33,10 @@ RUNNING, STOPPED, RESUMING, FAILING, REFUSED = (
 )
 BACKOFF_S_MIN = 5.0
 BACKOFF_S_MAX = 300.0
-# A source that is back is back for every table that waited for it.
+# Short: once the source answers again, every table that waited for it can continue.
 SOURCE_RETRY_S_MAX = 15.0
-# A problem that seems to concern all tables fails the batch; if it repeats in the same batch
-# although the ledger can be written, it is the failing tables' own.
+# A problem that seems to concern all tables fails the batch. If it repeats in the same batch
+# although the ledger can be written, it belongs to the failing tables alone.
 WHOLE_FAILURES_MAX = 3
 REASON_CHARS_MAX = 1000
 
@@ -63,11 +63,12 @@ class TableStoppedError(Exception):
 
 
 def stop_table(reason: str, *, hint: str = "") -> NoReturn:
-    """Stop the table whose events are being prepared; nothing of its part is merged.
+    """Stop the table whose events are being prepared; its part of the batch is not merged.
 
-    To be called between reading a batch's events and merging them (all of `TableSteps.prepare`),
-    by a rule of the contract whose severity is `fail`. The other tables continue. The table is tried again from the same events when its contract has changed, after a
-    restart, at an operator's request, and with back-off; the rule is applied again each time.
+    A rule of the contract whose action is `fail` calls this between reading a batch's events and
+    merging them (all of `TableSteps.prepare`). The other tables continue. The table is tried again
+    from the same events: when its contract has changed, after a restart, at an operator's request,
+    and with back-off. The rule is applied again each time.
 
     Args:
         reason: what was observed, for `ops.freshness` and the log.
@@ -77,20 +78,20 @@ def stop_table(reason: str, *, hint: str = "") -> NoReturn:
     raise TableStoppedError(f"{reason}\n  hint: {hint}" if hint else reason)
 
 
-# Never a shared problem: only the table that needs the source's catalog waits for it.
+# Errors that never concern all tables: only the table that needs the source's catalog waits.
 _OWN_TYPES = (TableStoppedError, CatalogUnreachableError)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One table that failed in a batch. `previous`: how often it did in this same batch before."""
+    """One table that failed in a batch. `previous`: how often it failed before in this batch."""
 
     error: Exception
     previous: int = 0
 
 
 def is_shared(error: BaseException) -> bool:
-    """Whether an error concerns what all tables share: the object store, Kafka, memory."""
+    """Whether an error concerns something that all tables share: object store, Kafka, memory."""
     return any(
         isinstance(cause, _SHARED_TYPES) or _SHARED_WORDS.search(str(cause))
         for cause in _chain(error)
@@ -98,13 +99,13 @@ def is_shared(error: BaseException) -> bool:
 
 
 def batch_must_fail(failures: Sequence[Failure], worked: int) -> bool:
-    """Whether failures of some tables are a problem of the whole batch.
+    """Whether the failures of some tables are a problem of the whole batch.
 
     Args:
         failures: the tables that failed after their retries.
         worked: how many other tables of the batch did not fail.
-    Returns: True: nothing is stopped, the batch fails and is repeated by the next process.
-        False: each of the tables is stopped and the batch goes on.
+    Returns: True if the batch must fail and be repeated by the next process, without stopping
+        tables; False if each of the tables is stopped and the batch goes on.
     """
     problems = [f for f in failures if not isinstance(f.error, _OWN_TYPES)]
     if not problems:
@@ -116,7 +117,7 @@ def batch_must_fail(failures: Sequence[Failure], worked: int) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error's text for the ledger and the log: short, without a JVM's stack."""
+    """An error's text for the ledger and the log: short, without the JVM's stack trace."""
     lines = [line for line in str(error).splitlines() if not line.lstrip().startswith("at ")]
     text = "\n".join(lines)[:REASON_CHARS_MAX].strip()
     named = isinstance(error, TableStoppedError) or not text
@@ -136,11 +137,11 @@ class Slice:
         return sum(end - self.start.get(p, 0) for p, end in self.end.items())
 
     def span(self, topic: str) -> BatchSpan:
-        """The slice as a reader takes it."""
+        """The slice as a `BatchSpan` for readers."""
         return BatchSpan({topic: dict(self.start)}, {topic: dict(self.end)})
 
     def to_json(self) -> str:
-        """What `from_json` reads back equal."""
+        """The slice as JSON, which `from_json` reads back."""
         return json.dumps(
             {
                 "start": dict(self.start),
@@ -152,7 +153,7 @@ class Slice:
 
     @classmethod
     def from_json(cls, text: str) -> Slice:
-        """What `to_json` wrote."""
+        """Read a slice that `to_json` wrote."""
         found = json.loads(text)
         start, end = ({int(p): int(o) for p, o in found[k].items()} for k in ("start", "end"))
         return cls(start, end, Commit(found["app_id"], found["version"]))
@@ -164,9 +165,9 @@ class Stop:
 
     Args:
         topic: its Kafka topic; `table`: its name in silver.
-        offsets: of each partition the first event that is not known to be merged.
-        planned: the events of the merge that was begun last; the table's own log says by the
-            commit's name whether it went through. None: none was begun.
+        offsets: for each partition, the first event that is not known to be merged.
+        planned: the events of the merge that was begun last, None if none was begun. The commit's
+        name in the table's own log shows whether it went through.
         attempts: failures since the last success.
         complete_lsn, complete_time: how far the table is complete; fixed while it is stopped.
         on_purpose: whether a rule stopped it.
@@ -191,7 +192,7 @@ class Stop:
 
 
 def backoff_s(attempts: int, error: BaseException | None = None) -> float:
-    """How long a table that has failed `attempts` times in a row, now with `error`, waits."""
+    """The wait of a table that has failed `attempts` times in a row, now with `error`."""
     longest = BACKOFF_S_MAX
     if isinstance(error, CatalogUnreachableError):
         longest = SOURCE_RETRY_S_MAX
@@ -199,13 +200,13 @@ def backoff_s(attempts: int, error: BaseException | None = None) -> float:
 
 
 def first_offsets(span: BatchSpan, topic: str, seen: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """Where a topic's part of a batch begins, with a number for every partition.
+    """The offsets where a topic's part of a batch begins, for every partition.
 
-    A partition that Spark saw for the first time has no start in its plan: there the first
-    event that was read counts.
+    Spark's plan has no start for a partition that it saw for the first time: such a partition
+    begins at the first event that was read.
 
     Args:
-        seen: (partition, offset) of the events that were read.
+        seen: (partition, offset) of each event that was read.
     """
     given = span.start.get(topic, {})
     first: dict[int, int] = {}
@@ -219,17 +220,17 @@ def next_slice(
 ) -> Slice | None:
     """The next events to merge, `offsets_max` or a few more; None if nothing is left.
 
-    A partition that came while the table was stopped begins at 0. The commit's version is the
-    sum of the offsets that it ends at: it grows with every slice, and two slices of one table
-    that both begin where a merge ended never share it.
+    A partition that was added while the table was stopped begins at 0. The commit's version is the
+    sum of the offsets at the slice's end. It grows with every slice, and two slices of one table
+    that both begin where a merge ended never have the same version.
     """
     start = {p: offsets.get(p, 0) for p in {*offsets, *end}}
     sizes = {p: max(0, end.get(p, 0) - first) for p, first in start.items()}
     left = sum(sizes.values())
     if not left:
         return None
-    # Partitions move on together, as they were written: rows that change their key go from
-    # one to another.
+    # All partitions advance together, as they were written, because a row that changes its key
+    # moves from one partition to another.
     part = min(1.0, offsets_max / left)
     to = {p: first + min(sizes[p], math.ceil(sizes[p] * part)) for p, first in start.items()}
     return Slice(start, to, Commit(app_id, sum(to.values())))

@@ -1,8 +1,9 @@
-"""What the ledger's rows of whole batches say together, where several silver jobs share the tables.
+"""Combines the ledger's rows of whole batches if several silver jobs share the tables.
 
-Each job says how far its own tables are complete; all are complete to the least of these. Rows name the
-split that their job worked under (`share`), and only those of the newest split count: under another one a
-job had other tables. While a job of that split has said nothing, nothing is known.
+Each job records the LSN to which its own tables are complete; all tables are complete to the least
+of these. A row names the split of the tables under which its job worked (`share`). Only rows of the
+newest split count, because under another split a job had other tables. Until each job of the newest
+split has written a row, it is not known to what all tables are complete.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ ONE_JOB = "1"
 class Reached:
     """How far one job is.
 
-    The LSN and the source's time that its tables are complete to (and when it said that time), its last
-    batch's end, and the offsets in it, as JSON.
+    It holds the LSN and the source's time to which the job's tables are complete, when the job
+    recorded that time, the end of its last batch, and that batch's offsets as JSON.
     """
 
     complete_lsn: Lsn | None = None
@@ -34,7 +35,7 @@ class Reached:
 
 
 class WholeBatches:
-    """Takes rows of whole batches in any order; see the module."""
+    """Takes rows of whole batches in any order; see the module's docstring."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self._shares: dict[str, dict[int, Reached]] = {}
@@ -50,7 +51,7 @@ class WholeBatches:
         known = self._shares.setdefault(share, {}).setdefault(row.get("job") or 1, Reached())
         if (lsn := row.get("complete_lsn")) is not None:
             known.complete_lsn = max(known.complete_lsn or lsn, lsn)
-        # The newest, not the highest: a source restored from a backup starts lower.
+        # The newest LSN, not the highest: a source restored from a backup starts lower.
         time = row.get("source_time")
         if time is not None and (known.time_at is None or at >= known.time_at):
             known.time, known.time_at = time, at
@@ -58,7 +59,7 @@ class WholeBatches:
             known.at, known.offsets = at, row.get("offsets") or "{}"
 
     def jobs(self) -> list[Reached]:
-        """Return each job of the newest split, in their order; empty while one has said nothing."""
+        """Return each job of the newest split, in order; empty until each has written a row."""
         if self._newest is None:
             return []
         share = self._newest[1]
@@ -68,24 +69,24 @@ class WholeBatches:
 
     @property
     def complete_lsn(self) -> Lsn | None:
-        """The LSN that all tables are complete to; None if it is not known."""
+        """The LSN to which all tables are complete; None if it is not known."""
         lsns = [one.complete_lsn for one in self.jobs()]
         known = [lsn for lsn in lsns if lsn is not None]
         return min(known) if known and len(known) == len(lsns) else None
 
     @property
     def time(self) -> datetime | None:
-        """The time in the source that all tables are complete to; None if it is not known."""
+        """The time in the source to which all tables are complete; None if it is not known."""
         times = [one.time for one in self.jobs()]
         known = [time for time in times if time is not None]
         return min(known) if known and len(known) == len(times) else None
 
     def of(self, job: int, share: str) -> Reached:
-        """Return what a job reached under a split: at first, what all jobs had reached before."""
+        """Return how far a job is under a split; before its first row, how far all jobs were."""
         known = self._shares.get(share, {}).get(job)
         return known or Reached(self.complete_lsn, self.time)
 
 
 def jobs_in(share: str) -> int:
-    """Return the number of jobs, with which a split's name begins."""
+    """Return the number of jobs, which the split's name begins with."""
     return int(share.partition("-")[0])

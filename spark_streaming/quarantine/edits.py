@@ -1,4 +1,4 @@
-"""Gives an event in quarantine other values for its replay; its position stays the same."""
+"""Gives an event in quarantine new values for its replay; its position stays the same."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class EditError(ValueError):
 def edited(event: RawEvent, values: Values, contract: Contract) -> RawEvent:
     """The event with other values in its row.
 
-    Key, LSN and coordinates stay, and so the event's turn among the row's others: its key cannot
-    be edited, for that would be another row's event.
+    Key, LSN and coordinates stay, and so does the event's order among the events of its row. The
+    key cannot be edited, because the event would then belong to another row.
 
-    Raises: EditError if the event leaves no row that could be read, names no such column, or
-        where a value is none of its type.
+    Raises: EditError if the event leaves no row or cannot be read, has no such column, or if a
+    value does not fit its type.
     """
     try:
         document = orjson.loads(event.value or b"")
@@ -42,14 +42,14 @@ def edited(event: RawEvent, values: Values, contract: Contract) -> RawEvent:
         if column is None or column.source_name not in after:
             raise EditError(f"the event has no column `{name}`")
         if column.name in contract.key:
-            raise EditError(f"`{name}` is of the key: another key is another row")
+            raise EditError(f"`{name}` is part of the key: another key is another row")
         found[column.source_name] = None if text is None else _raw(column, text)
     return event._replace(value=orjson.dumps({**document, "after": found}))
 
 
 def _raw(column: Column, text: str) -> object:
     if column.kind == "bytes" and not text.startswith("\\x"):
-        return text  # base64, as the event has it
+        return text  # base64, as in the event
     try:
         return column.event_value(text)
     except ValueError as error:

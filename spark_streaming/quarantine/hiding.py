@@ -1,6 +1,7 @@
 """Removes values of masked columns from the texts of a quarantine entry.
 
-The entries are for everyone who may query `ops`; `headwater quarantine show` has the event itself.
+Everyone who may query `ops` can read the entries; `headwater quarantine show` shows the event
+itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from spark_streaming.contract.names import silver_columns
 
 MASKED = "(masked)"
-# As `convert` words it.
+# The wording of `convert`'s message.
 _UNFIT = re.compile(r"column .+? \(.+?\) cannot hold ", re.DOTALL)
 
 
@@ -30,7 +31,7 @@ class Hiding:
     everything: bool = False
 
     def key(self, text: str | None) -> str | None:
-        """A message key without the values of masked columns; unchanged where it has none."""
+        """A message key without the values of masked columns; unchanged if it has none."""
         if text is None or self == Hiding():
             return text
         try:

@@ -1,7 +1,7 @@
 """Quarantine: events that broke their contract, with the reason, until they are resolved.
 
-Everyone who may query `ops` may read the entries, so they show nothing of masked columns (`hiding`);
-the events themselves are in a table that Trino does not have (`raw_events`).
+Everyone who may query `ops` may read the entries, so they show nothing of masked columns
+(`hiding`); the events themselves are in a table that Trino does not have (`raw_events`).
 
 An entry is `open`, and then one of:
 - `superseded`: silver has a later event of the same row, so this one has no effect any more;
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
         ("quarantined_at", TIMESTAMP),
         ("status", pa.string()),
         ("resolved_at", TIMESTAMP),
-        # JSON, column -> text or null; the event itself stays as it came.
+        # JSON, column -> text or null; the event itself is not changed.
         ("replayed_values", pa.string()),
     ]
 )
@@ -92,12 +92,12 @@ class Quarantine:
         self._hiding = hiding
         self._names: set[str] | None = None
         self._upgraded = False
-        # Held while writing, by batches and by maintenance.
+        # Batches and maintenance hold it while they write.
         self.lock = threading.Lock()
         self.events = RawEvents(lake, self.path, properties, self.lock)
 
     def ensure(self) -> DeltaTable:
-        """The table; made where there is none, so that SQL finds it before the first bad row."""
+        """The table; made if there is none, so that SQL finds it before the first bad row."""
         try:
             table = self._lake.table(self.path)
         except TableNotFoundError:
@@ -126,11 +126,11 @@ class Quarantine:
     ) -> None:
         """Write a batch's rejects (by silver table) in one commit.
 
-        Of a repeated batch only new ones are written: a table that failed before its rejects were
-        known may have some now.
+        If the batch is repeated, only new rejects are written: a table that failed before its
+        rejects were known may have some now.
 
         Args:
-            superseded: those of them that a later event of the same batch supersedes.
+            superseded: the rejects that a later event of the same batch supersedes.
         """
         table = self.ensure()
         recorded = table.transaction_version(self._app_id)
@@ -152,7 +152,7 @@ class Quarantine:
     def put_missing(
         self, table_name: str, rejects: Sequence[Reject], superseded: Collection[Place] = ()
     ) -> None:
-        """Write those of one table's rejects that have no entry yet, in one commit."""
+        """Write, in one commit, the rejects of one table that have no entry yet."""
         table = self.ensure()
         if self._names is not None:
             self._names.add(table_name)
@@ -202,8 +202,8 @@ class Quarantine:
     def close(self, places: Iterable[Place], status: str, *, discarded: bool = False) -> int:
         """Give unresolved entries a status; resolved ones stay. Returns: how many changed.
 
-        Repeating it changes nothing. `discarded` ones may still become `superseded`, and any
-        other status where `discarded` is given.
+        Repeating it changes nothing. A discarded entry can become `superseded`, and any other
+        status only if `discarded` is True.
         """
         from_states = [OPEN, DISCARDED] if discarded or status == SUPERSEDED else [OPEN]
         states = ", ".join(f"'{state}'" for state in from_states)
@@ -219,7 +219,7 @@ class Quarantine:
         return closed
 
     def note_values(self, table_name: str, place: Place, values: Mapping[str, str | None]) -> None:
-        """Note the values that a table's entry is replayed with in place of its event's."""
+        """Note the values with which an entry is replayed instead of those of its event."""
         given = json.dumps(values, ensure_ascii=False)
         text = self._hiding(table_name).values(given).replace("'", "''")
         for condition in conditions([place]):
@@ -234,7 +234,7 @@ class Quarantine:
     def prune(self) -> None:
         """Remove the entries that were replayed or superseded longer ago than RESOLVED_KEPT.
 
-        Those that were replayed with other values stay: they say why silver is not the source.
+        Entries replayed with other values stay: they explain why silver differs from the source.
         """
         limit = (datetime.now(timezone.utc) - RESOLVED_KEPT).isoformat()
         self.ensure().delete(
@@ -311,7 +311,7 @@ def unresolved_rows(
     """A table's entries that are open or discarded, with their events, a few at a time.
 
     Args:
-        path: of the table of entries.
+        path: the path of the table of entries.
         edited: also those that were replayed with other values than their event's.
     Raises: TableNotFoundError if there is no such table yet.
     """
@@ -344,7 +344,7 @@ def _is_unresolved() -> Any:
 
 
 def _once(rejects: Sequence[Reject]) -> list[Reject]:
-    """One reject an event: an event may be part of several rows that are rejected."""
+    """Keep one reject for each event: an event may be part of several rejected rows."""
     return list({place_of(reject.event): reject for reject in reversed(rejects)}.values())[::-1]
 
 

@@ -1,6 +1,6 @@
 """Brings quarantine entries of earlier releases or contract files up to date.
 
-Earlier releases kept the events in the table of entries, where Trino shows them.
+Earlier releases kept the events in the table of entries, which Trino shows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spark_streaming.quarantine.raw_events import HOOKS, RawEvents, has_events
 from spark_streaming.quarantine.raw_events import SCHEMA as EVENTS
 from spark_streaming.storage.lake import Lake
 
-# Noted last: a table without it may have old files that hold events.
+# Set as the last step: a table without it may still have old files that hold events.
 DESCRIPTION = "events that broke their contract; the events themselves: headwater quarantine show"
 _READ_ROWS = 256
 
@@ -33,11 +33,12 @@ def upgrade(
     """Bring a table of entries to its current form; repeating it after a crash changes nothing.
 
     1. Move the events to their own table.
-    2. Write the entries again without them, and without values of columns that are masked now.
+    2. Write the entries again without the events, and without values of columns that are now
+    masked.
     3. Remove the files of older versions, because Trino reads those, too.
 
     Args:
-        schema: of the entries.
+        schema: the schema of the entries.
     Returns: the table at its newest version.
     """
     dataset = table.to_pyarrow_dataset()
@@ -67,7 +68,7 @@ def _reader(
     schema: pa.Schema,
     hiding: Callable[[str], Hiding] | None = None,
 ) -> pa.RecordBatchReader:
-    """The dataset's rows with the columns of `schema`, NULL if it has no such column."""
+    """The dataset's rows with the columns of `schema`; columns that it lacks are NULL."""
     names = [name for name in schema.names if name in dataset.schema.names]
 
     def batches() -> Iterator[pa.RecordBatch]:

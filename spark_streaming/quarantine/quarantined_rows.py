@@ -1,11 +1,11 @@
-"""Remembers which rows have events in quarantine, as later events must know.
+"""Remembers which rows have events in quarantine, because later events depend on it.
 
-Two things follow from an event that silver does not have:
-1. A later event may leave out a large value because it did not change (TOAST): then silver's own
-   value is wrong for the row, if the event in quarantine changed it.
-2. A later event of the same row that silver takes supersedes the one in quarantine, which must
-   never be replayed then. Once the row is deleted silver has no trace of that, so it is noted
-   when the later event passes.
+An event that silver does not have matters in two ways:
+1. A later event may leave out a large value that it did not change (TOAST). If the event in
+quarantine changed that value, silver's own value is wrong for the row.
+2. If silver takes a later event of the same row, it supersedes the one in quarantine, which must
+then never be replayed. After the row is deleted silver shows no trace of this, so it is noted
+when the later event passes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Entry(NamedTuple):
     """One event in quarantine.
 
     Args:
-        lsn: of the event; 0 where it cannot be read.
-        columns: large columns whose value it holds (all of them where it cannot be read).
+        lsn: the event's LSN; 0 if it cannot be read.
+        columns: the large columns whose values it holds (all of them if it cannot be read).
     """
 
     place: Place
@@ -73,7 +73,7 @@ class QuarantinedRows:
                 del self._entries[key]
 
     def columns(self) -> QuarantinedColumns:
-        """For `fold`: key → column → the first offset with a value that silver does not have."""
+        """Key → column → the first offset with a value that silver does not have, for `fold`."""
         if self._columns is None:
             self._columns = {}
             for key, entries in self._entries.items():
@@ -86,11 +86,11 @@ class QuarantinedRows:
         return self._columns
 
     def closed_by(self, changes: Sequence[Change], floor_lsn: Lsn | None = None) -> set[Place]:
-        """The entries that these changes, which silver takes, supersede.
+        """The entries that these changes supersede; silver takes the changes.
 
         Args:
             changes: the last one of each row.
-            floor_lsn: of a TRUNCATE or a new snapshot, which removes everything older.
+            floor_lsn: the LSN of a TRUNCATE or a new snapshot, which removes everything older.
         """
         closed: set[Place] = set()
         if not self._entries:
@@ -154,8 +154,8 @@ def _key(event: RawEvent, document: dict[str, Any], contract: Contract) -> RawKe
 
 
 def _is_newer(change: Change, entry: Entry) -> bool:
-    # The events of a key come through one partition, in order; a snapshot's rows say what the
-    # row was at their LSN, whenever they come.
+    # The events of a key come through one partition, in order. A snapshot's row is the row as it
+    # was at its LSN, whenever it comes.
     if change.op != "r" and change.event.partition == entry.place.partition:
         return change.event.offset > entry.place.offset
     return change.lsn >= entry.lsn and place_of(change.event) != entry.place

@@ -1,9 +1,10 @@
 """Stores quarantined events as they came from Kafka, in a Delta table that Trino does not have.
 
-`ops/quarantine` says which event is in quarantine and why, and whoever may query `ops` may read it.
-What the events hold, masked columns too, is in `raw/quarantine`: the registrar lists `silver` and `ops`
-only. An event is written here before its entry, and removed after it, so each entry has its event;
-an event without an entry, or a second copy, was left by a crash between the two and has no meaning.
+`ops/quarantine` says which event is in quarantine and why; whoever may query `ops` may read it. The
+events themselves, with masked columns, are in `raw/quarantine`, which Trino does not show because
+the registrar lists only `silver` and `ops`. An event is written here before its entry and removed
+after it, so each entry has its event. An event without an entry, or a second copy, was left by a
+crash between the two and has no meaning.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ SCHEMA = pa.schema(
         ("raw_key", pa.binary()),
         ("raw_value", pa.binary()),
         ("raw_headers", pa.string()),
-        # JSON, column -> text or null; of an event that was replayed with other values than its own.
+        # JSON, column -> text or null: the values with which the event was replayed instead of its
+        # own.
         ("replayed_values", pa.string()),
     ]
 )
 COLUMNS = ("raw_key", "raw_value", "raw_headers")
 PLACE = ("topic", "partition", "offset")
 HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-# A statement names at most so many events.
+# The greatest number of events that one statement names.
 _PLACES_MAX = 500
 _READ_ROWS = 256
 
@@ -48,11 +50,11 @@ def path_of(entries: str) -> str:
 
 
 class RawEvents:
-    """The table of events; its one writer is that of the entries.
+    """The table of events; the writer of the entries is its only writer.
 
     Args:
         entries: the path of the table of entries.
-        lock: of the entries; whoever writes here holds it.
+        lock: the lock of the entries; callers that write here hold it.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class RawEvents:
         self._properties = properties
 
     def ensure(self) -> DeltaTable:
-        """The table; made where there is none."""
+        """The table; made if there is none."""
         try:
             return self._lake.table(self.path)
         except TableNotFoundError:
@@ -102,7 +104,7 @@ class RawEvents:
             )
 
     def remove(self, places: Iterable[Place]) -> None:
-        """Remove events; their entries are gone."""
+        """Remove events whose entries were removed."""
         for condition in conditions(places):
             self.ensure().delete(condition, post_commithook_properties=HOOKS)
 
@@ -122,7 +124,7 @@ def place_in(row: Mapping[str, Any]) -> Place:
 
 
 def conditions(places: Iterable[Place]) -> Iterator[str]:
-    """SQL conditions that together name the rows of these events."""
+    """SQL conditions that together select the rows of these events."""
     offsets: dict[tuple[str, int], list[int]] = {}
     for place in sorted(places):
         offsets.setdefault((place.topic, place.partition), []).append(place.offset)
@@ -134,7 +136,7 @@ def conditions(places: Iterable[Place]) -> Iterator[str]:
 
 
 def has_events(entries: Any) -> bool:
-    """Whether a dataset of entries is an earlier release's, with the events in it."""
+    """Whether a dataset of entries also holds the events, as those of earlier releases do."""
     return "raw_value" in entries.schema.names
 
 
@@ -144,9 +146,9 @@ def with_events(
     """A table's entries with their events, a few rows at a time.
 
     Args:
-        path: of the entries.
-        wanted: which entries of the table, as an Arrow filter.
-        columns: of the entries; those that an earlier release's table lacks are left out.
+        path: the path of the entries.
+        wanted: an Arrow filter that selects entries of the table.
+        columns: columns of the entries; those that an earlier release's table lacks are left out.
     Raises: TableNotFoundError if there are no entries yet.
     """
     entries = lake.table(path).to_pyarrow_dataset()
@@ -173,10 +175,10 @@ def with_events(
 
 
 def event_at(lake: Lake, path: str, place: Place) -> dict[str, Any] | None:
-    """The event of one entry as SCHEMA; None if there is none.
+    """The event of one entry, with the columns of SCHEMA; None if there is none.
 
     Args:
-        path: of the entries.
+    path: the path of the entries.
     """
     try:
         events = lake.table(path_of(path)).to_pyarrow_dataset()

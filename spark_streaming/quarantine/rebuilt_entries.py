@@ -16,9 +16,10 @@ class Resolution:
     """What to do with which entries.
 
     Args:
-        taken_back: entries of events that the rebuild has not reached, to be judged again.
-        superseded, replayed: unresolved entries that are resolved now, because a later event of
-            the row is in silver, or the event itself.
+        taken_back: entries of events that the rebuild has not reached; they are judged again.
+            superseded, replayed: unresolved entries that are resolved now: silver has a later event
+                of
+            the row, or the event itself.
         reopened: resolved entries whose event breaks the current contract.
         added: new entries, of events that broke no rule before.
     """
@@ -38,7 +39,7 @@ def resolution(
     An entry whose event is still not in silver stays as it is, even a discarded one.
 
     Args:
-        reached: of each partition the first offset that the rebuild has not taken.
+        reached: for each partition, the first offset that the rebuild has not merged.
     """
     found = Resolution()
     for place, status in kept.items():

@@ -1,6 +1,6 @@
 """Reads bronze: every event of every topic, in the object store. connect/README.md has the layout.
 
-A partition is read in the order of offsets, from any offset on; several partitions by time.
+One partition is read in the order of its offsets, from any offset on; several are read by time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PROOF = re.compile(rb"headwater read-from=(\d+)(?: lost=(\d+)-(\d+))?")
 _PARTITION = "partition="
 _BLOCK = "block="
 
-# Called with (partition, first, last) of offsets that bronze lacks and that may have had records;
-# raises if they had.
+# Called with (partition, first, last) if bronze lacks these offsets and they may have had records;
+# raises if they had records.
 Explain = Callable[[int, int, int], None]
 
 
@@ -44,8 +44,8 @@ class Proof(NamedTuple):
     """An object's statement about the offsets that it lacks (`Proof.java`).
 
     Args:
-        read_from: from here on to its last record the sink read without a gap, so a missing offset
-            had no record.
+        read_from: from this offset to the object's last record the sink read without a gap, so an
+            offset that is missing there had no record.
         lost: first and last offset that Kafka had dropped before the sink read them.
     """
 
@@ -137,7 +137,7 @@ class Bronze:
             yield from (p for p in reversed(found) if before is None or first_offset(p) < before)
 
     def first_timestamp(self, block: str) -> int | None:
-        """Return Kafka's time (ms since 1970) of a block's first record; None without objects."""
+        """Return Kafka's time (ms since 1970) of a block's first record; None if it is empty."""
         for path in self._below(block):
             if path.endswith(OBJECT):
                 return int(next(self.documents(path))["timestamp"] or 0)
@@ -164,7 +164,7 @@ class Bronze:
         return found
 
     def last_offset(self, topic: str, partition: int) -> int:
-        """Return the first offset of a partition's last object, an estimate of its end; 0 without."""
+        """Return the first offset of a partition's last object, or 0: an estimate of its end."""
         newest = next(self.objects_newest_first(topic, partition), None)
         return 0 if newest is None else first_offset(newest)
 
@@ -286,8 +286,8 @@ def event_of(document: Mapping[str, Any]) -> RawEvent:
 class EventsByTime:
     """A topic's events of all partitions in the order of their times, some at a time.
 
-    So events that belong together, as the two halves of a key change, are seldom cut apart, whichever
-    partitions they are in. It reads ahead by one event per partition.
+    Thus events that belong together, such as the two halves of a key change, are seldom separated,
+    even if they are in different partitions. It reads ahead by one event per partition.
 
     Args:
         partitions: number → events in the order of their offsets.
@@ -323,7 +323,7 @@ class EventsByTime:
         return taken
 
     def take_until(self, ends: Mapping[int, int]) -> list[RawEvent]:
-        """Return each partition's next events below its end: those that were taken before a restart."""
+        """Return each partition's next events below its end, e.g. those taken before a restart."""
         taken = []
         for _, number, event in self._heads:
             head: RawEvent | None = event

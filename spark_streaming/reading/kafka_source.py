@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Events = dict[str, list[RawEvent]]
-DIRECT_STALL_S = 20.0  # without progress for so long a read fails
+DIRECT_STALL_S = 20.0  # a read fails after so long without progress
 _POLL_MS = 100
 NO_TOPIC = "/"  # no topic's name contains a slash
 _EARLIEST = -2
@@ -63,7 +63,7 @@ def kafka_options(settings: SilverSettings) -> dict[str, str]:
     return {
         **settings.kafka.spark_options(),
         "includeHeaders": "true",
-        # Hides open and aborted transactions of the source connector.
+        # Leaves out open and aborted transactions of the source connector.
         "kafka.isolation.level": "read_committed",
         "kafka.metadata.max.age.ms": "5000",
         "kafka.fetch.max.wait.ms": "10",
@@ -74,7 +74,7 @@ class DirectReader:
     """Reads with one consumer in the driver; it has no group and commits nothing.
 
     Args:
-        archive: has the events that Kafka has expired; None: an expired event is an error.
+        archive: gives the events that Kafka has expired; None: an expired event is an error.
         internal: the prefix of topics whose expired events are not needed.
     """
 
@@ -89,8 +89,10 @@ class DirectReader:
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> Events:
         """Return all committed events of a span, by topic.
 
-        Raises: DirectReadError if the broker does not return all of it in time; TooManyBytesError if
-            it is larger than `bytes_max`; ExpiredError if neither broker nor archive has all events.
+        Raises: DirectReadError if the broker does not return the whole span in time;
+        TooManyBytesError
+            if its events are larger than `bytes_max`; ExpiredError if neither the broker nor the
+            archive has all of them.
         """
         try:
             try:
@@ -165,7 +167,7 @@ class DirectReader:
                 stalled_since = time.monotonic()
             elif time.monotonic() - stalled_since > DIRECT_STALL_S:
                 self.close()  # its connection may hang
-                raise DirectReadError(f"{len(waiting)} partitions give nothing more")
+                raise DirectReadError(f"{len(waiting)} partitions return no more records")
         return {topic: some for topic, some in events.items() if some}
 
     def _read_expired(self, span: BatchSpan, bytes_max: int | None, error: KafkaError) -> Events:
@@ -180,13 +182,13 @@ class DirectReader:
             left = None if bytes_max is None else bytes_max - size
             try:
                 if self._archive is None:
-                    raise NotArchivedError("bronze is not asked here")
+                    raise NotArchivedError("this reader does not use bronze")
                 archived = self._archive.read(tp.topic, tp.partition, first, end, left)
             except NotArchivedError as missing:
                 if not tp.topic.startswith(self._internal):
                     lacking[tp] = missing
                     continue
-                archived = []  # heartbeats: the next one says the same
+                archived = []  # heartbeats are not needed: the next one says the same
             events.setdefault(tp.topic, []).extend(archived)
             start[tp.topic][tp.partition] = end
             size += sum(len(event.value or b"") for event in archived)
@@ -243,21 +245,21 @@ def _missing(
 ) -> str:
     gone = [
         f"{tp.topic}, partition {tp.partition}: offsets from {span.start[tp.topic][tp.partition]}"
-        f" on are wanted, there are those from {begins[tp]} on; {reason}"
+        f" on are needed, but Kafka has only those from {begins[tp]} on; {reason}"
         for tp, reason in lacking.items()
     ]
     return (
         f"Kafka has dropped events that silver has not merged ({'; '.join(gone)})\n"
-        "  hint: `headwater verify --bronze` names what bronze lacks, `headwater rebuild` makes the "
-        "table again from what it has"
+        "  hint: `headwater verify --bronze` lists what bronze lacks; `headwater rebuild` makes the "
+        "table again from the events that bronze has"
     )
 
 
 def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
-    """Return where a query without a checkpoint begins: after what the ledger says is merged.
+    """Return where a query without a checkpoint begins: after the events merged by the ledger.
 
-    Reading from the start instead would bring back deleted rows: a snapshot's rows say nothing of
-    what happened later. Spark requires every partition to be named.
+    Reading from the start instead would bring back deleted rows: a snapshot's rows do not show what
+    happened to them later. Spark requires every partition to be named.
     """
     if not merged:
         return "earliest"
@@ -329,7 +331,7 @@ class EventReader:
             .option("startingOffsets", json.dumps(starts))
             .option("endingOffsets", json.dumps(ends))
             .option("failOnDataLoss", "true")
-            # Lets all cores read a topic of one partition.
+            # With this, all cores read a topic that has only one partition.
             .option("minPartitions", str(session.sparkContext.defaultParallelism * 2))
             .load()
         )

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 Offsets = dict[str, dict[int, int]]
-# Progress within a batch is counted in offsets along `BatchSpan.between`; WHOLE is all of it.
+# Progress within a batch is counted in offsets of `BatchSpan.between`; WHOLE is the whole batch.
 WHOLE = 2**32 - 1
 
 
@@ -33,7 +33,7 @@ def reached_in(version: int, batch_id: int) -> int:
 class BatchSpan:
     """The offsets of one batch: topic → partition → first offset, and → offset after the last.
 
-    `end` has all partitions of the query, also those without events in the batch.
+    `end` has all partitions of the query, even those without events in the batch.
     """
 
     start: Offsets
@@ -102,7 +102,7 @@ class OffsetLog:
             raise
 
     def copy_from(self, checkpoint_url: str) -> None:
-        """Make this checkpoint a copy of another; without one there, leave it as it is."""
+        """Make this checkpoint a copy of another; do nothing if the other does not exist."""
         jvm, conf = self._session._jvm, self._session._jsc.hadoopConfiguration()
         fs = jvm.org.apache.hadoop.fs
         source, target = fs.Path(checkpoint_url), fs.Path(self._url)
@@ -110,7 +110,7 @@ class OffsetLog:
         if not files.exists(source):
             return
         files_here = target.getFileSystem(conf)
-        files_here.delete(target, True)  # of a copy that was not finished
+        files_here.delete(target, True)  # left by an unfinished copy
         fs.FileUtil.copy(files, source, files_here, target, False, conf)
 
     def query_id(self) -> str:

@@ -30,7 +30,7 @@ class WrittenEnds:
         self._consumer: Any = None
 
     def __call__(self) -> Offsets | None:
-        """Return topic → partition → offset after the last written record; None without an answer."""
+        """Return topic → partition → offset after the last record; None if Kafka does not answer."""
         try:
             if self._consumer is None:
                 self._consumer = BoundedConsumer(

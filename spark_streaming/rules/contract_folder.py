@@ -1,4 +1,4 @@
-"""The contract files of a running job: read, checked against tables, read again when changed."""
+"""Reads the contract files of a running job, checks them against tables, rereads changed ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from spark_streaming.quarantine.hiding import Hiding
 from spark_streaming.rules.rules import TableRules, bind, no_rules
 
 log = logging.getLogger(__name__)
-# How often the folders are checked; a check is a listing and a `stat` a file.
+# How often the folders are checked; a check lists each folder and calls `stat` on each file.
 RELOAD_S = 2.0
 Stamp = tuple[str, int, int]
 
@@ -35,7 +35,7 @@ class ContractFolder:
     """The contract files in some folders. Safe for use by several threads.
 
     Args:
-        folders: of two files of one table, the one in the first folder counts.
+        folders: if a table has files in two of them, the file in the first folder counts.
         mask_secret: the key of the `hash` mask.
         names: gives a source table's silver name.
     """
@@ -59,7 +59,7 @@ class ContractFolder:
         self._bound: dict[tuple[str, str], tuple[Contract, TableRules | ContractFileError]] = {}
 
     def rules_of(self, contract: Contract) -> TableRules:
-        """The rules of a table; none where it has no file.
+        """The rules of a table; none if it has no file.
 
         Raises: ContractFileError if its file is wrong, or does not fit the table's columns.
         """
@@ -78,7 +78,7 @@ class ContractFolder:
         return known[1]
 
     def hiding_of(self, silver_name: str) -> Hiding:
-        """The masked columns of a silver table's file; all of them where the file is wrong."""
+        """The masked columns by a silver table's file; all columns if the file is wrong."""
         with self._lock:
             self._reload()
             file = next((f for t, f in self._files.items() if self._names(*t) == silver_name), None)
@@ -94,15 +94,16 @@ class ContractFolder:
             return self._texts.get((schema, table), frozenset())
 
     def evolution_of(self, schema: str, table: str) -> Evolution:
-        """What a table's file says of changes of the table; the defaults where it has none.
+        """The policies for changes of a table, by its file; the defaults if it has none.
 
-        Not checked against the columns, since those are what changes. Raises: ContractFileError.
+        They are not checked against the columns, which may just have changed. Raises:
+        ContractFileError.
         """
         content = self.content_of(schema, table)
         return content.evolution if content is not None else Evolution()
 
     def content_of(self, schema: str, table: str) -> Refinements | None:
-        """What a table's file says, not checked against the columns; None if it has none.
+        """The content of a table's file, not checked against the columns; None if it has none.
 
         Raises: ContractFileError if the file is wrong.
         """
@@ -120,7 +121,7 @@ class ContractFolder:
             return " ".join(map(str, self._stamps.get((schema, table), ())))
 
     def freshness_targets(self) -> dict[str, float]:
-        """Silver table → its target in seconds (source commit to silver), where a file sets one."""
+        """Silver table → its target in seconds (source commit to silver), if a file sets one."""
         with self._lock:
             self._reload()
             return {
@@ -168,7 +169,7 @@ class ContractFolder:
         if path is None:
             self._files.pop(table, None)
             self._texts.pop(table, None)
-            log.info("contract file of %s.%s is gone", *table)
+            log.info("contract file of %s.%s was removed", *table)
             return
         try:
             self._files[table] = file = read_file(path)
@@ -180,7 +181,7 @@ class ContractFolder:
 
 
 def treat(changes: Changes, rules: TableRules, secret: bytes) -> tuple[Changes, Changes]:
-    """(the changes that the rules see, the changes that silver gets), by `masks.treated`."""
+    """Apply `masks.treated`. Returns: (changes for the rules, changes for silver)."""
     if not rules.treats_values:
         return changes, changes
     plain, masked = treated(changes.images, rules.empty_to_null, rules.masks, secret)
@@ -193,8 +194,8 @@ def check_files(
     """Read and judge all contract files of some folders.
 
     Args:
-        contract_of: the table as the source has it now; None: without columns to compare with.
-    Returns: (files that are right, mistakes of the others).
+        contract_of: gives the table as the source has it now; None: columns are not checked.
+    Returns: (files without mistakes, the mistakes of the others).
     """
     found, problems = find_files(folders)
     right = []
@@ -205,7 +206,7 @@ def check_files(
                 contract = contract_of(schema, table)
                 if contract is None:
                     message = f"the source has no table {schema}.{table}"
-                    hint = "a contract of no table has no effect: rename or remove the file"
+                    hint = "the file has no effect without a table: rename or remove it"
                     raise ContractFileError([Problem(path, 1, message, hint)])
                 problems += _unknown_targets(file, contract, contract_of)
             right.append(file)
@@ -220,7 +221,7 @@ def _unknown_targets(
     contract: Contract,
     contract_of: Callable[[str, str], Contract | None],
 ) -> list[Problem]:
-    """Mistakes of a file against its own table, and references to what is not there."""
+    """A file's mistakes against its own table, and its references to what does not exist."""
     problems = []
     for reference in bind(file, contract).references:
         place = ("columns", reference.column, "references")

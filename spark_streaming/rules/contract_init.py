@@ -1,4 +1,4 @@
-"""A first contract file of a table, from what the source's catalog enforces."""
+"""Writes a first contract file of a table from the constraints in the source's catalog."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ group by a.attname
 
 @dataclass
 class _Found:
-    """What the catalog enforces: column → lines of its section; further sections."""
+    """The constraints in the catalog: column → lines of its section; further sections."""
 
     columns: dict[str, list[str]] = field(default_factory=dict)
     unique: list[list[str]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class _Found:
 def contract_text(
     connection: psycopg.Connection[Any], schema: str, table: str, choice: Choice = EVERYTHING
 ) -> str:
-    """The text of a new contract file; what is in force changes no row and stops nothing.
+    """The text of a new contract file; its active rules change no row and stop no table.
 
     Raises: psycopg.Error when the catalog cannot be read, LookupError for an unknown table.
     """

@@ -1,4 +1,4 @@
-"""What a captured table means: by its contract file, and where that is silent by the source's comments."""
+"""What a captured table means: by its contract file, else by the source's comments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spark_streaming.tables.ownership import plain_description
 _OWN_COLUMNS = {
     "_lsn": ColumnMeaning("Position of the row's last change in the source's log, in bytes."),
     "_committed_at": ColumnMeaning("When the source committed that change."),
-    "_merged_at": ColumnMeaning("When it was merged here."),
+    "_merged_at": ColumnMeaning("When silver merged that change."),
 }
 _SILENT = ColumnRules()
 
@@ -22,10 +22,10 @@ def declared_meaning(
 ) -> TableMeaning:
     """What a table and its columns mean.
 
-    A column that the source dropped keeps what was said of it, unless the file says something.
+    A column that the source dropped keeps its previous meaning, unless the file gives one.
 
     Args:
-        content: of the table's contract file; None without one.
+        content: the content of the table's contract file; None without a file.
         comments: the source's `COMMENT ON`, by the column's name in the source; "" is the table's.
     """
     content = content or Refinements()

@@ -1,7 +1,7 @@
-"""SQL conditions on Arrow rows, by DuckDB inside this process.
+"""Computes SQL conditions on Arrow rows, with DuckDB inside this process.
 
-A condition is broken where it is false, or where it cannot be computed for the row (a cast that
-fails, a division by zero); like an SQL CHECK it holds where it is NULL.
+A row breaks a condition if it is false or cannot be computed for the row (a cast fails, a division
+by zero). As in an SQL CHECK, a condition that is NULL holds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Rule:
     """One condition that rows must not break.
 
     Args:
-        name: unique within the table; in quarantine, ledger and metrics.
+        name: unique within the table; shown in quarantine, ledger and metrics.
         action: warn | quarantine | fail.
         condition: SQL over the table's columns, as silver names them.
         columns: the columns that it reads.
@@ -62,8 +62,8 @@ class _Engine:
 
 
 def _open() -> Any:
-    # A condition comes from a file: it may compute, and reach nothing outside of its row. One
-    # thread: batches are small, and tables are judged in parallel already.
+    # A condition comes from a file: it may compute, but must not reach anything outside its row.
+    # One thread is enough: batches are small, and tables are judged in parallel already.
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": "1",
         "memory_limit": _MEMORY,
@@ -80,7 +80,7 @@ _ENGINE = _Engine()
 
 
 def broken(rows: pa.Table, rules: Sequence[Rule]) -> list[pa.Array]:
-    """For each rule a boolean array: which of the rows break it; no nulls.
+    """Return, for each rule, a boolean array without nulls: which rows break it.
 
     Args:
         rows: holds all columns that the rules read.
@@ -97,7 +97,7 @@ def broken(rows: pa.Table, rules: Sequence[Rule]) -> list[pa.Array]:
 def checked(condition: str, schema: pa.Schema) -> tuple[str, ...]:
     """The columns that a condition reads, by their names in `schema`.
 
-    Raises: ConditionError if it is no boolean expression over these columns: with an
+    Raises: ConditionError if it is not a boolean expression over these columns, or if it has an
         aggregate, a subquery, a volatile function, or another statement in it.
     """
     parts = _read_columns(condition)
@@ -116,7 +116,7 @@ def checked(condition: str, schema: pa.Schema) -> tuple[str, ...]:
         raise ConditionError(
             f"it gives {kind}, not true or false", "compare it with something, as `… > 0`"
         )
-    # Other names are DuckDB's own: a lambda's parameter, `current_date`.
+    # Names that are no columns are DuckDB's own: a lambda's parameter, `current_date`.
     return tuple(dict.fromkeys(known[part.lower()] for part in parts if part.lower() in known))
 
 
@@ -151,7 +151,7 @@ def _read_columns(condition: str) -> list[str]:
         raise ConditionError(f"it is not SQL: {str(tree.get('error_message')).splitlines()[0]}")
     statements = tree.get("statements", [])
     if len(statements) != 1 or len(statements[0]["node"].get("select_list", [])) != 1:
-        raise ConditionError("it holds more than one expression", "write one condition a rule")
+        raise ConditionError("it holds more than one expression", "write one condition per rule")
     columns: list[str] = []
     _walk(statements[0]["node"], columns)
     return columns
@@ -161,7 +161,7 @@ def _walk(node: Any, columns: list[str]) -> None:
     if isinstance(node, dict):
         if node.get("class") == "SUBQUERY":
             raise ConditionError(
-                "it holds a subquery", "a condition sees its own row only; see `references`"
+                "it holds a subquery", "a condition sees only its own row; see `references`"
             )
         if node.get("class") == "COLUMN_REF":
             columns.extend(node["column_names"])
@@ -173,7 +173,7 @@ def _walk(node: Any, columns: list[str]) -> None:
 
 
 def _message(error: Exception) -> tuple[str, str]:
-    """DuckDB's message without the statement that we built around the condition."""
+    """DuckDB's message and hint, without the statement built around the condition."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
     hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean", "HINT"))]

@@ -1,7 +1,7 @@
 """Applies rules that need other rows: uniqueness, and references to another table.
 
-Both see silver and this batch. A table's parent comes through another topic: it may be merged a
-batch later, so a missing parent is a finding of this moment. That is why `warn` is the default.
+Both see silver and this batch. A row's parent comes through another topic and may be merged a batch
+later, so a missing parent may be missing only for the moment. That is why `warn` is the default.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from spark_streaming.rules.rules import Reference, TableRules, Uniqueness
 
 # Opens a silver table of the source's (schema, table); None if there is none.
 OpenSilver = Callable[[str, str], DeltaTable | None]
-# The folded rows of the batch of a source table; None if the batch has none.
+# Gives a source table's folded rows of the batch; None if the batch has none.
 InBatch = Callable[[str, str], pa.Table | None]
 
 
 def uniqueness_findings(
     folded: Folded, key: tuple[str, ...], rules: TableRules, silver: DeltaTable
 ) -> list[Finding]:
-    """The rows whose declared columns equal another row's: the later one in the batch, or the
-    one in the batch where silver has the other."""
+    """The rows whose declared columns equal another row's.
+
+    Of two equal rows this is the later one in the batch; if silver has one, the one in the batch.
+    """
     found = []
     for rule in rules.uniques:
         rows = _doubles(folded.rows, key, rule, silver)
@@ -43,7 +45,8 @@ def reference_findings(
 ) -> list[Finding]:
     """The rows whose value is missing in the table that it refers to.
 
-    A rule whose other table, or column, is not in silver is skipped: it cannot be decided.
+    A rule is skipped if silver does not have the other table or column, because it cannot be
+    decided.
     """
     found = []
     for rule in rules.references:
@@ -55,7 +58,7 @@ def reference_findings(
 
 
 def _candidates(rows: pa.Table, columns: tuple[str, ...]) -> list[int]:
-    """Rows that are written, whose columns are all there: not NULL, and not left out."""
+    """The written rows that have a value in each of the columns: not NULL, and not left out."""
     mask = pc.not_equal(rows["_op"], "d")
     for name in columns:
         mask = pc.and_(mask, pc.is_valid(rows[name]))

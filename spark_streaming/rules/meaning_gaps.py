@@ -1,4 +1,4 @@
-"""What a contract leaves unsaid: columns without description or class, and names that look personal."""
+"""Finds gaps of a contract: columns without description or class, names that look personal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED_MAX = 8
 
 
 def looks_personal(name: str) -> bool:
-    """Whether a column's name is one that people's data often have."""
+    """Whether a column's name suggests personal data."""
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     return _PERSONAL.search(re.sub(r"[^a-z0-9]+", "_", plain)) is not None
 
@@ -29,10 +29,10 @@ def looks_personal(name: str) -> bool:
 def gaps_of_file(
     file: ContractFile, contract: Contract | None, comments: Mapping[str, str]
 ) -> list[Problem]:
-    """What a right file leaves unsaid of its table.
+    """The gaps of a file that has no mistakes.
 
     Args:
-        contract: the table as the source has it; None: only the file's own columns are known.
+        contract: the table as the source has it; None if only the file's own columns are known.
         comments: the source's, as `declared_meaning` takes them.
     """
     columns = file.content.columns
@@ -57,7 +57,7 @@ def gaps_of_file(
     for name in said:
         rules = columns.get(name, ColumnRules())
         if looks_personal(name) and rules.classification is None:
-            hint = f'[columns.{name}] classification = "personal", or another where it is none'
+            hint = f'[columns.{name}] classification = "personal", or another class if it is not'
             message = f"column `{name}` looks personal and is not classified"
             found.append(file.problem(("columns", name), message, hint))
     return found

@@ -1,9 +1,9 @@
 """Decides which folded rows silver takes: applies a table's rules to what one merge would write.
 
-Rules judge rows as they would stand in silver after the batch, not each event on the way: what
-was wrong and is repaired in the same batch never shows. A row that breaks a `quarantine` rule does
-not reach silver: the events that it is made of go to quarantine, and silver keeps the row as it
-was. One row that breaks a `fail` rule stops the table before anything of the batch is written.
+Rules judge rows as they would be in silver after the batch, not each event: an error that the same
+batch repairs never shows. A row that breaks a `quarantine` rule does not reach silver: its events
+go to quarantine, and silver keeps the row as it was. One row that breaks a `fail` rule stops the
+table before any of the batch is written.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Verdict:
     """What the rules leave of a folded batch.
 
     Args:
-        folded: without the rows that go to quarantine.
-        rejects: their events, with rule and reason.
-        counts: rule → rows that break it; rules that none breaks are left out.
+        folded: the batch without the rows that go to quarantine.
+        rejects: the events of those rows, with rule and reason.
+        counts: rule → number of rows that break it; rules that no row breaks are left out.
         failure: why the table must stop; then nothing of the batch may be written.
     """
 
@@ -62,9 +62,9 @@ def judge(
     """Apply a table's conditions to its folded rows.
 
     Args:
-        folded: of the changes whose images are masked.
+        folded: the rows folded from the masked changes.
         plain: the same changes before masking: rules see the source's values.
-        silver: reads rows of silver by key, for conditions over a value that an event left out.
+        silver: reads rows of silver by key, for conditions on a value that an event left out.
     """
     written = _written(folded)
     if not rules.rules or not written:
@@ -137,15 +137,15 @@ class _Candidates:
         wanted = {name for rule in self._rules.rules for name in rule.columns}
         columns = [c for c in self._contract.columns if c.name in wanted]
         arrays = {c.name: self._column(c.name) for c in columns}
-        if not arrays:  # a condition without a column still holds or breaks for each row
+        if not arrays:  # a condition without columns is still judged for each row
             arrays = {"_lsn": self._rows["_lsn"]}
         return pa.table(arrays)
 
     def unknown(self, rule: Rule) -> pa.Array:
         """The rows for which an event left out a value that the rule reads.
 
-        A rule on one column judged the value when it was written. One on several is judged with
-        the value that silver has, unless that is masked.
+        A rule on one column judged the value when it was written. A rule on several columns uses
+        the value in silver, unless that is masked.
         """
         found = pa.array([False] * len(self._rows))
         for name in rule.columns:

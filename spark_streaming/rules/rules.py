@@ -38,7 +38,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Uniqueness:
-    """No two rows share the values of `columns`; rows with a NULL among them are left alone."""
+    """No two rows share the values of `columns`; rows with a NULL in one of them are not judged."""
 
     name: str
     action: str
@@ -52,9 +52,9 @@ class TableRules:
     Args:
         rules: conditions on a row by itself.
         references, uniques: rules that compare with other rows of silver.
-        empty_to_null: text columns whose '' becomes NULL, before the rules.
-        masks: column → mask, applied after the rules and before silver.
-        freshness_s: the target, in seconds; None: none.
+        empty_to_null: text columns whose '' becomes NULL before the rules are applied.
+        masks: column → mask, applied after the rules.
+        freshness_s: the target, in seconds; None if there is none.
     """
 
     schema: str
@@ -69,7 +69,7 @@ class TableRules:
 
     @property
     def treats_values(self) -> bool:
-        """Whether silver holds something else than the source's values."""
+        """Whether silver's values differ from the source's."""
         return bool(self.empty_to_null or self.masks)
 
     def actions(self) -> dict[str, str]:
@@ -88,7 +88,7 @@ def bind(file: ContractFile, contract: Contract) -> TableRules:
     """Check a contract file against the table's columns.
 
     Raises: ContractFileError with every mistake: unknown columns, wrong types, conditions that
-        are no SQL on these columns, names that are there twice.
+        are not SQL on these columns, duplicate names.
     """
     binder = _Binder(file, contract.with_texts(file.content.texts))
     binder.bind()
@@ -119,7 +119,7 @@ class _Binder:
         self.masks: dict[str, str] = {}
 
     def bind(self) -> None:
-        """Check the whole file; mistakes gather in `problems`."""
+        """Check the whole file and collect its mistakes in `problems`."""
         for name, given in self.file.content.columns.items():
             column = self.contract.by_name.get(name)
             if column is None:
@@ -144,7 +144,7 @@ class _Binder:
         self._names()
         self._lookups()
         if self.uniques and self.contract.is_keyless:
-            message = f"table {self.contract.table} has no key: its rows may stand there twice"
+            message = f"table {self.contract.table} has no key, so it may hold equal rows"
             self._wrong(("unique",), message, "uniqueness needs a table with a key")
 
     def _column(self, column: Column, given: ColumnRules) -> None:
@@ -180,7 +180,7 @@ class _Binder:
     def _treatment(self, column: Column, given: ColumnRules) -> None:
         place = ("columns", column.name)
         if given.type == "text" and not column.may_be_text:
-            message = f"column `{column.name}` ({column.pg_type}) cannot be text by choice"
+            message = f"column `{column.name}` ({column.pg_type}) cannot be carried as text"
             hint = "silver's type for it holds every value; see docs/types.md"
             if column.kind == ARRAY:
                 hint = "lists of real or double precision stay lists"
@@ -200,7 +200,7 @@ class _Binder:
             message = f"`{given.mask}` is for texts; column `{column.name}` is {column.pg_type}"
             self._wrong((*place, "mask"), message, "use `redact`, which makes it NULL")
         elif given.mask != "hash" and column.name in self.contract.key:
-            message = f"column `{column.name}` is part of the key: rows would become one"
+            message = f"column `{column.name}` is part of the key: several rows would become one"
             self._wrong((*place, "mask"), message, "use `hash`, which keeps different values apart")
         else:
             self.masks[column.name] = given.mask
@@ -223,7 +223,7 @@ class _Binder:
                 yield f"{quoted(column.name)} {sign} {literal}"
 
     def _literal(self, column: Column, key: str, value: Scalar) -> str | None:
-        """A TOML value as an SQL literal of the column's type; None, with a problem, if it is not."""
+        """A TOML value as an SQL literal of the column's type; None, with a problem, if unfit."""
         kind = column.arrow_type
         is_number = arrow.is_integer(kind) or arrow.is_floating(kind) or arrow.is_decimal(kind)
         if arrow.is_boolean(kind) and isinstance(value, bool):
@@ -267,7 +267,7 @@ class _Binder:
             taken.add(rule.name)
 
     def _lookups(self) -> None:
-        """What is compared with other rows of silver is compared as silver holds it: masked."""
+        """Bind the rules that compare with other rows of silver; they compare masked values."""
         compared: list[tuple[str, tuple[str, ...]]] = []
         compared += [(r.name, (r.column,)) for r in self.references]
         compared += [(u.name, u.columns) for u in self.uniques]

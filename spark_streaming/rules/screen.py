@@ -1,7 +1,7 @@
-"""Takes one table's decoded changes towards a merge: treats, folds and judges them.
+"""Prepares one table's decoded changes for a merge: treats, folds and judges them.
 
-In order: empty texts as declared, masks; fold; conditions on the rows as the source has them;
-uniqueness. What it needs of silver is given as functions, so that it runs in a worker too.
+The order is: declared empty texts become NULL, masks; fold; conditions on the rows as the source
+has them; uniqueness. Access to silver is given as functions, so that this can run in a worker, too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from spark_streaming.rules.rules import TableRules
 
 @dataclass(frozen=True)
 class Screened:
-    """What is left to merge of one table's batch, and what is not merged and why.
+    """The part of one table's batch that can be merged, and the rejects with their reasons.
 
     Args:
         rejects: for quarantine.
-        counts: rule → rows that break it.
-        failure: why the table must stop, with nothing of this batch written; None: go on.
+        counts: rule → number of rows that break it.
+        failure: why the table must stop before any of this batch is written; None if it goes on.
     """
 
     folded: Folded
@@ -41,7 +41,7 @@ class Screened:
     failure: str | None = None
 
     def judged(self, verdict: Verdict) -> Screened:
-        """What the verdict of some more rules leaves."""
+        """Apply the verdict of further rules."""
         counts = Counter(self.counts)
         counts.update(verdict.counts)
         return replace(
@@ -53,7 +53,7 @@ class Screened:
         )
 
     def concluded(self, contract: Contract, rules: TableRules, findings: list[Finding]) -> Screened:
-        """What the findings of rules that need other rows leave."""
+        """Apply the findings of rules that need other rows."""
         return self.judged(conclude(self.folded, self.plain, contract, rules, findings))
 
     def supersedes(self, quarantined: QuarantinedRows, fresh: QuarantinedRows) -> frozenset[Place]:
@@ -83,7 +83,7 @@ def screen(
 
     Args:
         moved, present, held: as `fold` takes them.
-        silver: opens the table, for uniqueness; None: uniqueness is not judged here.
+        silver: opens the table to judge uniqueness; None if that is not judged here.
     """
     plain, masked = treat(decoded.changes, rules, mask_secret)
     folded = fold(masked, contract, moved, present, held)
@@ -96,7 +96,7 @@ def screen(
 
 
 def quarantined_columns(quarantined: QuarantinedRows, fresh: QuarantinedRows) -> QuarantinedColumns:
-    """For `fold`: the columns quarantined by previous batches and by this one's rejects."""
+    """The columns quarantined by previous batches and by this one's rejects, for `fold`."""
     if not len(fresh):
         return quarantined.columns()
     columns: dict[object, Mapping[str, int]] = dict(quarantined.columns())
@@ -106,11 +106,11 @@ def quarantined_columns(quarantined: QuarantinedRows, fresh: QuarantinedRows) ->
 
 
 def at_lsn(decoded: Decoded) -> Decoded:
-    """Decoded events that were read out of their order: each may only replace what is older.
+    """Mark decoded events that were read out of order, so that each only replaces older rows.
 
-    A change that is past the high-water mark replaces whatever silver holds; one that is read
-    again from quarantine is past every mark, and must not. A snapshot's first row among them
-    starts no snapshot: the rows that came before it stay.
+    A change past the high-water mark normally replaces whatever silver holds. An event that is read
+    again from quarantine counts as past every mark, but must not do so. A snapshot's first row
+    among them does not start a snapshot: the rows that came before it stay.
     """
     changes = decoded.changes
     guarded = [

@@ -1,7 +1,8 @@
-"""Finds the first event of a topic of which silver has merged nothing yet.
+"""Finds the first event of a topic if silver has merged nothing of the topic yet.
 
-Kafka keeps events for a time, bronze for good. A table that silver never saw, or a lake that was
-emptied while bronze stayed, begins in bronze; the query's own plan begins at what Kafka has.
+Kafka keeps events for a time, bronze for good. A table that silver never saw begins in bronze, and
+so does each table of a lake that was emptied while bronze stayed. The query's own plan begins at
+the first event that Kafka has.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def not_in_silver(lake: Lake, prefix: str) -> Callable[[str], bool]:
-    """A function that says whether a topic's table could be in silver, but is not there yet."""
+    """Return a function: whether a topic's table could be in silver but is not there yet."""
 
     names = SilverNames(lake)
 
@@ -43,9 +44,9 @@ class Beginnings:
 
     Args:
         kafka: gives the first offset that the broker has.
-        archived: gives the first offset that bronze has of (topic, partition); None: none.
+        archived: gives the first offset that bronze has of (topic, partition); None if it has none.
         merged: what the ledger says is merged.
-        is_new: whether silver has no table of a topic, and may have one.
+        is_new: whether silver has no table of a topic yet but may get one.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class Beginnings:
         self._known = {(topic, p): -1 for topic, places in merged.items() for p in places}
 
     def started(self, span: BatchSpan, batch_id: int) -> BatchSpan:
-        """The span with a start for every partition: Spark's plan has none for a new one's.
+        """The span with a start for every partition; Spark's plan has none for a new partition.
 
-        The same for a batch that is repeated. Raises: DirectReadError; OSError if bronze does
+        A repeated batch gets the same starts. Raises: DirectReadError; OSError if bronze does
         not answer.
         """
         met = [
@@ -84,7 +85,7 @@ class Beginnings:
         return BatchSpan(start, span.end)
 
     def _first(self, tp: TopicPartition, begin: int) -> int:
-        """The first offset that is anywhere, where Kafka has those from `begin` on."""
+        """The first offset that bronze or Kafka has; Kafka has the offsets from `begin` on."""
         if not begin:
             return 0
         archived = self._archived(tp.topic, tp.partition)
@@ -99,8 +100,8 @@ class Beginnings:
             return archived
         log.warning(
             "%s, partition %d: Kafka has dropped the events before offset %d, and bronze has none\n"
-            "  hint: where the table had rows by then they are missing in silver: `headwater verify` "
-            "tells",
+            "  hint: rows that the table had by then are missing in silver; `headwater verify` "
+            "finds them",
             tp.topic,
             tp.partition,
             begin,

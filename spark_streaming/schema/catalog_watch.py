@@ -1,7 +1,8 @@
 """Checks the source's catalog with each batch for tables that changed.
 
-A check costs one round trip on a connection that stays open, and reads a digest a table. It comes
-after the batch's events were read, so it shows the definitions they were written under, or later.
+A check costs one round trip on a connection that stays open, and reads one digest for each table.
+It follows the reading of the batch's events, so it shows the definitions of these events or later
+ones.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ Table = tuple[str, str]
 Answer = TypeVar("Answer")
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 10_000
-# A server process that hangs ignores its timeouts, and batches wait for the check.
+# Batches wait for the check, and a server process that hangs ignores its own timeouts.
 ANSWER_S = 15.0
-# A source that is away is not asked with every batch.
+# If the source did not answer, it is asked again only after this time, not with every batch.
 RETRY_S = 10.0
 
 _SETTINGS = """
@@ -37,7 +38,8 @@ select set_config('statement_timeout', %s, false),
        set_config('default_transaction_read_only', 'on', false),
        set_config('default_transaction_isolation', 'read committed', false)
 """
-# What is not in the log yet can be no event: the least that is sure before, the most after.
+# An event cannot be later than the end of the log. `_BEFORE` reads the least end that is certain,
+# `_AFTER` the greatest that is possible.
 _BEFORE = """
 select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end
         - '0/0'::pg_lsn)::bigint
@@ -62,8 +64,8 @@ from unnest(%(schemas)s::text[], %(tables)s::text[]) as w (schema, name)
 join pg_namespace n on n.nspname = w.schema
 join pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')
 """
-# Tables whose columns Debezium cannot distinguish: the capture leaves them out.
-# What is not ASCII the server may not be able to lower.
+# Tables whose columns Debezium cannot distinguish, so the capture leaves them out. Names that are
+# not ASCII are compared here, because the server may not be able to lower them.
 _TWINS = """
 select schema, name, array_agg(attname order by attnum) from (
     select n.nspname::text as schema, c.relname::text as name, a.attname::text as attname, a.attnum,
@@ -77,7 +79,7 @@ select schema, name, array_agg(attname order by attnum) from (
                       and d.objid = c.oid and d.deptype = 'e')
 ) columns where same > 1 or attname !~ '^[ -~]*$' group by schema, name
 """
-# In the order in which they were made.
+# All tables, in the order in which they were created.
 _ALL = """
 select n.nspname::text, c.relname::text
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -102,7 +104,7 @@ left join pg_attribute a on a.attrelid = c.oid and a.attnum = d.objsubid and d.o
 where d.classoid = 'pg_class'::regclass and c.relkind in ('r', 'p') and not c.relispartition
   and n.nspname not in ('information_schema', 'headwater') and n.nspname !~ '^pg_'
 """
-# So that a shape that came and went again is seen, too.
+# With the newest note, a definition that came and went again is seen, too.
 _AND_NOTED = """,
   (select max(d.id) from headwater.definitions d
    where d.schema_name = n.nspname and d.table_name = c.relname)"""
@@ -116,8 +118,8 @@ class CatalogCheck:
 
     Args:
         after_lsn: everything committed up to here was visible.
-        by_lsn: nothing that was visible was committed after this.
-        stamps: a digest of each existing table, which differs where the table changed.
+        by_lsn: everything that was visible was committed by this position.
+        stamps: a digest of each existing table, which differs if the table changed.
     """
 
     after_lsn: Lsn
@@ -128,7 +130,7 @@ class CatalogCheck:
 class CatalogWatch:
     """One connection to the source's catalog. Safe for use by several threads.
 
-    `choice`: tables that it does not have are not listed as ones that could be captured.
+    `choice`: tables outside it are not listed as ones that could be captured.
     """
 
     def __init__(
@@ -147,12 +149,12 @@ class CatalogWatch:
         self._lock = threading.Lock()
 
     def check(self, tables: Iterable[Table]) -> CatalogCheck:
-        """Check some tables. Raises: CatalogUnreachableError, at once where it failed just before."""
+        """Check some tables. Raises: CatalogUnreachableError, at once if a check just failed."""
         wanted = sorted(set(tables))
         return self._asked(lambda: self._check(wanted))
 
     def colliding_columns(self) -> dict[Table, str]:
-        """The tables with columns whose names differ in case only, and which those are.
+        """The tables with columns whose names differ in case only, each with those names.
 
         Raises: CatalogUnreachableError, as `check`.
         """
@@ -173,7 +175,7 @@ class CatalogWatch:
         return [(schema, table) for schema, table in rows if self._choice.has(schema, table)]
 
     def comments(self) -> dict[Table, dict[str, str]]:
-        """The source's comments, as `read_comments`.
+        """The source's comments, as `read_comments` returns them.
 
         Raises: CatalogUnreachableError, as `check`.
         """
@@ -195,13 +197,13 @@ class CatalogWatch:
                 try:
                     return self._answer(ask)
                 except psycopg.OperationalError:
-                    self.close()  # it may have been cut since the last check
+                    self.close()  # the connection may have been cut since the last check
                     return self._answer(ask)
             except psycopg.Error as error:
                 self.close()
                 self._failed_at = self._clock()
                 self._failure = (
-                    "the source's catalog could not be looked at\n"
+                    "the source's catalog could not be read\n"
                     f"  detail: {type(error).__name__}: {str(error).strip()}\n"
                     "  hint: HEADWATER_CAPTURE_DSN must reach the source"
                 )
@@ -226,7 +228,7 @@ class CatalogWatch:
     def _check(self, wanted: list[Table]) -> CatalogCheck:
         connection = self._connected()
         with connection.pipeline():
-            # Three statements, each with what is committed at its own time.
+            # Three statements; each sees what is committed when it runs.
             before = connection.execute(_BEFORE)
             stamps = connection.execute(self._stamps, _named(wanted))
             after = connection.execute(_AFTER)
@@ -257,7 +259,7 @@ def read_comments(connection: psycopg.Connection[Any]) -> dict[Table, dict[str, 
 
 
 def table_stamps(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> dict[Table, str]:
-    """A digest of each of these tables that there is; another one where its shape changed."""
+    """A digest of each of these tables that exists; it differs if the table's shape changed."""
     return _by_table(connection.execute(_PLAIN_STAMPS, _named(tables)))
 
 

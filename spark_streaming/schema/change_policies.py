@@ -1,4 +1,4 @@
-"""What is done about the changes of a table, by the policies of its contract file."""
+"""Decides how silver treats a table's changes, by the policies of its contract file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from spark_streaming.ops.stopped import TableStoppedError, stop_table
 from spark_streaming.schema.definitions import Pending
 from spark_streaming.schema.topic import Topic
 
-# What the contract file of (schema, table) says.
+# Gives the policies in the contract file of (schema, table).
 Policies = Callable[[str, str], Evolution]
 
 
 def default_policies(schema: str, table: str) -> Evolution:
-    """The policies where no contract file sets any."""
+    """The policies of a table whose contract file sets none."""
     del schema, table
     return Evolution()
 
@@ -40,19 +40,19 @@ class ChangePolicies:
         return strictest(self.of_kind(topic, change.kind) for change in pending.changes)
 
     def of_drop(self, topic: Topic) -> str:
-        """The policy where the source dropped the table."""
+        """The policy for a table that the source dropped."""
         try:
             return self.of_kind(topic, "table_dropped")
         except TableStoppedError:
-            return EVOLVE  # its file is wrong, and there are no events that would wait for it
+            return EVOLVE  # its file is wrong, but no events would wait for a correction
 
     def how(self, topic: Topic, pending: Pending) -> str | None:
-        """The policy by which silver may follow a change now; None: it has to wait."""
+        """The policy that lets silver follow a change now; None if the change has to wait."""
         policy = None if pending.contract.refusal else self.of(topic, pending)
         return policy if policy in (EVOLVE, NEW_VERSION) else None
 
     def reason(self, topic: Topic, pending: Pending) -> tuple[str, str]:
-        """The kind of change that decides, and why silver does not follow."""
+        """The kind of change whose policy is the strictest, and why silver does not follow."""
         policies = [(self.of_kind(topic, change.kind), change) for change in pending.changes]
         strict = strictest(policy for policy, _ in policies)
         those = [change for policy, change in policies if policy == strict]

@@ -11,12 +11,12 @@ from spark_streaming.schema.change_policies import ChangePolicies
 from spark_streaming.schema.definitions import Pending
 from spark_streaming.schema.topic import Topic
 
-# Silver's columns and rows stay as they are.
+# Kinds of change that leave silver's columns and rows as they are.
 _ONLY_NOTED = frozenset({"enum_value", "replica_identity", "table_dropped"})
 
 
 class ChangeRecords:
-    """Records changes with their policies; `records` None: nowhere."""
+    """Records changes with their policies; does nothing if `records` is None."""
 
     def __init__(self, records: SchemaChanges | None, policies: ChangePolicies) -> None:
         self._records = records
@@ -34,7 +34,7 @@ class ChangeRecords:
         from_version: int | None = None,
         later: bool = False,
     ) -> None:
-        """Record changes of a table at a log position; `later`: with the next `flush`."""
+        """Record changes of a table at a log position; with `later`, at the next `flush`."""
         if self._records is None:
             return
         if from_version is None:
@@ -65,7 +65,7 @@ class ChangeRecords:
         outcome: str,
         changes: Iterable[SchemaChange] | None = None,
     ) -> None:
-        """Record what becomes of a pending change, or of some of what it consists of."""
+        """Record the outcome of a pending change, or of some of its parts."""
         self.put(
             topic,
             pending.changes if changes is None else changes,
@@ -76,12 +76,12 @@ class ChangeRecords:
         )
 
     def put_applied(self, topic: Topic, pending: Pending) -> None:
-        """Record that silver follows a change now."""
+        """Record that silver now follows a change."""
         for change in pending.changes:
             outcome = NOTED if change.kind in _ONLY_NOTED else APPLIED
             self.put_pending(topic, pending, outcome, [change])
 
     def flush(self) -> None:
-        """Write the records that could wait until now."""
+        """Write the records that were put with `later`."""
         if self._records is not None:
             self._records.flush()

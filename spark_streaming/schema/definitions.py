@@ -1,7 +1,7 @@
-"""A table's next contracts, one after the other, and those that its source noted.
+"""Orders a table's next contracts: those that its source noted, then the one in the catalog.
 
-Pure functions. The notes are made by an event trigger of the source (`debezium/sql/definitions.sql`),
-each with the log position where it begins; `found` is the table as the catalog has it at last.
+The functions are pure. An event trigger of the source (`debezium/sql/definitions.sql`) makes the
+notes, each with the log position where it begins. `found` is the table as the catalog has it now.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spark_streaming.events.event import RawEvent
 class Pending:
     """A newer contract of a table that its stream has not reached, or that its policy holds back.
 
-    `boundary`: None: all events are of it (the table is new).
+    `boundary`: where its events begin; None if all events belong to it (the table is new).
     """
 
     contract: Contract
@@ -36,10 +36,10 @@ class Pending:
 
 
 def without_refused(noted: list[Contract], found: Contract) -> list[Contract]:
-    """Leave out definitions that silver cannot follow, where a later one repairs that.
+    """Leave out definitions that silver cannot follow if a later definition repairs them.
 
-    The repairing one begins where the left-out one began: a key that goes and another that comes are two
-    statements, and one change.
+    The later one then begins where the left-out one began. For example, dropping a key and adding
+    another are two statements but one change.
     """
     kept = list[Contract]()
     begins: Lsn | None = None
@@ -53,15 +53,15 @@ def without_refused(noted: list[Contract], found: Contract) -> list[Contract]:
 
 
 def after_known(newest: Contract, noted: list[Contract], found: Contract, by: Lsn) -> Contract:
-    """Place `found` after all known versions where the source was restored to an older state.
+    """Place `found` after all known versions if the source was restored to an older state.
 
-    Log positions of the lost time stay with the versions of that time; the source's own continue
-    after them once it is captured again (`headwater recover`).
+    Log positions of the lost time stay with the versions of that time. Once the restored source is
+    captured again (`headwater recover`), its positions continue after them.
 
     Args:
-        newest: the newest version that is known; it held from a position that the source had not
+        newest: the newest version that is known; it began at a position that the source had not
             reached when `found` was read.
-        by: the log position at which `found` was read, at the latest.
+        by: the latest log position at which `found` can have been read.
     """
     if noted or by >= newest.valid_from_lsn:
         return found
@@ -73,14 +73,15 @@ def since_first(
 ) -> list[Contract]:
     """The definitions of a new table since the first of its events, `found` last.
 
-    `found` alone where the events have no position. The least position counts: a
-    definition that no event is of costs a commit, one that is left out costs values.
+    Only `found` if the events have no position. The least position of the events counts: an
+    extra definition costs a commit, but a missing one costs values.
 
-    reached: of a table without events, the log position before which there is none.
+    reached: for a table without events, the log position before which it has none.
     """
     first = _first_position(events)
     reached = reached if first is None else first
-    # Those of a table of that name that was dropped, too: its rows go where this one begins.
+    # Includes definitions of a dropped table of that name: its rows are removed where this one
+    # begins.
     steps = [step for step in noted if not step.refusal][-PREVIOUS_VERSIONS_MAX:]
     if reached is None or not steps:
         return [found]
@@ -91,11 +92,11 @@ def since_first(
 def queue(
     pendings: list[Pending], first: Contract, steps: list[Contract], after: Lsn, by: Lsn
 ) -> None:
-    """Append a table's definitions to the pending ones; those without a change are left out.
+    """Append a table's definitions to the pending ones; leave out those that change nothing.
 
     Args:
-        first: what silver follows now.
-        after, by: the log positions between which all of them came.
+        first: the contract that silver follows now.
+        after, by: the log positions between which all the definitions came.
     """
     for step in steps:
         last = pendings[-1].contract if pendings else first

@@ -1,6 +1,7 @@
-"""Keeps what silver's tables mean in their own metadata, in one thread beside the batches.
+"""Writes the meaning of silver's tables into their metadata, in one thread beside the batches.
 
-Each commit changes metadata only and holds the table's lock, so no merge runs on the table meanwhile.
+Each commit changes metadata only and holds the table's lock, so no merge runs on the table
+meanwhile.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from spark_streaming.tables.meaning import TableMeaning, write_meaning
 from spark_streaming.tables.silver_table import SilverTable
 
 log = logging.getLogger(__name__)
-# How often files and the source's comments are compared with what the tables say.
+# How often contract files and the source's comments are compared with the tables' metadata.
 CHECK_S = 5.0
-# How often the tables themselves are looked at: a rewrite of a table drops what its columns say.
+# How often the tables themselves are checked: a rewrite of a table drops its columns' descriptions.
 FULL_CHECK_S = 20.0
 STOP_S = 2.0
 
@@ -36,7 +37,7 @@ class Describer:
 
     Args:
         contracts: the stored contracts, for tables that have had no event since the start.
-        files, watch: where the meaning comes from.
+        files, watch: the contract files and the source's catalog, from which the meaning comes.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Describer:
         self._failed: dict[str, str] = {}
 
     def after_batch(self) -> None:
-        """Begin a check if one is due and none runs; returns at once."""
+        """Begin a check if one is due and none runs; return at once."""
         now = self._clock()
         idle = self._running is None or self._running.done()
         if idle and now - self._checked_at >= CHECK_S and not self._stopping.is_set():
@@ -70,19 +71,19 @@ class Describer:
             self._running = self._thread.submit(self._guarded)
 
     def stop(self) -> bool:
-        """Start no further table, and wait for the one that is being processed. Returns: whether nothing runs."""
+        """Start no further table; wait for the current one. Returns: whether none runs any more."""
         self._stopping.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         return self._running is None or not wait([self._running], STOP_S).not_done
 
     def check(self) -> int:
-        """Compare all tables with what is declared of them. Returns: the commits that it made."""
+        """Compare all tables with their declared meaning. Returns: the number of commits made."""
         try:
             self._comments = self._watch.comments()
         except CatalogUnreachableError as error:
             log.debug("%s", error)
         if self._comments is None:
-            return 0  # what the source says is unknown yet
+            return 0  # the source's comments are not known yet
         full = self._clock() - self._looked_at >= FULL_CHECK_S
         commits = 0
         tables = self._topics.tables()
@@ -115,7 +116,7 @@ class Describer:
         return commits
 
     def _describe_quiet(self, source: Table) -> int:
-        """A table without an event since the start, which no batch has written to."""
+        """Describe a table without an event since the start, which no batch has written to."""
         declared = (self._files.stamp(*source), self._own_comments(source))
         if self._quiet.get(source) == declared:
             return 0
@@ -138,21 +139,21 @@ class Describer:
         return (self._comments or {}).get(source, {})
 
     def _each(self, name: str, work: Callable[[], int]) -> int:
-        """Do the work of one table; log a failure when it is new, and try again later."""
+        """Do the work of one table; log a failure if it is new, and try again later."""
         try:
             commits = work()
         except (ContractFileError, TableNotFoundError) as error:
-            log.debug("what table %s means stays as it is: %s", name, error)
+            log.debug("the descriptions of table %s stay as they are: %s", name, error)
             return 0
         except Exception as error:  # noqa: BLE001 - no data depends on it
             text = f"{type(error).__name__}: {error}"
             if self._failed.get(name) != text:
-                log.warning("what table %s means could not be written: %s", name, text)
+                log.warning("the descriptions of table %s could not be written: %s", name, text)
             self._failed[name] = text
             return 0
         self._failed.pop(name, None)
         if commits:
-            log.info("table %s: what it means is written (%d commits)", name, commits)
+            log.info("table %s: its descriptions are written (%d commits)", name, commits)
         return commits
 
     def _guarded(self) -> None:

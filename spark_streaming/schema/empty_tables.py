@@ -1,9 +1,9 @@
 """Makes silver tables from the catalog for captured tables that never had a row.
 
-They have no event, and mostly no topic. The ledger claims nothing of them (their row has no
-`complete_lsn`): rows from before their capture may be on the way. Where the source notes its
-definitions, the table begins as it was at the LSN to which silver is complete and follows the
-later ones, so that an event of an older definition still finds its own.
+They have no event, and usually no topic. Their row in the ledger has no `complete_lsn`, because
+rows from before their capture may still be on the way. If the source notes its definitions, the
+table begins with the definition at the LSN to which silver is complete, and then follows the later
+ones. An event of an older definition is thus still decoded by that definition.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spark_streaming.schema.topics import Topics
 
 log = logging.getLogger(__name__)
 CHECK_S = 2.0
-# Making a table takes some hundred milliseconds on a busy machine, and the batch waits.
+# A batch waits at most so long: making a table takes some hundred milliseconds on a busy machine.
 MAKE_S = 1.0
 
 
@@ -33,8 +33,8 @@ class EmptyTables:
     """Finds the tables of a publication that have had no event.
 
     Args:
-        publication: its name; empty: no table is made before its first event.
-        share: whose tables are made.
+        publication: its name; if it is empty, no table is made before its first event.
+        share: the job's share of the tables; only these are made.
     """
 
     watch: CatalogWatch
@@ -48,13 +48,13 @@ class EmptyTables:
     _known: set[Table] = field(default_factory=set, init=False)
 
     def check(self, span: BatchSpan, complete_lsn: Lsn | None) -> list[Topic]:
-        """Make new ones. Returns: all that have no row in this process's ledger yet.
+        """Make the new ones. Returns: all for which this process has written no ledger row yet.
 
-        A source that is away changes nothing.
+        If the source does not answer, nothing changes.
 
         Args:
-            span: of the batch: a table with events in its topic comes with them.
-            complete_lsn: what silver is complete to.
+            span: the batch's; a table that has events in its topic is made with them instead.
+            complete_lsn: the LSN to which silver is complete.
         """
         now = self.clock()
         if self.publication and now - self._checked_at >= CHECK_S:
@@ -68,17 +68,17 @@ class EmptyTables:
         return list(self._waiting)
 
     def recorded(self) -> None:
-        """The ledger has a row of each table that `check` gave last."""
+        """Note that the ledger now has a row of each table that `check` returned last."""
         self._waiting.clear()
 
     def _make(self, span: BatchSpan, reached: int, limit: float) -> None:
         published = [one for one in self.watch.published(self.publication) if self.share.has(*one)]
-        self._known &= set(published)  # one that comes again is made again
+        self._known &= set(published)  # a table that is published again is made again
         for source in published:
             if source in self._known:
                 continue
             if self.clock() >= limit:
-                self._checked_at = -CHECK_S  # the others with the next batch
+                self._checked_at = -CHECK_S  # the others are made with the next batch
                 return
             ends = span.end.get(topic_of(self.prefix, *source), {})
             if not any(ends.values()):

@@ -1,4 +1,4 @@
-"""What `Evolver` plans for a topic's events of a batch."""
+"""The plan that `Evolver` makes for a topic's events of a batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class EventPlan:
     """What to do with a topic's events of a batch.
 
     Args:
-        steps: what is merged before the last events, each under the contract that the table has
-            by then, and what it follows afterwards.
-        events: to decode under the contract that the table has after the steps.
-        rejects: events that wait in quarantine for their policy to change.
+        steps: merges before that of the last events: each merges events under the contract that the
+            table has by then, and lets it follow a pending change afterwards.
+        events: the last events, to decode under the contract that the table has after the steps.
+        rejects: events that wait in quarantine until their policy changes.
     """
 
     events: list[RawEvent]
@@ -25,4 +25,4 @@ class EventPlan:
 
 
 class ContractChanged(Exception):
-    """Decoding showed that the table changed: the events have to be split again."""
+    """Decoding showed that the table changed, so the events have to be split again."""

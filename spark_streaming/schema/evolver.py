@@ -1,11 +1,11 @@
-"""Changes of source tables in a running job: seen in the catalog, applied at their place in the stream.
+"""Applies changes of source tables in a running job: at the place in the stream where each begins.
 
 1. Each batch checks the catalog (`check`). A table that changed gets a `Pending`: its next
    contract, the changes, and where in the stream it begins.
-2. Its events are split there (`plan`). Those before are merged under the old contract.
-3. At the first event behind the border the policy decides: silver follows, the events wait in
-   quarantine, or the table stops.
-4. A table without events follows when silver is complete to the LSN of the check.
+2. Its events are split there (`plan`). Those before that place are merged under the old contract.
+3. At the first event after it, the policy decides: silver follows, the events wait in quarantine,
+   or the table stops.
+4. A table without events follows once silver is complete to the LSN of the check.
 The outcome of each change is recorded (`schema_changes`).
 """
 
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # How often tables without events are checked.
 FULL_CHECK_S = 10.0
-# How often a catalog that changes while it is read is read again, at most.
+# How often, at most, a catalog that changes during the read is read again.
 READS_MAX = 5
 _TRUNCATE = SchemaChange("table_truncated", "TRUNCATE")
 
@@ -84,7 +84,7 @@ class Evolver:
         self.left_out = LeftOutTables(watch, records, clock, contracts.tables)
 
     def full_check_is_due(self) -> bool:
-        """Whether tables without events are to be checked, too; a True starts the next interval."""
+        """Whether to check tables without events, too; returning True starts the next interval."""
         now = self._clock()
         due = now - self._full_check_at >= FULL_CHECK_S
         if due:
@@ -103,16 +103,16 @@ class Evolver:
                 topic.seen(stamp, seen.after_lsn)
                 continue
             if topic.gone and stamp is None:
-                continue  # since a previous check
+                continue  # a previous check has seen this
             self._read(topic, seen)
 
     def _stamp(self, seen: CatalogCheck, source: tuple[str, str]) -> str | None:
-        """A text that changes with a table's definition, or with its choice of columns carried as text."""
+        """A text that changes when a table's definition, or its columns carried as text, change."""
         digest = seen.stamps.get(source)
         return digest and " ".join([digest, *sorted(self._contracts.texts(*source))])
 
     def _read(self, topic: Topic, seen: CatalogCheck) -> None:
-        """Read a table's whole catalog entry, as it is at one moment."""
+        """Read a table's whole catalog entry as it is at a single moment."""
         contract = topic.contract
         assert contract is not None
         for _ in range(READS_MAX):
@@ -132,7 +132,7 @@ class Evolver:
             return
         after, pendings = topic.catalog.unchanged_at, list(topic.pendings)
         while pendings and pendings[-1].contract.refusal:
-            # Silver cannot follow that one: the change that repairs it takes its place.
+            # Silver cannot follow the pending change: the one that repairs it takes its place.
             after = pendings.pop().contract.valid_after_lsn
         newest = pendings[-1].contract if pendings else contract
         found = after_known(newest, noted, found, again.by_lsn)
@@ -143,15 +143,15 @@ class Evolver:
         if next_version(contract, found) is contract and any(
             self._policies.how(topic, pending) is None for pending in pendings
         ):
-            log.info("table %s is again as it was before", topic.silver_name)
+            log.info("table %s has its previous definition again", topic.silver_name)
             topic.expect([])
 
     def _noted(self, topic: Topic, found: Contract | None) -> list[Contract]:
-        """The definitions that the source noted since the newest one that is known here."""
+        """The definitions that the source noted after the newest one that is known here."""
         last = topic.contract
         for pending in topic.pendings:
             last = last if pending.contract.refusal else pending.contract
-        since = topic.catalog.unchanged_at or None  # the source notes them since then only, perhaps
+        since = topic.catalog.unchanged_at or None  # the source may have begun its notes only then
         if last is not None and last.noted_lsn is not None:
             since = last.noted_lsn
         if found is None or found.noted_lsn is None or since is None or found.noted_lsn <= since:
@@ -163,8 +163,8 @@ class Evolver:
         if topic.gone and self._policies.of_drop(topic) == FAIL:
             stop_table(
                 "the source dropped the table, and its policy for table_dropped is fail",
-                hint="silver has its last rows; `evolve` keeps them without a word, and a table of "
-                "that name that comes again goes on here",
+                hint="silver keeps its last rows; with `evolve` it keeps them without stopping the "
+                "table, and a new table of that name continues here",
             )
 
     def before_first(self, topic: Topic) -> None:
@@ -175,7 +175,7 @@ class Evolver:
     def beginning(self, topic: Topic, found: Contract, events: list[RawEvent]) -> Contract:
         """The contract of a new table's first events; later definitions become pending.
 
-        `found` itself where the source notes no definitions, or the events have no position.
+        Returns `found` itself if the source notes no definitions or the events have no position.
         """
         if not found.noted_lsn:
             return found
@@ -188,7 +188,7 @@ class Evolver:
         return first
 
     def first(self, topic: Topic, found: Contract) -> bool:
-        """Whether the policy admits a table that was never seen; otherwise it is pending."""
+        """Whether the policy admits a new table; if not, its contract becomes pending."""
         changes = tuple(changes_between(None, found))
         pending = Pending(found, changes, None)
         if self._policies.of(topic, pending) != EVOLVE:
@@ -198,7 +198,7 @@ class Evolver:
         return True
 
     def plan(self, topic: Topic, events: list[RawEvent]) -> EventPlan:
-        """Split a topic's events where a change of its table begins.
+        """Split a topic's events at the place where a change of its table begins.
 
         Raises: TableStoppedError if the table must not go on.
         """
@@ -229,8 +229,8 @@ class Evolver:
     def move_border(self, topic: Topic, rejects: Iterable[Reject]) -> bool:
         """Move the border of the next change before events that do not fit the current types.
 
-        Transactions alone do not always decide: one may have begun before the change's, or the
-        change was made below a savepoint. Returns: whether to split the events again.
+        The transaction of an event does not always decide: it may have begun before that of the
+        change, or the change came below a savepoint. Returns: whether to split the events again.
         """
         pending = topic.pending
         if pending is None or pending.boundary is None:
@@ -263,8 +263,8 @@ class Evolver:
             stop_table(
                 f"the source's table was truncated ({detail}), and its policy for table_truncated "
                 "is fail",
-                hint="in its contract file, `evolve` empties silver's table too, and `quarantine` "
-                "keeps its rows; then it goes on by itself",
+                hint="set the policy in its contract file: `evolve` empties silver's table too, "
+                "`quarantine` keeps its rows; the table then continues by itself",
             )
         reason = "TRUNCATE: the policy for table_truncated is quarantine; silver keeps its rows"
         rejects += [Reject(event, "table_truncated", reason) for event in found]
@@ -279,7 +279,7 @@ class Evolver:
                     self.records.put(topic, changes, APPLIED, version, change.lsn, later=True)
 
     def how(self, topic: Topic) -> str | None:
-        """The policy by which the pending change may be applied now; None: it has to wait."""
+        """The policy that lets the pending change be applied now; None if it has to wait."""
         return self._policies.how(topic, topic.pending) if topic.pending else None
 
     def waits(self, topic: Topic) -> str:

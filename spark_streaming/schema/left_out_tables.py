@@ -1,4 +1,4 @@
-"""Records tables that the capture leaves out: without a topic, nothing else in the lake names them."""
+"""Records tables that the capture leaves out; nothing else in the lake names them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from spark_streaming.contract.names import collisions, silver_table
 from spark_streaming.ops.schema_changes import LEFT_OUT, RecordedChange, SchemaChanges
 from spark_streaming.schema.catalog_watch import CatalogWatch, Table
 
-CHECK_S = 30.0  # it goes through the columns of all tables
+CHECK_S = 30.0  # a check reads the columns of all tables
 
 
 class LeftOutTables:
-    """Records the tables at whose column names the connector would stop, or whose name is taken.
+    """Records tables whose column names would stop the connector, or whose silver name is taken.
 
-    `kept` gives the tables that silver has: each keeps its name.
+    `kept` gives the tables that silver has; each of them keeps its name.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LeftOutTables:
         self._known: set[RecordedChange] = set()
 
     def check(self) -> None:
-        """Record new ones, every CHECK_S. Raises: CatalogUnreachableError."""
+        """Record the tables that are new, every CHECK_S. Raises: CatalogUnreachableError."""
         now = self._clock()
         if self._records is None or now - self._checked_at < CHECK_S:
             return
@@ -52,7 +52,7 @@ class LeftOutTables:
             return
         kept = {".".join(table) for table in self._kept()}
         for found in collisions(sorted(tables, key=lambda table: ".".join(table) not in kept)):
-            name = ".".join(found.table)  # silver's is the other table's
+            name = ".".join(found.table)  # its silver name belongs to the other table
             yield _record(name, "name_taken", f"{name}: {found.reason}", "")
 
 

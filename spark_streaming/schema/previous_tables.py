@@ -1,4 +1,4 @@
-"""The tables of previous processes: the source may change or drop them without an event."""
+"""Gives the tables of previous processes: the source may change or drop them without an event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.names import topic_of
 
-# Adding a table takes some tens of milliseconds, more on a busy machine, and the batch waits.
+# A batch waits at most so long: adding a table takes some tens of milliseconds, more under load.
 MEET_S = 2.0
 
 
@@ -27,7 +27,7 @@ class PreviousTables:
         """Yield (topic, source table) of the remaining ones for MEET_S; the next call continues.
 
         Args:
-            topics: those in Kafka; only the first call reads them.
+            topics: the topics in Kafka; only the first call reads them.
         """
         if self._left is None:
             kept = {topic_of(self._prefix, *source): source for source in self._contracts.tables()}

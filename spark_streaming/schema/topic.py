@@ -1,6 +1,6 @@
-"""One captured topic: which table it carries, under which contract, merged how far.
+"""One captured topic: the table it carries, its contract, and how far it is merged.
 
-Its state changes by the methods of `Topic` only.
+Only the methods of `Topic` change its state.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class InCatalog:
     """A table's entry in the source's catalog, as the last check saw it.
 
     Args:
-        stamp: of the entry; None before the first check, and where the table is gone.
+        stamp: a digest of the entry; None before the first check and if the table is gone.
         unchanged_at: a log position at which the contract still held.
-        gone_by: the log position before which the source dropped the table; None: it has it.
+        gone_by: the log position before which the source dropped the table; None if it exists.
     """
 
     stamp: str | None = None
@@ -38,9 +38,9 @@ class Topic:
 
     Args:
         names: gives a source table's silver name (`silver_names`).
-        pendings: the next contracts, where the source's table changed, the oldest first.
+        pendings: the next contracts after changes of the source's table, the oldest first.
         collides: whether its silver name belongs to another source table.
-        reached: for a table without events when it was added: the LSN before which it has none.
+        reached: for a table that had no events when it was added: the LSN before which it has none.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Topic:
     silver: SilverTable | None = None
     refusal: str | None = None
     high_water: HighWater = field(default_factory=HighWater)
-    quarantined: QuarantinedRows | None = None  # None: not read yet
+    quarantined: QuarantinedRows | None = None  # None until it is read
     catalog: InCatalog = InCatalog()
     pendings: list[Pending] = field(default_factory=list)
     collides: bool = False
@@ -60,38 +60,38 @@ class Topic:
     # -- how it changes
 
     def named_by(self, contract: Contract) -> None:
-        """Take the table's name from its contract: the topic's has lost letters."""
+        """Take the table's name from its contract: the topic's name may have lost characters."""
         self.schema, self.table = contract.schema, contract.table
 
     def refuse(self, reason: str | None, *, collides: bool | None = None) -> None:
-        """Refuse the table, or admit it (None). `collides`: as above; None: as it was."""
+        """Refuse the table, or admit it if `reason` is None. `collides`: None keeps its value."""
         self.refusal = reason
         self.collides = self.collides if collides is None else collides
 
     def adopt(self, contract: Contract, silver: SilverTable | None = None) -> None:
-        """Follow a contract; `silver`, which holds its rows, does already."""
+        """Follow a contract; `silver`, which holds its rows, follows it already."""
         self.contract, self.silver = contract, silver or self.silver
-        self.quarantined = None  # keyed by the contract's key: read again
+        self.quarantined = None  # it is keyed by the contract's key, so it must be read again
 
     def expect(self, pendings: Iterable[Pending]) -> None:
         """Replace the changes that silver has not followed yet."""
         self.pendings = list(pendings)
 
     def seen(self, stamp: str | None, at: Lsn) -> None:
-        """The catalog has this entry of the table, at a log position."""
+        """Note that the catalog has this entry of the table at a log position."""
         self.catalog = InCatalog(stamp, at)
 
     def dropped(self, by: int) -> None:
-        """The catalog has the table no more, at a log position."""
+        """Note that the catalog no longer has the table at a log position."""
         first = by if self.catalog.gone_by is None else self.catalog.gone_by
         self.catalog = replace(self.catalog, stamp=None, gone_by=first)
 
     def merged(self, high_water: HighWater) -> None:
-        """Its events up to a mark are merged."""
+        """Note that its events up to a mark are merged."""
         self.high_water = high_water
 
     def read_quarantine(self, rows: QuarantinedRows | None) -> None:
-        """Note what it has in quarantine; None: to be read again."""
+        """Note which of its rows are in quarantine; None: they must be read again."""
         self.quarantined = rows
 
     # -- what follows from it
@@ -108,7 +108,7 @@ class Topic:
 
     @property
     def reading(self) -> Contract | None:
-        """The contract with its pending successors: events may use their names already."""
+        """The contract with the columns of pending ones: events may use their names already."""
         later = tuple(pending.contract for pending in self.pendings)
         return (
             replace(self.contract, later_versions=later)
@@ -133,5 +133,5 @@ class Topic:
 
     @property
     def ledger_name(self) -> str:
-        """The table's name in the ledger: the silver name, or the source name if another table owns the silver name."""
+        """The table's name in the ledger: the silver name, or the source name if `collides`."""
         return f"{self.schema}.{self.table}" if self.collides else self.silver_name

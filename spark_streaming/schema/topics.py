@@ -1,4 +1,4 @@
-"""The captured topics: which table each carries, under which contract, merged how far."""
+"""The captured topics: the table that each carries, its contract, and how far it is merged."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from spark_streaming.tables.silver_table import (
 )
 
 log = logging.getLogger(__name__)
-# How often a refused table's catalog entry is checked again, at most.
+# How often, at most, a refused table's catalog entry is checked again.
 REFUSAL_CHECK_S = 15.0
-# Events from before an ALTER TABLE keep differing from the catalog: the same difference is not
+# Events from before an ALTER TABLE keep differing from the catalog, so the same difference is not
 # checked with every batch.
 DIFFERENCE_CHECK_S = 30.0
 
@@ -57,7 +57,7 @@ class _Checks:
 
 
 class Topics:
-    """All topics seen by this process; makes a table's silver side at its first event."""
+    """All topics seen by this process; makes a table in silver at its first event."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Topics:
         self._earlier = PreviousTables(contracts, prefix)
 
     def greatest_commit_lsn(self) -> Lsn | None:
-        """The greatest commit position that any merged event stands behind, over all topics."""
+        """The greatest commit LSN of a merged event, over all topics."""
         with self._lock:
             known = self._merged
             for topic in self._topics.values():
@@ -114,11 +114,11 @@ class Topics:
         """Check whether the tables of a batch, and from time to time all, changed in the source.
 
         Silver follows a change at once if all events from before it are merged and the policy
-        admits it. A source that is away changes nothing: events show new columns, too.
+        admits it. If the source does not answer, nothing changes: events show new columns, too.
 
         Args:
-            span: of the batch; its events were read before this.
-            complete_lsn: what silver is complete to.
+            span: the batch's; its events were read before this call.
+            complete_lsn: the LSN to which silver is complete.
         """
         everything = self.evolver.full_check_is_due()
         if everything:
@@ -157,14 +157,14 @@ class Topics:
                 if not is_known:
                     self._add(name, source, [])
         except Exception as error:  # noqa: BLE001 - its next event meets the same and stops it
-            log.warning("cannot check a table that was kept: %s", error)
+            log.warning("cannot check a table of a previous process: %s", error)
 
     def dropped(
         self, complete_lsn: Lsn | None, is_stopped: Callable[[str], bool]
     ) -> list[tuple[Topic, Exception]]:
         """The tables to stop because their source dropped them, each with the reason.
 
-        All their events are merged: silver is complete to the LSN at which they were gone.
+        All their events are merged: silver is complete to the LSN at which the tables were gone.
         """
         with self._lock:
             known = [t for t in self._topics.values() if t.gone and not is_stopped(t.name)]
@@ -178,7 +178,7 @@ class Topics:
         return found
 
     def refuse_dropped(self, name: str) -> None:
-        """Keep a table stopped that the source dropped. Raises: TableStoppedError."""
+        """Keep a table stopped if the source dropped it. Raises: TableStoppedError."""
         topic = self.named(name, [])
         if topic.contract is None and self._contracts.latest(*topic.source) is not None:
             topic = self.resolve(name, [])  # a new process does not know it yet
@@ -232,14 +232,14 @@ class Topics:
             topic = self._add(name, self._source_of(name, events), events)
         elif (
             topic.refusal
-            and not topic.collides  # no change of the catalog repairs that
+            and not topic.collides  # no change of the catalog repairs a collision
             and time.monotonic() - self._checks[name].at > REFUSAL_CHECK_S
         ):
             self.refresh(topic)
         return topic
 
     def named(self, name: str, events: list[RawEvent]) -> Topic:
-        """The topic as far as it is known, even where `resolve` fails; a new one is not stored."""
+        """The topic as far as it is known, even if `resolve` fails; a new one is not stored."""
         with self._lock:
             topic = self._topics.get(name)
         if topic is None:
@@ -253,7 +253,7 @@ class Topics:
     def contract_of(self, name: str, *, refresh: bool = False) -> str:
         """A text that differs when the contract or the pending one does; empty if there is none.
 
-        refresh: whether to check the source's catalog before; a failure there changes nothing.
+        refresh: whether to check the source's catalog first; a failure of the check is ignored.
         """
         with self._lock:
             topic = self._topics.get(name)
@@ -262,17 +262,17 @@ class Topics:
         if refresh:
             try:
                 self.refresh(topic)
-            except Exception as error:  # noqa: BLE001 - the next try of the table tells
+            except Exception as error:  # noqa: BLE001 - the table's next try reports it
                 log.debug("contract of %s: %s", name, error)
         known = [topic.contract, topic.pending.contract if topic.pending else None]
         return " ".join(contract.fingerprint() for contract in known if contract)
 
     def follow(self, topic: Topic, unknown: set[str], stale: set[str]) -> bool:
-        """Check the catalog where events have other columns than the contract.
+        """Check the catalog because events have other columns than the contract.
 
-        Returns: whether the table changed: split the events again and decode them again.
-        Raises: CatalogUnreachableError where events carry an unknown column; one that is only
-            missing or of another type can be judged by the known contract.
+        Returns: whether the table changed; its events must then be split and decoded again.
+        Raises: CatalogUnreachableError if events carry an unknown column; a column that is only
+        missing or of another type can be judged by the known contract.
         """
         found = frozenset(unknown | stale)
         last = self._checks[topic.name]
@@ -292,7 +292,7 @@ class Topics:
     def refresh(self, topic: Topic, events: list[RawEvent] | None = None) -> bool:
         """Check the source's catalog again. Returns: whether something changed.
 
-        events: the first ones of a new table.
+        events: the first events of a new table.
         """
         self._checks[topic.name].at = time.monotonic()
         if topic.contract is not None and not topic.refusal:
@@ -323,7 +323,7 @@ class Topics:
         return True
 
     def add_empty(self, source: tuple[str, str], reached: int) -> Topic | None:
-        """Add a captured table that has had no event yet; None if it is known, or no longer there.
+        """Add a captured table that has had no event yet; None if it is known or no longer exists.
 
         reached: the log position before which it has no event.
         """
@@ -334,7 +334,7 @@ class Topics:
         if topic is None or topic.contract is not None or topic.refusal is None or topic.collides:
             return topic
         with self._lock:
-            del self._topics[name]  # it was dropped since: its next event begins anew
+            del self._topics[name]  # it was dropped since; its next event adds it again
         return None
 
     def _add(
@@ -348,7 +348,7 @@ class Topics:
         names = self._names.of
         topic = Topic(name, *source, high_water=high_water, reached=reached, names=names)
         kept = None if topic.internal else self._contracts.latest(*source)
-        if kept is not None:  # a topic's name, or a folder's, may not tell where the schema ends
+        if kept is not None:  # the name of a topic or folder may not show where the schema ends
             topic.named_by(kept)
         if kept is None or kept.refusal:
             self.refresh(topic, events)
@@ -393,6 +393,6 @@ class Topics:
         topic.adopt(contract, silver)
 
     def _refuse_collision(self, topic: Topic) -> None:
-        """Refuse a topic whose silver name belongs to another table; admit any other."""
+        """Refuse a topic if its silver name belongs to another table; otherwise admit it."""
         taken = None if topic.internal else self._owners.refusal(topic.schema, topic.table)
         topic.refuse(taken, collides=taken is not None)

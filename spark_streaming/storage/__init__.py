@@ -1,1 +1,1 @@
-"""Where the lake is: addresses, credentials, limits of connections."""
+"""Says where the lake is: addresses, credentials, limits of connections."""

@@ -1,6 +1,6 @@
 """The change data feed: Delta's own record of what each commit did to rows, for readers.
 
-It is off unless a setting names the table, because merges then write their changes a second time.
+The feed is off unless a setting names the table, because with it merges write their changes twice.
 The property is in the table's log, so every writer of the table honours it.
 """
 
@@ -32,7 +32,7 @@ def has_feed(table: DeltaTable) -> bool:
 
 
 def set_feed(table: DeltaTable, name: str, wanted: bool) -> None:
-    """Switch a table's feed on or off in a separate commit; does nothing if it is so already.
+    """Switch a table's feed on or off in a separate commit, if it is not in that state already.
 
     A table that never had a feed does not get the property.
     """

@@ -1,7 +1,8 @@
 """Proves, before a process writes, that the store refuses a second conditional put of one name.
 
-Commits to Delta tables and objects of bronze rest on it: a store that ignores `If-None-Match: *`
-(Google's S3 interface does) would let two writers overwrite each other silently.
+Delta commits and objects of bronze depend on this refusal. A store that ignores
+`If-None-Match: *`, as Google's S3 interface does, would let two writers overwrite each other
+silently.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import requests
 from spark_streaming.storage.s3_request import Answer, ask
 from spark_streaming.storage.store_address import ObjectStore
 
-# One empty object a bucket, put by the first writer ever; all later proofs are one refused put. The
-# bronze sink and the service `s3` before Google use the same name.
+# The first writer ever puts one empty object into a bucket; each later proof is one refused put of
+# it. The bronze sink, and the service `s3` in front of Google's store, use the same name.
 PROBE = "_headwater/conditional-put"
 ONLY_IF_FREE = {"If-None-Match": "*"}
 _TAKEN = (409, 412)  # 409: another put of the name is under way
@@ -25,7 +26,7 @@ class OverwritingStore(OSError):
 
 
 def prove_conditional_puts(store: ObjectStore, bucket: str) -> None:
-    """Put one name twice on the condition that it is free; done once a process for each bucket.
+    """Put one name twice on the condition that it is free; done once per process and bucket.
 
     Raises: OverwritingStore if the second put is accepted; OSError if the store cannot be asked.
     """

@@ -1,4 +1,4 @@
-"""Time limits of connections, so that a peer that is gone or hangs does not block its caller."""
+"""Time limits of connections: a peer that is gone or hangs must not block its caller."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 
-# For libpq. A network that swallows packets is noticed after about ten seconds, also during a statement.
+# For libpq: a network that drops packets is noticed after about ten seconds, even during a
+# statement.
 TCP_LIMITS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -26,7 +27,7 @@ KAFKA_LIMITS: dict[str, Any] = {"request_timeout_ms": 30_000}
 
 @contextlib.contextmanager
 def answer_within(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """Cut the connection if the block takes longer than so many seconds.
+    """Cut the connection if the block takes longer than `seconds`.
 
     Its statement then raises psycopg.OperationalError. This catches a server process that hangs:
     its kernel still acknowledges packets, and a timeout that the server enforces never fires.

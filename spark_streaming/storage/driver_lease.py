@@ -1,8 +1,9 @@
-"""The lease of silver's driver: of several that are started on one lake, one works and the others wait.
+"""The lease of silver's driver: if several are started on one lake, one works and the others wait.
 
-Each term of a lease is an object, `_headwater/silver-driver/<epoch>`. Whoever puts the next epoch's,
-on the condition that it is free, has the lease; it alone rewrites its object, to renew it. A waiting
-driver measures with its own clock how long an object has not changed, so no two clocks are compared.
+Each term of a lease is an object, `_headwater/silver-driver/<epoch>`. A driver gets the lease by
+putting the object of the next epoch, on the condition that it is free. Only that driver rewrites
+the object, to renew the lease. A waiting driver measures with its own clock how long the object has
+not changed, so no two clocks are compared.
 The README of `spark_streaming` says why a driver that was paused cannot harm the next one.
 """
 
@@ -28,23 +29,23 @@ from spark_streaming.storage.store_address import ObjectStore
 log = logging.getLogger(__name__)
 FOLDER = "_headwater/silver-driver"
 RENEW_S = 5.0
-# Six renewals that did not come: a machine that swaps or a store that is slow is not given up.
+# Six missed renewals: a driver is not given up because its machine swaps or the store is slow.
 EXPIRES_S = 30.0
 WAIT_S = 2.0
 _FREE, _TAKEN = (404,), (409, 412)
 
 
 class Superseded(Exception):
-    """Another driver has taken over: this one must write nothing more."""
+    """Another driver has taken over, so this one must not write any more."""
 
 
 @dataclass(frozen=True)
 class Term:
     """What the object of one epoch says of the driver that has it.
 
-    `process`: as `this_process`. `checkpoint`: of its query; `copy_of`: the checkpoint that it was
-    copied from, "" if none. `ready`: no driver of an earlier epoch can commit any more. `released`: it ended
-    by itself, and writes nothing more.
+    `process`: the driver, as `this_process` names it. `checkpoint`: that of its query. `copy_of`:
+    the checkpoint that this one was copied from, "" if none. `ready`: no driver of an earlier epoch
+    can commit any more. `released`: the driver ended by itself and writes nothing more.
     """
 
     checkpoint: str
@@ -63,12 +64,12 @@ class Term:
     def next(self, mine: Term, epoch: int, *, clean: bool) -> Term:
         """The term of the driver `mine` after this one.
 
-        `clean`: this one's driver has ended, so its checkpoint is nobody's. Otherwise it may still
-        write there, and the next one works on a copy.
+        `clean`: this term's driver has ended, so nobody else uses its checkpoint. Otherwise it may
+        still write there, and the next driver works on a copy.
         """
         used = self.checkpoint if self.ready else self.copy_of or self.checkpoint
         if used != mine.checkpoint and not used.startswith(f"{mine.checkpoint}-"):
-            return replace(mine, ready=clean)  # another place: this driver has its own
+            return replace(mine, ready=clean)  # the checkpoints differ: this driver keeps its own
         if clean:
             return replace(mine, checkpoint=used, ready=True)
         return replace(mine, checkpoint=f"{mine.checkpoint}-{epoch}", copy_of=used)
@@ -84,7 +85,7 @@ class LeaseObjects(Protocol):
     def read(self, epoch: int) -> bytes | None: ...
 
     def claim(self, epoch: int, content: bytes) -> bool:
-        """Put it if there is none. Returns: whether it was put."""
+        """Put the object of an epoch if there is none. Returns: whether it was put."""
         ...
 
     def write(self, epoch: int, content: bytes) -> None: ...
@@ -119,14 +120,14 @@ class DriverLease:
         self.lost = ""  # why this driver may not write any more
 
     def take(self) -> str:
-        """Try once. Returns: "" if this driver has the lease now; else who has it."""
+        """Try once to get the lease. Returns: "" if this driver has it now, else who has it."""
         newest = self._objects.newest()
         content = self._objects.read(newest) if newest else None
         if newest and content is None:
             return "a driver that has taken over just now"
         held = Term(**json.loads(content)) if content else None
         if held is not None and held.holder == self.term.holder:
-            self.term, self.epoch = held, newest  # put by a try that did not get its answer
+            self.term, self.epoch = held, newest  # put by an earlier try whose answer was lost
             return ""
         ended = held is None or held.released or not self._may_run(held.process)
         if held is not None and not ended and not self._expired(newest, held):
@@ -158,7 +159,7 @@ class DriverLease:
             if who != said:
                 log.info(
                     "another driver of silver works on this lake: %s; this one waits\n"
-                    "  hint: it takes over when that one ends, or is not heard of for %.0f s",
+                    "  hint: it takes over when that one ends, or has not renewed for %.0f s",
                     who,
                     EXPIRES_S,
                 )
@@ -171,8 +172,8 @@ class DriverLease:
         if newest > self.epoch:
             self.lost = (
                 f"another driver of silver has taken over this lake (its epoch is {newest}, this "
-                f"driver's {self.epoch}): this one was not heard of for {EXPIRES_S:.0f} s\n"
-                "  hint: nothing is lost; started again, it waits until that one ends"
+                f"driver's {self.epoch}): this one did not renew its lease for {EXPIRES_S:.0f} s\n"
+                "  hint: nothing is lost; a restart of this one waits until that one ends"
             )
             raise Superseded(self.lost)
 
@@ -194,12 +195,12 @@ class DriverLease:
             try:
                 self.renew()
             except Superseded:
-                return  # `lost` says it
+                return  # `lost` says why
             except OSError as error:
                 log.warning("the lease of silver's driver was not renewed: %s", error)
 
     def release(self) -> None:
-        """Let the next driver begin at once: this one writes nothing more."""
+        """Let the next driver begin at once, since this one writes nothing more."""
         self._ended.set()
         try:
             self.check()
@@ -210,16 +211,16 @@ class DriverLease:
     def _write(self, term: Term) -> None:
         with self._lock:
             if self._ended.is_set() and not term.released:
-                return  # a renewal that began before the release
+                return  # a renewal that began before the release must not undo it
             self.term = term
             self._objects.write(self.epoch, term.to_json())
 
 
 class StoredLease:
-    """Terms as objects of a bucket, in the store's folder of it: a further source has a lease of its own.
+    """Keeps terms as objects in the store's folder of a bucket; each source has its own lease.
 
     Args:
-        job: of several that share a source's tables, each has a lease.
+        job: the number of the job; if several share a source's tables, each has a lease.
     """
 
     def __init__(self, store: ObjectStore, bucket: str, job: int = 1) -> None:
@@ -252,7 +253,7 @@ class StoredLease:
         return answer.status not in _TAKEN and self._good(answer, "put").ok
 
     def write(self, epoch: int, content: bytes) -> None:
-        """Put an epoch's object, over what is there."""
+        """Put an epoch's object, overwriting an existing one."""
         self._good(ask(self._store, "PUT", self._bucket, self._key(epoch), body=content), "put")
 
     def remove(self, epoch: int) -> None:
@@ -272,9 +273,9 @@ class StoredLease:
 
 
 def this_process() -> str:
-    """This process, told from all others: machine since its boot, pid namespace, pid, start.
+    """A text that no other process has: the machine's boot, the pid namespace, pid and start.
 
-    "" where the system does not say.
+    "" if the system does not give these.
     """
     started = _started(os.getpid())
     return f"{_machine()}/{os.getpid()}/{started}" if started else ""

@@ -1,7 +1,8 @@
-"""Where Kafka is and how a client signs in there: made in one place, as the object store's address is.
+"""Kafka's addresses and log-in, made in one place, as the object store's address is.
 
-From the profile (`app.environment.settings`) or from a service's `HEADWATER_*` variables. What each client
-takes of it is derived here: kafka-python, and Java's clients (Connect, the bronze sink, Spark).
+They come from the profile (`app.environment.settings`) or from a service's `HEADWATER_*` variables.
+The options of each client are derived here: kafka-python, and Java's clients (Connect, the bronze
+sink, Spark).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ KAFKA_VARIABLES = {
     "password": "HEADWATER_KAFKA_PASSWORD",
     "ca": "HEADWATER_KAFKA_CA",
 }
-# The worker's own client, and those that it makes for connectors.
+# Prefixes of a worker's settings: its own client, and those that it makes for connectors.
 _WORKER_CLIENTS = ("", "producer.", "consumer.", "admin.")
 
 
@@ -35,10 +36,11 @@ class KafkaCluster:
     """Kafka's addresses and the log-in of its clients. Holds a password, which `repr` leaves out.
 
     Args:
-        addresses: `host:port`, with commas.
+        addresses: `host:port`, separated by commas.
         security: Kafka's `security.protocol`; PLAINTEXT asks for neither TLS nor a log-in.
-        mechanism: of MECHANISMS, where `security` begins with SASL.
-        ca: a PEM file of the authorities that brokers are checked by; empty: the runtime's own.
+        mechanism: one of MECHANISMS, if `security` begins with SASL.
+        ca: a PEM file of the authorities that sign the brokers' certificates; empty: the runtime's
+            own.
     """
 
     addresses: str
@@ -58,7 +60,7 @@ class KafkaCluster:
         if self.security == PLAINTEXT:
             return found
         found["security_protocol"] = self.security
-        # Imported here: who asks for no client of kafka-python need not load it.
+        # Imported here, so that a process without a kafka-python client need not load it.
         from spark_streaming.storage.kafka_consumer import bound_handshakes
 
         bound_handshakes()
@@ -74,7 +76,7 @@ class KafkaCluster:
         """Return the properties of a Java client about TLS and log-in; none for PLAINTEXT.
 
         Args:
-            password: what stands in place of the password, where that is read elsewhere.
+            password: a placeholder, if the client reads the password from elsewhere.
         """
         if self.security == PLAINTEXT:
             return {}

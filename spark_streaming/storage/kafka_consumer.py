@@ -1,8 +1,8 @@
 """kafka-python's consumer with a limit on every wait.
 
-Two waits of kafka-python 3.0 have none: a TLS handshake, which a broker that has just been killed never
-answers where its port is taken by the next one, and the metadata that `topics()` and
-`partitions_for_topic()` ask for over such a connection.
+Two waits of kafka-python 3.0 have no limit. The first is a TLS handshake: it is never answered if
+the broker was just killed and the next one has taken its port. The second is the wait for metadata,
+which `topics()` and `partitions_for_topic()` ask for over such a connection.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class BoundedConsumer(kafka.KafkaConsumer):
 
 
 class _BoundedTransport(KafkaSSLTransport):
-    """A connection under TLS that is cut where its handshake takes longer than HANDSHAKE_S."""
+    """A TLS connection that is cut if its handshake takes longer than HANDSHAKE_S."""
 
     async def handshake(self) -> None:
         timer = self._net.call_later(HANDSHAKE_S, self._cut)
@@ -52,6 +52,6 @@ class _BoundedTransport(KafkaSSLTransport):
 
 
 def bound_handshakes() -> None:
-    """Let every client of this process that is made from now on end handshakes that hang."""
+    """Make every client that this process creates from now on end a handshake that hangs."""
     manager: Any = kafka.net.manager
     manager.KafkaSSLTransport = _BoundedTransport

@@ -1,4 +1,4 @@
-"""The lake's addresses: opens Delta tables by name, and a file system for plain objects."""
+"""Makes the lake's addresses, opens Delta tables by name and a file system for plain objects."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SCHEMA_CHANGES = "ops/schema_changes"
 
 
 class Lake:
-    """A bucket of the store, or a folder of it: makes addresses and opens tables. Holds no connection.
+    """A bucket of the store, or a folder of it: makes addresses, opens tables, keeps no connection.
 
     Args:
-        folder: the folder of the bucket that this lake is limited to; "" is the whole bucket. Unset: the
-            store's own.
-        bucket: another bucket than the lake's.
+        folder: the folder of the bucket that this lake is limited to; "" is the whole bucket.
+            Default: the store's own folder.
+        bucket: a bucket to use instead of the lake's.
         fence: called when a table has been opened; raises if this process may not write any more.
     """
 
@@ -45,7 +45,7 @@ class Lake:
         self._fence = fence
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_fence": None}  # executors only read
+        return {**self.__dict__, "_fence": None}  # executors only read, so they need no fence
 
     def __repr__(self) -> str:
         return f"Lake({self.url('')} at {self._store.endpoint})"
@@ -55,7 +55,7 @@ class Lake:
         return Lake(self._store, f"{self._folder}{folder}", self._bucket, self._fence)
 
     def fenced(self, fence: Callable[[], None]) -> Lake:
-        """Return this lake with a fence: see its argument."""
+        """Return this lake with `fence`, as the class describes it."""
         return Lake(self._store, self._folder.rstrip("/"), self._bucket, fence)
 
     def fence(self) -> None:
@@ -64,9 +64,9 @@ class Lake:
             self._fence()
 
     def for_writing(self) -> Lake:
-        """Return this lake, once the store is proved to refuse a second put of a taken name.
+        """Prove that the store refuses to put a name twice, then return this lake.
 
-        Raises: OverwritingStore if it does not; OSError if it cannot be asked.
+        Raises: OverwritingStore if the store does not refuse; OSError if it cannot be asked.
         """
         prove_conditional_puts(self._store, self._bucket)
         return self
@@ -74,8 +74,8 @@ class Lake:
     def silver_path(self, table: str) -> str:
         """Return a silver table's path in the lake.
 
-        Names are valid in paths (`names`), and letters are not percent-encoded: delta-rs takes
-        `%C3%A4` for `ä`, but Trino and Arrow take it for six characters.
+        Names are valid in paths (see `names`). Letters are not percent-encoded: delta-rs reads
+        `%C3%A4` as `ä`, but Trino and Arrow read it as six characters.
         """
         return f"silver/{table}"
 
@@ -101,7 +101,8 @@ class Lake:
                 self.url(path), version=version, storage_options=self.storage_options()
             )
         finally:
-            # After it is read: a commit to what was read is refused if another driver was faster.
+            # Checked after reading: if another driver was faster, a commit to the version read is
+            # refused.
             self.fence()
 
     def exists(self, path: str) -> bool:

@@ -1,7 +1,7 @@
 """Sends one signed request (AWS Signature Version 4) to an S3 object store.
 
-No client library of the project can put on a condition and make buckets; one that can would add
-15 MB for the few requests of a check.
+None of the project's client libraries can both put on a condition and make buckets. One that can
+would add 15 MB for the few requests of a check.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ask(
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Send one request. Raises: requests.RequestException without an answer."""
+    """Send one request. Raises: requests.RequestException if there is no answer."""
     path = quote(f"/{bucket}/{key}" if key else f"/{bucket}", safe="/~")
     parts = "&".join(
         f"{quote(name, safe='~')}={quote(value, safe='~')}"
@@ -61,11 +61,12 @@ def ask(
     )
     signed = signature_headers(store, method, path, parts, body, datetime.now(timezone.utc))
     with requests.Session() as session:
-        # Services connect directly, so a store behind a proxy of this shell is no use.
+        # Services ignore the shell's proxy: a store that only the proxy reaches would be of no use
+        # to them.
         session.trust_env = False
         session.verify = os.environ.get(
             "REQUESTS_CA_BUNDLE", True
-        )  # the stack's own, where it has one
+        )  # the stack's own, if it has one
         answer = session.request(
             method,
             f"{store.endpoint.rstrip('/')}{path}{'?' if parts else ''}{parts}",

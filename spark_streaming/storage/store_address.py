@@ -1,7 +1,7 @@
-"""The object store's address: where bronze and the lake lie, and with which credentials.
+"""The object store's address: where bronze and the lake are, and the credentials for them.
 
 It is made in one place, from the profile (`app.environment.settings`) or from a service's
-`HEADWATER_*` variables. What each client takes of it is derived in `store_clients`.
+`HEADWATER_*` variables. `store_clients` derives the options of each client from it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ VARIABLES = {
 
 
 class SettingsError(Exception):
-    """A variable of a service is missing or wrong; the text names it and the problem, never a secret."""
+    """A service's variable is missing or wrong; the text names it and the problem, never a secret."""
 
 
 @dataclass(frozen=True)
 class ObjectStore:
     """An S3 store, addressed by path. Holds a secret, which `repr` leaves out.
 
-    Without `endpoint` it is AWS's own of the region. Without keys the client finds its own
-    credentials (for example a pod's role).
+    Without `endpoint` it is AWS's store in the region. Without keys the client finds credentials
+    by itself (for example a pod's role).
     """
 
     endpoint: str = ""
@@ -41,7 +41,7 @@ class ObjectStore:
     secret_key: str = field(default="", repr=False)
     bronze_bucket: str = "bronze"
     lake_bucket: str = "lake"
-    lake_folder: str = ""  # of that bucket, for a further source
+    lake_folder: str = ""  # a folder of `lake_bucket`, for a further source
     scheme: ClassVar[str] = "s3"
 
     @property

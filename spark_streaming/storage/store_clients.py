@@ -1,7 +1,7 @@
-"""What each client of the object store takes of its address: the only place with their options.
+"""The options of each client of the object store, made from its address; they are nowhere else.
 
-Hadoop (Spark), delta-rs, pyarrow, Trino and the bronze sink. In Java: `connect/bronze-sink` and
-`app/readers/java`. Options that hold a key are never printed.
+The clients are Hadoop (Spark), delta-rs, pyarrow, Trino and the bronze sink; for Java see
+`connect/bronze-sink` and `app/readers/java`. Options that hold a key are never printed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def delta_options(store: ObjectStore) -> dict[str, str]:
 
 def delta_writer_options(store: ObjectStore) -> dict[str, str]:
     """Return delta-rs' storage options for a writer; they hold the secret key."""
-    # A commit is a put that fails if the version exists, so that writers never overwrite each
-    # other's commits.
+    # A commit is a put that fails if the version exists: writers never overwrite each other's
+    # commits.
     return {**delta_options(store), "aws_conditional_put": "etag"}
 
 
@@ -45,7 +45,7 @@ def arrow_files(store: ObjectStore, folder: str) -> Any:
         request_timeout=30,
         tls_ca_file_path=os.environ.get(
             "SSL_CERT_FILE"
-        ),  # pyarrow itself reads it at its import only
+        ),  # pyarrow itself reads this variable only when it is imported
     )
     return pa_fs.SubTreeFileSystem(folder, files)
 
@@ -72,11 +72,11 @@ def spark_options(store: ObjectStore) -> dict[str, str]:
 def spark_writer_options(store: ObjectStore) -> dict[str, str]:
     """Return the streaming job's configuration for the store; without keys."""
     limits = {
-        # The embedded store holds a part in memory: larger ones kill it.
+        # The embedded store holds each part in memory: larger parts kill it.
         "multipart.size": "16M",
         "multipart.threshold": "16M",
         "fast.upload.buffer": "bytebuffer",
-        # One writer a path: the probes before each create are round trips for nothing.
+        # Each path has one writer, so checks before each create would be useless round trips.
         "performance.flags": "create,mkdir",
         "connection.maximum": "32",
         "attempts.maximum": "5",
@@ -94,7 +94,7 @@ def spark_writer_options(store: ObjectStore) -> dict[str, str]:
 def give_keys(session: Any, store: ObjectStore) -> None:
     """Give a Spark session that runs the store's keys.
 
-    Not in its configuration: pyspark puts what that has on the JVM's command line.
+    They are not part of its configuration, which pyspark puts on the JVM's command line.
     """
     if store.access_key:
         hadoop = session.sparkContext._jsc.hadoopConfiguration()
@@ -103,7 +103,7 @@ def give_keys(session: Any, store: ObjectStore) -> None:
 
 
 def trino_properties() -> str:
-    """Return the lines of a Trino catalog about the store; Trino reads address and keys itself."""
+    """Return a Trino catalog's lines for the store; Trino reads address and keys itself."""
     lines = {"fs.native-s3.enabled": "true"}
     for key, name in (
         ("s3.endpoint", "endpoint"),
@@ -117,7 +117,7 @@ def trino_properties() -> str:
 
 
 def sink_options() -> dict[str, str]:
-    """Return the bronze sink's configuration of the store; the worker reads address and keys itself."""
+    """Return the bronze sink's settings for the store; the worker reads address and keys itself."""
     return {
         key: f"${{env:{VARIABLES[name]}}}"
         for key, name in (

@@ -1,7 +1,7 @@
-"""Remembers which idempotency keys a stream's table has: 8 bytes a key, by day, in memory.
+"""Remembers in memory which idempotency keys a stream's table has, with 8 bytes a key, by day.
 
-A hash that is there says "perhaps": only then the table is asked. So the look-up for events that
-are new, which is nearly all of them, reads nothing.
+A known hash means that the table may have the key; only then is the table read. The look-up of new
+events, which are nearly all, therefore reads nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-# A key counts once among events whose days are neighbours or the same.
+# Events with one key are the same event if their days are equal or neighbours.
 WINDOW_DAYS = 1
-# Of one stream, in all its days: 160 MB. Days beyond it are read again where they are needed.
+# For one stream, over all its days: 160 MB. Other days are read again when they are needed.
 KEYS_MAX = 20_000_000
 _RECENT_MAX = 50_000
 Hashes = npt.NDArray[np.uint64]
@@ -29,13 +29,13 @@ def hashes_of(keys: Iterable[str]) -> Hashes:
 
 
 def neighbours(day: dt.date) -> list[dt.date]:
-    """The days in which an event of `day` may have a twin."""
+    """The days in which an event of `day` may have been sent before."""
     around = range(-WINDOW_DAYS, WINDOW_DAYS + 1)
     return [day + dt.timedelta(days=step) for step in around]
 
 
 class _Day:
-    """The hashes of one day: sorted ones, and those since."""
+    """The hashes of one day: a sorted part, and those added since."""
 
     def __init__(self, hashes: Hashes) -> None:
         self._sorted = np.unique(hashes)
@@ -62,11 +62,11 @@ class _Day:
 
 
 class KeyIndex:
-    """Says which events the table may have already.
+    """Finds events that the table may have already.
 
     Args:
-        read: gives the keys of a day, piece by piece; asked at the day's first use.
-        keys_max: how many to hold; the days that were used longest ago go first.
+        read: gives the keys of a day, piece by piece; it is called at the day's first use.
+        keys_max: how many to keep; the days that were used longest ago are dropped first.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class KeyIndex:
         self._days: OrderedDict[dt.date, _Day] = OrderedDict()
 
     def perhaps(self, day: dt.date, keys: Sequence[str]) -> list[bool]:
-        """For each key whether that day or its neighbours may have it; never wrongly False."""
+        """For each key, whether that day or its neighbours may have it; False is always certain."""
         hashes = hashes_of(keys)
         found = np.zeros(len(hashes), dtype=bool)
         for near in neighbours(day):
@@ -91,7 +91,7 @@ class KeyIndex:
             self._days.popitem(last=False)
 
     def forget(self) -> None:
-        """Forget all days, so that they are read again: the last write may have gone through."""
+        """Forget all days, so that they are read again after a write of unknown outcome."""
         self._days.clear()
 
     def _day(self, day: dt.date) -> _Day:

@@ -15,14 +15,15 @@ from spark_streaming.storage.kafka_cluster import KafkaCluster
 from spark_streaming.streams.stream_contract import Stream
 
 _ADMIN_TIMEOUT_MS = 30_000
-# Without an acknowledgement by then the send fails, and the sender repeats it with the same keys.
+# If there is no acknowledgement by then, the send fails, and the sender repeats it with the same
+# keys.
 ACK_TIMEOUT_S = 10.0
 _CLOSE_S = 5.0
 _TOPIC_CONFIG = {
-    # The broker's time: no sender decides when something was received.
+    # The broker sets the time, so that no sender decides when something was received.
     "message.timestamp.type": "LogAppendTime",
     "compression.type": "producer",
-    # Bronze keeps all; Kafka keeps what spans an outage of its readers.
+    # Bronze keeps all events; Kafka keeps enough for an outage of its readers.
     "retention.ms": str(3 * 24 * 3_600_000),
     "retention.bytes": str(2 << 30),
     "segment.bytes": str(64 << 20),
@@ -37,7 +38,7 @@ Record = tuple[bytes, bytes]
 def ensure_topics(
     kafka: KafkaCluster, prefix: str, streams: Iterable[Stream], partitions: int
 ) -> list[str]:
-    """Make the topics of streams that have none; returns those that were made.
+    """Make the topics of streams that have none. Returns: the topics that were made.
 
     Raises: kafka.errors.KafkaError if the broker does not answer or refuses.
     """
@@ -53,7 +54,7 @@ def ensure_topics(
             topic: {"num_partitions": partitions, "configs": _TOPIC_CONFIG} for topic in absent
         }
         if wanted:
-            with contextlib.suppress(TopicAlreadyExistsError):  # another service was quicker
+            with contextlib.suppress(TopicAlreadyExistsError):  # another service made it first
                 admin.create_topics(wanted, timeout_ms=_ADMIN_TIMEOUT_MS, wait_for_metadata=True)
         return absent
     finally:
@@ -69,10 +70,10 @@ class StreamProducer:
         self._lock = threading.Lock()
 
     def send(self, topic: str, records: Sequence[Record]) -> list[str | None]:
-        """Put records on a topic and wait until all replicas that count have them.
+        """Put records on a topic and wait until all in-sync replicas have them.
 
-        Returns: for each record None, or what went wrong. Such a record may be there or not:
-            send it again, with the same key.
+        Returns: for each record None, or what went wrong. A failed record may be on the topic all
+        the same: send it again with the same key.
         """
         deadline = time.monotonic() + ACK_TIMEOUT_S
         producer = None
@@ -94,7 +95,7 @@ class StreamProducer:
         return failures
 
     def close(self) -> None:
-        """End the connection, after a moment for what is on its way; the next send opens a new one."""
+        """Close the connection after a short wait for pending records; a later send opens another."""
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
@@ -107,8 +108,8 @@ class StreamProducer:
                     **self._kafka.options,
                     client_id="headwater-streams",
                     acks="all",
-                    # A retry inside the producer makes no second record; silver would leave it
-                    # out, bronze would keep it.
+                    # A retry inside the producer must make no second record: silver would leave it
+                    # out, but bronze would keep it.
                     enable_idempotence=True,
                     compression_type="lz4",
                     linger_ms=_LINGER_MS,
@@ -125,17 +126,17 @@ class StreamProducer:
             return self._producer
 
     def _replace(self, failed: Any) -> None:
-        """The next send opens a new one; this one ends once all it was given is settled."""
+        """Drop a failed producer, which ends after its last record; the next send opens another."""
         with self._lock:
             if failed is None or failed is not self._producer:
-                return  # another thread was quicker
+                return  # another thread has replaced it already
             self._producer = None
-        # Others may wait for records of theirs, at most as long as one may be under way.
+        # Other threads may wait for their records, at most as long as one record may take.
         threading.Thread(target=_end, args=(failed, ACK_TIMEOUT_S + _CLOSE_S), daemon=True).start()
 
 
 def _end(producer: Any, timeout_s: float) -> None:
-    # It raises if records are still under way then, and keeps its threads: by then the broker
-    # has confirmed them or their time is up.
+    # `close` raises if records are still pending then, and its threads go on; by then the broker
+    # has confirmed the records or their time is up.
     with contextlib.suppress(KafkaError):
         producer.close(timeout=timeout_s)

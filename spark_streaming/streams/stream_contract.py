@@ -1,6 +1,6 @@
-"""Stream contracts: one file a stream, `streams/<stream>.toml` beside the tables' contracts.
+"""Stream contracts: each stream has a file, `streams/<stream>.toml`, beside the tables' contracts.
 
-Unlike a table's, this file is the whole truth: no catalog knows a stream's columns.
+Unlike a table's file, it is complete: no catalog knows a stream's columns.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from spark_streaming.contract.toml_lines import key_lines, line_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "contracts"
 FOLDER, DEMO = "streams", "demo"
-# Behind the prefix stands no second dot: silver's query, `watch` and `trace` take only
-# `<prefix>.<schema>.<table>`, the bronze sink takes every topic of the prefix.
+# After the prefix there is no second dot. So silver's query, `watch` and `trace` ignore the topic:
+# they take only `<prefix>.<schema>.<table>`. The bronze sink takes every topic of the prefix.
 _TOPIC = "stream-"
 AUDIT_TOPIC = "audit-trino"  # the stack's own stream, in the package `audit`
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -60,8 +60,8 @@ ColumnName = Annotated[str, Field(pattern=_COLUMN_NAME)]
 class StreamContract(_Closed):
     """The content of a stream's file.
 
-    `retention_days`: whole days before today that silver keeps. `max_mb`: of the table's files;
-    beyond it the oldest days go, never today's.
+    `retention_days`: how many whole days before today silver keeps. `max_mb`: the greatest size of
+    the table's files; beyond it the oldest days are deleted, but never today's.
     """
 
     description: str = ""
@@ -128,11 +128,11 @@ def is_stream_topic(topic: str, prefix: str) -> bool:
 
 
 def stream_folders(contracts_path: str) -> list[Path]:
-    """Where stream files stand, the folder that counts first at the front.
+    """The folders of stream files, the one that takes precedence first.
 
     Args:
-        contracts_path: the folders of contract files, separated as in PATH. The repository's own
-            is among them for the demo store only; its streams of the stack count for every source.
+    contracts_path: the folders of contract files, separated as in PATH. The repository's own
+    is among them for the demo store only; its streams of the stack count for every source.
     """
     given = folders_of(contracts_path)
     return [folder / part for folder in given for part in (FOLDER, f"{FOLDER}/{DEMO}")] + [
@@ -143,7 +143,7 @@ def stream_folders(contracts_path: str) -> list[Path]:
 def read_streams(folders: Iterable[Path]) -> tuple[dict[str, Stream], list[Problem]]:
     """The streams of these folders by name, and each mistake in their files.
 
-    A file that is wrong has no stream, also where a later folder has one of its name.
+    A file with mistakes gives no stream, even if a later folder has a file of that name.
     """
     found: dict[str, Stream] = {}
     problems: list[Problem] = []
@@ -169,7 +169,7 @@ def read_stream(path: Path) -> Stream:
 
 
 def read_contract(path: Path, model: type[ColumnsContract]) -> ColumnsContract:
-    """Read a contract file of columns. Raises: ContractFileError with each mistake, its line and a hint."""
+    """Read a contract file of columns. Raises: ContractFileError with each mistake and its line."""
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ContractFileError([Problem(path, 1, f"larger than {FILE_BYTES_MAX} bytes")])

@@ -1,8 +1,8 @@
 """One event of a stream: judged by its contract, and carried as one Kafka record.
 
-The record's key is the event's idempotency key, its value `{"time": …, "data": {…}}`. The same
-judge stands at the API, which refuses with a reason, and before silver, which puts what reached
-the topic by another way into quarantine.
+The record's key is the event's idempotency key, its value `{"time": …, "data": {…}}`. Events are
+judged twice: by the API, which refuses them with a reason, and before silver, which puts bad events
+that reached the topic in another way into quarantine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spark_streaming.streams.stream_contract import Stream, StreamColumn
 
 KEY_BYTES_MAX = 200
 EVENT_BYTES_MAX = 64 << 10
-# A clock may be wrong; a day that lies ahead would be kept for longer than the contract says.
+# A clock may be wrong, but a day in the future would be kept for longer than the contract says.
 AHEAD_MAX = dt.timedelta(hours=1)
 _REASONS_MAX = 3
 _REASON_CHARS_MAX = 500
@@ -86,7 +86,7 @@ class ColumnJudge:
 
     def __init__(self, name: str, columns: Mapping[str, StreamColumn]) -> None:
         self._names = list(columns)
-        # Fields have names of their own: a column may be called `copy` or `schema`.
+        # The model's fields get neutral names, because a column may be called `copy` or `schema`.
         fields: dict[str, Any] = {
             f"c{number}": _field(name, column)
             for number, (name, column) in enumerate(columns.items())
@@ -111,7 +111,7 @@ class Judge:
         self._columns = ColumnJudge(stream.name, stream.contract.columns)
 
     def check(self, document: object, now: dt.datetime) -> Event:
-        """The event in `{"key": …, "time": …, "data": {…}}`; without `time` it is of `now`.
+        """The event in `{"key": …, "time": …, "data": {…}}`; without `time` its time is `now`.
 
         Raises: Refused.
         """
@@ -151,16 +151,16 @@ class Judge:
         moment = moment.astimezone(dt.timezone.utc)
         oldest = now.date() - dt.timedelta(days=self._stream.contract.retention_days)
         if moment > now + AHEAD_MAX:
-            raise Refused("time-ahead", f"time {moment.isoformat()} lies more than an hour ahead")
+            raise Refused("time-ahead", f"time {moment.isoformat()} is more than an hour ahead")
         if moment.date() < oldest:
             raise Refused("too-old", f"time {moment.isoformat()} is before the days that are kept")
         if not isinstance(data, Mapping):
-            raise Refused("not-an-event", "`data` is missing, or is no object")
+            raise Refused("not-an-event", "`data` is missing or is not an object")
         return Event(key, moment, self._columns.values(data))
 
 
 def checked_key(key: object) -> str:
-    """The idempotency key. Raises: Refused if it is none."""
+    """The idempotency key. Raises: Refused if it is not a valid one."""
     if not isinstance(key, str) or not key:
         raise Refused("no-key", "`key` is missing: a text that no other event of the stream has")
     if len(key.encode("utf-8", "replace")) > KEY_BYTES_MAX or not key.isprintable():
@@ -169,7 +169,7 @@ def checked_key(key: object) -> str:
 
 
 def encode(event: Event, data: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """The (key, value) of an event's record, with its data as they were given. Raises: Refused."""
+    """The (key, value) of an event's record, with the data as given. Raises: Refused."""
     value = orjson.dumps({"time": event.time.isoformat(), "data": data})
     if len(value) > EVENT_BYTES_MAX:
         raise Refused("too-large", f"{len(value)} bytes; at most {EVENT_BYTES_MAX} an event")
@@ -190,7 +190,7 @@ def _time(value: object) -> dt.datetime:
     try:
         return _TIME.validate_python(value)
     except ValidationError:
-        reason = "`time` is not a time with its zone, as 2026-01-31T12:00:00Z"
+        reason = "`time` is not a time with a zone, e.g. 2026-01-31T12:00:00Z"
         raise Refused("bad-time", reason) from None
 
 
@@ -200,7 +200,7 @@ def _message(error: ValidationError) -> str:
     for problem in found[:_REASONS_MAX]:
         name = problem["loc"][0] if problem["loc"] else "data"
         if problem["type"] == "extra_forbidden":
-            messages.append(f"`{name}` is no column of the contract")
+            messages.append(f"`{name}` is not a column of the contract")
         elif problem["type"] == "missing":
             messages.append(f"`{name}` is missing")
         else:

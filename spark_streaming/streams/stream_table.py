@@ -1,8 +1,8 @@
 """A stream's silver table: append-only, partitioned by day, each idempotency key once.
 
-The table is its own offset store: how far each Kafka partition is merged stands in the commit
-that holds the rows (Delta's transaction ids). So there is no moment at which one is true without
-the other, and a second writer that began from the same place gets a conflict, not copies.
+The table is its own offset store: the commit that holds the rows also records how far each Kafka
+partition is merged (as Delta's transaction ids). Rows and offsets can therefore never disagree, and
+a second writer that began from the same place gets a conflict instead of writing copies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from spark_streaming.tables.meaning import ColumnMeaning, TableMeaning, write_me
 log = logging.getLogger(__name__)
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _KEY_ROWS = 65_536
-# Small files of a day are joined to these sizes, one after the other: each byte is rewritten twice.
+# Small files of a day are joined to the first size, later to the second: each byte is rewritten
+# twice.
 JOIN_BYTES = (2 << 20, 64 << 20)
 JOIN_FILES_MIN = 12
 
@@ -51,12 +52,12 @@ _OWN_COLUMNS = {
     "_received_at": ColumnMeaning("When the broker received it."),
     "_partition": ColumnMeaning("Its partition of the stream's topic."),
     "_offset": ColumnMeaning("Its offset in the partition."),
-    "_merged_at": ColumnMeaning("When it was written here."),
+    "_merged_at": ColumnMeaning("When it was written to silver."),
 }
 
 
 class StreamError(Exception):
-    """A stream cannot continue as it is; the text says why and what to do."""
+    """A stream cannot continue; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Appended:
 
 
 class StreamTable:
-    """One stream's table and its only writer's state; not safe for several threads."""
+    """One stream's table and the state of its only writer; not safe for several threads."""
 
     def __init__(
         self, lake: Lake, stream: Stream, retention_minutes: int, *, feed: bool = False
@@ -83,7 +84,7 @@ class StreamTable:
         self._keys = KeyIndex(self._keys_of)
 
     def ensure(self) -> DeltaTable:
-        """The open table; made where there is none, widened where the contract has more columns.
+        """The open table; made if there is none, and widened if the contract has more columns.
 
         Raises: StreamError if a captured table has the name, or a column's type changed.
         """
@@ -101,7 +102,7 @@ class StreamTable:
         self._handle = None
 
     def positions(self, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-        """The next offset of each partition of which something is merged."""
+        """The next offset of each partition that has merged events."""
         table = self.ensure()
         found = {p: table.transaction_version(_app_id(topic, p)) for p in partitions}
         return {p: int(offset) for p, offset in found.items() if offset is not None}
@@ -109,12 +110,12 @@ class StreamTable:
     def append(
         self, events: Sequence[Event], topic: str, reached: Mapping[int, int], now: dt.datetime
     ) -> Appended:
-        """Append, in one commit, those events whose keys are not there yet, and the offsets.
+        """Append the events whose keys the table does not have yet, and the offsets, in one commit.
 
         Args:
             events: in the order of their offsets.
             reached: partition → the next offset, after these events.
-            now: what is older than the retention is left out.
+            now: the time from which the retention counts; older events are left out.
         """
         oldest = self._oldest(now)
         live = [event for event in events if event.day >= oldest]
@@ -137,7 +138,7 @@ class StreamTable:
         return Appended(len(fresh), len(live) - len(fresh), len(events) - len(live))
 
     def forget(self) -> None:
-        """Drop the handle: after a failed write only the object store knows whether it went through."""
+        """Drop the handle after a failed write: only the object store shows whether it succeeded."""
         self._handle = None
         self._keys.forget()
 
@@ -160,7 +161,7 @@ class StreamTable:
         return sorted(gone)
 
     def join_small_files(self) -> int:
-        """Join the files of days that have gathered many; returns how many were joined."""
+        """Join the files of days that have many. Returns: how many were joined."""
         joined = 0
         for target in JOIN_BYTES:
             for day, sizes in self._sizes().items():
@@ -212,7 +213,7 @@ class StreamTable:
         found = table.metadata()
         if not is_stream(name, found.description, found.configuration):
             raise StreamError(
-                f"silver has a table `{name}` that is no stream's\n"
+                f"silver's table `{name}` does not belong to a stream\n"
                 f"  hint: give the stream another name: rename its file {name}.toml"
             )
         have = pa.schema(table.schema().to_arrow())
@@ -221,7 +222,7 @@ class StreamTable:
             if field.name in have.names and have.field(field.name).type != field.type:
                 raise StreamError(
                     f"stream `{name}`: column `{field.name}` is {have.field(field.name).type} in "
-                    f"silver, and {field.type} by its contract\n"
+                    f"silver, but {field.type} in its contract\n"
                     "  hint: a new type needs a new column, or a new stream"
                 )
         if new:
@@ -229,7 +230,7 @@ class StreamTable:
             table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
             log.info("stream %s: added column(s) %s", name, ", ".join(f.name for f in new))
         set_feed(table, name, self._feed)
-        if STREAM not in found.configuration:  # of an earlier release
+        if STREAM not in found.configuration:  # an earlier release made it
             table.alter.set_table_properties({STREAM: name}, raise_if_not_exists=False)
         write_meaning(table, stream_meaning(self.stream))
         return table
@@ -238,7 +239,7 @@ class StreamTable:
         return now.date() - dt.timedelta(days=self.stream.contract.retention_days)
 
     def _sizes(self) -> dict[dt.date, list[int]]:
-        """Day → the bytes of its files."""
+        """Day → the size of each of its files in bytes."""
         actions = pa.table(self.ensure().get_add_actions(flatten=True))
         found: dict[dt.date, list[int]] = {}
         if len(actions):
@@ -248,7 +249,7 @@ class StreamTable:
         return dict(sorted(found.items()))
 
     def _unseen(self, events: Sequence[Event]) -> list[Event]:
-        """The events whose keys neither the table nor a previous one of these events has."""
+        """The events whose keys are new to the table and to the events before them."""
         perhaps: set[str] = set()
         for day, some in _by_day(events).items():
             keys = [event.key for event in some]
@@ -301,14 +302,14 @@ class StreamTable:
         for field in schema:
             if field.name in fixed:
                 values = [fixed[field.name](event) for event in events]
-            else:  # a column that the contract has no more stays, and is NULL
+            else:  # a column that the contract no longer has stays, and is NULL
                 values = [event.values.get(field.name) for event in events]
             columns.append(pa.array(values, field.type))
         return pa.Table.from_arrays(columns, schema=schema)
 
 
 def stream_meaning(stream: Stream) -> TableMeaning:
-    """What a stream's table and its columns mean, by its file."""
+    """The meaning of a stream's table and its columns, from its file."""
     contract = stream.contract
     declared = {
         name: ColumnMeaning(column.description, column.classification or "")

@@ -1,9 +1,9 @@
 """Moves one stream from its topic into its table.
 
-The protocol, in order; a crash between any two steps is repaired by doing it again:
+The protocol has these steps; a crash between any two of them is repaired by repeating all:
 1. Read the events from the offsets that the table's own log has reached.
-2. Put those that break the contract into quarantine, of repeated ones only what is not there.
-3. Append the others, less the keys that are there already, in one commit with the new offsets.
+2. Put those that break the contract into quarantine, unless they are there already.
+3. Append the others in one commit with the new offsets; leave out keys that the table has already.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ _REPLAY_EVENTS = 1_000
 
 
 class StreamQuarantine(Quarantine):
-    """Events of streams that broke their contract. A table of its own: `ops.quarantine` has
-    another process as its only writer."""
+    """Events of streams that broke their contract.
+
+    They have a table of their own, because another process is the only writer of `ops.quarantine`.
+    """
 
     path = STREAM_QUARANTINE
 
@@ -57,7 +59,7 @@ class StreamWriter:
     """Writes one stream's table; not safe for several threads.
 
     Args:
-        reader: of Kafka, and of bronze where Kafka has expired what is wanted.
+        reader: reads Kafka, and bronze for events that Kafka has expired.
         clock: gives the time from which the retention counts.
     """
 
@@ -105,7 +107,7 @@ class StreamWriter:
         Args:
             ends: partition → the offset after its last record.
         Returns: whether more are waiting. Raises: StreamError, OSError, and what Delta and Kafka
-            raise; the next step then begins by looking at what is there.
+            raise; the next step then begins by reading the table's state again.
         """
         try:
             return self._step(ends)
@@ -172,8 +174,8 @@ class StreamWriter:
         for partition, offset in self._positions.items():
             if offset > ends.get(partition, offset):
                 raise StreamError(
-                    f"stream `{self.stream.name}`: silver has come to offset {offset} of partition "
-                    f"{partition}, and {self.topic} ends at {ends[partition]}\n"
+                    f"stream `{self.stream.name}`: silver has reached offset {offset} of partition "
+                    f"{partition}, but {self.topic} ends at {ends[partition]}\n"
                     "  hint: the topic was deleted or made again; give the stream a new name"
                 )
         return self._positions
@@ -181,7 +183,7 @@ class StreamWriter:
     def _read(
         self, positions: Mapping[int, int], behind: Mapping[int, int]
     ) -> tuple[list[RawEvent], dict[int, int]]:
-        """The next events in the order of their offsets, and the offsets reached with them."""
+        """The next events in the order of their offsets, and the next offset of each partition."""
         limit = self._events_max
         while True:
             share = max(1, limit // len(behind))
@@ -228,7 +230,7 @@ class StreamWriter:
 
 
 def answer(writers: Mapping[str, StreamWriter], request: Request) -> Answer:
-    """Carry out a request for quarantine's entries of streams."""
+    """Carry out a request about quarantine entries of streams."""
     try:
         outcomes: list[Outcome] = []
         for name, writer in writers.items():

@@ -1,7 +1,8 @@
 """`python -m spark_streaming.streams.streams_job`: the service `streams`.
 
-Each declared stream's events go from its topic into its append-only table. A process of its own,
-without Spark: a flood of logs takes nothing from the batches of captured tables, and 120 MB do.
+Each declared stream's events go from its topic into its append-only table. The service is a process
+of its own, so a flood of logs does not slow the batches of captured tables. Without Spark it needs
+120 MB.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ FILES_CHECK_S = 5.0
 REQUESTS_CHECK_S = 1.0
 BACKOFF_S = (1.0, 30.0)
 QUARANTINE_KEEP_S = 300.0
-# Failures that pass or are fixed from outside; any other is a defect and ends the process.
+# Failures that pass by themselves or are fixed from outside; others are defects and end the
+# process.
 RECOVERABLE = (StreamError, DirectReadError, DeltaError, KafkaError, OSError)
 _QUERY_ID = "streams"
 
 
 class Declared:
-    """The stream files, read again when one of them has changed."""
+    """The stream files, which are read again when one of them has changed."""
 
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
@@ -87,12 +89,12 @@ class FailureLog:
         text = f"{type(error).__name__}: {error}"
         if text != self._logged:
             self._logged = text
-            log.error("stream %s waits: %s", name, text)
+            log.error("stream %s is stopped and will be tried again: %s", name, text)
 
     def passed(self, name: str) -> None:
         """Note a success."""
         if self.failures:
-            log.info("stream %s goes on after %d failed tries", name, self.failures)
+            log.info("stream %s continues after %d failed tries", name, self.failures)
             self.failures, self._logged = 0, ""
 
 
@@ -119,9 +121,9 @@ class Streams:
         self.writers: dict[str, StreamWriter] = {}
 
     def turn(self) -> bool:
-        """Take one turn over all streams. Returns: whether some stream has more at once.
+        """Take one turn over all streams. Returns: whether a stream has more events already.
 
-        Raises: what RECOVERABLE names, where nothing can be done for any stream.
+        Raises: the errors in RECOVERABLE, if nothing can be done for any stream.
         """
         self._lake.for_writing()
         changed = self._declared.changed()

@@ -1,14 +1,14 @@
-"""Defines what a merge engine does: one meaning, several ways to carry it out.
+"""Defines what a merge means; engines carry it out in different ways.
 
 A folded batch is merged into one table in **one commit**:
 
 1. A batch whose (application id, version) the table has recorded already is skipped whole.
 2. Rows of silver with `_lsn` below `truncate_lsn` or `resnapshot_lsn` are removed.
-3. Keyed tables: an upsert replaces the row of its key, a delete removes it, each only where its
-   `_guard_lsn` is not lower than the row's `_lsn`; `_keep_<column>` leaves that column as it is
+3. Keyed tables: an upsert replaces the row of its key, and a delete removes it, each only if its
+   `_guard_lsn` is not lower than the row's `_lsn`. `_keep_<column>` leaves that column as it is
    in silver, and a row with such a flag is never inserted.
-   Tables without a key: copies are added and removed by value, null equal to null. A copy that
-   is to be removed and that silver does not have counts as missing, and changes nothing.
+   Keyless tables: copies are added and removed by value; null equals null. If silver does not have
+   a copy that is to be removed, the copy counts as missing, and nothing changes.
 4. `_merged_at` is the time of the merge.
 """
 
@@ -50,8 +50,10 @@ class Commit:
 
 
 class Counts(NamedTuple):
-    """Rows that one merge inserted, updated and deleted, and those that were to be deleted and
-    that silver does not have (counted for keyless tables only)."""
+    """Rows that one merge inserted, updated and deleted, and rows to delete that silver lacked.
+
+    The last are counted for keyless tables only.
+    """
 
     inserted: int = 0
     updated: int = 0
@@ -63,8 +65,8 @@ class Counts(NamedTuple):
 class MergeResult:
     """What one merge did. `skipped`: the table had this commit already and nothing was written.
 
-    In a keyless table an update is one copy removed and one added: none is `updated`. `missing`
-    counts the copies that were to be removed and that silver does not have.
+    In a keyless table an update removes one copy and adds one, so `updated` is 0. `missing` counts
+    the copies to remove that silver does not have.
     """
 
     delta_version: int
@@ -103,7 +105,7 @@ class MergeEngine(Protocol):
 
 
 class RowsEngine(MergeEngine, Protocol):
-    """A merge engine that also takes rows that never were in the driver."""
+    """A merge engine that also takes rows that are not in the driver's memory."""
 
     def merge_rows(
         self,
@@ -117,9 +119,9 @@ class RowsEngine(MergeEngine, Protocol):
         """Merge folded rows of a keyed table in one commit, or skip a repeated one.
 
         Args:
-            rows: as Folded.rows; a key stands in one row only.
-            count: about how many rows they are.
-            bounds: least and greatest value of key columns: files beyond are not opened.
+            rows: as Folded.rows; each key is in one row only.
+            count: the approximate number of rows.
+            bounds: the least and greatest value of key columns; files outside them are not opened.
         """
         ...
 
@@ -142,7 +144,7 @@ def silver_columns(contract: Contract) -> list[str]:
 
 
 def stamped(rows: pa.Table, merged_at: datetime | None = None) -> pa.Table:
-    """The rows with `_merged_at` (now, UTC, where not given)."""
+    """The rows with `_merged_at` (by default now, in UTC)."""
     moment = merged_at or datetime.now(timezone.utc)
     column = pa.array([moment], TIMESTAMP).take(pa.array([0] * len(rows), pa.int64()))
     return rows.append_column("_merged_at", column)

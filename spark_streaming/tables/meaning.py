@@ -1,7 +1,8 @@
-"""What a table and its columns mean, as Delta's own metadata: whoever reads the table finds it there.
+"""The meaning of a table and its columns, in Delta's own metadata, where every reader finds it.
 
-Descriptions stand where Delta and Trino have them (the table's description, a column's `comment`);
-the rest in properties of the table and in the columns' metadata, below `headwater.`.
+Descriptions are where Delta and Trino expect them (the table's description, a column's `comment`).
+The rest is in properties of the table and in the columns' metadata, under names that begin
+`headwater.`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class TableMeaning:
     """A table's description, owner, domain, tags and key, and what its columns mean.
 
     Args:
-        contract_version: of a captured table; None of a stream's.
-        columns: by name; a column that is missing here keeps what the table says of it.
+        contract_version: that of a captured table; None for a stream's table.
+        columns: by name; a column that is missing here keeps its meaning in the table.
     """
 
     description: str
@@ -68,7 +69,7 @@ class TableMeaning:
     columns: Mapping[str, ColumnMeaning] = field(default_factory=dict)
 
     def properties(self) -> dict[str, str]:
-        """The table's properties; an empty text where there is nothing to say."""
+        """The table's properties; a value that is not known is an empty text."""
         return {
             OWNER: self.owner,
             DOMAIN: self.domain,
@@ -79,7 +80,7 @@ class TableMeaning:
 
 
 def read_meaning(table: DeltaTable) -> TableMeaning:
-    """What the metadata of an open table says of it."""
+    """The meaning that an open table's metadata holds."""
     found = table.metadata()
     properties = found.configuration
     version = properties.get(CONTRACT_VERSION)
@@ -103,12 +104,12 @@ def read_meaning(table: DeltaTable) -> TableMeaning:
 
 
 def write_meaning(table: DeltaTable, wanted: TableMeaning) -> int:
-    """Let the table's metadata say what `wanted` says, in commits of their own.
+    """Write `wanted` into the table's metadata, in separate commits.
 
-    What columns say for the first time is one commit; a change is one for each changed column,
-    because delta-rs changes one at a time.
+    Columns that get a meaning for the first time share one commit. Each column whose meaning
+    changes needs its own, because delta-rs changes one at a time.
 
-    Returns: how many commits it made; none where the table says it already.
+    Returns: how many commits it made; 0 if the metadata is already so.
     """
     before, found = table.version(), table.metadata()
     description = wanted.description[:DESCRIPTION_MAX]

@@ -1,7 +1,7 @@
 """Notes in each silver table, permanently, which source table it belongs to.
 
-The first source table keeps the name. Another one with a coinciding name (`Orders` beside `orders`)
-is refused, whichever of the two has an event first after a restart.
+The first source table keeps the name. Another table that would get the same name (`Orders` beside
+`orders`) is refused, even if it is the first of the two to have an event after a restart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DESCRIBED = "rows of source table "
 
 
 def mark(schema: str, table: str) -> str:
-    """What a silver table's property SOURCE holds."""
+    """The value of a silver table's property SOURCE."""
     return f"{quoted(schema)}.{quoted(table)}"
 
 
@@ -38,7 +38,7 @@ def plain_description(schema: str, table: str) -> str:
 def noted_source(found: Metadata) -> str | None:
     """The mark of the source table that a silver table belongs to; None if it names none.
 
-    An earlier release named it in the description.
+    Tables of an earlier release name it in the description.
     """
     if found.configuration.get(SOURCE):
         return str(found.configuration[SOURCE])
@@ -73,7 +73,7 @@ class Owners:
         self._lock = threading.Lock()
 
     def refusal(self, schema: str, table: str) -> str | None:
-        """Claim its silver table for a source table. Returns: why it cannot have it; None if it can.
+        """Claim the silver table of a source table. Returns: why it cannot have it; None if it can.
 
         Raises: OSError, DeltaError if the store does not answer.
         """
@@ -88,7 +88,7 @@ class Owners:
         return _shared(source, name, f"source table {'.'.join(owner)}")
 
     def _noted(self, name: str, source: Source) -> Source | str:
-        """The owner by the lake; `source` where the lake names none; else the refusal as text."""
+        """The owner that the lake names, or `source` if it names none; a refusal as text."""
         try:
             found = self._lake.table(self._lake.silver_path(name)).metadata()
         except TableNotFoundError:
@@ -102,7 +102,7 @@ class Owners:
                 return source
             owner = next((one for one in kept if mark(*one) == noted), None)
             return owner or _shared(source, name, f"the source table {noted}")
-        # Made by an earlier release: of tables that it kept, the one that the source made first.
+        # An earlier release made the table: of the source tables that it kept, the oldest owns it.
         return min(kept, key=self._age) if kept else source
 
     def _age(self, source: Source) -> tuple[int, Source]:

@@ -1,7 +1,7 @@
-"""Seals tables when a driver takes over: commits that an earlier one has begun are then refused.
+"""Seals tables when a driver takes over, so that commits begun by an earlier driver are refused.
 
-A seal is a commit that changes the table's metadata. Whatever a transaction does, both engines refuse
-it if such a commit came after the version that it read.
+A seal is a commit that changes the table's metadata. Both engines refuse any transaction if such a
+commit came after the version that it read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spark_streaming.storage.lake import Lake
 log = logging.getLogger(__name__)
 EPOCH = "headwater.silver_epoch"
 THREADS = 8
-# Lost against an earlier driver that still commits.
+# How often a seal is tried if commits of an earlier driver come first.
 TRIES_MAX = 20
 
 
@@ -34,7 +34,7 @@ def seal_tables(
 
     Args:
         is_own: whether a silver table is the job's.
-        job: of several, each seals `others` with its own epoch.
+        job: the job's number; if there are several, each seals `others` with its own epoch.
     """
     selector = pa_fs.FileSelector("silver", allow_not_found=True)
     folders = [
@@ -52,7 +52,7 @@ def seal_tables(
 
 
 def seal(lake: Lake, path: str, epoch: int, mark: str = EPOCH) -> bool:
-    """Seal one table. Returns: False if there is none, or where it is a stream's."""
+    """Seal one table. Returns: False if there is none or it is a stream's."""
     for tries in range(1, TRIES_MAX + 1):
         try:
             table = lake.table(path)

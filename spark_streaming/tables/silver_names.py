@@ -1,8 +1,8 @@
 """Gives source tables their silver names, in a lake that may have tables of earlier releases.
 
-Those releases kept ASCII letters only (`t_ble` of `täble`). Such a name stays: the Delta table
-under it says which source table it belongs to. Nearly all tables have one name by both rules, and
-need no request to the object store.
+Those releases kept only ASCII letters (`t_ble` for `täble`). Such a name stays: the Delta table of
+that name says which source table it belongs to. Nearly all tables have the same name by both rules,
+and need no request to the object store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.ownership import mark, noted_source
 
 Source = tuple[str, str]
-# A topic's name has lost letters; the lake tells which table it is of. Asked at most so often.
+# How often, at most, the lake is asked which table a topic belongs to if its name has lost letters.
 LIST_S = 10.0
 
 
@@ -40,7 +40,7 @@ class SilverNames:
         self._lock = threading.Lock()
 
     def of(self, schema: str, table: str) -> str:
-        """The silver table of a source table. Raises: OSError, DeltaError without the store."""
+        """The silver table of a source table. Raises: OSError, DeltaError if the store is silent."""
         name, ascii_name = silver_table(schema, table), ascii_silver_table(schema, table)
         if name == ascii_name:
             return name
@@ -51,9 +51,9 @@ class SilverNames:
             return self._known[schema, table]
 
     def source_of(self, topic: str, prefix: str) -> Source | None:
-        """The source table of a topic, as the lake knows it, else as the topic's name has it.
+        """The source table of a topic: as the lake knows it, else by the topic's name.
 
-        None for a topic that is no table's.
+        None if the topic does not belong to a table.
         """
         parsed = parse_topic(topic, prefix)
         if parsed is None:
@@ -65,7 +65,7 @@ class SilverNames:
             return self._topics.get(topic, parsed)
 
     def of_topic(self, topic: str, prefix: str) -> str | None:
-        """The silver table of a topic; None for a topic that is no table's."""
+        """The silver table of a topic; None if the topic does not belong to a table."""
         source = self.source_of(topic, prefix)
         return None if source is None else self.of(*source)
 
@@ -77,7 +77,8 @@ class SilverNames:
         noted = noted_source(found)
         if noted is not None:
             return noted == mark(*source)
-        # Not noted by the first releases: of the tables that they kept, the one made first has it.
+        # The first releases did not note the owner: of the tables that they kept, the oldest has
+        # the name.
         if found.description:
             return False
         kept = [one for one in self._contracts.tables() if ascii_silver_table(*one) == ascii_name]

@@ -25,7 +25,7 @@ from spark_streaming.tables.ownership import SOURCE, mark, plain_description, se
 # A merge rewrites every file that holds a touched row: small files keep that cheap.
 # 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
 TARGET_FILE_BYTES = 8 << 20
-# Smaller ones are joined where they gather.
+# Smaller files are joined once there are many.
 SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
 REWRITE_ROWS = 65_536
 # The application id under which a table notes the contract version that it follows.
@@ -33,7 +33,7 @@ CONTRACT_ID = "headwater:contract"
 
 
 class TableEvolutionError(Exception):
-    """The source's table changed in a way that silver's cannot follow by itself."""
+    """The source's table changed in a way that silver's table cannot follow by itself."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TableOptions:
 
 
 class SilverTable:
-    """A silver table and its only writer's state. Hold `lock` while merging or maintaining."""
+    """A silver table and the state of its only writer. Hold `lock` while merging or maintaining."""
 
     def __init__(self, lake: Lake, name: str, contract: Contract, options: TableOptions) -> None:
         self.lake = lake
@@ -70,7 +70,7 @@ class SilverTable:
         return f"SilverTable({self.name})"
 
     def handle(self) -> DeltaTable:
-        """The open Delta table at its newest version, as far as this process wrote it."""
+        """The open Delta table at the newest version that this process wrote."""
         if self._handle is None:
             self._handle = self.lake.table(self.path)
         return self._handle
@@ -85,15 +85,16 @@ class SilverTable:
         return not any(count is None or count > 0 for count in counts)
 
     def recorded(self, app_id: str) -> int:
-        """The newest version of an application id that the table recorded; -1 without one."""
+        """The newest version of an application id that the table recorded; -1 if there is none."""
         if app_id not in self._versions:
-            # Read from the object store once: a look-up reads the log, and only this process writes.
+            # Read from the object store once: a look-up reads the log, and only this process
+            # writes.
             found = self.handle().transaction_version(app_id)
             self._versions[app_id] = -1 if found is None else int(found)
         return self._versions[app_id]
 
     def forget(self) -> None:
-        """Drop what is cached, so that the next use reads the object store: another writer may exist."""
+        """Drop the cache, so that the next use reads the object store: another writer may exist."""
         self._handle = None
         self._versions.clear()
 
@@ -108,7 +109,8 @@ class SilverTable:
     def ensure(self) -> bool:
         """Make the table with its contract's columns if there is none. Returns: whether it did.
 
-        Either way its change data feed follows the settings, and a property names its source table.
+        In both cases its change data feed follows the settings, and a property names its source
+        table.
         """
         feed = wants_feed(self._options.change_data_feed, self.name)
         source = (self.contract.schema, self.contract.table)
@@ -137,10 +139,7 @@ class SilverTable:
         return True
 
     def reset_columns(self) -> None:
-        """Give a table without rows exactly its contract's columns, where no version is noted.
-
-        A process that made it ended before it kept the contract, and the source may have changed since.
-        """
+        """Give an empty table its contract's columns, if it notes no version: its maker ended before that."""
         wanted = _nullable(self.contract.silver_schema())
         have = pa.schema(self.handle().schema().to_arrow())
         plain = [{f.name: _plain(f.type) for f in schema} for schema in (have, wanted)]
@@ -158,14 +157,14 @@ class SilverTable:
     def adopt(self, contract: Contract, *, clear: bool = False, lenient: bool = False) -> list[str]:
         """Follow a newer contract in one commit: new and renamed columns, other types.
 
-        A column that Postgres added with a default reads as that default in the rows that were
-        there before, and those rows send no event: silver is rewritten with the default in them.
-        A crash leaves either none of it or all; to repeat it changes nothing.
+        If Postgres added a column with a default, older rows read as that default but send no
+        event, so silver is rewritten with the default in them. A crash leaves either the old state
+        or the new one; repeating the call changes nothing.
 
         Args:
-            clear: whether to remove the rows of a table that was dropped and made again, or gave its
-                name to another. Rows of the new table that were merged already, because the
-                catalog was away, stay: their positions are after its beginning.
+            clear: whether to remove the rows of a table that was dropped and made again, or whose
+                name went to another table. Rows of the new table stay if they were merged already
+                (while the catalog did not answer): their positions are after its beginning.
             lenient: whether values that do not fit their column's new type become NULL.
         Returns: names of the columns added.
         Raises: TableEvolutionError if a column's values do not fit its new type.
@@ -195,8 +194,8 @@ class SilverTable:
         Readers see the old rows or the new ones, never a mixture.
 
         Args:
-            source: rows with the contract's columns; one that it lacks reads as its default.
-            commit: recorded with it, so that `has_commit` shows whether it went through.
+            source: rows with the contract's columns; a column that it lacks reads as its default.
+            commit: recorded in the same commit, so that `has_commit` shows whether it succeeded.
         Returns: the Delta version that holds them.
         """
         self.forget()  # whoever damaged the table wrote to it
@@ -221,7 +220,7 @@ class SilverTable:
     def archive(self, version: int) -> str:
         """Copy the table as `<name>__v<version>`. Returns: the copy's name.
 
-        An existing copy is left as it is: a crash came after it.
+        An existing copy is left as it is: it was made before a crash.
         """
         name = generation_name(self.name, version)
         path = self.lake.silver_path(name)
@@ -267,8 +266,8 @@ class SilverTable:
                 f"table {self.name} could not follow its source"
                 f" (columns of another type: {', '.join(plan.changed) or 'none'})\n"
                 f"  detail: {type(error).__name__}: {error}\n"
-                "  hint: the policy `new_version` for incompatible_change keeps the old table "
-                "beside and goes on with NULL for such values"
+                "  hint: the policy `new_version` for incompatible_change keeps a copy of the old "
+                "table and continues with NULL for such values"
             ) from error
 
 
@@ -300,11 +299,11 @@ class _Rewrite:
         self.clear, self.lenient = clear, lenient
         self.begins_at_lsn = new.begins_at_lsn or new.valid_from_lsn
         self._missing = {column.name: missing_value(column) for column in new.columns}
-        # Where each column's values come from: its name in the table; None: from nowhere.
+        # Contract column → the table's column with its values; None if there is none.
         self.sources: dict[str, str | None] = {}
         old_by_number = {c.attnum: c for c in old.columns if c.attnum is not None}
         for column in new.columns:
-            if clear:  # the columns of two tables have only their names in common
+            if clear:  # the columns of the two tables share nothing but their names
                 self.sources[column.name] = column.name if column.name in have.names else None
                 continue
             before = old_by_number.get(column.attnum) if column.attnum is not None else None
@@ -312,7 +311,7 @@ class _Rewrite:
             if before is not None and before.name in have.names:
                 self.sources[column.name] = before.name
             elif same_name is not None and same_name.attnum not in (None, column.attnum):
-                self.sources[column.name] = None  # another column had the name
+                self.sources[column.name] = None  # the name belonged to another column
             else:
                 self.sources[column.name] = column.name if column.name in have.names else None
             typed = before or same_name
@@ -350,12 +349,12 @@ class _Rewrite:
 
 
 def is_text_now(old: Column, new: Column) -> bool:
-    """Whether the contract file has a column of the same type carried as text now."""
+    """Whether the contract file now carries a column of unchanged type as text."""
     return old.pg_type == new.pg_type and new.kind == TEXT_AS_IS != old.kind
 
 
 def _printed(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:
-    """The values as Postgres prints them: Arrow's own casts write times and lists otherwise."""
+    """The values as Postgres prints them; Arrow's casts write times and lists differently."""
     return pa.array([None if v is None else text(v) for v in values.to_pylist()], pa.string())
 
 
@@ -371,7 +370,7 @@ def generation_name(name: str, version: int) -> str:
 
 
 def _cast_or_null(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The values as another type; halved where some do not fit, so that few cost little."""
+    """Cast values to another type, NULL if unfit; halving keeps the cost of a few unfit ones low."""
     try:
         return values.cast(kind)
     except pa.ArrowNotImplementedError:

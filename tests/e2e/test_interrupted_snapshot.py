@@ -84,7 +84,7 @@ def test_a_first_snapshot_that_was_cut_goes_on_by_table_and_keeps_no_row_that_we
             every_s=1,
         )
         said = stack.run("logs", "capture")
-        assert "the first snapshot goes on table by table" in said.stdout + said.stderr
+        assert "the first snapshot continues table by table" in said.stdout + said.stderr
     until(
         lambda: stack.run("verify", READ, EMPTIED, HELD, expect=None).returncode,
         lambda code: code == 0,

@@ -160,12 +160,12 @@ def test_a_source_that_is_only_shown_has_nothing_to_edit(browser: Browser, url: 
         page.route(
             re.compile(r"/api/source"),
             lambda route: route.fulfill(
-                json={"read_only": "the page only reads here: a superuser"}
+                json={"read_only": "the page can only read here: a superuser"}
             ),
         )
         page.goto(url)
         browsers.show(page, TABLE)
-        page.locator("#read-only", has_text="only reads here").wait_for()
+        page.locator("#read-only", has_text="can only read here").wait_for()
         assert page.get_by_role("button", name="Edit 7", exact=True).count() == 0
         assert page.locator("#insert").is_disabled() and page.locator("#tab-sql-box").is_disabled()
         assert page.get_by_role("button", name="Trace 7", exact=True).is_visible()

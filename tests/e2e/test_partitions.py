@@ -112,7 +112,7 @@ def test_a_table_that_loses_its_key_is_told_of(stack: Stack) -> None:
         source.execute(f"ALTER TABLE {EMPTIED} DROP CONSTRAINT {EMPTIED}_pkey")
     until(
         lambda: stack.run("logs", "capture").stdout + stack.run("logs", "capture").stderr,
-        lambda text: f"public.{EMPTIED} has no key and its topic 3 partitions" in text,
+        lambda text: f"public.{EMPTIED} has no key, but its topic has 3 partitions" in text,
         within_s=WITHIN_S,
         what="the guard's word about the lost key",
     )

@@ -50,11 +50,11 @@ def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
     built = stack.answer("rebuild", *TABLES, "--until", lsn, timeout_s=300)
     assert [(row["table"], row["proof"]) for row in built] == [(t, "equal") for t in TABLES], built
     for row in built:
-        assert "of the living table" in row["proved_by"], row
+        assert "of the current table" in row["proved_by"], row
         assert row["name"].startswith(f"{row['table']}__at_")
         _await_registered(stack, row["name"])
         assert stack.query(f"SELECT id, n FROM {row['name']} ORDER BY 1, 2") == then[row["table"]]
-    # The living tables are what they were.
+    # The current tables are what they were.
     for table in TABLES:
         assert stack.query(f"SELECT id, n FROM {table} ORDER BY 1, 2") == after[table]
     known = {name for (name,) in stack.query("SELECT table_name FROM ops.freshness")}
@@ -67,7 +67,7 @@ def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
             retention_hours=0, dry_run=False, enforce_retention_duration=False
         )
     again = stack.run("rebuild", *TABLES, "--until", lsn, "--format", "json", timeout_s=300)
-    assert again.stderr.count("is there already") == len(TABLES)
+    assert again.stderr.count("exists already") == len(TABLES)
     for row in json.loads(again.stdout):
         assert row["proof"] == "equal" and "replay" in row["proved_by"], row
     moment = built[0]["committed_at"]
@@ -91,7 +91,7 @@ def _assert_mistakes_are_named(stack: Stack, lsn: str, now: str) -> None:
         return stack.run("rebuild", *words, expect=1).stderr
 
     assert "bronze does not reach FFFFFF/0 yet" in refused("past", "--until", "FFFFFF/0")
-    assert "0/1 is before bronze's begin" in refused("past", "--until", "0/1")
+    assert "0/1 is before the beginning of bronze" in refused("past", "--until", "0/1")
     assert "neither an LSN nor a time" in refused("past", "--until", "yesterday")
     assert "there is no silver table `none_such`" in refused("none_such", "--until", lsn)
     assert "the name `past_bag` is taken" in refused("past", "--until", lsn, "--as", "past_bag")

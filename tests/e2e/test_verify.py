@@ -200,7 +200,7 @@ def test_an_interrupted_verify_goes_on_where_it_stopped(stack: Stack) -> None:
     silver.update(predicate=f"id = {int(first.high) - 1}", updates={"n": "5"})
     [verdict], told = verified(stack, "--resume")
     assert (verdict["table"], verdict["rows"]) == ("resumed", 3000)
-    assert "going on with an interrupted run" in told
+    assert "continuing an interrupted run" in told
     assert not state.exists()
     [again], _ = verified(stack, "resumed", expect=1)
     assert again["differing"] == 1
@@ -357,7 +357,7 @@ def test_a_table_that_is_not_captured_any_more_is_named_and_one_that_was_dropped
         assert {row["table"]: row["verdict"] for row in rows} == {
             "genres": "equal", "withdrawn": "not_captured", "dropped": "dropped",
         }  # fmt: skip
-        assert "withdrawn: the source has the table, and it is not captured any more" in told
+        assert "withdrawn: the source has the table, but it is not captured any more" in told
         verified(stack, "genres", "dropped")
         rows, told = verified(stack, "dropped", expect=3)
         assert [row["verdict"] for row in rows] == ["dropped"]

@@ -101,7 +101,7 @@ def test_a_source_that_is_not_prepared_is_listed_then_its_sql_then_what_it_means
     assert max(map(len, said.splitlines())) < 420  # nothing is padded
     assert "many_9" not in findings and "tables: not in the publication" in findings
     assert "RAISE WARNING" not in said and "event trigger" in said  # no wall of a function's body
-    assert said.rstrip().splitlines()[-1].startswith("What is commented out")
+    assert said.rstrip().splitlines()[-1].startswith("Statements that are commented out")
     assert rest.count("ADD TABLE") == 19
 
     narrow = in_terminal(home, "preflight", "--source", source)

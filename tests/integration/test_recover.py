@@ -163,7 +163,7 @@ def test_a_slot_that_is_made_again_is_found_at_a_start_and_the_stack_starts_all_
         source.execute("INSERT INTO genres VALUES (9997, 'Written meanwhile, too')")
         source.execute(MAKE)
     said = stack.run("up", "--only", *SERVICES, timeout_s=300)
-    assert "it was dropped and made again, or moved on" in said.stderr
+    assert "it was dropped and made again, or advanced" in said.stderr
     await_broken(stack, "slot_remade")
     with stack.source() as source:
         slots = source.execute("SELECT active FROM pg_replication_slots").fetchall()

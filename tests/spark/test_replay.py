@@ -45,7 +45,7 @@ def test_an_entry_is_replayed_with_other_values_and_keeps_its_event(shop: Shop) 
         return [(o.outcome, o.reason) for o in shop.replayer.carry_out(request).outcomes]
 
     assert ask(v="-6") == [("open", 'v_range: the row breaks `v_range` ("v" >= 1): v = -6')]
-    assert ask(id="3") == [("open", "`id` is of the key: another key is another row")]
+    assert ask(id="3") == [("open", "`id` is part of the key: another key is another row")]
     assert shop.rows() == {2: (5, "b")}
     assert ask(v="6", big="it's") == [("replayed", "")]
     assert shop.rows() == {1: (6, "it's"), 2: (5, "b")}

@@ -62,8 +62,8 @@ per_job AS (
   WHERE table_name = ''
   GROUP BY 1, 2
 ),
--- Of several silver jobs the one that is behind tells how far all tables are. The split of the tables
--- among them that is in the newest row counts; its name begins with the number of jobs.
+-- Of several silver jobs the one that is behind tells how far all tables are. The split of the
+-- tables among them that is in the newest row counts; its name begins with the number of jobs.
 batch AS (
   SELECT
     CASE WHEN count(complete_lsn) = max(jobs) THEN min(complete_lsn) END AS complete_lsn,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 def mistakes(error: ValidationError, origin: str, text: str, known: Iterable[str]) -> str:
     """Return each mistake with its line in `origin`, and a hint; `known` are the keys that there are."""
-    # Not above: every command imports this module, and few need it.
+    # Imported here, because every command imports this module, and few need it.
     from spark_streaming.contract.contract_files import near
     from spark_streaming.contract.toml_lines import key_lines, line_of
 

@@ -15,7 +15,7 @@ def blocker(
     unmet = unmet_dependency(unit, units, wanted, services)
     if unmet or unit.service.awaited or unit.ever_ready:
         return unmet
-    return _awaited_first(units, wanted)
+    return _awaited_first(unit.service.name, units, wanted)
 
 
 def unmet_dependency(
@@ -44,12 +44,14 @@ def _dependents(name: str, units: Mapping[str, Unit]) -> list[str]:
     return list(dict.fromkeys(dependents))
 
 
-def _awaited_first(units: Mapping[str, Unit], wanted: Collection[str]) -> str:
+def _awaited_first(name: str, units: Mapping[str, Unit], wanted: Collection[str]) -> str:
     """Return an awaited service that is starting for the first time; empty if there is none.
 
-    Services that nobody waits for start after it, so that it has the processors.
+    Services that nobody waits for start after it, so that it has the processors. One that depends
+    on `name` does not count: it cannot start before.
     """
-    awaited = [unit for name, unit in units.items() if name in wanted and unit.service.awaited]
+    others = set(wanted).difference(_dependents(name, units))
+    awaited = [unit for other, unit in units.items() if other in others and unit.service.awaited]
     if any(unit.state in ("backoff", "failed") for unit in awaited):
         return ""
     starting = [unit for unit in awaited if unit.state in FIRST and not unit.ever_ready]

@@ -16,7 +16,7 @@ def rebuild(
         None, help="Tables, by silver's names or the source's.", autocompletion=tables
     ),
     until: str = typer.Option(
-        None, "--until", help="Build the table as of an LSN or a time, beside the living one."
+        None, "--until", help="Build the table as of an LSN or a time, beside the current one."
     ),
     name: str = typer.Option(
         None, "--as", help="The name of that table; TABLE__at_LSN when left out."
@@ -26,7 +26,7 @@ def rebuild(
 ) -> None:
     """Rebuild silver tables from bronze alone, while everything else continues.
 
-    With --until the living table stays as it is. The new one has the whole transactions up to that
+    With --until the current table stays as it is. The new one has the whole transactions up to that
     moment, and is compared with Delta's time travel, or else with a replay row by row. Shows on stderr
     how far it is. An interrupted rebuild continues where it stopped.
 
@@ -50,7 +50,7 @@ def rebuild(
         )
     if name is not None and until is None:
         raise HeadwaterError(
-            "`--as` needs `--until`", hint="without it, the living table itself is made again"
+            "`--as` needs `--until`", hint="without it, the current table itself is made again"
         )
     if drop is not None:
         require("s3")

@@ -30,8 +30,7 @@ def test_an_incident_is_closed_by_the_last_of_its_tables_and_by_no_other(tmp_pat
         [found] = log.incidents()
         assert found.open == is_open
     assert found.how_closed == (
-        "2 tables were read again from the source (7 rows): from 0/1000 on silver has what the "
-        "source has"
+        "2 tables were read again from the source (7 rows): from 0/1000 on silver equals the source"
     )
 
 

@@ -42,9 +42,9 @@ def test_a_slot_that_holds_everything_since_the_last_offset_goes_on() -> None:
 def test_a_slot_that_is_gone_is_refused() -> None:
     assert told(replace(WHOLE, slot=None)) == (
         "the replication slot `headwater` is gone from the source\n"
-        "  detail: captured up to 0/3E8; what was committed since is lost to the stream\n"
-        "  hint: `headwater recover` shows what it will do about it, `headwater recover --apply` "
-        "does it"
+        "  detail: captured up to 0/3E8; the stream has lost the changes committed since then\n"
+        "  hint: `headwater recover` shows the steps of a recovery, `headwater recover --apply` "
+        "does them"
     )
 
 
@@ -69,12 +69,14 @@ def test_a_slot_that_begins_after_the_last_offset_is_refused(
     confirmed: Lsn | None, restart: Lsn
 ) -> None:
     text = told(replace(WHOLE, slot=Slot(confirmed, restart, "reserved", 4711)))
-    assert "it was dropped and made again, or moved on" in text
+    assert "it was dropped and made again, or advanced" in text
     assert f"it begins at {lsn_text(Lsn(confirmed or restart))}, captured up to 0/3E8" in text
 
 
 def test_a_source_that_was_set_back_is_refused() -> None:
-    assert "set back to an earlier time" in told(replace(WHOLE, wal_lsn=Lsn(999)))
+    assert "set back to a time before the last captured change" in told(
+        replace(WHOLE, wal_lsn=Lsn(999))
+    )
 
 
 def test_a_source_that_was_set_back_and_has_grown_past_it_since_is_told_by_its_heartbeat() -> None:
@@ -109,7 +111,7 @@ def test_a_promoted_server_goes_on_where_it_has_all_that_was_captured() -> None:
     promoted = replace(WHOLE, server=LATER, branched_lsn=Lsn(1_000))
     assert judge(promoted) is None
     text = told(replace(promoted, branched_lsn=Lsn(999)))
-    assert "may lack what was captured already" in text
+    assert "may lack changes that were captured already" in text
     assert "timeline 2 left timeline 1 at 0/3E7, captured up to 0/3E8" in text
 
 

@@ -27,7 +27,7 @@ def test_a_partition_with_rows_that_goes_or_gets_another_file_is_told() -> None:
     now = tree(node(3), node(4, file=40))
     assert differences(old, now, lambda one: True) == [
         "its partition public.p2 was dropped or detached",
-        "its partition public.p4 was truncated, or written anew",
+        "its partition public.p4 was truncated or rewritten",
     ]
 
 

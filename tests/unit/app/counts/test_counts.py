@@ -69,7 +69,7 @@ def test_one_lost_and_one_doubled_do_not_make_up_for_each_other(chain: Chain) ->
     chain.store()
     [wrong] = chain.count()
     assert (wrong.kind, wrong.expected, wrong.found) == ("short", 3, 3)
-    assert wrong.note == "some are missing and others there twice"
+    assert wrong.note == "some are missing and others are there twice"
 
 
 def test_events_of_a_table_that_the_end_does_not_name_are_too_many(chain: Chain) -> None:

@@ -48,7 +48,7 @@ def test_each_disk_is_measured_once_and_named_by_the_folders_on_it(tmp_path: Pat
         small.fill()
         [found] = disk_problems(disks(tmp_path)[1:])
         assert (found.part, found.state) == ("disk of data/s3", "full")
-        assert "0.00 GB of 0.00 GB are free; on it lie data/s3" in found.cause
+        assert "0.00 GB of 0.00 GB are free; it holds data/s3" in found.cause
         looks = [look for look in CHECKS if look.part == "disk"]
         assert found in find_problems(load(tmp_path), ["kafka"], looks)
         assert find_problems(load(tmp_path), [], looks) == []  # nothing is asked to run
@@ -75,7 +75,9 @@ def test_a_service_that_ends_beside_a_full_disk_is_told_to_have_room(tmp_path: P
         with small_disk(tmp_path / "data" / "kafka", 1 << 20) as small:
             assert host.hint(service, "Aborted") == "read the log: `./headwater logs kafka`"
             small.fill()
-            assert host.hint(service, "Aborted").startswith("free some disk space, then it goes on")
+            assert host.hint(service, "Aborted").startswith(
+                "free some disk space, then it continues"
+            )
             assert "data/kafka" in host.hint(service, "Aborted")
     finally:
         host.close()

@@ -32,7 +32,7 @@ from tests.support.shrink import check_history, random_of
 from tests.unit.evolving_source import EvolvingSource
 from tests.unit.spark_streaming.events.test_evolution_histories import KINDS
 
-HISTORIES, STEPS = 60, 14
+HISTORIES, STEPS = 24, 14
 MERGE = "headwater:q:orders"
 
 

@@ -50,6 +50,17 @@ def test_what_nobody_waits_for_starts_after_what_is_waited_for() -> None:
     assert (world.state("trino"), world.state("page")) == ("starting", "starting")
 
 
+def test_what_an_awaited_service_depends_on_does_not_wait_for_it() -> None:
+    world = World(
+        service("database", awaited=False),
+        service("page", depends_on={"database": "healthy"}),
+    )
+    world.want("database", "page")
+    assert world.state("database") == "starting"
+    world.ready("database")
+    assert world.state("page") == "starting"
+
+
 def test_what_watches_starts_where_something_else_cannot() -> None:
     world = World(
         service("kafka"),

@@ -268,7 +268,7 @@ def test_a_stack_with_data_refuses_another_source(clone: Clone) -> None:
     with pytest.raises(HeadwaterError) as failure:
         Stack(other, clone.root).up(["first"], LazyArtefacts(clone.root), clone.notes)
     assert failure.value.detail == (
-        "it holds the embedded store, and is to capture db.example:5433/shop"
+        "it holds the embedded store, but the settings name db.example:5433/shop"
     )
 
 

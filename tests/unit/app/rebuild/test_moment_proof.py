@@ -1,4 +1,4 @@
-"""A table as of a moment is proved by the living table's version of then, or said not to be."""
+"""A table as of a moment is proved by the current table's version of then, or said not to be."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def proof_of(lake: LakeInFolder, built: DeltaTable, contract: Contract = KEYED) 
 
 def test_table_like_the_version_of_then_is_equal(lake: LakeInFolder) -> None:
     proof = proof_of(lake, write(lake.folder, "films_then", {2: "b", 1: "a"}))
-    assert (proof.verdict, proof.by) == (EQUAL, "version 1 of the living table")
+    assert (proof.verdict, proof.by) == (EQUAL, "version 1 of the current table")
 
 
 def test_rows_that_differ_from_the_version_of_then_are_named(lake: LakeInFolder) -> None:
@@ -112,7 +112,7 @@ def test_moment_within_a_batch_has_no_version(tmp_path: Path) -> None:
     lake.merged({1: "a"}, 3)
     lake.merged({1: "a", 2: "b"}, 9)
     proof = proof_of(lake, write(tmp_path, "films_then", {1: "a"}))
-    assert proof.verdict == NOT_PROVED and "no version of the living table" in proof.by
+    assert proof.verdict == NOT_PROVED and "no version of the current table" in proof.by
 
 
 def test_version_that_is_not_kept_any_more_proves_nothing(lake: LakeInFolder) -> None:
@@ -123,7 +123,7 @@ def test_version_that_is_not_kept_any_more_proves_nothing(lake: LakeInFolder) ->
         Path(uri.removeprefix("file://")).unlink()
     proof = proof_of(lake, built)
     assert proof.verdict == NOT_PROVED
-    assert "version 1 of the living table had exactly these events, and is not kept" in proof.by
+    assert "version 1 of the current table had exactly these events, and is not kept" in proof.by
     shutil.rmtree(log)
     assert proof_of(lake, built).verdict == NOT_PROVED
 

@@ -60,7 +60,7 @@ def test_moment_at_a_time_ends_before_the_first_later_commit(bronze: Bronze, ms:
 
 @pytest.mark.parametrize("wanted", [Wanted(Lsn(999), None), Wanted(None, WHEN)])
 def test_moment_before_the_first_commit_is_refused(bronze: Bronze, wanted: Wanted) -> None:
-    with pytest.raises(HeadwaterError, match="before bronze's begin") as refused:
+    with pytest.raises(HeadwaterError, match="before the beginning of bronze") as refused:
         find_moment(bronze, "hw", wanted)
     assert "0/3E8 (2026-01-01 00:00:01 UTC)" in (refused.value.detail or "")
 

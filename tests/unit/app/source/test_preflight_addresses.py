@@ -31,7 +31,7 @@ def test_a_malformed_address_is_refused_without_repeating_it(dsn: str) -> None:
     [
         ('FATAL:  password authentication failed for user "ann"', "the user and the password"),
         ('FATAL:  database "shop" does not exist', "the database and the user"),
-        ("Connection refused", "is the server running"),
+        ("Connection refused", "the server is running"),
         ("no pg_hba.conf entry for host", "pg_hba.conf"),
         ("connection timeout expired", "firewall"),
         ("FATAL:  sorry, too many clients already", "max_connections"),
@@ -54,5 +54,5 @@ def test_a_password_that_the_driver_repeats_is_masked() -> None:
 def test_a_closed_port_is_told_within_the_time_limit() -> None:
     with pytest.raises(HeadwaterError) as refused:
         connect("postgresql://ann:s3cret@127.0.0.1:1/shop", application="test")
-    assert refused.value.hint == "is the server running, and is this its port?"
+    assert refused.value.hint == "check that the server is running and that this is its port"
     assert "s3cret" not in str(refused.value)

@@ -41,7 +41,7 @@ def test_a_pattern_that_leaves_out_a_key_column_is_refused_with_its_place() -> N
     facts = replace(facts, tables=(later,))
     assert [status for _, status, _ in found(facts)] == [NOTE]
     assert standing(facts)["table public.users"].status == LEFT_OUT
-    assert "leaves out id, of its key" in standing(facts)["table public.users"].observed
+    assert "leaves out id of its key" in standing(facts)["table public.users"].observed
 
 
 def test_a_pattern_that_fits_nothing_is_refused_before_the_first_start_and_noted_later() -> None:

@@ -179,7 +179,7 @@ def test_unlimited_wal_for_slots_is_noted_and_stops_nothing() -> None:
             "by an index that is not the primary key's",
             'ALTER TABLE "public"."orders" REPLICA IDENTITY DEFAULT;',
         ),
-        ({"has_key": False, "identity": "f"}, NOTE, "no key: kept as a bag of rows", ""),
+        ({"has_key": False, "identity": "f"}, NOTE, "no key: equal rows are kept as copies", ""),
         ({"persistence": "u", "published": False}, LEFT_OUT, "an unlogged table", ""),
         ({"cursors": ("c",), "published": False}, LEFT_OUT, "type refcursor (c)", ""),
         ({"kind": "f", "published": False}, LEFT_OUT, "a foreign table", ""),
@@ -235,14 +235,14 @@ def test_while_a_slot_is_there_publishing_is_left_to_the_running_stack() -> None
     facts = replace(READY, slot=slot, tables=(replace(ORDERS, published=False),))
     [finding] = standing(facts).values()
     assert [fix.run for fix in finding.fixes] == [None]
-    assert "the running stack takes it in" in finding.remedy
+    assert "the running stack adds it" in finding.remedy
 
 
 def test_a_role_that_lacks_rights_is_altered_not_created() -> None:
     role = Role("cap", exists=True, login_error="password authentication failed for user")
     [finding] = standing(replace(READY, role=role)).values()
     assert finding.observed == (
-        "may not log in; may not replicate; another password than this stack's"
+        "may not log in; may not replicate; its password is not this stack's"
     )
     assert finding.remedy.splitlines() == [
         'ALTER ROLE "cap" LOGIN;',

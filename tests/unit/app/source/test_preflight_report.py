@@ -77,9 +77,9 @@ def test_a_long_function_is_a_line_in_what_is_shown_and_whole_in_what_is_run() -
 
 
 def test_what_it_means_is_said_last() -> None:
-    assert meaning([], command="x") == ["There is no table yet; those that come are taken in."]
+    assert meaning([], command="x") == ["There is no table yet; new tables will be captured."]
     said = meaning([table("t"), Finding("role r", MISSING, "not there", (PUBLISH,))], command="cmd")
-    assert said[0] == "Nothing can be captured before what is missing is there (1)."
+    assert said[0] == "Nothing can be captured until the missing points are fixed (1)."
     assert "Left out until the SQL is run: 1 table." in said
     assert said[-1].startswith("To run the SQL: cmd --apply")
     ready = meaning([Finding("table public.t", OK, "captured")], command="cmd")

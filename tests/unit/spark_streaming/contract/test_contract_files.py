@@ -75,7 +75,12 @@ EXPECTATION = "[[expectations]]\nname = 'a'\ncondition = "
     [
         (CONDITION, 1, "needs `min`, `max` or `max_fall`", ""),
         ("[[conditions]]\nname = 'a'\nmax = 1", 1, "`conditions.0.value` is missing", ""),
-        (CONDITION + "max = 1\nover = '1h'", 1, "`over` goes with `max_fall`", ""),
+        (
+            CONDITION + "max = 1\nover = '1h'",
+            1,
+            "`over` has an effect only together with `max_fall`",
+            "",
+        ),
         (CONDITION + "max = 1\nevery = '1s'", 5, "greater than or equal to 10", "it is '1s'"),
         (CONDITION + "max = 1\n" + CONDITION + "min = 1", 1, "two conditions are named `a`", ""),
         ("\nfreshnes = '5s'", 2, "unknown key `freshnes`", "did you mean `freshness`?"),
@@ -294,7 +299,7 @@ def test_what_cannot_be_text_by_choice_is_a_mistake(
     [problem] = problems(tmp_path, '[columns.id]\ntype = "text"', contract)
     assert (problem.line, problem.message) == (
         2,
-        f"column `id` ({column.pg_type}) cannot be text by choice",
+        f"column `id` ({column.pg_type}) cannot be carried as text",
     )
     assert hint in problem.hint
 

@@ -12,7 +12,7 @@ import org.apache.kafka.common.config.ConfigDef.Type;
 import org.apache.kafka.common.config.ConfigDef.ValidString;
 import org.apache.kafka.common.config.ConfigException;
 
-/** The sink's own settings: typed, with bounds; what each means stands in README.md too. */
+/** The sink's own settings: typed, with bounds; README.md describes each, too. */
 final class BronzeConfig extends AbstractConfig {
   static final String VERSION = "0.1.0";
   static final String KAFKA_PREFIX = "kafka.";
@@ -35,7 +35,7 @@ final class BronzeConfig extends AbstractConfig {
           .define("s3.path.style", Type.BOOLEAN, true, Importance.LOW,
               "Address the bucket by path, not by host name.")
           .define("flush.interval.ms", Type.INT, 1000, Range.between(50, 3_600_000),
-              Importance.HIGH, "The longest that a record waits for its object, also alone.")
+              Importance.HIGH, "The longest that a record waits for its object, even if it is alone.")
           .define("flush.records", Type.INT, 50_000, Range.between(1, 10_000_000),
               Importance.MEDIUM, "An object of this many records is put at once.")
           .define("flush.bytes", Type.INT, 8 << 20, Range.between(1024, 256 << 20),
@@ -49,7 +49,7 @@ final class BronzeConfig extends AbstractConfig {
           .define("retry.backoff.ms.max", Type.INT, 5_000, Range.between(100, 600_000),
               Importance.LOW, "The longest wait between tries while the store is away.")
           .define("on.gap", Type.STRING, "fail", ValidString.in("fail", "skip"),
-              Importance.MEDIUM, "What to do where Kafka has lost events that bronze lacks.")
+              Importance.MEDIUM, "What to do if Kafka has lost events that bronze lacks.")
           .define("kafka.bootstrap.servers", Type.STRING, ConfigDef.NO_DEFAULT_VALUE,
               new NonEmptyString(), Importance.HIGH,
               "The brokers; further kafka.* settings go to the same client (security).");
@@ -62,7 +62,7 @@ final class BronzeConfig extends AbstractConfig {
     }
   }
 
-  /** What is wrong across settings: one sentence each, with what to write instead. */
+  /** Returns the conflicts between settings: a sentence for each, with what to write instead. */
   static List<String> problems(Map<String, String> properties) {
     List<String> found = new ArrayList<>();
     for (String key : properties.keySet()) {
@@ -81,11 +81,11 @@ final class BronzeConfig extends AbstractConfig {
     }
     if (!properties.getOrDefault(INTERCEPTORS, "").contains(PositionInterceptor.class.getName())) {
       found.add(INTERCEPTORS + " must name " + PositionInterceptor.class.getName()
-          + ": it tells a lost event from a transaction marker");
+          + ": it distinguishes a lost event from a transaction marker");
     }
     if (!properties.getOrDefault("transforms", "").isBlank()) {
-      found.add("transforms must be left out: bronze keeps records as they are, and what a"
-          + " transformation dropped would seem never to have been");
+      found.add("transforms must be left out: bronze keeps records as they are, and records that a"
+          + " transformation drops would be lost without a trace");
     }
     return found;
   }

@@ -20,15 +20,15 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Carries records into the bucket, each exactly once.
+ * Writes records to the bucket, each exactly once.
  *
  * <ol>
- *   <li>A partition that is taken over begins after the last object that the bucket holds of it.
- *   <li>Lines gather until the object is old, long or large enough; then it is sealed.
- *   <li>A sealed object is put under the name that its first offset fixes, only if that name is
+ *   <li>A partition that is taken over begins after its last object in the bucket.
+ *   <li>Lines are collected until the object is old, long or large enough; then it is sealed.
+ *   <li>A sealed object is put under the name that its first offset gives, only if that name is
  *       free; until it is known to be stored, the same bytes are put again and nothing else.
- *   <li>Where the name was taken by another task, the partition begins again at step 1.
- *   <li>A partition that cannot go on is stopped alone, and tried again now and then.
+ *   <li>If another task has taken the name, the partition begins again at step 1.
+ *   <li>A partition that cannot continue is stopped alone, and tried again now and then.
  *   <li>The group's committed offset follows the bucket; it is only a hint, never the truth.
  * </ol>
  */
@@ -138,7 +138,7 @@ public final class BronzeSinkTask extends SinkTask {
         continue;
       }
       if (!repeated && record.originalKafkaOffset() < buffer.read()) {
-        // Kafka goes back on its own where the log was cut, or the topic made again meanwhile.
+        // Kafka goes back by itself if the log was cut, or if the topic was made again meanwhile.
         LOG.warn("{} goes back to offset {}", partition, record.originalKafkaOffset());
         drop(partition);
         unrecovered.add(partition);
@@ -153,7 +153,7 @@ public final class BronzeSinkTask extends SinkTask {
     }
   }
 
-  /** Seals what {@code which} chooses and puts it, with whatever was sealed before. */
+  /** Seals the buffers that {@code which} chooses, and puts them with those sealed before. */
   private void flush(Predicate<PartitionBuffer> which) {
     Map<TopicPartition, PartitionBuffer> chosen = new HashMap<>();
     open.forEach(
@@ -190,7 +190,7 @@ public final class BronzeSinkTask extends SinkTask {
     }
   }
 
-  /** Verifies, once a second, what partitions passed over that have gathered nothing since. */
+  /** Once a second, verifies the passed offsets of partitions that have collected no line since. */
   private void verifyQuiet() {
     long now = System.nanoTime();
     if (now - verifiedNanos < VERIFY_NANOS) {
@@ -202,7 +202,7 @@ public final class BronzeSinkTask extends SinkTask {
     suspend(recovery.verifyJumps(quiet), false);
   }
 
-  /** Stops carrying partitions, each for its own reason; the others go on. */
+  /** Stops partitions, each for its own reason; the others continue. */
   private void suspend(Map<TopicPartition, RuntimeException> troubles, boolean whilePut) {
     troubles.forEach(
         (partition, cause) -> {
@@ -214,7 +214,7 @@ public final class BronzeSinkTask extends SinkTask {
         });
   }
 
-  /** Lets partitions that are carried again be read; not while a batch is to be put once more. */
+  /** Resumes the consumer for partitions that continue, but not while a batch has to be put again. */
   private void resume() {
     for (TopicPartition partition : open.keySet()) {
       if (paused.remove(partition)) {
@@ -240,9 +240,10 @@ public final class BronzeSinkTask extends SinkTask {
   }
 
   /**
-   * Sends each new partition to its place.
-   *
-   * @param midBatch whether records read before that may still be at hand; they are left out
+   * Seeks each new partition to its offset.
+*
+   * @param midBatch whether records read before the seek may still be in the batch; they are left
+   *     out
    */
   private void recover(boolean midBatch) {
     if (unrecovered.isEmpty()) {
@@ -263,7 +264,7 @@ public final class BronzeSinkTask extends SinkTask {
       }
     }
     if (!over.isEmpty()) {
-      bucket.unnote(over); // those of an earlier task too
+      bucket.unnote(over); // removes the notes of an earlier task, too
     }
   }
 
@@ -281,7 +282,7 @@ public final class BronzeSinkTask extends SinkTask {
     buffer.advance(PositionInterceptor.position(partition));
     long place = buffer.passedMarkers(now);
     if (place >= 0) {
-      // The framework commits no offset beyond the last record, unless it was sent there.
+      // The framework commits no offset beyond the last record, unless the task seeks there.
       context.offset(partition, place);
     }
   }

@@ -37,10 +37,10 @@ import software.amazon.awssdk.services.s3.model.S3Exception;
 import software.amazon.awssdk.services.s3.model.S3Object;
 
 /**
- * The bucket: it keeps the events, and with them how far each partition has been kept.
- *
- * <p>Every method throws RetriableException if the store is away or busy, and ConnectException
- * where trying again cannot help.
+ * The bucket: it holds the events, and so it shows how far each partition is stored.
+*
+ * <p>Every method throws RetriableException if the store does not answer or is busy, and
+ * ConnectException if trying again cannot help.
  */
 final class Bucket implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(Bucket.class);
@@ -51,7 +51,7 @@ final class Bucket implements AutoCloseable {
   private static final String PROBE = "_headwater/conditional-put";
   private static final String NOTES = "_headwater/bronze-stopped/";
 
-  /** The last object of a partition; topicId is empty if the object does not tell it. */
+  /** The last object of a partition; topicId is empty if the object does not have it. */
   record Last(String key, long offset, String topicId) {}
 
   private final String name;
@@ -88,7 +88,7 @@ final class Bucket implements AutoCloseable {
     s3 = builder.build();
   }
 
-  /** Makes sure that the store honours `If-None-Match: *`: exactly once rests on it. */
+  /** Makes sure that the store honours `If-None-Match: *`: exactly once depends on it. */
   void requireConditionalPuts() {
     if (tryPut(PROBE, new byte[0], Map.of()) && tryPut(PROBE, new byte[0], Map.of())) {
       throw new ConnectException(
@@ -98,7 +98,7 @@ final class Bucket implements AutoCloseable {
     }
   }
 
-  /** Whether the store takes an object just now; what it does not take then is that object's. */
+  /** Whether the store accepts a small object now; if so, a refused object is itself the trouble. */
   boolean answers() {
     try {
       tryPut(PROBE, new byte[0], Map.of());
@@ -120,7 +120,7 @@ final class Bucket implements AutoCloseable {
     }
   }
 
-  /** Takes away the notes of partitions that are carried again. */
+  /** Removes the notes of partitions that continue. */
   void unnote(Collection<TopicPartition> partitions) {
     try {
       Set<String> noted = new HashSet<>();
@@ -133,8 +133,8 @@ final class Bucket implements AutoCloseable {
         }
       }
     } catch (SdkException failed) {
-      // A note that is not written again is passed over after some minutes.
-      LOG.warn("could not take away notes below {}: {}", NOTES, failed.getMessage());
+      // A note that is not written again is ignored after some minutes.
+      LOG.warn("could not remove notes below {}: {}", NOTES, failed.getMessage());
     }
   }
 
@@ -145,13 +145,13 @@ final class Bucket implements AutoCloseable {
   /**
    * Puts an object that must not be there yet.
    *
-   * @return false where another task has put an object under that name
+   * @return false if another task has put an object under that name
    */
   boolean put(SealedObject object) {
     if (tryPut(object.key(), object.body(), object.metadata())) {
       return true;
     }
-    // An answer that was lost makes our own object look like a stranger's: the seal tells.
+    // If an answer was lost, our own object looks like another task's: the seal shows whose it is.
     return object.seal().equals(metadata(object.key()).get(SealedObject.SEAL));
   }
 
@@ -202,7 +202,7 @@ final class Bucket implements AutoCloseable {
             }
             if (SealedObject.firstOffset(object.key()) < 0) {
               throw new PartitionTrouble(
-                  "s3://" + name + "/" + object.key() + " is not an object of the sink's"
+                  "s3://" + name + "/" + object.key() + " is not an object of the sink"
                       + "\nhint: give bronze a bucket of its own");
             }
             last[0] = object.key();
@@ -223,7 +223,7 @@ final class Bucket implements AutoCloseable {
   private Last described(String key) {
     Map<String, String> metadata = metadata(key);
     String last = metadata.get(SealedObject.LAST_OFFSET);
-    // A tool that copied the bucket may have dropped the metadata; the lines hold it too.
+    // A tool that copied the bucket may have dropped the metadata; the lines hold it, too.
     long offset = last != null && DIGITS.matcher(last).matches()
         ? Long.parseLong(last)
         : lastOffsetInside(key);

@@ -1,6 +1,6 @@
 package dev.headwater.bronze;
 
-/** Text as it stands between the quotes of a JSON string. */
+/** Text as it is written between the quotes of a JSON string. */
 final class JsonText {
   private JsonText() {}
 

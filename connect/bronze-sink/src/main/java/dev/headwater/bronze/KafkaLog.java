@@ -18,7 +18,7 @@ import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.connect.errors.ConnectException;
 import org.apache.kafka.connect.errors.RetriableException;
 
-/** What Kafka still holds of each partition, and what the sink's group has committed. */
+/** Reads which offsets Kafka still has of each partition, and which the group has committed. */
 final class KafkaLog implements AutoCloseable {
   /** Offsets [start, end); topicId changes when a topic is deleted and made again. */
   record Extent(long start, long end, String topicId, OffsetAndMetadata committed) {}
@@ -37,7 +37,7 @@ final class KafkaLog implements AutoCloseable {
     this.group = group;
   }
 
-  /** The extents of {@code partitions}, in four requests for all; without those that Kafka lacks. */
+  /** The extents of those of {@code partitions} that Kafka has, in four requests for all. */
   Map<TopicPartition, Extent> extents(Collection<TopicPartition> partitions) {
     Map<String, String> ids = topicIds(partitions);
     List<TopicPartition> known =
@@ -88,7 +88,7 @@ final class KafkaLog implements AutoCloseable {
       try {
         found.put(partition, get(starts.partitionResult(partition)).offset());
       } catch (RetriableException failed) {
-        // The client looks for a topic that was deleted until its time is over.
+        // The client looks for a deleted topic until its time-out.
         ids = ids == null ? topicIds(partitions) : ids;
         if (ids.containsKey(partition.topic())) {
           throw failed;

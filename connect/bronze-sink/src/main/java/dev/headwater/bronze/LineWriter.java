@@ -16,7 +16,7 @@ import org.apache.kafka.connect.sink.SinkRecord;
 /**
  * Writes one record as one line of JSON, bytes untouched.
  *
- * <p>Fields, always all of them, in this order: topic (string), partition (int), offset (long),
+ * <p>A line has all of these fields, in this order: topic (string), partition (int), offset (long),
  * timestamp (long, ms since 1970, or null), headers (list of [name, value]), key, value. A value,
  * key or header value is null, or a JSON string holding bytes that are valid UTF-8, or
  * {@code {"b64": "..."}} for any other bytes. Text that itself begins with {@code {"b64"} takes
@@ -83,7 +83,7 @@ final class LineWriter {
         && Arrays.equals(value, 0, ENCODED.length, ENCODED, 0, ENCODED.length);
   }
 
-  /** Decodes piece by piece: a value may be as large as a message. */
+  /** Decodes piece by piece, because a value may be as large as a message. */
   private boolean isUtf8(byte[] value) {
     ByteBuffer rest = ByteBuffer.wrap(value);
     utf8.reset();

@@ -4,19 +4,19 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * What stands beside a committed offset: of which bucket and topic it is, and what the sink knows of
- * the offsets between the bucket's last record and the committed one.
+ * The text stored with a committed offset: its bucket and topic, and what the sink knows about the
+ * offsets between the bucket's last record and the committed one.
  *
- * @param kept the offset behind the bucket's last record at that time, from which on everything was
- *     read up to the committed offset; -1 where that is not known (older versions did not say)
- * @param lostFrom the first of those that Kafka had dropped before they were read, or -1
+ * @param kept the offset after the bucket's last record at that time; everything from it to the
+ *     committed offset was read; -1 if that is not known (older versions did not write it)
+ * @param lostFrom the first offset that Kafka had dropped before it was read, or -1
  * @param lostTo the last of them
  */
 record Mark(String bucket, String topicId, long kept, long lostFrom, long lostTo) {
   private static final Pattern FORM =
       Pattern.compile("([^/]+)/([^/]+)(?:/(\\d+)(?:/lost=(\\d+)-(\\d+))?)?");
 
-  /** The mark that a text holds; null where it is none. */
+  /** Parses a mark; null if the text is not one. */
   static Mark of(String text) {
     Matcher form = FORM.matcher(text == null ? "" : text);
     if (!form.matches()) {

@@ -8,9 +8,9 @@ import java.util.zip.GZIPOutputStream;
 import org.apache.kafka.connect.sink.SinkRecord;
 
 /**
- * One partition on its way to the bucket: lines that gather, then one sealed object at a time.
+ * One partition's records on their way to the bucket: collected lines, then one sealed object.
  *
- * <p>Lines gather uncompressed: a compressor costs 256 KB while it is open, and there may be
+ * <p>Lines are collected uncompressed: an open compressor costs 256 KB, and there may be
  * hundreds of quiet partitions.
  */
 final class PartitionBuffer {
@@ -20,10 +20,10 @@ final class PartitionBuffer {
   final String prefix;
   final String topicId;
 
-  /** Set when the consumer was sent back: what is left of the batch at hand must not be taken. */
+  /** Set when the consumer was sent back: the rest of the current batch must not be taken. */
   boolean rewound;
 
-  /** Sealed but not known to be stored: to be put again, as it is, before anything else. */
+  /** An object that may not be stored yet: it is put again unchanged before anything else. */
   SealedObject sealed;
 
   private ByteArrayOutputStream lines = new ByteArrayOutputStream(1024);
@@ -45,8 +45,8 @@ final class PartitionBuffer {
   /**
    * An empty buffer.
    *
-   * @param next the offset to read from; none from {@code kept} up to it is known to be a record
-   * @param kept the offset behind the last one that the bucket holds
+   * @param next the offset to read from; no offset from {@code kept} up to it had a record
+   * @param kept the offset after the last record in the bucket
    */
   PartitionBuffer(String prefix, String topicId, long next, long kept) {
     this.prefix = prefix;
@@ -58,7 +58,7 @@ final class PartitionBuffer {
     this.takenNanos = System.nanoTime();
   }
 
-  /** Takes a record unless it was taken before; returns how many bytes the buffer grew by. */
+  /** Takes a record unless it was taken before; returns by how many bytes the buffer grew. */
   int take(SinkRecord record, LineWriter writer, long nowNanos) {
     long offset = record.originalKafkaOffset();
     if (offset < next) {
@@ -78,7 +78,7 @@ final class PartitionBuffer {
     return lines.size() - before;
   }
 
-  /** Notes that the consumer stands at {@code position}: it was given no record before that. */
+  /** Notes the consumer's {@code position}: offsets before it that gave no record have none. */
   void advance(long position) {
     jumpTo(position);
     next = Math.max(next, position);
@@ -90,7 +90,7 @@ final class PartitionBuffer {
     }
   }
 
-  /** Notes that Kafka still has, or never dropped unread, what was jumped over so far. */
+  /** Notes that Kafka dropped none of the skipped offsets before they were read. */
   void jumpsVerified() {
     jumpFrom = -1;
   }
@@ -109,8 +109,8 @@ final class PartitionBuffer {
   }
 
   /**
-   * Where to send the consumer of a quiet partition that has passed markers since its last
-   * record, else -1. It stands there already; being sent there lets that place be committed.
+   * The position to which the consumer of a quiet partition is sent if it has passed markers since
+   * its last record, else -1. It is at that position already, but only a seek lets it be committed.
    */
   long passedMarkers(long nowNanos) {
     boolean quiet = records == 0 && sealed == null && nowNanos - takenNanos > QUIET_NANOS;
@@ -121,13 +121,13 @@ final class PartitionBuffer {
     return sentTo;
   }
 
-  /** Notes that the batch at hand was read after the consumer went where it was sent. */
+  /** Notes that the current batch was read after the consumer's seek. */
   void beginBatch() {
     rewound = false;
     stored = Math.max(stored, sentTo);
   }
 
-  /** Compresses what has gathered into the object to be put; returns the bytes given free. */
+  /** Compresses the collected lines into the object to be put; returns the bytes freed. */
   int seal(GzipLevel gzip) {
     int size = lines.size();
     var body = new ByteArrayOutputStream(Math.max(512, size / 8));
@@ -157,7 +157,7 @@ final class PartitionBuffer {
     sealed = null;
   }
 
-  /** The offset behind the last record or marker that was read. */
+  /** The offset after the last record or marker that was read. */
   long read() {
     return next;
   }
@@ -183,12 +183,12 @@ final class PartitionBuffer {
     return stored;
   }
 
-  /** What is known of the offsets from behind the bucket's last record to {@link #stored}. */
+  /** What is known of the offsets from the bucket's last record to {@link #stored}. */
   Mark mark(String place) {
     return new Mark(place, topicId, unproven ? -1 : kept, lostFrom, lostTo);
   }
 
-  /** The first offset that was passed without a record and not verified yet, or -1. */
+  /** The first offset that was passed without a record and is not verified yet, or -1. */
   long jumpFrom() {
     return jumpFrom;
   }

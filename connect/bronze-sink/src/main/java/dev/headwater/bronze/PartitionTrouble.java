@@ -2,7 +2,7 @@ package dev.headwater.bronze;
 
 import org.apache.kafka.connect.errors.ConnectException;
 
-/** What keeps one partition from being carried, and says nothing about any other. */
+/** A failure that stops one partition and does not concern any other. */
 final class PartitionTrouble extends ConnectException {
   PartitionTrouble(String what) {
     super(what);

@@ -4,16 +4,16 @@ import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 
 /**
- * What an object says of the offsets that it lacks: from which one on its records were read in one
- * go, so that an offset without a record was a transaction's marker or aborted.
- *
- * <p>It stands in the header of the gzip stream, as a comment, which every reader of gzip passes
- * over: whoever has the object has the proof, without a second request, and a tool that copies
- * objects without their metadata keeps it.
+ * What an object says about the offsets that it lacks: the offset from which its records were read
+ * without a gap. From there on, an offset without a record was a transaction marker or was aborted.
+*
+ * <p>It is a comment in the header of the gzip stream, which every reader of gzip ignores. Whoever
+ * has the object thus has the proof without a second request, and a tool that copies objects
+ * without their metadata keeps it.
  *
  * @param readFrom the first offset that was read for the object; at most the first record's
- * @param lostFrom the first of the offsets that Kafka had dropped before they were read, or -1
- * @param lostTo the last of them
+ * @param lostFrom the first offset that Kafka had dropped before it was read, or -1
+ * @param lostTo the last such offset
  */
 record Proof(long readFrom, long lostFrom, long lostTo) {
   private static final int HEADER_BYTES = 10;

@@ -9,7 +9,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Decides where a partition begins, and refuses to begin behind events that were lost. */
+/** Decides where a partition begins, and refuses to begin after events that were lost. */
 final class Recovery {
   private static final Logger LOG = LoggerFactory.getLogger(Recovery.class);
 
@@ -30,15 +30,15 @@ final class Recovery {
   record Begun(
       Map<TopicPartition, PartitionBuffer> buffers, Map<TopicPartition, RuntimeException> failed) {}
 
-  /** An empty buffer for each of {@code partitions}, standing after what the bucket holds. */
+  /** Returns an empty buffer for each partition, positioned after the bucket's last record. */
   Begun begin(Collection<TopicPartition> partitions) {
     if (!probed) {
       bucket.requireConditionalPuts();
       probed = true;
     }
     var begun = new Begun(new HashMap<>(), new HashMap<>());
-    // The bucket first: what another task still writes meanwhile must not seem to lie beyond
-    // Kafka's end. Its objects make the next put find the name taken, and begin again.
+    // The bucket is read first: objects that another task writes meanwhile must not seem to lie
+    // beyond Kafka's end. They make the next put find the name taken, and begin again.
     Map<TopicPartition, Bucket.Last> lasts = new HashMap<>();
     for (TopicPartition partition : partitions) {
       try {
@@ -61,9 +61,9 @@ final class Recovery {
   }
 
   /**
-   * Returns where what failed is the trouble of these partitions and not of the store.
-   *
-   * @throws RuntimeException the first of {@code failed} where the store takes nothing at all
+   * Returns if the failures concern only these partitions and not the store.
+*
+   * @throws RuntimeException the first of {@code failed}, if the store accepts no object at all
    */
   void requireOwnTrouble(Map<TopicPartition, RuntimeException> failed) {
     for (RuntimeException failure : failed.values()) {
@@ -92,7 +92,8 @@ final class Recovery {
     long next = kept;
     Mark mark = null;
     if (extent.start() > kept) {
-      // Committed by us for this bucket and topic: what lies before it is stored, or was no record.
+      // We committed it for this bucket and topic: each offset before it is stored, or had no
+      // record.
       mark = mark(extent);
       next = mark == null ? kept : Math.max(kept, extent.committed().offset());
     }
@@ -104,7 +105,7 @@ final class Recovery {
         new PartitionBuffer(
             prefix(partition), extent.topicId(), Math.max(next, extent.start()), kept);
     if (mark != null && mark.kept() != kept) {
-      buffer.jumpsUnknown(); // by an older version, or the bucket's last object has gone since
+      buffer.jumpsUnknown(); // an older version wrote it, or the bucket's last object is gone since
     }
     if (mark != null && mark.lostFrom() >= 0) {
       buffer.lost(mark.lostFrom(), mark.lostTo());
@@ -116,7 +117,7 @@ final class Recovery {
     return buffer;
   }
 
-  /** The mark beside the committed offset; null where it is not of this bucket and topic. */
+  /** The mark of the committed offset; null if it is not for this bucket and topic. */
   private Mark mark(KafkaLog.Extent extent) {
     Mark mark = extent.committed() == null ? null : Mark.of(extent.committed().metadata());
     boolean ours =
@@ -139,13 +140,13 @@ final class Recovery {
   }
 
   /**
-   * Verifies what was passed over in {@code buffers} without a record.
+   * Verifies the offsets without a record that {@code buffers} have passed.
    *
-   * <p>That is most often a transaction marker. It may be a loss only if the log now begins after
-   * the offset that was expected: one question to Kafka for all the partitions.
+   * <p>Such an offset is usually a transaction marker. It may be a loss only if the log now begins
+   * after the expected offset, which one request to Kafka shows for all partitions.
    *
-   * @return the partitions of which Kafka dropped events before they were read, unless such are
-   *     skipped
+   * @return the partitions whose events Kafka dropped before they were read, unless these events
+   *     are skipped
    */
   Map<TopicPartition, RuntimeException> verifyJumps(Map<TopicPartition, PartitionBuffer> buffers) {
     List<TopicPartition> jumped =
@@ -160,7 +161,7 @@ final class Recovery {
       Long start = starts.get(partition);
       long expected = buffer.jumpFrom();
       if (start == null) {
-        buffer.jumpsUnknown(); // the topic was deleted: what was read of it is still kept
+        buffer.jumpsUnknown(); // the topic was deleted; the records read before are still stored
       } else if (start <= expected) {
         buffer.jumpsVerified();
       } else {
@@ -180,15 +181,15 @@ final class Recovery {
         "Kafka no longer holds offsets " + from + " to " + (to - 1) + " of " + partition
             + ", and bronze does not hold them";
     if (skipGaps) {
-      LOG.error("{}; going on without them (on.gap=skip)", what);
+      LOG.error("{}; continuing without them (on.gap=skip)", what);
       return;
     }
     throw new PartitionTrouble(
-        what + "\nhint: the sink was behind for longer than Kafka's retention. If the events can"
-            + " be had nowhere else, set on.gap=skip once, then `headwater resync` of the table");
+        what + "\nhint: the sink was behind for longer than Kafka's retention. If no other copy of"
+            + " the events exists, set on.gap=skip once, then `headwater resync` the table");
   }
 
-  /** What is committed for a partition: the offset, marked with what is known of it. */
+  /** What is committed for a partition: the offset and its mark. */
   OffsetAndMetadata commit(PartitionBuffer buffer) {
     return new OffsetAndMetadata(buffer.stored(), buffer.mark(place).toString());
   }

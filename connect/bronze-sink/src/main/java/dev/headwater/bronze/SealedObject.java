@@ -6,13 +6,13 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * One object ready to be put: compressed, with a name that its first offset fixes.
+ * One object ready to be put: compressed, and named by its first offset.
  *
  * @param key the object's name in the bucket
  * @param body gzip of the lines
  * @param first offset of the first record
  * @param last offset of the last record
- * @param seal tells this very object from one that another task put under the same name
+ * @param seal distinguishes this object from one that another task put under the same name
  */
 record SealedObject(
     String key, byte[] body, long first, long last, String seal, Map<String, String> metadata) {
@@ -23,9 +23,9 @@ record SealedObject(
       Pattern.compile("/block=[0-9]{16}/[0-9]{20}\\.jsonl\\.gz-[0-9a-f-]{36}$");
 
   /**
-   * Whether {@code key} never holds a record: a folder's mark, as tools leave it that delete or copy
-   * objects; or what the embedded store shows of a put that is under way, or that its death cut
-   * off, the object's name with a UUID behind it.
+   * Whether {@code key} never holds a record. This is so for the mark of a folder, which tools that
+   * delete or copy objects leave behind. It is also so for an object's name followed by a UUID: the
+   * embedded store shows it while a put is in progress, or after the store died during one.
    */
   static boolean holdsNothing(String key) {
     return key.endsWith("/") || UNFINISHED.matcher(key).find();
@@ -50,14 +50,14 @@ record SealedObject(
   }
 
   /**
-   * Twenty digits, so that names sort as offsets do, below a folder for each 10,000 offsets: some
-   * stores read a whole folder to list a part of it.
+   * The name has twenty digits, so that names sort as offsets do. There is a folder for each 10,000
+   * offsets, because some stores read a whole folder to list a part of it.
    */
   static String key(String prefix, long first) {
     return String.format("%sblock=%016d/%020d.jsonl.gz", prefix, first / BLOCK, first);
   }
 
-  /** The first offset that a name tells, or -1 where the name is not one of the sink's. */
+  /** The first offset in a name, or -1 if the name is not one of the sink's. */
   static long firstOffset(String key) {
     Matcher name = NAME.matcher(key);
     return name.find() ? Long.parseLong(name.group(1)) : -1;

@@ -11,10 +11,10 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The partitions that the task does not carry for now, each with why and when it is tried again.
- *
- * <p>Each has a note in the bucket, by which `status` knows of it: the task itself
- * runs. A note is written again at each try, and taken away when the partition is carried again.
+ * The partitions that the task has stopped, each with the reason and the time of the next try.
+*
+ * <p>Each has a note in the bucket, which `status` reads, because the task itself is
+ * running. A note is written again at each try, and removed when the partition continues.
  */
 final class Stopped {
   private static final Logger LOG = LoggerFactory.getLogger(Stopped.class);
@@ -38,9 +38,9 @@ final class Stopped {
   }
 
   /**
-   * Notes that a partition is not carried, and when to try it again.
+   * Notes that a partition is stopped, and when to try it again.
    *
-   * @param whilePut whether its object was not taken: then only one that is stored shows the end
+   * @param whilePut whether a put of its object failed: then only a stored object ends the trouble
    */
   void add(TopicPartition partition, RuntimeException cause, boolean whilePut) {
     boolean first = !stops.containsKey(partition);
@@ -54,7 +54,7 @@ final class Stopped {
     stop.trying = false;
     stop.waitMs = first ? AGAIN_MS_MIN : Math.min(stop.waitMs * 2, AGAIN_MS_MAX);
     stop.againNanos = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(stop.waitMs);
-    // What the next try gets over, as one busy answer of the store, is nobody's concern.
+    // A failure that the next try overcomes, such as one busy answer of the store, is not noted.
     if (!first || cause instanceof PartitionTrouble) {
       bucket.note(partition, why, stop.sinceMs);
     }
@@ -64,7 +64,7 @@ final class Stopped {
     return stops.containsKey(partition);
   }
 
-  /** Those whose time has come. */
+  /** The partitions whose next try is due. */
   List<TopicPartition> due() {
     long now = System.nanoTime();
     List<TopicPartition> due = new ArrayList<>();
@@ -77,7 +77,7 @@ final class Stopped {
     return due;
   }
 
-  /** Notes that a partition has begun again; returns whether its trouble is over by that. */
+  /** Notes that a partition has begun again; returns whether that ends its trouble. */
   boolean begun(TopicPartition partition) {
     Stop stop = stops.get(partition);
     if (stop != null && stop.whilePut) {
@@ -88,7 +88,7 @@ final class Stopped {
     return true;
   }
 
-  /** Notes that objects were stored; returns the partitions whose trouble is over by that. */
+  /** Notes that objects were stored; returns the partitions whose trouble that ends. */
   List<TopicPartition> stored(Collection<TopicPartition> partitions) {
     return partitions.stream().filter(partition -> stops.remove(partition) != null).toList();
   }

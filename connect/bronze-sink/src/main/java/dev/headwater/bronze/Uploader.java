@@ -17,7 +17,7 @@ import org.apache.kafka.connect.errors.RetriableException;
 
 /** Puts the sealed objects of several partitions at the same time. */
 final class Uploader implements AutoCloseable {
-  // Well within the five minutes after which Kafka takes a silent consumer for dead.
+  // Well within the five minutes after which Kafka considers a silent consumer dead.
   private static final long ROUND_SECONDS_MAX = 120;
 
   private final Bucket bucket;
@@ -28,11 +28,11 @@ final class Uploader implements AutoCloseable {
     this.threads = Executors.newFixedThreadPool(count);
   }
 
-  /** What became of a round of puts; whatever is in neither was stored. */
+  /** The outcome of a round of puts; objects in neither group were stored. */
   record Outcome(List<TopicPartition> taken, Map<TopicPartition, RuntimeException> failed) {}
 
   /**
-   * Puts every sealed object of {@code buffers} and settles those that were stored.
+   * Puts every sealed object of {@code buffers}, and notes which were stored.
    *
    * @return the partitions whose object's name another task had taken, and those that failed
    */

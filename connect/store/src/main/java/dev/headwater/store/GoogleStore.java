@@ -34,20 +34,20 @@ import software.amazon.awssdk.services.s3.model.UploadPartRequest;
 import software.amazon.awssdk.services.s3.model.UploadPartResponse;
 
 /**
- * Google Cloud Storage behind the S3 protocol: s3proxy asks by Google's own API, in which a put is
+ * Google Cloud Storage behind the S3 protocol: s3proxy uses Google's own API, in which a put can be
  * conditional on the object's generation. Google's S3 interface ignores {@code If-None-Match}.
  *
  * <ol>
  *   <li>A listing with a delimiter misses no entry at the end of a page.
  *   <li>An upload in parts that is completed on a condition is put as one object.
- *   <li>Uploads wait for each other where together they would not fit into the heap.
+ *   <li>Uploads wait for each other if together they would not fit into the heap.
  * </ol>
  */
 final class GoogleStore extends ForwardingBlobStore {
   static final String PROVIDER = "google-cloud-storage";
 
   private static final String NOBODY = "none";
-  // What is no key makes s3proxy ask Google's library, which knows more kinds of credentials.
+  // A text that is not a key makes s3proxy ask Google's library, which knows more credentials.
   private static final String ASK_GOOGLES_LIBRARY = "{}";
   private static final String PARTS = "/part_%05d"; // as s3proxy names them, behind the upload's id
   private static final String PROBE = "_headwater/conditional-put";
@@ -55,7 +55,7 @@ final class GoogleStore extends ForwardingBlobStore {
   private static final int UPLOADS_MB = 64; // of a heap of 240 MB, which also holds what was received
   private static final int CHUNK_MB_MAX = 15; // s3proxy's largest; it is held twice
 
-  // It tells of a TLS library that it does without.
+  // Silences a message about a TLS library that is not needed.
   private static final Logger GAX = Logger.getLogger("com.google.api.gax.httpjson");
 
   private final Semaphore uploads = new Semaphore(UPLOADS_MB, true);
@@ -64,7 +64,7 @@ final class GoogleStore extends ForwardingBlobStore {
     super(store);
   }
 
-  /** Opens the store; makes sure that its buckets are there and can be written on a condition. */
+  /** Opens the store; makes sure that its buckets exist and honour conditional puts. */
   static GoogleStore open(Properties settings) throws Unusable {
     GAX.setLevel(Level.SEVERE);
     boolean nobody = settings.getProperty("jclouds.credential").equals(NOBODY);
@@ -79,7 +79,7 @@ final class GoogleStore extends ForwardingBlobStore {
     return store;
   }
 
-  /** What `GOOGLE_APPLICATION_CREDENTIALS` names, or this machine's or pod's own. */
+  /** The credentials that `GOOGLE_APPLICATION_CREDENTIALS` names, or this machine's or pod's own. */
   private static void requireIdentity() throws Unusable {
     try {
       GoogleCredentials.getApplicationDefault();
@@ -87,11 +87,11 @@ final class GoogleStore extends ForwardingBlobStore {
       throw new Unusable(
           "no identity at Google: " + missing.getMessage()
               + "\nhint: gcs_credentials in the profile is the path of a credentials file (JSON), or"
-              + " `default` where the machine or the pod has an identity");
+              + " `default` if the machine or the pod has an identity");
     }
   }
 
-  /** Stops where the bucket cannot be used; goes on where Google does not answer just now. */
+  /** Stops the store if a bucket cannot be used; continues if Google does not answer now. */
   private void check(String bucket) throws Unusable {
     try {
       if (!containerExists(bucket)) {
@@ -103,8 +103,8 @@ final class GoogleStore extends ForwardingBlobStore {
       if (putIfFree(bucket) && putIfFree(bucket)) {
         throw new Unusable(
             "bucket `" + bucket + "`: a second put of " + PROBE + " on the condition that it does"
-                + " not exist was accepted\nhint: two writers would overwrite each other; what"
-                + " answers at gcs_endpoint does not keep Google's preconditions");
+                + " not exist was accepted\nhint: two writers would overwrite each other; the server"
+                + " at gcs_endpoint does not honour Google's preconditions");
       }
     } catch (RuntimeException failed) {
       if (status(failed) == 401 || status(failed) == 403) {
@@ -153,8 +153,8 @@ final class GoogleStore extends ForwardingBlobStore {
 
   /**
    * Google's library gives a page's objects before its common prefixes, and s3proxy 4.1.0 cuts
-   * and continues in that order: a prefix before the last object is lost. Here both are in order;
-   * all that follows is read for it, a request each thousand entries.
+   * and continues in that order, so a prefix before the last object is lost. Here both are in one
+   * order; this needs all later entries to be read, with a request for each thousand.
    */
   @Override
   public ListObjectsV2Response list(ListObjectsV2Request request) {
@@ -187,7 +187,7 @@ final class GoogleStore extends ForwardingBlobStore {
     try {
       return inTurn(request.contentLength(), () -> delegate().putBlob(request, payload));
     } catch (S3Exception refused) {
-      // Who may create and not replace is refused as such before Google looks at the condition.
+      // Google refuses an identity that may create but not replace before it checks the condition.
       boolean taken =
           refused.statusCode() == 403
               && "*".equals(request.ifNoneMatch())
@@ -215,9 +215,9 @@ final class GoogleStore extends ForwardingBlobStore {
   }
 
   /**
-   * s3proxy 4.1.0 takes the condition of a completion for a wish to publish the object: it makes
-   * it readable by everybody, or fails behind the write where the bucket forbids that. So such
-   * parts become one object by a put. Only commits of Spark that are larger than a part come here.
+   * s3proxy 4.1.0 reads the condition of a completion as a request to publish the object: it makes
+   * the object readable by everybody, or fails after the write if the bucket forbids that. Such
+   * parts are therefore put as one object. Only commits of Spark larger than a part need this.
    */
   @Override
   public CompleteMultipartUploadResponse completeMultipartUpload(
@@ -249,14 +249,14 @@ final class GoogleStore extends ForwardingBlobStore {
             .build();
     PutObjectResponse put = putBlob(whole, new SequenceInputStream(opened(bucket, names)));
     try {
-      delegate().abortMultipartUpload(upload); // the object is there: the parts go
+      delegate().abortMultipartUpload(upload); // the object exists, so the parts are removed
     } catch (RuntimeException left) {
       System.err.println("parts of " + upload.blobName() + " stay below .s3proxy/: " + left);
     }
     return SdkResponses.completeResponse(put.eTag(), null);
   }
 
-  /** The parts' streams, each opened when the one before is read. */
+  /** The parts' streams; each is opened once the previous one is read. */
   private Enumeration<InputStream> opened(String bucket, List<String> names) {
     Iterator<String> each = names.iterator();
     return new Enumeration<>() {

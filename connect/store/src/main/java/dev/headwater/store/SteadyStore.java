@@ -30,15 +30,15 @@ import software.amazon.awssdk.services.s3.model.StorageClass;
  * Keeps what S3 promises while several clients write and delete at once.
  *
  * <ol>
- *   <li>A listing holds whole objects only: none that is being written, none that has gone while
- *       it was listed.
- *   <li>A put succeeds although a delete of its neighbour takes away the folder, which on S3 does
- *       not exist.
+ *   <li>A listing holds only whole objects: none that is being written, and none that was deleted
+ *       during the listing.
+ *   <li>A put succeeds even if the delete of another object removes the folder, which does not
+ *       exist on S3.
  *   <li>Of several puts on the condition of one ETag, one succeeds.
  * </ol>
  */
 final class SteadyStore extends ForwardingBlobStore {
-  // Each repetition needs a delete that empties the folder just then.
+  // A repetition is needed only if a delete empties the folder at that moment.
   private static final int TRIES_MAX = 100;
   private static final int LOCKS = 256;
 
@@ -58,7 +58,7 @@ final class SteadyStore extends ForwardingBlobStore {
     ListObjectsV2Response page = delegate().list(request);
     List<S3Object> found = whole(request.bucket(), page);
     String next = page.nextContinuationToken();
-    // An empty page that is not the last one would end a listing of the first version.
+    // A client of the first listing version would end at an empty page that is not the last one.
     while (found.isEmpty() && page.commonPrefixes().isEmpty() && next != null) {
       page = delegate().list(request.toBuilder().continuationToken(next).build());
       found = whole(request.bucket(), page);
@@ -77,7 +77,7 @@ final class SteadyStore extends ForwardingBlobStore {
         found.add(object);
         continue;
       }
-      // Deleted between the reading of its size and of its digest, most often.
+      // Usually the object was deleted between the reads of its size and of its digest.
       HeadObjectResponse head = delegate().blobMetadataIfPresent(bucket, object.key());
       if (head != null) {
         found.add(
@@ -180,7 +180,7 @@ final class SteadyStore extends ForwardingBlobStore {
 
     @Override
     public void close() {
-      // The one who gave it closes it: a put that is repeated still needs it.
+      // The caller closes the stream, because a repeated put still needs it.
     }
   }
 }

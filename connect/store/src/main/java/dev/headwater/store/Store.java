@@ -8,7 +8,7 @@ import org.gaul.s3proxy.BlobStores;
 import org.gaul.s3proxy.S3Proxy;
 import org.gaul.s3proxy.blobstore.BlobStore;
 
-/** s3proxy as its own main class starts it, with what S3 promises and it does not keep on top. */
+/** Starts s3proxy like its own main class, with additions that keep S3's promises. */
 public final class Store {
   private Store() {}
 

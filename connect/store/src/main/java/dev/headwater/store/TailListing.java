@@ -18,13 +18,13 @@ import software.amazon.awssdk.services.s3.model.S3Object;
 import software.amazon.awssdk.services.s3.model.StorageClass;
 
 /**
- * Answers a listing of a folder's tail ("what comes after this key") by what comes after it.
+ * Answers a listing of a folder's tail (the keys after a given key) by reading only the tail.
  *
- * <p>The store beneath reads the attributes of every file of the folder first, five system calls
- * each, and drops what was not asked for at the end. Every commit to a Delta table asks for the
- * tail of its log, whose folder holds hundreds of entries: that took more CPU than all the rest of
- * the store. Here only names are read, and the attributes of those that are answered. Other requests
- * than a plain tail of one folder go unchanged to the underlying store.
+ * <p>The underlying store first reads the attributes of every file of the folder, five system calls
+ * each, and drops entries that were not asked for at the end. Every commit to a Delta table asks
+ * for the tail of its log, whose folder holds hundreds of entries: that took more CPU than the rest
+ * of the store. Here only names are read, and the attributes of the entries in the answer. Requests
+ * other than a plain tail of one folder go unchanged to the underlying store.
  */
 final class TailListing extends ForwardingBlobStore {
   private final Path root;
@@ -43,7 +43,7 @@ final class TailListing extends ForwardingBlobStore {
     List<S3Object> found = new ArrayList<>(keys.size());
     for (String key : keys) {
       HeadObjectResponse head = delegate().blobMetadataIfPresent(request.bucket(), key);
-      if (head != null) { // otherwise deleted since its name was read
+      if (head != null) { // else it was deleted after its name was read
         found.add(
             SdkResponses.objectEntry(
                 key, head.eTag(), head.lastModified(), head.contentLength(), StorageClass.STANDARD));
@@ -52,7 +52,7 @@ final class TailListing extends ForwardingBlobStore {
     return SdkResponses.objectsPage(found, List.of(), null);
   }
 
-  /** The keys that answer the request, in order; null where the store beneath has to answer. */
+  /** The keys that answer the request, in order; null if the underlying store has to answer. */
   private TreeSet<String> tail(ListObjectsV2Request request) {
     String after =
         request.continuationToken() != null ? request.continuationToken() : request.startAfter();
@@ -66,19 +66,19 @@ final class TailListing extends ForwardingBlobStore {
     }
     Path place = place(request.bucket(), folder);
     int most = request.maxKeys() == null ? 1000 : request.maxKeys();
-    TreeSet<String> keys = new TreeSet<>(); // S3 sorts by UTF-8; so does this but beyond the BMP
+    TreeSet<String> keys = new TreeSet<>(); // like S3's order by UTF-8, except beyond the BMP
     if (place == null || !names(place, folder, prefix, after, keys) || keys.size() > most) {
       return null;
     }
     for (String key : keys) {
       if (Files.isDirectory(place.resolve(key.substring(folder.length())))) {
-        return null; // what lies in it may be asked for too
+        return null; // the request may include the folder's content
       }
     }
     return keys;
   }
 
-  /** The folder's place on the disk; null where it is not plainly below the bucket. */
+  /** The folder's path on the disk; null if it is not plainly below the bucket. */
   private Path place(String bucket, String folder) {
     try {
       Path container = root.resolve(bucket);
@@ -90,7 +90,7 @@ final class TailListing extends ForwardingBlobStore {
     }
   }
 
-  /** Collects the keys of the folder's entries; false where an entry needs a closer look. */
+  /** Collects the keys of the folder's entries; false if an entry needs a closer look. */
   private static boolean names(
       Path place, String folder, String prefix, String after, TreeSet<String> keys) {
     try (var entries = Files.newDirectoryStream(place)) {
@@ -102,11 +102,11 @@ final class TailListing extends ForwardingBlobStore {
         }
         if (key.compareTo(after) > 0) {
           if (name.startsWith(".")) {
-            return false; // the store keeps things of its own under such names
+            return false; // the store keeps its own files under such names
           }
           keys.add(key);
         } else if (!key.equals(after) && after.startsWith(key)) {
-          return false; // were it a folder, what is in it could come after
+          return false; // if it is a folder, its content could come after the key
         }
       }
       return true;

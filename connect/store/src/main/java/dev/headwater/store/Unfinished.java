@@ -10,12 +10,12 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * The files that the store beneath writes before an object is there: the object's name with a UUID
- * behind it.
- *
- * <p>An object of a client's own may have such a name (Trino's data files do), so the name alone
- * says nothing: it is unfinished where a put of the name before it is under way, or where it has
- * not got the digest that every whole object has; the death of the store leaves the latter.
+ * The files that the underlying store writes before an object exists: the object's name followed by
+ * a UUID.
+*
+ * <p>A client's own object may have such a name (Trino's data files do), so the name alone proves
+ * nothing. A file is unfinished if a put of the name before the UUID is in progress, or if it lacks
+ * the digest that every whole object has. The latter files remain after the store died.
  */
 final class Unfinished {
   private static final Pattern NAME =
@@ -38,7 +38,7 @@ final class Unfinished {
     writing.computeIfPresent(bucket + "/" + key, (name, count) -> count == 1 ? null : count - 1);
   }
 
-  /** Whether a key that a listing found is no object, or is none any more. */
+  /** Whether a key that a listing found is not an object, or not any more. */
   boolean is(String bucket, String key) {
     Matcher name = NAME.matcher(key);
     if (!name.matches()) {
@@ -47,7 +47,7 @@ final class Unfinished {
     if (writing.containsKey(bucket + "/" + name.group(1))) {
       return true;
     }
-    // A put that ended since the name was read has taken its file away: the file tells.
+    // A put that ended after the name was read has removed its file, so the file is checked.
     try {
       var attributes =
           Files.getFileAttributeView(

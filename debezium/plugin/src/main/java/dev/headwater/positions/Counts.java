@@ -23,17 +23,18 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Makes the END of each transaction count what the log has of it, and each event bear its number
+ * Makes the END of each transaction count its events in the log, and gives each event its number
  * in the log.
  *
- * <p>After a restart Debezium goes on counting at the number that its offset has: what it leaves
- * out, because it takes it for delivered, is never counted, nor missed. Here the events that a
- * restart leaves out are counted as the server sends them ({@link #leftOut}), on the thread of the
- * stream; then those that are polled, on the task's ({@link #counted}).
+ * <p>After a restart Debezium continues to count at the number in its offset. Events that it leaves
+ * out, because it takes them for delivered, are never counted, so nobody notices a loss. Here two
+ * threads count. The stream's thread counts the events that a restart leaves out, as the server
+ * sends them ({@link #leftOut}). Then the task's thread counts the polled events ({@link
+ * #counted}).
  */
 final class Counts {
 
-  /** On each END: its counts are of the whole transaction in the log. */
+  /** The header of each END: its counts include the whole transaction in the log. */
   static final String HEADER = "headwater.counted";
 
   private static final Logger LOG = LoggerFactory.getLogger(Counts.class);
@@ -43,7 +44,7 @@ final class Counts {
   private static final String COLLECTION = "data_collection";
   private static final String COUNT = "event_count";
 
-  /** Events of one transaction: by table, and all with its logical messages. */
+  /** The events of one transaction: by table, and in all, with its logical messages. */
   private static final class Tally {
     final Map<String, Long> tables = new TreeMap<>();
     long all;
@@ -54,26 +55,26 @@ final class Counts {
     }
   }
 
-  /** By transaction; complete when the first event that is not left out can be polled. */
+  /** Counts by transaction; complete when the first event that is not left out can be polled. */
   private final Map<String, Tally> leftOut = new ConcurrentHashMap<>();
 
   private String polling;
   private Tally polled = new Tally();
 
-  /** Begin again, as the task does. */
+  /** Begins again, as the task does. */
   synchronized void restart() {
     leftOut.clear();
     polling = null;
   }
 
-  /** Count a message that was delivered before the restart. */
+  /** Counts a message that was delivered before the restart. */
   void leftOut(
       ReplicationMessage message,
       PostgresSchema schema,
       PostgresConnection connection,
       PostgresConnectorConfig config) {
     if (message.getTransactionId().isEmpty() || message.isSkippedMessage()) {
-      return; // outside of transactions, or of a table that is left out
+      return; // it is outside of transactions, or belongs to a table that is left out
     }
     Tally tally =
         leftOut.computeIfAbsent(
@@ -102,7 +103,7 @@ final class Counts {
     }
   }
 
-  /** Debezium makes two events of such an update, by the same comparison. */
+  /** Debezium makes two events of such an update, using the same comparison. */
   private static boolean changesKey(
       ReplicationMessage message,
       PostgresSchema schema,
@@ -141,7 +142,7 @@ final class Counts {
     return values;
   }
 
-  /** The polled records, with the numbers and counts of the log. */
+  /** Returns the polled records with numbers and counts by the log. */
   synchronized List<SourceRecord> counted(List<SourceRecord> records) {
     if (records != null) {
       records.forEach(this::count);
@@ -168,7 +169,7 @@ final class Counts {
     }
   }
 
-  /** The block's id is the transaction's with a log position behind it. */
+  /** The id in the block is that of the transaction, followed by a log position. */
   private void enter(String id) {
     String transaction = id.substring(0, id.indexOf(':'));
     if (!transaction.equals(polling)) {
@@ -192,7 +193,7 @@ final class Counts {
     }
   }
 
-  /** Debezium's own list, in its order, with these counts; what it lacks comes last. */
+  /** Debezium's own list, in its order, with these counts; tables that it lacks come last. */
   private void end(Struct value) {
     Map<String, Long> rest = new TreeMap<>(polled.tables);
     List<Struct> all = new ArrayList<>();
@@ -202,7 +203,7 @@ final class Counts {
       if (events != null) {
         collection.put(COUNT, events);
       }
-      all.add(collection); // without a count of ours: logical messages, under names of their own
+      all.add(collection); // not counted here: logical messages, under their own names
     }
     Schema schema = value.schema().field(COLLECTIONS).schema().valueSchema();
     rest.forEach(

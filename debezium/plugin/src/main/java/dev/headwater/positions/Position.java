@@ -6,7 +6,7 @@ import java.util.Map;
 /**
  * A place in the stream, as Debezium's source offsets name it.
  *
- * @param kind what stands there
+ * @param kind the kind of message at that place
  * @param transaction the transaction's id; null outside of transactions
  * @param lsn the log position of the last message, as an unsigned number of bytes
  */
@@ -26,7 +26,7 @@ record Position(Kind kind, Long transaction, long lsn) {
     COMMIT
   }
 
-  /** The place that an offset names; null where it names none in the stream. */
+  /** Returns the place that an offset names; null if it names no place in the stream. */
   static Position of(Map<String, ?> offset) {
     Object type = offset.get("messageType");
     if (type == null || !(offset.get(LSN) instanceof Number lsn)) {
@@ -48,7 +48,7 @@ record Position(Kind kind, Long transaction, long lsn) {
     return offset.get(COMMIT_LSN) instanceof Number commit && commit.longValue() == lsn.longValue();
   }
 
-  /** Whether one record only has this position. */
+  /** Whether only one record has this position. */
   boolean isSingle() {
     return kind != Kind.CHANGE;
   }

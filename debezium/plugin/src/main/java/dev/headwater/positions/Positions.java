@@ -9,22 +9,23 @@ import org.apache.kafka.connect.data.Struct;
 import org.apache.kafka.connect.source.SourceRecord;
 
 /**
- * Lets polled records pass, in their order, so that those of one source position pass together.
+ * Passes polled records on in their order, so that those of one source position pass together.
  *
  * <p>DELETE, tombstone and CREATE of a key change have one log position, and so have the rows of a
- * page that COPY wrote and the tables of a TRUNCATE. The last ones polled wait until a record with
- * another position, or a snapshot's row, shows that no more of them come. Behind the last change of
- * a transaction that is its END, which the server sends at once. What waits is one WAL record's
- * rows: one row, or what COPY collects before it writes, 64 KiB of input and a row.
+ * page that COPY wrote and the tables of a TRUNCATE. The last records polled wait until a record
+ * with another position, or a snapshot's row, shows that their position is complete. After the last
+ * change of a transaction that record is its END, which the server sends at once. At most the rows
+ * of one WAL record wait: one row, or the rows that COPY collects before it writes (64 KiB of input
+ * and a row).
  *
- * <p>Heartbeats, notifications and rows of snapshots that run beside the stream are no part of it:
- * their offset becomes the last complete position. Debezium gives them its own last one, of which
- * records may be missing still: the rows of an incremental snapshot come ahead of the signal that
- * made them, with that signal's position.
+ * <p>Heartbeats, notifications and rows of snapshots that run beside the stream do not belong to a
+ * position: their offset becomes the last complete position. Debezium gives them its own last
+ * position, whose records may still be missing: the rows of an incremental snapshot come before the
+ * signal that caused them, with that signal's position.
  */
 final class Positions {
 
-  /** Debezium's count of events at one position, which a whole position does not need. */
+  /** Debezium's count of events at one position; a whole position does not need it. */
   static final String COUNT = "lsn_events_processed";
 
   private static final String SNAPSHOT = "snapshot";
@@ -35,14 +36,14 @@ final class Positions {
   private Position current;
   private Map<String, ?> reached;
 
-  /** Begin again after a stored offset; null where none names a place in the stream. */
+  /** Begins again after a stored offset; null if none names a place in the stream. */
   synchronized void restart(Map<String, ?> stored) {
     waiting.clear();
     current = null;
     reached = stored;
   }
 
-  /** What may pass once these were polled; the rest waits for the next call. */
+  /** Returns the records that may pass once these were polled; the rest waits for the next call. */
   synchronized List<SourceRecord> complete(List<SourceRecord> polled) {
     List<SourceRecord> passing = new ArrayList<>(polled.size() + waiting.size());
     for (SourceRecord record : polled) {
@@ -95,7 +96,7 @@ final class Positions {
       return record;
     }
     Map<String, Object> offset = new HashMap<>(reached);
-    if (!BLOCKING.equals(snapshot)) { // whose offsets lack what an incremental one has done
+    if (!BLOCKING.equals(snapshot)) { // its offsets lack the progress of an incremental one
       offset.keySet().removeIf(key -> key.startsWith(INCREMENTAL));
       own.forEach((key, value) -> putIncremental(offset, key, value));
     }

@@ -11,13 +11,13 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Where the stream goes on after a restart, exactly: in place of Debezium's WalPositionLocator.
+ * Finds the exact place where the stream continues after a restart; replaces Debezium's locator.
  *
- * <p>The server sends transactions in the order of their commits. Asked to begin at the end of the
- * last one that was delivered whole, it sends first the one that was under way, from its start; of
- * that one the messages up to the last delivered log position are left out, for within a
- * transaction these only grow. The locator compares log positions of different transactions, among
- * which they neither grow nor, at the end of a commit, differ.
+ * <p>The server sends transactions in the order of their commits. It is asked to begin at the end
+ * of the last transaction that was delivered whole. It then first sends the transaction that was in
+ * progress, from its start. The messages of that one up to the last delivered log position are left
+ * out, because positions only grow within a transaction. WalPositionLocator compares positions of
+ * different transactions, which are in no order, and may be equal at the end of a commit.
  */
 final class Resume {
 
@@ -37,7 +37,7 @@ final class Resume {
     this.start = start;
   }
 
-  /** After this stored offset; null where Debezium finds its way itself: after a snapshot. */
+  /** Resumes after this stored offset; null if Debezium finds the place itself: after a snapshot. */
   static Resume after(Map<String, ?> offset) {
     Position last = Position.of(offset);
     if (last == null || offset.get("snapshot") != null) {
@@ -45,13 +45,14 @@ final class Resume {
     }
     Object committed = offset.get(Position.COMMIT_LSN);
     long start = committed instanceof Number lsn ? lsn.longValue() : last.lsn();
-    // With a count the stock connector wrote it, which parts positions: the last one comes again.
+    // The stock connector, which separates a position's records, wrote an offset with a count: the
+    // last position comes again.
     return new Resume(last, !offset.containsKey(Positions.COUNT), Lsn.valueOf(start));
   }
 
   /**
-   * The offset without what makes Debezium search for the place itself, or take the transaction that
-   * its END record ended for one under way: a message outside of transactions would end it again.
+   * Returns the offset without the fields that make Debezium search for the place itself, or treat
+   * a transaction as open after its END: a message outside of transactions would end it again.
    */
   Map<String, Object> unsearched(Map<String, ?> offset) {
     Map<String, Object> left = new HashMap<>(offset);
@@ -63,12 +64,12 @@ final class Resume {
     return left;
   }
 
-  /** Where the server is asked to begin. */
+  /** The position at which the server is asked to begin. */
   Lsn start() {
     return start;
   }
 
-  /** Whether this message was delivered before the restart; asked of each, in their order. */
+  /** Whether this message was delivered before the restart; called for each message, in order. */
   boolean delivered(ReplicationMessage message, Lsn lsn) {
     if (done || isAside(message)) {
       return false;
@@ -81,12 +82,12 @@ final class Resume {
         };
     if (!delivered) {
       done = true;
-      LOG.info("going on at {} {}, after {}", message.getOperation(), lsn, last);
+      LOG.info("continuing at {} {}, after {}", message.getOperation(), lsn, last);
     }
     return delivered;
   }
 
-  /** Nothing of it is delivered; where a transaction came from is needed again. */
+  /** Such a message is never delivered; Debezium needs a transaction's origin again. */
   private static boolean isAside(ReplicationMessage message) {
     return message.getOperation() == Operation.ORIGIN || message.getOperation() == Operation.NOOP;
   }
@@ -96,7 +97,7 @@ final class Resume {
     inside = last.transaction() != null && last.transaction() == transaction;
     if (!inside && last.transaction() != null) {
       LOG.warn(
-          "transaction {} comes first, not {}, which was under way: nothing is left out",
+          "transaction {} comes first, not {}, which was in progress: nothing is left out",
           transaction,
           last.transaction());
     }
@@ -108,7 +109,7 @@ final class Resume {
     return last.kind() != BEGIN && (whole ? order <= 0 : order < 0);
   }
 
-  /** Messages outside of transactions came before the one that was under way. */
+  /** Messages outside of transactions came before the transaction that was in progress. */
   private boolean isBefore(long lsn) {
     return last.transaction() != null || Long.compareUnsigned(lsn, last.lsn()) <= 0;
   }

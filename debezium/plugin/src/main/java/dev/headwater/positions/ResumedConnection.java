@@ -10,7 +10,7 @@ import java.sql.SQLException;
 import java.util.Optional;
 import java.util.function.Consumer;
 
-/** A replication connection whose stream goes on where a {@link Resume} says. */
+/** A replication connection whose stream continues at the place that a {@link Resume} names. */
 final class ResumedConnection implements ReplicationConnection {
 
   private final ReplicationConnection connection;

@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Map;
 import org.apache.kafka.connect.connector.Task;
 
-/** Debezium's Postgres connector, whose task never parts the records of one source position. */
+/** Debezium's Postgres connector, with a task that never separates records of one position. */
 public final class WholePositionsConnector extends PostgresConnector {
 
   @Override

@@ -18,12 +18,12 @@ import java.util.Map;
 import org.apache.kafka.connect.source.SourceRecord;
 
 /**
- * Debezium's Postgres task, which after any restart gives each event of the stream exactly once.
+ * Debezium's Postgres task, extended so that after any restart it gives each event exactly once.
  *
- * <p>Each poll, which Kafka Connect makes one transaction of Kafka, ends with a whole position
- * ({@link Positions}), and a start leaves out exactly what was delivered ({@link Resume}). The
- * stored offsets are Debezium's own. What a start leaves out is counted all the same ({@link Counts}),
- * so that END records say what the log has, and not what was sent.
+ * <p>Kafka Connect makes each poll one Kafka transaction. Each poll ends with a whole position
+ * ({@link Positions}), and a start leaves out exactly the delivered events ({@link Resume}). The
+ * stored offsets are Debezium's own. The events that a start leaves out are counted, too
+ * ({@link Counts}), so that END records count the events in the log, not those that were sent.
  */
 public final class WholePositionsTask extends PostgresConnectorTask {
 

@@ -26,10 +26,11 @@ final class DateText {
   }
 
   /**
-   * The snapshot's date: the driver put the server's year, month and day into the hybrid Julian
+   * The snapshot's date. The driver put the server's year, month and day into the hybrid Julian
    * calendar of java.sql.Date, so they are read back from that calendar, not from the instant. The
-   * ten days that the calendar lacks, 1582-10-05 to 1582-10-14, come ten days later, on days that
-   * are right for themselves: both are told, and nobody downstream takes that for a date.
+   * calendar lacks ten days, 1582-10-05 to 1582-10-14; they arrive as the days ten days later,
+   * which are valid dates, too. The text then names both days, so that no reader takes it for a
+   * date.
    */
   static String of(java.sql.Date date) {
     if (date.getTime() == PGStatement.DATE_POSITIVE_INFINITY) {

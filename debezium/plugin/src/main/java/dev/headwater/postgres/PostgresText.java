@@ -28,12 +28,12 @@ final class PostgresText {
   /**
    * Returns the text of one column value, or null for NULL.
    *
-   * @param value as the snapshot's driver or the WAL decoder hands it over
-   * @param declaredDefault the column's DEFAULT as Debezium parsed it, which passes through here
-   *     once for the schema; the schema is never sent, so a class unknown here is let go
+   * @param value the value from the snapshot's driver or the WAL decoder
+   * @param declaredDefault the column's DEFAULT as Debezium parsed it, which is converted here
+   *     once for the schema; the schema is never sent, so an unknown class is accepted
    * @param where the column, for the error
-   * @throws IllegalArgumentException if the value is of a class that no text is known for: a
-   *     stopped connector can be mended, a wrong value in the lake cannot
+   * @throws IllegalArgumentException if no text is known for the value's class: a stopped
+   *     connector can be repaired, a wrong value in the lake cannot
    */
   static String of(Object value, Object declaredDefault, String where) {
     if (value == null) {
@@ -79,8 +79,8 @@ final class PostgresText {
         "column " + where + ": no text is known for a " + value.getClass().getName());
   }
 
-  // Debezium marks an unchanged value by a bare Object, or by a list holding one. (A map is no mark:
-  // it is an hstore whose type the driver knows, for it is on the search path.)
+  // Debezium marks an unchanged value by a bare Object, or by a list holding one. (A map is not a
+  // mark: it is an hstore, whose type the driver knows if it is on the search path.)
   private static boolean isUnchangedToast(Object value) {
     return value.getClass() == Object.class || value instanceof Collection;
   }

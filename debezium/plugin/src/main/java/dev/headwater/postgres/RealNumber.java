@@ -8,9 +8,9 @@ final class RealNumber {
   /**
    * Returns the number, or null for NULL.
    *
-   * @param value as the snapshot's driver, the WAL decoder or the column's DEFAULT has it
+   * @param value the value from the snapshot's driver, the WAL decoder or the column's DEFAULT
    * @param where the column, for the error
-   * @throws IllegalArgumentException if the value is no number
+   * @throws IllegalArgumentException if the value is not a number
    */
   static Double of(Object value, String where) {
     if (value == null) {

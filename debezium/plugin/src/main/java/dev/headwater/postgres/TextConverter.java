@@ -8,15 +8,16 @@ import java.util.Set;
 import org.apache.kafka.connect.data.SchemaBuilder;
 
 /**
- * Sends as PostgreSQL's own text every column whose type Debezium would change, cut or drop.
+ * Sends every column whose type Debezium would change, cut or drop as PostgreSQL's own text.
  *
  * <p>Arrays, time, timetz, date, interval, bit strings, ranges, geometry, composites and whatever
  * else is not in {@link #CARRIED_EXACTLY} arrive as {@code column::text} would print them under
  * TimeZone UTC, DateStyle ISO, IntervalStyle postgres; bytea in base64. An unchanged TOAST value
  * becomes Debezium's own placeholder, which Debezium itself forgets for bytea: it would send NULL.
  *
- * <p>A real arrives as the double that a cast of it gives, not by its shortest digits: a column that
- * is widened to double precision later then reads right, whichever of the two wrote the event.
+ * <p>A real arrives as the double that a cast of it gives, not by its shortest digits. If the
+ * column is later widened to double precision, events from before and after that then give the same
+ * value.
  */
 public final class TextConverter implements CustomConverter<SchemaBuilder, RelationalColumn> {
 
@@ -47,7 +48,7 @@ public final class TextConverter implements CustomConverter<SchemaBuilder, Relat
 
   @Override
   public void configure(Properties settings) {
-    // Nothing to set: which columns are taken follows from their types alone.
+    // There are no settings: the types alone decide which columns are converted.
   }
 
   @Override
