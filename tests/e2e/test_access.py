@@ -18,7 +18,6 @@ from tests.support.signed_in_trino import Answer, ask
 from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
 MASK = "***"
 SOON_S = 180.0  # generous: machines are noisy
 CANARIES = ("canary-email@planted.example", "Canary Planted Name", "1901-02-03", "canary-phone")
