@@ -159,8 +159,8 @@ class Stack:
                 for pid, name in kill_leftovers(self.home).items():
                     progress.note(f"ended a leftover process of {name} (pid {pid})")
             self._check(names)  # before a long download, and again after it
+        prepare_trust(self.settings, running=bool(self.running()))  # also pip's
         artefacts.prepare(sorted({g for name in names for g in self.services[name].artefacts}))
-        prepare_trust(self.settings, running=bool(self.running()))
         prepare_access(self.settings, running=bool(self.running()))
         self.check_templates(names, artefacts)
         self.settings.environment()  # generates every secret now, before several services need them
