@@ -1,4 +1,4 @@
-"""Records in the audit that a verb shows values which tables in Trino may hide."""
+"""Records in the audit that a verb shows values which Trino may hide, or changes who may see what."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import Literal
 
 from app.environment.settings import Settings
 
@@ -19,24 +20,30 @@ WAIT_S = 2.0
 
 
 def record_verb(
-    settings: Settings, verb: str, words: Sequence[str], tables: Sequence[str] = ()
+    settings: Settings,
+    verb: str,
+    words: Sequence[str],
+    tables: Sequence[str] = (),
+    *,
+    kind: Literal["verb", "change"] = "verb",
 ) -> None:
-    """Put an event of the kind `verb` on the audit's topic; nothing without `audit` in the profile.
+    """Put an event on the audit's topic; nothing without `audit` in the profile.
 
     It waits for the broker for two seconds at most, and then says on stderr that it was not recorded.
 
-    To be called before the first value is shown.
+    To be called before the first value is shown, or after the change is made.
 
     Args:
+        kind: `verb`: it shows values; `change`: it changes who may see them.
         words: what the verb was given, as it may be kept: no secret.
         tables: those that it shows, as `schema.table`.
     """
     if not settings.profile.audit:
         return
     event = {
-        "kind": "verb",
+        "kind": kind,
         "verb": verb,
-        "key": f"verb:{uuid.uuid4()}",
+        "key": f"{kind}:{uuid.uuid4()}",
         "time": datetime.now(timezone.utc).isoformat(),
         "user": getpass.getuser(),
         "machine": socket.gethostname(),

@@ -236,6 +236,9 @@ def test_the_audit_says_who_signed_in_and_what_was_masked_and_the_stack_has_acco
         within_s=SOON_S,
         what="the audit's own account",
     )
+    sql = f"SELECT query_type FROM ops.audit WHERE kind = 'change' AND statement LIKE '%{ANA}%'"
+    added = until(lambda: people.ask(EVE, sql).rows, within_s=SOON_S, what="who was added")
+    assert ["users add"] in added
 
 
 def test_a_condition_on_a_masked_column_sees_the_mask(people: People) -> None:

@@ -48,6 +48,7 @@ def add(
         raise HeadwaterError(f"there is no role `{role}`", hint=near(role, known))
     password = _password(generate)
     users.add(name, role, password)
+    _record("add", name, "--role", role)
     _show(password, generate)
 
 
@@ -59,6 +60,7 @@ def remove(name: str = typer.Argument(help="The person.")) -> None:
       ./headwater users remove ana
     """
     _users().remove(name)
+    _record("remove", name)
 
 
 @app.command("passwd")
@@ -73,6 +75,7 @@ def passwd(
     """
     users, password = _users(), _password(generate)
     users.set_password(name, password)
+    _record("passwd", name)
     _show(password, generate)
 
 
@@ -99,6 +102,13 @@ def _users() -> Users:
             hint="start it with ./headwater up --profile profiles/signed.toml",
         )
     return Users(settings)
+
+
+def _record(*words: str) -> None:
+    from app.cli.verb_audit import record_verb
+    from app.environment.settings import load
+
+    record_verb(load(), f"users {words[0]}", words[1:], kind="change")
 
 
 def _password(generate: bool) -> str:
