@@ -48,7 +48,7 @@ SHARED = ("contracts", "verify")  # folders of the home that are volumes of thei
 READABLE, RUNNABLE = 0o644, 0o755
 NATIVE_ONLY = (
     "log-sender",  # it reads log files, and Docker keeps the output of containers
-    "audit-topic", "notebooks",  # not in compose yet
+    "audit-topic", "mlflow", "notebooks",  # not in compose yet
 )  # fmt: skip
 
 

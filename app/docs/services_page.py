@@ -52,6 +52,7 @@ def _when(service: Service) -> str:
         "trino_here": "without a Trino of your own",
         "dashboards": "with `--dashboards`",
         "superset_here": "with `--dashboards`, without a Superset of your own",
+        "tracking": "with `--jobs` and `tracking`",
         "audit": "with `audit`",
         "spark_cluster": "with `spark_workers`",
         "hive_service": 'with `metastore = "hive"`',

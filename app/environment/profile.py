@@ -106,6 +106,8 @@ class Profile(
     """Whether Superset runs; `up --dashboards` sets it."""
     jobs: bool = False
     """Whether jobs run, by Dagster; `up --jobs` sets it."""
+    tracking: Annotated[bool, NATIVE] = False
+    """Whether runs of models are kept in MLflow, where jobs run: docs/models.md."""
     audit: Annotated[bool, NATIVE] = False
     """Whether every question to Trino is recorded in `ops.audit`, with what it read: docs/governance.md."""
 
@@ -256,6 +258,7 @@ class Profile(
             "dashboards": self.dashboards,
             "superset_here": self.dashboards and self.superset_url is None,
             "jobs": self.jobs,
+            "tracking": self.tracking and self.jobs,
             "audit": self.audit,
             "spark_cluster": self.spark_workers > 0,
             "hive_service": self.hive_service and self.trino_here,

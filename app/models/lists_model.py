@@ -35,22 +35,6 @@ ALL_CHOICES = ListsChoices()
 
 
 @dataclass(frozen=True)
-class ListsReport:
-    """The quality of lists, measured on held-out pairs.
-
-    Args:
-        quality: method → mean nDCG@10 and recall@10 of the customers with a liked movie held out.
-        tried: options → nDCG@10 of the cross-validation.
-    """
-
-    learnt_from: int
-    customers: int
-    options: AlsOptions
-    quality: dict[str, tuple[float, float]]
-    tried: dict[str, float]
-
-
-@dataclass(frozen=True)
 class ListsModel:
     """Factors of who has liked or bought something, and how popular each movie is."""
 
@@ -63,6 +47,24 @@ class ListsModel:
         found[:, ~self.factors.known_movies] = -np.inf
         found[~self.factors.known_customers[customers]] = self.popular
         return found
+
+
+@dataclass(frozen=True)
+class ListsReport:
+    """The quality of lists, measured on held-out pairs.
+
+    Args:
+        model: fitted to `train`.
+        quality: method → mean nDCG@10 and recall@10 of the customers with a liked movie held out.
+        tried: options → nDCG@10 of the cross-validation.
+    """
+
+    train: Pairs
+    test: Pairs
+    model: ListsModel
+    options: AlsOptions
+    quality: dict[str, tuple[float, float]]
+    tried: dict[str, float]
 
 
 def judge_lists(
@@ -98,7 +100,7 @@ def judge_lists(
             customers, lambda some: np.repeat(popular, len(some), axis=0), train, test
         ),
     }
-    return ListsReport(len(train), len(customers), options, quality, tried)
+    return ListsReport(train, test, model, options, quality, tried)
 
 
 def fit_lists(spark: SparkSession, seen: Pairs, options: AlsOptions) -> ListsModel:

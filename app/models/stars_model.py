@@ -53,12 +53,13 @@ class StarsReport:
     """The errors on ratings that were held out, and what was chosen without them.
 
     Args:
-        errors: method → RMSE and MAE.
+        model: fitted to `train`. errors: method → RMSE and MAE on `test`.
         tried: options → RMSE of the cross-validation.
     """
 
-    learnt_from: int
-    held_out: int
+    train: Pairs
+    test: Pairs
+    model: StarsModel
     options: AlsOptions
     errors: dict[str, tuple[float, float]]
     tried: dict[str, float]
@@ -99,7 +100,7 @@ def judge_stars(
     errors = {
         name: (rmse(test.values, stars), mae(test.values, stars)) for name, stars in methods.items()
     }
-    return StarsReport(len(train), len(test), options, errors, tried)
+    return StarsReport(train, test, model, options, errors, tried)
 
 
 def fit_stars(spark: SparkSession, ratings: Pairs, options: AlsOptions) -> StarsModel:

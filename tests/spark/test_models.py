@@ -35,7 +35,7 @@ def test_the_model_of_stars_goes_half_of_the_way_from_averages_to_the_planted_op
 ) -> None:
     store = planted(120_000)
     found = judge_stars(spark, rated(store.ratings), 1, ONE_CHOICE)
-    assert found.held_out == pytest.approx(30_000, rel=0.01)
+    assert len(found.test) == pytest.approx(30_000, rel=0.01)
     assert found.errors["global mean"] > found.errors["averages"]
     assert found.gap_closed(store.least_rmse) >= 0.5
     assert found.errors["als"][0] > store.least_rmse * 0.98

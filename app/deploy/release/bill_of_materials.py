@@ -19,7 +19,7 @@ from app.environment.stamp import version
 
 PYTHON_LOCKS = (
     "requirements/runtime.lock", "superset/requirements.lock", "app/jobs/dagster/requirements.lock",
-    "app/notebooks/requirements.lock",
+    "app/models/tracking/requirements.lock", "app/notebooks/requirements.lock",
 )  # fmt: skip
 # Fetched by tests only.
 FOR_TESTS = re.compile(r"postgres-\d+|ecj|hadoop-api|strimzi-crds")

@@ -1,4 +1,4 @@
-"""One run of a model of risk: read, learn, test, score what is open, write `ml.<name>` and `ml.<name>_quality`."""
+"""One run of a model of risk: read, learn, test, log, score what is open; write `ml.<name>` and `ml.<name>_quality`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from app.models.model_tables import ModelTables
 from app.models.risks.cases import Cases, Flags, Floats, Split, check_known, joined
 from app.models.risks.classifiers import Quality, Risk, fitted, learned, quality
 from app.models.risks.order_history import DAY_S, OrderHistory, read_history
+from app.models.risks.saved_risk import BRIER, compared, figure_of, save_risk
+from app.models.tracking.tracker import TrackedRun, warn_of
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import SettingsError
 
@@ -68,37 +70,45 @@ def measured(
     return split, risk, found
 
 
-def scored(split: Split, risk: Risk, seed: int, at: datetime) -> pa.Table:
-    """Return a row for each open case, the highest chance first, by a model that knows all outcomes.
-
-    Its columns: the ids, `as_of`, `chance`, `reasons`, `method`, `scored_at`.
-    """
+def refitted(split: Split, risk: Risk, seed: int) -> Risk:
+    """Fit the chosen classifier to all known cases: this one scores."""
     known = joined([split.training, split.test])
-    final = Risk(
-        risk.method,
-        risk.quality,
-        risk.base,
-        risk.log_losses,
-        fitted(risk.method, known, seed),
-        np.median(known.features, axis=0),
+    return replace(
+        risk,
+        model=fitted(risk.method, known, seed),
+        usual=np.median(known.features, axis=0),
     )
-    chances = final.chances(split.open.features) if len(split.open) else np.empty(0)
-    reasons = [", ".join(some) or None for some in final.reasons(split.open)]
+
+
+def scored(split: Split, scoring: Risk, at: datetime, version: str | None = None) -> pa.Table:
+    """Return a row for each open case, the highest chance first.
+
+    Its columns: the ids, `as_of`, `chance`, `reasons`, `method`, `scored_at`, `model_version` (NULL where the
+    run could not be logged, or nothing is tracked).
+    """
+    chances = scoring.chances(split.open.features) if len(split.open) else np.empty(0)
+    reasons = [", ".join(some) or None for some in scoring.reasons(split.open)]
     days = pa.array((split.open.at * DAY_S * 1_000_000).astype(np.int64), pa.timestamp("us", "UTC"))
     rows = split.open.ids
     for name, values in {
         "as_of": days,
         "chance": pa.array(chances, pa.float64()),
         "reasons": pa.array(reasons, pa.string()),
-        "method": pa.array([risk.method] * len(rows), pa.string()),
+        "method": pa.array([scoring.method] * len(rows), pa.string()),
         "scored_at": pa.array([at] * len(rows), pa.timestamp("us", "UTC")),
+        "model_version": pa.array([version] * len(rows), pa.string()),
     }.items():
         rows = rows.append_column(name, values)
     return rows.sort_by([("chance", "descending"), (split.open.ids.column_names[0], "ascending")])
 
 
-def quality_rows(found: dict[str, Quality], split: Split, seed: int, at: datetime) -> pa.Table:
-    """Return a row for each figure: `measured_at`, `method`, `measure`, `value`, `cases`, `seed`."""
+def quality_rows(
+    found: dict[str, Quality], split: Split, seed: int, at: datetime, version: str | None = None
+) -> pa.Table:
+    """Return a row for each figure.
+
+    Its columns: `measured_at`, `method`, `measure`, `value`, `cases`, `seed`, `model_version`, which is the run's.
+    """
     rows = [
         {"method": method, "measure": measure, "value": value}
         for method, one in found.items()
@@ -112,8 +122,68 @@ def quality_rows(found: dict[str, Quality], split: Split, seed: int, at: datetim
             "value": pa.array([row["value"] for row in rows], pa.float64()),
             "cases": pa.array([len(split.test)] * len(rows), pa.int64()),
             "seed": pa.array([seed] * len(rows), pa.int64()),
+            "model_version": pa.array([version] * len(rows), pa.string()),
         }
     )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run has made. `champion`: why the alias moved, or did not; "" where nothing was compared."""
+
+    rows: pa.Table
+    quality: pa.Table
+    split: Split
+    risk: Risk
+    found: dict[str, Quality]
+    champion: str
+
+
+def learn_and_score(
+    model: RiskModel, tables: ModelTables, tracked: TrackedRun, seed: int, truth: Truth | None
+) -> Scores:
+    """Learn, test, compare with the champion, and log; then score with the model that is champion.
+
+    Where MLflow is away or nothing is tracked, this run's own model scores.
+    """
+    at = datetime.now(timezone.utc)
+    split, risk, found = measured(model, read_history(tables), seed, truth)
+    final = refitted(split, risk, seed)
+    champion = tracked.champions(model.name)
+    said, staying = None, None
+    if model.name in champion:
+        said, staying = compared(split.test, risk, champion[model.name])
+    folder = tracked.folder(model.name)
+    if folder is not None:
+        save_risk(folder, split.test, risk, final)
+        tracked.add(model.name, split.test.names, _tags(split, risk), said)
+    metrics = {
+        f"{measure}.{method}": value
+        for method, one in found.items()
+        for measure, value in asdict(one).items()
+    }
+    metrics |= {f"log_loss.{method}": value for method, value in risk.log_losses.items()}
+    parameters = {
+        "seed": seed,
+        "method": risk.method,
+        "training_cases": len(split.training),
+        "test_cases": len(split.test),
+        "test_from_day": float(split.test.at.min()),
+        "test_to_day": float(split.test.at.max()),
+    }
+    logged = tracked.log(parameters, metrics, tables.versions).get(model.name)
+    version = logged.number if logged else None
+    if said and staying:
+        rows = scored(split, staying.scoring, at, said.rival)
+    else:
+        rows = scored(split, final, at, version)
+    figures = quality_rows(found, split, seed, at, version)
+    return Scores(rows, figures, split, risk, found, said.why if said else "")
+
+
+def _tags(split: Split, risk: Risk) -> dict[str, str]:
+    figure = figure_of(split.test, risk)
+    return {"measure": BRIER.name, "value": f"{figure.value:.6f}", "hold_out": figure.hold_out}
 
 
 def run(model: RiskModel, arguments: Sequence[str] | None = None) -> int:
@@ -124,26 +194,31 @@ def run(model: RiskModel, arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         truth = _read_truth(given.truth)
-        tables = ModelTables(Lake(load().store).for_writing())
-        at = datetime.now(timezone.utc)
-        split, risk, found = measured(model, read_history(tables), given.seed, truth)
+        settings = load()
+        tables = ModelTables(Lake(settings.store).for_writing())
+        with TrackedRun(settings, model.name) as tracked:
+            made = learn_and_score(model, tables, tracked, given.seed, truth)
+        split = made.split
         print(
             f"{len(split.training):,} cases to learn from, {len(split.test):,} to test with, "
-            f"{len(split.open):,} to score; log loss: {risk.log_losses}",
+            f"{len(split.open):,} to score; log loss: {made.risk.log_losses}",
             file=sys.stderr,
         )
-        rows = scored(split, risk, given.seed, at)
-        tables.replace(model.name, rows)
-        tables.add(f"{model.name}_quality", quality_rows(found, split, given.seed, at))
+        warn_of(tracked)
+        tables.replace(model.name, made.rows)
+        tables.add(f"{model.name}_quality", made.quality)
     except (HeadwaterError, SettingsError, DeltaError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     values: dict[str, int | float | str] = {
         f"{measure}_{method.replace(' ', '_')}": round(value, 4)
-        for method, one in found.items()
+        for method, one in made.found.items()
         for measure, value in asdict(one).items()
     }
-    values |= {"rows_written": len(rows), "cases": len(split.training), "method": risk.method}
+    values |= {"rows_written": len(made.rows), "cases": len(split.training)}
+    values |= {"method": made.risk.method, "tracking": tracked.state()}
+    if made.champion:
+        values["champion"] = made.champion
     report(**values)
     print(json.dumps(values))
     return 0

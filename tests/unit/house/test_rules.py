@@ -124,6 +124,7 @@ def test_no_file_names_a_package_registry() -> None:
         "requirements/docs.lock",
         "superset/requirements.lock",
         "app/jobs/dagster/requirements.lock",
+        "app/models/tracking/requirements.lock",
         "app/notebooks/requirements.lock",
     ],
 )

@@ -18,7 +18,7 @@ from app.models.risks.churn_cases import SILENT_DAYS, churn_at, churn_cases
 from app.models.risks.classifiers import lift, quality
 from app.models.risks.default_risk import DEFAULT_RISK
 from app.models.risks.order_history import DAY_S, order_history
-from app.models.risks.risk_run import RiskModel, measured, quality_rows, scored
+from app.models.risks.risk_run import RiskModel, measured, quality_rows, refitted, scored
 from app.store.planted.best_guess import unpaid_guess
 from tests.support.planted_history import END, PlantedHistory, planted_history, tables_of
 
@@ -173,7 +173,7 @@ def test_chances_come_near_the_best_that_can_be_known(
     assert found[risk.method].lift > found["share of all"].lift
     assert found["planted optimum"].roc_auc >= found[best].roc_auc
 
-    rows = scored(split, risk, 1, NOW).to_pylist()
+    rows = scored(split, refitted(split, risk, 1), NOW).to_pylist()
     assert len(rows) == len(split.open)
     chances = [row["chance"] for row in rows]
     assert chances == sorted(chances, reverse=True) and 0 < chances[-1] < chances[0] < 1
@@ -187,7 +187,7 @@ def test_open_cases_may_be_none(small: PlantedHistory) -> None:
     split = churn_cases(history)
     nobody = split.open.where(np.zeros(len(split.open), np.bool_))
     _, risk, _ = measured(CHURN, history, 1, None)
-    empty = scored(Split(split.training, split.test, nobody), risk, 1, NOW)
+    empty = scored(Split(split.training, split.test, nobody), risk, NOW)
     assert len(empty) == 0 and "chance" in empty.column_names
     assert isinstance(nobody, Cases)
 

@@ -1,0 +1,1 @@
+"""Keeps each run of a model in MLflow: what it read, how good it was, what it made; and which version is best."""
