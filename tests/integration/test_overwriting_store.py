@@ -23,7 +23,7 @@ from tests.support.stack import ROOT, Stack
 # sink is a connector of `connect`; what Trino's users write is proved by `tables`; what jobs write
 # is proved by the task, before its first commit. Hive's metastore only makes folders.
 WRITERS = {"silver", "streams", "tables", "capture", "metrics", "verifier"}
-OTHERS = {"connect", "connectors", "app", "trino", "jobs-code", "metastore"}
+OTHERS = {"connect", "connectors", "app", "trino", "jobs-code", "metastore", "notebooks", "mlflow"}
 END_S = 60
 
 
