@@ -154,7 +154,7 @@ class StreamGuard:
                 # A promoted server that has everything captured so far: record it.
                 config = {**self._config, SERVER_KEY: str(stream.server)}
                 self._worker.register(self._settings.connector, config)
-            # Only if the guard has stopped it: users stop it, too.
+            # A user may have stopped the connector: start it only if the guard stopped it.
             if self._state.state == BROKEN and self._worker.stopped(self._settings.connector):
                 self._worker.resume(self._settings.connector)
         report_problem(self._settings.home, service_name(SERVICE, self._settings.source), None)

@@ -17,7 +17,8 @@ from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.contract.names import topic_of
 
 TOPIC = "transaction"
-# Header of each END of a connector that counts the log, even across a restart of the connector.
+# Our connector puts this header on each END record. It means: the counts are those of the log,
+# also if the connector was restarted within the transaction.
 COUNTED_HEADER = "headwater.counted"
 # Within a line of bronze the event is a JSON text of its own. A column's value that holds these
 # words has its quotes escaped once more, so it never matches.

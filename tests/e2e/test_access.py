@@ -26,7 +26,7 @@ ANA, EVE = "ana.b", "eve"
 
 @dataclass
 class People:
-    """The stack, and the passwords of its people."""
+    """A stack with signed access, and the password of each of its users."""
 
     stack: Stack
     passwords: dict[str, str]

@@ -66,7 +66,7 @@ def _(history, mo):
 
 @app.cell
 def as_of(HeadwaterError, mo, newest, older, pd, sql, table):
-    # The same question to the table as it is, and as it was.
+    # Ask the same question of the current table and of an earlier version.
     _now = f'silver."{table.value}"'
     try:
         _answer = pd.concat(
