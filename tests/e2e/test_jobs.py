@@ -18,7 +18,7 @@ from deltalake import write_deltalake
 
 from app.notebooks.shipped_copies import SHIPPED
 from spark_streaming.storage.lake import Lake
-from tests.support.job_files import CONTRACT, COUNT, FILES, LOOK, NOTEBOOKS, OF_MODELS
+from tests.support.job_files import CONTRACT, COUNT, FILES, LOOK, NOT_RUN, NOTEBOOKS, OF_MODELS
 from tests.support.stack import UP_TIMEOUT_S, Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -406,6 +406,6 @@ def test_jobs_of_the_demo_store_publish_lists_that_reports_show(jobs: Stack) -> 
     for key, row in tasks(jobs, ended["run"]).items():
         page = Path(row["page"]).read_text()
         assert page.count('src="data:image/png') >= 2, key
-        assert "has not run yet" not in page
+        assert NOT_RUN not in page
     refused = jobs.run("job", "delete", "recommend", expect=1).stderr
     assert "comes with the demo store" in refused

@@ -8,15 +8,14 @@ import requests
 
 from app.hops import PROBED, WITH_LSN
 from app.metrics.metric_list import METRICS
+from tests.support.optional_metrics import WITHOUT_SERIES
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
 # The exporter starts last, and a collector that failed looks again within a minute.
 SOON_S = 300.0
-# What has series only after something that happens elsewhere: a verification, a breach, a job.
-LATER = re.compile(
-    "headwater_job_|verification|expectation|quarantine|series_dropped|slot_seconds_until"
-)
+# What has series only after something that happens elsewhere: a verification, a breach.
+LATER = re.compile(f"{WITHOUT_SERIES}|verification|expectation|quarantine|slot_seconds_until")
 
 
 def samples(stack: Stack, service: str, path: str = "") -> dict[str, float]:

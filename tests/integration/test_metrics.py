@@ -28,6 +28,7 @@ from app.lake.lakehouse import Lakehouse
 from app.launcher.state import Home
 from app.metrics.metric_list import ALERTS, DASHBOARDS, METRICS
 from app.metrics.monitoring import runbook
+from tests.support.optional_metrics import WITHOUT_SERIES
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
@@ -44,11 +45,6 @@ pytestmark = pytest.mark.skipif(
 )
 ANSWER_S = 240.0
 ALERT_S = 240.0
-# What has series only after something that does not happen here: more tables than a family shows, an
-# hour of events.
-# A job's figures are there once there is a job: see the tests of jobs.
-# Rules follow roles with signed access only.
-LATER = re.compile("exporter_series_dropped|headwater_job_|headwater_rules_not_applied")
 # `streams` has to be named to be started.
 ASKED_IN_VAIN = {"Events against the quietest quarter", "Streams: stopped",
                  "Streams: events not in silver", "Streams: events", "Audit: questions",
@@ -331,7 +327,7 @@ def test_a_message_in_slack_says_what_is_wrong_and_leads_to_what_to_do(watched: 
 
 
 def test_every_metric_of_the_catalogue_has_samples(watched: Watched) -> None:
-    wanted = {metric.sample for metric in METRICS if not LATER.search(metric.name)}
+    wanted = {metric.sample for metric in METRICS if not re.search(WITHOUT_SERIES, metric.name)}
 
     def missing() -> set[str]:
         found = watched.ask('group by (__name__) ({__name__=~"headwater_.+"})')

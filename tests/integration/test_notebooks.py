@@ -20,6 +20,7 @@ from app.notebooks.marimo_program import prepared_environment
 from app.notebooks.notebook_file import convert_notebook, notebook_mistakes
 from app.notebooks.shipped_copies import SHIPPED
 from spark_streaming.storage.lake import Lake
+from tests.support.job_files import NOT_RUN
 from tests.support.planted_history import END, planted_history
 from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.waiting import until
@@ -178,7 +179,7 @@ def test_a_notebook_says_where_its_model_has_not_run(
 ) -> None:
     failure, page = run(SHIPPED / f"{name}.py", tmp_path)
     assert failure == ""
-    assert "The model has not run yet" in page
+    assert NOT_RUN in page
     assert "Traceback" not in page
 
 

@@ -77,3 +77,5 @@ file = "churn_chances.py"
 depends_on = ["recommender"]
 timeout = "15min"
 """
+# What a page shows of a notebook whose model has not run. (The page has the notebook's source too, with a backtick.)
+NOT_RUN = "The model has not run yet: <code>"
