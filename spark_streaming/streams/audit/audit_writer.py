@@ -4,7 +4,8 @@ The protocol, in order; a crash between any two steps is repaired by doing it ag
 1. Read the events from where memory says, at a start from where the table's own log says.
 2. Append at once what people asked, each question by its id, and leave the log's offset as it is.
 3. Each minute append the sums of the stack's own questions, what is lost and what is missing, and in the same
-   commit the offset from which a restart reads: of the oldest question that has started and not ended.
+   commit the offset from which a restart reads: of the oldest question that has started and not ended. What is
+   lost, missing, or changed in files is not kept waiting for the minute.
 A restart reads events that the table has. It knows them by their numbers, which stand in the rows.
 """
 
@@ -19,9 +20,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.reading.kafka_source import DirectReader
 from spark_streaming.storage.lake import Lake
+from spark_streaming.streams.audit.file_changes import FileChanges
 from spark_streaming.streams.audit.query_events import Ended, Started, Told, decode
 from spark_streaming.streams.audit.query_numbers import Gap, Open, QueryNumbers
 from spark_streaming.streams.audit.question_sums import OWN, QuestionSums
@@ -83,6 +86,7 @@ class AuditWriter(StreamWriter):
     Args:
         probe: gives the newest query id of Trino; None: nobody asks Trino.
         monotonic: seconds, for the minute and the grace.
+        files: finds changes of contract files and `access.toml`; None: those of the settings' home, if any.
     """
 
     def __init__(
@@ -96,11 +100,16 @@ class AuditWriter(StreamWriter):
         clock: Callable[[], datetime] = utc_now,
         probe: Callable[[], str | None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        files: FileChanges | None = None,
     ) -> None:
         super().__init__(settings, lake, reader, quarantine, stream, metrics, clock)
         if probe is None and settings.audited_trino:
             probe = TrinoProbe(settings.audited_trino).newest_id
+        if files is None and settings.home is not None:
+            files = FileChanges(folders_of(settings.contracts_path), settings.home)
         self._probe = probe
+        self._files = files
+        self._known_changes: set[str] = set()
         self._monotonic = monotonic
         self._numbers = QueryNumbers(GRACE_S, OPEN_MAX_S)
         self._sums = QuestionSums()
@@ -184,6 +193,10 @@ class AuditWriter(StreamWriter):
         self._looked_at = now
         if self._probe is not None and (newest := self._probe()) is not None:
             self._numbers.issued(newest)
+        if self._files is not None:
+            found = [one for one in self._files.found() if one.key not in self._known_changes]
+            self._findings += found
+            self._known_changes |= {one.key for one in found}
         for gap in self._numbers.overdue(now):
             count = gap.last - gap.first + 1
             log.warning(
@@ -227,13 +240,19 @@ class AuditWriter(StreamWriter):
         rows = [*self._sums.taken(), *self._findings]
         self._findings = []
         if not rows and reached == self._saved:
+            self._keep_files()
             self._expire()
             return
         done = self.table.append(rows, self.topic, reached, self._clock())
+        self._keep_files()
         self._saved = reached
         self._metrics.appended(self.stream.name, done, 0)
         self.commits += 1
         self._keep()
+
+    def _keep_files(self) -> None:
+        if self._files is not None:
+            self._files.keep()
 
     def _restore(self) -> None:
         """Begin with what the table says of the numbers of today and yesterday."""
@@ -245,11 +264,15 @@ class AuditWriter(StreamWriter):
             self.table.ensure()
             .to_pyarrow_dataset()
             .to_table(
-                columns=["event_time", "kind", "series", "numbers"],
+                columns=["event_time", "event_key", "kind", "series", "numbers"],
                 filter=(pc.field("day") >= pa.scalar(since, pa.date32()))
-                & pc.field("numbers").is_valid(),
+                & (pc.field("numbers").is_valid() | (pc.field("kind") == "change")),
             )
         )
+        self._known_changes = set()
         for row in rows.sort_by("event_time").to_pylist():
+            if row["kind"] == "change":
+                self._known_changes.add(row["event_key"])
+                continue
             done = row["kind"] in ("query", "sum")
             self._numbers.restore(row["series"], row["numbers"], done=done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.streams.audit import trino_probe
 from spark_streaming.streams.audit.audit_stream import audit_stream
 from spark_streaming.streams.audit.audit_writer import AuditWriter
+from spark_streaming.streams.audit.file_changes import FileChanges
 from spark_streaming.streams.audit.question_sums import OWN
 from spark_streaming.streams.stream_metrics import StreamMetrics
 from spark_streaming.streams.stream_settings import StreamSettings
@@ -82,7 +84,10 @@ class Service:
         self.lake = DiskLake(folder)
         self.topic = topic
         self.now = 0.0
+        self.clock = NOW
         self.newest: str | None = None
+        self.home = folder / "home"
+        self.home.mkdir()
         self.metrics = StreamMetrics()
         self.restart()
 
@@ -96,7 +101,8 @@ class Service:
         quarantine.ensure()
         self.writer = AuditWriter(
             settings, self.lake, self.topic, quarantine, audit_stream(), self.metrics,  # type: ignore[arg-type]
-            clock=lambda: NOW, probe=lambda: self.newest, monotonic=lambda: self.now,
+            clock=lambda: self.clock, probe=lambda: self.newest, monotonic=lambda: self.now,
+            files=FileChanges([], self.home, clock=lambda: time.time() + 60),
         )  # fmt: skip
 
     def step(self) -> None:
@@ -241,6 +247,27 @@ def test_verbs_are_rows_and_what_is_no_event_goes_to_quarantine(service: Service
     ]
     entries = service.lake.table("ops/stream_quarantine").to_pyarrow_dataset().to_table()
     assert entries["rule"].to_pylist() == ["not-an-event"] * 3
+
+
+def test_a_change_of_the_rules_is_a_row_once_though_the_service_was_killed_after_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.clock = dt.datetime.now(dt.timezone.utc)  # a file's own time is that of the machine
+    service.wait(2)
+    (service.home / "access.toml").write_text("[roles.support]\npersonal = 'show'\n")
+
+    def killed(*_: object) -> None:
+        raise OSError("killed")
+
+    service.now += 2
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(FileChanges, "keep", killed)
+        service.step()
+    service.restart()
+    service.wait(5)
+    assert service.rows("kind", "query_type", "detail") == [
+        ("change", "rules added", '{"roles.support.personal": "added: show"}')
+    ]
 
 
 def test_own_programs_are_those_that_name_themselves_so() -> None:
