@@ -5,7 +5,7 @@ The protocol, in order; a crash between any two steps is repaired by doing it ag
 2. Append at once what people asked, each question by its id, and leave the log's offset as it is.
 3. Each minute append the sums of the stack's own questions, what is lost and what is missing, and in the same
    commit the offset from which a restart reads: of the oldest question that has started and not ended. What is
-   lost, missing, or changed in files is not kept waiting for the minute.
+   lost, missing, refused, or changed in files is not kept waiting for the minute.
 A restart reads events that the table has. It knows them by their numbers, which stand in the rows.
 """
 
@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,7 @@ from spark_streaming.streams.audit.file_changes import FileChanges
 from spark_streaming.streams.audit.query_events import Ended, Started, Told, decode
 from spark_streaming.streams.audit.query_numbers import Gap, Open, QueryNumbers
 from spark_streaming.streams.audit.question_sums import OWN, QuestionSums
+from spark_streaming.streams.audit.refused_sign_ins import RefusedSignIns
 from spark_streaming.streams.audit.trino_probe import TrinoProbe
 from spark_streaming.streams.stream_contract import Stream
 from spark_streaming.streams.stream_event import Event, Refused
@@ -48,6 +49,16 @@ GRACE_S = 60.0
 # `query.max-execution-time` of trino/config.properties is two hours.
 OPEN_MAX_S = 7_800.0
 DENIED = ("PERMISSION_DENIED",)
+# Rows from files, which are read again after a crash. They have no numbers by which they would be known.
+_BY_KEY = ("change", "refused")
+
+
+class Findings(Protocol):
+    """What files say: `found` gives rows, the same ones again until `keep` says that the table has them."""
+
+    def found(self) -> list[Event]: ...
+
+    def keep(self) -> None: ...
 
 
 class QuestionDecoder:
@@ -86,7 +97,7 @@ class AuditWriter(StreamWriter):
     Args:
         probe: gives the newest query id of Trino; None: nobody asks Trino.
         monotonic: seconds, for the minute and the grace.
-        files: finds changes of contract files and `access.toml`; None: those of the settings' home, if any.
+        files: finds what files say, of changes and of refused sign-ins; None: those of the settings' home, if any.
     """
 
     def __init__(
@@ -100,16 +111,17 @@ class AuditWriter(StreamWriter):
         clock: Callable[[], datetime] = utc_now,
         probe: Callable[[], str | None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        files: FileChanges | None = None,
+        files: Sequence[Findings] | None = None,
     ) -> None:
         super().__init__(settings, lake, reader, quarantine, stream, metrics, clock)
         if probe is None and settings.audited_trino:
             probe = TrinoProbe(settings.audited_trino).newest_id
         if files is None and settings.home is not None:
-            files = FileChanges(folders_of(settings.contracts_path), settings.home)
+            changes = FileChanges(folders_of(settings.contracts_path), settings.home)
+            files = [changes, RefusedSignIns(settings.home)]
         self._probe = probe
-        self._files = files
-        self._known_changes: set[str] = set()
+        self._files = files or []
+        self._known_keys: set[str] = set()
         self._monotonic = monotonic
         self._numbers = QueryNumbers(GRACE_S, OPEN_MAX_S)
         self._sums = QuestionSums()
@@ -193,10 +205,7 @@ class AuditWriter(StreamWriter):
         self._looked_at = now
         if self._probe is not None and (newest := self._probe()) is not None:
             self._numbers.issued(newest)
-        if self._files is not None:
-            found = [one for one in self._files.found() if one.key not in self._known_changes]
-            self._findings += found
-            self._known_changes |= {one.key for one in found}
+        self._look_into_files()
         for gap in self._numbers.overdue(now):
             count = gap.last - gap.first + 1
             log.warning(
@@ -208,6 +217,17 @@ class AuditWriter(StreamWriter):
             log.warning("question %s has no end: Trino was ended before it", one.query_id)
             self._metrics.missed(1)
             self._findings.append(self._of_lost(one))
+
+    def _look_into_files(self) -> None:
+        for files in self._files:
+            new = [one for one in files.found() if one.key not in self._known_keys]
+            if not new:
+                files.keep()
+            for one in new:
+                self._known_keys.add(one.key)
+                self._findings.append(one)
+                if one.values["kind"] == "refused":
+                    self._metrics.answered("denied", one.values["queries"])
 
     def _of_gap(self, gap: Gap, count: int) -> Event:
         values: dict[str, Any] = {
@@ -251,8 +271,8 @@ class AuditWriter(StreamWriter):
         self._keep()
 
     def _keep_files(self) -> None:
-        if self._files is not None:
-            self._files.keep()
+        for files in self._files:
+            files.keep()
 
     def _restore(self) -> None:
         """Begin with what the table says of the numbers of today and yesterday."""
@@ -266,13 +286,13 @@ class AuditWriter(StreamWriter):
             .to_table(
                 columns=["event_time", "event_key", "kind", "series", "numbers"],
                 filter=(pc.field("day") >= pa.scalar(since, pa.date32()))
-                & (pc.field("numbers").is_valid() | (pc.field("kind") == "change")),
+                & (pc.field("numbers").is_valid() | pc.field("kind").isin(_BY_KEY)),
             )
         )
-        self._known_changes = set()
+        self._known_keys = set()
         for row in rows.sort_by("event_time").to_pylist():
-            if row["kind"] == "change":
-                self._known_changes.add(row["event_key"])
+            if row["kind"] in _BY_KEY:
+                self._known_keys.add(row["event_key"])
                 continue
             done = row["kind"] in ("query", "sum")
             self._numbers.restore(row["series"], row["numbers"], done=done)

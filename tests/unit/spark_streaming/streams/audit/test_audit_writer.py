@@ -18,6 +18,7 @@ from spark_streaming.streams.audit.audit_stream import audit_stream
 from spark_streaming.streams.audit.audit_writer import AuditWriter
 from spark_streaming.streams.audit.file_changes import FileChanges
 from spark_streaming.streams.audit.question_sums import OWN
+from spark_streaming.streams.audit.refused_sign_ins import FILE, RefusedSignIns
 from spark_streaming.streams.stream_metrics import StreamMetrics
 from spark_streaming.streams.stream_settings import StreamSettings
 from spark_streaming.streams.stream_writer import StreamQuarantine
@@ -102,7 +103,7 @@ class Service:
         self.writer = AuditWriter(
             settings, self.lake, self.topic, quarantine, audit_stream(), self.metrics,  # type: ignore[arg-type]
             clock=lambda: self.clock, probe=lambda: self.newest, monotonic=lambda: self.now,
-            files=FileChanges([], self.home, clock=lambda: time.time() + 60),
+            files=[FileChanges([], self.home, clock=lambda: time.time() + 60), RefusedSignIns(self.home)],
         )  # fmt: skip
 
     def step(self) -> None:
@@ -256,18 +257,53 @@ def test_a_change_of_the_rules_is_a_row_once_though_the_service_was_killed_after
     service.wait(2)
     (service.home / "access.toml").write_text("[roles.support]\npersonal = 'show'\n")
 
-    def killed(*_: object) -> None:
-        raise OSError("killed")
-
     service.now += 2
     with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
-        patch.setattr(FileChanges, "keep", killed)
+        patch.setattr(FileChanges, "keep", _killed)
         service.step()
     service.restart()
     service.wait(5)
     assert service.rows("kind", "query_type", "detail") == [
         ("change", "rules added", '{"roles.support.personal": "added: show"}')
     ]
+
+
+def test_a_refused_sign_in_is_a_row_once_though_the_service_was_killed_after_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = service.home / FILE
+    file.parent.mkdir()
+
+    def refuse(user: str, omitted: int = 0) -> None:
+        line = {"key": user, "time": NOW.isoformat(), "user": user, "omitted": omitted}
+        with file.open("ab") as out:
+            out.write(orjson.dumps(line) + b"\n")
+
+    refuse("ana")
+    service.wait(1)
+    refuse("eve", omitted=40)  # while the file is being read
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(RefusedSignIns, "keep", _killed)
+        service.wait(1)
+    service.restart()
+    with file.open("ab") as out:
+        out.write(b'{"key": "half\n')
+    service.wait(5)
+    assert service.rows("kind", "queries", "user_name", "query_type") == [
+        ("refused", 1, "ana", "sign-in"),
+        ("refused", 1, "eve", "sign-in"),
+        ("refused", 40, None, "sign-in"),
+    ]
+    assert [path for path in file.parent.iterdir() if path.is_file()] == []
+
+
+def test_the_plugin_writes_the_file_that_is_read() -> None:
+    properties = Path(__file__).resolve().parents[5] / "trino" / "signed" / "refusals.properties"
+    assert f"file=${{home}}/{FILE}\n" in properties.read_text()
+
+
+def _killed(*_: object) -> None:
+    raise OSError("killed")
 
 
 def test_own_programs_are_those_that_name_themselves_so() -> None:
