@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.launcher.state import Home
 
 RUNS_KEPT = 1_000  # the newest ones; a run's files are some kB, a task's log 10 MB at most
-RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has it
+RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has these
+TASK = "HEADWATER_JOB_TASK"  # JOB.TASK
 SCRATCH = "scratch-"  # begins the names of folders in it that are gone after the task
 PAGES_KEPT = 100  # of notebooks, the newest of all runs; one with many charts is some MB
 PAGE_SUFFIX = ".html"
