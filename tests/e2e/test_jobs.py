@@ -224,7 +224,7 @@ def test_a_run_whose_process_is_killed_ends_failed(
     kill(jobs, process)
     ended = await_end(jobs, "asleep", process)
     assert (ended["run"], ended["state"]) == (run, "failed")
-    assert "ended under it" in ended["reason"]
+    assert "or has ended" in ended["reason"]
     state = f"SELECT state FROM ops.job_runs WHERE run_id = '{run}' AND task IS NULL"
     jobs.await_answer(state, [("failed",)])
 

@@ -213,7 +213,7 @@ def test_a_run_while_the_database_is_away_is_kept_and_logged_by_the_next(stack: 
     assert records_of(waiting) == []
     assert scored_by(stack) == {"1"} and champion(stack, "churn") == "1"
     tags = api(stack, "model-versions/get", name="churn", version="3")["model_version"]["tags"]
-    assert {"key": "verdict", "value": "not compared: MLflow was away"} in tags
+    assert {"key": "verdict", "value": "not compared: MLflow was unavailable"} in tags
     assert run_of(stack, "churn", "4")["info"]["status"] == "FINISHED"
 
 
@@ -289,5 +289,5 @@ def test_a_champion_that_was_changed_in_the_bucket_is_not_loaded(stack: Stack) -
     with lake.open_output_stream(f"models/churn/{run}/artifacts/fits/churn/tested.joblib") as file:
         file.write(b"cos\nsystem\n(S'exit 1'\ntR.")
     changed = learn_churn(stack)
-    assert changed["champion"] == "version 1 has other files in the bucket than were logged"
+    assert changed["champion"] == "version 1 has files in the bucket that differ from the logged ones"
     assert champion(stack, "churn") == "5" and scored_by(stack) == {"5"}

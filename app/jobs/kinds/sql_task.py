@@ -1,6 +1,6 @@
-"""Runs the statements of a file on Trino: `python -m app.jobs.kinds.sql_task FILE`, a task of kind `sql`.
+"""Runs the statements of a file on Trino, for a task of kind `sql`: `python -m app.jobs.kinds.sql_task FILE`.
 
-The task reports the first row of the last answer. Of a statement that writes, `rows` and
+The task reports the first row of the last answer. For a statement that writes, `rows` and
 `rows_written` are the number of rows.
 """
 
@@ -23,7 +23,7 @@ from app.query.trino_connection import connect, explain
 
 
 def run_statements(text: str, url: str) -> dict[str, Any]:
-    """Run each statement. Returns: the values to report, of the last one. Raises: HeadwaterError."""
+    """Run each statement. Returns: the values to report, from the last one. Raises: HeadwaterError."""
     values: dict[str, Any] = {}
     with closing(connect(url)) as connection:
         cursor = connection.cursor()
@@ -34,7 +34,7 @@ def run_statements(text: str, url: str) -> dict[str, Any]:
             except Exception as error:
                 raise explain(error, url) from error
             finally:
-                # Of a query that was read to its end this asks for nothing.
+                # For a query that was read to its end this sends no request.
                 cursor.cancel()
             print(f"-- {values}")
     return values
@@ -43,7 +43,7 @@ def run_statements(text: str, url: str) -> dict[str, Any]:
 def _run(cursor: trino.dbapi.Cursor, statement: str) -> dict[str, Any]:
     cursor.execute(statement)
     if cursor.update_type is not None:
-        cursor.fetchall()  # it is done when its answer is read
+        cursor.fetchall()  # it is complete when its answer has been read
         count = max(cursor.rowcount, 0)
         return {"rows": count, "rows_written": count}
     row = cursor.fetchone()
@@ -58,7 +58,7 @@ def _plain(value: Any) -> bool | int | float | str | None:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(f"stopped by signal {number}")  # the query is cancelled on the way out
+    raise SystemExit(f"stopped by signal {number}")  # the query is cancelled on exit
 
 
 def main(arguments: list[str]) -> int:

@@ -109,4 +109,4 @@ def test_a_wrong_asset_stops_no_tables_edges(
     (tmp_path / "assets" / "datasets" / "a.yaml").write_text("uuid: 1\ndatabase_uuid: 2\n")
     world.told([PEOPLE], [], 0)
     assert world.edges()
-    assert "without Superset's assets" in caplog.text
+    assert "lacks Superset's assets" in caplog.text
