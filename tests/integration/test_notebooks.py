@@ -242,7 +242,7 @@ def test_a_jupyter_notebook_is_converted_and_runs(connected: Stack, tmp_path: Pa
         json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells})
     )
     said = convert_notebook(source, tmp_path / "sales.py")
-    assert said == "converted sales.ipynb, in which 1 magic commands stand as comments"
+    assert said == "converted sales.ipynb, in which 1 magic commands are now comments"
     assert notebook_mistakes(tmp_path / "sales.py") == []
     failure, page = run(tmp_path / "sales.py", tmp_path)
     assert failure == ""

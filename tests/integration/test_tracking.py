@@ -289,5 +289,7 @@ def test_a_champion_that_was_changed_in_the_bucket_is_not_loaded(stack: Stack) -
     with lake.open_output_stream(f"models/churn/{run}/artifacts/fits/churn/tested.joblib") as file:
         file.write(b"cos\nsystem\n(S'exit 1'\ntR.")
     changed = learn_churn(stack)
-    assert changed["champion"] == "version 1 has files in the bucket that differ from the logged ones"
+    assert (
+        changed["champion"] == "version 1 has files in the bucket that differ from the logged ones"
+    )
     assert champion(stack, "churn") == "5" and scored_by(stack) == {"5"}

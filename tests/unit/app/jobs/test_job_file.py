@@ -114,7 +114,7 @@ LOAD = (
         ("[tasks.a]\nkind = 'python'\nmodule = 'json.nothing'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nmodule = 'nobody.has_it'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nfile = 'n.py'", 3, "there is no file", "a path is relative to"),
-        ("[tasks.a]\nkind = 'notebook'\nfile = 'own.toml'", 1, "`own.toml` is no notebook", "makes notebooks"),
+        ("[tasks.a]\nkind = 'notebook'\nfile = 'own.toml'", 1, "`own.toml` is not a notebook", "makes notebooks"),
         (LOAD.replace(".contract", ""), 6, "does not end with `.contract.toml`", ""),
         (LOAD.replace("/in", "in"), 3, "'in' is neither an absolute folder", ""),
         ("[tasks.a__b]\nkind = 'sql'\nstatement = '1'", 1, "`a__b` cannot be a name", "single `_`"),
