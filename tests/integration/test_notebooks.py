@@ -1,4 +1,4 @@
-"""Notebooks on a running stack: the service and its token, those that come with it run from top to bottom."""
+"""Notebooks on a running stack: the service needs its token, and the shipped notebooks run from top to bottom."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.waiting import until
 
 ASKED_S = 30
-MARIMO = "app"  # the name that cells are marked with
+MARIMO = "app"  # the name in the decorators of cells
 FAILING = """
 import marimo
 
@@ -58,7 +58,7 @@ def behind(mo):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Stack]:
-    """The service `notebooks` with what it needs: Trino, the registrar, the object store; silver has tables."""
+    """The service `notebooks` with Trino, the registrar and the object store; silver has tables."""
     with fresh_stack() as stack:
         stack.up("--only", "notebooks")
         history = planted_history(300).tables
@@ -76,20 +76,20 @@ def server() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def address(server: Stack) -> str:
-    """Where the service answers, with its token."""
+    """The service's address with its token."""
     return server.urls()["notebooks"]
 
 
 @pytest.fixture
 def connected(server: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """This process has the variables that the service and tasks get."""
+    """Give this process the variables of the service and of tasks."""
     for name, value in server.settings.environment(["trino", "object-store"]).items():
         monkeypatch.setenv(name, value)
     return server
 
 
 def with_places(rows: pa.Table, lsn: int = 7) -> pa.Table:
-    """Rows with the columns that silver adds."""
+    """Add silver's own columns to rows."""
     at = pa.array([END] * len(rows), pa.timestamp("us", "UTC"))
     places = pa.array([lsn] * len(rows), pa.int64())
     return (
