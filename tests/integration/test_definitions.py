@@ -102,7 +102,7 @@ def test_whoever_changes_a_table_is_not_held_up_by_its_note(dsn: str, source: Co
             other.execute("set role app_owner")
             other.execute("create table theirs (id int primary key)")  # may not write the records
             source.execute("alter table headwater.definitions rename to elsewhere")
-            other.execute("alter table theirs add title text")  # it is not recorded; a warning says so
+            other.execute("alter table theirs add title text")  # not recorded: warns
         source.execute("alter table headwater.elsewhere rename to definitions")
         assert len(recorded_contracts(source, "public", "theirs", LOG_START)) == 1
     finally:

@@ -166,7 +166,7 @@ def test_time_travel_shows_a_table_as_it_was(connected: Stack, tmp_path: Path) -
     [(rows,)] = connected.query("SELECT count(*) FROM silver.orders")
     failure, page = run(SHIPPED / "time_travel.py", tmp_path, "--table", "orders")
     assert failure == ""
-    # The first version has no row of the second commit; `_lsn` tells what came since.
+    # The first version lacks the rows of the second commit; `_lsn` shows which came later.
     for version, count, lsn in ((0, rows - 100, 7), (1, rows, 9)):
         row = "".join(f"<td>{value}</td>" for value in (version, count, lsn))
         assert row in page

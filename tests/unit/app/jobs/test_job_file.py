@@ -1,4 +1,4 @@
-"""Job files: every mistake is found before a run, at its line, with what to do."""
+"""Every mistake in a job file is found before a run, with its line and what to do."""
 
 from __future__ import annotations
 

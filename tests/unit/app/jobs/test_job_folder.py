@@ -1,4 +1,4 @@
-"""Jobs are copied into the home's folder with what they name, and removed without what others need."""
+"""Jobs are copied into the home's folder with their files, and removed without files that others need."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ JUPYTER = "[tasks.a]\nkind = 'notebook'\nfile = 'sales.ipynb'\n"
 
 
 def convert(source: Path, target: Path) -> str:
-    """In place of marimo, which an integration test asks."""
+    """Replaces marimo, which an integration test uses."""
     target.write_text(f"import marimo\napp = marimo.App()\n# of {source.name}\n")
     return f"converted {source.name}"
 

@@ -1,4 +1,4 @@
-"""One attempt of a task, as a real process: its end, its timeout, its output, what it leaves behind."""
+"""One attempt of a task as a real process: its end, timeout, output and remains."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ time.sleep(600)
 
 @contextmanager
 def owner() -> Iterator[tuple[int, int]]:
-    """What an attempt reads to its end, and what ends it when it is closed."""
+    """An attempt's standard input, which ends the attempt when it is closed."""
     read, write = os.pipe()
     try:
         yield read, write
@@ -47,7 +47,7 @@ def owner() -> Iterator[tuple[int, int]]:
 
 
 def is_gone(pid: int) -> bool:
-    """Nothing runs under this number any more; in some containers nobody collects zombies."""
+    """Whether the process has ended; it may be a zombie, because some containers do not reap them."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

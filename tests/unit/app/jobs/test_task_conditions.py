@@ -1,4 +1,4 @@
-"""Whether a task runs, by how those before it ended; and what parameters stand for."""
+"""Whether a task runs, by the results of earlier tasks; and the values of parameters."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TOP = ViewQuery(
 
 
 class World:
-    """A lake, and a keeper that is told of tables as the registrar would."""
+    """A lake, and a keeper that gets tables like from the registrar."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0

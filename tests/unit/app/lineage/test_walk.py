@@ -1,4 +1,4 @@
-"""The way from a column or a table, up and down."""
+"""Following edges from a column or a table, up and down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A notebook's run as a page that needs no script: read from marimo's export, written as plain HTML."""
+"""A notebook's run as a page without scripts: read from marimo's export, written as plain HTML."""
 
 from __future__ import annotations
 

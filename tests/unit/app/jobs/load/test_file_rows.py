@@ -1,4 +1,4 @@
-"""Rows of files: each with its number, and a reason where it is none."""
+"""Rows of files: each has its number, and an invalid one the reason."""
 
 from __future__ import annotations
 
