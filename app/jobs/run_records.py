@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.launcher.state import Home
 
 RUNS_KEPT = 1_000  # the newest ones; a run's files are some kB, a task's log 10 MB at most
-RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has it
+RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has these
+TASK = "HEADWATER_JOB_TASK"  # JOB.TASK
 SCRATCH = "scratch-"  # the prefix of folders in it that are removed after the task
 PAGES_KEPT = 100  # the newest notebook pages of all runs; one with many charts takes some MB
 PAGE_SUFFIX = ".html"

@@ -35,6 +35,7 @@ from app.jobs.run_records import (
     PAGE_SUFFIX,
     RUN_FOLDER,
     SCRATCH,
+    TASK,
     Ended,
     Record,
     begin_run,
@@ -253,6 +254,7 @@ class Attempt:
             REPORT: str(report),
             "HEADWATER_JOB": self.file.name,
             RUN_FOLDER: str(self.folder),
+            TASK: f"{self.file.name}.{self.name}",
             "PYTHONPATH": str(ROOT),
         }
         inward, outward = os.pipe()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from app.lineage.edge import Edge, Place
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.small_table import SmallTable
 
 PATH = "ops/lineage"
 SCHEMA = pa.schema(
@@ -25,7 +25,6 @@ SCHEMA = pa.schema(
         ("detail", pa.string()),
     ]
 )
-VACUUM_COMMITS = 20
 
 
 class LineageTable:
@@ -33,16 +32,11 @@ class LineageTable:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
+        self._table = SmallTable(lake, PATH, SCHEMA)
 
     def replace(self, edges: Iterable[Edge]) -> None:
         """Replace all rows by these edges. Raises: DeltaError, OSError."""
-        table = self._open()
-        write_deltalake(table, as_rows(edges), mode="overwrite")
-        if table.version() % VACUUM_COMMITS == 0:
-            # A running query may still read files of the last hour.
-            table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-            table.create_checkpoint()
-            table.cleanup_metadata()
+        self._table.replace(as_rows(edges))
 
     def read(self) -> list[Edge]:
         """Read every edge; none if the table does not exist yet. Raises: DeltaError, OSError."""
@@ -61,18 +55,6 @@ class LineageTable:
             )
             for row in zip(*columns, strict=True)
         ]
-
-    def _open(self) -> DeltaTable:
-        try:
-            return self._lake.for_writing().table(PATH)
-        except TableNotFoundError:
-            return DeltaTable.create(
-                self._lake.url(PATH),
-                schema=SCHEMA,
-                mode="ignore",
-                configuration={"delta.logRetentionDuration": "interval 1 days"},
-                storage_options=self._lake.storage_options(),
-            )
 
 
 def as_rows(edges: Iterable[Edge]) -> pa.Table:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -16,6 +17,7 @@ from app.connectors.hanging_transactions import CHECK_EVERY_S, HANGS_S, Hanging
 from spark_streaming.storage.kafka_consumer import BoundedConsumer
 from tests.support.clock import Clock
 from tests.support.miscounted import batches
+from tests.support.polls import asking
 from tests.support.stack import Stack
 
 UNVERIFIED = "transaction.partition.verification.enable"
@@ -152,6 +154,32 @@ def test_the_next_transaction_of_a_producer_commits_what_hangs_of_an_aborted_one
     [aborted, sent, end] = batches(carriers.home / "data" / "kafka" / "joined.a-0")
     assert (aborted.marker, sent.marker, end.marker) == (None, None, "COMMIT")
     assert aborted.producer == sent.producer and aborted.epoch < sent.epoch
+
+
+def test_a_source_task_waits_until_what_hangs_in_its_topics_is_ended(
+    carriers: Stack, broker: KafkaAdminClient, tmp_path: Path
+) -> None:
+    broker.create_topics([NewTopic("waited.a", 1, 1)])
+    left = TopicPartition("waited.a", 0)
+    clock = Clock()
+    guard = Hanging(carriers.settings.kafka, "waited", clock)
+    servers = carriers.settings.kafka.options["bootstrap_servers"]
+    config = {"topic.prefix": "waited", "kafka.bootstrap.servers": servers}
+    with transaction(carriers, "waited") as lost:
+        send_untold(lost, left, b"never committed")
+        process = asking(tmp_path, config)
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(3)] == ["open\n"] * 3
+            assert guard.end() == []
+            clock.now += HANGS_S
+            assert len(guard.end()) == 1
+            assert process.stdout.read().splitlines()[-1] == "none"
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            process.wait()
+        lost.abort_transaction()
 
 
 def test_a_broker_that_hangs_ends_a_question_for_its_topics(carriers: Stack) -> None:

@@ -1,6 +1,7 @@
-"""Runs a Debezium source task without Kafka Connect, and ends it after any of its polls.
+"""Parts of the capture's Java, run without Kafka Connect.
 
-`java/polls` acts like the worker: each poll is delivered with the offset of its last record.
+`java/polls` does what the worker does, and ends a source task after any of its polls: each poll is delivered with the
+offset of its last record. `java/transactions` asks for open transactions as a source task does before it sends.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ STOCK = "io.debezium.connector.postgresql.PostgresConnectorTask"
 WHOLE = "dev.headwater.positions.WholePositionsTask"
 UPGRADED = f"{STOCK}>{WHOLE}"  # the second continues after the end of the first
 RULE = Compile(jar="polls.jar", sources="tests/support/java/polls/java", release=17)
+ASKING = Compile(jar="asking.jar", sources="tests/support/java/transactions/java", release=17)
 # Debezium counts each logical message under its Java object's name, which differs for each.
 MESSAGES = "message"
 # Not of the stream: they come at random times, and contain the worker's clock.
@@ -92,21 +94,7 @@ class Polls:
 @contextmanager
 def polls(folder: Path, config: Mapping[str, str]) -> Iterator[Polls]:
     """Compile and start the JVM; `config` is the task's, `test.offset` its first offset."""
-    artefacts = Artefacts(ROOT)
-    artefacts.prepare(["debezium", "connect", RULE.compiler])
-    libraries = sorted(artefacts.directory("debezium").glob("*/*.jar"))
-    libraries += artefacts.classpath("connect")
-    jar = folder / RULE.jar
-    compiler = artefacts.classpath(RULE.compiler)
-    compile_sources(ROOT, RULE, compiler=compiler, classpath=libraries, jar=jar)
-    (folder / "task.properties").write_text(
-        "".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in config.items())
-    )
-    command = [str(java()), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"]
-    command += ["-cp", os.pathsep.join(map(str, [jar, *libraries])), "dev.headwater.polls.Polls"]
-    command += [str(folder / "task.properties")]
-    (folder / "log4j2.properties").write_text(LOGGING)
+    command = _command(folder, RULE, "dev.headwater.polls.Polls", config)
     with (folder / "polls.log").open("w") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
@@ -116,6 +104,32 @@ def polls(folder: Path, config: Mapping[str, str]) -> Iterator[Polls]:
         finally:
             process.kill()
             process.wait(timeout=30)
+
+
+def asking(folder: Path, config: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a JVM that asks for open transactions; it prints a line at each look."""
+    command = _command(folder, ASKING, "dev.headwater.positions.AskOpenTransactions", config)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _command(folder: Path, rule: Compile, program: str, config: Mapping[str, str]) -> list[str]:
+    """Compile a program, write its configuration, and return the command that starts it."""
+    artefacts = Artefacts(ROOT)
+    artefacts.prepare(["debezium", "connect", rule.compiler])
+    libraries = sorted(artefacts.directory("debezium").glob("*/*.jar"))
+    libraries += artefacts.classpath("connect")
+    jar = folder / rule.jar
+    compiler = artefacts.classpath(rule.compiler)
+    compile_sources(ROOT, rule, compiler=compiler, classpath=libraries, jar=jar)
+    given, logging = folder / "task.properties", folder / "log4j2.properties"
+    given.write_text(
+        "".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in config.items())
+    )
+    logging.write_text(LOGGING)
+    command = [str(java()), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command += [f"-Dlog4j2.configurationFile={logging}"]
+    command += ["-cp", os.pathsep.join(map(str, [jar, *libraries])), program, str(given)]
+    return command
 
 
 def _timeless(value: Any) -> Any:

@@ -22,6 +22,7 @@ from app.catalog.catalogue import (
 )
 from app.catalog.delta_tables import LakeTables
 from app.catalog.views import View
+from spark_streaming.storage.small_table import SmallTable
 from spark_streaming.tables.meaning import ColumnMeaning, TableMeaning, write_meaning
 from tests.support.disk_lake import DiskLake
 
@@ -159,7 +160,7 @@ def test_what_could_not_be_written_is_written_when_the_store_is_back(
         def away(*_: object) -> None:
             raise OSError("the store is away")
 
-        patched.setattr(MeaningTable, "_open", away)
+        patched.setattr(SmallTable, "open", away)
         world.pass_after(1)
     assert not world.lake.exists(PATH)
     world.pass_after(WRITE_PAUSE_S)

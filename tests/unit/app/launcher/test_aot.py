@@ -70,12 +70,13 @@ def test_first_start_records_and_the_next_one_uses_what_it_wrote(world: World) -
     kafka = service()
     first = world.begin(kafka)
     assert first[0].startswith("-XX:AOTCacheOutput=") and world.caches.grace_s(kafka) > 0
+    assert world.caches.writing
     world.writes(first)
     world.end(kafka)
     [name] = world.kept()
     assert world.parts() == []
     assert world.begin(kafka)[0] == f"-XX:AOTCache={world.cache}/aot/{name}"
-    assert world.caches.grace_s(kafka) == 0
+    assert world.caches.grace_s(kafka) == 0 and not world.caches.writing
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,16 @@ def test_up_starts_everything_and_down_ends_it_in_reverse_order(clone: Clone) ->
     assert clone.down() is False
 
 
+def test_where_its_data_is_to_go_a_stack_ends_at_once(clone: Clone) -> None:
+    clone.describe("first", ready=READY_LOG)
+    last_words = SERVER.replace("SIGTERM", "SIGQUIT")
+    clone.describe("second", last_words, ready=READY_LOG, stop='{ at_once = "SIGQUIT" }')
+    clone.up()
+    assert clone.stack().down(clone.notes, to_wipe=True) is True
+    assert clone.ends.read_text().split() == ["second"], "the first one was killed"
+    assert clone.processes() == []
+
+
 def test_up_again_changes_nothing_and_more_services_may_be_added(clone: Clone) -> None:
     clone.describe("first", ready=READY_LOG)
     clone.describe("second", ready=READY_LOG)
