@@ -1,4 +1,4 @@
-"""The Delta table `ops/job_runs`: how each run of a job ended, and each attempt of its tasks."""
+"""The Delta table `ops/job_runs`: the result of each run of a job, and of each attempt of its tasks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
 
 
 def rows_of(run: Run, reason: str, attempts: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return a run's rows: one for the run as a whole, whose `task` is NULL, and one an attempt."""
+    """Return a run's rows: one for the whole run, whose `task` is NULL, and one for each attempt."""
     common = {"run_id": run.id, "job": run.job, "started_by": run.by, "queued_at": run.created}
     attempts = list(attempts)
     whole = {
@@ -83,7 +83,7 @@ class JobRunsTable:
         self._table = SmallTable(lake, PATH, SCHEMA)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Append the rows of runs that are not there yet. Returns: how many rows were written."""
+        """Append the rows of runs that the table lacks. Returns: the number of rows written."""
         known = set(self._table.column("run_id"))
         new = [dict(row) for row in rows if row["run_id"] not in known]
         if new:

@@ -1,4 +1,4 @@
-"""The Delta table `ops/lineage`: one row an edge; the registrar writes it, `headwater lineage` reads it."""
+"""The Delta table `ops/lineage`, one row for each edge: the registrar writes it, `headwater lineage` reads it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ SCHEMA = pa.schema(
 
 
 class LineageTable:
-    """The table in one lake. Only one process writes it: its rows are replaced as a whole."""
+    """The table in one lake. Only one process may write it, because each write replaces all rows."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._table = SmallTable(lake, PATH, SCHEMA)
 
     def replace(self, edges: Iterable[Edge]) -> None:
-        """Write these edges in place of all. Raises: DeltaError, OSError."""
+        """Replace all rows by these edges. Raises: DeltaError, OSError."""
         self._table.replace(as_rows(edges))
 
     def read(self) -> list[Edge]:
-        """Read every edge; none where the table is not there yet. Raises: DeltaError, OSError."""
+        """Read every edge; none if the table does not exist yet. Raises: DeltaError, OSError."""
         try:
             rows = self._lake.table(PATH).to_pyarrow_table()
         except TableNotFoundError:
@@ -58,7 +58,7 @@ class LineageTable:
 
 
 def as_rows(edges: Iterable[Edge]) -> pa.Table:
-    """Return the edges as rows of the table, NULL where there is nothing to say."""
+    """Return the edges as rows of the table; empty values are NULL."""
     rows = [
         (*origin[:2], origin.column or None, *target[:2], target.column or None, kind, by or None, detail or None)
         for origin, target, kind, by, detail in edges

@@ -1,4 +1,4 @@
-"""Transactions that no coordinator will end, in a real broker."""
+"""Open transactions that no coordinator will end, in a real broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNVERIFIED = "transaction.partition.verification.enable"
 
 @pytest.fixture
 def broker(carriers: Stack) -> Iterator[KafkaAdminClient]:
-    """A broker that takes records of transactions of which their coordinator was not told."""
+    """A broker that accepts records of transactions that their coordinator does not know."""
     client = KafkaAdminClient(**carriers.settings.kafka.options)
     client.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {UNVERIFIED: "false"})])
     try:
@@ -47,13 +47,13 @@ def transaction(stack: Stack, name: str) -> Iterator[KafkaProducer]:
 
 
 def send_untold(producer: KafkaProducer, place: TopicPartition, value: bytes) -> None:
-    """Send a record; the client takes its partition for one that it has told the coordinator of."""
+    """Send a record to a partition that the client wrongly believes to be registered with the coordinator."""
     producer._transaction_manager._partitions_in_transaction.add(place)
     producer.send(place.topic, value, partition=place.partition).get(30)
 
 
 def committed(stack: Stack, place: TopicPartition) -> list[bytes]:
-    """The values that a reader of committed records gets of a partition now."""
+    """The values that a reader of committed records now gets from a partition."""
     consumer = KafkaConsumer(
         **stack.settings.kafka.options, group_id=None, isolation_level="read_committed"
     )
@@ -71,7 +71,7 @@ def committed(stack: Stack, place: TopicPartition) -> list[bytes]:
 
 
 def ends(carriers: Stack, place: TopicPartition) -> tuple[int, int]:
-    """Where a partition ends for who reads committed records, and where it ends."""
+    """The end of a partition for readers of committed records, and its actual end."""
     found = []
     for isolation in ("read_committed", "read_uncommitted"):
         consumer = KafkaConsumer(
@@ -138,7 +138,7 @@ def test_a_partition_that_got_no_marker_gets_the_one_that_the_others_have(
 def test_the_next_transaction_of_a_producer_commits_what_hangs_of_an_aborted_one(
     carriers: Stack, broker: KafkaAdminClient
 ) -> None:
-    """What Kafka does, and why the source's task waits: its events would be there twice."""
+    """Shows Kafka's behaviour, because of which the source's task waits: otherwise events would come twice."""
     broker.create_topics([NewTopic("joined.a", 1, 1), NewTopic("joined.b", 1, 1)])
     left, told = TopicPartition("joined.a", 0), TopicPartition("joined.b", 0)
     for ended in ("abort_transaction", "commit_transaction"):
@@ -189,7 +189,7 @@ def test_a_broker_that_hangs_ends_a_question_for_its_topics(carriers: Stack) -> 
     try:
         assert consumer.topics()
         pid = carriers.status()["kafka"]["pid"]
-        os.kill(pid, signal.SIGSTOP)  # its kernel goes on to answer for it
+        os.kill(pid, signal.SIGSTOP)  # the kernel still accepts its connections
         try:
             with pytest.raises(KafkaError):
                 consumer.topics()

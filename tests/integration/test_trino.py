@@ -91,7 +91,7 @@ def test_raw_events_of_an_earlier_releases_quarantine_are_not_in_trino(server: S
             "CALL lake.system.register_table(schema_name => 'default', table_name => 'raw', "
             f"table_location => '{server.lake.url('raw/quarantine')}')"
         )
-    # The upgrade takes the column out.
+    # The upgrade removes the column.
     server.write("ops/quarantine", pa.table({"table_name": ["guests"]}), schema_mode="overwrite")
     server.until_there("ops", "quarantine")
     assert server.query("SELECT * FROM ops.quarantine") == [("guests",)]
@@ -187,7 +187,7 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
     table = {name: pa.array(list(values), kind) for (name, kind), values in columns}
     held = [targets if row[1] == "" else None for row in ledger]
     table["freshness_targets"] = pa.array(held, text)
-    # Rows of a release with one silver job only.
+    # Rows of a release with only one silver job.
     table["job"], table["share"] = (pa.nulls(len(ledger), kind) for kind in (pa.int64(), text))
     server.write("ops/ledger", pa.table(table))
     server.until_there("ops", "ledger", "freshness")
@@ -282,7 +282,7 @@ def test_a_table_that_goes_is_unregistered_and_its_views_with_it(server: Server)
 
 
 def test_a_table_that_a_view_does_not_fit_stops_no_other(server: Server) -> None:
-    # A user's own database may have a table of the demo store's name and other columns.
+    # A user's database may have a table with a name of the demo store and other columns.
     server.write("silver/ratings", _ids(1), schema_mode="overwrite")
     server.write("silver/after_ratings", _ids(1))
     server.until_there("silver", "after_ratings")
@@ -422,7 +422,7 @@ def test_a_query_that_needs_more_memory_than_it_may_have_spills_and_finishes(
         "FROM UNNEST(sequence(1, 2000)) AS a(x) CROSS JOIN UNNEST(sequence(1, 1000)) AS b(y) "
         "GROUP BY x, y)"
     )
-    # Two threads hold a million groups each: more than the limit even where one ends before the other.
+    # Two threads have a million groups each, more than the limit even if one ends before the other.
     assert cursor.fetchall() == [[2_000_000, 2_000_000]]
     assert cursor.stats["spilledBytes"] > 0
 

@@ -1,6 +1,6 @@
-"""Runs the statements of a file on Trino: `python -m app.jobs.kinds.sql_task FILE`, a task of kind `sql`.
+"""Runs the statements of a file on Trino, for a task of kind `sql`: `python -m app.jobs.kinds.sql_task FILE`.
 
-The task reports the first row of the last answer. Of a statement that writes, `rows` and
+The task reports the first row of the last answer. For a statement that writes, `rows` and
 `rows_written` are the number of rows.
 
 Trino goes on with a query for minutes after its client was killed. So an attempt first ends what an earlier one of
@@ -75,7 +75,7 @@ def _kill(cursor: trino.dbapi.Cursor, query: str, url: str) -> None:
 
 
 def run_statements(text: str, url: str, source: str) -> dict[str, Any]:
-    """Run each statement. Returns: the values to report, of the last one. Raises: HeadwaterError."""
+    """Run each statement. Returns: the values to report, from the last one. Raises: HeadwaterError."""
     end_earlier_queries(url, source)
     values: dict[str, Any] = {}
     with closing(connect(url, source=source)) as connection:
@@ -87,7 +87,7 @@ def run_statements(text: str, url: str, source: str) -> dict[str, Any]:
             except Exception as error:
                 raise explain(error, url) from error
             finally:
-                # Of a query that was read to its end this asks for nothing.
+                # For a query that was read to its end this sends no request.
                 cursor.cancel()
             print(f"-- {values}")
     return values
@@ -96,7 +96,7 @@ def run_statements(text: str, url: str, source: str) -> dict[str, Any]:
 def _run(cursor: trino.dbapi.Cursor, statement: str) -> dict[str, Any]:
     cursor.execute(statement)
     if cursor.update_type is not None:
-        cursor.fetchall()  # it is done when its answer is read
+        cursor.fetchall()  # it is complete when its answer has been read
         count = max(cursor.rowcount, 0)
         return {"rows": count, "rows_written": count}
     row = cursor.fetchone()
@@ -111,7 +111,7 @@ def _plain(value: Any) -> bool | int | float | str | None:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(f"stopped by signal {number}")  # the query is cancelled on the way out
+    raise SystemExit(f"stopped by signal {number}")  # the query is cancelled on exit
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`ops.meaning` has what tables, views and columns mean, and is written when something changes."""
+"""`ops.meaning` has the descriptions of tables, views and columns, and is written when one changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ VIEW = View(
 
 
 class World:
-    """A lake with one table, and a catalogue that is told of it as the registrar would."""
+    """A lake with one table, and a catalogue that gets it like from the registrar."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Who goes first at a start; what the host is told of ends, and the time that it grants them."""
+"""The order of starts; the reports of ends to the host, and the time that it grants them."""
 
 from __future__ import annotations
 

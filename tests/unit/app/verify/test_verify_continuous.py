@@ -1,4 +1,4 @@
-"""The slow rounds: their share of the CPU, their metrics, the table of their verdicts."""
+"""Continuous verification: its share of the CPU, its metrics, the table of its verdicts."""
 
 from __future__ import annotations
 

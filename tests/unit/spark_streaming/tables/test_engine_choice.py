@@ -1,4 +1,4 @@
-"""Which engine merges what the driver folded, and which what the executors did."""
+"""The engine for rows that the driver folded, and for rows that executors folded."""
 
 from __future__ import annotations
 
