@@ -26,6 +26,12 @@ EDGES = [
 ]  # fmt: skip
 
 
+def parsed(statement: str) -> exp.Select:
+    found = sqlglot.parse_one(statement, dialect="trino")
+    assert isinstance(found, exp.Select)
+    return found
+
+
 class Known(Trino):
     """Answers by the table that a statement reads; what it does not know is not there."""
 
@@ -36,13 +42,14 @@ class Known(Trino):
 
     def run(self, statement: str, rows_max: int, **_: Any) -> dict[str, Any]:
         self.asked.append(statement)
-        [table] = sqlglot.parse_one(statement, dialect="trino").find_all(exp.Table)
+        whole = parsed(statement)
+        [table] = whole.find_all(exp.Table)
         if table.name not in self.rows:
             raise Refused(422, message=f"no {table.name}", sqlstate="TABLE_NOT_FOUND")
         if isinstance(self.rows[table.name], Refused):
             raise self.rows[table.name]
         rows = self.rows[table.name]
-        names = [one.alias_or_name for one in sqlglot.parse_one(statement, dialect="trino").selects]
+        names = [one.alias_or_name for one in whole.selects]
         return {"columns": names, "rows": rows[:rows_max], "more": len(rows) > rows_max}
 
 
@@ -102,11 +109,7 @@ def test_a_name_is_a_literal_whatever_is_in_it(name: str) -> None:
     trino = Known(expectations=[], quarantine=[], schema_changes=[], audit=[])
     DescribedTables(trino).table("silver", name)
     for statement in trino.asked:
-        literals = {
-            one.this
-            for one in sqlglot.parse_one(statement, dialect="trino").find_all(exp.Literal)
-            if one.is_string
-        }
+        literals = {one.this for one in parsed(statement).find_all(exp.Literal) if one.is_string}
         assert literals & {name, f"silver.{name}"}, statement
 
 
@@ -147,7 +150,7 @@ def test_nothing_that_may_quote_a_row_is_asked_for() -> None:
         "warning",
     }
     for statement in trino.asked:
-        whole = sqlglot.parse_one(statement, dialect="trino")
+        whole = parsed(statement)
         assert not any(one.is_star for one in whole.selects), statement
         if "ops.tables" not in statement:  # whose `key` names columns
             assert not {one.name for one in whole.find_all(exp.Column)} & quoting, statement
