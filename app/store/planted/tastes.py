@@ -26,7 +26,7 @@ HARSHNESS, QUALITY = 0.35, 0.40  # deviations, in stars
 TASTE = 0.90
 NOISE = 0.50
 CHOOSES = 0.8  # how often a choice of two follows the taste
-LEVELS = np.arange(1, 11) / 2  # the stars that there are
+LEVELS = np.arange(1, 11) / 2  # the possible stars
 # The mean and variance of stars by their wish, on a grid.
 _WISHES = np.arange(-4.0, 10.0, 0.005)
 
