@@ -19,7 +19,7 @@ import numpy as np
 
 from app.store.planted.hidden import Floats, Ids, normals
 
-SEED = 1  # of all stores: seed, workload and generator must agree on who likes what
+SEED = 1  # of all stores: seed, workload and generator must agree on the tastes
 FACTORS = 4
 MEAN = 3.4
 HARSHNESS, QUALITY = 0.35, 0.40  # deviations, in stars
