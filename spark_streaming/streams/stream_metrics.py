@@ -15,7 +15,7 @@ class StreamMetrics:
         self.registry = CollectorRegistry()
         self._events = Counter(
             "headwater_stream_events",
-            "Events of streams by what became of them",
+            "Events of streams by their outcome",
             ["stream", "outcome"],
             registry=self.registry,
         )

@@ -1,4 +1,4 @@
-"""Trino, which tells its own metrics."""
+"""Trino's own metrics."""
 
 from __future__ import annotations
 
