@@ -42,13 +42,14 @@ class JobKeys(BaseModel):
     """Columns that are left out, as patterns `schema.table.column`: `public.users.password*`. Kafka, bronze
     and silver never have them. No column of a key."""
     topic_partitions: int = Field(default=1, ge=1, le=64)
-    """Partitions of the topic of each table with a key. A topic that exists keeps what it has."""
+    """Partitions of the topic of each table with a key. An existing topic keeps its number of partitions."""
     # Its values: `tables/engines/choice.py`.
     merge_engine: str = "auto"
     """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
-    # Below it Spark's fixed cost is larger than what the driver needs in all.
-    spark_merge_rows_min: int = Field(default=250_000, ge=1)
-    """Changes of a table in a batch from which `auto` has Spark's executors fold and merge them."""
+    # What executors cost beside the driver alone: `tests/bench/README.md`, backlog.
+    spark_merge_rows_min: int = Field(default=0, ge=0)
+    """Changes of a table in a batch from which `auto` has Spark's executors fold and merge them. 0: 250,000 on a
+    cluster; never on one machine, where the driver alone is faster."""
     spark_master: str = "local[2]"
     """Where Spark's executors run, where there are no `spark_workers`."""
     spark_executor_mb: int = Field(default=768, ge=512)
@@ -94,7 +95,7 @@ Job = TypeVar("Job", bound=JobSettings)
 class SilverSettings(JobSettings):
     """All settings of `python -m spark_streaming.job`."""
 
-    # Where the service keeps what is not in the lake: the query's checkpoint, Spark's scratch.
+    # The folder for files that are not in the lake: the query's checkpoint, Spark's scratch.
     data: Path = Field(validation_alias="HEADWATER_SILVER_DATA")
     # A URL (s3a://…) where several machines must find it; a folder below `data` otherwise: a
     # local commit costs a third of one on S3, and the lake's transaction ids make a lost or

@@ -109,7 +109,8 @@ class Profile(
     tracking: Annotated[bool, NATIVE] = False
     """Whether runs of models are kept in MLflow, where jobs run: docs/models.md."""
     audit: Annotated[bool, NATIVE] = False
-    """Whether every question to Trino is recorded in `ops.audit`, with what it read: docs/governance.md."""
+    """Whether every query to Trino is recorded in `ops.audit`, with the tables and columns that it read:
+    docs/governance.md."""
 
     @field_validator("merge_engine")
     @classmethod
@@ -227,6 +228,12 @@ class Profile(
     @property
     def embedded_source(self) -> bool:
         return self.source_dsn is None
+
+    @property
+    def is_self_contained(self) -> bool:
+        """Whether all sources, Kafka and the object store are the stack's own."""
+        embedded = self.embedded_source and self.embedded_kafka and self.embedded_s3
+        return embedded and not self.sources
 
     @property
     def may_apply(self) -> bool:

@@ -1,4 +1,4 @@
-"""Carries out `up`, `down` and `status`: asks the supervisor and waits for what it reports."""
+"""Carries out `up`, `down` and `status`: sends requests to the supervisor and waits for its reports."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ class Stack:
     ) -> None:
         """Start `names` (with their dependencies) and wait until those of `awaited` are ready.
 
-        `named` are the services that a person asked for. Running services are left alone. On any
-        failure, and on Ctrl-C, this call stops again what it has started.
+        `named` are the services that a person asked for. Running services are left alone. On any failure, and on
+        Ctrl-C, this call stops everything that it has started.
         Raises: HeadwaterError with the first failure.
         """
         with self.home.exclusively(COMMAND_WAIT_S):
@@ -236,10 +236,14 @@ class Stack:
 
     # -- down
 
-    def down(self, progress: Progress) -> bool:
-        """Stop everything, dependents first. Returns: whether anything was running."""
+    def down(self, progress: Progress, *, to_wipe: bool = False) -> bool:
+        """Stop everything, dependents first. Returns: whether anything was running.
+
+        Where the data is to be wiped and no part is the user's own, everything is ended at once.
+        """
+        at_once = to_wipe and self.settings.profile.is_self_contained
         with self.home.exclusively(COMMAND_WAIT_S):
-            return self._supervisor.end_all(progress)
+            return self._supervisor.end_all(progress, at_once=at_once)
 
     def wipe(self) -> None:
         """Remove the data, the logs, the settings and the secrets of this (stopped) stack."""

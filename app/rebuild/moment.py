@@ -1,7 +1,7 @@
 """Decides which events of a topic belong to a moment in the source's log; pure functions.
 
-A streamed event does not say where its own transaction commits, but which commit came last before
-it (`source.sequence`). Transactions are streamed whole, in the order of their commits. Let `commit`
+A streamed event does not have the commit position of its own transaction, but that of the last commit before it
+(`source.sequence`). Transactions are streamed whole, in the order of their commits. Let `commit`
 be the last commit of the moment: a transaction belongs to the moment exactly if its events name an
 earlier one.
 """
@@ -97,7 +97,7 @@ def is_beyond(event: RawEvent, moment: Moment) -> bool:
 
 @dataclass
 class Cut:
-    """Cuts each partition of a topic where the moment ends.
+    """Cuts each partition of a topic at the end of the moment.
 
     Args:
         ends: partition → the offset after the last event of the moment, tombstones left out.

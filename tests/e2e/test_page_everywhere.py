@@ -1,4 +1,4 @@
-"""The page by keyboard alone, on a phone, in light and dark; and beside another site."""
+"""The page with the keyboard alone, on a phone, in light and dark, and attacked by another site."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     keys.press("Enter")
     browsers.tab_to(page, '[aria-label="Edit 7"]')
     assert_focus_is_seen(page)
-    # A dialog is left by Escape, nothing is changed, and the focus is where it was.
+    # Escape closes a dialog without a change, and the focus is where it was before.
     keys.press("Enter")
     keys.press("Escape")
     assert not page.locator("#editor").is_visible() and page.locator("#changes li").count() == 0
@@ -57,11 +57,11 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     browsers.tab_to(page, "#field-1")
     keys.press("Control+A")
     keys.type("by keyboard")
-    keys.press("Enter")  # commits: nothing else was gathered
+    keys.press("Enter")  # commits: no other edit is pending
     browsers.await_hops(page, 1)
     page.locator("#compare-answer", has_text="all equal").wait_for()
     assert focused(page) == "Edit 7", "the rows were read again meanwhile"
-    # Tab leads to the chosen tab and on into its panel; arrows lead to the others, Enter opens.
+    # Tab moves to the chosen tab and then into its panel; arrows move to other tabs, Enter opens one.
     browsers.tab_to(page, '[role="tab"][aria-selected="true"]')
     assert_focus_is_seen(page)
     keys.press("End")
@@ -80,8 +80,27 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     browsers.await_cell(page, "#ask-answer", "by keyboard")
 
 
+def test_the_catalogue_goes_by_keyboard_from_the_search_to_a_tables_columns(page: Page) -> None:
+    keys = page.keyboard
+    browsers.open_tab(page, "catalogue")
+    page.locator("#described tbody tr").first.wait_for()
+    browsers.tab_to(page, "#sought")
+    keys.type(f"{TABLE} v")
+    page.locator("#found", has_text=re.compile("^1 of ")).wait_for()
+    browsers.tab_to(page, "#described button")
+    assert_focus_is_seen(page)
+    keys.press("Enter")
+    assert focused(page) == f"silver.{TABLE}", "its title has the focus"
+    browsers.tab_to(page, '[aria-label="Lineage of v"]')
+    keys.press("Enter")
+    page.locator("#one-way").get_by_text(f"Lineage of silver.{TABLE}.v", exact=True).wait_for()
+    browsers.tab_to(page, "#one-list summary")
+    keys.press("Enter")
+    page.locator("#one-list li", has_text=f"source: public.{TABLE}.v").wait_for()
+
+
 def focused(page: Page) -> str:
-    """The name of what has the focus."""
+    """The name of the focused element."""
     script = "(one => one.getAttribute('aria-label') || one.textContent)(document.activeElement)"
     return str(page.evaluate(script))
 
@@ -100,7 +119,7 @@ def test_each_tab_has_its_panel_and_loads_when_it_is_opened(page: Page, url: str
     )
     page.reload()
     browsers.show(page, TABLE)
-    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/trace"):
+    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/trace", "/api/catalogue"):
         assert not [url for url in asked if part in url], "nobody has looked yet"
     for name in names:
         browsers.open_tab(page, name)
@@ -109,11 +128,11 @@ def test_each_tab_has_its_panel_and_loads_when_it_is_opened(page: Page, url: str
             page.locator("[role=tabpanel]:visible").get_attribute("aria-labelledby")
             == f"tab-{name}"
         )
-    for part in ("/api/ask", "/api/quarantine", "/api/health"):
+    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/catalogue"):
         browsers.await_true(page, "true")
         assert [url for url in asked if part in url]
     page.reload()
-    page.locator(f"#{names[-1]}").wait_for()  # the tab that was open is open again
+    page.locator(f"#{names[-1]}").wait_for()  # the same tab is open again
 
 
 def test_health_shows_something_from_the_first_look_on(page: Page) -> None:
@@ -171,8 +190,8 @@ def test_a_source_that_is_only_shown_has_nothing_to_edit(browser: Browser, url: 
         assert page.get_by_role("button", name="Trace 7", exact=True).is_visible()
 
 
-# Of the text that each place shows, against the first ground behind it that is not transparent: the
-# ratio of both luminances, by the definition of WCAG 2.
+# The contrast of each text and the first opaque background behind it: the ratio of their
+# luminances, as WCAG 2 defines it.
 _CONTRAST = """selector => [...document.querySelectorAll(selector)].filter(one => one.offsetParent).map(one => {
   const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
   const rgb = colour => {
@@ -188,11 +207,11 @@ _CONTRAST = """selector => [...document.querySelectorAll(selector)].filter(one =
   const both = [light(getComputedStyle(one).color), light(getComputedStyle(ground ?? document.body).backgroundColor)];
   return [(Math.max(...both) + .05) / (Math.min(...both) + .05), one.outerHTML.slice(0, 80)];
 })"""
-READ = "h1, h2, h3, p, label, th, td, button:enabled, #journey li > *, code, a, small"
+READ = "h1, h2, h3, h4, p, label, th, td, dt, dd, summary, button:enabled, #journey li > *, code, a, small"
 
 
 def luminance(page: Page, property_: str) -> float:
-    """Of the body's colour, 0 is black and 255 is white."""
+    """The lightness of the body's colour: 0 is black, 255 is white."""
     text = page.evaluate(f"getComputedStyle(document.body).{property_}")
     return sum(float(part) for part in re.findall(r"[\d.]+", text)[:3]) / 3
 
@@ -208,8 +227,10 @@ def test_each_text_is_readable_in_light_and_in_dark(
         browsers.await_hops(page, 1)
         ground, ink = luminance(page, "backgroundColor"), luminance(page, "color")
         assert ground > 200 > 90 > ink if scheme == "light" else ground < 60 < 200 < ink
-        for name in ("propagation", "sql-box", "health", "quarantine", "trace"):
+        for name in ("propagation", "sql-box", "catalogue", "health", "quarantine", "trace"):
             browsers.open_tab(page, name)
+            if name == "catalogue":
+                browsers.describe(page, f"silver.{TABLE}")
             found = page.evaluate(_CONTRAST, READ)
             assert len(found) > 20
             assert [(ratio, what) for ratio, what in found if ratio < 4.5] == []
@@ -224,8 +245,10 @@ def test_it_fits_a_phone(browser: Browser, url: str, scheme: str) -> None:
         browsers.edit(page, 8, v=f"by phone in {scheme} {'x' * 300}")
         page.locator("#commit").click()
         browsers.await_hops(page, 1)
-        for name in ("propagation", "sql-box", "ask", "health", "quarantine", "trace"):
+        for name in ("propagation", "sql-box", "ask", "health", "quarantine", "trace", "catalogue"):
             browsers.open_tab(page, name)
+            if name == "catalogue":
+                browsers.describe(page, f"silver.{TABLE}")
             wide = page.evaluate("document.scrollingElement.scrollWidth")
             assert wide <= screen, f"nothing of {name} makes the page wider than the screen"
         small = page.locator("button:visible").evaluate_all(
@@ -242,7 +265,7 @@ def test_rows_that_come_late_do_not_replace_those_of_the_table_chosen_now(page: 
     slow = re.compile(r"/api/rows\?table=public\.movies&")
     held: list[Route] = []
 
-    # Not the list's own `append`: playwright marks what it calls, and a built-in takes no mark.
+    # Not the list's own `append`: playwright sets an attribute on the function, which a built-in does not allow.
     def hold(route: Route) -> None:
         held.append(route)
 
@@ -253,7 +276,7 @@ def test_rows_that_come_late_do_not_replace_those_of_the_table_chosen_now(page: 
     [late] = held
     with page.expect_response(slow):
         late.continue_()
-    # What the page makes of that answer is done before it has another one.
+    # The page has handled that answer before it gets another one.
     page.evaluate("fetch('/api/tables').then(answer => answer.json())")
     assert page.locator("#rows").get_attribute("data-table") == f"public.{TABLE}"
     assert page.get_by_role("button", name="Edit 7", exact=True).is_visible()
@@ -284,7 +307,7 @@ def test_another_site_in_the_same_browser_changes_and_reads_nothing(
     stack: Stack, browser: Browser, url: str, other_site: str
 ) -> None:
     body = json.dumps({"sql": f"DELETE FROM {TABLE}"})
-    # What a site could try: with its own headers, as a form would, by each of the page's names.
+    # Requests that a site could try: with its own headers, like a form, under each name of the page.
     attempt = """async ([address, body, options]) => {
       try {
         const answer = await fetch(address, {method: 'POST', body, ...options});
@@ -301,7 +324,7 @@ def test_another_site_in_the_same_browser_changes_and_reads_nothing(
             assert page.evaluate(attempt, [address, body, simple]) in ("opaque", "TypeError")
             read = "address => fetch(address).then(a => a.text()).catch(e => e.name)"
             assert page.evaluate(read, f"{host}/api/tables") == "TypeError"
-            # Were the token known there: a browser asks first, and is given no leave.
+            # Even with the token: the browser sends a preflight request first, and the page refuses it.
             typed["headers"]["x-headwater-token"] = token
             assert page.evaluate(attempt, [address, body, typed]) == "TypeError"
         page.set_content(

@@ -1,12 +1,13 @@
 """One attempt of a service on the host: its prepare commands, its start, its probes, its end.
 
 In the order of a service's life: `start`, `check_preparing`, `check_starting`, `check_running`; then `stop` and
-`check_stopping`. Each looks at the process once and moves the unit where something happened.
+`check_stopping`. Each checks the process once and changes the unit's state if something happened.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 
 from app.errors import HeadwaterError
@@ -15,8 +16,8 @@ from app.launcher.supervision.unit import RUNNING, Host, Unit
 from app.services.service import Service
 
 PROBE_EVERY_S = 0.2
-# A running service is probed again; sooner after a miss, so that two misses are noticed within ten
-# seconds even where each takes the probe's whole limit (3 s).
+# A running service is probed again; sooner after a miss, so that two misses are noticed within ten seconds even if
+# each takes the probe's whole limit (3 s).
 ALIVE_EVERY_S = 2.0
 MISSED_EVERY_S = 1.0
 MISSES_MAX = 2
@@ -25,10 +26,10 @@ UNRESPONSIVE_S = 60.0
 
 
 class Attempts:
-    """The attempts of all services: moves units, by what the host observes.
+    """The attempts of all services: changes units' states by the host's observations.
 
     Args:
-        dependency_down: whether something that the unit needs is not there now.
+        dependency_down: whether a dependency of the unit is unavailable now.
     """
 
     def __init__(
@@ -154,10 +155,14 @@ class Attempts:
 
     # -- the end
 
-    def stop(self, unit: Unit) -> None:
+    def stop(self, unit: Unit, *, at_once: bool) -> None:
         """Ask the process to end; `check_stopping` kills it when its time is over."""
         assert unit.process is not None
-        unit.process.signal(unit.service.stop.number)
+        number = unit.service.stop.number(at_once=at_once)
+        if number == signal.SIGKILL:
+            unit.process.kill()  # its children too
+        else:
+            unit.process.signal(number)
         grace_s = self._host.grace_s(unit.service)
         unit.deadline = self._clock() + unit.service.stop.timeout_s + grace_s
         unit.move_to("stopping", self._clock())

@@ -1,4 +1,4 @@
-"""The merge engines by name, and which one merges what: the only place that names them."""
+"""The merge engines by name, and the choice between them: the only module that names them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spark_streaming.tables.engine_protocol import MergeEngine, RowsEngine
 
 ENGINE_CHOICES = ("auto", "delta-rs", "spark")
+CLUSTER_ROWS_MIN = 250_000
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Engines:
     """What merges the parts of a batch.
 
     Args:
-        driver: merges what the driver folded.
-        executors: merges what Spark's executors folded; None: no part goes to them.
+        driver: merges rows that the driver folded. executors: merges rows that Spark's executors folded; None: no
+        part goes to them.
         large_min: offsets of a topic in a batch from which on the executors fold it; None: never.
     """
 
@@ -29,7 +30,7 @@ class Engines:
     large_min: int | None = None
 
 
-# What an engine needs is imported where one is made: the command line reads the names only.
+# An engine's dependencies are imported when it is made, because the command line only needs the names.
 def without_spark() -> MergeEngine:
     """The engine that needs no Spark."""
     from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
@@ -42,9 +43,10 @@ def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
     from spark_streaming.storage.store_address import SettingsError
     from spark_streaming.tables.engines.spark_merge import SparkEngine
 
-    name, large_min = settings.merge_engine, settings.spark_merge_rows_min
+    name, large_min = settings.merge_engine, settings.spark_merge_rows_min or CLUSTER_ROWS_MIN
     spark = SparkEngine(session)
-    if name == "delta-rs":
+    one_machine = settings.spark_master.startswith("local") and not settings.spark_merge_rows_min
+    if name == "delta-rs" or (name == "auto" and one_machine):
         return Engines(without_spark())
     if name == "auto":
         return Engines(without_spark(), spark, large_min)

@@ -1,4 +1,4 @@
-"""Service descriptions: closed, in order, and refused with the place of the mistake."""
+"""Service descriptions have a closed set of keys and an order; mistakes are reported with their place."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_a_oneshot_is_tried_again_a_few_times_only(tmp_path: Path) -> None:
         ("colour = 1", "unknown key `services.lamp.colour`"),
         ("[services.lamp.ready]\ntcp = 'a:1'\nlog = 'x'", "exactly one of tcp, http, log, command"),
         ("[services.lamp.ready]\ntimeout_s = 3", "exactly one of tcp, http, log, command"),
-        ("[services.lamp.ready]\ntcp = 'a:1'\nstatus = [200]", "status goes with http only"),
+        ("[services.lamp.ready]\ntcp = 'a:1'\nstatus = [200]", "status needs http"),
         ("[services.lamp.stop]\nsignal = 'SIGNONE'", "unknown signal SIGNONE"),
         ("[services.lamp.restart]\npolicy = 'always'", "services.lamp.restart.policy"),
-        ("files = { '../x' = 'y' }", "must lie inside its folder"),
+        ("files = { '../x' = 'y' }", "must be inside its folder"),
         ("kind = 'oneshot'\nready = { tcp = 'a:1' }", "a oneshot is ready when it exits 0"),
         ("ports = { lamp = 70000 }", "services.lamp.ports.lamp"),
     ],

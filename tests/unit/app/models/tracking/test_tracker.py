@@ -1,4 +1,4 @@
-"""A run is logged once, kept while MLflow is away, and never lost silently."""
+"""A run is logged once, kept while MLflow is unavailable, and never lost silently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BETTER = Verdict(True, "brier 0.1 is better than 0.2 of version 1 on the same ho
 
 
 class Answers(MlflowProcess):
-    """MLflow's process with answers of its own: what was asked is remembered."""
+    """Replaces MLflow's process with fixed answers, and records the requests."""
 
     def __init__(self, away: TrackingAway | None = None, files: Mapping[str, str] | None = None):
         self.away = away
@@ -150,7 +150,7 @@ def test_files_of_a_champion_are_taken_only_as_they_were_logged(
         champion = run.champions("churn")["churn"]
         assert champion is not None
         assert (champion.folder is not None) == usable
-        assert ("other files" in champion.why_not) != usable
+        assert ("differ from the logged" in champion.why_not) != usable
 
 
 def test_secrets_are_in_the_environment_of_mlflow_and_in_no_words_of_its_command(
