@@ -1,4 +1,4 @@
-"""Notebooks on a running stack: the service needs its token, and the shipped notebooks run from top to bottom."""
+"""Notebooks and tasks in SQL on a running stack: tokens, the shipped notebooks from top to bottom, killed attempts."""
 
 from __future__ import annotations
 
