@@ -105,7 +105,7 @@ def test_a_masked_key_is_one_row_from_version_to_version(tmp_path: Path) -> None
     assert len({note for note, _ in found}) == 1 and len(found[0][0]) == 64
 
 
-def test_the_other_mode_begins_the_table_anew(tmp_path: Path) -> None:
+def test_the_other_mode_fills_the_table_again(tmp_path: Path) -> None:
     one = film("c", 1, note="one")
     two = event("u", lsn=12, key={"id": 1}, after={"id": 1, "note": "two", "big": "b"}, commit=5, offset=1, order=2)  # fmt: skip
     world = told(tmp_path, 'history = "each"', one, two)
@@ -141,7 +141,7 @@ def test_events_with_a_column_that_silver_does_not_follow_yet_wait(tmp_path: Pat
     assert world.versions("note", "year") == [("one", None), ("two", 1999)]
 
 
-def test_a_column_of_another_type_begins_the_table_anew(tmp_path: Path) -> None:
+def test_a_column_of_another_type_fills_the_table_again(tmp_path: Path) -> None:
     small = replace(WIDE, version=1)
     world = told(tmp_path, 'history = "each"', film("c", 1, year=1999), contract=small)
     long = replace(YEAR, pg_type="bigint", kind="int64", base_type="int8")
