@@ -1,4 +1,4 @@
-"""What every tier shares."""
+"""Fixtures and hooks of all tiers."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ settings.load_profile("headwater")
 
 
 def pytest_configure() -> None:
-    # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests
-    # that interrupt a command would wait in vain.
-    keep_direct(os.environ)  # as the command does: the tests ask the same parts
+    # A shell starts background jobs with SIGINT ignored, and children inherit that. Then tests
+    # that interrupt a command would wait forever.
+    keep_direct(os.environ)  # like the command, because tests connect to the same services
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -60,14 +60,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 
 def uses_the_common_stack(item: pytest.Item) -> bool:
-    """Whether a test needs the session's `stack`: it asks for one, and its file makes none."""
+    """Whether a test needs the session's `stack`: it requests one, and its file makes none."""
     wanted = getattr(item, "fixturenames", ())
     return "stack" in wanted and not hasattr(getattr(item, "module", None), "stack")
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """A worker's running stack with the demo store, for all its tests that do not spoil it."""
+    """A worker's running stack with the demo store, for all tests that leave it usable."""
     from tests.support.stack import fresh_stack
 
     with fresh_stack() as fresh:
@@ -77,10 +77,10 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """What a random history comes from; a failing test's output shows it.
+    """The seed of a random history; a failing test's output shows it.
 
-    The same for the same test, so that a run answers alike for the same code;
-    `HEADWATER_SEED=random` draws new ones.
+    A test always gets the same seed, so that the same code gives the same result;
+    `HEADWATER_SEED=random` draws new seeds.
     """
     wanted = os.environ.get("HEADWATER_SEED") or zlib.crc32(request.node.name.encode())
     chosen = random.randrange(1_000_000) if wanted == "random" else int(wanted)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
 from app.catalog.delta_tables import Identity, Size
 from app.catalog.views import View
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.small_table import SmallTable
 from spark_streaming.tables.meaning import ColumnMeaning
 
 log = logging.getLogger("registrar")
@@ -48,7 +48,6 @@ WRITE_PAUSE_S = 3.0
 SIZES_PAUSE_S = 60.0
 # Reading a size takes about 10 ms, for it reads the table's whole log.
 SIZES_PER_PASS_MAX = 2
-VACUUM_COMMITS = 50
 _TYPES = {
     "long": "bigint",
     "short": "smallint",
@@ -74,38 +73,11 @@ class MeaningTable:
     """The Delta table, written by the registrar only."""
 
     def __init__(self, lake: Lake) -> None:
-        self._lake = lake
-        self._table: DeltaTable | None = None
+        self._table = SmallTable(lake, PATH, SCHEMA)
 
     def replace(self, rows: Iterable[Row]) -> None:
         """Write these rows in place of all. Raises: DeltaError, OSError."""
-        try:
-            table = self._open()
-            write_deltalake(
-                table, pa.Table.from_pylist(list(rows), schema=SCHEMA), mode="overwrite"
-            )
-            if table.version() % VACUUM_COMMITS == 0:
-                # A running query may still read files of the last hour.
-                table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-                table.create_checkpoint()
-                table.cleanup_metadata()
-        except Exception:
-            self._table = None
-            raise
-
-    def _open(self) -> DeltaTable:
-        if self._table is None:
-            try:
-                self._table = self._lake.for_writing().table(PATH)
-            except TableNotFoundError:
-                self._table = DeltaTable.create(
-                    self._lake.url(PATH),
-                    schema=SCHEMA,
-                    mode="ignore",
-                    configuration={"delta.logRetentionDuration": "interval 1 days"},
-                    storage_options=self._lake.storage_options(),
-                )
-        return self._table
+        self._table.replace(pa.Table.from_pylist(list(rows), schema=SCHEMA))
 
 
 class Sizes(Protocol):

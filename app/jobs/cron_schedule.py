@@ -1,6 +1,6 @@
 """Checks schedules: five cron fields, and the time zone in which they apply.
 
-Taken is what every cron understands and Dagster's too: `*`, numbers, names, lists, ranges, steps.
+Only what every cron and Dagster understand is accepted: `*`, numbers, names, lists, ranges, steps.
 `L`, `#`, seconds and `@reboot` are refused, because not every cron has them.
 """
 
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-DAYS_BACK_MAX = 8 * 366  # 29 February, with a year of the century between
+DAYS_BACK_MAX = 8 * 366  # from one 29 February to the next, across 1900 or 2100
 _ITEM = re.compile(
     r"(?P<all>\*)(?:/(?P<every>\d+))?|(?P<first>\w+)(?:-(?P<last>\w+)(?:/(?P<step>\d+))?)?"
 )
@@ -29,13 +29,13 @@ class _Field:
     names: tuple[str, ...] = ()
 
     def values(self, text: str) -> set[int]:
-        """Return the numbers that a field stands for. Raises: ValueError saying which part is wrong."""
+        """Return the numbers that a field matches. Raises: ValueError with the wrong part."""
         return {number for item in text.split(",") for number in self._item(item)}
 
     def _item(self, item: str) -> range:
         found = _ITEM.fullmatch(item)
         if found is None:
-            raise ValueError(f"{self.name} `{item}` is no number, range, list or step")
+            raise ValueError(f"{self.name} `{item}` is not a number, range, list or step")
         if found["all"]:
             first, last = self.low, self.high
         else:
@@ -75,14 +75,14 @@ def checked_schedule(text: str) -> str:
         )
     values = [field.values(word) for field, word in zip(_FIELDS, words, strict=True)]
     _, _, days, months, _ = values
-    # With a weekday given, cron takes either; without one the day has to exist in a month.
+    # If a weekday is given, cron runs on either; otherwise one of the months must have such a day.
     if words[4] == "*" and min(days) > max(_MONTH_DAYS[month - 1] for month in months):
-        raise ValueError(f"none of its months has a day {min(days)}, so it would never run")
+        raise ValueError(f"it would never run: none of its months has a day {min(days)}")
     return " ".join(words)
 
 
 def checked_timezone(name: str) -> str:
-    """Return the name. Raises: ValueError if there is no such time zone, with what was probably meant."""
+    """Return the name. Raises: ValueError if there is no such time zone, with a similar name."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -95,7 +95,7 @@ def checked_timezone(name: str) -> str:
 def last_due(schedule: str, zone: str, now: datetime) -> datetime | None:
     """Return the latest time at or before `now` at which a schedule is due, in UTC; None if there is none.
 
-    Of a day on which clocks are set forward, the times that do not exist are left out.
+    On a day when clocks are set forward, the times that do not exist are skipped.
     """
     words = checked_schedule(schedule).split()
     minutes, hours, days, months, weekdays = (
@@ -105,7 +105,7 @@ def last_due(schedule: str, zone: str, now: datetime) -> datetime | None:
 
     def holds(day: date) -> bool:
         by_day, by_weekday = day.day in days, day.isoweekday() % 7 in weekdays
-        # With both given, cron takes either.
+        # If both are given, cron runs on either.
         either = words[2] != "*" and words[4] != "*"
         return day.month in months and (by_day or by_weekday if either else by_day and by_weekday)
 

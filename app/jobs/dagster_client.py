@@ -1,6 +1,6 @@
-"""Asks Dagster by GraphQL: runs, schedules, and reading the job files again.
+"""Sends requests to Dagster by GraphQL: runs, schedules, reloading the job files.
 
-Importing Dagster takes four seconds; this asks the service `jobs` over HTTP.
+Importing Dagster takes four seconds, so this uses the service `jobs` over HTTP.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a job; times are None if it has not come so far."""
+    """One run of a job; a time is None before it is reached."""
 
     id: str
     job: str
@@ -106,12 +106,12 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens in it."""
+        """Whether the run has ended."""
         return self.state in OVER
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, or takes so far."""
+        """The duration of the run, up to now if it is running."""
         if self.started is None:
             return None
         end = self.ended or dt.datetime.now(dt.timezone.utc)
@@ -126,7 +126,7 @@ class DagsterClient:
         self._timeout_s = timeout_s
 
     def launch(self, job: str, parameters: Mapping[str, str]) -> Run:
-        """Put a run into the queue."""
+        """Queue a run."""
         tags = [{"key": "headwater/parameters", "value": json.dumps(dict(parameters))}]
         params = {
             "selector": {**self._repository(), "pipelineName": job},
@@ -135,13 +135,13 @@ class DagsterClient:
         return run_of(self._ask(_LAUNCH, "launchRun", "LaunchRunSuccess", params=params)["run"])
 
     def runs(self, job: str | None = None, *, limit: int = RUNS_SHOWN) -> list[Run]:
-        """Return the latest runs, of one job or of all, the newest first."""
+        """Return the latest runs of one job or of all jobs, the newest first."""
         wanted = {"pipelineName": job} if job else {}
         found = self._ask(_RUNS, "runsOrError", "Runs", filter=wanted, limit=limit)
         return [run_of(one) for one in found["results"]]
 
     def run(self, id: str) -> Run:
-        """Return one run by its whole id."""
+        """Return one run by its complete id."""
         found = self._ask(_RUNS, "runsOrError", "Runs", filter={"runIds": [id]}, limit=1)
         if not found["results"]:
             raise HeadwaterError(
@@ -154,7 +154,7 @@ class DagsterClient:
         self._ask(_CANCEL, "terminateRun", "TerminateRunSuccess", run=id, policy="SAFE_TERMINATE")
 
     def reload(self) -> list[str]:
-        """Have the job files read again. Returns: the names of the jobs that Dagster now has."""
+        """Make Dagster read the job files again. Returns: the names of its jobs."""
         entry = self._ask(
             _RELOAD, "reloadRepositoryLocation", "WorkspaceLocationEntry", location=LOCATION
         )
@@ -178,7 +178,7 @@ class DagsterClient:
         return found
 
     def pause(self, job: str) -> None:
-        """Start no run of a job by its schedule any more."""
+        """Stop starting runs of a job by its schedule."""
         self._ask(
             _STOP,
             "stopRunningSchedule",
@@ -187,7 +187,7 @@ class DagsterClient:
         )
 
     def resume(self, job: str) -> None:
-        """Start runs of a job by its schedule again; hours that passed meanwhile are left out."""
+        """Start runs of a job by its schedule again; times that have passed are skipped."""
         selector = {**self._repository(), "scheduleName": self._schedule(job)["name"]}
         self._ask(_START, "startSchedule", "ScheduleStateResult", selector=selector)
 
@@ -225,7 +225,7 @@ class DagsterClient:
             raise HeadwaterError(
                 f"Dagster does not answer at {self._url}",
                 detail=str(error),
-                hint="`./headwater up --jobs` starts it; `./headwater status jobs` says how it is",
+                hint="`./headwater up --jobs` starts it; `./headwater status jobs` shows its state",
             ) from error
         if "errors" in found:
             raise HeadwaterError("Dagster refused a request", detail=str(found["errors"])[:500])
@@ -234,13 +234,13 @@ class DagsterClient:
             raise HeadwaterError(
                 f"Dagster could not do it ({one['__typename']})",
                 detail=_why(one),
-                hint="`./headwater status jobs-code` says whether the code server is ready",
+                hint="`./headwater status jobs-code` shows whether the code server is ready",
             )
         return one
 
 
 def _refusal(error: urllib.error.HTTPError) -> dict[str, Any]:
-    """Return the answer of a refused request, which mostly says why in JSON."""
+    """Return the answer of a refused request, which usually has the reason in JSON."""
     text = error.read().decode(errors="replace")
     try:
         found = json.loads(text)
@@ -257,7 +257,7 @@ def _why(answer: Mapping[str, Any]) -> str:
 
 
 def run_of(given: Mapping[str, Any]) -> Run:
-    """Return a run from what GraphQL says of it."""
+    """Return a run from GraphQL's answer."""
     tags = {tag["key"]: tag["value"] for tag in given["tags"]}
     return Run(
         id=given["runId"],

@@ -12,7 +12,7 @@ from app.jobs.job_folder import job_folders
 
 
 def planned(file: JobFile) -> dict[str, Any]:
-    """Return what Dagster needs to know of a job: its schedule, and its tasks' order and retries."""
+    """Return a job's schedule, and the order and retries of its tasks, for Dagster."""
     return {
         "job": file.name,
         "description": file.job.description,

@@ -1,7 +1,7 @@
-"""Reads job files: `jobs/<job>.toml`, one job each, with every mistake at its line.
+"""Reads job files, `jobs/<job>.toml` with one job each, and reports every mistake with its line.
 
 1. The content is read by closed models (`Job`, `task_model`).
-2. References between tasks are checked: `depends_on`, circles, tests of values.
+2. References between tasks are checked: `depends_on`, cycles, tests of values.
 3. Names of things outside the file are checked: files, modules, parameters.
 """
 
@@ -24,20 +24,18 @@ from app.notebooks.notebook_file import notebook_mistakes
 from spark_streaming.contract.contract_files import ContractFileError, Problem, near, read_keys
 from spark_streaming.contract.toml_lines import line_of
 
-# Without `__`, which stands between the names of a job and a task in Dagster.
+# Without `__`, which separates the names of a job and a task in Dagster.
 NAME = r"^[a-z](_?[a-z0-9])*$"
 NAME_CHARS_MAX = 48
 Name = Annotated[str, Field(pattern=NAME, max_length=NAME_CHARS_MAX)]
 Parameter = bool | int | float | str | dt.date
 Place = tuple[str | int, ...]
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
-_NAME_HINT = (
-    "a name is lower-case letters, digits and single `_` between, at most 48, a letter first"
-)
+_NAME_HINT = "a name begins with a letter and has at most 48 lower-case letters, digits and single `_` between them"
 
 
 class JobFileError(HeadwaterError):
-    """A job file is wrong; `problems` has each mistake with its place."""
+    """A job file is invalid; `problems` has each mistake with its place."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -66,7 +64,7 @@ class Job(Closed):
     @model_validator(mode="after")
     def _has_a_use_for_the_zone(self) -> Job:
         if self.timezone is not None and self.schedule is None:
-            raise ValueError("`timezone` goes with `schedule`")
+            raise ValueError("`timezone` needs `schedule`")
         return self
 
 
@@ -110,7 +108,7 @@ def find_jobs(*folders: Path) -> tuple[dict[str, JobFile], list[Problem]]:
 
 
 def find_job(name: str, *folders: Path) -> JobFile:
-    """Return one job of `find_jobs`. Raises: JobFileError if its file is wrong; HeadwaterError: it is not there."""
+    """Return one job of `find_jobs`. Raises: JobFileError if its file is invalid; HeadwaterError if there is none."""
     jobs, problems = find_jobs(*folders)
     if name in jobs:
         return jobs[name]
@@ -163,16 +161,16 @@ def _order_mistakes(job: Job) -> Iterator[tuple[Place, str, str]]:
             if other not in job.tasks:
                 others = [one for one in job.tasks if one != name]
                 hint = near(other, others) if others else "the job has no other task"
-                yield place, f"`{name}` depends on `{other}`, which is no task", hint
+                yield place, f"`{name}` depends on `{other}`, which is not a task", hint
         before = upstream(job.tasks, name)
         if name in before:
             circle = sorted(one for one in before if name in upstream(job.tasks, one))
-            if name == circle[0]:  # each circle is one mistake
-                message = f"these tasks wait for each other in a circle: {', '.join(circle)}"
-                yield place, message, "take one of them out of another's `depends_on`"
+            if name == circle[0]:  # each cycle is one mistake
+                message = f"these tasks depend on each other in a cycle: {', '.join(circle)}"
+                yield place, message, "remove one of them from the `depends_on` of another"
         test = task.test
         if test is not None and test.task not in before:
-            message = f"`{name}` tests a value of `{test.task}`, for which it does not wait"
+            message = f"`{name}` tests a value of `{test.task}`, on which it does not depend"
             hint = (
                 "name it in `depends_on`" if test.task in job.tasks else near(test.task, job.tasks)
             )
@@ -184,11 +182,11 @@ def _outside_mistakes(file: JobFile) -> Iterator[tuple[Place, str, str]]:
         for key in ("file", "contract"):
             given = getattr(task, key, None)
             if given is not None and not file.beside(given).is_file():
-                hint = f"a path starts at the job file's folder, {file.path.parent}"
+                hint = f"a path is relative to the job file's folder, {file.path.parent}"
                 yield ("tasks", name, key), f"there is no file {file.beside(given)}", hint
         module = getattr(task, "module", None)
         if module is not None and not _exists(module):
-            hint = "of a file of your own, give the path in `file`"
+            hint = "for a file of your own, write its path as `file`"
             yield ("tasks", name, "module"), f"there is no module `{module}`", hint
         for key, text in _texts(task):
             for message, hint in _placeholder_mistakes(file.job, text):
@@ -198,7 +196,7 @@ def _outside_mistakes(file: JobFile) -> Iterator[tuple[Place, str, str]]:
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:  # of a package that it would be in
+    except ImportError:  # a parent package does not exist
         return False
 
 
@@ -215,7 +213,7 @@ def _placeholder_mistakes(job: Job, text: str) -> Iterator[tuple[str, str]]:
     for name in PLACEHOLDER.findall(text):
         if name not in job.parameters:
             known = near(name, job.parameters) if job.parameters else "add it to `[parameters]`"
-            yield f"`${{{name}}}` is no parameter of the job", known
+            yield f"`${{{name}}}` is not a parameter of the job", known
 
 
 def _statement_file_problems(file: JobFile) -> list[Problem]:
@@ -254,7 +252,7 @@ def _contract_problems(file: JobFile) -> list[Problem]:
 
 
 def _notebook_problems(file: JobFile) -> list[Problem]:
-    """Return why files of `notebook` tasks are no notebooks, at their lines there."""
+    """Return the mistakes in the files of `notebook` tasks, at their lines there."""
     tasks = (task for task in file.job.tasks.values() if task.kind == "notebook")
     paths = sorted({file.beside(task.file) for task in tasks})
     return [
@@ -269,7 +267,7 @@ def _model_problems(path: Path, lines: dict[Place, int], error: ValidationError)
     found: dict[Place, Problem] = {}
     for item in error.errors(include_url=False):
         loc = tuple(item["loc"])
-        # Behind a task's name pydantic gives the kind, behind a wrong name "[key]".
+        # After a task's name pydantic adds the kind, after a wrong name "[key]".
         place: Place = loc[:2] + loc[3:] if loc[:1] == ("tasks",) and len(loc) > 2 else loc
         if item["type"] == "union_tag_invalid":
             place = (*place, "kind")

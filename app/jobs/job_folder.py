@@ -1,4 +1,4 @@
-"""Where job files are: those of the demo store, and the home's folder `jobs/`, where users add and remove theirs."""
+"""The folders of job files: the demo store's, and the home's `jobs/`, where users add and remove their own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def named_files(file: JobFile) -> list[Path]:
 
 
 def jupyter_files(file: JobFile) -> dict[Path, Path]:
-    """Return the Jupyter notebooks that tasks name → what they are converted to, as they are written."""
+    """Return the Jupyter notebooks that tasks name, as written, and the file that each is converted to."""
     tasks = (task for task in file.job.tasks.values() if isinstance(task, NotebookTask))
     return {Path(one.file): Path(one.converted) for one in tasks if one.file != one.converted}
 
@@ -45,13 +45,13 @@ def add_job(
     convert: Callable[[Path, Path], str] = convert_notebook,
     told: Callable[[str], None] = lambda _: None,
 ) -> JobFile:
-    """Copy a job file, and the files that it names, into `folder`; Jupyter notebooks are converted beside themselves.
+    """Copy a job file and the files that it names into `folder`; Jupyter notebooks are converted there.
 
-    A file that is there already and differs is replaced with `replace` only.
+    An existing file that differs is replaced only with `replace`.
     Args:
-        told: gets a line for each notebook that was converted.
-    Raises: JobFileError for each mistake in it; HeadwaterError for a file outside its folder, one
-        that would be replaced, or a notebook that cannot be converted.
+        told: called with a line for each converted notebook.
+    Raises: JobFileError with each mistake in it; HeadwaterError if a file is outside of its folder, would
+        be replaced, or is a notebook that cannot be converted.
     """
     file = read_job(source)
     here = source.parent.resolve() == folder.resolve()
@@ -59,15 +59,15 @@ def add_job(
     for name in [] if here else named_files(file):
         if name.is_absolute() or ".." in name.parts:
             raise HeadwaterError(
-                f"`{name}` lies outside the folder of {source}",
-                hint="put what a job names beside its file, or below",
+                f"`{name}` is outside of the folder of {source}",
+                hint="put a job's files beside the job file, or in folders below it",
             )
         copies[file.beside(str(name))] = folder / name
     with tempfile.TemporaryDirectory(prefix="headwater-notebook-") as scratch:
         for number, (name, made) in enumerate(jupyter_files(file).items()):
             if folder / made in copies.values():
                 raise HeadwaterError(
-                    f"`{name}` would be converted to `{made}`, which the job names too",
+                    f"`{name}` would be converted to `{made}`, which is also a file of the job",
                     hint="rename one of them",
                 )
             converted = Path(scratch) / str(number) / made.name
@@ -89,8 +89,8 @@ def _refuse_other(copies: dict[Path, Path]) -> None:
     for path, target in copies.items():
         if target.exists() and not filecmp.cmp(path, target, shallow=False):
             raise HeadwaterError(
-                f"{target} is there already, and differs from {path}",
-                hint="--replace writes over it",
+                f"{target} exists and differs from {path}",
+                hint="`--replace` overwrites it",
             )
 
 
@@ -99,9 +99,9 @@ def _own_files(file: JobFile) -> list[Path]:
 
 
 def remove_job(folder: Path, job: str) -> list[Path]:
-    """Remove a job file, and the files that it names and no other job does.
+    """Remove a job file, and the files that only this job names.
 
-    Returns: the removed files; [] where there is no such job.
+    Returns: the removed files; [] if there is no such job.
     """
     path = folder / f"{job}.toml"
     if not path.exists():

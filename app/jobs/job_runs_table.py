@@ -1,24 +1,20 @@
-"""The Delta table `ops/job_runs`: how each run of a job ended, and each attempt of its tasks."""
+"""The Delta table `ops/job_runs`: the result of each run of a job, and of each attempt of its tasks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake import write_deltalake as write_delta
-from deltalake.exceptions import TableNotFoundError
 
 from app.jobs.dagster_client import Run
 from app.jobs.run_records import Record
+from spark_streaming.storage.small_table import SmallTable
 
 PATH = "ops/job_runs"
 RETENTION = timedelta(days=90)
-COMPACT_COMMITS = 100  # each run is a commit with a file; after so many, the files are compacted
 _TIME = pa.timestamp("us", "UTC")
 SCHEMA = pa.schema(
     [
@@ -43,7 +39,7 @@ SCHEMA = pa.schema(
 
 
 def rows_of(run: Run, reason: str, attempts: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return a run's rows: one for the run as a whole, whose `task` is NULL, and one an attempt."""
+    """Return a run's rows: one for the whole run, whose `task` is NULL, and one for each attempt."""
     common = {"run_id": run.id, "job": run.job, "started_by": run.by, "queued_at": run.created}
     attempts = list(attempts)
     whole = {
@@ -84,43 +80,13 @@ class JobRunsTable:
     """
 
     def __init__(self, lake: Any) -> None:
-        self._lake = lake
+        self._table = SmallTable(lake, PATH, SCHEMA)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Append the rows of runs that are not there yet. Returns: how many rows were written."""
-        table = self._open()
-        known = set(table.to_pyarrow_dataset().to_table(columns=["run_id"])["run_id"].to_pylist())
+        """Append the rows of runs that the table lacks. Returns: the number of rows written."""
+        known = set(self._table.column("run_id"))
         new = [dict(row) for row in rows if row["run_id"] not in known]
-        if not new:
-            return 0
-        write_delta(
-            table, pa.Table.from_pylist(new, schema=SCHEMA), mode="append", schema_mode="merge"
-        )
-        if (table.version() + 1) % COMPACT_COMMITS == 0:
-            self.compact(datetime.now(timezone.utc) - RETENTION)
+        if new:
+            found = pa.Table.from_pylist(new, schema=SCHEMA)
+            self._table.append(found, time_column="queued_at", retention=RETENTION)
         return len(new)
-
-    def compact(self, since: datetime) -> None:
-        """Rewrite the rows of runs queued since `since` as one file; remove older files and log entries."""
-        table = self._open()
-        rows = table.to_pyarrow_dataset().to_table(columns=SCHEMA.names).cast(SCHEMA)
-        kept = rows.filter(pc.greater_equal(rows["queued_at"], pa.scalar(since, _TIME)))
-        write_delta(table, kept, mode="overwrite")
-        table.update_incremental()
-        # A running query may still read files of the last hour.
-        table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-        table.create_checkpoint()
-        table.cleanup_metadata()
-
-    def _open(self) -> DeltaTable:
-        try:
-            table: DeltaTable = self._lake.for_writing().table(PATH)
-        except TableNotFoundError:
-            return DeltaTable.create(
-                self._lake.url(PATH),
-                schema=SCHEMA,
-                mode="ignore",
-                configuration={"delta.logRetentionDuration": "interval 1 days"},
-                storage_options=self._lake.storage_options(),
-            )
-        return table

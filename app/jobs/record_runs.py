@@ -1,7 +1,7 @@
-"""Writes runs that are over to `ops.job_runs`: `python -m app.jobs.record_runs`, started by Dagster's sensor.
+"""Writes finished runs to `ops.job_runs`: `python -m app.jobs.record_runs`, started by Dagster's sensor.
 
-Standard input is a JSON list of runs, as `app.jobs.dagster_client` has them from GraphQL. A run that is
-in the table already is left out, so a repeated call changes nothing.
+Standard input is a JSON list of runs in the form of `app.jobs.dagster_client`. A run that is already in the
+table is skipped, so a repeated call changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spark_streaming.storage.store_address import load_store
 
 
 def main() -> int:
-    """Write the runs. Returns: the exit code; anything but 0 is tried again."""
+    """Write the runs. Returns: the exit code; after any code but 0 the sensor retries."""
     folder = runs_folder(load().home)
     runs = [run_of(one) for one in json.load(sys.stdin)]
     rows = [

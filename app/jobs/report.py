@@ -18,7 +18,7 @@ REPORT = "HEADWATER_TASK_REPORT"
 def report(**values: bool | int | float | str | None) -> None:
     """Report values; a second call adds to the first. Outside a job it does nothing.
 
-    `rows_written` is kept in the record of the run too.
+    `rows_written` is also in the record of the run.
     """
     given = os.environ.get(REPORT)
     if given is None:

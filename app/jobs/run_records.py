@@ -1,7 +1,7 @@
-"""How tasks ended, on disk: `<runs>/<run>/<task>-<attempt>.json`, and `.log` with what it printed.
+"""The results of tasks on disk: `<runs>/<run>/<task>-<attempt>.json`, and `.log` with the task's output.
 
-The folder of the service `jobs-code` holds them. Dagster keeps the runs; these files keep each
-task's resources, its report and why it failed.
+They are in the folder of the service `jobs-code`. Dagster records the runs; these files record each
+task's resources, its report and the reason of a failure.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.launcher.state import Home
 
 RUNS_KEPT = 1_000  # the newest ones; a run's files are some kB, a task's log 10 MB at most
-RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has it
-SCRATCH = "scratch-"  # begins the names of folders in it that are gone after the task
-PAGES_KEPT = 100  # of notebooks, the newest of all runs; one with many charts is some MB
+RUN_FOLDER = "HEADWATER_JOB_RUN_FOLDER"  # a task's environment has these
+TASK = "HEADWATER_JOB_TASK"  # JOB.TASK
+SCRATCH = "scratch-"  # the prefix of folders in it that are removed after the task
+PAGES_KEPT = 100  # the newest notebook pages of all runs; one with many charts takes some MB
 PAGE_SUFFIX = ".html"
 State = Literal["running", "succeeded", "failed", "skipped"]
 Values = dict[str, bool | int | float | str | None]
 
 
 class Ended(BaseModel):
-    """How a task ended: what tasks after it may ask for."""
+    """The result of a task, which later tasks may test."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,10 +37,10 @@ class Ended(BaseModel):
 
 
 class Record(Ended):
-    """One attempt of a task. Times are ISO 8601 in UTC, of a skipped task the same twice.
+    """One attempt of a task. Times are ISO 8601 in UTC; a skipped task has the same time twice.
 
-    `memory_mb`: the most that its processes held together, looked at every half second. `read_versions`: the Delta versions of the tables of `reads`, before the task began.
-    `written`: what it has written, `schema.table` or `serving:NAME`, with the Delta version where that is known. `retry`: whether another attempt may succeed.
+    `memory_mb`: the peak memory of all its processes, sampled every half second. `read_versions`: the Delta versions of the tables of `reads` before the task began.
+    `written`: the written tables, `schema.table` or `serving:NAME`, with the Delta version if it is known. `retry`: whether another attempt may succeed.
     """
 
     run: str
@@ -58,24 +59,24 @@ class Record(Ended):
 
 
 def runs_folder(home: Path) -> Path:
-    """Return the folder of all runs; in the service itself it is in the environment."""
+    """Return the folder of all runs; in the service itself the environment has it."""
     given = os.environ.get("HEADWATER_JOB_RUNS")
     return Path(given) if given else Home(home).data("jobs-code") / "runs"
 
 
 def log_file(folder: Path, task: str, attempt: int) -> Path:
-    """Return where an attempt's output is, in the folder of its run."""
+    """Return the file with an attempt's output, in the folder of its run."""
     return folder / f"{task}-{attempt}.log"
 
 
 def page_file(folder: Path, task: str, attempt: int) -> Path | None:
-    """Return the page that an attempt of a notebook has left; None where there is none, or not any more."""
+    """Return the page of a notebook's attempt; None if there is none, or if it was removed."""
     path = log_file(folder, task, attempt).with_suffix(PAGE_SUFFIX)
     return path if path.exists() else None
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write one attempt into its run's folder, whole or not at all."""
+    """Write one attempt into its run's folder, completely or not at all."""
     target = folder / f"{record.task}-{record.attempt}.json"
     beside = target.with_suffix(".new")
     beside.write_text(record.model_dump_json())
@@ -102,7 +103,7 @@ def begin_run(runs: Path, run: str) -> Path:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Return what a task reported; {} if it reported nothing. Raises: ValueError for anything else."""
+    """Return a task's report; {} if there is none. Raises: ValueError if it is not a report."""
     if not path.exists():
         return {}
     found = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Runs as people see them: Dagster's state of a run, and the records of its tasks."""
+"""Runs for users: Dagster's state of a run, and the records of its tasks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CUT_SHORT = "its run ended under it"
 
 
 def find_run(client: DagsterClient, given: str) -> Run:
-    """Return a run by its id, by the beginning of one, or the latest of a job by the job's name."""
+    """Return a run by its id or the beginning of its id, or the latest run of a job by the job's name."""
     recent = client.runs(limit=1_000)
     found = [run for run in recent if run.id.startswith(given)]
     if len(found) > 1:
         raise HeadwaterError(
-            f"{len(found)} runs begin with `{given}`", hint="give more of the run's id"
+            f"{len(found)} runs begin with `{given}`", hint="write more characters of the run's id"
         )
     found += [run for run in recent if run.job == given][:1]
     if not found:
@@ -53,7 +53,7 @@ def reason_of(run: Run, runs: Path) -> str:
 
 
 def await_run(client: DagsterClient, id: str, note: Callable[[str], None]) -> Run:
-    """Wait until a run is over, saying each change of its state."""
+    """Wait until a run has ended, reporting each change of its state."""
     said = ""
     while True:
         run = client.run(id)

@@ -1,11 +1,11 @@
 """Runs one attempt of a task: `python -m app.jobs.task_attempt JOB TASK RUN NUMBER`, started by Dagster's run.
 
-1. Read from standard input one line of JSON: the parameters given, and how the tasks before ended.
+1. Read one line of JSON from standard input: the given parameters, and the results of earlier tasks.
 2. Decide whether the task runs at all.
 3. Start it: niced, the leader of a process group, its output into the attempt's log.
-4. Await its end, its timeout, or the end of standard input: the run was cancelled or is gone.
+4. Await its end, its timeout, or the end of standard input (the run was cancelled or has ended).
    In the last two cases end the group: SIGTERM, TERM_WAIT_S later SIGKILL.
-5. Record how it ended, with its CPU time, memory and report.
+5. Record its result, with its CPU time, memory and report.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from app.jobs.run_records import (
     PAGE_SUFFIX,
     RUN_FOLDER,
     SCRATCH,
+    TASK,
     Ended,
     Record,
     begin_run,
@@ -56,10 +57,10 @@ from app.jobs.task_model import (
 )
 from app.processes.process import RealProcess, session_members, spawn
 
-NICE = 10  # below what people wait for: the stream and their queries
+NICE = 10  # a lower priority than the stream and queries, for which users wait
 TERM_WAIT_S = 5.0
 STEP_S = 0.2
-SAMPLE_S = 0.5  # between looks at its memory
+SAMPLE_S = 0.5  # between samples of its memory
 LOG_BYTES_MAX = 10_000_000
 REASON_CHARS_MAX = 300
 
@@ -94,7 +95,7 @@ def command_of(
 
 
 class Output:
-    """A task's output on its way to the log, which keeps LOG_BYTES_MAX of it."""
+    """Copies a task's output to the log, which keeps LOG_BYTES_MAX of it."""
 
     def __init__(self, pipe: int, log: BinaryIO) -> None:
         self.pipe = pipe
@@ -102,7 +103,7 @@ class Output:
         self._left = LOG_BYTES_MAX
 
     def move(self) -> bool:
-        """Move what is there. Returns: whether there may be more."""
+        """Copy the available output. Returns: whether there may be more."""
         try:
             data = os.read(self.pipe, 65_536)
         except BlockingIOError:
@@ -111,14 +112,14 @@ class Output:
             self._log.write(data[: self._left])
             self._left -= len(data)
             if self._left <= 0:
-                self._log.write(b"\nheadwater: the log is full; the rest is left out\n")
+                self._log.write(b"\nheadwater: the log is full; further output is dropped\n")
             self._log.flush()
         return bool(data)
 
 
 @dataclass
 class End:
-    """The end of a task's process. `why`: why it was ended; "" if it ended by itself."""
+    """The end of a task's process. `why`: why it was killed; "" if it ended by itself."""
 
     code: int
     why: str
@@ -129,7 +130,7 @@ def await_end(process: RealProcess, output: Output, owner: int, timeout_s: float
     """Wait for the end of a task, or end it.
 
     Args:
-        owner: a descriptor that ends when the process that waits for the task has ended.
+        owner: a descriptor that reaches its end when the process that waits for the task has ended.
     """
     give_up = time.monotonic() + timeout_s
     kill_at, why, memory_mb, sample_at = None, "", 0, time.monotonic() + STEP_S
@@ -145,10 +146,10 @@ def await_end(process: RealProcess, output: Output, owner: int, timeout_s: float
         watched = [output.pipe] if why else [output.pipe, owner]
         ready, _, _ = select.select(watched, [], [], STEP_S)
         if output.pipe in ready and not output.move():
-            time.sleep(STEP_S)  # it closed its output and runs on
+            time.sleep(STEP_S)  # it has closed its output but keeps running
         if not why:
             if owner in ready and not os.read(owner, 4096):
-                why = "its run was cancelled, or ended under it"
+                why = "its run was cancelled or has ended"
             elif time.monotonic() > give_up:
                 why = f"it took longer than its timeout of {timeout_s:g} s"
             if why:
@@ -159,7 +160,7 @@ def await_end(process: RealProcess, output: Output, owner: int, timeout_s: float
 
 
 def _memory_mb(leader: int) -> int:
-    """Return the memory of a session's processes now; shared pages count in each process."""
+    """Return the current memory of a session's processes; shared pages count for each process."""
     held = 0
     for pid in session_members(leader):
         with contextlib.suppress(psutil.Error):
@@ -202,13 +203,13 @@ class Attempt:
 
     @property
     def task(self) -> AnyTask:
-        """What the job file says of the task."""
+        """The task's part of the job file."""
         return self.file.job.tasks[self.name]
 
     def run_it(
         self, given: Mapping[str, str], before: Mapping[str, Ended], owner: int, started: str
     ) -> Record:
-        """Run the task, unless those before it decide otherwise; the record of its end."""
+        """Run the task, unless earlier results prevent it. Returns: the record of its end."""
         early = first_end(self.task, before) or self._lacks_memory()
         if early is not None:
             again = early.reason.startswith("memory")
@@ -253,6 +254,7 @@ class Attempt:
             REPORT: str(report),
             "HEADWATER_JOB": self.file.name,
             RUN_FOLDER: str(self.folder),
+            TASK: f"{self.file.name}.{self.name}",
             "PYTHONPATH": str(ROOT),
         }
         inward, outward = os.pipe()
@@ -271,7 +273,7 @@ class Attempt:
             return await_end(process, Output(inward, sink), owner, self.task.timeout)
 
     def _written(self, before: Mapping[str, int]) -> dict[str, int | None]:
-        """What the task has written: of tables whose versions are known, those with a new one."""
+        """The tables that the task has written; of those with known versions only the ones with a new version."""
         if isinstance(self.task, PublishTask):
             return {f"serving:{self.task.name}": None}
         tables = writes_of(self.task)
@@ -292,7 +294,7 @@ class Attempt:
         try:
             return Ended(state="succeeded", values=read_report(report))
         except ValueError as error:
-            return Ended(state="failed", reason=f"what it reported cannot be read: {error}")
+            return Ended(state="failed", reason=f"its report cannot be read: {error}")
 
     def record(self, end: Ended, **more: object) -> Record:
         """Return the record of this attempt."""
@@ -320,7 +322,7 @@ def writes_of(task: AnyTask) -> list[str]:
 
 
 def delta_versions(tables: Sequence[str]) -> dict[str, int]:
-    """Return the Delta version of each table whose folder has its name: those that Trino made have none."""
+    """Return the Delta version of each table whose folder has its name; Trino's own tables have other folders."""
     found: dict[str, int] = {}
     for name in tables:
         schema, _, table = name.partition(".")
@@ -341,9 +343,9 @@ def now() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the attempt. Returns: 0 if it was recorded, however it ended."""
+    """Run the attempt. Returns: 0 if its result was recorded, whatever it is."""
     job, name, run, number = arguments
-    # Unbuffered: what follows the line is awaited by `select`.
+    # Unbuffered, because `select` must see whatever follows the line.
     request = json.loads(os.fdopen(os.dup(0), "rb", buffering=0).readline())
     os.nice(NICE)
     settings = load()

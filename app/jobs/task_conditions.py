@@ -20,10 +20,10 @@ _COMPARE = {
 
 
 def first_end(task: Task, before: Mapping[str, Ended]) -> Ended | None:
-    """Return how a task ends without running: skipped or failed; None if it runs.
+    """Return the result of a task that does not run, skipped or failed; None if it runs.
 
     Args:
-        before: how the tasks ended for which it waits, directly or through others.
+        before: the results of the tasks on which it depends, directly or through others.
     """
     states = {name: before[name].state for name in task.depends_on}
     if task.when == "always":
@@ -31,16 +31,16 @@ def first_end(task: Task, before: Mapping[str, Ended]) -> Ended | None:
     if task.when == "any_failed":
         if "failed" in states.values():
             return None
-        return Ended(state="skipped", reason="none of those before it failed")
+        return Ended(state="skipped", reason="no task of `depends_on` failed")
     other = next((name for name, state in states.items() if state != "succeeded"), None)
     if other is not None:
-        return Ended(state="skipped", reason=f"`{other}` was not a success: {states[other]}")
+        return Ended(state="skipped", reason=f"`{other}` did not succeed: {states[other]}")
     return None if task.test is None else _tested(task.test, before[task.test.task])
 
 
 def _tested(test: ValueTest, ended: Ended) -> Ended | None:
     if ended.state != "succeeded":
-        return Ended(state="skipped", reason=f"`{test.task}` was not a success: {ended.state}")
+        return Ended(state="skipped", reason=f"`{test.task}` did not succeed: {ended.state}")
     if test.value not in ended.values:
         known = ", ".join(ended.values) or "nothing"
         reason = f"`{test.task}` reported no value `{test.value}`; it reported {known}"
@@ -57,15 +57,15 @@ def _tested(test: ValueTest, ended: Ended) -> Ended | None:
 
 
 def parameter_values(job: Job, given: Mapping[str, str]) -> dict[str, Parameter]:
-    """Return the value of each parameter: its default, or what was given as text, in the default's type.
+    """Return the value of each parameter: its default, or the given text converted to the default's type.
 
-    Raises: HeadwaterError for a name that the job does not have, or a text that is no such value.
+    Raises: HeadwaterError for an unknown name, or a text that cannot be converted.
     """
     values = dict(job.parameters)
     for name, text in given.items():
         if name not in values:
             hint = near(name, values) if values else "the job has no parameters"
-            raise HeadwaterError(f"`{name}` is no parameter of the job", hint=hint)
+            raise HeadwaterError(f"`{name}` is not a parameter of the job", hint=hint)
         values[name] = _parsed(name, text, values[name])
     return values
 

@@ -13,7 +13,7 @@ from spark_streaming.contract.contract_files import Seconds
 OUTCOMES = ("all_succeeded", "any_failed", "always")
 WRITTEN = ("ml", "files")
 CONTRACT_SUFFIX = (
-    ".contract.toml"  # of the file that a `load` task names: in the folder of jobs it is not a job
+    ".contract.toml"  # of a `load` task's contract: such a file in the folder of jobs is not a job
 )
 _TABLE = re.compile(r"([a-z][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
 _TEST = re.compile(r"(\w+)\.(\w+)\s*(==|!=|<=|>=|<|>)\s*(\S.*)")
@@ -23,7 +23,7 @@ Operator = Literal["==", "!=", "<", "<=", ">", ">="]
 
 
 class Closed(BaseModel):
-    """A part of a job file; a key that it does not know is an error."""
+    """A part of a job file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -38,11 +38,11 @@ class ValueTest(Closed):
 
 
 def parsed_test(text: str) -> ValueTest:
-    """Return the test that `when` states. Raises: ValueError if it is none."""
+    """Return the test in `when`. Raises: ValueError if it is not a test."""
     found = _TEST.fullmatch(text.strip())
     if found is None:
         raise ValueError(
-            f'{text!r} is no test; write {", ".join(OUTCOMES)}, or as "count.rows > 0"'
+            f'{text!r} is not a test; write {", ".join(OUTCOMES)}, or a test such as "count.rows > 0"'
         )
     task, value, operator, literal = found.groups()
     against: bool | int | float | str
@@ -53,7 +53,7 @@ def parsed_test(text: str) -> ValueTest:
     elif _TEXT.fullmatch(literal):
         against = literal[1:-1]
     else:
-        raise ValueError(f"`{literal}` is no number, true, false or 'text'")
+        raise ValueError(f"`{literal}` is not a number, true, false or 'text'")
     if operator not in ("==", "!=") and isinstance(against, (bool, str)):
         raise ValueError(f"`{operator}` compares numbers, not {literal}")
     return ValueTest.model_validate(
@@ -64,8 +64,8 @@ def parsed_test(text: str) -> ValueTest:
 class Task(Closed):
     """The keys of tasks of every kind.
 
-    `when`: how the tasks of `depends_on` must have ended, or a test of a value of one. `memory_mb`:
-    what the task may need; a run does not start where less is free. `reads`, `writes`: tables of the
+    `when`: the required result of the tasks of `depends_on`, or a test of a value of one. `memory_mb`:
+    the memory that the task may need; it does not start if less is free. `reads`, `writes`: tables of the
     lake as `schema.table`.
     """
 
@@ -80,7 +80,7 @@ class Task(Closed):
 
     @property
     def test(self) -> ValueTest | None:
-        """The test of a value that `when` states, if it states one."""
+        """The test of a value in `when`, if there is one."""
         return None if self.when in OUTCOMES else parsed_test(self.when)
 
     @field_validator("when")
@@ -95,7 +95,7 @@ class Task(Closed):
     def _are_tables(cls, tables: list[str]) -> list[str]:
         for table in tables:
             if not _TABLE.fullmatch(table):
-                raise ValueError(f"`{table}` names no table; write `schema.table`")
+                raise ValueError(f"`{table}` is not a table's name; write `schema.table`")
         return tables
 
     @field_validator("writes")
@@ -109,12 +109,12 @@ class Task(Closed):
     @model_validator(mode="after")
     def _waits_for_what_it_tests(self) -> Task:
         if self.when == "any_failed" and not self.depends_on:
-            raise ValueError('`when = "any_failed"` goes with `depends_on`')
+            raise ValueError('`when = "any_failed"` needs `depends_on`')
         return self
 
 
 class _OneOf(Task):
-    """A task in which exactly one of two keys says what it runs."""
+    """A task with exactly one of two keys for its program."""
 
     _either: ClassVar[tuple[str, str]]
 
@@ -122,12 +122,12 @@ class _OneOf(Task):
     def _has_one(self) -> _OneOf:
         one, other = self._either
         if (getattr(self, one) is None) == (getattr(self, other) is None):
-            raise ValueError(f"give either `{one}` or `{other}`: what the task runs")
+            raise ValueError(f"write either `{one}` or `{other}`: the task runs it")
         return self
 
 
 class SqlTask(_OneOf):
-    """Statements on Trino; the last one's first row is what the task reports."""
+    """Statements on Trino; the task reports the first row of the last one."""
 
     _either = ("statement", "file")
     kind: Literal["sql"]
@@ -156,7 +156,7 @@ class SparkTask(_OneOf):
 
 
 class NotebookTask(Task):
-    """A notebook of marimo's, run without a page; a Jupyter one is converted when its job is created."""
+    """A marimo notebook, run without marimo's page; a Jupyter notebook is converted when its job is created."""
 
     kind: Literal["notebook"]
     file: str
@@ -164,7 +164,7 @@ class NotebookTask(Task):
 
     @property
     def converted(self) -> str:
-        """The file that runs: `file` itself, or what `job create` made of it beside it."""
+        """The file that runs: `file` itself, or the file that `job create` made from it beside it."""
         return str(Path(self.file).with_suffix(".py"))
 
 
@@ -180,12 +180,12 @@ class PublishTask(Task):
     @classmethod
     def _is_free(cls, name: str) -> str:
         if name == "publications":
-            raise ValueError("`publications` says what is published; choose another name")
+            raise ValueError("`publications` is the list of published tables; choose another name")
         return name
 
 
 class LoadTask(Task):
-    """Files of a folder or bucket into a table of `lake.files`, each once, by its contract."""
+    """Loads files of a folder or bucket into a table of `lake.files`, each file once, by a contract."""
 
     kind: Literal["load"]
     source: str = Field(min_length=1)
@@ -204,7 +204,7 @@ class LoadTask(Task):
     @classmethod
     def _is_whole(cls, source: str) -> str:
         if not source.startswith(("/", "s3://", "${")):
-            raise ValueError(f"{source!r} is no absolute folder and no `s3://BUCKET/FOLDER`")
+            raise ValueError(f"{source!r} is neither an absolute folder nor `s3://BUCKET/FOLDER`")
         return source
 
 

@@ -107,6 +107,11 @@ class AotCaches:
         use = self._uses.get(service.name)
         return WRITE_S_MAX if use is not None and use.part is not None else 0.0
 
+    @property
+    def writing(self) -> bool:
+        """Whether a service writes its cache when it is asked to end."""
+        return any(use.part is not None for use in self._uses.values())
+
     def ended(self, service: Service, code: int | None, *, asked: bool, ready: bool) -> None:
         """Keep the cache that a service wrote when asked to end; drop one that it failed with.
 

@@ -236,10 +236,14 @@ class Stack:
 
     # -- down
 
-    def down(self, progress: Progress) -> bool:
-        """Stop everything, dependents first. Returns: whether anything was running."""
+    def down(self, progress: Progress, *, to_wipe: bool = False) -> bool:
+        """Stop everything, dependents first. Returns: whether anything was running.
+
+        Where the data is to be wiped and no part is the user's own, everything is ended at once.
+        """
+        at_once = to_wipe and self.settings.profile.is_self_contained
         with self.home.exclusively(COMMAND_WAIT_S):
-            return self._supervisor.end_all(progress)
+            return self._supervisor.end_all(progress, at_once=at_once)
 
     def wipe(self) -> None:
         """Remove the data, the logs, the settings and the secrets of this (stopped) stack."""

@@ -1,7 +1,7 @@
 """The supervisor process: `python -m app.launcher.supervisor HOME ROOT`, one per home.
 
 SIGHUP: read `wanted.json` and the service descriptions again. SIGTERM, SIGINT: stop everything in
-reverse dependency order and end. It writes `state.json` and `supervisor.log`.
+reverse dependency order and end. SIGQUIT: end everything at once, since its data goes too. It writes `state.json` and `supervisor.log`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Asked:
     def __init__(self) -> None:
         self.reload = True
         self.stop = False
+        self.at_once = False
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(writer, False)
@@ -52,6 +53,7 @@ class Asked:
         signal.signal(signal.SIGHUP, self._on_reload)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGQUIT, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     def _on_reload(self, number: int, frame: FrameType | None) -> None:
@@ -59,6 +61,7 @@ class Asked:
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self.stop = True
+        self.at_once = number == signal.SIGQUIT
 
     def wait(self, seconds: float) -> None:
         """Wait until a signal comes or `seconds` have passed."""
@@ -89,6 +92,7 @@ class Watch:
         tidy_at = 0.0
         while True:
             if self._asked.stop:
+                self._supervisor.at_once = self._asked.at_once and not self._host.aot.writing
                 self._supervisor.want([])
             elif self._asked.reload:
                 self._asked.reload = False

@@ -108,8 +108,8 @@ class SupervisorRequests:
             progress.waiting(f"waiting for the end of {', '.join(alive)}")
             time.sleep(POLL_S)
 
-    def end_all(self, progress: Progress) -> bool:
-        """Stop everything, the supervisor too. Returns: whether anything was running."""
+    def end_all(self, progress: Progress, *, at_once: bool = False) -> bool:
+        """Stop everything, the supervisor too; `at_once` where the data goes. Returns: whether anything was running."""
         self._want_nothing(progress)
         was_supervised = self._home.is_supervised()
         began = time.monotonic()
@@ -119,7 +119,7 @@ class SupervisorRequests:
             pid = self._home.supervisor()
             if pid is not None and asked is None:
                 asked = pid, start_time(pid) or 0
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGQUIT if at_once else signal.SIGTERM)
                 os.kill(pid, signal.SIGCONT)  # so that a supervisor stopped by a signal ends, too
             if min(self._home.silent_s(), time.monotonic() - began) > HUNG_S:
                 break

@@ -1,4 +1,4 @@
-"""Superset's datasets, charts and dashboards, as the files of `superset/assets/` have them."""
+"""The edges of Superset's datasets, charts and dashboards, read from the files of `superset/assets/`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from app.lineage.edge import (
 )
 from app.lineage.query_edges import Schemas, expression_columns, view_edges
 
-# Of a chart's parameters: those that list columns, those that name one, and those that list metrics.
+# A chart's parameters that list columns, that name one column, and that list metrics.
 _LISTS = ("groupby", "columns", "all_columns", "groupbyRows", "groupbyColumns")
 _SINGLE = ("x_axis", "granularity_sqla", "series", "entity")
 _METRICS = ("metrics", "metric", "metrics_b", "secondary_metric", "timeseries_limit_metric")
 
 
 def asset_edges(assets: Mapping[str, Asset], schemas: Schemas) -> Iterator[Edge]:
-    """Yield the edges of the assets whose tables are there: table → dataset → chart → dashboard.
+    """Yield the edges of the assets whose tables exist: table → dataset → chart → dashboard.
 
     Args:
         assets: by uuid.
@@ -51,7 +51,7 @@ def asset_edges(assets: Mapping[str, Asset], schemas: Schemas) -> Iterator[Edge]
 
 
 def _dataset_edges(asset: Asset, schemas: Schemas) -> Iterator[Edge]:
-    """A dataset's columns are a table's, or those of its own SQL; a metric is made of some."""
+    """Yield a dataset's edges: from a table's columns or its own SQL to its columns, from columns to metrics."""
     content = asset.content
     dataset = _dataset(asset)
     columns = [str(one["column_name"]) for one in content.get("columns") or ()]
@@ -101,7 +101,7 @@ def _of_metric(metric: Mapping[str, Any]) -> set[str]:
 
 
 def _listed(value: Any) -> Iterable[Any]:
-    """The columns or metrics of a parameter; one that has an expression of its own is a mapping."""
+    """The columns or metrics of a parameter; one with an expression of its own is a mapping."""
     given = value if isinstance(value, list) else [value]
     return [
         one

@@ -1,10 +1,10 @@
-"""What an edge of the lineage is: from a column to one that is made of it."""
+"""An edge of the lineage leads from a column to a column that is made from it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# Namespaces, in the order of the way from the source to who reads.
+# Namespaces, in order from the source to the readers.
 SOURCE, TOPIC, BRONZE, LAKE, JOB, SERVING, DATASET, CHART, DASHBOARD = NAMESPACES = (
     "source", "topic", "bronze", "lake", "job", "serving", "dataset", "chart", "dashboard",
 )  # fmt: skip
@@ -12,8 +12,8 @@ SOURCE, TOPIC, BRONZE, LAKE, JOB, SERVING, DATASET, CHART, DASHBOARD = NAMESPACE
 # Kinds. `mask:hash`, `mask:partial` and `mask:redact` are copies that hide the value.
 COPY = "copy"
 DERIVED = "derived"
-FILTER = "filter"  # decides which rows there are, or their order and groups; no value comes from it
-UNKNOWN = "unknown"  # something of it may be in there; which columns is not known
+FILTER = "filter"  # decides which rows appear, their order or their groups; no value comes from it
+UNKNOWN = "unknown"  # the target may contain any of its columns
 READ = "read"
 WRITTEN = "written"
 SHOWN = "shown"
@@ -21,9 +21,9 @@ MASK = "mask:"
 
 
 class Place(NamedTuple):
-    """A column, or a whole object where `column` is empty.
+    """A column, or a whole object if `column` is empty.
 
-    `name`: of a table in the source and the lake `schema.table`, of a job `job.task`.
+    `name`: `schema.table` of a table in the source or the lake, `job.task` of a job.
     """
 
     namespace: str
@@ -41,10 +41,10 @@ class Place(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """`target` is made of `origin`.
+    """`target` is made from `origin`.
 
-    `made_by`: the view, job or metric that does it; empty where the stream does.
-    `detail`: what else is known, such as the version that was read.
+    `made_by`: the view, job or metric that makes it; empty for the stream.
+    `detail`: more information, such as the version that was read.
     """
 
     origin: Place

@@ -1,7 +1,7 @@
-"""Sends OpenLineage events to `openlineage_url`, in a thread of its own; nothing waits for the receiver.
+"""Sends OpenLineage events to `openlineage_url` in a thread of its own, so that nothing waits for the receiver.
 
-What waits is one event for each object, the newest: so there are never more than objects. A receiver
-that does not answer is asked again after RETRY_S, later every RETRY_MAX_S; meanwhile an incident is open.
+Only the newest event of each object waits, so there are never more events than objects. If the receiver
+does not answer, the sender retries after RETRY_S, later every RETRY_MAX_S; an incident is open until then.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ INCIDENT = "lineage_receiver"
 URL = "HEADWATER_OPENLINEAGE_URL"
 TIMEOUT_S = 5.0
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
-# The receiver refuses this event, not all: the next one is sent.
+# The receiver refuses this event, not every event: the next one is sent.
 _UNLIKED = (400, 413, 422)
-# What waits beyond it is left out, and logged.
+# Further events are dropped, and logged.
 WAITING_MAX = 10_000
 
 
@@ -41,9 +41,9 @@ class EventSender:
     Args:
         url: where events are posted, `https://user:password@host/api/v1/lineage`, or with a token alone
             before the host, which is sent as `Authorization: Bearer`.
-        event_of: makes an object's event from its edges and the time.
-        incidents: is told while the receiver does not take events.
-        retry_s: the first wait for a receiver that does not take them.
+        event_of: makes an object's event from the object's edges and the time.
+        incidents: records an incident while the receiver does not accept events.
+        retry_s: the first wait before a retry.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EventSender:
         self._thread.start()
 
     def offer(self, edges: Collection[Edge]) -> None:
-        """Take all edges; the events of objects whose edges have changed are sent soon."""
+        """Accept all edges; the events of objects whose edges have changed are sent soon."""
         from app.lineage.openlineage_events import by_target
 
         now = by_target(edges)
@@ -74,12 +74,12 @@ class EventSender:
             new = {one: some for one, some in now.items() if self._sent.get(one) != some}
             kept = dict(list(new.items())[:WAITING_MAX])
             if len(kept) < len(new):
-                log.warning("openlineage_url: %d events are left out", len(new) - len(kept))
+                log.warning("openlineage_url: %d events are dropped", len(new) - len(kept))
             self._waiting = kept
             self._changed.notify()
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         self._stopped.set()
         with self._changed:
             self._changed.notify()
@@ -106,11 +106,13 @@ class EventSender:
                     del self._waiting[place]
 
     def _send(self, place: Place, edges: Collection[Edge]) -> str:
-        """Post one event. Returns: why it was not taken; "" where it was."""
+        """Post one event. Returns: why it was not accepted; "" if it was."""
         try:
             text = self._event_of(place, edges, datetime.now(timezone.utc).isoformat())
-        except ValueError as error:  # an event that cannot be made stops no other
-            log.warning("the lineage of %s is no OpenLineage event: %s", place, error)
+        except ValueError as error:  # an event that cannot be made does not stop the others
+            log.warning(
+                "the lineage of %s does not make a valid OpenLineage event: %s", place, error
+            )
             return ""
         try:
             answer = self._session.post(
@@ -120,7 +122,7 @@ class EventSender:
                 timeout=TIMEOUT_S,
                 allow_redirects=False,
             )
-        except OSError as error:  # those of `requests` are
+        except OSError as error:  # errors of `requests` are OSErrors
             return f"{self._url} does not answer: {type(error).__name__}"
         if answer.ok and not answer.is_redirect:
             return ""
@@ -135,17 +137,17 @@ class EventSender:
         if problem == self._problem:
             return
         if problem:
-            log.warning("openlineage_url: %s; lineage goes on without it", problem)
+            log.warning("openlineage_url: %s; lineage continues without it", problem)
             self._incidents.open_incident(INCIDENT, "openlineage_url", cause=problem, recurs=True)
         else:
-            log.info("openlineage_url: the receiver takes events")
+            log.info("openlineage_url: the receiver accepts events")
             for one in self._incidents.incidents(state=OPEN, kind=INCIDENT):
                 self._incidents.close_incident(one.id, "it takes events again")
         self._problem = problem
 
 
 def receiver(url: str) -> tuple[requests.Session, str]:
-    """Return a session that signs in as the URL says, and the URL without user."""
+    """Return a session with the URL's credentials, and the URL without them."""
     session, parts = direct_session(), urlsplit(url)
     if parts.password is not None:
         session.auth = (unquote(parts.username or ""), unquote(parts.password))
@@ -157,7 +159,7 @@ def receiver(url: str) -> tuple[requests.Session, str]:
 def sender_from_environment(
     lake: Lake, environment: Mapping[str, str] = os.environ
 ) -> EventSender | None:
-    """Make the sender of a service whose stack has `openlineage_url`; None without one."""
+    """Make a service's sender, or None if the stack has no `openlineage_url`."""
     url = environment.get(URL)
     if not url:
         return None
@@ -168,7 +170,7 @@ def sender_from_environment(
     naming = naming_of(environment)
     incidents = IncidentLog(lake)
     try:
-        incidents.refresh()  # one that an earlier process left open is closed by the first event that is taken
+        incidents.refresh()  # the first accepted event closes an incident that an earlier process left open
     except Exception as error:  # noqa: BLE001 - it only tells
         log.debug("%s", error)
     return EventSender(url, partial(_event, event_of, naming), incidents)

@@ -1,4 +1,4 @@
-"""What runs of jobs have read and written, by `ops.job_runs`; and what Delta tables say they were made of."""
+"""The edges of jobs, from `ops.job_runs`, and of models' tables, from the properties of their Delta commits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from app.lineage.edge import JOB, LAKE, READ, SERVING, UNKNOWN, WRITTEN, Edge, Place
 
-# A model writes the versions of silver's tables that it has read into its commit.
+# A model records in its commit the versions of silver's tables that it has read.
 COMMIT_READ = "read."
 _SERVING = f"{SERVING}:"
 COLUMNS = ("job", "task", "state", "ended_at", "read_versions", "written")
 
 
 def job_edges(attempts: Iterable[Mapping[str, Any]]) -> Iterator[Edge]:
-    """Yield the edges of each task's newest attempt that succeeded: tables → task → tables.
+    """Yield the edges of each task's newest successful attempt: tables → task → tables.
 
     Args:
         attempts: rows of `ops.job_runs` with COLUMNS, in any order.
@@ -42,11 +42,11 @@ def job_edges(attempts: Iterable[Mapping[str, Any]]) -> Iterator[Edge]:
 
 
 def model_edges(table: str, commit: Mapping[str, Any]) -> Iterator[Edge]:
-    """Yield the edges of a model's table that its newest commit names: what it was trained on.
+    """Yield the edges to a model's table from the tables it was trained on, which its newest commit names.
 
     Args:
         table: `schema.table`.
-        commit: the commit's properties; those that begin with COMMIT_READ name a table of silver.
+        commit: the commit's properties; each that begins with COMMIT_READ names a table of silver.
     """
     for key, version in sorted(commit.items()):
         if key.startswith(COMMIT_READ):

@@ -1,10 +1,10 @@
 """Keeps `ops.lineage` in step with the lake, in a thread beside the registrar's passes.
 
 A round does the following:
-  1. make the edges of tables, views, jobs and Superset's assets; of those that have not changed
-     since the last round they are remembered;
-  2. write them all as one commit, where any edge is new or gone;
-  3. hand what is new to the sender of OpenLineage events, where there is one.
+  1. make the edges of tables, views, jobs and Superset's assets; the edges of objects that have not
+     changed since the last round are cached;
+  2. write all edges as one commit, if any edge is new or gone;
+  3. give the new edges to the sender of OpenLineage events, if there is one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.lineage.run_reader import RunReader
 from app.lineage.table_edges import Table, table_edges
 
 log = logging.getLogger("registrar")
-# The least time between two rounds after a change, and between two when nothing is known to have changed.
+# The least time between two rounds after a change, and between two without a known change.
 CHANGE_PAUSE_S = 3.0
 ROUND_S = 30.0
 # A lake of a thousand tables with a hundred columns has some 300,000.
@@ -35,7 +35,7 @@ EDGES_MAX = 1_000_000
 
 @dataclass(frozen=True)
 class ViewQuery:
-    """A view as the registrar made it: `schema.name`, its SELECT, its columns with types, what it reads."""
+    """A view as the registrar made it: `schema.name`, its SELECT, its columns with types, the tables it reads."""
 
     name: str
     select: str
@@ -44,13 +44,13 @@ class ViewQuery:
 
 
 class Sender(Protocol):
-    """Whoever passes edges on."""
+    """Receives all edges after a change, such as the sender of OpenLineage events."""
 
     def offer(self, edges: Collection[Edge]) -> None: ...
 
 
 class LineageKeeper:
-    """Not for several threads; its own thread works while the caller goes on.
+    """Used by one thread; its rounds run in a thread of their own.
 
     Args:
         prefix: of the topics' names.
@@ -92,10 +92,10 @@ class LineageKeeper:
     def update(
         self, tables: Collection[Table], views: Collection[ViewQuery], paths: Mapping[str, str]
     ) -> None:
-        """Begin a round if one is due and none runs; returns at once.
+        """Begin a round if one is due and none is running; returns at once.
 
         Args:
-            tables, views: what Trino has.
+            tables, views: those in Trino.
             paths: each table's path in the lake.
         """
         now = self._clock()
@@ -107,7 +107,7 @@ class LineageKeeper:
         self._running = self._thread.submit(self._guarded, *told, dict(paths))
 
     def await_round(self) -> None:
-        """Wait for the round that runs."""
+        """Wait for the running round."""
         if self._running is not None:
             self._running.result()
 
@@ -120,7 +120,7 @@ class LineageKeeper:
             if self._problem != str(error):
                 log.warning("ops.lineage could not be written: %s", error)
             self._problem, self._told = str(error), None
-        except Exception:  # nothing else depends on it; the next round tries again
+        except Exception:  # nothing else depends on it; the next round retries
             log.exception("ops.lineage could not be written")
             self._told = None
         else:
@@ -140,7 +140,7 @@ class LineageKeeper:
         edges = frozenset([*self._streamed, *runs, *shown])
         if len(edges) > EDGES_MAX:
             raise HeadwaterError(
-                f"{len(edges)} edges are more than the {EDGES_MAX} that it holds",
+                f"{len(edges)} edges are more than its limit of {EDGES_MAX}",
                 hint="ops.lineage stays as it was",
             )
         if edges != self._written:
@@ -172,7 +172,7 @@ class LineageKeeper:
     def _view_edges(
         self, view: ViewQuery, schemas: dict[str, dict[str, dict[str, str]]]
     ) -> list[Edge]:
-        from app.lineage.query_edges import view_edges  # sqlglot takes a quarter of a second
+        from app.lineage.query_edges import view_edges  # sqlglot is slow to import (0.25 s)
 
         read = {name: schemas.get(name.partition(".")[0], {}).get(name.partition(".")[2]) for name in view.reads}  # fmt: skip
         made_from = (view, read)
@@ -199,7 +199,7 @@ class LineageKeeper:
             try:
                 found = list(asset_edges(read_assets(self._assets), schemas))
             except Exception as error:  # noqa: BLE001 - a file that somebody edits stops no table's edges
-                log.warning("the lineage is without Superset's assets: %r", error)
+                log.warning("the lineage lacks Superset's assets: %r", error)
                 found = []
             self._shown = (made_from, found)
         return self._shown[1]

@@ -1,7 +1,7 @@
-"""Edges as OpenLineage events: one COMPLETE of a job for each object that is made of others.
+"""Edges as OpenLineage events: one COMPLETE event for each object that is made from others.
 
-The classes of openlineage-python make and check them. Its client, which reads `OPENLINEAGE_*` and
-files of the working folder and the user's, is used nowhere.
+The classes of openlineage-python make and check them. Its client is not used, because it reads
+`OPENLINEAGE_*` and files of the working folder and the user's folder.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SUBTYPES = {COPY: "IDENTITY", FILTER: "FILTER"}
 
 @dataclass(frozen=True)
 class Naming:
-    """How OpenLineage's naming calls this stack's places; what it has no rule for is `headwater://NAMESPACE`.
+    """Names this stack's objects by OpenLineage's rules; kinds without a rule are in `headwater://NAMESPACE`.
 
     Args:
         trino: Trino's URL; `kafka`: a broker's address; `bronze`: the bucket.
-        stack: the namespace of our jobs.
+        stack: the namespace of the stack's jobs.
     """
 
     trino: str
@@ -49,7 +49,7 @@ class Naming:
 
 
 def by_target(edges: Collection[Edge]) -> dict[Place, frozenset[Edge]]:
-    """Return the edges of each object that is made of others."""
+    """Return the edges of each object that is made from others."""
     found: dict[Place, set[Edge]] = defaultdict(set)
     for edge in edges:
         found[edge.target.whole].add(edge)
@@ -57,11 +57,11 @@ def by_target(edges: Collection[Edge]) -> dict[Place, frozenset[Edge]]:
 
 
 def event_of(target: Place, edges: Collection[Edge], naming: Naming, time: str) -> str:
-    """Return the event that says what an object is made of, as JSON.
+    """Return the event about the origins of an object, as JSON.
 
     Args:
         time: ISO 8601 with its zone.
-    Raises: ValueError where the library refuses a value.
+    Raises: ValueError if the library refuses a value.
     """
     columns: dict[str, list[Edge]] = defaultdict(list)
     whole: list[Edge] = []
@@ -110,7 +110,7 @@ def _input(edge: Edge, naming: Naming) -> lineage.InputField:
 
 
 def naming_of(environment: Mapping[str, str]) -> Naming:
-    """Return the naming by a service's `HEADWATER_*` variables."""
+    """Return the naming for a service's `HEADWATER_*` variables."""
     return Naming(
         environment.get("HEADWATER_TRINO_URL", ""),
         environment.get("HEADWATER_KAFKA", ""),

@@ -1,8 +1,8 @@
-"""Which columns a view's columns are made of, read from its SELECT by sqlglot.
+"""Finds, in a view's SELECT, the columns from which the view's columns are made, with sqlglot.
 
 A column's value comes from every column that its expression names, also within window functions,
-conditions and subqueries; what only decides which rows there are (WHERE, JOIN … ON, GROUP BY,
-HAVING, ORDER BY) is an edge of kind `filter` to the view as a whole.
+conditions and subqueries. A column that only decides which rows appear (WHERE, JOIN … ON, GROUP BY,
+HAVING, ORDER BY) has an edge of kind `filter` to the view as a whole.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ CATALOG = "lake"
 DEFAULT_SCHEMA = "silver"
 _FILTERS = ("where", "group", "having", "qualify", "order", "distinct")
 REASON_CHARS_MAX = 200
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # sqlglot underlines what it cannot read
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # sqlglot underlines text that it cannot parse
 Schemas = Mapping[str, Mapping[str, Mapping[str, str]]]  # schema → table → column → type
 
 
 class Made(NamedTuple):
-    """What an output column is made of. `copied`: it is that column, unchanged."""
+    """The origins of an output column. `copied`: the column is its one origin, unchanged."""
 
     origins: frozenset[Place]
     copied: bool
 
 
 class _Unreadable(Exception):
-    """The statement has something whose columns cannot be told apart."""
+    """The statement has a part whose columns cannot be determined."""
 
 
 def view_edges(
@@ -44,10 +44,10 @@ def view_edges(
 
     Args:
         name, reads: `schema.table`.
-        columns: the view's columns in order, as Trino names them; None: as the statement does.
+        columns: the view's columns in order, as Trino names them; None: as the statement names them.
         schemas: the columns of the tables and views that it may read.
-    Returns: where the statement cannot be read, edges of kind `unknown` from each of `reads`, which
-        say why.
+    Returns: if the statement cannot be parsed, edges of kind `unknown` from each of `reads`, with the
+        reason.
     """
     by = f"view {name}"
     try:
@@ -67,14 +67,14 @@ def view_edges(
         text = str(error) if isinstance(error, (SqlglotError, _Unreadable)) else repr(error)
         why = " ".join(_COLOURS.sub("", text).split())[:REASON_CHARS_MAX]
         return [Edge(Place(LAKE, one), Place(LAKE, name), UNKNOWN, by, why) for one in reads]
-    # A table of which no column is named (`count(*)`) is read all the same.
+    # A table without a named column (`count(*)`) is read, too.
     named = {edge.origin.name for edge in edges}
     unnamed = sorted(set(walk.tables()) - named)
     return edges + [Edge(Place(LAKE, one), target, FILTER, by) for one in unnamed]
 
 
 def expression_columns(expression: str) -> set[str]:
-    """Return the columns that an expression names, in lower case; none where it cannot be read."""
+    """Return the columns that an expression names, in lower case; none if it cannot be parsed."""
     try:
         parsed = parse_one(expression, dialect="trino")
     except SqlglotError:
@@ -83,12 +83,12 @@ def expression_columns(expression: str) -> set[str]:
 
 
 class _Walk:
-    """One statement with its scopes; answers are kept by scope."""
+    """One statement with its scopes; results are cached by scope."""
 
     def __init__(self, select: str, schemas: Schemas) -> None:
         parsed = parse_one(select, dialect="trino")
         for identifier in parsed.find_all(exp.Identifier):
-            identifier.set("this", str(identifier.this).lower())  # Trino tells no cases apart
+            identifier.set("this", str(identifier.this).lower())  # Trino ignores case
         for table in parsed.find_all(exp.Table):
             if table.catalog == CATALOG:
                 table.set("catalog", None)
@@ -107,7 +107,7 @@ class _Walk:
         self.root: Scope = root
         self._schemas = schemas
         self._known: dict[int, list[tuple[str, Made]]] = {}
-        # A query that refers to itself does so by a scope that is filled in elsewhere.
+        # A query that refers to itself uses a scope that is filled in elsewhere.
         self._filled = {id(scope.expression): scope for scope in root.traverse()}
 
     def tables(self) -> Iterator[str]:
@@ -118,7 +118,7 @@ class _Walk:
                     yield _name(source)
 
     def outputs(self, scope: Scope) -> list[tuple[str, Made]]:
-        """Return the columns that a scope hands on, in order."""
+        """Return the output columns of a scope, in order."""
         scope = self._filled.get(id(scope.expression), scope)
         known = self._known.get(id(scope))
         if known is None:
@@ -159,11 +159,11 @@ class _Walk:
     def _nested(self, scope: Scope) -> list[tuple[str, Made]]:
         inner = [*scope.subquery_scopes, *scope.derived_table_scopes, *scope.set_operation_scopes]
         if len(inner) != 1:
-            raise _Unreadable(f"it has a part that is not known: {type(scope.expression).__name__}")
+            raise _Unreadable(f"it has an unknown part: {type(scope.expression).__name__}")
         return self.outputs(inner[0])
 
     def _rows(self, scope: Scope) -> list[tuple[str, Made]]:
-        """The columns of UNNEST and VALUES: of its expressions in order, where there are as many."""
+        """The columns of UNNEST and VALUES: those of its expressions in order, if their number is equal."""
         expression = scope.expression
         alias = expression.args.get("alias")
         names = [one.name for one in alias.columns] if alias is not None else []
@@ -172,7 +172,7 @@ class _Walk:
         if isinstance(expression, exp.Lateral):
             inner = [*scope.subquery_scopes, *scope.derived_table_scopes]
             if len(inner) != 1:
-                raise _Unreadable("a LATERAL of it is not known")
+                raise _Unreadable("it has an unknown LATERAL")
             made = self.outputs(inner[0])
             return [(name, one) for name, (_, one) in zip(names or dict(made), made, strict=True)]
         if isinstance(expression, exp.Values):
@@ -180,7 +180,7 @@ class _Walk:
             given = [exp.Tuple(expressions=list(column)) for column in zip(*rows, strict=True)]
             given = given or [exp.Tuple(expressions=[])]
         each = [Made(self._made(one, parent).origins, False) for one in given]
-        if len(names) != len(each):  # of a map or of rows, each becomes several columns
+        if len(names) != len(each):  # a map, or each row, becomes several columns
             each = [Made(frozenset().union(*(one.origins for one in each)), False)] * len(names)
         offset = expression.args.get("offset")
         if isinstance(offset, exp.Identifier):
@@ -188,7 +188,7 @@ class _Walk:
         return list(zip(names, each, strict=True))
 
     def _made(self, expression: exp.Expr, scope: Scope) -> Made:
-        """What an expression within a scope is made of."""
+        """The origins of an expression within a scope."""
         if isinstance(expression, exp.Column):
             return self._column(expression, scope)
         origins: set[Place] = set()
@@ -220,7 +220,7 @@ class _Walk:
                         return made
                 raise _Unreadable(f"`{column.sql()}` is no column that is known")
             at = at.parent
-        if not column.table:  # a parameter of a lambda, or in ORDER BY an output column
+        if not column.table:  # a parameter of a lambda, or an output column in ORDER BY
             if _is_parameter(column):
                 return Made(frozenset(), False)
             for name, made in self.outputs(scope):
@@ -235,7 +235,7 @@ class _Walk:
         return Made(frozenset([Place(LAKE, f"{schema}.{name}", column.name)]), True)
 
     def filters(self) -> set[Place]:
-        """Return the columns that decide which rows there are, their order or their groups."""
+        """Return the columns that decide which rows appear, their order or their groups."""
         found: set[Place] = set()
         for scope in self.root.traverse():
             if not isinstance(scope.expression, exp.Select):
@@ -253,7 +253,7 @@ def _name(table: exp.Table) -> str:
 
 
 def _is_parameter(column: exp.Column) -> bool:
-    """Whether a name is that of a lambda's parameter."""
+    """Whether a name is a parameter of a lambda."""
     at = column.find_ancestor(exp.Lambda)
     while at is not None:
         if column.name in {one.name for one in at.expressions}:

@@ -1,4 +1,4 @@
-"""Reads from the lake what jobs and models have opened; each table only when it has a new version."""
+"""Reads from the lake which tables jobs and models have read; reads each table only if it has a new version."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MODELS = "ml."
 
 
 class RunReader:
-    """Not for several threads. Raises: DeltaError, OSError where the lake does not answer."""
+    """Used by one thread. Raises: DeltaError, OSError if the lake does not answer."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._known: dict[str, tuple[tuple[str, int], list[Edge]]] = {}
 
     def edges(self, paths: Mapping[str, str]) -> list[Edge]:
-        """Return the edges of jobs, and of models' tables that no job has written.
+        """Return the edges of jobs, and of models' tables that were not written by a job.
 
         Args:
             paths: the path in the lake of each table, by `schema.table`.

@@ -1,4 +1,4 @@
-"""The way of a captured table, or a stream, into silver: source, topic, bronze, silver, column by column."""
+"""The edges of a captured table, or a stream, into silver: source, topic, bronze, silver, column by column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Column:
 class Table:
     """A table of the lake, `schema.table` as Trino has it.
 
-    `source`: (schema, table) in the source that it is a copy of; `stream`: the stream that it holds.
+    `source`: the copied (schema, table) of the source; `stream`: the stream whose events it has.
     """
 
     name: str
@@ -37,7 +37,7 @@ def table_edges(table: Table, prefix: str, stream_topic: str = "") -> Iterator[E
 
     Args:
         prefix: of the topics' names.
-        stream_topic: of the table's stream, where it holds one.
+        stream_topic: the topic of the table's stream, if it has one.
     """
     if table.source is not None:
         schema, name = table.source
@@ -48,8 +48,8 @@ def table_edges(table: Table, prefix: str, stream_topic: str = "") -> Iterator[E
         return
     for column in table.columns:
         target = Place(LAKE, table.name, column.name)
-        # They say where an event was and when; no column of the source is in them.
-        own = METADATA_COLUMNS if not table.name.startswith("history") else HISTORY_COLUMNS
+        # They contain the place and time of an event and no column of the source.
+        own = HISTORY_COLUMNS if table.name.startswith("history") else METADATA_COLUMNS
         if column.name in own or (table.stream and column.name.startswith("_")):
             yield Edge(Place(TOPIC, topic), target, DERIVED)
             continue

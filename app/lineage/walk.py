@@ -1,4 +1,4 @@
-"""Follows edges from a table or a column, up to where it comes from or down to who uses it."""
+"""Follows edges from a table or a column, up to its origins or down to its uses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 from app.errors import HeadwaterError
 from app.lineage.edge import FILTER, LAKE, NAMESPACES, Edge, Place
 
-# Where several objects have one name: whose is meant.
+# If several objects have the name, the first namespace here wins.
 _FIRST = (LAKE, *(one for one in NAMESPACES if one != LAKE))
 _LIKENESS = 0.5
 _UNQUALIFIED = "silver."
 
 
 class Step(NamedTuple):
-    """An edge on the way, and how many edges away it is, from 1; `is_up`: it leads to the origin."""
+    """A followed edge and its distance in edges, from 1; `is_up`: it leads to the origin."""
 
     distance: int
     is_up: bool
@@ -27,8 +27,8 @@ class Step(NamedTuple):
 def find(edges: Iterable[Edge], given: str) -> Place:
     """Return the object or column that NAME, NAME.COLUMN or NAMESPACE:NAME.COLUMN means.
 
-    A table of silver may be named without its schema. Of several objects of one name that of the lake is meant.
-    Raises: HeadwaterError that names what is near.
+    A table of silver may be named without its schema. If several objects have the name, it means the lake's.
+    Raises: HeadwaterError with similar names.
     """
     columns: dict[Place, set[str]] = defaultdict(set)
     for edge in edges:
@@ -57,7 +57,7 @@ def _namespaces(given: str) -> tuple[tuple[str, ...], str]:
 def _unknown(
     given: str, name: str, wanted: tuple[str, ...], columns: dict[Place, set[str]]
 ) -> HeadwaterError:
-    """The error for a name that nothing has: with its table's columns, or the names that are near."""
+    """The error for an unknown name: with its table's columns, or similar names."""
     objects = [place for place in columns if place.namespace in wanted]
     table = name.rpartition(".")[0].lower()
     for place in objects:
@@ -72,19 +72,19 @@ def _unknown(
     names = {str(place).removeprefix(_UNQUALIFIED): place for place in objects}
     near = difflib.get_close_matches(name, names, 3, _LIKENESS)
     return HeadwaterError(
-        f"the lineage knows no `{given}`",
+        f"the lineage has no `{given}`",
         hint=f"is it {' or '.join(near)}?"
         if near
-        else "`SELECT * FROM ops.lineage` lists what it knows",
+        else "`SELECT * FROM ops.lineage` lists all names",
     )
 
 
 def walk(edges: Iterable[Edge], start: Place, *, up: bool) -> list[Step]:
     """Return the edges that lead to `start`, or away from it, nearest first.
 
-    Of a column: an edge of kind `filter` is shown, and not followed, because no value goes along it.
-    Where columns are not known, all of an object counts. Of a whole object: one edge for each pair of
-    objects, with the kinds of all of theirs and the number of columns as its detail.
+    For a column, an edge of kind `filter` is shown and not followed, because it carries no value. If the
+    columns are unknown, the whole object counts. For a whole object there is one edge for each pair of
+    objects, with the kinds of all their edges; its detail is the number of columns.
     """
     if not start.column:
         return _walk_objects(edges, start, up)
@@ -100,7 +100,7 @@ def walk(edges: Iterable[Edge], start: Place, *, up: bool) -> list[Step]:
         distance += 1
         reached: list[Place] = []
         for place in front:
-            # What is said of the whole object holds for the column, and of the whole for each column.
+            # An edge of a whole object holds for each column, and a whole object has the edges of all its columns.
             at = [place, place.whole] if place.column else of_object[place]
             for edge in (edge for one in at for edge in outgoing[one]):
                 if edge in found:

@@ -1,1 +1,1 @@
-"""Models that learn from silver and write lists and figures to `ml` in the lake."""
+"""Models that learn from silver, and write lists and metrics to `ml` in the lake."""

@@ -8,26 +8,26 @@ import numpy as np
 
 from app.models.interactions import Floats, Pairs, Places
 
-# So many ratings at the mean are added to each customer's and each movie's own.
+# This many ratings at the mean are added to each customer's and each movie's own.
 CUSTOMER_DAMPING, MOVIE_DAMPING = 5.0, 10.0
 SWEEPS = 5
 
 
 @dataclass(frozen=True)
 class Averages:
-    """The mean of all stars, and how far a customer and a movie lie from it."""
+    """The mean of all stars, and the deviation of each customer and each movie from it."""
 
     mean: float
     customers: Floats
     movies: Floats
 
     def of_pairs(self, customers: Places, movies: Places) -> Floats:
-        """Return the stars that averages predict for each pair; not limited to what stars can be."""
+        """Return the stars that averages predict for each pair; they may be outside of the range of stars."""
         return self.mean + self.customers[customers] + self.movies[movies]
 
 
 def fit_averages(pairs: Pairs) -> Averages:
-    """Fit both kinds of averages to each other's rest, in turn; who has no rating has 0."""
+    """Fit both kinds of averages to each other's residuals, in turn; without ratings a deviation is 0."""
     rest = pairs.values - (mean := float(pairs.values.mean()))
     customers: Floats = np.zeros(len(pairs.customer_ids))
     movies: Floats = np.zeros(len(pairs.movie_ids))

@@ -1,4 +1,4 @@
-"""The best movies of each customer, or customers of each movie, without the pairs that are known already."""
+"""The best movies of each customer, or the best customers of each movie, without known pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CELLS_A_CHUNK = 4_000_000  # scores in memory at once: 32 MB
 
 @dataclass(frozen=True)
 class Lists:
-    """Lists of `LENGTH` places, best first: (lists, places) and the scores; -inf where a list has ended."""
+    """Lists of `LENGTH` places, best first: (lists, places), and the scores; -inf after the end of a list."""
 
     best: Ids
     scores: Floats
@@ -58,7 +58,7 @@ def best_of_each(
 
 
 def popularity(liked: Pairs) -> Floats:
-    """Return how many like each movie; of equals the one of the lower id comes first."""
+    """Return how many customers like each movie; at equal numbers the lower id comes first."""
     counts = np.bincount(liked.movies, minlength=len(liked.movie_ids)).astype(np.float64)
     return counts - np.arange(len(counts)) / (len(counts) + 1)
 

@@ -15,7 +15,7 @@ from app.models.interactions import Floats, Mask, Pairs, Places
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FITS_AT_ONCE = 2  # small fits wait for their own stages more than they compute
+FITS_AT_ONCE = 2  # a small fit waits more for its own stages than it computes
 PAIRS_A_BLOCK = 250_000
 
 
@@ -42,9 +42,9 @@ class AlsOptions:
 
 @dataclass(frozen=True)
 class Factors:
-    """A row of `rank` numbers for each place of a customer and of a movie.
+    """A row of `rank` numbers for each customer and each movie, by index.
 
-    Who has no pair has zeros: the score is 0.
+    A customer or movie without a pair has zeros, so its score is 0.
     """
 
     customers: Floats

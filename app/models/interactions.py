@@ -1,4 +1,4 @@
-"""Ratings and purchases as arrays: cleaned, one row a pair, ids of any size as places in a list."""
+"""Ratings and purchases as arrays: cleaned, one row for each pair, ids of any size as indexes into a list."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_ID, _NO_STARS, _OLDER = "without customer or movie", "without stars", "repla
 
 @dataclass(frozen=True)
 class Ratings:
-    """One rating a pair, sorted by customer, then movie.
+    """One rating for each pair, sorted by customer, then movie.
 
     Args:
         dropped: rows that were left out, by reason.
@@ -42,9 +42,9 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of customer and movie, each with a value: a rating's stars, or how much it is liked.
+    """Pairs of customer and movie, each with a value: a rating's stars, or whether the movie is liked.
 
-    ALS of MLlib takes ids of 32 bits. So a customer and a movie are places in `customer_ids` and `movie_ids`.
+    MLlib's ALS takes ids of 32 bits. So customers and movies are indexes into `customer_ids` and `movie_ids`.
     """
 
     customer_ids: Ids
@@ -57,7 +57,7 @@ class Pairs:
         return len(self.values)
 
     def only(self, mask: Mask) -> Pairs:
-        """Return the pairs of the mask; places keep their meaning."""
+        """Return the pairs of the mask; indexes keep their meaning."""
         return Pairs(
             self.customer_ids,
             self.movie_ids,
@@ -72,7 +72,7 @@ class Pairs:
 
 
 def clean_ratings(tables: Sequence[pa.Table]) -> Ratings:
-    """Take the newest rating of each pair; of equal times the one of the first table.
+    """Take the newest rating of each pair; at equal times that of the first table.
 
     Args:
         tables: columns `customer_id`, `movie_id`, `stars` (any number), `rated_at`.
@@ -135,20 +135,20 @@ def seen(ratings: Ratings, bought: tuple[Ids, Ids]) -> Pairs:
 
 
 def parts_of_each(owners: Places, seed: int, parts: int) -> Places:
-    """Deal each owner's rows out at random, as evenly as can be: the part of each row."""
+    """Divide each owner's rows among the parts at random, as evenly as possible; returns each row's part."""
     number, _ = _dealt(owners, seed)
     shift = np.random.default_rng(seed + 1).integers(0, parts, int(owners.max()) + 1)
     return ((number + shift[owners]) % parts).astype(np.int32)
 
 
 def held_out(owners: Places, seed: int, share: float = HELD_OUT) -> Mask:
-    """Choose a share of each owner's rows at random; none of an owner with a single row."""
+    """Choose a share of each owner's rows at random; none if the owner has only one row."""
     number, count = _dealt(owners, seed)
     return number < np.rint(count * share)
 
 
 def _dealt(owners: Places, seed: int) -> tuple[Ids, Ids]:
-    """Each row's number among its owner's in a random order, and how many those are."""
+    """Return each row's number among its owner's rows in random order, and the number of these rows."""
     draw = np.random.default_rng(seed).random(len(owners))
     order = np.lexsort((draw, owners))
     counts = np.bincount(owners)

@@ -24,7 +24,7 @@ Scores = Callable[[Places], Floats]
 
 @dataclass(frozen=True)
 class ListsChoices:
-    """What cross-validation chooses from."""
+    """The options from which cross-validation chooses."""
 
     ranks: tuple[int, ...] = (8, 16)
     regularisations: tuple[float, ...] = (0.1, 0.02)
@@ -36,7 +36,7 @@ ALL_CHOICES = ListsChoices()
 
 @dataclass(frozen=True)
 class ListsModel:
-    """Factors of who has liked or bought something, and how popular each movie is."""
+    """Factors of customers who have liked or bought something, and the popularity of each movie."""
 
     factors: Factors
     popular: Floats
@@ -77,7 +77,7 @@ def judge_lists(
     """Choose options by cross-validation in three quarters of each customer's pairs; test on the rest.
 
     Args:
-        seen: `interactions.seen`: what was liked or bought is 1, what was only rated 0.
+        seen: `interactions.seen`: 1 for liked or bought movies, 0 for movies that were only rated.
     Raises: HeadwaterError if too few liked movies can be held out.
     """
     out = held_out(seen.customers, seed)
@@ -132,7 +132,7 @@ def choose_options(
 def list_quality(
     customers: Places, scores_of: Scores, train: Pairs, test: Pairs
 ) -> tuple[float, float]:
-    """Return mean nDCG@10 and recall@10 of the lists without what is in `train`.
+    """Return mean nDCG@10 and recall@10 of the lists, without the pairs of `train`.
 
     Args:
         customers: those with at least one liked movie in `test`.

@@ -1,4 +1,4 @@
-"""Reads silver, and writes the tables of `ml`: each by one commit, so that a reader sees a whole list."""
+"""Reads silver, and writes each table of `ml` by one commit, so that a reader sees a complete list."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from deltalake.exceptions import TableNotFoundError
 from app.errors import HeadwaterError
 from spark_streaming.storage.lake import Lake
 
-KEPT_HOURS = 7 * 24  # files of replaced lists: so long an older list can be read
+KEPT_HOURS = 7 * 24  # replaced files are kept this long, so that older lists can be read
 
 
 class ModelTables:
-    """The tables that a model reads and writes. `versions` is what was read: table → Delta version.
+    """The tables that a model reads and writes. `versions`: table → Delta version that was read.
 
     Args:
-        lake: `Lake.for_writing()`, so that a store that overwrites is refused before a model is fitted.
+        lake: `Lake.for_writing()`, which refuses a store that overwrites objects before a model is fitted.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -49,9 +49,9 @@ class ModelTables:
         return delta.to_pyarrow_table(columns=list(columns))
 
     def replace(self, name: str, rows: pa.Table) -> None:
-        """Replace all rows of `ml.<name>` in one commit; delete files that were replaced over a week ago.
+        """Replace all rows of `ml.<name>` in one commit; delete files that were replaced more than a week ago.
 
-        Raises: HeadwaterError if there is no row: the table stays as it is. OSError.
+        Raises: HeadwaterError if there are no rows (the table stays as it is); OSError.
         """
         if not len(rows):
             raise HeadwaterError(

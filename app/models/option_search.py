@@ -1,4 +1,4 @@
-"""Chooses the options of a fit by cross-validation, each option tried once."""
+"""Chooses the options of a fit by cross-validation, and tries each option once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Told = Callable[[str], None]
 
 
 class OptionSearch:
-    """Compares options by one figure.
+    """Compares options by one measure.
 
     Args:
-        validated: the figure of some options over all folds.
-        part, measure: what is fitted and what the figure is called, for `told`.
+        validated: computes an option's measure over all folds.
+        part, measure: the names of the fitted model and of the measure, for `told`.
         best: `min` for an error, `max` for a gain.
-        told: takes a line for each option that is tried.
+        told: called with a line for each tried option.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class OptionSearch:
         self._tried: dict[AlsOptions, float] = {}
 
     def best_of(self, candidates: Sequence[AlsOptions]) -> AlsOptions:
-        """Return the best of these; the first of equals. One alone is not tried."""
+        """Return the best of these options, the first of equal ones. A single option is not tried."""
         if len(candidates) == 1:
             return candidates[0]
         for one in candidates:
@@ -44,5 +44,5 @@ class OptionSearch:
         return self._best(candidates, key=self._tried.__getitem__)
 
     def tried(self) -> dict[str, float]:
-        """Return the figure of each option that was tried."""
+        """Return the measure of each tried option."""
         return {str(one): value for one, value in self._tried.items()}

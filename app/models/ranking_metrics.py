@@ -1,4 +1,4 @@
-"""How good an ordered list is, by what its customer turned out to like."""
+"""Measures of ordered lists, by the movies that the customers turned out to like."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 1. Read ratings (table and stream) and purchases from silver.
 2. Stars: choose and test a model of the stars that a customer gives.
-3. Lists: choose and test a model of what a customer likes, beside the most popular movies.
+3. Lists: choose a model of what a customer likes, and test it against the most popular movies.
 4. Fit both to everything; compare both with their champions, and log the run in MLflow.
 5. Write `ml.recommended_movies`, `ml.recommended_customers`, `ml.recommend_quality`.
 """
@@ -54,7 +54,7 @@ STARS, LISTS = f"{PREFIX}stars", f"{PREFIX}lists"
 
 @dataclass(frozen=True)
 class Recommendations:
-    """What a run has made. `final_stars`, `final_lists`: fitted to all of `given` and `known`."""
+    """The results of a run. `final_stars`, `final_lists`: the models fitted to all of `given` and `known`."""
 
     movies: pa.Table
     customers: pa.Table
@@ -78,12 +78,12 @@ def recommend(
     lists_choices: ListsChoices = lists_model.ALL_CHOICES,
     told: Callable[[str], None] = lambda _: None,
 ) -> Recommendations:
-    """Test the models on what is held out, then fit them to everything and make the lists.
+    """Test the models on held-out pairs, then fit them to everything and make the lists.
 
     Args:
         bought: customers and movies, as often as they were bought.
-        customers: who gets a list. offered: the movies that may be in one.
-        told: gets a line for each step.
+        customers: those who get a list. offered: the movies that may be in one.
+        told: called with a line for each step.
     Raises: HeadwaterError if there is too little to learn from.
     """
     given, known = rated(ratings), seen(ratings, bought)
@@ -102,8 +102,9 @@ def log_run(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Compare both models with their champions and log the run.
 
-    Lists are always of this run's models, whichever is champion: a list must know who came today.
-    Returns: the part → its version; the part → why the alias moved, or did not. Empty where none is known.
+    This run's models always make the lists, even if an older one stays champion, because lists must include
+    today's new customers.
+    Returns: part → its version; part → why the alias moved or did not. Empty if nothing is known.
     """
     champions = tracked.champions(STARS, LISTS)
     said = {}
@@ -130,7 +131,7 @@ def log_run(
 
 
 def _figures(made: Recommendations, seed: int) -> tuple[dict[str, object], dict[str, float]]:
-    """Return the parameters and metrics that MLflow gets of a run."""
+    """Return the parameters and metrics of a run for MLflow."""
     parameters: dict[str, object] = {"seed": seed}
     metrics: dict[str, float] = {}
     for part, one in (("stars", made.stars), ("lists", made.lists)):
@@ -142,7 +143,7 @@ def _figures(made: Recommendations, seed: int) -> tuple[dict[str, object], dict[
         metrics |= {f"stars.rmse.{method}": error, f"stars.mae.{method}": mean_error}
     for method, (gain, found) in made.lists.quality.items():
         metrics |= {f"lists.ndcg_at_10.{method}": gain, f"lists.recall_at_10.{method}": found}
-    # MLflow takes no comma in a name.
+    # MLflow does not allow commas in names.
     return parameters, {name.replace(",", ""): value for name, value in metrics.items()}
 
 
@@ -153,7 +154,7 @@ def quality_rows(
     at: datetime,
     versions: Mapping[str, str] | None = None,
 ) -> pa.Table:
-    """Return a row for each measured figure.
+    """Return a row for each metric.
 
     Its columns: `measured_at`, `part`, `method`, `measure`, `value`, `options`, `seed`, `model_version`.
     """
@@ -185,9 +186,9 @@ def quality_rows(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the model on this home's lake; exit 1 with a few lines where it cannot."""
+    """Run the model on this home's lake; exit 1 with a short message if it cannot."""
     parser = argparse.ArgumentParser(prog="python -m app.models.recommend")
-    parser.add_argument("--seed", type=int, default=1, help="where every choice comes from")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of every random choice")
     parser.add_argument("--truth", type=Path, help="a file of `store grow --truth`")
     parser.add_argument("--heap-mb", type=int, default=HEAP_MB, help="heap of Spark's JVM")
     given = parser.parse_args(arguments)
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def named(rows: pa.Table, **versions: str | None) -> pa.Table:
-    """Append columns with the version of the model that made the rows; NULL where none is known."""
+    """Append columns with the version of the model that made the rows; NULL if it is unknown."""
     for name, version in versions.items():
         rows = rows.append_column(name, pa.array([version] * len(rows), pa.string()))
     return rows
@@ -242,7 +243,7 @@ def _least_rmse(truth: Path | None) -> float | None:
         return float(json.loads(truth.read_text())["stars"]["least_rmse"])
     except (ValueError, KeyError, TypeError) as error:
         raise HeadwaterError(
-            f"{truth} is no file of planted tastes",
+            f"{truth} is not a file of planted tastes",
             detail=f"observed {type(error).__name__}: {error}",
             hint="`./headwater store grow --truth FILE` writes one",
         ) from error

@@ -1,4 +1,4 @@
-"""The lists that are published: movies for each customer, customers for each movie."""
+"""The published lists: movies for each customer, customers for each movie."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def recommended_movies(
     Args:
         stars: fitted to `ratings`.
         seen: the pairs that `model` was fitted to; they are left out of the lists.
-        customers: whose lists are made; one that the model does not know gets the most popular movies.
+        customers: those who get a list; a customer unknown to the model gets the most popular movies.
         offered: the movies that may be in a list.
     Returns: `customer_id`, `rank` (from 1), `movie_id`, `score` (of the list's own method),
         `predicted_stars` (NULL for a movie without ratings), `method` (als, most popular).
@@ -82,7 +82,7 @@ def recommended_customers(model: ListsModel, seen: Pairs, customers: Ids, offere
 
 
 def _with_newcomers(known: Ids, wanted: Ids) -> tuple[Ids, Places]:
-    """Append the wanted ids that are not known; return all ids, and where the wanted ones are."""
+    """Append the wanted ids that are unknown; return all ids, and the indexes of the wanted ones."""
     newcomers = np.setdiff1d(wanted, known)
     places = np.flatnonzero(np.isin(known, wanted))
     new = len(known) + np.arange(len(newcomers))
@@ -90,14 +90,14 @@ def _with_newcomers(known: Ids, wanted: Ids) -> tuple[Ids, Places]:
 
 
 def _rows(owners: Places, lists: Lists) -> tuple[Places, Places, Ids, Floats]:
-    """Turn lists into rows, without the empty places: owner, rank, recommended item, score."""
+    """Turn lists into rows without the empty places: owner, rank, recommended item, score."""
     row, place = np.nonzero(lists.scores > -np.inf)
     best, scores = lists.best[row, place], lists.scores[row, place]
     return owners[row], (place + 1).astype(np.int32), best, scores
 
 
 def _stars(model: StarsModel, ratings: Pairs, customers: Ids, movies: Ids) -> Floats:
-    """Predicted stars; a customer without ratings counts as a usual one, a movie without has NaN."""
+    """Predicted stars; a customer without ratings counts as average, a movie without ratings has NaN."""
     customer = np.searchsorted(ratings.customer_ids, customers)
     movie = np.searchsorted(ratings.movie_ids, movies)
     customer_at = np.minimum(customer, len(ratings.customer_ids) - 1).astype(np.int32)

@@ -1,7 +1,7 @@
-"""The models of `recommend` as files, and the comparison with the champion's on pairs that neither has learnt from.
+"""The models of `recommend` as files, and their comparison with the champion's on pairs from which neither has learnt.
 
-`tested.npz` is what was tested, with the pairs that it has learnt from; `final.npz` is fitted to everything, and is
-what MLflow's model predicts by (`tracking/factor_model`). Arrays only: no code is loaded.
+`tested.npz` is the tested fit, with the pairs from which it has learnt. `final.npz` is fitted to everything; MLflow's
+model predicts with it (`tracking/factor_model`). Both have only arrays, so no code is loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 def save_model(
     folder: Path, tested: StarsModel | ListsModel, train: Pairs, final: StarsModel | ListsModel, known: Pairs
 ) -> None:  # fmt: skip
-    """Write both fits into a folder that is there. `train`, `known`: what they were fitted to."""
+    """Write both fits into an existing folder. `train`, `known`: the pairs to which they were fitted."""
     learnt: Arrays = {
         "learnt_customers": train.customer_ids[train.customers],
         "learnt_movies": train.movie_ids[train.movies],
@@ -51,7 +51,7 @@ def compare_stars(report: StarsReport, champion: Champion | None) -> Verdict:
 
 
 def compare_lists(report: ListsReport, champion: Champion | None) -> Verdict:
-    """Compare lists by nDCG@10; both leave out what this run's training part has."""
+    """Compare lists by nDCG@10; both leave out the pairs of this run's training part."""
     saved, rival = _read(champion)
     test = report.test if saved is None else report.test.only(~_learnt(saved, report.test))
     ours = Figure(_ndcg(report.model, report.train, test), _hold_out(test))
@@ -62,12 +62,12 @@ def compare_lists(report: ListsReport, champion: Champion | None) -> Verdict:
 
 
 def figure_tags(measure: Measure, value: float, test: Pairs) -> dict[str, str]:
-    """Return the tags of a version: by what, and on which hold-out, it was tested."""
+    """Return the tags of a version: the measure and the hold-out of its test."""
     return {"measure": measure.name, "value": f"{value:.6f}", "hold_out": _hold_out(test)}
 
 
 def stars_of(saved: Arrays, customer_ids: Ids, movie_ids: Ids) -> StarsModel:
-    """Make the model of saved numbers, with today's places; who is new has averages and factors of 0."""
+    """Make the model from saved numbers, with today's indexes; new customers and movies have zeros."""
     averages = Averages(
         float(saved["mean"]),
         _moved(saved["customer_averages"], saved["customer_ids"], customer_ids, 0.0),
@@ -77,7 +77,7 @@ def stars_of(saved: Arrays, customer_ids: Ids, movie_ids: Ids) -> StarsModel:
 
 
 def lists_of(saved: Arrays, customer_ids: Ids, movie_ids: Ids) -> ListsModel:
-    """Make the model of saved numbers, with today's places; a movie that is new to it is in no list."""
+    """Make the model from saved numbers, with today's indexes; a movie that it does not know is in no list."""
     popular = _moved(saved["popular"], saved["movie_ids"], movie_ids, -np.inf)
     return ListsModel(_factors(saved, customer_ids, movie_ids), popular)
 
@@ -117,7 +117,7 @@ def _read(champion: Champion | None) -> tuple[Arrays | None, Rival | None]:
 
 
 def _learnt(saved: Arrays, pairs: Pairs) -> Mask:
-    """Which of the pairs the saved model has learnt from."""
+    """Return, for each pair, whether the saved model has learnt from it."""
     customers, known_customers = _places(pairs.customer_ids, saved["learnt_customers"])
     movies, known_movies = _places(pairs.movie_ids, saved["learnt_movies"])
     count, both = len(pairs.movie_ids), known_customers & known_movies
@@ -126,7 +126,7 @@ def _learnt(saved: Arrays, pairs: Pairs) -> Mask:
 
 
 def _places(ids: Ids, wanted: Ids) -> tuple[Ids, Mask]:
-    """Where each wanted id is in `ids`, which ascend, and whether it is there."""
+    """Return the index of each wanted id in `ids`, which are sorted, and whether it is there."""
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1).astype(np.int64)
     return place, ids[place] == wanted
 

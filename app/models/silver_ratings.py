@@ -1,4 +1,4 @@
-"""The ratings and purchases that silver has: of the table `ratings` and of the stream `rating_events`."""
+"""Reads ratings and purchases from silver: from the table `ratings`, the stream `rating_events` and orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.models.model_tables import ModelTables
 
 
 def read_ratings(tables: ModelTables) -> Ratings:
-    """Read all ratings; of several of one pair the newest counts, wherever it came from."""
+    """Read all ratings; if a pair has several, the newest counts, from table or stream."""
     found = [tables.read("ratings", RATING_COLUMNS)]
     stream = tables.read_if_there("rating_events", RATING_COLUMNS)
     return clean_ratings(found if stream is None else [*found, stream])

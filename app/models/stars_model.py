@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 FOLDS = 3
 FINAL_ITERATIONS = 15
-HELD_OUT_MIN = 20  # fewer ratings say nothing of an error
+HELD_OUT_MIN = 20  # with fewer ratings the error is meaningless
 _LEAST, _MOST = 0.5, 5.0
 
 
 @dataclass(frozen=True)
 class StarsChoices:
-    """What cross-validation chooses from."""
+    """The options from which cross-validation chooses."""
 
     ranks: tuple[int, ...] = (8, 4, 16)
-    # The last leaves averages alone, which are better where ratings are few.
+    # The last one leaves only averages, which are better with few ratings.
     regularisations: tuple[float, ...] = (0.015, 0.03, 0.06, 0.12, 0.5)
 
 
@@ -50,7 +50,7 @@ class StarsModel:
 
 @dataclass(frozen=True)
 class StarsReport:
-    """The errors on ratings that were held out, and what was chosen without them.
+    """The errors on held-out ratings, and the model that was chosen without them.
 
     Args:
         model: fitted to `train`. errors: method → RMSE and MAE on `test`.
@@ -65,7 +65,7 @@ class StarsReport:
     tried: dict[str, float]
 
     def gap_closed(self, least_rmse: float) -> float:
-        """Return how far the RMSE moved from averages alone to the least possible, as a share."""
+        """Return the share of the way from the RMSE of averages to the least possible RMSE."""
         averages, model = self.errors["averages"][0], self.errors["als"][0]
         return (averages - model) / (averages - least_rmse)
 
@@ -120,7 +120,7 @@ def choose_options(
 ) -> tuple[AlsOptions, dict[str, float]]:
     """Choose the regularisation at the first rank; then choose the rank, at that regularisation.
 
-    Returns: the options with the least RMSE over all folds, and each tried one's.
+    Returns: the options with the least RMSE over all folds, and the RMSE of each tried option.
     """
     fold = parts_of_each(ratings.customers, seed, FOLDS)
     search = OptionSearch(

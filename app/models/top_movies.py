@@ -1,7 +1,7 @@
 """Ranks movies by their stars: `python -m app.models.top_movies` writes `ml.top_movies`.
 
-It takes the thousand movies with the most ratings, and keeps the hundred with the best weighted mean. To a movie's
-own ratings the weighted mean adds ten at the mean of all these movies, so that a few high ratings do not win. The
+It takes the thousand movies with the most ratings, and keeps the hundred with the best weighted mean. The weighted
+mean adds ten ratings at the mean of all these movies to a movie's own, so that a few high ratings do not win. The
 view `reports.best_rated_movies` has the same rule; this program also counts the ratings of the stream.
 """
 
@@ -70,7 +70,7 @@ def top_movies(ratings: Ratings, movies: pa.Table) -> pa.Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rank the movies of this home's lake; exit 1 with a few lines where it cannot."""
+    """Rank the movies of this home's lake; exit 1 with a short message if it cannot."""
     argparse.ArgumentParser(prog="python -m app.models.top_movies").parse_args(arguments)
     try:
         tables = ModelTables(Lake(load().store).for_writing())

@@ -1,1 +1,1 @@
-"""Notebooks on the lake: marimo's server, its environment, and what notebooks connect with."""
+"""Notebooks on the lake: marimo's server, its environment, and the functions with which notebooks read the lake."""

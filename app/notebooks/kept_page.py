@@ -1,7 +1,7 @@
 """A notebook's run as one HTML file that needs no server, no script and no network.
 
-marimo's own export is a page that loads marimo's scripts from elsewhere; what the cells gave is in it as JSON
-(`notebook` and `session`), and is written here as plain HTML. Controls of a notebook (sliders, choices) are named only.
+marimo's own export is a page that loads marimo's scripts from other servers. It has the cells' outputs as JSON
+(`notebook` and `session`), which this module writes as plain HTML. Of controls (sliders, choices) it writes only the names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ details { color: #57606a } .output { overflow-x: auto; margin: 0 0 1rem } .parag
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that has run: its code, and what it printed and gave."""
+    """A cell that has run: its code, its printed text and its output."""
 
     name: str
     code: str
@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def failure(self) -> str:
-        """Why it failed: the exception's line, or marimo's own message; "" where it did not fail by itself."""
+        """Why it failed: the exception's line, or marimo's own message; "" if it did not fail by itself."""
         for output in self.outputs:
             if output.get("type") == "error" and output.get("ename") not in _UPSTREAM:
                 traces = (one for one in self.console if "traceback" in str(one.get("mimetype")))
@@ -49,7 +49,7 @@ class Cell:
 
 
 def cells_of(export: str) -> list[Cell]:
-    """Return the cells of a page that marimo exported. Raises: ValueError where it has another form."""
+    """Return the cells of a page that marimo exported. Raises: ValueError if it has another form."""
     notebook, session = (_json_behind(export, name) for name in ("notebook", "session"))
     ran = {cell["id"]: cell for cell in session["cells"]}
     found = []
@@ -69,13 +69,13 @@ def _json_behind(text: str, name: str) -> Any:
 
 
 def first_failure(cells: list[Cell]) -> str:
-    """Return which cell failed first and why; "" where none did."""
+    """Return which cell failed first and why; "" if none failed."""
     failed = next((cell for cell in cells if cell.failure), None)
     return f"cell `{failed.name}`: {failed.failure}" if failed else ""
 
 
 def page_of(title: str, about: Mapping[str, str], cells: list[Cell]) -> str:
-    """Return the page: a heading, what `about` says of the run, and each cell."""
+    """Return the page: a heading, the facts of `about`, and each cell."""
     facts = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in about.items())
     body = "".join(part for cell in cells for part in _cell_parts(cell))
     return (
@@ -134,7 +134,7 @@ def _aside(text: str) -> str:
 
 
 def without_scripts(html: str) -> str:
-    """Return HTML in which marimo's own elements, drawn by its scripts, are plain ones or named."""
+    """Return HTML in which plain elements or names replace marimo's own, which only its scripts can draw."""
     writer = _PlainWriter()
     writer.feed(html)
     writer.close()
@@ -142,7 +142,7 @@ def without_scripts(html: str) -> str:
 
 
 class _PlainWriter(HTMLParser):
-    """Copies HTML, and writes for an element of marimo's what it shows."""
+    """Copies HTML, and replaces each of marimo's elements by its content."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)
@@ -175,7 +175,7 @@ class _PlainWriter(HTMLParser):
 
 
 def _value(text: str) -> Any:
-    """Return the value of an attribute: JSON where it is some, and JSON in that once more."""
+    """Return the value of an attribute, decoded if it is JSON, and decoded again if that contains JSON."""
     found: Any = unescape(text)
     for _ in range(2):
         try:
@@ -187,7 +187,7 @@ def _value(text: str) -> Any:
 
 def _plain_element(tag: str, given: Mapping[str, Any]) -> str:
     if tag in ("marimo-ui-element", "marimo-tex", "marimo-lazy"):
-        return ""  # what it holds follows
+        return ""  # its content follows
     if tag == "marimo-table" and isinstance(given.get("data-data"), list):
         return _table(given["data-data"])
     if tag == "marimo-callout-output":
@@ -198,7 +198,7 @@ def _plain_element(tag: str, given: Mapping[str, Any]) -> str:
     label = _plain(str(given.get("data-label") or ""))
     chosen = given.get("data-initial-value")
     shown = f" {label}: {chosen}" if label else ""
-    return _aside(f"{tag.removeprefix('marimo-')}{shown}; it is alive in the notebook only")
+    return _aside(f"{tag.removeprefix('marimo-')}{shown}; it works in the notebook only")
 
 
 def _table(rows: list[Any]) -> str:
@@ -222,7 +222,7 @@ def _plain(html: str) -> str:
 
 
 def _raised(trace: str) -> str:
-    """Return the exception's lines of a trace: those behind the last frame, in one line."""
+    """Return the exception of a trace, the lines after the last frame, as one line."""
     lines = trace.strip().splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     behind = lines[frames[-1] + 1 :] if frames else lines

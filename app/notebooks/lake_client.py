@@ -1,9 +1,9 @@
-"""What notebooks connect with: SQL by Trino, and Delta tables where they lie.
+"""Functions with which notebooks read the lake: SQL by Trino, and Delta tables directly from the object store.
 
     from app.notebooks.lake_client import delta, has_table, sql, tables
     sql("SELECT * FROM silver.orders LIMIT 10")
 
-Addresses and keys are in the environment, which the service `notebooks` and tasks of kind `notebook` give.
+Addresses and keys are in the environment of the service `notebooks` and of tasks of kind `notebook`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TRINO = "HEADWATER_TRINO_URL"
 
 
 def sql(statement: str, *values: Any) -> Any:
-    """Ask Trino. Returns: a pandas DataFrame. Raises: HeadwaterError where Trino refuses or does not answer.
+    """Query Trino. Returns: a pandas DataFrame. Raises: HeadwaterError if Trino refuses or does not answer.
 
     Args:
         values: for each `?` of the statement.
@@ -41,7 +41,7 @@ def sql(statement: str, *values: Any) -> Any:
 
 
 def tables(schema: str = "silver") -> list[str]:
-    """Return the names of a schema's tables and views, sorted; [] where there is no such schema."""
+    """Return the names of a schema's tables and views, sorted; [] if there is no such schema."""
     found = sql(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = ? ORDER BY 1", schema
     )
@@ -57,7 +57,7 @@ def has_table(name: str) -> bool:
 def delta(name: str, version: int | None = None) -> DeltaTable:
     """Open a Delta table `schema.table` of silver, ops, history, ml or files, at a version or the newest.
 
-    Raises: HeadwaterError where there is none, or not that version any more.
+    Raises: HeadwaterError if there is no such table, or its version is gone.
     """
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -87,7 +87,7 @@ def _given(variable: str) -> str:
         return os.environ[variable]
     except KeyError:
         raise HeadwaterError(
-            "this notebook does not know the stack",
+            "this notebook has no address of a stack",
             detail=f"{variable} is not set",
             hint="open it in `./headwater up --only notebooks`, or run it as a task of a job",
         ) from None

@@ -1,4 +1,4 @@
-"""How marimo is started: its own Python, with the main environment's packages behind its own, and nothing from outside."""
+"""marimo's command line: its own Python that also sees the main environment's packages, without network access."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def prepared_environment() -> Path:
 
 
 def marimo(environment: Path, *words: str) -> list[str]:
-    """Return a command of marimo: quiet, since its greeting prints the token, and asking nobody."""
+    """Return a command of marimo: quiet, because its greeting has the token, and without prompts."""
     return [str(environment / "bin" / "python"), "-m", "marimo", "--quiet", "--yes", *words]
 
 
 def marimo_variables() -> dict[str, str]:
-    """Return the variables that marimo's Python needs beside those of the stack."""
+    """Return the variables that marimo's Python needs in addition to the stack's."""
     return {
         MAIN_PACKAGES: sysconfig.get_path("purelib"),
         "PYTHONPATH": str(ROOT),
         "MPLBACKEND": "agg",
-        # No cell installs a package into an environment that all clones share.
+        # Cells must not install packages, because all clones share the environment.
         "PIP_NO_INDEX": "1",
         "UV_OFFLINE": "1",
     }

@@ -1,4 +1,4 @@
-"""What is a notebook: marimo's `.py`, or Jupyter's `.ipynb`, which is converted to the first."""
+"""Checks notebooks, which are marimo's `.py` files, and converts Jupyter's `.ipynb` files to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Mistake = tuple[int, str, str]  # line, message, hint
 
 
 def notebook_mistakes(path: Path) -> list[Mistake]:
-    """Return why a file cannot run as a notebook; [] where it can."""
+    """Return why a file cannot run as a notebook; [] if it can."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -31,14 +31,14 @@ def notebook_mistakes(path: Path) -> list[Mistake]:
     if path.suffix == JUPYTER:
         return _jupyter_mistakes(text)
     if path.suffix != ".py":
-        return [(1, f"`{path.name}` is no notebook", _MAKE_ONE)]
+        return [(1, f"`{path.name}` is not a notebook", _MAKE_ONE)]
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
         return [(error.lineno or 1, f"no Python: {error.msg}", "")]
     if not any(_makes_app(node) for node in tree.body):
-        hint = f"it has no `app = marimo.App()`: a program is a task of kind `python`; {_MAKE_ONE}"
-        return [(1, f"`{path.name}` is no marimo notebook", hint)]
+        hint = f"it has no `app = marimo.App()`; for a program use a task of kind `python`; {_MAKE_ONE}"
+        return [(1, f"`{path.name}` is not a marimo notebook", hint)]
     return []
 
 
@@ -50,13 +50,17 @@ def _jupyter_mistakes(text: str) -> list[Mistake]:
     try:
         found: Any = json.loads(text)
     except json.JSONDecodeError as error:
-        return [(error.lineno, f"no Jupyter notebook: {error.msg}", "Jupyter's are JSON")]
+        return [
+            (
+                error.lineno,
+                f"not a Jupyter notebook: {error.msg}",
+                "Jupyter notebooks are JSON files",
+            )
+        ]
     if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
-        return [(1, "no Jupyter notebook: it has no `nbformat`", "save it in Jupyter again")]
+        return [(1, "not a Jupyter notebook: it has no `nbformat`", "save it in Jupyter again")]
     if found["nbformat"] < NBFORMAT_MIN or not isinstance(found.get("cells"), list):
-        message = (
-            f"its format is {found['nbformat']}, and {NBFORMAT_MIN} is the oldest that is read"
-        )
+        message = f"its format {found['nbformat']} is older than {NBFORMAT_MIN}, the oldest that can be read"
         return [(1, message, "open it in Jupyter and save it again")]
     metadata = found.get("metadata")
     kernel = metadata.get("kernelspec", {}) if isinstance(metadata, dict) else {}
@@ -71,7 +75,7 @@ def convert_notebook(
 ) -> str:
     """Convert a Jupyter notebook to marimo's `.py`, without its outputs.
 
-    Returns: a line about it for its user. Raises: HeadwaterError where it cannot be converted.
+    Returns: a line about the changes for the user. Raises: HeadwaterError if it cannot be converted.
     """
     if mistakes := notebook_mistakes(source):
         _, message, hint = mistakes[0]
@@ -86,7 +90,7 @@ def convert_notebook(
         )  # fmt: skip
         problem = done.stdout.strip().splitlines()[-1:] if done.returncode else []
         if not problem and (wrong := notebook_mistakes(made)):
-            problem = [f"line {wrong[0][0]} of what it became: {wrong[0][1]}"]
+            problem = [f"line {wrong[0][0]} of the converted file: {wrong[0][1]}"]
         if done.returncode or problem:
             raise HeadwaterError(
                 f"{source} cannot be converted",
@@ -96,5 +100,5 @@ def convert_notebook(
         text = made.read_text(encoding="utf-8")
     target.write_text(text, encoding="utf-8")
     left = text.count(_NOT_PYTHON)
-    remark = f", in which {left} magic commands stand as comments" if left else ""
+    remark = f", in which {left} magic commands are now comments" if left else ""
     return f"converted {source.name}{remark}"

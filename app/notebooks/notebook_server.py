@@ -1,6 +1,6 @@
-"""Becomes marimo's server: `python -m app.notebooks.notebook_server ENVIRONMENT FOLDER HOST PORT TOKEN-FILE`.
+"""Starts marimo's server in place of itself: `python -m app.notebooks.notebook_server ENVIRONMENT FOLDER HOST PORT TOKEN-FILE`.
 
-It edits the notebooks of FOLDER, after those that come with the project were put there. The token is read from
+It first copies the shipped notebooks into FOLDER; users edit the notebooks there. The token is read from
 its file, so that no command line shows it.
 """
 
@@ -18,7 +18,7 @@ NICE = 5  # below the stream and its queries, above jobs
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Put the notebooks into their folder, and become marimo."""
+    """Copy the notebooks into their folder, then replace this process by marimo."""
     environment, folder, host, port, token = arguments
     for name in put_shipped(Path(folder)):
         print(f"wrote {Path(folder) / name}", file=sys.stderr, flush=True)

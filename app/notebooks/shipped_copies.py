@@ -1,7 +1,7 @@
-"""Puts the notebooks that come with the project into the home's folder, where users change them.
+"""Copies the shipped notebooks into the home's folder, where users change them.
 
-A notebook that its user has changed or removed stays so. One that nobody has changed follows the project's: the
-file `.shipped.json` keeps the digest of each as it was put there.
+A notebook that its user has changed or removed is left alone. An unchanged one is updated: the
+file `.shipped.json` has the digest of each copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIGESTS = ".shipped.json"
 
 
 def put_shipped(folder: Path, shipped: Path = SHIPPED) -> list[str]:
-    """Copy what is new or has a newer version. Returns: the names of the files that were written."""
+    """Copy notebooks that are new or have a newer version. Returns: the names of the written files."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     known = _read(folder / _DIGESTS)
     written = []

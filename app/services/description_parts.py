@@ -71,21 +71,25 @@ class Restart(Closed):
 
 
 class Stop(Closed):
-    """The signal that asks a service to end, and how long it may take before SIGKILL."""
+    """The signal that asks a service to end, and how long it may take before SIGKILL.
+
+    `at_once` is the signal where the data goes too (`down --wipe`), and nothing is worth keeping.
+    """
 
     signal: str = "SIGTERM"
+    at_once: str = "SIGKILL"
     timeout_s: float = Field(default=20, gt=0, le=600)
 
-    @field_validator("signal")
+    @field_validator("signal", "at_once")
     @classmethod
     def _known_signal(cls, value: str) -> str:
         if value not in signal.Signals.__members__:
             raise ValueError(f"unknown signal {value}")
         return value
 
-    @property
-    def number(self) -> int:
-        return signal.Signals[self.signal].value
+    def number(self, *, at_once: bool) -> int:
+        """Return the number of the signal to send."""
+        return signal.Signals[self.at_once if at_once else self.signal].value
 
 
 class Binary(Closed):

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def both_compilers() -> Iterator[None]:
-    """Stacks take the environment over the tests' own options (`support/stack.py`)."""
+    """For stacks, the environment overrides the tests' own options (`support/stack.py`)."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HEADWATER_JVM_OPTIONS", "")
         yield

@@ -1,7 +1,7 @@
 """A backlog of one table, folded and merged in the driver and by the executors.
 
-Only Kafka and the object store run beside the job, which is this process: what is measured is the
-job's own time, CPU and memory, the JVM and the Python workers among them.
+Only Kafka and the object store run beside the job, which is this process. The benchmark measures the
+job's own time, CPU and memory, with its JVM and Python workers.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _measured(lake: Lake, settings: SilverSettings, session: Any) -> dict[str, A
         admin = KafkaAdminClient(**settings.kafka.options)
         admin.create_topics([NewTopic(table.topic, 1, 1)])
         admin.close()
-        # A first small part each: Spark compiles its code then.
+        # Each merges a small part first, so that Spark's code is compiled before the measurement.
         _send(
             settings.kafka,
             table.topic,
@@ -180,7 +180,7 @@ def _end(kafka: KafkaCluster, topic: str) -> int:
 
 @contextmanager
 def _watched() -> Iterator[dict[str, Any]]:
-    """Seconds, CPU seconds and the greatest memory of this process and what it started."""
+    """Seconds, CPU seconds and peak memory of this process and its children."""
     me, seen = psutil.Process(), dict[str, Any]()
     peak, stop = 0, threading.Event()
     cpu: dict[int, float] = {}
@@ -230,7 +230,7 @@ def _memory(me: psutil.Process) -> int:
     total = 0
     for process in _tree(me):
         try:
-            # Shared pages once: the workers are forks of one another.
+            # Shared pages count once, because the workers are forks of one another.
             total += process.memory_full_info().pss
         except psutil.Error:
             continue

@@ -1,6 +1,6 @@
-"""What a contract file adds to one table's part of a micro-batch: decode, treat, fold, judge.
+"""The cost of a contract file for one table's part of a micro-batch: decode, mask, fold, check rules.
 
-No stack: the store's share (a commit where something is quarantined or counted) is not in it.
+It starts no stack, so the store's share (a commit if something is quarantined or counted) is not measured.
 """
 
 from __future__ import annotations

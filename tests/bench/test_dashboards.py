@@ -1,8 +1,8 @@
-"""What Superset costs: with nobody looking, and with each dashboard open in a browser.
+"""The cost of Superset without users, and with each dashboard open in a browser.
 
-CPU is each service's own by the kernel's accounts, as a share of one core; a question is a request
-for the data of one chart. A dashboard's figures begin when all its charts have been drawn, none
-with an error, so that they are those of its refreshing.
+CPU is each service's own by the kernel's accounting, as a share of one core; a question is a request
+for the data of one chart. The measurement of a dashboard begins when all its charts have been drawn
+without an error, so that it covers only refreshes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = browser.needs_chromium
 
 LASTS_S = 80.0  # two rounds of the slowest dashboards
 BOARDS = ("store", "freshness", "ratings")
-# Who works for a dashboard. The others' CPU is in the sum.
+# The services that work for a dashboard. The CPU of the others is in the sum.
 SERVICES = ("superset", "superset-db", "trino", "s3")
 
 
@@ -42,7 +42,7 @@ def test_cost_of_an_open_dashboard(stack: Stack) -> None:
 
 
 def opened(stack: Stack, page: Page, url: str, slug: str) -> dict[str, Any]:
-    """The figures of one dashboard, from the moment that it is drawn."""
+    """Measure one dashboard, from the moment when it has been drawn."""
     questions: list[str] = []
 
     def note(request: Request) -> None:

@@ -1,8 +1,8 @@
 """Freshness: from the commit in Postgres to the row in a Trino answer, under a steady load.
 
-One probe at a time: update a row of its own in one of the loaded tables, commit, and ask Trino
-for that value again and again. The figure includes the query that sees it. Before any figure
-counts, all loaded tables must be equal to the source's.
+One probe runs at a time: it updates its own row in one of the loaded tables, commits, and queries Trino
+until the value is there. The result includes the query that finds it. Results count only if
+all loaded tables equal the source's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tests.support.stack import Stack
 PROBES = 60
 PROBE_LIMIT_S = 60.0
 ROWS = 2_000
-PROBE_ID = -1  # the load takes rows from 1 on: it must not change or delete the probe's
+PROBE_ID = -1  # the load uses rows from 1 on, so it never changes or deletes the probe's row
 POLL_S = 0.1
-# A fresh stack is slower by half: five JVMs compile what they run, on the same two cores.
+# A fresh stack is slower by half, because five JVMs compile their code on the same two cores.
 WARM_UP_S = 120.0
 
 
@@ -71,7 +71,7 @@ def test_freshness_from_commit_to_a_trino_answer(stack: Stack, tables: int, rate
 
 
 def warm_up(engine, trino, names: list[str]) -> None:  # type: ignore[no-untyped-def]
-    """Probe under the load until five JVMs have compiled what they run; counts for nothing."""
+    """Probe under the load until five JVMs have compiled their code; the results are discarded."""
     deadline = time.monotonic() + WARM_UP_S
     for number in itertools.count():
         probe(engine, trino, names[number % len(names)])

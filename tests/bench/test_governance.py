@@ -1,6 +1,6 @@
-"""What the audit costs a question, how soon a question is a row, and that none is lost without Kafka.
+"""The audit's cost for a query, the time until a query has its row, and that no query is lost without Kafka.
 
-Two stacks of Kafka, the object store, Trino and the registrar beside each other, one of them with the audit.
+Two stacks of Kafka, the object store, Trino and the registrar run side by side; one of them has the audit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, St
 
 
 def look_up(connection: trino.dbapi.Connection, number: int) -> tuple[float, str]:
-    """Ask for one row; the seconds, and the question's id."""
+    """Query one row. Returns: the seconds, and the query's id."""
     cursor = connection.cursor()
     began = time.monotonic()
     cursor.execute(f"SELECT x FROM lake.mine.numbers WHERE id = {number}")
@@ -130,7 +130,7 @@ def test_of_a_thousand_questions_without_kafka_none_is_missing(
 
 
 def missing_of(stack: Stack, ids: list[str]) -> dict[str, Any]:
-    """How many of the questions have no row, and how many of those stand in a gap."""
+    """The number of queries without a row, and how many of those are in a gap."""
     rows = stack.query("SELECT query_id FROM ops.audit WHERE kind = 'query'")
     without = set(ids) - {one for (one,) in rows}
     named = set()

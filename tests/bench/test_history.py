@@ -1,4 +1,4 @@
-"""What the versions of a table cost each micro-batch: every decode makes a `History` of them.
+"""The cost of a table's versions in each micro-batch: every decode makes a `History` of them.
 
 No stack; CPU time, so that other work on the machine does not count.
 """
@@ -30,7 +30,7 @@ NOTED_AT = 1
 
 
 def table(columns: int, earlier: int) -> Contract:
-    """A table that got one more column with each version, noted by the source."""
+    """A table with one more column in each version, as recorded by the source."""
     there = [Column("id", "bigint", "int64", False, base_type="int8", attnum=1)]
     there += [_column(number) for number in range(2, columns + 1)]
     contract = Contract("public", "films", tuple(there), ("id",), oid=9, noted_lsn=Lsn(NOTED_AT))
@@ -55,7 +55,7 @@ def _column(number: int) -> Column:
 
 
 def events(contract: Contract, count: int, first_lsn: int) -> list[RawEvent]:
-    """Inserted rows with all the columns of a contract."""
+    """Inserted rows with all columns of a contract."""
     row = {c.name: 7 if c.kind.startswith("int") else "a text" for c in contract.columns}
     return [
         event("c", lsn=first_lsn + n, key={"id": n}, after={**row, "id": n}) for n in range(count)
@@ -63,7 +63,7 @@ def events(contract: Contract, count: int, first_lsn: int) -> list[RawEvent]:
 
 
 def cpu_ms(run: Callable[[], Any], rounds: int) -> float:
-    """The median of some rounds, the first two left out."""
+    """The median of some rounds, without the first two."""
     times = []
     for _ in range(rounds + 2):
         began = time.process_time()
@@ -83,7 +83,7 @@ def test_history_in_a_micro_batch(columns: int) -> None:
         cases = {
             "1 event": events(contract, 1, newest),
             "1000 events": events(contract, 1_000, newest),
-            # Only as many as there are positions before the next version begins.
+            # Only as many as there are positions before the next version.
             "900 events of the oldest version": events(oldest, 900, 1),
         }
         found = {"history_ms": cpu_ms(lambda c=contract: _history_of(c, newest), 200)}  # type: ignore[misc]
@@ -100,7 +100,7 @@ def test_history_in_a_micro_batch(columns: int) -> None:
 
 
 def _history_of(contract: Contract, lsn: int) -> None:
-    """What a decode pays before its first row is read, and for looking at that one."""
+    """The cost of a decode before its first row, and for finding that row's version."""
     image = dict.fromkeys(c.name for c in contract.columns)
     document = {"op": "c", "source": {"lsn": lsn, "txId": 1}, "after": image}
     assert History(contract).upgraded(image, document) is image

@@ -1,6 +1,6 @@
-"""Events a second that the intake takes, how long a sender waits, and when silver has them.
+"""The intake's events a second, the time that a sender waits, and the time until silver has the events.
 
-Kafka, the object store, `intake` and `streams`; senders are threads of one process of their own.
+Kafka, the object store, `intake` and `streams` run; the senders are threads of a separate process.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_events_a_second_from_http_to_silver(taking: Stack) -> None:
 
 
 def enumerate_counts(keys: list[str]) -> list[tuple[int, int]]:
-    """(sender, how many keys it has)."""
+    """(sender, number of its keys)."""
     counts: dict[int, int] = {}
     for key in keys:
         number = int(key.partition("-")[0])

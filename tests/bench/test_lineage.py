@@ -1,7 +1,7 @@
-"""Lineage: 200 tables of 20 columns and 50 views, written once, unchanged, and asked; no stack.
+"""Lineage of 200 tables with 20 columns and of 50 views: the first round, an unchanged round, an answer; no stack.
 
-The lake is a folder of this machine: what the edges cost is measured, not the store. An answer is a
-process of its own, with its imports, as the command is.
+The lake is a folder of this machine, because the edges are measured and not the store. An answer is a
+separate process with its imports, like the command.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_two_hundred_tables_and_fifty_views(tmp_path: Path) -> None:
     unchanged = _seconds(round_of_keeper)
     edges = LineageTable(lake).read()
     assert not [edge for edge in edges if edge.kind == UNKNOWN]
-    # Every view has what its statement names, and nothing else.
+    # Every view has the edges of the columns in its statement, and no others.
     for number in range(VIEWS):
         made = {str(e.origin) for e in edges if e.target == (LAKE, f"reports.v{number}", "total")}
         assert made == _expected(number), number
@@ -81,7 +81,7 @@ def _table(number: int) -> Table:
 
 
 def _view(number: int, function: str = "sum") -> ViewQuery:
-    """A view of three tables, and from the tenth on of the view before it."""
+    """A view of three tables; from the tenth on also of the previous view."""
     base = f"silver.t{number * 4}"
     other, third = f"silver.t{number * 4 + 1}", f"silver.t{number * 4 + 2}"
     last = f"reports.v{number - 1}" if number % 10 else third

@@ -1,4 +1,4 @@
-"""Jobs and models: what they cost at rest and at work, beside the stream, and how good the models are.
+"""The cost of jobs and models at rest and at work, beside the stream, and the quality of the models.
 
 HEADWATER_BENCH_RATINGS and HEADWATER_BENCH_MOST_RATINGS make the store smaller.
 """
@@ -41,7 +41,7 @@ from tests.support.stack import ROOT, UP_TIMEOUT_S, Stack, fresh_stack
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.timeout(2 * 3600)  # the store grows in it
+pytestmark = pytest.mark.timeout(2 * 3600)  # the store grows meanwhile
 RATINGS = int(os.environ.get("HEADWATER_BENCH_RATINGS") or 400_000)
 MOST_RATINGS = int(os.environ.get("HEADWATER_BENCH_MOST_RATINGS") or 1_000_000)
 SCHEDULER = ("serving-db", "jobs-code", "jobs-daemon", "jobs")
@@ -59,7 +59,7 @@ QUICK = '[tasks.quick]\nkind = "sql"\nstatement = "SELECT 1 AS one"\n'
 
 @pytest.fixture(scope="module")
 def jobs() -> Iterator[Stack]:
-    """The whole stack with what runs jobs, and two jobs that do next to nothing."""
+    """The whole stack with the services for jobs, and two jobs that do almost nothing."""
     with fresh_stack() as stack:
         stack.run("up", "--jobs", "--no-dashboards", timeout_s=UP_TIMEOUT_S)
         folder = stack.home / "mine"
@@ -79,7 +79,7 @@ def grown(jobs: Stack) -> Stack:
 
 
 def grow(stack: Stack, ratings: int, seed: int) -> None:
-    """Let the store grow, until silver has all of it."""
+    """Grow the store, and wait until silver has all of it."""
     truth = str(stack.home / f"truth-{seed}.json")
     words = ("store", "grow", "--ratings", str(ratings), "--seed", str(seed), "--truth", truth)
     began = time.monotonic()
@@ -91,9 +91,9 @@ def grow(stack: Stack, ratings: int, seed: int) -> None:
 
 
 def test_the_scheduler_at_rest(jobs: Stack) -> None:
-    jobs.run("job", "run", "nothing", "--wait")  # all that is loaded at first use is loaded
+    jobs.run("job", "run", "nothing", "--wait")  # loads everything that is loaded at first use
     with watched(jobs, SCHEDULER) as resources:
-        time.sleep(REST_S)  # what is measured
+        time.sleep(REST_S)  # the measured time
     figures = resources.as_dict()
     report(
         "models_scheduler",
@@ -114,7 +114,7 @@ def test_the_list_of_jobs(jobs: Stack) -> None:
 
 @pytest.mark.parametrize("job", ["nothing", "quick"])
 def test_a_run_whose_task_does_next_to_nothing(jobs: Stack, job: str) -> None:
-    """From the command to its end; Dagster's own time, from the request to the run's end, beside."""
+    """The time from the command to its end, and Dagster's own time from the request to the run's end."""
     whole, inside = [], []
     for _ in range(10):
         began = time.monotonic()
@@ -130,7 +130,7 @@ def test_a_run_whose_task_does_next_to_nothing(jobs: Stack, job: str) -> None:
 
 @contextmanager
 def changing(stack: Stack) -> Iterator[Engine]:
-    """CHANGES_A_SECOND changes a second in a table of their own, until the end."""
+    """Make CHANGES_A_SECOND changes a second in a separate table, until the end."""
     dsn = stack.settings.source_dsn.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(dsn)
     load = BenchWorkload(engine, tables=1, rate=CHANGES_A_SECOND, rows=2_000)
@@ -150,7 +150,7 @@ def changing(stack: Stack) -> Iterator[Engine]:
 
 
 def run_of(stack: Stack, job: str) -> dict[str, Any]:
-    """Run a job to its good end. Returns: its seconds, and of each task the greatest memory."""
+    """Run a job, which must succeed. Returns: its seconds, and the peak memory of each task."""
     ended = stack.answer("job", "run", job, "--wait", timeout_s=JOB_TIMEOUT_S, expect=None)
     assert (ended["state"], ended["reason"]) == ("succeeded", "")
     tasks = stack.answer("job", "status", ended["run"])
@@ -161,7 +161,7 @@ def run_of(stack: Stack, job: str) -> dict[str, Any]:
 
 
 def same_rows(stack: Stack, name: str) -> int:
-    """What is published must be the table in the lake, row by row; how many rows."""
+    """Check that the published table equals the lake's, row by row. Returns: the number of rows."""
     with psycopg.connect(reader_dsn(stack.settings)) as connection:
         served = connection.execute(f"SELECT * FROM {name}".encode()).fetchall()
     lake = stack.query(f"SELECT * FROM ml.{name}")

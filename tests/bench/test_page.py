@@ -1,8 +1,8 @@
-"""The page: how far it is behind the hops, and what it costs, at rest and at 10,000 changes a minute.
+"""The page: its delay behind the hops, and its cost, at rest and at 10,000 changes a minute.
 
-Observers of the bench's own look at each hop every 20 ms for one edit at a time (at Trino from the
-moment that silver has it); the page's time is the moment at which a browser has drawn that hop. Lag
-is the page's time less the observer's. Before any figure counts, the loaded table must be equal to
+The benchmark's own observers check each hop every 20 ms for one edit at a time (Trino from the
+moment when silver has it). The page's time is the moment when a browser has drawn that hop. Lag
+is the page's time minus the observer's. Results count only if the loaded table equals
 the source's.
 """
 
@@ -32,7 +32,7 @@ chromium = pytest.importorskip("tests.support.browser", reason="playwright is no
 browsers = pytest.importorskip("tests.support.page_browser")
 pytestmark = chromium.needs_chromium
 
-# So many edits at each rate, or as many as fit into the time: all of it ends within ten minutes.
+# This many edits at each rate, or as many as fit into the time, so that all end within ten minutes.
 PROBES = 40
 LASTS_S = 150.0
 WARM_UP_S = 45.0
@@ -40,7 +40,7 @@ LIMIT_S = 30.0
 RATE_PER_S = 167  # 10,000 a minute
 ROWS = 2_000
 TABLE, LOADED = "page_probe", "bench_1"
-# When each hop of the newest change of the probe's table was drawn, by hop.
+# The time at which each hop of the newest change of the probe's table was drawn.
 _DRAWN = f"""value => {{
   const rows = [...document.querySelectorAll('#tokens tbody tr')]
     .filter(row => row.cells[1].textContent === '{TABLE}' && row.cells[3].textContent.includes(value));
@@ -89,8 +89,8 @@ def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
 
 @contextmanager
 def loaded(stack: Stack, rate: int) -> Iterator[dict[str, Any]]:
-    """So many changes a second meanwhile, by a process of their own; what it did stands in the
-    result at the end. 0: none."""
+    """Make this many changes a second in a separate process meanwhile (0: none); afterwards the
+    result has its report."""
     done: dict[str, Any] = {}
     if not rate:
         yield done
@@ -117,9 +117,9 @@ def loaded(stack: Stack, rate: int) -> Iterator[dict[str, Any]]:
 def probe_for(
     seconds: float, stack: Stack, page: Page, lags: list[dict[str, float]], missed: list[str]
 ) -> None:
-    """Edit after edit, PROBES of them at most, until the time is over; at least one is seen.
+    """Make up to PROBES edits, one after the other, until the time is over; at least one must be seen.
 
-    An edit that a hop does not show within LIMIT_S, or whose observers failed, is told under `missed`.
+    An edit that a hop does not show within LIMIT_S, or whose observers failed, is listed under `missed`.
     """
     limit = time.monotonic() + seconds
     for _ in range(PROBES):
@@ -133,7 +133,7 @@ def probe_for(
 
 
 def probe(stack: Stack, page: Page) -> dict[str, float]:
-    """Milliseconds by which the page drew each hop of one change later than it was seen there."""
+    """The delay in ms between the observation of a change at each hop and the page's drawing of it."""
     value = uuid.uuid4().hex
     with EditObserver(stack.settings, "public", TABLE) as observer:
         with stack.source() as source:

@@ -1,7 +1,7 @@
-"""Size: what each part takes at three loads, held against what `headwater size` predicts for them.
+"""Size: the measured resources of each part at three loads, compared with the prediction of `headwater size`.
 
-The prediction comes from figures of an earlier run (`app/deploy/sizing/coefficients.toml`).
-`HEADWATER_BENCH_OUT` keeps what was measured, and figures fitted to all loads of this run.
+The prediction uses the coefficients of an earlier run (`app/deploy/sizing/coefficients.toml`).
+`HEADWATER_BENCH_OUT` gets the measurements, and coefficients fitted to all loads of this run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CORES = 2.0
 FITTED_ONLY = ((50.0, 1), (50.0, 8), (500.0, 8))  # changes a second, tables
 CHECKED = ((20.0, 4), (200.0, 8), (400.0, 2))
 WITHIN = 0.25
-ARRIVED_MIN = 0.85  # of a load; less, and other work had the processors
+ARRIVED_MIN = 0.85  # of a load; if fewer arrived, other work had the processors
 SETTLE_S = 15.0
 WINDOW_S = 45.0
 WARM_UP_S = 90.0
@@ -50,7 +50,7 @@ NAMED = ("postgres", "kafka", "connect", "silver", "trino", STORE)
 
 @dataclass(frozen=True)
 class Observed:
-    """A load as silver merged it, and what it took, a second; `cores` by part, `others` for the rest."""
+    """A load as silver merged it, and its resources a second; `cores` by part, `others` for the rest."""
 
     rate: float
     tables: int
@@ -67,19 +67,19 @@ class Observed:
 
 @dataclass
 class Bench:
-    """The stack, the one whose store it uses, and the count of what it asks that store."""
+    """The stack, the stack whose store it uses, and the counter of its requests to that store."""
 
     stack: Stack
     owner: Stack
     relay: CountedRequests
 
     def kafka_bytes(self) -> int:
-        """Segments of all topics of the source."""
+        """The segments of all topics of the source."""
         logs = (self.stack.home / "data" / "kafka").glob("hw.*/*.log")
         return sum(path.stat().st_size for path in logs)
 
     def bronze_bytes(self) -> int:
-        """Objects of bronze, as files of the embedded store."""
+        """The objects of bronze, as files of the embedded store."""
         bucket = self.owner.home / "data" / "s3" / "bronze"
         return sum(path.stat().st_size for path in bucket.rglob("*") if path.is_file())
 
@@ -105,7 +105,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def profile(owner: Stack, relay: CountedRequests, folder: Path) -> Path:
-    """The owner's store, asked through the relay."""
+    """The owner's store, through the counting proxy."""
     given = {
         "s3_endpoint": f"http://127.0.0.1:{relay.port}",
         "s3_access_key": owner.settings.secret("s3_access_key"),
@@ -120,7 +120,7 @@ def profile(owner: Stack, relay: CountedRequests, folder: Path) -> Path:
 def test_what_a_load_takes_is_predicted_within_a_quarter(bench: Bench) -> None:
     names = [f"bench_{number}" for number in range(1, 9)]
     create_tables(bench.stack, names)
-    drive(bench.stack, 200.0, 8, WARM_UP_S)  # JVMs compile what they run; counts for nothing
+    drive(bench.stack, 200.0, 8, WARM_UP_S)  # JVMs compile their code; the result is discarded
     rest = observe(bench, 0.0, 0)
     fitted = [observe(bench, rate, tables) for rate, tables in FITTED_ONLY]
     checked = [observe(bench, rate, tables) for rate, tables in CHECKED]
@@ -149,7 +149,7 @@ def test_what_a_load_takes_is_predicted_within_a_quarter(bench: Bench) -> None:
 
 
 def compared(one: Observed, found: Coefficients) -> dict[str, tuple[float, float]]:
-    """What is predicted for a load, and what was measured."""
+    """The prediction for a load, and the measurement."""
     load = workload(one.rate, one.tables)
     use = store_use(load, found)
     cores = sum(cores_of(name, load, found) for name in found.parts)
@@ -178,7 +178,7 @@ def create_tables(stack: Stack, names: list[str]) -> None:
 
 
 def observe(bench: Bench, rate: float, tables: int) -> Observed:
-    """Drive a load, let it settle, and measure for WINDOW_S."""
+    """Drive a load, wait until it is steady, and measure for WINDOW_S."""
     stop = threading.Event()
     runner = threading.Thread(
         target=drive, args=(bench.stack, rate, tables, None, stop), daemon=True
@@ -216,7 +216,7 @@ def observe(bench: Bench, rate: float, tables: int) -> Observed:
 
 
 def by_part(ours: Mapping[str, Number], theirs: Mapping[str, Number]) -> dict[str, Number]:
-    """A figure of each service as one of each part: the store's, and `others` for the rest."""
+    """Turn values by service into values by part: the store's, and `others` for the rest."""
     every = {**ours, STORE: theirs["s3"]}
     named = {name: every.pop(name) for name in NAMED}
     return {**named, "others": sum(every.values())}
@@ -229,7 +229,7 @@ def drive(
     seconds: float | None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Make changes at this rate over the first so many tables."""
+    """Make changes at this rate over this many of the first tables."""
     with source_engine(stack) as engine:
         BenchWorkload(engine, tables=tables, rate=rate, rows=ROWS).run(seconds, stop)
 
@@ -246,7 +246,7 @@ def source_engine(stack: Stack) -> Iterator[Engine]:
 
 
 def fit(loads: list[Observed]) -> dict[str, dict[str, float]]:
-    """Figures for coefficients.toml: least squares over the loads, none below zero."""
+    """Values for coefficients.toml: least squares over the loads, none below zero."""
     found: dict[str, dict[str, float]] = {}
     for part in loads[0].cores:
         columns = {"idle_cores": [1.0] * len(loads), "cpu_s_a_change": [one.rate for one in loads]}

@@ -17,7 +17,7 @@ WAYS = {"without": "off", "with": "on"}
 
 def test_a_start_with_and_without_what_jvms_have_learned() -> None:
     with fresh_stack() as teacher:
-        teacher.up()  # its end writes the caches, where there are none yet
+        teacher.up()  # its stop writes the caches if there are none yet
         teacher.verify("movies")
     seen: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(ROUNDS):
@@ -28,7 +28,7 @@ def test_a_start_with_and_without_what_jvms_have_learned() -> None:
 
 
 def started(aot: str) -> dict[str, Any]:
-    """Seconds from the command to a ready chain and to an edited row in Trino; CPU by then."""
+    """Seconds from the command to a ready chain and to an edited row in Trino, and the CPU used until then."""
     with fresh_stack() as stack:
         stack.environment[SWITCH] = aot
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """Trace: the search in bronze for one key among a million events; no stack.
 
-The objects are written to local files as the sink writes them, 10,000 events and some 8 MiB each:
-what the search itself costs is measured, not the store. `test_volume` times the whole command.
+The objects are local files in the sink's form, with 10,000 events and some 8 MiB each, because the
+search is measured and not the store. `test_volume` times the whole command.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_one_key_among_a_million_events(tmp_path: Path, seed: int) -> None:
 
     every_version, count = measured(EVENTS)
     assert count == keys.count(wanted)
-    # A row that was merged when a tenth of the events had come: the rest need not be read.
+    # This row was merged after a tenth of the events, so the rest need not be read.
     old = Skip(EVENTS, {0: EVENTS + 1}, {})
     report(
         "trace_1m",
@@ -60,7 +60,7 @@ def test_one_key_among_a_million_events(tmp_path: Path, seed: int) -> None:
 
 
 def write(folder: Path, keys: list[int]) -> int:
-    """The events of `keys` as bronze; the bytes that they take."""
+    """Write the events of `keys` as bronze. Returns: their bytes."""
     size = 0
     for first in range(0, len(keys), OBJECT_EVENTS):
         lines = "".join(
@@ -75,7 +75,7 @@ def write(folder: Path, keys: list[int]) -> int:
 
 
 def line(offset: int, key: int) -> str:
-    """An update as the connector and the sink write it, some 800 bytes."""
+    """An update in the form of the connector and the sink, some 800 bytes."""
     source = (
         f'"source":{{"version":"3.7.0.Final","connector":"postgresql","name":"hw","ts_ms":{offset},'
         f'"snapshot":"false","db":"store","sequence":"[\\"{offset}\\",\\"{offset}\\"]",'

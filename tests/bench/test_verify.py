@@ -1,8 +1,8 @@
-"""What comparing costs: rows a second and the greatest memory, on tables of growing size.
+"""The cost of a comparison: rows a second and peak memory, on tables of growing size.
 
-A real Postgres and a Delta table on disk hold the same generated rows; a process of its own
-compares them as one part, as `verify` compares a table that cannot be cut, with a key and without.
-Once they are equal, once one row in ten differs. Its memory must not grow with the rows.
+A real Postgres and a Delta table on disk hold the same generated rows. A separate process
+compares them as one part, as `verify` does with a table that cannot be divided, with a key and without.
+First they are equal, then one row in ten differs. The memory must not grow with the rows.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ SCHEMA = pa.schema(
 
 
 def batches(rows: int, forged_every: int) -> Iterator[pa.RecordBatch]:
-    """The source's rows as silver has them; each `forged_every`-th has another note."""
+    """The source's rows in silver's form; each `forged_every`-th has another note."""
     for start in range(1, rows + 1, FILE_ROWS):
         ids = pa.array(range(start, min(rows + 1, start + FILE_ROWS)), pa.int64())
         note = pc.binary_join_element_wise("note", ids.cast(pa.string()), " ")
@@ -102,7 +102,7 @@ def batches(rows: int, forged_every: int) -> Iterator[pa.RecordBatch]:
 
 
 def measured(dsn: str, table: str, silver: Path) -> dict[str, Any]:
-    """Compare in a process of its own; its figures, with those of the kernel's accounts."""
+    """Compare in a separate process. Returns: its report, with the kernel's accounting."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.test_verify", dsn, table, str(silver)],

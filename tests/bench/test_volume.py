@@ -1,7 +1,7 @@
 """Volume: a snapshot of a million rows, and a burst of 200,000 mixed changes.
 
 The time runs from the start of the writes (burst) or of the capture (snapshot) until silver,
-compared row by row, equals the source; the comparison's own time is told apart.
+compared row by row, equals the source. The comparison's own time is reported separately.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ DRAIN_S = 1_200.0
 def test_a_snapshot_of_a_million_rows(stack: Stack) -> None:
     with stack.source() as source:
         source.execute("CREATE SCHEMA IF NOT EXISTS apart")
-        # In one transaction: the rows are there when the capture first sees the table, so
-        # they come by an incremental snapshot, as a million rows of a user's table do.
+        # In one transaction, so that the rows exist when the capture first sees the table. Then
+        # they come by an incremental snapshot, like a million rows of a user's table.
         with source.transaction():
             source.execute(
                 "CREATE TABLE apart.big (id bigint PRIMARY KEY, v int, note text, "
@@ -115,7 +115,7 @@ def test_a_burst_of_two_hundred_thousand_mixed_changes(stack: Stack) -> None:
 
 
 def count(stack: Stack, table: str) -> int:
-    """Rows that Trino counts in silver's `table`; 0 while it is not there."""
+    """The number of rows in silver's `table` by Trino; 0 while the table does not exist."""
     return int(stack.query(f"SELECT count(*) FROM silver.{table}")[0][0])
 
 

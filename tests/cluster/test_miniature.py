@@ -21,9 +21,9 @@ from tests.support.stack import ROOT, Stack, fresh_stack, processes_of
 from tests.support.waiting import until
 
 PROFILE = ROOT / "profiles" / "cluster-in-miniature.toml"
-ACCOUNTS = 30_000  # changed at once: batches larger than the profile leaves to silver's own process
+ACCOUNTS = 30_000  # changed at once, so that batches are too large for silver's own process under this profile
 SOON_S = 600.0
-PAUSE_S = 0.05  # without it the clients take what the killed services need to start
+PAUSE_S = 0.05  # without it the clients take the CPU that killed services need to start
 EXECUTOR = b"CoarseGrainedExecutorBackend"
 INSTANCES = (
     "kafka", "kafka-2", "kafka-3", "connect", "connect-2", "spark-master", "spark-worker",
@@ -94,7 +94,7 @@ def test_silver_equals_the_source_after_a_worker_or_an_executor_was_killed_at_wo
 
 
 def tasks_running(stack: Stack) -> int:
-    """How many tasks Spark's executors work on."""
+    """The number of running tasks on Spark's executors."""
     address = f"http://127.0.0.1:{stack.settings.ports.number('spark_ui')}/api/v1/applications"
     [application] = requests.get(address, timeout=10).json()
     executors = requests.get(f"{address}/{application['id']}/executors", timeout=10).json()

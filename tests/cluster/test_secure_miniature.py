@@ -16,7 +16,7 @@ NODES = (
     "SELECT count(*) FROM system.runtime.nodes WHERE state = 'active' AND http_uri LIKE 'https://%'"
 )
 ROWS = 40_000
-FEW = "spark_merge_rows_min = 500"  # a batch has as many, whatever the machine does beside
+FEW = "spark_merge_rows_min = 500"  # every batch reaches it, even if the machine is busy
 BY_SPARK = "SELECT count(*) > 0 FROM ops.ledger WHERE engine = 'spark' AND table_name = 'many'"
 
 pytestmark = pytest.mark.timeout(1_500)

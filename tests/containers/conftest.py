@@ -1,8 +1,8 @@
-"""The compose stack, up once for this tier's tests.
+"""The compose stack, started once for this tier's tests.
 
-With HEADWATER_TEST_IMAGES=official the official images are pulled; by default images are made on
-this machine (images.py), which needs debootstrap and root, and no registry; with
-HEADWATER_TEST_IMAGES=kept those of the last run are used as they are.
+By default images are made on this machine (images.py), which needs debootstrap and root, and no
+registry. With HEADWATER_TEST_IMAGES=official the official images are pulled; with
+HEADWATER_TEST_IMAGES=kept the images of the last run are used unchanged.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tests.support.stack import free_port_offset
 
 @pytest.fixture(scope="session")
 def project() -> Iterator[Containers]:
-    """A compose project with its images, not started; removed with all that it kept at the end."""
-    # Beside the other downloads: the base and its images are made once.
+    """A compose project with its images, not started; at the end it is removed with its volumes."""
+    # In the cache, so that the base and its images are made only once.
     work = default_cache() / "containers"
     with engine(work / "docker") as docker:
         os.environ.update(docker)

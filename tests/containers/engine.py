@@ -1,4 +1,4 @@
-"""A Docker to test with: the machine's own, or a daemon started for the test and ended after it."""
+"""The Docker daemon of the tests: the machine's own, or one that is started for the tests and ended after them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ STOP_S = 90
 def engine(work: Path) -> Iterator[dict[str, str]]:
     """The environment with which `docker` reaches a daemon.
 
-    A daemon that answers is used. Where none does, root with `dockerd` on the path gets one with
-    its data below `work`; else the test is skipped, and says what is missing.
+    A daemon that answers is used. If none does, root with `dockerd` on the path gets one with
+    its data below `work`; otherwise the test is skipped, and the reason says what is missing.
     """
     if not _works(["docker", "compose", "version"]):
         pytest.skip("`docker compose` is not here: install Docker and its compose plugin")

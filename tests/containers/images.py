@@ -1,11 +1,11 @@
 """Images made on this machine in place of the official ones, from the same locked artefacts.
 
-No registry is needed: debootstrap makes a Debian base, and what the official images hold comes from
-the artefacts of the native stack, at the places that the official images have it. So what runs is
-our compose file, our Dockerfiles and our scripts; what only the official images decide is not run.
+No registry is needed: debootstrap makes a Debian base, and the native stack's artefacts are put into
+the same paths as in the official images. So the tests run our compose file, our Dockerfiles and our
+scripts, but nothing that only the official images contain.
 
-An image that is there and was made from the same things is kept: each base carries a digest of what
-it was made from as a label, and our own Dockerfiles have the builder's cache.
+An existing image is used again if it was made from the same inputs: each base has a digest of its
+inputs as a label, and our own Dockerfiles use the builder's cache.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ BUILT_IN = (
     "spark-s3a",
     "hive",
     "metastore",
-)  # what our Dockerfiles fetch
-# What these have on this machine, if it is there: the images at whose place stands Debian's own.
+)  # programs that our Dockerfiles download
+# Programs of this machine, if installed, that replace those of the official images.
 MONITORING = {
     "prometheus": "/usr/bin/prometheus",
     "alertmanager": "/usr/bin/prometheus-alertmanager",
@@ -95,7 +95,7 @@ ENV PIP_CERT={CERTIFICATES} REQUESTS_CA_BUNDLE={CERTIFICATES} HEADWATER_CACHE={C
 """
 
 
-# name of the image → folder of its Dockerfile, and the stage that it is
+# name of the image → folder of its Dockerfile, and its stage
 OWN = {
     "app": ("app", ""),
     "silver": ("spark_streaming", ""),
@@ -108,11 +108,11 @@ OWN = {
 
 
 def build_all(work: Path, *, full: bool = False) -> None:
-    """Build every image of the override file, and our own on top of them.
+    """Build every image of the override file, and our own images on top of them.
 
     Args:
-        work: a folder for what is made on the way.
-        full: also those of the profiles beside `core`; what this machine lacks is left out.
+        work: a folder for temporary files.
+        full: also those of the profiles besides `core`, except programs that this machine lacks.
     """
     work.mkdir(parents=True, exist_ok=True)
     artefacts = Artefacts(ROOT)
@@ -122,7 +122,7 @@ def build_all(work: Path, *, full: bool = False) -> None:
     folders = {group: artefacts.directory(group) for group in GROUPS}
     _build("java", JAVA, {runtime: JAVA_HOME})
     _build("postgres", POSTGRES, {folders["postgres"]: "/usr/lib/postgresql/15"})
-    # One distribution holds the broker and the worker.
+    # Broker and worker are in one distribution.
     _build("kafka", KAFKA, {folders[name]: "/opt/kafka/libs" for name in ("kafka", "connect")})
     _build("trino", TRINO, {folders["trino"]: "/usr/lib/trino"})
     _build("python", PYTHON, _what_pip_and_the_launcher_would_fetch(artefacts))
@@ -131,7 +131,7 @@ def build_all(work: Path, *, full: bool = False) -> None:
     if full:
         for name, program in MONITORING.items():
             if Path(program).exists():
-                # `/bin` is a link to it: a folder of that name would take its place.
+                # `/bin` is a link to it, which a folder of that name would replace.
                 place = {Path(program): f"/usr/bin/{name}"}
                 # Debian's Alertmanager keeps its templates outside of its program.
                 if DEBIAN_TEMPLATES.exists() and name == "alertmanager":
@@ -171,11 +171,11 @@ def _superset(work: Path, artefacts: Artefacts) -> None:
 
 
 def docker(*arguments: str, timeout_s: float = BUILD_TIMEOUT_S) -> str:
-    """Run `docker ARGUMENTS` in the clone; its stdout, or an AssertionError with all it said."""
+    """Run `docker ARGUMENTS` in the clone. Returns: its stdout. Raises: AssertionError with all its output."""
     ended = subprocess.run(
         ["docker", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},  # the builder that needs nothing to be pulled
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},  # the builder that pulls nothing
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -192,7 +192,7 @@ def _debian(work: Path) -> None:
     if _kept("debian", key):
         return
     root = work / "debian"
-    for mounted in (root / "proc", root / "sys"):  # by a debootstrap that was killed
+    for mounted in (root / "proc", root / "sys"):  # left by a debootstrap that was killed
         if mounted.is_mount():
             subprocess.run(["umount", str(mounted)], check=True, timeout=60)
     shutil.rmtree(root, ignore_errors=True)
@@ -213,9 +213,9 @@ def _debian(work: Path) -> None:
 
 
 def _made_from(recipe: str, content: Mapping[Path, str]) -> str:
-    """A digest of what an image is made from.
+    """A digest of an image's inputs.
 
-    Folders count by their paths: those of the cache are named by what is in them.
+    Folders count by their paths, because folders of the cache are named by their content.
     """
     digest = hashlib.sha256(recipe.encode())
     for source, target in sorted(content.items()):
@@ -226,13 +226,13 @@ def _made_from(recipe: str, content: Mapping[Path, str]) -> str:
 
 
 def _kept(name: str, key: str) -> bool:
-    """Whether PREFIX/name is there, made from what `key` tells."""
+    """Whether PREFIX/name exists and was made from the inputs with the digest `key`."""
     form = f'{{{{index .Config.Labels "{MADE_FROM}"}}}}'
     return _inspected(name, form) == key
 
 
 def _inspected(name: str, form: str) -> str:
-    """What the daemon tells of PREFIX/name; empty if there is no such image."""
+    """The daemon's description of PREFIX/name; empty if there is no such image."""
     asked = subprocess.run(
         ["docker", "image", "inspect", f"--format={form}", f"{PREFIX}/{name}"],
         capture_output=True,
@@ -243,8 +243,8 @@ def _inspected(name: str, form: str) -> str:
 
 
 def _build(name: str, dockerfile: str, content: Mapping[Path, str]) -> None:
-    """Build PREFIX/name, where it is not there; `content` is what stands on this machine → its
-    place in the image."""
+    """Build PREFIX/name if it does not exist; `content`: path on this machine → path in the
+    image."""
     base = dockerfile.splitlines()[0].rpartition("/")[2]
     key = _made_from(dockerfile + _inspected(base, "{{.Id}}"), content)
     if _kept(name, key):
@@ -252,7 +252,7 @@ def _build(name: str, dockerfile: str, content: Mapping[Path, str]) -> None:
     names: set[str] = set()
 
     def once(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        # Two groups may have the same jar; the archive would hold it as a link to itself.
+        # Two groups may have the same jar, which the archive would store as a link to itself.
         if item.name in names and not item.isdir():
             return None
         names.add(item.name)
@@ -268,7 +268,7 @@ def _build(name: str, dockerfile: str, content: Mapping[Path, str]) -> None:
 
 
 def _for_everyone(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Owned by root and readable by the image's user; without what Python compiled elsewhere."""
+    """Make files owned by root and readable by the image's user; leave out compiled Python files."""
     if "__pycache__" in item.name:
         return None
     item.uid = item.gid = 0
@@ -279,7 +279,7 @@ def _for_everyone(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 @contextmanager
 def _fed(*arguments: str) -> Iterator[tarfile.TarFile]:
-    """Run docker with an archive on its stdin, which the block fills."""
+    """Run docker with an archive on its stdin; the block writes the archive."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     with subprocess.Popen(
         ["docker", *arguments],
@@ -297,7 +297,7 @@ def _fed(*arguments: str) -> Iterator[tarfile.TarFile]:
 
 
 def _packages(folder: Path, target: str) -> dict[Path, str]:
-    """All of a `site-packages` but what every environment has by itself."""
+    """The content of a `site-packages`, except the packages that every environment has."""
     own = ("pip", "setuptools", "pkg_resources", "__pycache__")
     return {
         entry: f"{target}/{entry.name}"
@@ -309,8 +309,8 @@ def _packages(folder: Path, target: str) -> dict[Path, str]:
 def _what_pip_and_the_launcher_would_fetch(artefacts: Artefacts) -> dict[Path, str]:
     """The locked packages of the running environment, and the locked files in the cache.
 
-    With them in the base image, the Dockerfiles' own steps find everything there: they run whole,
-    and fetch nothing twice. Only where this Python is the base image's.
+    With them in the base image, the Dockerfiles' own steps run completely and download nothing
+    again. Only if this Python has the version of the base image's.
     """
     found: dict[Path, str] = {}
     if sys.version_info[:2] == (3, 11):

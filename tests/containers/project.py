@@ -1,4 +1,4 @@
-"""One compose project of a test, driven by the commands that users type."""
+"""A test's compose project, controlled by the commands that users type."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ CORE = [
     if one["restart"] == "unless-stopped" and not one.get("profiles")
 ]
 ONESHOTS = ["config", "store", "connectors"]
-# image → the package in it of which a new version has one more line
+# image → the package in it to which a new version adds a line
 WITH_CODE = {"headwater-app": "app", "headwater-silver": "spark_streaming"}
-# The machine may have other work: how long a start or a recovery takes is told, not asserted.
+# The machine may have other work, so the time of a start or a recovery is printed and not asserted.
 UP_TIMEOUT_S = 1_800
 PATIENCE_S = 900.0
 DOWN_TIMEOUT_S = 300
 UNITS = {"B": 1 / (1 << 20), "KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
-# cgroups v2 and v1 count in files of different names.
+# cgroups v2 and v1 have different file names.
 OOM_KILLS = (
     "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null || true"
 )
 
 
 class Containers(Stack):
-    """One compose project in a home of its own, with its own ports."""
+    """A compose project in a home of its own, with its own ports."""
 
     def __init__(self, port_offset: int, docker: dict[str, str]) -> None:
         super().__init__(Path(tempfile.mkdtemp(prefix="headwater-containers-")), port_offset)
@@ -53,7 +53,7 @@ class Containers(Stack):
         self.environment.update({**docker, "COMPOSE_FILE": FILES})
 
     def beside(self) -> Containers:
-        """Another project, at the same ports: this one has to be down while that one is up."""
+        """Another project at the same ports, so only one of the two can be up."""
         return Containers(self._port_offset, self._docker)
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -65,7 +65,7 @@ class Containers(Stack):
         started = time.monotonic()
         self.run("up", "--port-offset", offset, *profile, *arguments, timeout_s=UP_TIMEOUT_S)
         print(f"up: {time.monotonic() - started:.0f} s")
-        # So that `settings` has the passwords, with the published ports.
+        # `settings` then has the passwords and the published ports.
         volume, image = f"{self.project}_config:/config:ro,nocopy", "headwater-test/app"
         secrets = self.docker(
             "run", "--rm", f"--volume={volume}", "--entrypoint=cat",
@@ -74,11 +74,11 @@ class Containers(Stack):
         write_private(self.home / "secrets.json", secrets)
 
     def down(self) -> None:
-        """Stop the containers; the volumes stay."""
+        """Stop the containers and keep the volumes."""
         self.run("down", timeout_s=DOWN_TIMEOUT_S)
 
     def remove(self) -> None:
-        """Remove all that the project has; an AssertionError tells what is left."""
+        """Remove everything of the project. Raises: AssertionError with what is left."""
         try:
             self.run("down", "--wipe", "--yes", timeout_s=DOWN_TIMEOUT_S, expect=None)
             for image in self._made:
@@ -89,7 +89,7 @@ class Containers(Stack):
         assert left == [], f"left behind: {left}"
 
     def left(self) -> list[str]:
-        """What there is of the project: containers, volumes and networks."""
+        """The project's containers, volumes and networks."""
         label = f"--filter=label=com.docker.compose.project={self.project}"
         kinds = {"container": ["ps", "--all"], "volume": ["volume", "ls"]}
         kinds["network"] = ["network", "ls"]
@@ -103,7 +103,7 @@ class Containers(Stack):
 
     def docker(self, *arguments: str, stdin: str = "") -> str:
         """`docker ARGUMENTS`; its stdout."""
-        # Of the builders, those that see the images of this machine.
+        # Only builders that see the images of this machine.
         builder = {"DOCKER_BUILDKIT": "1" if OFFICIAL else "0", "BUILDX_BUILDER": "default"}
         ended = subprocess.run(
             ["docker", *arguments],
@@ -118,7 +118,7 @@ class Containers(Stack):
         return ended.stdout
 
     def read(self, reader: str, *arguments: str) -> str:
-        """What one of the readers prints."""
+        """The output of one of the readers."""
         _, *words = Compose(self.home).command("run", "--rm", "--no-deps", "-T", reader, *arguments)
         return self.docker(*words)
 
@@ -127,16 +127,16 @@ class Containers(Stack):
         return f"{self.project}-{service}-1"
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the daemon knows of a service's container."""
+        """The daemon's description of a service's container."""
         [found] = json.loads(self.docker("inspect", self.container(service)))
         return dict(found)
 
     def state(self, service: str) -> dict[str, Any]:
-        """What the daemon knows of the state of a service's container."""
+        """The state of a service's container."""
         return dict(self.inspect(service)["State"])
 
     def memory_mb(self, services: Iterable[str]) -> dict[str, float]:
-        """Service → the memory that its container uses now."""
+        """Service → the current memory of its container."""
         names = {self.container(service): service for service in services}
         found = {}
         for line in self.docker("stats", "--no-stream", "--format={{json .}}", *names).splitlines():
@@ -147,7 +147,7 @@ class Containers(Stack):
         return found
 
     def oom_kills(self, service: str) -> int:
-        """How many processes of a running container were ended for its memory limit."""
+        """The number of processes of a running container that were killed by its memory limit."""
         told = self.docker("exec", self.container(service), "sh", "-c", OOM_KILLS)
         found = re.findall(r"^oom_kill (\d+)$", told, re.M)
         assert found, f"{service} does not tell: {told!r}"
@@ -156,7 +156,7 @@ class Containers(Stack):
     # -- another version
 
     def take_a_new_version(self) -> None:
-        """From the next start on, our own code is another: images with one more line in it."""
+        """Make images of another version of our code, with one more line, for the next start."""
         services: dict[str, str] = {}
         for image, package in WITH_CODE.items():
             of_image = [name for name, one in COMPOSE.items() if one["image"] == image]

@@ -15,7 +15,7 @@ CLUSTER = {
     "COMPOSE_PROFILES": "cluster",
     "HEADWATER_SPARK_WORKERS": "2",
     "HEADWATER_TRINO_WORKERS": "2",
-    # So that the demo's small tables are merged by the executors.
+    # Then the executors merge even the demo's small tables.
     "HEADWATER_SPARK_MERGE_ROWS_MIN": "500",
 }
 NODES = "SELECT count(*) FROM system.runtime.nodes WHERE NOT coordinator AND state = 'active'"
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(3_600)
 
 @pytest.fixture(scope="module")
 def cluster(project: Containers) -> Iterator[Containers]:
-    project.down()  # where the other files have started it: both have the same ports
+    project.down()  # if other files have started it, because both have the same ports
     made = project.beside()
     made.environment.update(CLUSTER)
     try:

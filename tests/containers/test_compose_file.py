@@ -1,4 +1,4 @@
-"""What Docker Compose itself says of the file; unit tests read it everywhere."""
+"""Docker Compose accepts the file; unit tests without Docker check its content."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The compose file, really run: healthy, fresh, equal; and so again after each container was killed,
-and after a new version took over the volumes."""
+"""The compose file in use: the stack is healthy, fresh and equal, also after a kill of each container
+and after an upgrade of the same volumes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import tpcb
 from tests.support.waiting import until
 
 BRANCHES, ACCOUNTS = 2, 2_000
-PAUSE_S = 0.05  # a steady load: what is proved is that nothing is lost, not how much passes
+PAUSE_S = 0.05  # a steady load: the tests check for losses and do not measure throughput
 CORE_MB_MAX = 5 * 1024
 
 pytestmark = pytest.mark.timeout(3_600)  # the first test's start builds the images
@@ -103,7 +103,7 @@ def test_a_new_version_goes_on_with_the_volumes_of_the_one_before(containers: Co
     before = {name: containers.inspect(name)["Image"] for name in ("capture", "silver", "trino")}
     containers.down()
     containers.take_a_new_version()
-    # With all that the next file looks at, too: a start takes minutes.
+    # It also starts everything that the next file needs, because a start takes minutes.
     containers.up("--profile", "full")
     after = {name: containers.inspect(name)["Image"] for name in before}
     assert {name: after[name] == before[name] for name in before} == {

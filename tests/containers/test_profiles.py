@@ -1,4 +1,4 @@
-"""The profiles beside `core`: dashboards, monitoring, the verifier, events by API; and the demo."""
+"""The profiles besides `core`: dashboards, monitoring, the verifier, events by API; and the demo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def full(containers: Containers) -> Iterator[Containers]:
 
 
 def running(profiles: set[str]) -> list[str]:
-    """The services that stay up in any of these profiles, Grafana where it can be had."""
+    """The services that stay up in any of these profiles; Grafana only if its image is available."""
     return [
         name
         for name, one in COMPOSE.items()
@@ -45,7 +45,7 @@ def test_the_whole_stack_is_healthy(full: Containers) -> None:
 
 
 def test_prometheus_reaches_all_that_it_scrapes_and_evaluates_every_rule(full: Containers) -> None:
-    # Streams are off by default; their target is there all the same.
+    # Streams are off by default, but their target exists.
     until(
         lambda: {job: health for job, health in targets(full).items() if job != "streams"},
         lambda found: len(found) > 1 and {*found.values()} == {"up"},
@@ -86,7 +86,7 @@ def test_superset_has_the_dashboards(full: Containers) -> None:
     told = json.loads(full.run("superset", "login", "--format", "json").stdout)
     assert told["url"] == f"http://127.0.0.1:{full.settings.ports.number('superset')}"
     assert requests.get(f"{told['url']}/health", timeout=60).ok
-    # Asleep, and healthy, only when all of them are imported.
+    # It sleeps and is healthy only after it has imported all of them.
     assert is_healthy(full.state("superset-assets"))
 
 
@@ -150,7 +150,7 @@ def test_a_reader_prints_silver_and_its_run_is_a_row_in_trino(
     lines = full.read(reader, "movies", "--state", f"/state/{reader}").splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) == count and {row["change"] for row in rows} == {"read"}
-    # From the state of the run before: nothing again.
+    # It continues from the state of the previous run, so it prints nothing.
     assert full.read(reader, "movies", "--state", f"/state/{reader}") == ""
     until(
         lambda: full.query(f"SELECT count(*) FROM silver.app_runs WHERE service = '{reader}'"),

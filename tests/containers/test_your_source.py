@@ -1,4 +1,4 @@
-"""A Postgres of one's own on this machine, captured by the containers in place of the demo store."""
+"""Containers capture a user's Postgres on this machine instead of the demo store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.containers.project import OFFICIAL, PATIENCE_S, Containers, is_health
 from tests.support.waiting import until
 
 IMAGE = "postgres:15.18-bookworm" if OFFICIAL else "headwater-test/postgres"
-# Not by the image's entry point, which the one that is made here has not.
+# Not by the official image's entry point, which the image made here lacks.
 SERVE = """
 set -eu
 cd /tmp
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(3_600)
 
 @contextmanager
 def postgres(containers: Containers) -> Iterator[tuple[str, str]]:
-    """A Postgres that listens where Docker's networks reach this machine, as a user's own may.
+    """A Postgres that listens on an address that Docker's networks can reach, like a user's.
 
     Yields: the DSN from this machine, and the one from a container.
     """
@@ -66,7 +66,7 @@ def postgres(containers: Containers) -> Iterator[tuple[str, str]]:
 
 
 def answer(dsn: str) -> bool:
-    """Whether the server takes a connection; raises what it says where not."""
+    """Whether the server accepts a connection; raises its error if not."""
     with psycopg.connect(dsn, connect_timeout=5):
         return True
 
@@ -74,7 +74,7 @@ def answer(dsn: str) -> bool:
 def test_your_own_database_is_captured_and_the_demo_store_is_not_started(
     project: Containers,
 ) -> None:
-    project.down()  # where the other files have started it: both have the same ports
+    project.down()  # if other files have started it, because both have the same ports
     yours = project.beside()
     with postgres(yours) as (here, there):
         try:
@@ -106,7 +106,7 @@ def test_your_own_database_is_captured_and_the_demo_store_is_not_started(
 
 
 def assert_the_demo_store_idles(yours: Containers) -> None:
-    """Its container sleeps, nothing seeds it, and none of its tables is in the lake."""
+    """The embedded source's container sleeps, nothing seeds it, and none of its tables is in the lake."""
     assert is_healthy(yours.state("postgres"))
     assert "sleep infinity" in yours.docker("top", yours.container("postgres"))
     assert "left out" in yours.run("logs", "store").stdout

@@ -1,4 +1,4 @@
-"""Who sees what in a stack with `access = "signed"`: planted values are searched in all that Trino answers."""
+"""Roles in a stack with `access = "signed"`: planted values are searched for in all of Trino's answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class People:
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    before = dict(os.environ)  # settings of such a home make this process trust its authority
+    before = dict(os.environ)  # the home's settings make this process trust its authority
     try:
         with fresh_stack() as fresh:
             profile = tmp_path_factory.mktemp("profile") / "signed.toml"
@@ -81,7 +81,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
 
 
 def keep_a_copy(stack: Stack) -> None:
-    """As `new_version` leaves one: rows of the table under a name of its own, without its classes."""
+    """A copy as `new_version` leaves it: the table's rows under another name, without its classes."""
     lake = Lake(stack.settings.store)
     write_deltalake(
         lake.url("silver/customers__v1"),
@@ -203,7 +203,7 @@ def test_no_planted_value_is_in_any_byte_that_an_analyst_is_answered(people: Peo
         found[text] = answer
         assert planted(answer.content) == [], text
     refused = {text for text, answer in found.items() if answer.error}
-    # What is her own works, masked; what would need more than reading is refused.
+    # Her own tables and views work, with masks; everything that needs more than reading is refused.
     mine = found["SELECT * FROM silver.customers"]
     assert mine.rows, mine.error
     assert all(MASK in row for row in mine.rows)
@@ -291,7 +291,7 @@ def test_a_column_that_comes_beside_personal_ones_is_never_seen_before_it_is_cla
         looking.join()
     assert seen == []
     assert len(asked) > 3
-    # Classified in a contract file, it is as the file says.
+    # After it is classified in a contract file, that class applies.
     folder = people.stack.settings.contracts_dir
     folder.mkdir(exist_ok=True)
     shipped = (ROOT / "spark_streaming/contracts/public.customers.toml").read_text()
@@ -317,11 +317,11 @@ def test_a_file_of_ones_own_counts_and_a_wrong_one_changes_nothing_and_is_named(
     answer = people.ask(ANA, sql)
     assert [
         one for one in planted(answer.content) if one != CANARIES[3]
-    ] == []  # that one is public
+    ] == []  # that column is public
     assert MASK not in answer.content.decode()
     assert "email" not in answer.content.decode()
     assert "Access Denied" in people.ask(ANA, "SELECT email FROM silver.customers").error
-    # A view shows the rows that the filter leaves out: it is not there for the role.
+    # A view would show the rows that the filter removes, so the role does not see the view.
     assert people.ask(ANA, "SELECT * FROM reports.top_customers").error
     for wrong, line, said in (
         ('where = "no_such_column = 1"\n', 7, "no_such_column"),

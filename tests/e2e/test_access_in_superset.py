@@ -1,4 +1,4 @@
-"""Superset signs in to Trino as itself and asks as whoever looks (`access = "signed"`)."""
+"""Superset signs in to Trino as itself and queries in the name of its user (`access = "signed"`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLANTED = "canary-email@planted.example"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    before = dict(os.environ)  # settings of such a home make this process trust its authority
+    before = dict(os.environ)  # the home's settings make this process trust its authority
     try:
         with fresh_stack() as fresh:
             profile = str(ROOT / "profiles" / "signed.toml")

@@ -1,4 +1,4 @@
-"""Each kind of rule of a contract is broken once with each action, on the whole chain."""
+"""Rows break each kind of contract rule once with each action, on the whole chain."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _await_pairs(stack: Stack, asked: str, wanted: set[tuple[str, str]]) -> None
 
 
 def _await_stopped(stack: Stack, wanted: list[str]) -> dict[str, str]:
-    """Table -> the reason for which it is stopped."""
+    """Table → the reason why it is stopped."""
     return until(
         lambda: dict(
             stack.query("SELECT table_name, reason FROM ops.freshness WHERE state = 'stopped'")
@@ -83,7 +83,7 @@ def _await_stopped(stack: Stack, wanted: list[str]) -> dict[str, str]:
 
 
 def _repair(stack: Stack, folder: Path) -> None:
-    """Discard one entry; take the contracts away; replay the others; stopped tables go on."""
+    """Discard one entry, remove the contracts, replay the others; stopped tables go on."""
     [discarded] = stack.answer("quarantine", "discard", DISCARDED, expect=None)
     assert discarded["outcome"] == "discarded"
     for table in tables(*ACTIONS):

@@ -1,4 +1,4 @@
-"""Tables and columns chosen by patterns of a profile: what reaches Kafka and silver, and what does not."""
+"""A profile's patterns choose tables and columns: only those reach Kafka and silver."""
 
 from __future__ import annotations
 

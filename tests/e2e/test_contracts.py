@@ -1,4 +1,4 @@
-"""Contracts and quarantine on the whole chain, by the commands that users type."""
+"""Contracts and quarantine on the whole chain, with the commands that users type."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_masked_values_never_reach_silver(stack: Stack, folder: Path) -> None:
 
 
 def described(stack: Stack) -> dict[str, str]:
-    """Column → its comment, as Trino describes the table; "" is the table's own."""
+    """Column → its comment in Trino; "" → the table's comment."""
     columns = {name: comment for name, _, _, comment in stack.query("DESCRIBE silver.members")}
     [[table]] = stack.query(
         "SELECT comment FROM system.metadata.table_comments WHERE catalog_name = 'lake' "
@@ -187,7 +187,7 @@ def test_descriptions_of_the_source_and_of_a_contract_file_show_in_trino(
 
 
 def everything_in(stack: Stack, schema: str) -> dict[str, str]:
-    """Each table and view of a schema -> all that Trino shows of its rows."""
+    """Each table and view of a schema → all its rows in Trino."""
     names = [name for (name,) in stack.query(f"SHOW TABLES FROM {schema}")]
     return {name: str(stack.query(f"SELECT * FROM {schema}.{identifier(name)}")) for name in names}
 
@@ -220,7 +220,7 @@ def test_a_masked_columns_bad_values_are_in_quarantine_and_nowhere_in_trino(
         )
         found = [(name, s) for name, text in shown.items() for s in secrets if s in text]
         assert found == []
-        # The stack's own key reads them, one entry and several.
+        # The stack's own key decrypts them, one entry and several.
         names = [row["entry"] for row in entries]
         one = stack.answer("quarantine", "show", names[0])
         several = stack.answer("quarantine", "show", *names)
@@ -254,7 +254,7 @@ def test_what_init_writes_for_the_whole_source_passes_the_check(stack: Stack, fo
     assert all(Path(row["file"]).parent == folder for row in checked)
     again = stack.answer("contract", "init", "ratings")
     assert [row["outcome"] for row in again] == ["kept"]
-    # Of a table without changes: the job reads the files too, and would stop one that has some.
+    # Of a table without changes, because the job also reads the files, and would stop a table with changes.
     (folder / "public.genres.toml").write_text("\n[columns.nam]\nnot_null = true\n")
     [wrong] = [
         row for row in stack.answer("contract", "check", expect=1) if row["verdict"] == "wrong"

@@ -15,13 +15,13 @@ from kafka.errors import KafkaError
 
 from tests.support.stack import ROOT, Stack, fresh_stack
 
-SOON_S = 300.0  # after a kill of Kafka the connector waits for its old transaction, and machines are slow
+SOON_S = 300.0  # after a kill of Kafka the connector waits for its old transaction, and the machine may be slow
 FIRST = b"GET / HTTP/1.0\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    before = dict(os.environ)  # settings of an encrypted home make this process trust its authority
+    before = dict(os.environ)  # the home's settings make this process trust its authority
     try:
         with fresh_stack() as fresh:
             profile = str(ROOT / "profiles" / "secure.toml")

@@ -23,8 +23,8 @@ DROPPED, TRUNCATED, ADDED = "table_dropped", "table_truncated", "table_added"
 # Silver's columns and rows stay as they are.
 ONLY_NOTED = ("enum_value", "replica_identity", DROPPED)
 
-# Beside the pairs of `evolution_cases`: several changes one after the other, too quick to be looked
-# at apart.
+# In addition to the pairs of `evolution_cases`: several changes in quick succession, which silver
+# sees together.
 JUMP = (
     "ALTER TABLE ev_jump RENAME n TO m",
     "INSERT INTO ev_jump VALUES (4, 4, 4, 'd', 0.1)",
@@ -36,12 +36,12 @@ JUMP = (
     "ALTER TABLE ev_jump RENAME m TO n",
     "UPDATE ev_jump SET t = t || '.'",
 )
-# Table -> its contract file, what is done to it, and a row of the new shape.
+# Table → its contract file, the change, and a row with the new columns.
 OTHERS = {
     "ev_jump": ("", "ALTER TABLE ev_jump ADD n real", "(3, 3, 3, 'c', 0.1)"),
-    # It cannot be kept any more, whatever its policy.
+    # Silver can no longer keep it, whatever its policy.
     "f_key": ("", "ALTER TABLE f_key DROP CONSTRAINT f_key_pkey", "(3, 3, 3, 'c')"),
-    # Its older rows have values that no cast gives, and that no event tells.
+    # Its older rows have values that no cast and no event gives.
     "n_cast": (
         '[evolution]\nincompatible_change = "new_version"\n',
         "ALTER TABLE n_cast ALTER t TYPE int USING length(t)",
@@ -129,7 +129,7 @@ def _ddl() -> list[str]:
 
 
 def _columns(stack: Stack) -> list[tuple[Any, ...]]:
-    """Columns and types of the source's tables and of silver's, and how many rows they have."""
+    """Columns, types and number of rows of the source's tables and of silver's."""
     there = [*(cell.table for cell in CELLS if cell.is_there_before), *OTHERS]
     tables = ", ".join(f"'{table}'" for table in there)
     asked = (
@@ -181,7 +181,7 @@ def _change_tables(stack: Stack) -> None:
 
 
 def _await_held_back(stack: Stack) -> None:
-    """What must not be followed is stopped, or waits in quarantine, by the kind that it is of."""
+    """Tables whose change must not be followed are stopped or have quarantined events, by kind."""
     failing = {(cell.table, cell.kind) for cell in cells(FAIL)}
     until(
         lambda: {
@@ -219,12 +219,12 @@ def _await_states(stack: Stack, wanted: dict[str, str]) -> None:
 
 
 def _let_in(stack: Stack, folder: Path) -> None:
-    """Let what was held back be followed: stopped tables go on by themselves, entries are replayed."""
+    """Allow the refused changes: stopped tables go on by themselves, entries are replayed."""
     for cell in cells(QUARANTINE, FAIL):
         (folder / f"public.{cell.table}.toml").write_text(cell.contract_file(EVOLVE))
     with stack.source() as source:
         source.execute("ALTER TABLE f_key REPLICA IDENTITY FULL")
-    stack.run("resume", "f_key", expect=None)  # it may have gone on by itself
+    stack.run("resume", "f_key", expect=None)  # it may already have continued by itself
     _await_states(stack, dict.fromkeys([cell.table for cell in cells(FAIL)], "running"))
     _await_states(stack, {"f_key": "running"})
     for cell in cells(QUARANTINE):
@@ -239,7 +239,7 @@ def _let_in(stack: Stack, folder: Path) -> None:
 
 
 def _check_beside(stack: Stack) -> None:
-    """Old generations stand beside; values that no cast gives, or no event told, are NULL."""
+    """Earlier versions of tables are kept beside; values that no cast or event gives are NULL."""
     for table in [*(cell.table for cell in cells(NEW_VERSION)), "n_cast"]:
         old = until(
             lambda table=table: stack.query(  # type: ignore[misc]
@@ -290,5 +290,5 @@ def _check_records(stack: Stack) -> None:
 
 
 def _outcome(kind: str) -> str:
-    """What is recorded of a kind of change that silver has followed."""
+    """The record of a kind of change that silver has followed."""
     return "noted" if kind in ONLY_NOTED else "applied"

@@ -1,4 +1,4 @@
-"""A first snapshot whose reader dies: it goes on by table, and what is gone by then is not in silver."""
+"""The reader of a first snapshot dies: the snapshot goes on table by table, and rows deleted since are not in silver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 WITHIN_S = 240.0
 ROWS = 1_000
-READ, EMPTIED, HELD = "a_read", "b_emptied", "z_held"  # snapshots go by name
+READ, EMPTIED, HELD = "a_read", "b_emptied", "z_held"  # snapshots read tables in the order of names
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_a_first_snapshot_that_was_cut_goes_on_by_table_and_keeps_no_row_that_we
             source.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, word text)")
             source.execute(f"INSERT INTO {table} SELECT i, 'x' FROM generate_series(1, {ROWS}) i")
             source.execute(f"ANALYZE {table}")
-    # Publishes the tables, which it could not do once one is held.
+    # Publishes the tables, which is impossible once one of them is locked.
     stack.run("preflight", "--source", dsn, "--apply", expect=None)
     with stack.source() as source:
-        # Made by the connector it would wait for the transaction that holds the table.
+        # The connector's own would wait for the transaction that locks the table.
         source.execute("SELECT pg_create_logical_replication_slot('headwater', 'pgoutput')")
     with psycopg.connect(dsn) as holder:
         holder.execute(f"LOCK TABLE {HELD} IN ACCESS EXCLUSIVE MODE")
@@ -50,7 +50,7 @@ def test_a_first_snapshot_that_was_cut_goes_on_by_table_and_keeps_no_row_that_we
         lake = Lakehouse(stack.settings)
         until(
             lambda: [len(events(stack, f"public.{table}")) for table in (READ, EMPTIED)],
-            # The newest row waits in the connector for one behind it, to tell the last by.
+            # The newest row waits in the connector for the next one, to know whether it is the last.
             lambda counts: counts[0] == ROWS and counts[1] >= ROWS - 1,
             within_s=WITHIN_S,
             what="the rows that the first try reads",
@@ -64,7 +64,7 @@ def test_a_first_snapshot_that_was_cut_goes_on_by_table_and_keeps_no_row_that_we
             every_s=1,
         )
         shown = stack.run("status").stdout.split("first snapshot: ")[1]
-        assert f"public.{READ} " not in shown  # whole, as far as anybody can say
+        assert f"public.{READ} " not in shown  # complete, as far as `status` can tell
         assert re.search(rf"^public\.{HELD} +waiting +0 +{ROWS} ", shown, re.MULTILINE)
         with stack.source() as source:
             source.execute(f"DELETE FROM {READ} WHERE id <= 400")
@@ -72,7 +72,7 @@ def test_a_first_snapshot_that_was_cut_goes_on_by_table_and_keeps_no_row_that_we
             source.execute(f"UPDATE {READ} SET word = 'y' WHERE id > 900")
         os.kill(stack.status()["connect"]["pid"], signal.SIGKILL)
         stack.up("--only", "capture", "silver")
-        # The last table is still locked: the others are read all the same, and stay read.
+        # The last table is still locked, but the others are read and stay read.
         until(
             lambda: {
                 table: lake.silver(table).to_pyarrow_table(columns=["id"]).num_rows

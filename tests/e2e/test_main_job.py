@@ -17,12 +17,12 @@ from tests.support.stack import Stack
 from tests.support.waiting import until
 
 SOON_S = 120.0
-# What stands in a new table comes as a snapshot; what the tests write then, as events.
+# Rows of a new table come as a snapshot, later writes of the tests as events.
 NEW_TABLES = (
     "CREATE TABLE travel (id int PRIMARY KEY, place text NOT NULL)",
     "INSERT INTO travel VALUES (1, 'Oslo'), (2, 'Rome'), (3, 'Lima')",
     "CREATE TABLE moves (id int PRIMARY KEY, n int, story text)",
-    # Random text: it must not compress into the row, so that it is really stored outside.
+    # Random text cannot be compressed to fit into the row, so it is really stored outside.
     "INSERT INTO moves SELECT i, 0, (SELECT string_agg(md5(random()::text || g || i), '') "
     "FROM generate_series(1, 300) g) FROM generate_series(1, 3) i",
     "CREATE TABLE emptied (id int PRIMARY KEY)",
@@ -52,9 +52,9 @@ NEW_TABLES = (
 
 @pytest.fixture(scope="module")
 def new_tables(stack: Stack) -> None:
-    """The tests' tables with their first rows, which arrive meanwhile.
+    """The tests' tables with their first rows, which silver receives meanwhile.
 
-    Made together: for each that comes alone the connector is restarted and waited for.
+    They are created together, because each separate one would need a restart of the connector.
     """
     with stack.source() as source, source.transaction():
         for statement in NEW_TABLES:
@@ -65,13 +65,13 @@ def test_every_table_of_the_store_is_in_trino_with_the_sources_rows(stack: Stack
     verdicts = {row["table"]: row for row in stack.verify()}
     assert {"customers", "movies", "genres", "movie_genres", "ratings"} <= set(verdicts)
     assert {"tags", "orders", "order_lines", "invoices", "payments"} <= set(verdicts)
-    # Other tests drop their tables; silver keeps what it has of them.
+    # Other tests drop their tables, which silver keeps.
     assert {row["verdict"] for row in verdicts.values()} <= {"equal", "dropped"}
     assert verdicts["movies"]["verdict"] == "equal"
     assert int(verdicts["movies"]["rows"]) > 100
 
 
-# Service → what it writes once it has started; what comes later may be about other tests' doings.
+# Service → its last line at the start; later lines may come from other tests.
 STARTED = {
     "kafka": "Kafka Server started",
     "connect": "Finished starting connectors and tasks",
@@ -138,7 +138,7 @@ def test_watch_shows_a_change_with_the_time_that_each_hop_took(stack: Stack) -> 
         assert watch.stdout is not None
         first_line = ThreadPoolExecutor(1).submit(watch.stdout.readline)
 
-        def changed_and_shown() -> bool:  # it may not follow the topics yet
+        def changed_and_shown() -> bool:  # it may not read the topics yet
             source.execute("UPDATE movies SET popularity = popularity + 1 WHERE movie_id = 1")
             return first_line.done()
 
@@ -194,7 +194,7 @@ def test_a_planted_wrong_row_is_found_and_named(stack: Stack) -> None:
     with stack.source() as source:
         wait_for_rows(stack, "planted", "id, v", [(1, "right"), (2, "right")])
         stack.verify("planted")
-        # Made behind the connector's back: the log does not carry it to silver.
+        # Not seen by the connector: the log does not have it.
         source.execute("ALTER PUBLICATION headwater DROP TABLE planted")
         source.execute("UPDATE planted SET v = 'other' WHERE id = 2")
         source.execute("ALTER PUBLICATION headwater ADD TABLE planted")
@@ -233,8 +233,8 @@ def test_a_wrong_statement_is_told_without_a_stack_trace(stack: Stack) -> None:
 
 
 def test_status_and_urls_tell_every_service(stack: Stack) -> None:
-    # A machine may lack the programs of the optional ones (Prometheus, Grafana); what watches the
-    # others is not waited for by `up`.
+    # A machine may lack the programs of optional services (Prometheus, Grafana), and `up` does not wait
+    # for services that only watch others.
     states = {"ready", "completed", "unavailable"}
     status = until(
         stack.status,
@@ -292,5 +292,5 @@ def test_a_proxy_of_the_user_does_not_come_between_the_command_and_the_stack(sta
 def wait_for_rows(
     stack: Stack, table: str, columns: str, expected: Sequence[tuple[object, ...]]
 ) -> None:
-    """Until Trino answers `expected`, in the order of the columns."""
+    """Wait until Trino answers `expected`, in the order of the columns."""
     stack.await_answer(f"SELECT {columns} FROM {table} ORDER BY 1", list(expected), within_s=SOON_S)

@@ -23,7 +23,7 @@ Answer = dict[str, Any]
 
 
 class Page:
-    """The page as a browser uses it: its address holds the token, which goes along as a header."""
+    """The page as a browser uses it: its address has the token, which requests send as a header."""
 
     def __init__(self, url: str) -> None:
         address, _, token = url.partition("#token=")
@@ -52,9 +52,9 @@ class Page:
         return answer.json()
 
     def listen(self) -> None:
-        """Gather what the page is told, until the server ends."""
+        """Collect the page's events until the server ends."""
         with (
-            suppress(requests.RequestException),  # it ends with the server
+            suppress(requests.RequestException),  # the stream ends with the server
             requests.get(
                 f"{self.url}/api/hops", headers=self.headers, stream=True, timeout=60
             ) as stream,
@@ -220,7 +220,7 @@ def test_a_row_in_quarantine_is_repaired_and_replayed(stack: Stack, page: Page) 
         return [entry for entry in found if entry["table"] == "paged"]
 
     def one_more() -> list[Answer]:
-        """A row that the file does not allow; the file is read every two seconds."""
+        """Write a row that the contract file does not allow; silver reads the file every two seconds."""
         number = next(numbers)
         with stack.source() as source:
             source.execute("INSERT INTO paged VALUES (%s, 'new', NULL)", [number])

@@ -1,4 +1,4 @@
-"""The page by keyboard alone, on a phone, in light and dark; and beside another site."""
+"""The page with the keyboard alone, on a phone, in light and dark, and attacked by another site."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     keys.press("Enter")
     browsers.tab_to(page, '[aria-label="Edit 7"]')
     assert_focus_is_seen(page)
-    # A dialog is left by Escape, nothing is changed, and the focus is where it was.
+    # Escape closes a dialog without a change, and the focus is where it was before.
     keys.press("Enter")
     keys.press("Escape")
     assert not page.locator("#editor").is_visible() and page.locator("#changes li").count() == 0
@@ -57,11 +57,11 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     browsers.tab_to(page, "#field-1")
     keys.press("Control+A")
     keys.type("by keyboard")
-    keys.press("Enter")  # commits: nothing else was gathered
+    keys.press("Enter")  # commits: no other edit is pending
     browsers.await_hops(page, 1)
     page.locator("#compare-answer", has_text="all equal").wait_for()
     assert focused(page) == "Edit 7", "the rows were read again meanwhile"
-    # Tab leads to the chosen tab and on into its panel; arrows lead to the others, Enter opens.
+    # Tab moves to the chosen tab and then into its panel; arrows move to other tabs, Enter opens one.
     browsers.tab_to(page, '[role="tab"][aria-selected="true"]')
     assert_focus_is_seen(page)
     keys.press("End")
@@ -81,7 +81,7 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
 
 
 def focused(page: Page) -> str:
-    """The name of what has the focus."""
+    """The name of the focused element."""
     script = "(one => one.getAttribute('aria-label') || one.textContent)(document.activeElement)"
     return str(page.evaluate(script))
 
@@ -113,7 +113,7 @@ def test_each_tab_has_its_panel_and_loads_when_it_is_opened(page: Page, url: str
         browsers.await_true(page, "true")
         assert [url for url in asked if part in url]
     page.reload()
-    page.locator(f"#{names[-1]}").wait_for()  # the tab that was open is open again
+    page.locator(f"#{names[-1]}").wait_for()  # the same tab is open again
 
 
 def test_health_shows_something_from_the_first_look_on(page: Page) -> None:
@@ -171,8 +171,8 @@ def test_a_source_that_is_only_shown_has_nothing_to_edit(browser: Browser, url: 
         assert page.get_by_role("button", name="Trace 7", exact=True).is_visible()
 
 
-# Of the text that each place shows, against the first ground behind it that is not transparent: the
-# ratio of both luminances, by the definition of WCAG 2.
+# The contrast of each text and the first opaque background behind it: the ratio of their
+# luminances, as WCAG 2 defines it.
 _CONTRAST = """selector => [...document.querySelectorAll(selector)].filter(one => one.offsetParent).map(one => {
   const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
   const rgb = colour => {
@@ -192,7 +192,7 @@ READ = "h1, h2, h3, p, label, th, td, button:enabled, #journey li > *, code, a, 
 
 
 def luminance(page: Page, property_: str) -> float:
-    """Of the body's colour, 0 is black and 255 is white."""
+    """The lightness of the body's colour: 0 is black, 255 is white."""
     text = page.evaluate(f"getComputedStyle(document.body).{property_}")
     return sum(float(part) for part in re.findall(r"[\d.]+", text)[:3]) / 3
 
@@ -242,7 +242,7 @@ def test_rows_that_come_late_do_not_replace_those_of_the_table_chosen_now(page: 
     slow = re.compile(r"/api/rows\?table=public\.movies&")
     held: list[Route] = []
 
-    # Not the list's own `append`: playwright marks what it calls, and a built-in takes no mark.
+    # Not the list's own `append`: playwright sets an attribute on the function, which a built-in does not allow.
     def hold(route: Route) -> None:
         held.append(route)
 
@@ -253,7 +253,7 @@ def test_rows_that_come_late_do_not_replace_those_of_the_table_chosen_now(page: 
     [late] = held
     with page.expect_response(slow):
         late.continue_()
-    # What the page makes of that answer is done before it has another one.
+    # The page has handled that answer before it gets another one.
     page.evaluate("fetch('/api/tables').then(answer => answer.json())")
     assert page.locator("#rows").get_attribute("data-table") == f"public.{TABLE}"
     assert page.get_by_role("button", name="Edit 7", exact=True).is_visible()
@@ -284,7 +284,7 @@ def test_another_site_in_the_same_browser_changes_and_reads_nothing(
     stack: Stack, browser: Browser, url: str, other_site: str
 ) -> None:
     body = json.dumps({"sql": f"DELETE FROM {TABLE}"})
-    # What a site could try: with its own headers, as a form would, by each of the page's names.
+    # Requests that a site could try: with its own headers, like a form, under each name of the page.
     attempt = """async ([address, body, options]) => {
       try {
         const answer = await fetch(address, {method: 'POST', body, ...options});
@@ -301,7 +301,7 @@ def test_another_site_in_the_same_browser_changes_and_reads_nothing(
             assert page.evaluate(attempt, [address, body, simple]) in ("opaque", "TypeError")
             read = "address => fetch(address).then(a => a.text()).catch(e => e.name)"
             assert page.evaluate(read, f"{host}/api/tables") == "TypeError"
-            # Were the token known there: a browser asks first, and is given no leave.
+            # Even with the token: the browser sends a preflight request first, and the page refuses it.
             typed["headers"]["x-headwater-token"] = token
             assert page.evaluate(attempt, [address, body, typed]) == "TypeError"
         page.set_content(

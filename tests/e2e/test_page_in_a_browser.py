@@ -1,4 +1,4 @@
-"""The page as people use it: in a browser, on the whole chain."""
+"""The page in a browser, on the whole chain."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def test_a_page_that_is_loaded_again_goes_on_where_it_was(stack: Stack, page: Pa
     page.locator("#edit-answer", has_text="committed as transaction").wait_for()
     page.reload()
     browsers.await_hops(page, 1)
-    # Its server may go away too: the page connects again by itself, and to another process.
+    # Its server may also restart: the page connects again by itself to the new process.
     pid = stack.status()["app"]["pid"]
     os.kill(pid, signal.SIGKILL)
     page.locator('#link[data-state="lost"]').wait_for()
     page.locator('#link[data-state="live"]').wait_for()
-    # Its observer is starting meanwhile: what is committed now is not lost on it.
+    # Its observer is still starting: it does not miss what is committed now.
     browsers.edit(page, 3, v="after all")
     page.locator("#commit").click()
     browsers.await_hops(page, 2)
@@ -139,7 +139,7 @@ def test_an_older_version_is_asked_for_and_an_answer_is_drawn_as_bars(page: Page
     page.locator("#version").press("Home")
     told.filter(has_text=re.compile(r"version (\d+) of (?!\1,)\d+, 20")).wait_for()
     assert re.search(r"FOR VERSION AS OF \d+", page.locator("#asked").input_value())
-    # The first version may be the table as it was made, without a row.
+    # The first version may be the empty table.
     page.locator("#ask-told", has_text=re.compile(r"^\d+ rows, ")).wait_for()
     assert page.locator("#ask-answer th").first.inner_text() == "id"
     page.locator("#version").press("End")
@@ -156,7 +156,7 @@ def test_a_broken_connector_is_shown_and_what_waits_for_it(stack: Stack, page: P
     connectors = Connectors(stack.settings.connect_url)
     [sink] = [name for name in names(stack) if "bronze" in name]
     config = dict(requests.get(f"{stack.settings.connect_url}/connectors/{sink}/config", timeout=30).json())  # fmt: skip
-    # It cannot read what Debezium writes so: its task fails at the next record.
+    # It cannot read Debezium's records with this setting: its task fails at the next record.
     broken = config | {
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
         "value.converter.schemas.enable": "true",
@@ -199,7 +199,7 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
         return page.locator("#entries tbody tr", has_text=TABLE)
 
     def one_more() -> int:
-        """A row that the file does not allow; the file is read every two seconds."""
+        """Write a row that the contract file does not allow; silver reads the file every two seconds."""
         nonlocal number
         number += 1
         with stack.source() as source:
@@ -224,7 +224,7 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
         page.locator("#quarantine-answer td").get_by_text("replayed", exact=True).wait_for()
     finally:
         file.unlink()
-    entries().first.wait_for(state="detached")  # the list is looked at again after the answer
+    entries().first.wait_for(state="detached")  # the list is checked again after the answer
     stack.await_answer(
         f"SELECT v, n FROM silver.{TABLE} WHERE id = {number}", [("repaired", 77)], within_s=SOON_S
     )
@@ -233,10 +233,10 @@ def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
     browsers.await_cell(page, "#entry", '{"v": "repaired", "n": "77"}')
     raw = page.locator("#entry tr", has_text="raw_value").locator("td").last.inner_text()
     assert json.loads(raw)["after"]["n"] == -1, "the event stays as it came"
-    # Silver is not the source now, and quarantine says why.
+    # Silver differs from the source now, and quarantine has the reason.
     [verdict] = stack.answer("verify", TABLE, "--allow-quarantined")
     assert verdict["verdict"] == "explained"
-    with stack.source() as source:  # the row's next event counts
+    with stack.source() as source:  # the row's next event repairs it
         source.execute(f"UPDATE {TABLE} SET n = 5 WHERE id = {number}")
     stack.verify(TABLE)
 

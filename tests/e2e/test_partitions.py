@@ -1,4 +1,4 @@
-"""Several partitions a topic: order is per key, and tables without a key stay in one partition."""
+"""Topics with several partitions: events are in order for each key, and tables without a key stay in one partition."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_row_is_traced_whatever_partition_has_its_events_and_what_emptied_the_
 
     found = until(
         versions,
-        # The last one is what Trino says now, which does not run here.
+        # The last one is Trino's current answer, and Trino does not run here.
         lambda told: [version["state"] for version in told][-2:-1] == ["in silver"],
         within_s=WITHIN_S,
         what="the row in silver",
@@ -123,7 +123,7 @@ def published(source: psycopg.Connection[tuple[Any, ...]]) -> set[str]:
 
 
 def events_of_partitions(stack: Stack, table: str) -> list[int]:
-    """How many offsets each partition of the table's topic has."""
+    """The number of offsets in each partition of the table's topic."""
     consumer = KafkaConsumer(**stack.settings.kafka.options)
     try:
         topic = f"{stack.settings.topic_prefix}.public.{table}"
@@ -134,7 +134,7 @@ def events_of_partitions(stack: Stack, table: str) -> list[int]:
 
 
 def change(connection: psycopg.Connection[tuple[Any, ...]], rng: random.Random) -> None:
-    """One random statement; a key that is taken, or a row that is not there, changes nothing."""
+    """Run one random statement; it changes nothing if its key exists already or its row does not exist."""
     choice = rng.random()
     row = {
         "id": rng.randint(1, KEYS),
@@ -160,7 +160,7 @@ def change(connection: psycopg.Connection[tuple[Any, ...]], rng: random.Random) 
         )
     elif choice < 0.45:
         run("UPDATE {table} SET n = n + 1 WHERE id = %(id)s")
-    elif choice < 0.60:  # a new key, in another partition perhaps
+    elif choice < 0.60:  # a new key, perhaps in another partition
         run(
             "UPDATE {table} t SET id = %(other)s, branch = %(branch)s WHERE ctid = "
             "(SELECT min(ctid) FROM {table} WHERE id = %(id)s) AND NOT EXISTS "

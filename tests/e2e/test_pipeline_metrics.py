@@ -1,4 +1,4 @@
-"""What Prometheus would find, asked of the parts themselves: also where there is no Prometheus."""
+"""The metrics that Prometheus would scrape, read from the services themselves, so that no Prometheus is needed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.support.optional_metrics import WITHOUT_SERIES
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-# The exporter starts last, and a collector that failed looks again within a minute.
+# The exporter starts last, and a failed collector retries within a minute.
 SOON_S = 300.0
-# What has series only after something that happens elsewhere: a verification, a breach.
+# Metrics that have series only after an event in other tests, such as a verification or a breach.
 LATER = re.compile(f"{WITHOUT_SERIES}|verification|expectation|quarantine|slot_seconds_until")
 
 
 def samples(stack: Stack, service: str, path: str = "") -> dict[str, float]:
-    """Sample name (with labels) → value, of a service's own endpoint."""
+    """Sample name (with labels) → value, from a service's own endpoint."""
     urls = stack.urls()
     answer = requests.get(urls[service] + path, timeout=10)
     answer.raise_for_status()
     lines = [line for line in answer.text.splitlines() if line and not line.startswith("#")]
-    # A Java agent may add a time behind the value; names and labels end at the last brace.
+    # A Java agent may add a time after the value; names and labels end at the last brace.
     found = re.compile(r"(\S+?(?:\{.*\})?) (\S+)")
     matches = [found.match(line) for line in lines]
     return {match[1]: float(match[2]) for match in matches if match}
@@ -94,7 +94,7 @@ def test_kafka_connect_debezium_and_spark_tell_their_figures(stack: Stack) -> No
 
 
 def test_after_a_snapshot_no_table_is_left_but_the_signal_table(stack: Stack) -> None:
-    """Debezium counts it and never reads it: the panel's expression takes it off."""
+    """Debezium counts this table but never reads it, so the panel's expression excludes it."""
 
     def snapshot() -> tuple[float, float]:
         found = samples(stack, "connect_metrics")
@@ -103,7 +103,7 @@ def test_after_a_snapshot_no_table_is_left_but_the_signal_table(stack: Stack) ->
 
     until(
         snapshot,
-        # A worker that was started again has read nothing, and counts none.
+        # A restarted worker has read no tables, so it counts none.
         lambda seen: seen in ((0, 1), (0, 0)),
         within_s=SOON_S,
         what="(running, tables left) of a finished snapshot",

@@ -1,4 +1,4 @@
-"""Tables as they were at a moment are built beside the living ones, proved, shown and dropped."""
+"""Tables in their state at a past moment are built beside the current ones, verified, shown and dropped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
     with stack.source() as source, stack.source() as late:
         _make(source)
         stack.await_tables(*TABLES, within_s=SOON_S)
-        # Written before the moment and committed after it: no row of it belongs to the moment.
+        # Written before the moment and committed after it, so none of its rows belongs to the moment.
         late.autocommit = False
         late.execute("UPDATE past SET n = -1 WHERE id = 30")
         late.execute("INSERT INTO past_bag VALUES (3000, -1)")
@@ -61,14 +61,14 @@ def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
         _await_registered(stack, row["name"])
         assert stack.query(f"SELECT id, n FROM {row['name']} ORDER BY 1, 2") == then[row["table"]]
     _assert_history(stack, then["past"], after["past"], lsn)
-    # The current tables are what they were.
+    # The current tables are unchanged.
     for table in TABLES:
         assert stack.query(f"SELECT id, n FROM {table} ORDER BY 1, 2") == after[table]
     known = {name for (name,) in stack.query("SELECT table_name FROM ops.freshness")}
     assert known & {row["name"] for row in built} == set()
     stack.verify(*TABLES)
 
-    # Without the files of then, the proof is a replay.
+    # Without the old files, a replay is the proof.
     for table in TABLES:
         Lakehouse(stack.settings).silver(table).vacuum(
             retention_hours=0, dry_run=False, enforce_retention_duration=False

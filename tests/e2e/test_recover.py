@@ -1,5 +1,5 @@
-"""After a lost slot, and after a restored server, silver equals the source again: rows that were written,
-changed and deleted meanwhile, key changes, definitions, tables without a key."""
+"""After a lost slot or a restored server, silver equals the source again. Meanwhile rows are written, changed
+and deleted, keys and definitions change, and some tables have no key."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def gaps(stack: Stack) -> list[Incident]:
 
 
 def write(source: psycopg.Connection[Any], chance: random.Random, steps: int) -> None:
-    """Random changes: rows come, change, go and change their keys; copies come and go."""
+    """Make random changes: insert, update and delete rows, change keys, insert and delete copies."""
     for _ in range(steps):
         low = chance.randrange(ROWS)
         among = f"id BETWEEN {low} AND {low + chance.randrange(1, 60)}"
@@ -87,7 +87,7 @@ def await_broken(stack: Stack, kind: str) -> None:
 
 
 def recovered(stack: Stack, chance: random.Random, count: int) -> Incident:
-    """Recover while the source is written to; the incident, closed by the last resync."""
+    """Recover during writes to the source. Returns: the incident, which the last resync has closed."""
     stack.run("recover", "--apply", timeout_s=300)
     with stack.source() as source:
         write(source, chance, 30)

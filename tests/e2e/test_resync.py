@@ -1,4 +1,4 @@
-"""Tables read again into the running stream: whatever went past it, silver equals the source."""
+"""Resyncs read tables again into the running stream; then silver equals the source, whatever the stream missed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_resync_of_an_idle_table_reads_every_row_behind_its_beginning(stack: S
     stack.run("resync", STOCK, timeout_s=WITHIN_S)
     [one] = [one for one in resyncs(stack) if one.name == STOCK]
     assert one.state == DONE
-    found = [e for e in events(stack, f"public.{STOCK}") if e["op"] != "m"]  # of one partition
+    found = [e for e in events(stack, f"public.{STOCK}") if e["op"] != "m"]  # from one partition
     with stack.source() as source:
         there = {number for (number,) in source.execute(f"SELECT id FROM {STOCK}")}
     there &= {(e["after"] or e["before"])["id"] for e in found}
@@ -93,7 +93,7 @@ def test_a_resync_of_a_table_without_a_key_gives_each_row_as_often_as_the_source
 
 
 def unseen(source: psycopg.Connection[tuple[Any, ...]], table: str, statement: str) -> None:
-    """Change a table past the stream: unpublished for the one transaction."""
+    """Change a table without an event: it is not published during this transaction."""
     name = sql.Identifier(table)
     with source.transaction():
         source.execute(sql.SQL("ALTER PUBLICATION headwater DROP TABLE {}").format(name))
@@ -102,7 +102,7 @@ def unseen(source: psycopg.Connection[tuple[Any, ...]], table: str, statement: s
 
 
 def lsn_of(event: dict[str, Any]) -> int:
-    """As silver takes it: rows that were read in chunks have the stream's position."""
+    """As silver sees it: rows that were read in chunks have the stream's position."""
     return int(event["source"]["lsn"] or json.loads(event["source"]["sequence"])[1])
 
 
@@ -161,7 +161,7 @@ def test_partitions_that_come_go_and_are_truncated_reach_silver(stack: Stack) ->
         source.execute("TRUNCATE parted_2")
         await_resyncs(stack, "parted", 2)
         await_equal(stack, "parted")
-        with source.transaction():  # as a load in one transaction does it
+        with source.transaction():  # like a load in one transaction
             source.execute("CREATE TABLE parted_0 (LIKE parted INCLUDING ALL)")
             source.execute(
                 "INSERT INTO parted_0 SELECT i, 0, 'loaded' FROM generate_series(1, 70) i"
@@ -172,7 +172,7 @@ def test_partitions_that_come_go_and_are_truncated_reach_silver(stack: Stack) ->
         await_resyncs(stack, "parted", 3)
         await_equal(stack, "parted")
         stack.kill("capture", ready=False)
-        source.execute("TRUNCATE parted_9")  # while nobody looks, or about then
+        source.execute("TRUNCATE parted_9")  # while `capture` is not looking, or almost
         await_resyncs(stack, "parted", 4)
         await_equal(stack, "parted")
         assert source.execute("SELECT count(*) > 200 FROM parted").fetchone() == (True,)
@@ -296,7 +296,7 @@ def await_equal(stack: Stack, *tables: str) -> None:
 
 
 def await_taken(source: psycopg.Connection[tuple[Any, ...]]) -> None:
-    """Until `capture` has noted that the first rows of all tables were read."""
+    """Wait until `capture` has recorded that the first rows of all tables were read."""
     until(
         lambda: source.execute(
             "SELECT id FROM headwater.signal WHERE starts_with(id, 'taken-') AND type <> 'done'"
@@ -308,7 +308,7 @@ def await_taken(source: psycopg.Connection[tuple[Any, ...]]) -> None:
 
 
 def resyncs_of(stack: Stack, table: str) -> int:
-    """How many resyncs of a table were asked for."""
+    """The number of requested resyncs of a table."""
     return max([one.asked for one in resyncs(stack) if one.name == table], default=0)
 
 
@@ -322,9 +322,9 @@ def await_resyncs(stack: Stack, table: str, count: int) -> None:
 
 
 def await_looks(stack: Stack) -> None:
-    """Until `capture` has looked at the source again, all that was committed before in it."""
+    """Wait until `capture` has checked the source once more, after everything that is committed now."""
     with stack.source() as source:
-        for _ in range(2):  # the first one may be published in a pass that had looked before
+        for _ in range(2):  # the first one may come from a check that had begun before
             name = f"looked_{random.getrandbits(32)}"
             source.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
             until(

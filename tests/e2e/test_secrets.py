@@ -1,4 +1,4 @@
-"""No secret of a running stack is where another user of the machine could read it."""
+"""No other user of the machine can read a secret of a running stack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BYTES_MAX = 64 << 20  # a log is smaller
 
 
 def secrets_of(stack: Stack) -> dict[bytes, str]:
-    """Each generated secret of the home, and its name."""
+    """Each generated secret of the home, with its name."""
     known = json.loads((stack.home / "secrets.json").read_text())
     assert {"postgres_password", "s3_secret_key", "connect_password"} <= set(known)
     return {value.encode(): name for name, value in known.items()}
@@ -44,7 +44,7 @@ def logs(home: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def open_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The files that a user who is neither owner nor in the group can reach and read."""
+    """The files that a user who is neither the owner nor in the group can read."""
     for parent, folders, names in os.walk(folder):
         if not _passable(Path(parent)):
             folders.clear()
@@ -56,7 +56,7 @@ def open_files(folder: Path) -> Iterator[tuple[str, bytes]]:
                 if stat.S_ISREG(mode) and mode & stat.S_IROTH:
                     yield str(path), path.read_bytes()
             except FileNotFoundError:
-                continue  # the services go on meanwhile
+                continue  # the services keep running meanwhile
 
 
 def _passable(folder: Path) -> bool:
@@ -83,7 +83,7 @@ def test_no_command_of_ours_prints_a_secret(stack: Stack) -> None:
     for words in (["status", "-F", "json"], ["urls", "-F", "json"], ["logs", "connect"]):
         ended = stack.run(*words)
         shown = shown_in((ended.stdout + ended.stderr).encode(), secrets)
-        # The page is opened by its address, which is printed for that.
+        # Users open the page with its address, which is printed for them.
         assert shown == (["page_token"] if words[0] == "urls" else []), words
 
 

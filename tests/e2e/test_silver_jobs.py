@@ -1,4 +1,4 @@
-"""Two silver jobs that share the tables of one source: each keeps its own, and a table may move."""
+"""Two silver jobs share the tables of one source: each has its own tables, and a table can move."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def columns(stack: Stack, source: str = "") -> list[str]:
 
 
 def await_equal(stack: Stack, source: str = "") -> None:
-    """Until `verify` of a source's table is green."""
+    """Wait until `verify` of a source's table finds no difference."""
     words = ("--from", source) if source else ()
 
     def verdicts() -> dict[str, str]:

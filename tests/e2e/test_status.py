@@ -1,4 +1,4 @@
-"""`status` of a whole stack for machines and scripts, and the names that a pressed TAB offers."""
+"""`status` of a whole stack as data for scripts, and the names that the shell's completion offers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(stack: Stack) -> dict[str, list[dict[str, Any]]]:
 def test_a_whole_stack_is_well_by_the_exit_code_but_for_alerts_of_other_tests(
     stack: Stack,
 ) -> None:
-    """Other tests on this stack break rules and end services: their alerts still fire."""
+    """Ignore alerts of other tests on this stack, which break rules and end services."""
 
     def reasons() -> list[str]:
         ended = stack.run("status", "--check", expect=None)

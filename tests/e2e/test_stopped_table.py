@@ -1,4 +1,4 @@
-"""A table that silver cannot write stops alone and catches up; a damaged one is made again."""
+"""Only the table that silver cannot write stops, and it catches up; a damaged table is rebuilt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.lake.lakehouse import Lakehouse
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-SOON_S = 240.0  # three restarts of the job fit in, on a busy machine
+SOON_S = 240.0  # enough for three restarts of the job on a busy machine
 
 
 def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_repaired(
@@ -55,7 +55,7 @@ def test_table_that_cannot_be_written_stops_alone_and_catches_up_when_it_is_repa
     for table in ("ill", "ill_bag"):
         _silver(stack, table).alter.drop_constraint("small")
         resumed = stack.run("resume", table, expect=None)
-        # It may have gone on by itself, at the table's next try.
+        # It may have continued by itself, at the table's next retry.
         assert resumed.returncode == 0 or "its state is running" in resumed.stderr, resumed.stderr
         assert _await(stack, table, "running")["reason"] is None
     stack.verify("ill", "ill_bag", "well")
@@ -98,7 +98,7 @@ def test_damaged_tables_are_made_again_from_bronze_while_the_source_goes_on(stac
 
 
 def _change(stack: Stack, number: int) -> None:
-    """One transaction over the three tables, with values that the constraint forbids."""
+    """Write one transaction over the three tables, with values that the constraint forbids."""
     with stack.source() as source, source.transaction():
         for table in ("ill", "ill_bag", "well"):
             source.execute(f"INSERT INTO {table} VALUES ({number}, 500)")
@@ -109,7 +109,7 @@ def _silver(stack: Stack, table: str) -> DeltaTable:
 
 
 def _await(stack: Stack, table: str, state: str) -> dict[str, Any]:
-    """The table's row of ops.freshness, once it is in this state."""
+    """Wait until the table is in this state. Returns: its row of ops.freshness."""
     names = ["state", "reason", "stopped_at", "tries", "resumes_from", "complete_lsn"]
     [row] = until(
         lambda: stack.query(

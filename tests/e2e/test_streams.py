@@ -16,7 +16,7 @@ STARTED = ("log-sender", "intake", "streams")
 
 @pytest.fixture(scope="module")
 def sending(stack: Stack) -> Iterator[Stack]:
-    """The common stack, which sends its logs meanwhile."""
+    """The shared stack, which sends its logs in these tests."""
     stack.up("--send-logs")
     yield stack
     stack.stop(*STARTED)

@@ -1,4 +1,4 @@
-"""Superset over the running stack: what it shows is what Trino answers, and follows the source."""
+"""Superset over the running stack shows Trino's answers, and follows the source."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ GENRES = (
     "LEFT JOIN movie_genres USING (movie_id) "
     "LEFT JOIN genres ON genres.genre_id = movie_genres.genre_id"
 )
-# What each chart of the store shows, said in SQL without Superset. The columns come in the
-# chart's order; the rows in any.
+# Each chart of the store as SQL, without Superset. The columns are in the
+# chart's order, the rows in any order.
 SQL = {
     "revenue": "SELECT sum(revenue) FROM reports.revenue_by_hour",
     "orders": "SELECT count(*) FROM orders",
@@ -53,7 +53,7 @@ SQL = {
 
 @pytest.fixture(scope="module")
 def superset(stack: Stack) -> Iterator[Superset]:
-    """The shared stack with its dashboards and something in each, and an administrator logged in."""
+    """The shared stack with its dashboards, each with data, and an administrator logged in."""
     stack.up(dashboards=True)
     with something_to_see(stack):
         yield admin(stack.settings)
@@ -61,12 +61,12 @@ def superset(stack: Stack) -> Iterator[Superset]:
 
 @pytest.fixture(scope="module")
 def charts(superset: Superset) -> Charts:
-    """The charts as they were imported; looking them all up takes a request each."""
+    """The imported charts; each lookup takes a request."""
     return Charts(superset)
 
 
 def comparable(rows: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """JSON has no decimals: numbers are compared as floats of nine digits."""
+    """JSON has no decimals, so numbers are compared as floats with nine digits."""
 
     def value(found: Any) -> Any:
         return float(f"{found:.9g}") if isinstance(found, (int, float, Decimal)) else found

@@ -1,4 +1,4 @@
-"""The dashboards as people see them: drawn without an error, following the source, SQL Lab."""
+"""The dashboards in a browser: they are drawn without errors and follow the source; SQL Lab works."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_edit_in_the_source_changes_the_number_on_the_open_dashboard(
             "SELECT min(customer_id), 12.50, '{}' FROM customers"
         )
     expected = f"{int(before.replace(',', '')) + 1:,}"
-    # Nobody touches the page: it asks again by itself.
+    # The page refreshes by itself, without any input.
     until(
         lambda: browser.number_of(page, "Orders"),
         lambda shown: shown == expected,

@@ -1,4 +1,4 @@
-"""`trace` on the whole chain: every version of a row with its hops, whatever became of the row."""
+"""`trace` on the whole chain shows every version of a row with its hops, also of a deleted or quarantined row."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.support.stack import Stack
 from tests.support.waiting import until
 
 SOON_S = 120.0
-# The machine may be busy: what is found must not depend on it.
+# The result must not depend on whether the machine is busy.
 PATIENT = ("--seconds", "60")
-# What stands in a new table comes as a snapshot; what comes after it as events.
+# Rows of a new table come as a snapshot, later changes as events.
 TABLES = {
     "traced": ("id int PRIMARY KEY, v int, secret text", "(11, 1, 'y')"),
     "traced_pairs": (
@@ -36,9 +36,9 @@ Record = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def folder(stack: Stack) -> Iterator[Path]:
-    """The stack's own contract files, and the tests' tables; they are gone afterwards.
+    """The stack's own contract files, and the tests' tables; both are removed at the end.
 
-    Made together: for each table that comes alone the connector is restarted and waited for.
+    They are created together, because each separate table would need a restart of the connector.
     """
     folder = stack.settings.contracts_dir
     folder.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def traced(stack: Stack, *words: str) -> list[Record]:
 
 
 def await_trace(stack: Stack, states: list[str], *words: str) -> list[Record]:
-    """The versions of a row, when they have these states, and bronze has all of them."""
+    """Wait until the versions of a row have these states and bronze has all of them; returns them."""
 
     def are_there(versions: list[Record]) -> bool:
         *events, _ = versions
@@ -112,7 +112,7 @@ def test_a_row_is_followed_from_the_log_to_trino_through_all_of_its_life(
 
 
 def check_hops(stack: Stack, versions: list[Record]) -> None:
-    """Each place that is told holds the event."""
+    """Check that each reported place has the event."""
     bronze = Bronze(Lakehouse(stack.settings).bronze_files())
     silver = Lakehouse(stack.settings).silver("traced")
     files: Any = pa_fs.FileSelector("silver/traced", recursive=False)

@@ -36,7 +36,7 @@ from tests.support.type_cases import AS_TEXT, TYPES, Type
 from tests.support.waiting import until
 
 SOON_S = 240.0
-# Built-in types of which nobody can write a value.
+# Built-in types whose values cannot be written.
 WITHOUT_INPUT = {
     "pg_node_tree", "gtsvector", "pg_ndistinct", "pg_dependencies", "pg_mcv_list",
     "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary",
@@ -53,7 +53,7 @@ def extensions(stack: Stack) -> set[str]:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """A stack whose source has all the tables, with rows, before its first snapshot."""
+    """A stack whose source has all tables with rows before the first snapshot."""
     with fresh_stack() as stack:
         stack.up("--only", "postgres")
         with stack.source() as source:
@@ -132,7 +132,7 @@ def test_every_value_of_every_type_comes_back_as_the_matrix_says(stack: Stack) -
 def test_large_values_that_an_update_leaves_out_stay_of_every_type(stack: Stack) -> None:
     with stack.source() as source:
         names = ", ".join(f"l{number}" for number in range(len(large_values(source))))
-        # One whose insert and update are far apart, one that has both in a batch, a new key.
+        # A row whose insert and update are far apart, a row that has both in one batch, and a new key.
         source.execute(
             f"INSERT INTO matrix_large (id, n, {names}) SELECT id + 2, n, {names} FROM matrix_large"
         )
@@ -146,7 +146,7 @@ def test_large_values_that_an_update_leaves_out_stay_of_every_type(stack: Stack)
 
 
 def compare(stack: Stack, table: str, types: Sequence[Type]) -> None:
-    """Silver's and Trino's types and Trino's values must be those that the matrix declares."""
+    """Silver's types, Trino's types and Trino's values must be those that the matrix declares."""
     schema = Lakehouse(stack.settings).silver(table).schema()
     silver = {field.name: delta_type(field.type) for field in schema.fields}
     assert {each.ddl: silver[each.column] for each in types} == {t.ddl: t.silver for t in types}
@@ -190,7 +190,7 @@ def delta_type(given: Any) -> str:
 
 
 def comparable(value: Any) -> Any:
-    """A value that equals another only if both are the same, NaN and -0 too."""
+    """Turn a value into one that equals another only if both are identical, also NaN and -0."""
     if isinstance(value, float):
         return "NaN" if value != value else struct.pack(">d", value)
     if isinstance(value, list):
@@ -215,7 +215,7 @@ def test_values_beyond_silver_wait_in_quarantine_with_their_text(stack: Stack) -
                 'SELECT key, reason, "partition", "offset" FROM ops.quarantine '
                 "WHERE table_name = 'matrix_refused' AND status = 'open'"
             ),
-            # Those inserted and deleted are in it too, until silver has seen their ends.
+            # Rows that were inserted and deleted are also in it, until silver has seen their deletion.
             lambda rows: {json.loads(row[0])["id"] for row in rows} == set(expected),
             within_s=SOON_S,
             what="the rows in quarantine",
@@ -230,12 +230,12 @@ def test_values_beyond_silver_wait_in_quarantine_with_their_text(stack: Stack) -
             raw = events[Place(topic, partition, offset)]
             kept = json.loads(raw)["after"][each.column]
             if each.ddl == "date" or each.ddl.endswith("[]"):
-                assert text in kept.split(" or ")  # as the source prints it
+                assert text in kept.split(" or ")  # in the source's own text
             elif "infinity" in text:
                 assert f'"{text}"' in reason
             else:
                 assert kept is not None
-        # What fits takes the row up again: here, its end.
+        # The next valid event repairs the row: here, its deletion.
         source.execute("DELETE FROM matrix_refused WHERE id = ANY(%s)", [list(expected)])
     stack.verify("matrix_refused")
 
@@ -244,7 +244,7 @@ def test_values_beyond_silver_are_text_where_the_contract_file_says_so(stack: St
     with stack.source() as source:
         types = by_choice(known(source))
         count = stream(source, "matrix_texts", types)
-    [verdict] = stack.verify("matrix_texts")  # each against the source's ::text
+    [verdict] = stack.verify("matrix_texts")  # compares each with the source's ::text
     assert (verdict["verdict"], int(verdict["rows"])) == ("equal", 3 * count)
     asked = "SELECT key, reason FROM ops.quarantine WHERE table_name = 'matrix_texts'"
     assert stack.query(asked) == []
@@ -299,8 +299,8 @@ def test_a_new_label_of_an_enum_moves_no_value_behind_a_generated_column(stack: 
     with stack.source() as source:
         source.execute("INSERT INTO labelled (id, feels, n, v) VALUES (2, 'sad', 20, 200)")
         source.execute("ALTER TYPE mood ADD VALUE 'new'")
-        # At the first of these the connector reads the table's columns from the catalog, generated
-        # ones too, and names the rows that follow by them.
+        # At the first of these the connector reads the table's columns from the catalog, including
+        # generated ones, and uses their names for the following rows.
         source.execute("INSERT INTO labelled (id, feels, n, v) VALUES (3, 'new', 30, 300)")
         source.execute("INSERT INTO labelled (id, feels, n) VALUES (4, 'new', 40)")
         source.execute("UPDATE labelled SET n = n + 1 WHERE id IN (1, 2)")
@@ -313,7 +313,7 @@ def test_twenty_megabytes_arrive_by_snapshot_insert_and_update(stack: Stack) -> 
     with stack.source() as source:
         body = noise(source)
         source.execute("INSERT INTO large VALUES (3, 0, %s, 'x'), (4, 0, %s, 'gone')", [body, b""])
-        source.execute("UPDATE large SET n = 1")  # leaves the large values where they are
+        source.execute("UPDATE large SET n = 1")  # does not change the large values
         source.execute("UPDATE large SET b = %s, t = repeat('t', 1000000) WHERE id = 1", [body])
         source.execute("DELETE FROM large WHERE id = 4")
         [expected] = source.execute("SELECT md5(b) FROM large WHERE id = 2").fetchall()

@@ -1,4 +1,4 @@
-"""`verify` on the whole chain: what is planted is found and named, what is equal is equal."""
+"""`verify` on the whole chain finds and names each planted difference, and no others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.waiting import until
 SOON_S = 120.0
 
 
-# Name → its columns, and a query of the rows that it has before the tests.
+# Name → its columns, and a query for its rows before the tests.
 TABLES = {
     "sabotaged": (
         "id int PRIMARY KEY, title text, price numeric(8,2)",
@@ -76,7 +76,7 @@ TABLES = {
 def tables(stack: Stack) -> None:
     """The tests' tables, with rows in silver.
 
-    Made together: for each that comes alone the connector is restarted and waited for.
+    They are created together, because each separate table would need a restart of the connector.
     """
     with stack.source() as source, source.transaction():
         row = source.execute(
@@ -106,7 +106,7 @@ def await_rows(stack: Stack, name: str, rows: int) -> None:
 
 
 def verified(stack: Stack, *arguments: str, expect: int = 0) -> tuple[list[dict[str, Any]], str]:
-    """The rows that `verify` prints, and what it says on stderr."""
+    """The rows that `verify` prints, and its stderr."""
     ended = stack.run("verify", *arguments, "--format", "json", expect=expect, timeout_s=300)
     return json.loads(ended.stdout), ended.stderr
 
@@ -169,7 +169,7 @@ def test_verify_stays_exact_while_rows_move_between_parts(stack: Stack) -> None:
     process = stack.start("verify", "moving", "--part-rows", "200", "--format", "json")
     with stack.source() as source:
         for number in count(1):
-            # About twenty statements a second: silver keeps up with that.
+            # About twenty statements a second, with which silver can keep up.
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.05)
                 break
@@ -191,8 +191,8 @@ def test_an_interrupted_verify_goes_on_where_it_stopped(stack: Stack) -> None:
     until(parts_done, lambda n: n >= 3, within_s=SOON_S, what="a few parts done", every_s=0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    # What was equal at its instant is taken over: a row that is forged there now is not seen,
-    # which shows that those parts are not read again.
+    # Parts that were equal at their instant are not read again. A row that is forged in one
+    # now is not found, which shows this.
     found = RunState.model_validate_json(state.read_text()).done["resumed"]
     done, first = len(found.equal), found.equal[0]
     assert done < len(found.ranges) and first.high is not None
@@ -223,7 +223,7 @@ def test_bronze_is_whole_and_a_dropped_object_is_named(stack: Stack) -> None:
     known = until(objects, within_s=SOON_S, what="the first object")
     with stack.source() as source:
         for _ in range(3):
-            # What comes after an object was seen is in another one.
+            # Later events are in another object.
             source.execute("UPDATE archived SET v = v || 'b' WHERE id <= 5")
             before = len(known)
             known = until(
@@ -318,7 +318,7 @@ def test_rows_whose_key_silver_cannot_hold_are_explained(stack: Stack) -> None:
         source.execute("INSERT INTO bag_at_infinity VALUES ('2026-01-01'), ('infinity')")
     for name in ("at_infinity", "bag_at_infinity"):
         await_rows(stack, name, 1)
-    with stack.source() as source:  # by the stream, too
+    with stack.source() as source:  # also through the stream
         source.execute("INSERT INTO at_infinity VALUES ('0044-03-15 12:00:00+00 BC', 'NaN')")
         source.execute("INSERT INTO bag_at_infinity VALUES ('-infinity'), ('infinity')")
     try:
@@ -337,7 +337,7 @@ def test_rows_whose_key_silver_cannot_hold_are_explained(stack: Stack) -> None:
 def test_a_table_that_is_not_captured_any_more_is_named_and_one_that_was_dropped_too(
     stack: Stack,
 ) -> None:
-    # They need not have a row: silver has them.
+    # Silver has even empty tables.
     with stack.source() as source:
         source.execute("CREATE TABLE withdrawn (id int PRIMARY KEY)")
         source.execute("CREATE TABLE dropped (id int PRIMARY KEY)")
@@ -349,7 +349,7 @@ def test_a_table_that_is_not_captured_any_more_is_named_and_one_that_was_dropped
         )
     with stack.source() as source:
         source.execute("DROP TABLE dropped")
-        # Without a key `capture` does not take it in again.
+        # `capture` does not capture a table without a key again.
         source.execute("ALTER TABLE withdrawn DROP CONSTRAINT withdrawn_pkey")
         source.execute("ALTER PUBLICATION headwater DROP TABLE withdrawn")
     try:

@@ -82,7 +82,7 @@ def _condition(each: Type) -> str:
 
 
 def _code(text: str) -> str:
-    # A bar ends a cell even inside of code; HTML has no such rule.
+    # A bar ends a cell even inside of code, but not inside of HTML.
     plain = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
     if plain == text and "`" not in text:
         return f"`{text}`" if text.strip() == text else f"<code>{text}</code>"

@@ -1,4 +1,4 @@
-"""Marks this tier's tests, so that the default run can take its short ones only."""
+"""Marks this tier's tests, so that the default run can select only the short ones."""
 
 from __future__ import annotations
 

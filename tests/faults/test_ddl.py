@@ -1,4 +1,4 @@
-"""Random transactions of rows and definitions; silver and bronze must be the source's afterwards."""
+"""Random transactions of rows and definitions; afterwards silver must equal the source, and bronze must be complete."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Each folder's disk is filled while clients write, then freed: the stack goes on by itself, all is there.
+"""Each folder's disk is filled while clients write, then freed: the stack recovers by itself and loses nothing.
 
-The folders lie on small filesystems of their own, so only root can run it (elsewhere it is skipped by
-name). `HEADWATER_DISKS=data/s3,data/kafka` takes only these.
+The folders are small filesystems of their own, so only root can run it (for others it is skipped with
+this reason). `HEADWATER_DISKS=data/s3,data/kafka` selects only these.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
 MB = 1 << 20
-# Folder of the home → megabytes. The home itself takes what stays: state files, settings.
+# Folder of the home → megabytes. The home itself has the rest: state files, settings.
 DISKS = {
     "data/postgres": 900,
     "data/kafka": 900,
@@ -39,7 +39,7 @@ DISKS = {
 }
 BRANCHES, ACCOUNTS = 2, 2_000
 FULL_S = 25.0  # longer than the parts' own retries take
-RECOVERY_S = 420.0  # what has failed is tried again after five minutes at most
+RECOVERY_S = 420.0  # failures are retried after five minutes at most
 PAUSE_S = 0.02
 
 
@@ -76,7 +76,7 @@ def test_each_disk_fills_and_is_freed_under_load_and_nothing_is_lost(seed: int) 
 
 
 def fill_under_load(stack: Stack, name: str, disk: SmallDisk, seed: int) -> None:
-    """Fill a disk while clients write, see it said, free it, and see everything ready again."""
+    """Fill a disk while clients write, await the report of it, free it, and await that everything is ready."""
     load = tpcb.running(
         stack.settings.source_dsn,
         clients=2,
@@ -130,7 +130,7 @@ def await_more(counts: list[int], when: str) -> None:
 
 
 def troubles(stack: Stack) -> dict[str, dict[str, str]]:
-    """What `status` says, by service or part; its exit code is not asked."""
+    """The states in `status`, by service or part; its exit code is ignored."""
     return {row["service"]: row for row in stack.answer("status", expect=None)}
 
 
@@ -158,7 +158,7 @@ def check_whole(stack: Stack) -> None:
 
 
 def test_a_broker_whose_disk_fills_keeps_every_record_that_it_acknowledged() -> None:
-    """Started on a full disk, Kafka 4.3.1 empties its metadata log: every topic is gone."""
+    """Kafka 4.3.1 that starts on a full disk empties its metadata log, and every topic is lost."""
     with stack_on_small_disks("data/kafka") as (stack, disks):
         stack.up("--only", "kafka")
         disk = disks["data/kafka"]
@@ -212,7 +212,7 @@ def test_a_full_store_refuses_an_object_whole_and_takes_it_when_there_is_room() 
 
 
 def produce(stack: Stack, first: int) -> int:
-    """Send records until one is not acknowledged, at most 2,000; returns how many were."""
+    """Send records until one is not acknowledged, at most 2,000; returns the number of acknowledged ones."""
     acknowledged = 0
     with contextlib.closing(
         KafkaProducer(
@@ -230,7 +230,7 @@ def produce(stack: Stack, first: int) -> int:
 
 
 def consumed(stack: Stack) -> list[int]:
-    """The records of the topic, in their order."""
+    """The records of the topic in order."""
     consumer = KafkaConsumer(
         "numbers",
         bootstrap_servers=stack.settings.ports.address("kafka"),

@@ -1,5 +1,5 @@
-"""The source fails over to a standby, complete or behind, and is replaced by another server: each is
-found within ten seconds, and `recover` makes silver equal to the server that answers now."""
+"""The source fails over to a standby, complete or behind, or is replaced by another server. Each is
+found within ten seconds, and `recover` makes silver equal to the current server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def programs() -> Iterator[Programs]:
 
 @contextmanager
 def captured(programs: Programs, tmp: str) -> Iterator[tuple[Stack, Server]]:
-    """A stack on a server of one's own, with silver equal to it."""
+    """A stack on an external server, with silver equal to it."""
     primary = new_server(programs, tmp)
     with closing_server(primary), fresh_stack() as stack:
         profile = programs.home / f"{tmp}.toml"
@@ -63,7 +63,7 @@ def write_tables(server: Server) -> None:
 
 
 def write(server: Server, step: int) -> None:
-    """Rows come, change and go, in each table."""
+    """Insert, update and delete rows in each table."""
     with closing(psycopg.connect(server.dsn(DATABASE), autocommit=True)) as source:
         for table in TABLES:
             for statement in (
@@ -75,7 +75,7 @@ def write(server: Server, step: int) -> None:
 
 
 def await_followed(primary: Server, standby: Server) -> None:
-    """Until the standby has replayed all that the primary has."""
+    """Wait until the standby has replayed everything of the primary."""
     with closing(psycopg.connect(primary.dsn(), autocommit=True)) as source:
         row = source.execute("SELECT pg_current_wal_lsn()::text").fetchone()
     with closing(psycopg.connect(standby.dsn(), autocommit=True)) as source:
@@ -88,7 +88,7 @@ def await_followed(primary: Server, standby: Server) -> None:
 
 
 def take_over(primary: Server, standby: Server) -> None:
-    """The primary ends; the standby is promoted and answers at the primary's address."""
+    """Stop the primary; promote the standby, which then answers at the primary's address."""
     primary.stop()
     with closing(psycopg.connect(standby.dsn(), autocommit=True)) as source:
         assert source.execute("SELECT pg_promote(true, 60)").fetchone() == (True,)
@@ -109,7 +109,7 @@ def await_broken(stack: Stack, kind: str) -> None:
 
 
 def assert_recovered(stack: Stack, source: Server, kind: str) -> None:
-    """`recover` closes the gap, on record, while the source is written to."""
+    """Check that `recover` closes the gap and records it, during writes to the source."""
     write(source, 5)
     stack.run("recover", "--apply", timeout_s=WITHIN_S)
     write(source, 6)

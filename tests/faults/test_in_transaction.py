@@ -1,4 +1,4 @@
-"""Connect dies within large transactions: each event is in bronze once, and silver is the source.
+"""Connect is killed within large transactions: each event is in bronze once, and silver equals the source.
 
 A poll of the connector may end between records of one log position; see debezium/README.md.
 """
@@ -26,12 +26,12 @@ ROWS = int(os.environ.get("HEADWATER_FAULT_ROWS") or 1_000_000)
 KINDS = ("keys", "pages", "large", "all")
 SERVICES = ("postgres", "kafka", "s3", "connect", "store", "connectors", "capture", "silver")
 RECOVERY_S = 300.0
-RESTARTS = 0.25  # of the task alone, as `capture` makes one for each new table
+RESTARTS = 0.25  # the share of restarts of only the task, as `capture` does for each new table
 
 
 @pytest.fixture(scope="module")
 def carried() -> Iterator[Stack]:
-    """A stack without what only asks: Trino, the page, metrics."""
+    """A stack without the services that only read: Trino, the page, metrics."""
     with fresh_stack() as fresh:
         fresh.up("--only", *SERVICES)
         yield fresh
@@ -45,7 +45,7 @@ def test_silver_equals_the_source_after_connect_was_killed_within_large_transact
 
 
 def cut_transactions(stack: Stack, seed: int, *, kills: int, rows: int) -> None:
-    """So many transactions, each with a SIGKILL or a restart of the task within; then the proof."""
+    """Run this many transactions, each with a SIGKILL or a restart of the task in it; then verify."""
     rng = random.Random(seed)
     with stack.source() as source:
         begin(source, rows)
@@ -65,7 +65,7 @@ def cut_transactions(stack: Stack, seed: int, *, kills: int, rows: int) -> None:
 
 
 def cut_one(stack: Stack, rng: random.Random, kind: str, number: int, rows: int) -> bool:
-    """Write one transaction and end Connect or its task within it; whether it was under way then."""
+    """Write one transaction and kill Connect or its task meanwhile; returns whether it was still being streamed."""
     with closing(Progress(stack.settings)) as progress:
         before = progress.places()
         with psycopg.connect(stack.settings.source_dsn, autocommit=True) as source:
@@ -95,7 +95,7 @@ def cut_one(stack: Stack, rng: random.Random, kind: str, number: int, rows: int)
 
 
 def await_captured(stack: Stack, source: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Until the tables are published and their first rows snapshotted: what follows is streamed."""
+    """Wait until the tables are published and their first rows snapshotted, so that later rows are streamed."""
     oids = source.execute("SELECT oid FROM pg_class WHERE relname = ANY(%s)", [list(TABLES)])
     wanted = {int(str(oid)) for (oid,) in oids.fetchall()}
     assert len(wanted) == len(TABLES)
@@ -109,7 +109,7 @@ def await_captured(stack: Stack, source: psycopg.Connection[tuple[object, ...]])
 
 
 def await_delivered(stack: Stack, source: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Until the slot has let go of all that is committed by now: Kafka has it."""
+    """Wait until the slot has released everything that is committed now, which Kafka then has."""
     row = source.execute("SELECT pg_current_wal_lsn()::text").fetchone()
     assert row is not None
     until(
@@ -126,7 +126,7 @@ def await_delivered(stack: Stack, source: psycopg.Connection[tuple[object, ...]]
 
 @contextmanager
 def other_sessions(stack: Stack) -> Iterator[None]:
-    """Commits between the events of the large transactions: log positions meet."""
+    """Commit between the events of the large transactions, so that log positions interleave."""
     numbers = count(1)
     with psycopg.connect(stack.settings.source_dsn, autocommit=True) as connection:
 
@@ -138,7 +138,7 @@ def other_sessions(stack: Stack) -> Iterator[None]:
 
 
 def assert_counts(stack: Stack) -> None:
-    """Bronze has of each transaction what its END record says, table by table."""
+    """Check that bronze has as many events of each transaction and table as its END record counts."""
     until(
         lambda: counted(stack.settings),
         lambda found: found[0] == found[1],

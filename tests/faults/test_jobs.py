@@ -1,6 +1,6 @@
-"""What runs jobs is killed at random moments: each run ends, and no reader ever sees half of a list.
+"""The services for jobs are killed at random moments: each run ends, and no reader sees an incomplete list.
 
-The daemon, the code server, the page, the serving database, a run, an attempt of a task, its process and its Spark.
+Killed are the daemon, the code server, the page, the serving database, a run, a task's attempt, its process and its Spark.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KILLS = int(os.environ.get("HEADWATER_FAULT_KILLS") or 50)
 
 @pytest.fixture(scope="module")
 def jobs() -> Iterator[Stack]:
-    """A stack of Trino and what runs jobs."""
+    """A stack of Trino and the services for jobs."""
     with fresh_stack() as stack:
         stack.run("up", "--jobs", "--only", "jobs", "jobs-daemon", "tables", timeout_s=UP_TIMEOUT_S)
         create_jobs(stack, stack.home / "mine")

@@ -1,4 +1,4 @@
-"""Nothing is lost and silver equals the source, whatever is killed when."""
+"""After a kill of any service at any time, nothing is lost and silver equals the source."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.waiting import until
 
 BRANCHES, ACCOUNTS = 4, 4_000
 RECOVERY_S = 180.0
-# Of the default tiers' run: without a rest the clients take what the killed services need to start,
-# and leave minutes of events to be merged.
+# For the default run: without pauses the clients take the CPU that killed services need to start,
+# and the merge of their events takes minutes.
 SMOKE_PAUSE_S = 0.01
 
 

@@ -1,6 +1,6 @@
-"""Two drivers of silver on one lake, with one checkpoint in it: one works, the other waits.
+"""Two drivers of silver on one lake with one checkpoint: one works, the other waits.
 
-They are the service's own process, started twice beside a stack that runs none.
+They are the service's own process, started twice beside a stack that does not run silver.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(1_500)
 
 
 class Driver:
-    """The service `silver` as a process group of the test's own."""
+    """The service `silver` as a process group of the test."""
 
     def __init__(self, name: str, folder: Path, command: list[str], like: dict[str, str]) -> None:
         self.name = name
@@ -53,13 +53,13 @@ class Driver:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """To Python and its JVM, as when a machine stands still."""
+        """Send a signal to Python and its JVM, as if the machine stopped or continued."""
         assert self.process is not None
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def end(self) -> int:
-        """Ask it to end, as the supervisor does. Returns: its exit code."""
+        """Stop it like the supervisor. Returns: its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)

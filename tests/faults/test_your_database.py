@@ -1,8 +1,8 @@
-"""A database of one's own with every type, name and shape, under random rows and definitions.
+"""A user's database with every type, name and shape of table, under random rows and definitions.
 
-`up --source DSN --apply` on a database that the stack has never seen: the whole type matrix, strange
-names, composite and missing keys, partitions. At the end silver is the source, bronze is whole, and
-whatever is in quarantine says which value of which column put it there.
+`up --source DSN --apply` runs on a new database: the whole type matrix, strange
+names, composite and missing keys, partitions. At the end silver equals the source, bronze is complete, and
+each entry of the quarantine names the value and column that caused it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_a_database_of_every_type_and_shape_is_the_lakes_after_random_rows_and_d
 def assert_all_of_it_is_there(
     stack: Stack, source: Source, workload: Workload, matrix: MatrixWorkload
 ) -> None:
-    """Silver equals the source but for what is in quarantine for a reason, and equals it then."""
+    """Check that silver equals the source except for explained entries of the quarantine."""
     rows = stack.verify("--allow-quarantined", timeout_s=900)
     verdicts = {row["table"]: row["verdict"] for row in rows}
     assert set(verdicts.values()) <= {"equal", "explained", "dropped"}, verdicts
@@ -75,7 +75,7 @@ def assert_all_of_it_is_there(
 
 
 def explain_refused(stack: Stack, matrix: MatrixWorkload) -> None:
-    """Each value that silver cannot hold is in quarantine, by its column; and no others are."""
+    """Check that exactly the values that silver cannot hold are in quarantine, by column."""
     entries = until(
         lambda: [e for e in open_entries(stack) if e["table_name"] == "matrix_refused"],
         lambda found: {json.loads(e["key"])["id"] for e in found} == set(matrix.refused),

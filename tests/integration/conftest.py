@@ -23,7 +23,7 @@ def carriers() -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def source_server() -> Iterator[Stack]:
-    """The embedded Postgres alone; a test makes itself a database on it (`support/postgres.py`)."""
+    """The embedded Postgres alone; each test makes its own database on it (`support/postgres.py`)."""
     with fresh_stack() as fresh:
         fresh.up("--only", "postgres")
         yield fresh
@@ -45,14 +45,14 @@ def source(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 
 @pytest.fixture
 def engine(source_server: Stack) -> Iterator[Engine]:
-    """An engine over an empty database, as the demo store works with it."""
+    """An engine on an empty database, as the demo store uses it."""
     with fresh_engine(source_server.settings.source_dsn) as fresh:
         yield fresh
 
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[Stack]:
-    """The embedded object store alone; a test keeps to a folder of its own in it."""
+    """The embedded object store alone; each test uses its own folder in it."""
     with fresh_stack() as fresh:
         fresh.up("--only", "s3")
         yield fresh

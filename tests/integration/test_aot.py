@@ -1,4 +1,4 @@
-"""The fetched JRE writes an AOT cache and starts from it, by the options that services are given."""
+"""The downloaded JRE writes an AOT cache and starts from it, with the options of services."""
 
 from __future__ import annotations
 

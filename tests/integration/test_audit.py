@@ -1,4 +1,4 @@
-"""Trino's questions in ops.audit, on real Kafka, Trino and store, without a source."""
+"""Queries to Trino are in ops.audit; with a real Kafka, Trino and object store, without a source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PEOPLE = (
 
 
 def ask(stack: Stack, user: str, statement: str) -> str:
-    """Put a question to Trino; returns its id."""
+    """Send a query to Trino; returns its id."""
     with closing(connect(stack.settings.trino_url, user=user, source="test")) as connection:
         cursor = connection.cursor()
         try:
@@ -36,14 +36,14 @@ def ask(stack: Stack, user: str, statement: str) -> str:
 
 
 def row_of(stack: Stack, query_id: str, *columns: str) -> tuple[Any, ...]:
-    """The one row of a question, awaited."""
+    """Wait for the one row of a query."""
     statement = f"SELECT {', '.join(columns)} FROM ops.audit WHERE query_id = '{query_id}'"
     [row] = until(lambda: stack.query(statement), within_s=SOON_S, what=f"{query_id} in the audit")
     return row
 
 
 def covered(stack: Stack, ids: list[str]) -> set[str]:
-    """Those of the ids that have a row, or whose number is in a gap."""
+    """The ids that have a row, or whose number is in a gap."""
     rows = {one for (one,) in stack.query("SELECT query_id FROM ops.audit WHERE kind = 'query'")}
     gaps = stack.query("SELECT series, numbers FROM ops.audit WHERE kind = 'gap'")
     named = set()
@@ -149,7 +149,7 @@ def test_texts_of_questions_are_for_the_owner_and_auditors_only(audited: Stack) 
 
 def test_a_verb_that_reads_beside_trino_is_a_row(audited: Stack) -> None:
     address = f"s3://{audited.settings.store.lake_bucket}/ops/verification"
-    # It waits for Kafka for two seconds only, which a busy machine may not give it.
+    # It waits for Kafka for only two seconds, which may be too short on a busy machine.
     until(
         lambda: audited.run("read", address).stderr,
         lambda told: "not recorded in the audit" not in told,

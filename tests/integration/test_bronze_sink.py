@@ -73,7 +73,7 @@ def send(carriers: Stack, topic: str, values: list[bytes | None]) -> None:
 
 
 def await_bronze_equals_kafka(carriers: Stack, prefix: str, within_s: float = 120) -> int:
-    """Wait until bronze holds what Kafka holds, each record once; returns how many."""
+    """Wait until bronze has each record of Kafka once; returns their number."""
     wanted = committed(carriers.settings, f"{prefix}.")
 
     def kept() -> int:
@@ -238,7 +238,7 @@ def test_the_last_object_is_found_among_many_and_without_its_metadata(
     topic = f"{prefix}.a"
     make_topics(carriers, topic)
     send(carriers, topic, [b"x"] * (first_offsets[-1] + 3))
-    for offset in first_offsets:  # As a copying tool leaves them: names and bodies only.
+    for offset in first_offsets:  # Like after a copy by a tool: only names and bodies.
         put_copied_object(carriers, topic, offset)
     connectors.put(prefix, sink_config(prefix))
     await_kept(carriers, prefix, len(first_offsets) + 2, within_s=120)
@@ -270,7 +270,7 @@ def put_copied_object(carriers: Stack, topic: str, offset: int) -> None:
     body = gzip.compress(json.dumps(line, separators=(",", ":")).encode() + b"\n")
     block = f"block={offset // 10_000:016d}"
     path = f"{BUCKET}/{topic}/partition=0/{block}/{offset:020d}.jsonl.gz"
-    # As a plain file the object has no metadata, and comes a hundred times faster than by HTTP.
+    # A plain file has no metadata, and is written a hundred times faster than by HTTP.
     file = carriers.home / "data" / "s3" / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(body)

@@ -1,4 +1,4 @@
-"""One topic's trouble stops that topic in bronze, and no other; and what bronze shows of its gaps.
+"""A failure of one topic stops only that topic in bronze; bronze proves which gaps in its offsets are no loss.
 
 A real worker, broker and object store.
 """
@@ -86,14 +86,14 @@ def remake(carriers: Stack, topic: str) -> None:
 
 
 def report(carriers: Stack, topic: str) -> PartitionReport:
-    """What `verify --bronze` finds once Kafka has nothing of the topic any more."""
+    """The result of `verify --bronze` after Kafka has dropped all records of the topic."""
     kept = Bronze(Lakehouse(carriers.settings).bronze_files())
     lines = [line for path in kept.objects(topic, 0) for line in kept.lines(path)]
     return check_partition(lines, [], NO_KAFKA)
 
 
 def archived(carriers: Stack, topic: str, start: int, end: int) -> list[int]:
-    """The offsets that silver gets from bronze in place of Kafka."""
+    """The offsets that silver reads from bronze instead of Kafka."""
     files = Lakehouse(carriers.settings).bronze_files()
     return [event.offset for event in Archive(Bronze(files)).read(topic, 0, start, end)]
 
@@ -124,7 +124,7 @@ def test_events_that_kafka_dropped_stop_their_partition_loudly_and_no_other(
     await_values(carriers, "gap.a", 2)
     await_carried(carriers, "gap.a")
     assert values(carriers, "gap.a") == [b"0", b"3"]
-    # The loss stays on record, though one offset between records might have been a marker.
+    # The loss stays recorded, although one of the missing offsets might have been a marker.
     assert [f.span for f in report(carriers, "gap.a").findings] == ["1 to 2"]
     with pytest.raises(NotArchivedError, match="the offsets 1 to 2"):
         archived(carriers, "gap.a", 0, 4)
@@ -222,12 +222,12 @@ def test_bronze_proves_that_gaps_of_aborted_transactions_are_no_loss_when_kafka_
     aborted(carriers, topic, 7)  # 8 to 14, marker 15
     send(carriers, topic, [b"16"])  # marker 17
     await_values(carriers, topic, 2)
-    connectors.stop("proof")  # A restart reads on where the bucket ends.
+    connectors.stop("proof")  # A restart continues after the last object of the bucket.
     aborted(carriers, topic, 3)  # 18 to 20, marker 21
     send(carriers, topic, [b"22"])  # marker 23
     connectors.resume("proof")
     await_values(carriers, topic, 3)
-    # What lies behind the last record is passed while it is quiet, and expires before the next.
+    # The sink passes the offsets after the last record while the topic is quiet; they expire before the next record.
     aborted(carriers, topic, 4)  # 24 to 27, marker 28
     until(
         lambda: connectors.committed("proof", topic),
@@ -245,7 +245,7 @@ def test_bronze_proves_that_gaps_of_aborted_transactions_are_no_loss_when_kafka_
     assert archived(carriers, topic, 0, 30) == [6, 16, 22, 29]
     assert archived(carriers, topic, 7, 23) == [16, 22]
     assert topic not in [one.topic for one in stopped_partitions(carriers.settings)]
-    # An object that is taken away leaves a gap that the next one does not claim.
+    # A deleted object leaves a gap that the next object does not cover.
     paths = objects(carriers.settings, BUCKET, topic)
     (carriers.home / "data" / "s3" / paths[2]).unlink()
     assert [f.span for f in report(carriers, topic).findings] == ["17 to 22"]

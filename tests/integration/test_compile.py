@@ -1,4 +1,4 @@
-"""The compiler on the fetched JRE: Java sources become a jar that runs; mistakes are told."""
+"""The compiler on the downloaded JRE: Java sources become a working jar, and errors are reported."""
 
 from __future__ import annotations
 

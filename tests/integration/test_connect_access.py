@@ -1,4 +1,4 @@
-"""Kafka Connect's REST interface gives nothing to who does not know its password."""
+"""Kafka Connect's REST interface answers nothing without its password."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_validation_expands_no_variable_that_connectors_do_not_name(carriers: 
         timeout=30,
     )
     shown = json.dumps(answer.json())
-    assert SECRET_OF_ANOTHER_SERVICE in shown  # as it was asked for, not as its value
+    assert SECRET_OF_ANOTHER_SERVICE in shown  # the variable's name, not its value
     password = urlsplit(carriers.settings.source_dsn).password
     assert password is not None
     assert password not in shown

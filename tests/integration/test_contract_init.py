@@ -1,4 +1,4 @@
-"""Contract files from a real catalog: what is written is right, and says what the source enforces."""
+"""Contract files written from a real catalog are correct, and have the constraints that the source enforces."""
 
 from __future__ import annotations
 

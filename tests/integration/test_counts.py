@@ -1,4 +1,4 @@
-"""Bronze held to the counts of real transactions: Postgres, Debezium, Kafka, the sink, the store."""
+"""Bronze is checked against the counts of real transactions: Postgres, Debezium, Kafka, the sink, the store."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def stack() -> Iterator[Stack]:
 
 
 class Counted:
-    """The collector of the service `metrics`, driven by hand."""
+    """The collector of the service `metrics`, called by the test."""
 
     def __init__(self, stack: Stack, bronze: Bronze, name: str) -> None:
         settings = stack.settings
@@ -73,7 +73,7 @@ class Counted:
         self.begin()
 
     def begin(self) -> None:
-        """As a new process, with what the last one kept."""
+        """Continue like a new process, from the state that the last one saved."""
         self.collector = CountsCollector(
             self.kafka,
             self._bronze,
@@ -93,12 +93,12 @@ class Counted:
         return self.board.get(f"headwater_{name}").get(labels, -1.0)
 
     def found(self) -> float:
-        """How many incidents of the table are open, after one more look."""
+        """The number of open incidents of the table, after one more collection."""
         self.collector.collect()
         return self.value("bronze_miscounted", "counted")
 
     def counts(self, lsn: int) -> None:
-        """Collect until the transaction that was committed before `lsn` was counted."""
+        """Collect until transactions committed before `lsn` have been counted."""
 
         def ended() -> int:
             self.collector.collect()
@@ -113,7 +113,7 @@ def bronze_folder(stack: Stack) -> Path:
 
 
 def now(source: psycopg.Connection[Any]) -> int:
-    """Where the log ends, behind which a heartbeat comes."""
+    """The end of the log, before the next heartbeat."""
     row = source.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
     assert row is not None
     return int(row[0])
@@ -153,7 +153,7 @@ def test_kills_of_connect_and_of_the_counter_within_transactions_raise_no_alarm(
             before = reader.end_offsets([place])[place]
             with source.transaction():
                 source.execute(f"UPDATE counted SET id = id + {ROWS * 10}")
-                # Shorter transactions, all of them ended before the long one is streamed.
+                # Shorter transactions, which all end before the long one is streamed.
                 for short in range(20):
                     other.execute(
                         f"INSERT INTO beside VALUES ({100_000 + number * 100 + short}, 'y')"
@@ -198,13 +198,13 @@ def barrier_of(stack: Stack) -> Barrier:
 
 
 def copied(stack: Stack, folder: Path) -> Path:
-    """Bronze's objects in a folder that a test may spoil."""
+    """A copy of bronze's objects in a folder that a test may damage."""
     shutil.copytree(bronze_folder(stack), folder, copy_function=shutil.copyfile)
     return folder
 
 
 def change_lines(folder: Path, topic: str, change: Any) -> None:
-    """Rewrite each object of a topic with the lines that `change` makes of its lines."""
+    """Rewrite each object of a topic: `change` maps its lines to the new ones."""
     for path in sorted((folder / topic).rglob("*.gz")):
         lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
         path.write_bytes(gzip.compress(b"".join(change(lines))))
@@ -274,7 +274,7 @@ def test_an_event_that_is_deleted_from_a_copy_of_bronze_is_named_rings_and_is_re
     with stack.source() as source:
         known = progress(source, Names.of(stack.settings))
     assert [one.incidents for one in known if one.name == "counted"] == [(incident.id,)]
-    # Another process counts on, and opens no second one; the alert ends with the incident.
+    # Another process continues the count and opens no second incident; the alert ends with the incident.
     counted.begin()
     counted.collector.collect()
     assert counted.value("bronze_miscounted", "counted") == 1

@@ -1,4 +1,4 @@
-"""Statements are tried in a real source and leave nothing behind; its catalog tells of changes."""
+"""`ddl plan` tries statements in a real source and rolls them back; the catalog shows their changes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _kinds(dsn: str, text: str) -> list[tuple[str, str]]:
         (
             "alter table films alter title type varchar(5)",
             ["widen_type"],
-        ),  # silver's stays a string
+        ),  # silver's column stays a string
         ("alter table films alter title type int using 0", ["incompatible_change"]),
         ("alter type mood add value 'calm'", ["enum_value"]),
         ("alter table films replica identity full", ["replica_identity"]),
@@ -185,7 +185,7 @@ def test_a_look_ends_where_the_server_process_hangs_and_the_next_goes_by_another
             " and datname = current_database()"
         ).fetchall()
         [(pid,)] = found
-        os.kill(pid, signal.SIGSTOP)  # its kernel goes on to answer for it
+        os.kill(pid, signal.SIGSTOP)  # the kernel still accepts its connections
         try:
             looked = ThreadPoolExecutor(1).submit(watch.check, [FILMS])
             assert FILMS in looked.result(timeout=30).stamps

@@ -1,4 +1,4 @@
-"""The random workload of rows and definitions on a real server, without a lake behind it."""
+"""The random workload of rows and definitions on a real server, without a lake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEPS = 600
 
 
 def played(dsn: str, seed: int, **options: Any) -> tuple[dict[str, list[Any]], Counter[str]]:
-    """Every table's rows after a workload, and what it did."""
+    """Every table's rows after a workload, and the workload's statements."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         workload = Workload(connection, seed, **options)
         workload.begin()

@@ -1,4 +1,4 @@
-"""A real source notes each definition of its tables, where it begins, and forgets nothing of it."""
+"""A real source records each definition of its tables completely, with the position where it begins."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from spark_streaming.contract.source_catalog import read_contract, recorded_cont
 from spark_streaming.schema.catalog_watch import CatalogWatch
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-ROLE = "headwater"  # the server's owner stands for the capture role
+ROLE = "headwater"  # the server's owner is used as the capture role
 FILMS = ("public", "films")
 
 
 @pytest.fixture
 def dsn(dsn: str) -> str:
-    """A database that notes definitions."""
+    """A database that records definitions."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute("create schema headwater")
         for fix in notes_finding(Notes(may_make=True), ROLE).fixes:
@@ -100,9 +100,9 @@ def test_whoever_changes_a_table_is_not_held_up_by_its_note(dsn: str, source: Co
     try:
         with psycopg.connect(dsn, autocommit=True) as other:
             other.execute("set role app_owner")
-            other.execute("create table theirs (id int primary key)")  # may not write the notes
+            other.execute("create table theirs (id int primary key)")  # may not write the records
             source.execute("alter table headwater.definitions rename to elsewhere")
-            other.execute("alter table theirs add title text")  # which fail now, and say so
+            other.execute("alter table theirs add title text")  # not recorded: warns
         source.execute("alter table headwater.elsewhere rename to definitions")
         assert len(recorded_contracts(source, "public", "theirs", LOG_START)) == 1
     finally:

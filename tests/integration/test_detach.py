@@ -1,4 +1,4 @@
-"""`detach` leaves a database as it was before Headwater, as far as the DSN's role may."""
+"""`detach` restores a database to its state before Headwater, as far as the DSN's role may."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.postgres_server import postgres_server
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
-# Of each kind whose replica identity `--apply` has to set, and one that its owner set.
+# A table of each kind whose replica identity `--apply` sets, and one whose owner has set it.
 TABLES = """
 CREATE TABLE orders (id int PRIMARY KEY, word text);
 CREATE TABLE notes (word text);
@@ -40,7 +40,7 @@ INSERT INTO notes VALUES ('first');
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The superuser's DSN of a server of its own: roles and slots are the whole server's."""
+    """The superuser's DSN of a separate server, because roles and slots belong to the whole server."""
     with postgres_server(15) as dsn:
         yield dsn
 
@@ -71,7 +71,7 @@ def identities(dsn: str) -> dict[str, str]:
 
 
 def make_slot(stack: Stack, dsn: str) -> None:
-    """As the connector does at its first start."""
+    """Like the connector's first start."""
     password = stack.settings.secret("capture_password")
     with psycopg.connect(as_role(dsn, "headwater_capture", password), autocommit=True) as role:
         role.execute("SELECT pg_create_logical_replication_slot('headwater', 'pgoutput')")
@@ -79,7 +79,7 @@ def make_slot(stack: Stack, dsn: str) -> None:
 
 @pytest.fixture
 def shop(server: str) -> Iterator[str]:
-    """The superuser's DSN of a database with tables; what a failed test leaves goes with it."""
+    """The superuser's DSN of a database with tables; the remains of a failed test are dropped with it."""
     with fresh_database(server) as dsn:
         run(dsn, TABLES)
         try:
@@ -103,14 +103,14 @@ def _drop_role(dsn: str, role: str) -> None:
 
 
 def name_service(folder: Path, dsn: str) -> dict[str, str]:
-    """Write a service file and a password file for a database; the variables that name them."""
+    """Write a service file and a password file for a database. Returns: the variables that name them."""
     given = conninfo_to_dict(dsn)
     place = ":".join(str(given[key]) for key in ("host", "port", "dbname", "user"))
     passwords, services = folder / "pgpass", folder / "services"
     passwords.write_text(f"{place}:{given['password']}\n")
     passwords.chmod(0o600)
     lines = [f"{key}={given[key]}" for key in ("host", "port", "dbname", "user")]
-    # Each reaches the connector's driver in its own words, or it would not start.
+    # Each is translated for the connector's driver, which would not start otherwise.
     lines += ["connect_timeout=9", "channel_binding=prefer", "require_auth=scram-sha-256"]
     lines += ["target_session_attrs=read-write", "options=-c work_mem=8MB"]
     services.write_text("\n".join(["[shop]", *lines]) + "\n")
@@ -134,7 +134,7 @@ def test_a_database_named_by_a_service_is_captured_and_as_it_was_after_down_and_
     )
     refused = home.run("detach", "--apply", expect=1)
     assert "a stack still uses this source" in refused.stderr
-    with fresh_stack() as elsewhere:  # it knows nothing of the stack but what the server says
+    with fresh_stack() as elsewhere:  # it gets all information from the server
         refused = elsewhere.run("detach", "--source", shop, "--apply", expect=1)
         assert "read by process" in refused.stderr
         assert "headwater_capture" in refused.stderr
@@ -145,7 +145,7 @@ def test_a_database_named_by_a_service_is_captured_and_as_it_was_after_down_and_
     assert command is not None
     assert str(conninfo_to_dict(shop)["password"]) not in said
     assert catalog_of(shop) != before
-    done = home.run(*shlex.split(command.group(1)))  # the password is in PGPASSFILE
+    done = home.run(*shlex.split(command.group(1)))  # PGPASSFILE has the password
     assert done.stdout == ""
     assert catalog_of(shop) == before
     again = home.run("detach", "--source", "service=shop", "--apply")
@@ -221,7 +221,7 @@ def test_what_another_stack_and_another_publication_need_stays(
         ended = home.run("detach", "--source", shop, "--apply")
         assert "tables of another stack" in ended.stderr
         second.run("preflight", *given)  # nothing of it is missing
-        assert identities(shop)["notes"] == "f"  # or an UPDATE of it would fail
+        assert identities(shop)["notes"] == "f"  # otherwise an UPDATE would fail
         names = ("--slot", "second", "--publication", "second", "--role", "second_capture")
         ended = second.run("detach", "--source", shop, *names, "--apply")
     assert "own publishes it too; it was DEFAULT" in ended.stderr

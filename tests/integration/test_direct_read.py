@@ -1,4 +1,4 @@
-"""A small batch read directly holds what Spark planned: committed events, all of them, no more."""
+"""A direct read of a small batch gives exactly the committed events that Spark planned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def topic(broker: KafkaCluster) -> str:
 
 
 def _events(*values: bytes) -> list[RawEvent]:
-    """Events of these values, to the topic's two partitions in turn."""
+    """Send events with these values to the topic's two partitions in turn."""
     headers = [("h", b"x")]
     return [RawEvent("", n % 2, 0, 0, None, value, headers) for n, value in enumerate(values)]
 
@@ -78,7 +78,7 @@ def test_events_that_kafka_has_dropped_are_an_error_that_says_what_there_is(
 
 
 def _archived(folder: Path, events: list[RawEvent]) -> Archive:
-    """A bronze bucket with these events of one partition, in one object."""
+    """A bronze bucket with these events of one partition in one object."""
     first = events[0]
     place = folder / first.topic / f"partition={first.partition}" / f"block={0:016}"
     place.mkdir(parents=True)

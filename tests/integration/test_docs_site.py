@@ -1,4 +1,4 @@
-"""The documentation as a site: built strictly, whole, and without anything from elsewhere."""
+"""The documentation site is built in strict mode, is complete, and loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.docs.site import brought_in, site_path
 from app.errors import HeadwaterError
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a browser fetches by itself: not what a person may click on.
+# Addresses that a browser loads by itself, not links.
 FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*?\bsrc=["']?(https?:)?//[^"'\s>]+"""
     r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|icon))[^>]*?\bhref=["']?https?://[^"'\s>]+"""

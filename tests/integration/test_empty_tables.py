@@ -1,4 +1,4 @@
-"""Captured tables without a row, by a real source and real Delta tables: made, followed, never claimed."""
+"""Silver makes captured tables without rows and follows their changes; with a real source and Delta tables."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ Source = psycopg.Connection[tuple[Any, ...]]
 
 
 class Killed(Exception):
-    """The process ends here."""
+    """Ends the process here."""
 
 
 class KilledStore(ContractStore):
-    """The process that it belongs to is killed before it keeps a contract."""
+    """Its process is killed before it stores a contract."""
 
     def keep(self, contract: Contract) -> None:
         raise Killed(contract.table)
 
 
 class Job:
-    """Silver over a real source; `restart` is a new process."""
+    """Silver on a real source; `restart` makes a new process."""
 
     def __init__(self, dsn: str, folder: Path) -> None:
         self.dsn, self.lake = dsn, DiskLake(folder)
@@ -91,7 +91,7 @@ class Job:
             self.watch.close()
 
     def run(self, *events: RawEvent, times: int = 1) -> None:
-        """A batch of these events and a heartbeat; `times` - 1 of heartbeats alone after it."""
+        """Run a batch of these events and a heartbeat, then `times` - 1 batches with only a heartbeat."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute("select pg_logical_emit_message(true, 'test', 'a heartbeat')")
             [(lsn,)] = connection.execute(
@@ -120,7 +120,7 @@ class Job:
         return list(found.to_pylist())
 
     def told(self, table: str) -> tuple[str, dict[str, Any], int | None]:
-        """The newest row of the ledger: state, offsets, and what the table is complete to."""
+        """The newest row of the ledger: state, offsets, and the LSN up to which the table is complete."""
         rows = self.lake.table(LEDGER).to_pyarrow_table().sort_by("merged_at").to_pylist()
         row = next(row for row in reversed(rows) if row["table_name"] == table)
         return row["state"], json.loads(row["offsets"]), row["complete_lsn"]
@@ -128,7 +128,7 @@ class Job:
 
 @pytest.fixture
 def dsn(dsn: str) -> str:
-    """A database with a publication; it notes its definitions."""
+    """A database with a publication that records its definitions."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute("create schema headwater")
         for fix in notes_finding(Notes(may_make=True), "headwater").fixes:
@@ -187,7 +187,7 @@ def test_an_event_of_an_older_definition_finds_its_own_in_a_table_that_was_made_
     source.execute("alter table t rename v to w")
     source.execute("alter table t add n int")
     job.run()
-    # Written before the table was seen, and later in Kafka.
+    # Written before silver saw the table, but later in Kafka.
     job.run(change(written, 0, {"id": 1, "v": "old"}))
     job.run(change(lsn(source), 1, {"id": 2, "w": "new", "n": 2}), times=3)
     assert sorted(job.rows("t"), key=lambda row: int(row["id"])) == [

@@ -1,6 +1,6 @@
-"""An object store and a Trino of the user's own: looked at before anything starts, buckets made if allowed.
+"""A user's own object store and Trino are checked before anything starts; buckets are created if allowed.
 
-Both are another stack's.
+Another stack provides both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def owner() -> Iterator[Stack]:
 
 
 def profile(owner: Stack, folder: Path, **other: str) -> Path:
-    """A profile whose store is the owner's; `other` settings beside or in place of the right ones."""
+    """A profile with the owner's store; `other` settings add to or replace the right ones."""
     secret = owner.settings.secret
     given = {
         "s3_endpoint": owner.settings.store.endpoint,
@@ -107,7 +107,7 @@ def test_up_refuses_within_seconds_and_preflight_shows_the_store_without_a_sourc
         assert "bucket absent: is not there" in refused.stderr
         assert "create-bucket --bucket absent" in refused.stderr
         assert not (fresh.home / "run").exists()
-        # The embedded source does not run: that ends it, after what is known.
+        # The command ends with an error because the embedded source does not run, but first prints its findings.
         told = fresh.run("preflight", *given, "--format", "json", expect=1)
         rows = {row["check"]: row["status"] for row in json.loads(told.stdout)}
         assert (rows["bucket absent"], rows["bucket lake"]) == ("missing", "ok")
@@ -117,7 +117,7 @@ def test_up_refuses_within_seconds_and_preflight_shows_the_store_without_a_sourc
 def test_the_whole_chain_runs_on_both_and_leaves_the_buckets_when_wiped(
     owner: Stack, tmp_path: Path
 ) -> None:
-    # The account that the owner's rules let register tables.
+    # The owner's rules allow this account to register tables.
     trino = owner.settings.trino_url
     trino_url = trino.replace("://", "://registrar@")
     buckets = {"bronze_bucket": "their-bronze", "lake_bucket": "their-lake"}

@@ -97,7 +97,7 @@ def test_bronze_has_every_event_once_and_a_table_is_rebuilt_from_it(lakehouse: S
 
 @pytest.mark.slow
 def test_spark_commits_to_googles_log_as_delta_rs_does(lakehouse: Stack) -> None:
-    """Merges of Spark's engine, after delta-rs has written the same table."""
+    """Merge with Spark's engine after delta-rs has written the same table."""
     profile = Path(lakehouse.home, "spark.toml")
     profile.write_text('merge_engine = "spark"\n')
     lakehouse.run("down", timeout_s=300)

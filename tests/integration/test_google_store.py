@@ -1,7 +1,7 @@
-"""Google Cloud Storage behind the service `s3`: what an emulator of it can prove of the S3 promises.
+"""S3's guarantees with Google Cloud Storage behind the service `s3`, as far as an emulator can prove them.
 
-It keeps Google's preconditions in its JSON API, which the service asks. It has no identities, no
-limits of requests, and none of the network's delays.
+The emulator has the preconditions of Google's JSON API, which the service uses. It has no identities, no
+request limits, and no network delays.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def google() -> Iterator[FakeGoogle]:
 
 @pytest.fixture(scope="module")
 def gateway(google: FakeGoogle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The service `s3` alone, with Google behind it."""
+    """The service `s3` alone, over Google."""
     with fresh_stack() as fresh:
         profile = google_profile(tmp_path_factory.mktemp("profile"), google, *BUCKETS)
         fresh.up("--only", "s3", "--profile", str(profile))
@@ -89,7 +89,7 @@ def test_of_racing_puts_on_one_etag_one_succeeds(bucket: Bucket) -> None:
 def test_of_racing_completions_one_succeeds_and_its_object_stays_private(
     bucket: Bucket, google: FakeGoogle
 ) -> None:
-    """s3proxy alone lets all succeed here, and makes the object readable by everybody."""
+    """Plain s3proxy lets all uploads succeed here, and makes the object readable by everybody."""
     for parts in (1, 3):
         key = f"races/parts/{parts}"
         bodies = [[b"%d" % n * PART_BYTES] * (parts - 1) + [b"by %d" % n] for n in range(RACERS)]

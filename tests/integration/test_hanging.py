@@ -1,4 +1,4 @@
-"""Transactions that no coordinator will end, in a real broker."""
+"""Open transactions that no coordinator will end, in a real broker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -16,6 +17,7 @@ from app.connectors.hanging_transactions import CHECK_EVERY_S, HANGS_S, Hanging
 from spark_streaming.storage.kafka_consumer import BoundedConsumer
 from tests.support.clock import Clock
 from tests.support.miscounted import batches
+from tests.support.polls import asking
 from tests.support.stack import Stack
 
 UNVERIFIED = "transaction.partition.verification.enable"
@@ -23,7 +25,7 @@ UNVERIFIED = "transaction.partition.verification.enable"
 
 @pytest.fixture
 def broker(carriers: Stack) -> Iterator[KafkaAdminClient]:
-    """A broker that takes records of transactions of which their coordinator was not told."""
+    """A broker that accepts records of transactions that their coordinator does not know."""
     client = KafkaAdminClient(**carriers.settings.kafka.options)
     client.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {UNVERIFIED: "false"})])
     try:
@@ -45,13 +47,13 @@ def transaction(stack: Stack, name: str) -> Iterator[KafkaProducer]:
 
 
 def send_untold(producer: KafkaProducer, place: TopicPartition, value: bytes) -> None:
-    """Send a record; the client takes its partition for one that it has told the coordinator of."""
+    """Send a record to a partition that the client wrongly believes to be registered with the coordinator."""
     producer._transaction_manager._partitions_in_transaction.add(place)
     producer.send(place.topic, value, partition=place.partition).get(30)
 
 
 def committed(stack: Stack, place: TopicPartition) -> list[bytes]:
-    """The values that a reader of committed records gets of a partition now."""
+    """The values that a reader of committed records now gets from a partition."""
     consumer = KafkaConsumer(
         **stack.settings.kafka.options, group_id=None, isolation_level="read_committed"
     )
@@ -69,7 +71,7 @@ def committed(stack: Stack, place: TopicPartition) -> list[bytes]:
 
 
 def ends(carriers: Stack, place: TopicPartition) -> tuple[int, int]:
-    """Where a partition ends for who reads committed records, and where it ends."""
+    """The end of a partition for readers of committed records, and its actual end."""
     found = []
     for isolation in ("read_committed", "read_uncommitted"):
         consumer = KafkaConsumer(
@@ -136,7 +138,7 @@ def test_a_partition_that_got_no_marker_gets_the_one_that_the_others_have(
 def test_the_next_transaction_of_a_producer_commits_what_hangs_of_an_aborted_one(
     carriers: Stack, broker: KafkaAdminClient
 ) -> None:
-    """What Kafka does, and why the source's task waits: its events would be there twice."""
+    """Shows Kafka's behaviour, because of which the source's task waits: otherwise events would come twice."""
     broker.create_topics([NewTopic("joined.a", 1, 1), NewTopic("joined.b", 1, 1)])
     left, told = TopicPartition("joined.a", 0), TopicPartition("joined.b", 0)
     for ended in ("abort_transaction", "commit_transaction"):
@@ -154,6 +156,32 @@ def test_the_next_transaction_of_a_producer_commits_what_hangs_of_an_aborted_one
     assert aborted.producer == sent.producer and aborted.epoch < sent.epoch
 
 
+def test_a_source_task_waits_until_what_hangs_in_its_topics_is_ended(
+    carriers: Stack, broker: KafkaAdminClient, tmp_path: Path
+) -> None:
+    broker.create_topics([NewTopic("waited.a", 1, 1)])
+    left = TopicPartition("waited.a", 0)
+    clock = Clock()
+    guard = Hanging(carriers.settings.kafka, "waited", clock)
+    servers = carriers.settings.kafka.options["bootstrap_servers"]
+    config = {"topic.prefix": "waited", "kafka.bootstrap.servers": servers}
+    with transaction(carriers, "waited") as lost:
+        send_untold(lost, left, b"never committed")
+        process = asking(tmp_path, config)
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(3)] == ["open\n"] * 3
+            assert guard.end() == []
+            clock.now += HANGS_S
+            assert len(guard.end()) == 1
+            assert process.stdout.read().splitlines()[-1] == "none"
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            process.wait()
+        lost.abort_transaction()
+
+
 def test_a_broker_that_hangs_ends_a_question_for_its_topics(carriers: Stack) -> None:
     consumer = BoundedConsumer(
         **carriers.settings.kafka.options, group_id=None, request_timeout_ms=2_000
@@ -161,7 +189,7 @@ def test_a_broker_that_hangs_ends_a_question_for_its_topics(carriers: Stack) -> 
     try:
         assert consumer.topics()
         pid = carriers.status()["kafka"]["pid"]
-        os.kill(pid, signal.SIGSTOP)  # its kernel goes on to answer for it
+        os.kill(pid, signal.SIGSTOP)  # the kernel still accepts its connections
         try:
             with pytest.raises(KafkaError):
                 consumer.topics()

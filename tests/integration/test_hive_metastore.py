@@ -22,7 +22,7 @@ VIEWS = (
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that has run with files, and runs with Hive now."""
+    """A stack that has run with the file metastore, and now runs with Hive."""
     with fresh_stack() as fresh:
         fresh.up("--only", "tables", "silver")
         until(
@@ -38,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def in_metastore(stack: Stack) -> dict[str, str]:
-    """`schema.name` → its type, as the metastore's own database has it."""
+    """`schema.name` → its type, from the metastore's own database."""
     address = stack.settings.ports.address("metastore_db")
     secret = stack.settings.secret("metastore_db_password")
     with psycopg.connect(f"postgresql://hive:{secret}@{address}/metastore") as database:
@@ -49,7 +49,7 @@ def in_metastore(stack: Stack) -> dict[str, str]:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The files of Delta tables below a folder, their logs left out."""
+    """The data files of Delta tables below a folder, without logs."""
     return [one for one in folder.rglob("*") if one.is_file() and "_delta_log" not in one.parts]
 
 
@@ -125,7 +125,7 @@ def test_a_schema_that_was_half_made_is_made_again(stack: Stack) -> None:
     until(
         lambda: in_metastore(stack),
         lambda found: {"silver.movies", "reports.top_customers"} <= {*found},
-        within_s=400,  # the registrar lists what Trino has every five minutes
+        within_s=400,  # the registrar lists Trino's tables every five minutes
         what="tables and views registered again",
     )
     await_views(stack)

@@ -1,4 +1,4 @@
-"""`ops/incidents` in the real object store: appended to by several processes, and through an outage."""
+"""Several processes append to `ops/incidents` in the real object store, also after an outage."""
 
 from __future__ import annotations
 

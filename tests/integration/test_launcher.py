@@ -1,4 +1,4 @@
-"""The launcher with a real server: the commands that a user types, from start to wipe."""
+"""The launcher with real servers: the commands that a user types, from start to wipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READY_S = 120.0
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """The object store and Postgres (as an unprivileged user where the tests run as root)."""
+    """The object store and Postgres (as an unprivileged user if the tests run as root)."""
     with fresh_stack() as fresh:
         fresh.up("--only", "s3", "postgres")
         yield fresh
@@ -73,7 +73,7 @@ def test_logs_and_urls_are_data_on_stdout(stack: Stack) -> None:
 
 def test_a_taken_port_ends_up_within_seconds_and_leaves_the_rest_running(stack: Stack) -> None:
     with socket.socket() as other:
-        # A connection that another test's service closed here may still wait out its time.
+        # A closed connection of another test's service may still be in TIME_WAIT here.
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", stack.settings.ports.number("trino")))
         other.listen()

@@ -1,4 +1,4 @@
-"""Lineage over real tables in the object store: Trino's own word on each view, and what the command answers."""
+"""Lineage over real tables in the object store equals Trino's own analysis of each view; the command shows it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from tests.support.waiting import until
 
 SOON_S = 120.0
 VIEWS = {view.name: view for view in read_views(ROOT / "trino" / "views")}
-# Their tables are there; those of the others are written by the job or by jobs.
+# Their tables exist; silver's job or other jobs write the tables of the other assets.
 SHIPPED = sorted(
     name
     for name, view in VIEWS.items()
     if name.startswith("reports.") and not any(one.startswith("ml.") for one in view.reads)
 )
-# What Trino tells apart and reports do not use.
+# SQL that Trino analyses and the reports do not use.
 SHAPES = {
     "join_using": "SELECT order_id, invoice_number FROM silver.orders JOIN silver.invoices USING (order_id)",
     "union": "SELECT title AS t FROM silver.movies UNION ALL SELECT upper(full_name) FROM silver.customers",
@@ -86,7 +86,7 @@ def lake(stack: Stack) -> Lake:
 
 @pytest.fixture(scope="module")
 def edges(stack: Stack, lake: Lake) -> list[Edge]:
-    """The lineage of the stack, when every shipped view is in it."""
+    """Wait until every shipped view is in the stack's lineage. Returns: the lineage."""
     return until(
         LineageTable(lake).read,
         lambda found: set(SHIPPED) <= {edge.target.name for edge in found},
@@ -104,7 +104,7 @@ def schema(stack: Stack) -> Iterator[str]:
 
 
 def sources_by_trino(stack: Stack, schema: str, select: str) -> dict[str, set[str]]:
-    """Column → the columns that it is made of, as Trino's analysis of `CREATE TABLE AS` has them."""
+    """Column → its origins, from Trino's analysis of `CREATE TABLE AS`."""
     table = f"{schema}.probe"
     with closing(connect(stack.settings.trino_url)) as connection:
         cursor = connection.cursor()
@@ -150,7 +150,7 @@ def ours(edges: list[Edge], view: str) -> dict[str, set[str]]:
 def equal_but_for_gaps(
     found: dict[str, set[str]], trino: dict[str, set[str]], gaps: set[str]
 ) -> None:
-    """Ours is Trino's for each column; of `gaps` it has more: there Trino does not look further."""
+    """Compare our origins of each column with Trino's; for `gaps` we have more, because Trino stops there."""
     for column in gaps:
         assert trino.pop(column) < found.pop(column), column
     assert found == without_empty(trino)
@@ -169,7 +169,7 @@ def test_the_columns_of_each_shipped_view_come_from_what_trino_says(
 
 
 class Probe:
-    """A registrar of the test's own, with views of the test's own; its lineage stands beside the stack's."""
+    """A registrar of the test with its own views; its lineage is separate from the stack's."""
 
     def __init__(self, stack: Stack, lake: Lake, assets: Path) -> None:
         self._stack, self._lake, self._assets = stack, lake, assets

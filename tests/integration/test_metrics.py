@@ -1,8 +1,8 @@
-"""A stack under Prometheus' eyes: every question has an answer, and what breaks rings at a webhook.
+"""A stack with Prometheus: every panel and rule has data, and failures send alerts to a webhook.
 
-One stack for all of it, with the alerts' waits at a tenth of what is normal and their questions as
-they are. Where Prometheus or Alertmanager is not on the machine, the stack runs without them and
-this file is skipped (`tests/e2e/test_pipeline_metrics.py` asks the parts themselves everywhere).
+All tests use one stack, in which alerts wait a tenth of the normal time and have the normal expressions.
+If the machine lacks Prometheus or Alertmanager, this file is skipped
+(`tests/e2e/test_pipeline_metrics.py` reads the services' own metrics everywhere).
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ pytestmark = pytest.mark.skipif(
 )
 ANSWER_S = 240.0
 ALERT_S = 240.0
-# `streams` has to be named to be started.
+# `streams` starts only if it is named.
 ASKED_IN_VAIN = {"Events against the quietest quarter", "Streams: stopped",
                  "Streams: events not in silver", "Streams: events", "Audit: questions",
                  "Audit: denied, last 5 min", "Audit: missing, last 15 min", "Rules not applied",
                  "Jobs whose latest run failed",
                  "Jobs that are late", "Time of the latest run", "Since the last success"}  # fmt: skip
-# `tables` answers users' queries by views only: killing it hides nothing of what else is broken.
+# Users' queries need `tables` only for views, so killing it hides no other failure.
 SERVICES = ("prometheus", "alertmanager", "tables", "capture")
 KILLED = "tables"
 
@@ -76,18 +76,18 @@ name = "is_a_genre"
 condition = "name <> 'none'"
 action = "fail"
 """
-# Half of what is normal, so that a silver that hangs is late sooner.
+# Half of the normal time, so that a hanging silver is late sooner.
 ORDERS = 'freshness = "30s"\n'
-# Longer windows than a test has hold their events: these are seen to ring only.
+# Their windows are longer than a test, so the tests only see them fire.
 DATA_RINGS = {"QuarantineRate", "DataCondition", "TableStopped", "VerifyDiffers"}
 RINGS_LONG = {"ExpectationBreached", "ServiceRestarting"}
 PARTS_RING = {"TableStale", "ConnectorFailed", "SlotInactive"}
 
 
 class Webhook:
-    """Two addresses that take Alertmanager's posts, as two teams have them.
+    """Two webhooks for Alertmanager, like those of two teams.
 
-    `seen`: (alert name, status) in the order of arrival; `teams`: team → the alerts it was told of;
+    `seen`: (alert name, status) in the order of arrival; `teams`: team → the alerts that it got;
     `slack`: the attachments that came as a message for Slack.
     """
 
@@ -108,14 +108,14 @@ class Webhook:
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nothing: the test tells what it saw."""
+                """Log nothing: the test reports what it received."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def last(self) -> dict[str, str]:
-        """Alert → what was said of it last: firing or resolved."""
+        """Alert → its last status: firing or resolved."""
         return dict(self.seen)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class Webhook:
 
 
 class Watched:
-    """A running stack, its Prometheus and the webhook that is told."""
+    """A running stack, its Prometheus and the webhook."""
 
     def __init__(self, stack: Stack, webhook: Webhook) -> None:
         self.stack = stack
@@ -133,7 +133,7 @@ class Watched:
         self.prometheus: str = urls["prometheus"]
 
     def ask(self, promql: str) -> list[dict[str, Any]]:
-        """The series that answer `promql` now."""
+        """The current series of `promql`."""
         answer = requests.get(
             f"{self.prometheus}/api/v1/query", params={"query": promql}, timeout=30
         )
@@ -151,11 +151,11 @@ class Watched:
                 source.execute(statement)
 
     def forge_tags(self) -> None:
-        """Take a row away behind silver's back: what no quarantine explains."""
+        """Delete a row without silver's knowledge, so that no quarantine explains the difference."""
         Lakehouse(self.stack.settings).silver("tags").delete(predicate="tag_id = 100")
 
     def verify_tags(self) -> None:
-        """One round of the continuous verification, whose verdict becomes metrics."""
+        """Run one round of the continuous verification, whose verdict becomes metrics."""
         told = self.stack.run("verify", "tags", "--continuous", "--rounds", "1", expect=None)
         print(f"verify: exit code {told.returncode}: {told.stderr}")
 
@@ -165,7 +165,7 @@ class Watched:
     def await_last(
         self, expected: set[str], status: str, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Until the last word on each of these alerts at the webhook is `status`."""
+        """Wait until the webhook's last status of each of these alerts is `status`."""
 
         def told() -> dict[str, str]:
             meanwhile()
@@ -205,7 +205,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 @contextmanager
 def frozen(pid: int | None) -> Iterator[None]:
-    """A process and its children, stopped for a while."""
+    """Stop a process and its children during the block."""
     assert pid is not None
     process = psutil.Process(pid)
     family = [process, *process.children(recursive=True)]
@@ -215,7 +215,7 @@ def frozen(pid: int | None) -> Iterator[None]:
         yield
     finally:
         for one in family:
-            with suppress(ProcessLookupError):  # what hangs is restarted after a minute
+            with suppress(ProcessLookupError):  # a hanging service is restarted after a minute
                 os.kill(one.pid, signal.SIGCONT)
 
 
@@ -281,7 +281,7 @@ def test_bad_rows_and_a_service_that_ends_again_and_again_ring(watched: Watched)
         what="the stopped table is an incident",
         every_s=1,
     )
-    # Mended in the source; and good rows until one in a hundred is no longer bad.
+    # Repaired in the source; then good rows until fewer than one in a hundred are bad.
     good = "UPDATE tags SET relevance = 1"
     (watched.stack.settings.contracts_dir / "public.genres.toml").unlink()
     watched.edit(
@@ -296,8 +296,8 @@ def test_bad_rows_and_a_service_that_ends_again_and_again_ring(watched: Watched)
         every_s=1,
     )
 
-    # What is merged in one batch counts once a row: how many times a table's worth do is not known.
-    # And the row that was taken away makes a merge fail and silver stop the table, for a moment.
+    # A batch counts each row once, so the number of repetitions of the table that suffices is unknown.
+    # And the deleted row makes a merge fail, so silver stops the table for a moment.
     def good_again() -> None:
         watched.edit(good)
         watched.verify_tags()
@@ -374,7 +374,7 @@ def test_the_link_of_an_alert_opens_its_section_of_the_runbook(watched: Watched)
 
 @pytest.mark.slow
 def test_a_held_slot_and_a_silver_that_hangs_ring_and_end(watched: Watched) -> None:
-    # The source notices a reader that is silent after a minute by default.
+    # By default the source notices a silent reader only after a minute.
     watched.edit("ALTER SYSTEM SET wal_sender_timeout = '20s'", "SELECT pg_reload_conf()")
     with frozen(watched.pid("silver")):
         watched.edit("UPDATE orders SET status = status")

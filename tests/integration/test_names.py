@@ -1,4 +1,4 @@
-"""Tables whose names nearly meet, captured by the real Debezium: which flow, and which are left out."""
+"""Tables whose names collide or nearly collide, with the real Debezium: which are captured and which are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = tuple[str, str]
 
 SERVICES = ("postgres", "kafka", "s3", "connect", "connectors", "capture")
 WITHIN_S = 150.0
-# In the order in which they are made: the first of two that meet is captured.
+# In the order of their creation: the first of two that collide is captured.
 CAPTURED: list[Name] = [
     ("public", "parcels"),
     ("Sales", "t"),
@@ -27,9 +27,9 @@ CAPTURED: list[Name] = [
     ("public", "a__b"),
     ("x", "t"),
     ("s", "e_t"),
-    ("public", "t_1"),  # `_` is any character to the driver that asks for columns
+    ("public", "t_1"),  # `_` matches any character when the driver asks for columns
     ("public", "tx1"),
-    ("public", "smile\N{GRINNING FACE}"),  # two characters to Java
+    ("public", "smile\N{GRINNING FACE}"),  # two characters in Java
     ("public", "ä"),
 ]
 LEFT_OUT: dict[Name, str] = {
@@ -44,7 +44,7 @@ LEFT_OUT: dict[Name, str] = {
 
 
 def make(source: Source, name: Name, rows: int = 1) -> None:
-    """A table of this name with a key and a column that may be NULL, and is in its rows."""
+    """Create a table of this name with a key and a nullable column that is NULL in its rows."""
     source.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(name[0])))
     null = sql.SQL("NOT NULL DEFAULT 7" if name[1] == "tx1" else "")
     source.execute(
@@ -63,7 +63,7 @@ def insert(source: Source, name: Name, number: int) -> None:
 
 
 def rows(stack: Stack, name: Name) -> list[tuple[tuple[str, str], int, int | None]]:
-    """What the topic of a table's name has: (table that it is of, id, n), in order."""
+    """The events of the topic of a table's name, in order: (the event's table, id, n)."""
     prefix = stack.settings.topic_prefix
     found = events(stack, topic_of(prefix, *name).removeprefix(f"{prefix}."))
     return [
@@ -137,7 +137,7 @@ def test_a_table_whose_name_meets_a_captured_one_stops_nobody_while_the_stack_ru
 ) -> None:
     make(source, ("public", "PARCELS"), rows=2)
     make(source, ("s.e", "t"), rows=2)
-    # By hand, with rows: Kafka would refuse its topic, and the connector would stop.
+    # Published by hand, with rows: Kafka would refuse its topic, and the connector would stop.
     source.execute('ALTER PUBLICATION headwater ADD TABLE "s.e"."t"')
     insert(source, ("s.e", "t"), 2)
     make(source, ("public", "later"), rows=1)

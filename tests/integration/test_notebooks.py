@@ -1,4 +1,4 @@
-"""Notebooks on a running stack: the service and its token, those that come with it run from top to bottom."""
+"""Notebooks on a running stack: the service needs its token, and the shipped notebooks run from top to bottom."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.waiting import until
 
 ASKED_S = 30
-MARIMO = "app"  # the name that cells are marked with
+MARIMO = "app"  # the name in the decorators of cells
 FAILING = """
 import marimo
 
@@ -58,7 +58,7 @@ def behind(mo):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Stack]:
-    """The service `notebooks` with what it needs: Trino, the registrar, the object store; silver has tables."""
+    """The service `notebooks` with Trino, the registrar and the object store; silver has tables."""
     with fresh_stack() as stack:
         stack.up("--only", "notebooks")
         history = planted_history(300).tables
@@ -76,20 +76,20 @@ def server() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def address(server: Stack) -> str:
-    """Where the service answers, with its token."""
+    """The service's address with its token."""
     return server.urls()["notebooks"]
 
 
 @pytest.fixture
 def connected(server: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """This process has the variables that the service and tasks get."""
+    """Give this process the variables of the service and of tasks."""
     for name, value in server.settings.environment(["trino", "object-store"]).items():
         monkeypatch.setenv(name, value)
     return server
 
 
 def with_places(rows: pa.Table, lsn: int = 7) -> pa.Table:
-    """Rows with the columns that silver adds."""
+    """Add silver's own columns to rows."""
     at = pa.array([END] * len(rows), pa.timestamp("us", "UTC"))
     places = pa.array([lsn] * len(rows), pa.int64())
     return (
@@ -166,7 +166,7 @@ def test_time_travel_shows_a_table_as_it_was(connected: Stack, tmp_path: Path) -
     [(rows,)] = connected.query("SELECT count(*) FROM silver.orders")
     failure, page = run(SHIPPED / "time_travel.py", tmp_path, "--table", "orders")
     assert failure == ""
-    # The first version has no row of the second commit; `_lsn` tells what came since.
+    # The first version lacks the rows of the second commit; `_lsn` shows which came later.
     for version, count, lsn in ((0, rows - 100, 7), (1, rows, 9)):
         row = "".join(f"<td>{value}</td>" for value in (version, count, lsn))
         assert row in page
@@ -242,7 +242,7 @@ def test_a_jupyter_notebook_is_converted_and_runs(connected: Stack, tmp_path: Pa
         json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells})
     )
     said = convert_notebook(source, tmp_path / "sales.py")
-    assert said == "converted sales.ipynb, in which 1 magic commands stand as comments"
+    assert said == "converted sales.ipynb, in which 1 magic commands are now comments"
     assert notebook_mistakes(tmp_path / "sales.py") == []
     failure, page = run(tmp_path / "sales.py", tmp_path)
     assert failure == ""

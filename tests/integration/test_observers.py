@@ -1,4 +1,4 @@
-"""Who looks at bronze, silver and Trino for changes on their way: a real store, a real Trino."""
+"""The observers that look for a change in bronze, silver and Trino; with a real store and a real Trino."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 WITHIN_S = 90.0
 EVENTS = 10  # of a table in each batch
-FILES_MIN = 12  # of a ledger whose batches were not joined yet
+FILES_MIN = 12  # of a ledger that was not compacted yet
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def ledger(stack: Stack) -> Ledger:
 
 
 class Batches:
-    """Batches of one table, each with EVENTS more events than the one before."""
+    """Batches of one table, each with EVENTS more events than the previous one."""
 
     def __init__(self, ledger: Ledger, table: str) -> None:
         self._ledger = ledger
@@ -47,7 +47,7 @@ class Batches:
         self.offset = 0
 
     def merge(self, at: datetime | None = None) -> None:
-        """One batch more, which ended `at`."""
+        """Add a batch that ended `at`."""
         self.offset += EVENTS
         batch = (self._ledger.handle().transaction_version("headwater:query:ledger") or 0) + 1
         row = LedgerRow(
@@ -61,7 +61,7 @@ class Batches:
         self._ledger.append([row], batch)
 
     def change(self, offset: int) -> Change:
-        """The event at `offset`, which Kafka has just shown."""
+        """The event at `offset`, which an observer has just seen in Kafka."""
         now = time.time()
         return Change(f"hw.public.{self.table}", 0, offset, self.table, "u", "", Lsn(7), now, now)
 
@@ -101,11 +101,11 @@ def test_bronze_has_a_change_with_the_object_that_holds_it_in_whichever_block_of
     assert waiting(pending, "bronze") == [10_010, 35_000]
     bronze.poll()
     pending.add(batches.change(10_007))
-    following = put(10_006, 10_008), put(10_010, 10_010)  # a marker stands between
+    following = put(10_006, 10_008), put(10_010, 10_010)  # a marker is between them
     bronze.poll()
     assert (places[10_007], places[10_010]) == following
     assert waiting(pending, "bronze") == [35_000]
-    late = Bronze(stack.settings, pending)  # of another process, which saw nothing of that
+    late = Bronze(stack.settings, pending)  # of another process, which has not seen these
     pending.add(batches.change(4))
     late.poll()
     assert (places[4], waiting(pending, "bronze")) == (first, [35_000])
@@ -130,11 +130,11 @@ def test_silver_has_a_change_with_its_batch_and_not_before_whatever_becomes_of_t
     ledger.handle().create_checkpoint()
     silver.poll()
     assert waiting(pending, "silver") == [20, 30, 40, 9_999]
-    silver._changed_at -= ANEW_S + 1  # nobody waited for silver meanwhile
+    silver._changed_at -= ANEW_S + 1  # as if nothing had waited for silver meanwhile
     batches.merge()
     silver.poll()
     assert waiting(pending, "silver") == [30, 40, 9_999]
-    for _ in range(COMMITS_MAX + 2):  # further than is followed commit by commit
+    for _ in range(COMMITS_MAX + 2):  # more commits than are followed one by one
         batches.merge()
     silver.poll()
     assert waiting(pending, "silver") == [9_999]
@@ -144,7 +144,7 @@ def test_trino_is_said_to_have_what_its_own_answer_has_and_nothing_else(
     stack: Stack, ledger: Ledger
 ) -> None:
     batches, other = Batches(ledger, "asked"), Batches(ledger, "asked_too")
-    # Trino shows milliseconds: whichever way it rounds, a batch is found by its own time.
+    # Trino has milliseconds: however it rounds, a batch is found by its own time.
     base = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=5)
     batches.merge(base + timedelta(microseconds=123_999))
     other.merge(base + timedelta(microseconds=223_400))
@@ -159,7 +159,7 @@ def test_trino_is_said_to_have_what_its_own_answer_has_and_nothing_else(
         pending.add(change)
     silver = Silver(stack.settings, pending)
     silver.poll()
-    # What silver is wrongly said to have is not said of Trino.
+    # A wrong observation of silver is not repeated for Trino.
     ahead = other.change(10)
     ahead.merged_at = base
     pending.add(ahead)
@@ -180,7 +180,7 @@ def test_trino_opens_only_the_files_of_the_batches_in_question(
     stack: Stack, ledger: Ledger
 ) -> None:
     batches = Batches(ledger, "pruned")
-    began = datetime.now(timezone.utc) + timedelta(minutes=1)  # after all batches before
+    began = datetime.now(timezone.utc) + timedelta(minutes=1)  # after all earlier batches
     for second in range(FILES_MIN):
         batches.merge(began + timedelta(seconds=second))
     newest = batches.change(batches.offset - 1)

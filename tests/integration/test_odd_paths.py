@@ -1,4 +1,4 @@
-"""A home and a cache whose paths have spaces, an apostrophe and letters beyond ASCII, on the real parts."""
+"""The home's and the cache's paths have spaces, an apostrophe and non-ASCII letters; with real services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOON_S = 120.0
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Postgres, Kafka, the store, Connect and silver; jars and programs by an odd path too."""
+    """Postgres, Kafka, the store, Connect and silver; the paths of jars and programs are odd, too."""
     cache = tmp_path_factory.mktemp("odd") / "Ünï cäche's"
     cache.symlink_to(default_cache())
     with fresh_stack(Path(tempfile.mkdtemp(prefix=NAME))) as stack:
@@ -45,5 +45,5 @@ def test_each_service_keeps_its_data_under_the_home_as_it_is_named(stack: Stack)
     assert (data / "kafka" / "meta.properties").is_file()
     assert (data / "silver" / "checkpoint" / "metadata").is_file()
     assert (data / "s3" / "bronze").is_dir()
-    # Spark once made a second folder, named with the escapes of the first one's URL.
+    # Spark once made a second folder whose name was the URL-escaped name of the first.
     assert [path.name for path in Path(stack.home.parent).iterdir() if "%" in path.name] == []

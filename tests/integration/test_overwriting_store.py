@@ -1,4 +1,4 @@
-"""Every writer stops at its start on a store that takes a second put of a name that is taken."""
+"""Every writer stops at its start if the store accepts a second put of an existing name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.support.connectors import Connectors
 from tests.support.overwriting_store import OverwritingServer, overwriting_store
 from tests.support.stack import ROOT, Stack
 
-# Services that may ask the object store: those that commit to it on a condition, and the others. The
-# sink is a connector of `connect`; what Trino's users write is proved by `tables`; what jobs write
-# is proved by the task, before its first commit. Hive's metastore only makes folders.
+# Services that use the object store: those that commit to it with conditional puts, and the others. The
+# sink is a connector of `connect`. `tables` checks the store for Trino's users, and each task of a job checks
+# it before its first commit. Hive's metastore only makes folders.
 WRITERS = {"silver", "streams", "tables", "capture", "metrics", "verifier"}
 OTHERS = {"connect", "connectors", "app", "trino", "jobs-code", "metastore", "notebooks", "mlflow"}
 END_S = 60
@@ -68,7 +68,7 @@ def test_a_writer_ends_with_what_the_store_did_and_what_to_do(
 
 
 def filled(template: str, settings: Settings) -> str:
-    """A description's word: this Python, a setting, a port that nobody asks for, or a folder."""
+    """The value of a placeholder in a description: this Python, a setting, an unused port, or a folder."""
 
     def value(match: re.Match[str]) -> str:
         space, _, name = match[1].partition(".")

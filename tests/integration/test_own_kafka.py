@@ -1,4 +1,4 @@
-"""A Kafka of one's own with TLS, SCRAM and rights: checked, granted as the check says, and worked with."""
+"""A user's Kafka with TLS, SCRAM and rights: `profile check` prints the missing grants, and with them the stack works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRONG = "not the right one"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The broker's certificates and data; its authority is in `root.crt`."""
+    """The broker's certificates and data; `root.crt` is its authority."""
     made = tmp_path_factory.mktemp("broker")
     make_certificates(made)
     return made
@@ -33,7 +33,7 @@ def kafka(folder: Path) -> Iterator[OwnKafka]:
 
 @pytest.fixture(scope="module")
 def lakehouse(kafka: OwnKafka) -> Iterator[Stack]:
-    """A stack without brokers; theirs outlives it."""
+    """A stack without brokers; the user's broker outlives it."""
     with fresh_stack() as fresh:
         yield fresh
 
@@ -58,7 +58,7 @@ def _written(folder: Path, kafka: OwnKafka, root: Path, **other: str) -> Path:
 
 
 def checked(stack: Stack, path: Path, *, expect: int) -> list[dict[str, Any]]:
-    """What `profile check` says of Kafka, which is never a password."""
+    """The part of `profile check` about Kafka, which must not contain a password."""
     ended = stack.run("profile", "check", str(path), "--format", "json", expect=expect)
     assert PASSWORD not in ended.stdout + ended.stderr
     assert WRONG not in ended.stdout + ended.stderr

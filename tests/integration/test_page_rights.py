@@ -1,4 +1,4 @@
-"""What the page may do in the source: rows and tables of the store, and nothing that leaves it."""
+"""The page's rights in the source: rows and tables of the store, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PUBLICATION = "shown"
 
 
 class Store:
-    """A database as the embedded source's, with the page's way into it."""
+    """A database like the embedded source's, with the page's role."""
 
     def __init__(self, superuser_dsn: str, password: str) -> None:
         self.superuser_dsn = superuser_dsn
@@ -55,7 +55,7 @@ class Store:
 def store(source_server: Stack) -> Iterator[Store]:
     dsn = source_server.settings.source_dsn
     with fresh_database(dsn) as database:
-        # As an earlier version left it: everything is the superuser's, and there is no other role.
+        # The state of an earlier version: the superuser owns everything, and there is no other role.
         engine = engine_for(database)
         create_store(engine)
         engine.dispose()
@@ -82,7 +82,7 @@ def test_the_role_is_made_in_an_older_home_and_owns_the_store(store: Store) -> N
         f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relowner = '{STORE_ROLE}'::regrole"
     )
     assert {name for (name,) in owned} == set(TABLE_NAMES)
-    # A further start finds it all there, and another password of the home is taken.
+    # Another start finds everything in place, and accepts a new password of the home.
     ensure_owner(store.superuser_dsn, store.owner_dsn)
     other = with_user(store.superuser_dsn, STORE_ROLE, "another")
     ensure_owner(store.superuser_dsn, other)
@@ -156,7 +156,7 @@ def test_postgres_itself_refuses_what_leaves_the_store(
 ) -> None:
     tmp_path.chmod(0o777)
     file = tmp_path / "written"
-    with psycopg.connect(store.superuser_dsn):  # a session of the superuser, to be ended
+    with psycopg.connect(store.superuser_dsn):  # a superuser's session to attack
         told = store.refused(text.format(file=file))
     assert told["severity"] in ("ERROR", "FATAL"), "the server's own words"
     assert told["sqlstate"] in (NOT_ALLOWED, "0A000", "42704", "58P01"), told
@@ -175,7 +175,7 @@ def test_what_is_not_granted_stays_so_after_the_statement_sets_its_own_options(
     told = store.refused("INSERT INTO yours VALUES (5); SELECT generate_series(1, 50000000)")
     assert "more than 100,000 rows" in told["message"] and told["hint"] == "add a LIMIT"
     assert store.run("SELECT count(*) FROM yours WHERE id = 5")[0]["rows"] == [["0"]]
-    # What has ended before the cancel came is told as it is.
+    # If it has ended before the cancel, its real result is returned.
     [large] = store.run(f"SELECT generate_series(1, {ROWS_READ_MAX + 1})")
     assert (large["count"], len(large["rows"])) == (ROWS_READ_MAX + 1, 200)
 
@@ -186,7 +186,7 @@ def test_with_a_superusers_dsn_the_page_shows_rows_and_runs_nothing(store: Store
     assert powerful.rows("public.movies", offset=0, limit=5, descending=False)["columns"]
     why = powerful.read_only()
     assert why and f"`{urlsplit(store.superuser_dsn).username}`" in why and "superuser" in why
-    # Also where its options make another role of it: SQL can go back.
+    # Also if its options set another role, because SQL can reset it.
     hidden = Source(f"{store.superuser_dsn}?options=-c%20role%3D{STORE_ROLE}", PUBLICATION)
     change = Change(op="insert", table="public.yours", values={"id": "77"})
     for source in (powerful, hidden):

@@ -1,7 +1,7 @@
-"""Any cut of the connector's polls, resumed, gives each event of the log exactly once.
+"""After any interruption between polls, the resumed connector gives each event of the log exactly once.
 
-The task runs as in Kafka Connect, on the real server's log, and is ended after its polls: after
-each of them, and after random ones.
+The task runs as in Kafka Connect, on the real server's log. It is ended after every
+poll, and after random polls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.stack import Stack
 SLOT = "headwater_positions"
 RANDOM_RUNS = 3
 WITHIN_S = 400
-STOCK_S = 40  # ended after each poll, it may begin a transaction again and again
+STOCK_S = 40  # if it is ended after each poll, it may begin a transaction again and again
 TABLES = """
 CREATE TABLE kc (id int PRIMARY KEY, v text);
 CREATE TABLE pages (id int PRIMARY KEY, v text);
@@ -39,7 +39,7 @@ CREATE PUBLICATION positions FOR TABLE kc, pages, bag, large;
 
 @dataclass(frozen=True)
 class Log:
-    """A stretch of the server's log: its reader, and the transaction that it ends with."""
+    """A part of the server's log: its reader, and its last transaction."""
 
     task: Polls
     last_xid: int
@@ -58,7 +58,7 @@ class Log:
 
 @pytest.fixture(scope="module")
 def log(source_server: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
-    """Transactions of all kinds behind a slot, and a task that can read them again and again."""
+    """Transactions of all kinds after a slot's position, and a task that can read them repeatedly."""
     with fresh_database(source_server.settings.source_dsn) as dsn:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(TABLES)
@@ -78,7 +78,7 @@ def log(source_server: Stack, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def uncut(log: Log) -> list[tuple[str, Any, Any]]:
-    """What Debezium's own task gives when nothing interrupts it."""
+    """The records of Debezium's own task without interruption."""
     run = log.read(STOCK, batch=2048, chance=0)
     assert run.error == ""
     return run.records
@@ -86,7 +86,7 @@ def uncut(log: Log) -> list[tuple[str, Any, Any]]:
 
 @pytest.fixture(scope="module")
 def cut(log: Log) -> Run:
-    """What the task gives when it is ended after each of its polls of one record."""
+    """The records of the task when each poll gives one record and the task is ended after each."""
     return log.read(batch=1, chance=1)
 
 
@@ -126,7 +126,7 @@ def test_debeziums_own_task_loses_or_repeats_events_where_it_is_ended_between_re
     run = log.read(STOCK, batch=1, chance=1)
     missing, twice = difference(uncut, run.records)
     print(f"{run.ends} restarts; {len(missing)} missing, {len(twice)} twice; {run.error}")
-    assert missing or twice or run.error  # once it is repaired there, the task here is not needed
+    assert missing or twice or run.error  # if Debezium repairs this, our task is not needed
 
 
 def test_the_task_loses_nothing_where_debeziums_own_was_ended_between_records(
@@ -188,13 +188,13 @@ def test_the_end_counts_what_a_position_that_is_too_far_leaves_out(
 
 
 def difference(expected: list[Any], found: list[Any]) -> tuple[list[str], list[str]]:
-    """What is missing of, and what is too much in the second list."""
+    """The elements that the second list lacks, and those that it has in excess."""
     left, right = (Counter(json.dumps(r, sort_keys=True) for r in rs) for rs in (expected, found))
     return list((left - right).elements()), list((right - left).elements())
 
 
 def places(records: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
-    """Where each change is in the log, and what it is; counts of transactions aside."""
+    """Each change with its position in the log, without the counts of transactions."""
     return [
         (topic, [key, value["op"]], value["source"]["lsn"])
         for topic, key, value in records
@@ -221,7 +221,7 @@ def config(dsn: str, start: int) -> dict[str, str]:
         "publication.name": "positions",
         "heartbeat.interval.ms": "1",
         "poll.interval.ms": "20",
-        "lsn.flush.mode": "manual",  # the slot stays where it is: each run begins there
+        "lsn.flush.mode": "manual",  # the slot does not advance, so each run begins there
         "test.offset": json.dumps(
             {"lsn": start, "lsn_commit": start, "lsn_proc": start, "messageType": "COMMIT"}
         ),
@@ -229,7 +229,7 @@ def config(dsn: str, start: int) -> dict[str, str]:
 
 
 def write(connection: psycopg.Connection[Any], dsn: str) -> int:
-    """Transactions of all kinds; the id of the last one."""
+    """Write transactions of all kinds. Returns: the id of the last one."""
     connection.execute("INSERT INTO kc SELECT n, 'v' FROM generate_series(1, 4) n")
     connection.execute("UPDATE kc SET id = id + 1000")
     with connection.transaction():  # a page first
@@ -263,7 +263,7 @@ def write(connection: psycopg.Connection[Any], dsn: str) -> int:
 
 
 def interleave(connection: psycopg.Connection[Any], dsn: str) -> None:
-    """Transactions within one another: the next change in the log begins where a commit ends."""
+    """Interleave transactions: the next change in the log begins where a commit ends."""
     with psycopg.connect(dsn) as outer, psycopg.connect(dsn) as middle:
         for number in range(100, 106):
             outer.execute("INSERT INTO kc VALUES (%s, 'outer')", [number])

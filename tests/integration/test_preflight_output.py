@@ -1,4 +1,4 @@
-"""What `preflight` prints, as it is read and as psql runs it, on a clean source and on a hostile one."""
+"""The output of `preflight` on a clean and on a hostile source, as text and as SQL that psql runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ END LOOP; END $$;
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[str]:
-    """The superuser's DSN of a database with tables that are hard to capture, and nothing prepared."""
+    """The superuser's DSN of an unprepared database with tables that are hard to capture."""
     with postgres_server(15) as server, fresh_database(server) as dsn:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(HOSTILE.encode())
@@ -53,7 +53,7 @@ def home() -> Iterator[Stack]:
 
 
 def in_terminal(home: Stack, *arguments: str) -> str:
-    """What the command prints on a terminal of 80 columns."""
+    """The command's output on a terminal of 80 columns."""
     master, slave = pty.openpty()
     environment = {**home.environment, "COLUMNS": str(COLUMNS), "LINES": "40"}
     with subprocess.Popen(
@@ -77,7 +77,7 @@ def in_terminal(home: Stack, *arguments: str) -> str:
 
 def run_in_psql(dsn: str, block: str) -> None:
     program = shutil.which("psql")
-    if program is None:  # the embedded server comes without it
+    if program is None:  # the embedded server lacks psql
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(block.encode())
         return
@@ -100,7 +100,7 @@ def test_a_source_that_is_not_prepared_is_listed_then_its_sql_then_what_it_means
     )
     assert max(map(len, said.splitlines())) < 420  # nothing is padded
     assert "many_9" not in findings and "tables: not in the publication" in findings
-    assert "RAISE WARNING" not in said and "event trigger" in said  # no wall of a function's body
+    assert "RAISE WARNING" not in said and "event trigger" in said  # no function bodies
     assert said.rstrip().splitlines()[-1].startswith("Statements that are commented out")
     assert rest.count("ADD TABLE") == 19
 
@@ -131,7 +131,7 @@ def test_after_psql_ran_the_printed_sql_preflight_is_clean(home: Stack, source: 
     assert never == {"table public.scratch", "table public.twins"}
     assert all(row["mend"] == "" for name, row in after.items() if name in never)
     assert after["definitions"]["status"] == "ok"
-    # What psql did is recorded as what `--apply` does.
+    # Changes by psql are recorded like those by `--apply`.
     with psycopg.connect(source) as connection:
         known = connection.execute(
             "SELECT table_name, was FROM headwater.replica_identities ORDER BY 1"

@@ -7,7 +7,7 @@ import psycopg
 from tests.support.postgres import fresh_database
 from tests.support.stack import Stack
 
-# What a role with CREATE on the database can leave for the superuser that comes to `--apply`.
+# Objects that a role with CREATE on the database can prepare for the superuser who later runs `--apply`.
 TRAP = """
 CREATE SCHEMA headwater AUTHORIZATION mallory;
 SET ROLE mallory;

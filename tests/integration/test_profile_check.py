@@ -1,4 +1,4 @@
-"""`profile check` on real parts: a source and a store that are right, and each way in which they are not."""
+"""`profile check` on real services: a valid source and store, and each kind of failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRET = "not the right one"
 
 @pytest.fixture(scope="module")
 def owner() -> Iterator[Stack]:
-    """The stack whose parts a profile names as its own."""
+    """The stack whose services a profile names as the user's own."""
     with fresh_stack() as fresh:
         fresh.up("--only", "s3", "postgres", "connect", "trino")
         yield fresh

@@ -1,4 +1,4 @@
-"""Publishing into a real Postgres: whole or not at all, for readers who look on meanwhile."""
+"""Publishing into a real Postgres is atomic for concurrent readers."""
 
 from __future__ import annotations
 

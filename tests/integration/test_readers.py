@@ -1,4 +1,4 @@
-"""Three readers of silver, run as people run them, tell the same of one table: what was written."""
+"""Three readers of silver, run like by users, give the same changes of a table: those that were written."""
 
 from __future__ import annotations
 
@@ -104,20 +104,20 @@ def kinds(stack: Stack) -> SilverTable:
 
 
 def merge(table: SilverTable, version: int, *given: dict[str, Any]) -> None:
-    """Merge rows as the streaming job does; `_op` d deletes."""
+    """Merge rows like the streaming job; `_op` d deletes."""
     its = [{"_lsn": version, "_committed_at": AT, **row} for row in given]
     DeltaRsEngine().merge(table, Folded(rows(KINDS, *its)), Commit("t", version))
 
 
 def read(stack: Stack, reader: str, *words: str, expect: int = 0) -> tuple[list[Any], str]:
-    """The lines that a reader prints, sorted (one version's have no order), and its log."""
+    """A reader's lines, sorted because a version's lines have no order, and its log."""
     ended = stack.run("read", *words, "--with", reader, timeout_s=RUN_S, expect=expect)
     lines = [json.loads(line) for line in filter(None, ended.stdout.split("\n"))]
     return sorted(lines, key=lambda line: json.dumps(line, sort_keys=True)), ended.stderr
 
 
 def read_by_all(stack: Stack, folder: Path, table: str, *words: str) -> list[Any]:
-    """What all readers tell, each with a state of its own; they must agree."""
+    """The lines of all readers, each with its own state; they must agree."""
 
     def one(reader: str) -> list[Any]:
         return read(stack, reader, table, "--state", str(folder / reader), *words)[0]
@@ -159,7 +159,7 @@ def test_all_readers_tell_the_same_rows_and_the_same_changes_and_of_their_runs(
 
     merge(kinds, 2, {**EMPTY, "id": 1, "double": math.nan}, {**goes, "_op": "d"})
     merge(kinds, 3, {**EMPTY, "id": 3, "price": Decimal("-0.0001")})
-    kinds.handle().optimize.compact()  # no change: its files are put together again
+    kinds.handle().optimize.compact()  # no change of rows: files are compacted
     lines = read_by_all(stack, tmp_path, "kinds", "--send-runs")
     newest = kinds.version()
     changed = {**EMPTY, "id": 1, "double": "NaN"}
@@ -176,7 +176,7 @@ def test_all_readers_tell_the_same_rows_and_the_same_changes_and_of_their_runs(
 
 
 def committed_at(table: SilverTable, version: int) -> str:
-    """The time that the log has of a commit, as a line tells it."""
+    """The time of a commit in the log, in the form of a line."""
     path = f"{table.path}/_delta_log/{version:020}.json"
     log = table.lake.filesystem().open_input_file(path).readall()
     actions = [json.loads(line) for line in log.splitlines()]
@@ -186,7 +186,7 @@ def committed_at(table: SilverTable, version: int) -> str:
 
 
 def await_runs(stack: Stack, newest: int) -> None:
-    """Each reader's run with its states, and the line of its log that belongs to it."""
+    """Each reader's run with its states, and its log line."""
     services = {f"{reader}-reader" for reader in READERS}
     runs = until(
         lambda: [r for r in rows_of(stack, "app_runs") if r["service"] in services],
@@ -247,6 +247,6 @@ def test_what_a_reader_cannot_do_is_told_in_one_message(
         lines, log = read(stack, reader, *words, expect=1 if message else 0)
         assert message in log and hint in log
         assert "Traceback" not in log and "\tat " not in log
-        if not message:  # whole versions only
+        if not message:  # only complete versions
             assert {line["version"] for line in lines} == {1}
     assert not Path(state).exists()

@@ -1,8 +1,8 @@
-"""A slot that was dropped, made again or lost, a server that was set back, promoted or replaced: each
-is found within ten seconds, nothing wrong flows, and `recover` brings the stream back.
+"""A slot is dropped, made again or lost, or a server is restored, promoted or replaced: this is found
+within ten seconds, no wrong data flows, and `recover` repairs the stream.
 
-Only the capture runs here: Postgres, Kafka, Connect, the store. That silver equals the source
-afterwards is `tests/e2e/test_recover.py`.
+Only the capture runs here: Postgres, Kafka, Connect, the store. `tests/e2e/test_recover.py` checks that
+silver equals the source afterwards.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     profile.write_text("auto_recover = false\n")
     with fresh_stack() as stack:
         stack.up("--profile", str(profile), "--only", *SERVICES)
-        # Before that the connector would begin its first snapshot again, with a new slot.
+        # Earlier, the connector would begin its first snapshot again, with a new slot.
         await_stream(stack)
         yield stack
 
 
 def await_stream(stack: Stack) -> None:
-    """Until a row that is committed now has come by the stream."""
+    """Wait until a row that is committed now has arrived through the stream."""
     with stack.source() as source:
         [row] = source.execute(
             "INSERT INTO genres SELECT max(genre_id) + 1, 'Seen ' || max(genre_id) FROM genres "
@@ -66,7 +66,7 @@ def await_stream(stack: Stack) -> None:
 
 
 def await_broken(stack: Stack, kind: str, within_s: float = FOUND_S) -> StreamState:
-    """Until the guard says that the stream is broken, and its connector is stopped."""
+    """Wait until the guard reports a broken stream and its connector is stopped."""
     found = until(
         lambda: read_state(stack.settings),
         lambda seen: (seen.state, seen.kind) == (BROKEN, kind),
@@ -92,7 +92,7 @@ def incidents(stack: Stack) -> list[Incident]:
 
 
 def plan(stack: Stack) -> dict[str, Any]:
-    """What `recover` says, which changes nothing."""
+    """The output of `recover` without `--apply`, which changes nothing."""
     with stack.source() as source:
         before = source.execute(
             "SELECT slot_name, restart_lsn FROM pg_replication_slots"
@@ -107,7 +107,7 @@ def plan(stack: Stack) -> dict[str, Any]:
 
 
 def recover(stack: Stack, *, locked_session: int) -> Incident:
-    """Bring the stream back, and check what that leaves; `opened`: incidents there are by then."""
+    """Recover the stream, and check the state afterwards; `opened`: the number of incidents by then."""
     stack.run("recover", "--apply", timeout_s=300)
     assert read_state(stack.settings).state == FLOWS
     await_stream(stack)
@@ -129,7 +129,7 @@ def recover(stack: Stack, *, locked_session: int) -> Incident:
 
 
 def positions(stack: Stack) -> list[int]:
-    """Of the changes that were streamed: a resync's rows have none of their own."""
+    """Of streamed changes only: rows of a resync have no positions of their own."""
     found = [e for e in events(stack, "public.genres") if e["op"] in ("c", "u", "d")]
     return [int(event["source"]["lsn"]) for event in found]
 
@@ -167,7 +167,7 @@ def test_a_slot_that_is_made_again_is_found_at_a_start_and_the_stack_starts_all_
     await_broken(stack, "slot_remade")
     with stack.source() as source:
         slots = source.execute("SELECT active FROM pg_replication_slots").fetchall()
-    assert slots == [(False,)]  # nobody reads it
+    assert slots == [(False,)]  # not in use
     until(
         lambda: len(incidents(stack)),
         lambda count: count == 2,
@@ -228,7 +228,7 @@ def test_a_server_that_was_restored_is_found_and_captured_past_what_was(stack: S
     backup = cluster.with_name("backup")
     copied(cluster, backup)
     stack.up("--only", *SERVICES)
-    await_stream(stack)  # captured, and not in the backup
+    await_stream(stack)  # captured, but not in the backup
     with stack.source() as source:
         source.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 30000000))")
     await_stream(stack)

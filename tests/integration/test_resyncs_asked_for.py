@@ -1,4 +1,4 @@
-"""What asks for a resync, on a real server: requests, and partitions that came or went unseen."""
+"""The causes of a resync, on a real server: requests, and partitions that were added or removed without events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _parted(source: Connection) -> SourceTable:
 
 
 class Looker:
-    """Looks at `parted` with a clock that stands still, and keeps what it was asked to read."""
+    """Checks `parted` with a fixed clock, and records the requested resyncs."""
 
     def __init__(self, source: Connection, now: float = 0.0) -> None:
         self.asked: list[str] = []
@@ -64,7 +64,7 @@ class Looker:
         self.asked.append(reason)
 
     def look(self) -> list[str]:
-        """One look; what it asked for."""
+        """Check once. Returns: the requested resyncs."""
         self.asked = []
         self._partitions.step(self._source, [_parted(self._source)])
         return self.asked

@@ -1,4 +1,4 @@
-"""Two stacks capture one database: each with a slot, a publication and a role of its own."""
+"""Two stacks capture one database, each with its own slot, publication and role."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_second_stack_under_the_firsts_names_is_told_and_takes_nothing_from_it
     role = rows["role headwater_capture"]
     assert role["status"] == "missing"
     assert "slot_name, publication_name and capture_role" in role["mend"]
-    with psycopg.connect(first.settings.capture_dsn) as captured:  # its password is what it was
+    with psycopg.connect(first.settings.capture_dsn) as captured:  # its password is unchanged
         captured.execute("SELECT FROM headwater.heartbeat")
 
 

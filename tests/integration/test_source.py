@@ -1,4 +1,4 @@
-"""The embedded source captured by the real Debezium, Connect and Kafka: what reaches the topics."""
+"""The events in the topics of the embedded source, with the real Debezium, Connect and Kafka."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stack() -> Iterator[Stack]:
     with fresh_stack() as stack:
         stack.up("--only", *SERVICES)
         with stack.source() as connection:
-            # It beats only in the stream: the initial snapshot is over.
+            # Heartbeats come only in the stream, so the initial snapshot has ended.
             until(
                 lambda: connection.execute("SELECT FROM headwater.heartbeat").fetchall(),
                 within_s=WITHIN_S,
@@ -42,7 +42,7 @@ def source(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 
 
 def confirmed(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
-    """The position up to which the slot has let go of the WAL, in bytes."""
+    """The position up to which the slot has released the WAL, in bytes."""
     row = connection.execute(
         "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots"
     ).fetchone()
@@ -142,7 +142,7 @@ def test_the_slot_moves_on_while_only_other_tables_are_written(
     source.execute("CREATE TEMPORARY TABLE written (note text)")
     row = source.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
     assert row is not None
-    # Writes into the log that no captured table has part in.
+    # Writes to the log, but not to captured tables.
     source.execute("SELECT pg_logical_emit_message(false, 'noise', repeat('x', 1000000))")
     until(
         lambda: confirmed(source),
@@ -186,7 +186,7 @@ def test_every_odd_type_arrives_as_the_server_prints_it(
     source.execute("CREATE TYPE pair AS (number int, word text)")
     row = "(%s, " + ", ".join(["%s"] * len(values)) + ")"
     statement = f"INSERT INTO oddities VALUES {row}"
-    with source.transaction():  # at once with its first row: that one comes by a snapshot
+    with source.transaction():  # together with its first row, which comes by a snapshot
         source.execute(f"CREATE TABLE oddities (id int PRIMARY KEY, {', '.join(values)})")
         source.execute(statement, [1, *values.values()])
     until(
@@ -206,7 +206,7 @@ def test_every_odd_type_arrives_as_the_server_prints_it(
     casts = ", ".join(f"{name}::text" for name in names)
     printed = source.execute(f"SELECT id, {casts} FROM oddities ORDER BY id").fetchall()
     for number, *texts in printed:
-        # A real's exact value, as a cast to double precision has it.
+        # A real's exact value, as a cast to double precision gives it.
         assert [seen[number][name] for name in names] == [*texts[:-1], 0.10000000149011612]
 
 
@@ -231,7 +231,7 @@ def test_a_null_is_never_replaced_by_the_columns_default(
 
 
 def await_word_of_capture(stack: Stack, words: str) -> None:
-    """Until the guard of new tables has said these words."""
+    """Wait until the guard of new tables has logged these words."""
 
     def said() -> str:
         ended = stack.run("logs", "capture")
@@ -278,7 +278,7 @@ def test_a_table_that_the_connector_cannot_read_does_not_stop_the_others(
     )
     told = stack.run("status").stderr
     assert "public.twins is left out: columns whose names differ in case only (v, V)" in told
-    # To take this one in, the connector starts again.
+    # To capture this table, the connector restarts.
     source.execute("CREATE TABLE after_twins (id int PRIMARY KEY)")
     source.execute("INSERT INTO after_twins VALUES (1)")
     until(
@@ -319,7 +319,7 @@ def test_preflight_of_another_database_changes_nothing_without_apply(stack: Stac
         told = stack.run("preflight", "--source", dsn, "--format", "json", expect=1)
         rows = {row["check"]: row for row in json.loads(told.stdout)}
         assert rows["publication headwater"]["status"] == "missing"
-        assert rows["slot headwater"]["status"] == "missing"  # it is the other database's
+        assert rows["slot headwater"]["status"] == "missing"  # it belongs to the other database
         assert rows["table public.notes"]["mend"].startswith(
             'ALTER TABLE "public"."notes" REPLICA IDENTITY FULL;'
         )

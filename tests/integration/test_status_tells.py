@@ -1,4 +1,4 @@
-"""What is not well is in `status` with its cause, and comes back by itself: on the real chain's carriers."""
+"""`status` shows each failure with its cause, and services recover by themselves; with real Kafka, Connect and store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stack() -> Iterator[Stack]:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """A service's processes, stopped by a signal; those that live go on at the end."""
+    """Stop a service's processes by a signal; at the end continue those that still live."""
     process = psutil.Process(pid)
     family = [process, *process.children(recursive=True)]
     for one in family:
@@ -45,12 +45,12 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def told(stack: Stack) -> dict[str, dict[str, Any]]:
-    """What `status` says, by part: services, and what else is not well."""
+    """The rows of `status` by part: services, and other problems."""
     return stack.status()
 
 
 def await_state(stack: Stack, part: str, *states: str | None) -> dict[str, Any]:
-    """Until `status` shows the part so (None: not at all); its row, empty if it has none."""
+    """Wait until `status` shows this state of the part (None: no row). Returns: its row, empty if there is none."""
     return until(
         lambda: told(stack).get(part, {}),
         lambda row: row.get("state") in states,
@@ -82,9 +82,9 @@ def test_a_connector_that_cannot_log_in_is_shown_with_its_cause_until_it_works(
             source.execute(
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
             )
-            # Which of the two comes first is a race: a task fails at once where it is started again.
+            # Which of the two comes first is a race, because a restarted task fails at once.
             await_state(stack, "connector source", "retrying", "failed")
-            # The first cause is the broken connection, the next tries meet the role.
+            # The first cause is the broken connection; later retries fail because of the role.
             row = until(
                 lambda: told(stack)["connector source"],
                 lambda row: "not permitted to log in" in row["last_error"],
@@ -138,7 +138,7 @@ def test_capture_killed_while_connect_hangs_comes_back_and_so_does_connect(stack
         row = await_state(stack, "connect", "unresponsive")
         assert "SIGSTOP" in row["last_error"] and "started again" in row["hint"]
         os.kill(capture.pid, signal.SIGKILL)
-        # Nobody lets it go on: the supervisor starts it again.
+        # No signal continues it: the supervisor restarts it.
         for service, before in (("connect", connect.pid), ("capture", capture.pid)):
             until(
                 lambda service=service: stack.observed(service),  # type: ignore[misc]

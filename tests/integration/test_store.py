@@ -1,4 +1,4 @@
-"""The embedded object store's listings, by its own protocol: real S3's answers, page by page."""
+"""The embedded object store's listings give the same answers as S3, page by page."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def listing(settings: Settings, bucket: str, **asked: str) -> tuple[list[Listed]
 def expected(
     held: Mapping[str, Listed], prefix: str, start_after: str, delimiter: str
 ) -> tuple[list[Listed], list[str]]:
-    """What S3 answers for such objects."""
+    """S3's answer for these objects."""
     objects: list[Listed] = []
     prefixes: list[str] = []
     for key in sorted(held):
@@ -77,7 +77,7 @@ def expected(
 
 @pytest.fixture(scope="module")
 def held(object_store: Stack) -> dict[str, Listed]:
-    """Objects as a Delta log and bronze have them, and as nobody should; by key."""
+    """Objects of a Delta log, of bronze, and with unusual names; by key."""
     names = [f"{LOG}{version:020d}.json" for version in range(40)]
     names += [f"{LOG}{10:020d}.checkpoint.parquet", f"{LOG}_last_checkpoint"]
     names += [f"listing/bronze/block={block}/{at:03d}.part" for block in (0, 1) for at in range(9)]

@@ -1,4 +1,4 @@
-"""Loading files of MovieLens' shape into a real Postgres."""
+"""Loading files in MovieLens' format into a real Postgres."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_loading_again_changes_no_row(engine: Engine, folder: Path) -> None:
 
 
 def test_an_interrupted_load_is_finished_by_starting_again(engine: Engine, folder: Path) -> None:
-    """It stops at the second chunk of the ratings, then runs through."""
+    """The load stops at the second chunk of the ratings, then runs to the end."""
     (folder / "ratings.csv").write_text(
         "userId,movieId,rating,timestamp\n"
         + "".join(f"{user},1,4.0,964982703\n" for user in range(1, 30))

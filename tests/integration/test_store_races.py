@@ -1,6 +1,6 @@
-"""What the embedded object store answers while several clients write and delete: what S3 does.
+"""The embedded object store answers like S3 while several clients write and delete.
 
-The random cases are drawn by seed; how the threads meet is the machine's.
+The random cases come from a seed; the timing of the threads depends on the machine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def log_name(version: int) -> str:
 
 
 def test_the_tail_of_a_folder_is_listed_while_objects_vanish_from_it(bucket: Bucket) -> None:
-    """As a Delta log is listed while its clean-up deletes: s3proxy answered NoSuchKey."""
+    """Like a listing of a Delta log during its clean-up: s3proxy answered NoSuchKey."""
     folder = "races/tail/_delta_log/"
     bucket.put(folder + log_name(900), b"stays")
     names = iter(range(1_000_000))
@@ -63,7 +63,7 @@ def test_the_tail_of_a_folder_is_listed_while_objects_vanish_from_it(bucket: Buc
 
 
 def asked_for(key: str, prefix: str, start_after: str, delimiter: str) -> str:
-    """What a listing shows for a key: the key, the prefix that stands for it, or nothing."""
+    """A listing's entry for a key: the key, its common prefix, or nothing."""
     if not key.startswith(prefix):
         return ""
     rest, cut, _ = key[len(prefix) :].partition("/")
@@ -78,7 +78,7 @@ def test_any_listing_under_writes_and_deletes_holds_what_stays_and_nothing_that_
     top = "races/any/"
     stays = [f"{top}{folder}{n:02d}" for folder in ("", "a/", "a/b/", "c/") for n in range(6)]
     moves = [f"{top}{folder}{n:02d}x" for folder in ("", "a/", "a/b/", "gone/") for n in range(8)]
-    moves += [f"{top}a/named-{uuid4()}" for _ in range(4)]  # as Trino names its files
+    moves += [f"{top}a/named-{uuid4()}" for _ in range(4)]  # names like those of Trino's files
     for key in stays:
         bucket.put(key, key.encode())
 
@@ -203,7 +203,7 @@ def test_an_overwritten_object_is_read_whole_and_never_older_than_a_put_that_end
 
 
 def test_a_put_succeeds_while_a_delete_empties_its_folder(bucket: Bucket) -> None:
-    """The folder on the disk goes with its last object; a bucket has no folders."""
+    """The folder on the disk is removed with its last object; a bucket has no folders."""
     for round_ in range(150):
         folder = f"races/emptied/{round_ % 3}/deep/er/"
         kept, gone = f"{folder}{round_}", f"{folder}gone"
@@ -285,7 +285,7 @@ def test_a_batch_delete_deletes_all_that_it_names_while_others_write_beside_it(
     for round_ in range(10):
         folder = f"races/batch/{round_ % 2}/"
         named = [f"{folder}{n}" for n in range(10)]
-        for key in named[:8]:  # two were never there
+        for key in named[:8]:  # two never existed
             bucket.put(key, b"goes")
         listed = "".join(f"<Object><Key>{key}</Key></Object>" for key in named)
         body = f"<Delete>{listed}</Delete>".encode()

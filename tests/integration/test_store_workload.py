@@ -42,14 +42,14 @@ def engine(engine: Engine) -> Engine:
 
 @pytest.fixture(scope="module")
 def shared(source_server: Stack) -> Iterator[Engine]:
-    """A seeded store that several tests change, one after another."""
+    """A seeded store that several tests change in turn."""
     with fresh_engine(source_server.settings.source_dsn) as fresh:
         seed_store(fresh, sizes=Sizes.scaled(0.3))
         yield fresh
 
 
 def ticking() -> Callable[[], datetime]:
-    """A clock that moves a second at each look, the same every time."""
+    """A clock that advances a second at each reading, the same in each run."""
     times = [ENDS_AT]
 
     def now() -> datetime:
@@ -60,7 +60,7 @@ def ticking() -> Callable[[], datetime]:
 
 
 def changes_so_far(connection: Connection) -> Counter[str]:
-    """Rows changed per table, as the server itself counts them within a transaction."""
+    """Changed rows for each table, as the server counts them within a transaction."""
     counted = """
         select relname, n_tup_ins + n_tup_upd + n_tup_del
         from pg_stat_xact_user_tables where schemaname = 'public'
@@ -171,7 +171,7 @@ def run_beside(work: Workload) -> tuple[threading.Thread, threading.Event, list[
 
 
 def test_a_workload_survives_the_end_of_its_session(engine: Engine) -> None:
-    """Its connection is cut off five times; it goes on each time."""
+    """Its connection is cut five times, and it continues each time."""
     done: list[Transaction] = []
     stop, reports = threading.Event(), list[Report]()
     work = Workload(engine, rate=0)
@@ -274,7 +274,7 @@ def test_a_burst_makes_exactly_so_many_changes(engine: Engine) -> None:
     bench = BenchWorkload(engine, tables=2, rate=0, rows=3_000)
     bench.create()
     wanted = 2 * ROWS_AT_ONCE + 123
-    # The server's numbers come a moment after the commit.
+    # The server updates its counts a moment after the commit.
     before = until(
         lambda: statistics(engine),
         lambda seen: sum(seen.values()) == 6_000,

@@ -1,4 +1,4 @@
-"""Streams on the real broker and store, without a source: what is sent is in silver, once."""
+"""Streams on a real broker and store, without a source: each sent event is in silver once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ not_null = true
 
 @pytest.fixture(scope="module")
 def taking() -> Iterator[Stack]:
-    """Kafka, the object store, the intake and `streams`, with a stream `shop` of its own."""
+    """Kafka, the object store, the intake and `streams`, with the test's stream `shop`."""
     with fresh_stack() as fresh:
         folder = fresh.settings.contracts_dir / "streams"
         folder.mkdir(parents=True)
@@ -51,13 +51,13 @@ def numbered(prefix: str, numbers: range | list[int]) -> list[dict[str, Any]]:
 
 
 def counts(stack: Stack, prefix: str) -> Counter[str]:
-    """Key → how often silver has it, of the keys with this prefix."""
+    """Key → how often silver has it, for keys with this prefix."""
     rows = rows_of(stack, "shop", "event_key")
     return Counter(row["event_key"] for row in rows if row["event_key"].startswith(f"{prefix}-"))
 
 
 def quarantined(stack: Stack, prefix: str) -> list[tuple[str, int, int]]:
-    """(key, partition, offset) of each entry whose key has this prefix."""
+    """(key, partition, offset) of each quarantine entry whose key has this prefix."""
     table = Lakehouse(stack.settings).lake.table(STREAM_QUARANTINE).to_pyarrow_dataset()
     rows = table.to_table(columns=["key", "partition", "offset"]).to_pylist()
     found = [(row["key"], row["partition"], row["offset"]) for row in rows]
@@ -118,7 +118,7 @@ def test_each_key_is_in_silver_once_though_everything_is_killed_while_clients_se
     errors: list[Exception] = []
 
     def send(first: int) -> None:
-        """Numbers of its own, and some of the others' again."""
+        """Send the sender's own numbers, and some of the others' again."""
         own, number = random.Random(seed + first), first
         intake = intake_of(taking, "shop")
         try:
@@ -132,7 +132,7 @@ def test_each_key_is_in_silver_once_though_everything_is_killed_while_clients_se
             errors.append(error)
 
     def send_bad() -> None:
-        """Records that are no events; each that the broker confirms is one entry of quarantine."""
+        """Send records that are not events; each confirmed one is an entry of quarantine."""
         producer = StreamProducer(taking.settings.kafka)
         try:
             while not stop.wait(0.1):

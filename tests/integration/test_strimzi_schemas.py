@@ -1,4 +1,4 @@
-"""The manifests of Kafka and Connect against Strimzi's own schemas, written by its own generator."""
+"""The manifests of Kafka and Connect are valid by Strimzi's schemas, made with its own generator."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Schema = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Schema]:
-    """Kind → the schema that an API server would check, with unknown keys refused."""
+    """Kind → the schema that an API server checks, with unknown keys refused."""
     artefacts = Artefacts(ROOT)
     artefacts.prepare(["strimzi-crds"])
     folder = tmp_path_factory.mktemp("crds")
@@ -60,20 +60,20 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Schema]:
 
 
 def closed(schema: Schema) -> Schema:
-    """A structural schema that refuses what an API server would drop."""
+    """A structural schema that refuses keys that an API server would drop."""
     found = copy.deepcopy(schema)
     for one in objects(found):
         if "properties" in one and not one.get("x-kubernetes-preserve-unknown-fields"):
             one.setdefault("additionalProperties", False)
         if one.get("x-kubernetes-int-or-string"):
             one["type"] = ["integer", "string"]
-    # The server knows them by itself.
+    # The server defines these itself.
     found["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}
     return found
 
 
 def objects(schema: Any) -> Iterator[Schema]:
-    """Each schema in it, but for alternatives, which only say what is required."""
+    """Each nested schema except alternatives, which only list required keys."""
     if isinstance(schema, dict):
         yield schema
         for key, value in schema.items():
@@ -118,7 +118,7 @@ def test_a_key_with_a_typo_is_refused(
     ],
 )
 def test_no_property_is_set_that_strimzi_sets_itself(spec: str, config: Mapping[str, str]) -> None:
-    """The operator drops them with a warning; the class of the resource holds their prefixes."""
+    """The operator drops these options with a warning; the resource's class has their prefixes."""
     artefacts = Artefacts(ROOT)
     artefacts.prepare(["strimzi-crds"])
     [jar] = [path for path in artefacts.classpath("strimzi-crds") if path.name.startswith("api-")]

@@ -1,4 +1,4 @@
-"""A source that takes only encrypted sessions with a client certificate is captured over them."""
+"""A source that accepts only encrypted sessions with a client certificate is captured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(certificates: Path) -> Iterator[Stack]:
-    """The embedded Postgres, that takes sessions with a certificate of the root only."""
+    """The embedded Postgres that accepts only sessions with a certificate of the root."""
     with fresh_stack() as stack:
         stack.up("--only", "postgres")
         cluster = stack.home / "data" / "postgres" / "cluster"

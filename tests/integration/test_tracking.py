@@ -32,11 +32,11 @@ from tests.support.planted import planted
 from tests.support.planted_history import planted_history
 from tests.support.stack import UP_TIMEOUT_S, Stack, fresh_stack
 
-# It installs MLflow's environment and starts MLflow twenty times: eight minutes.
+# Installing MLflow's environment and starting MLflow twenty times takes eight minutes.
 pytestmark = pytest.mark.slow
 JOB = ["-m", "app.models.risks.churn"]
 OPTIONS = AlsOptions(1, 0.1)
-# As a user of MLflow does, in its environment: the champion's model, asked for some rows.
+# Like a user in MLflow's environment: the champion's model predicts some rows.
 PREDICT = """
 import json, sys
 import mlflow, pandas
@@ -98,7 +98,7 @@ def write_silver(stack: Stack, customers: int) -> None:
 
 
 def learn_churn(stack: Stack) -> dict[str, Any]:
-    """What a run of the job's program prints."""
+    """The output of a run of the job's program."""
     done = subprocess.run(
         [sys.executable, *JOB],
         env=stack.environment,
@@ -161,7 +161,7 @@ def test_a_run_is_read_back_and_its_model_predicts_the_same(stack: Stack, tmp_pa
         first[f"roc_auc_{method.replace(' ', '_')}"], abs=1e-4
     )
 
-    # The fit that scores, by scikit-learn here and by MLflow's model there.
+    # The fit that scores, loaded by scikit-learn and as MLflow's model.
     lake = Lake(stack.settings.store)
     [found] = [
         one.path
@@ -213,12 +213,12 @@ def test_a_run_while_the_database_is_away_is_kept_and_logged_by_the_next(stack: 
     assert records_of(waiting) == []
     assert scored_by(stack) == {"1"} and champion(stack, "churn") == "1"
     tags = api(stack, "model-versions/get", name="churn", version="3")["model_version"]["tags"]
-    assert {"key": "verdict", "value": "not compared: MLflow was away"} in tags
+    assert {"key": "verdict", "value": "not compared: MLflow was unavailable"} in tags
     assert run_of(stack, "churn", "4")["info"]["status"] == "FINISHED"
 
 
 def made(given: Pairs, known: Pairs, worse_by: float) -> Recommendations:
-    """What a run of `recommend` makes, with averages in place of ALS."""
+    """The result of a run of `recommend` with averages instead of ALS."""
 
     def stars(pairs: Pairs) -> StarsModel:
         fitted = fit_averages(pairs)
@@ -289,5 +289,7 @@ def test_a_champion_that_was_changed_in_the_bucket_is_not_loaded(stack: Stack) -
     with lake.open_output_stream(f"models/churn/{run}/artifacts/fits/churn/tested.joblib") as file:
         file.write(b"cos\nsystem\n(S'exit 1'\ntR.")
     changed = learn_churn(stack)
-    assert changed["champion"] == "version 1 has other files in the bucket than were logged"
+    assert (
+        changed["champion"] == "version 1 has files in the bucket that differ from the logged ones"
+    )
     assert champion(stack, "churn") == "5" and scored_by(stack) == {"5"}

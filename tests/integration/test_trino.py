@@ -6,8 +6,11 @@ import datetime as dt
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,7 +20,7 @@ import trino.exceptions
 from deltalake import DeltaTable, write_deltalake
 
 from spark_streaming.storage.lake import Lake
-from tests.support.stack import Stack, fresh_stack
+from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.store_lake import SCHEMAS, arrow, expected_reports, store_rows
 from tests.support.waiting import until
 
@@ -88,7 +91,7 @@ def test_raw_events_of_an_earlier_releases_quarantine_are_not_in_trino(server: S
             "CALL lake.system.register_table(schema_name => 'default', table_name => 'raw', "
             f"table_location => '{server.lake.url('raw/quarantine')}')"
         )
-    # The upgrade takes the column out.
+    # The upgrade removes the column.
     server.write("ops/quarantine", pa.table({"table_name": ["guests"]}), schema_mode="overwrite")
     server.until_there("ops", "quarantine")
     assert server.query("SELECT * FROM ops.quarantine") == [("guests",)]
@@ -184,7 +187,7 @@ def test_freshness_is_the_newest_batch_for_tables_that_it_did_not_touch(server: 
     table = {name: pa.array(list(values), kind) for (name, kind), values in columns}
     held = [targets if row[1] == "" else None for row in ledger]
     table["freshness_targets"] = pa.array(held, text)
-    # Rows of a release with one silver job only.
+    # Rows of a release with only one silver job.
     table["job"], table["share"] = (pa.nulls(len(ledger), kind) for kind in (pa.int64(), text))
     server.write("ops/ledger", pa.table(table))
     server.until_there("ops", "ledger", "freshness")
@@ -279,7 +282,7 @@ def test_a_table_that_goes_is_unregistered_and_its_views_with_it(server: Server)
 
 
 def test_a_table_that_a_view_does_not_fit_stops_no_other(server: Server) -> None:
-    # A user's own database may have a table of the demo store's name and other columns.
+    # A user's database may have a table with a name of the demo store and other columns.
     server.write("silver/ratings", _ids(1), schema_mode="overwrite")
     server.write("silver/after_ratings", _ids(1))
     server.until_there("silver", "after_ratings")
@@ -347,31 +350,66 @@ def test_sql_prints_every_type_exactly_as_json(server: Server) -> None:
     ]
 
 
-def test_interrupting_sql_cancels_the_query_in_trino(server: Server) -> None:
-    # Minutes of work, and a text by which it is found.
-    statement = (
-        "SELECT count(*) AS to_be_interrupted FROM UNNEST(sequence(1, 10000)) AS a(x) "
-        "CROSS JOIN UNNEST(sequence(1, 10000)) AS b(y) CROSS JOIN UNNEST(sequence(1, 1000)) AS c(z)"
-    )
-    seen = (
+# Minutes of work; NAME is the text by which it is found.
+LONG = (
+    "SELECT count(*) AS NAME FROM UNNEST(sequence(1, 10000)) AS a(x) "
+    "CROSS JOIN UNNEST(sequence(1, 10000)) AS b(y) CROSS JOIN UNNEST(sequence(1, 1000)) AS c(z)"
+)
+
+
+def _found(server: Server, name: str) -> list[tuple[Any, ...]]:
+    """State and error of each query with this name in it."""
+    return server.query(
         "SELECT state, error_code FROM system.runtime.queries "
-        "WHERE query LIKE 'SELECT count(*) AS to_be_interrupted%'"
+        f"WHERE query LIKE '%AS {name} FROM UNNEST%' AND query NOT LIKE '%runtime%'"
     )
-    process = server.stack.start("sql", statement)
+
+
+def _await_running(server: Server, name: str) -> None:
+    until(
+        lambda: _found(server, name),
+        lambda found: [state for state, _ in found] == ["RUNNING"],
+        within_s=REGISTERED_S,
+        what=f"the query {name} runs",
+    )
+
+
+def test_a_task_ends_the_query_that_its_killed_attempt_left_running(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, short = tmp_path / "long.sql", tmp_path / "short.sql"
+    long.write_text(f"CREATE TABLE lake.ml.left_behind AS {LONG.replace('NAME', 'left_running')}")
+    short.write_text("SELECT 1 AS answer")
+    monkeypatch.setenv("HEADWATER_HOME", str(server.stack.home))
+    monkeypatch.setenv("HEADWATER_JOB_TASK", "own.count")
+    monkeypatch.setenv("HEADWATER_JOB_RUN_FOLDER", str(tmp_path / "runs" / "1"))
+    task = [sys.executable, "-m", "app.jobs.kinds.sql_task"]
+    killed = subprocess.Popen([*task, str(long)], cwd=ROOT)
     try:
-        until(
-            lambda: server.query(seen),
-            lambda found: [state for state, _ in found] == ["RUNNING"],
-            within_s=REGISTERED_S,
-            what="the query runs",
-        )
+        _await_running(server, "left_running")
+    finally:
+        killed.kill()
+        killed.wait()
+    assert [state for state, _ in _found(server, "left_running")] == ["RUNNING"]
+    # Another task leaves it alone.
+    other = {**os.environ, "HEADWATER_JOB_TASK": "own.other"}
+    subprocess.run([*task, str(short)], cwd=ROOT, env=other, check=True, timeout=120)
+    assert [state for state, _ in _found(server, "left_running")] == ["RUNNING"]
+    subprocess.run([*task, str(short)], cwd=ROOT, check=True, timeout=120)
+    assert _found(server, "left_running") == [("FAILED", "ADMINISTRATIVELY_KILLED")]
+
+
+def test_interrupting_sql_cancels_the_query_in_trino(server: Server) -> None:
+    process = server.stack.start("sql", LONG.replace("NAME", "to_be_interrupted"))
+    try:
+        _await_running(server, "to_be_interrupted")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert server.query(seen) == [("FAILED", "USER_CANCELED")]
+    assert _found(server, "to_be_interrupted") == [("FAILED", "USER_CANCELED")]
 
 
 def test_a_query_that_needs_more_memory_than_it_may_have_spills_and_finishes(
@@ -388,7 +426,7 @@ def test_a_query_that_needs_more_memory_than_it_may_have_spills_and_finishes(
         "FROM UNNEST(sequence(1, 2000)) AS a(x) CROSS JOIN UNNEST(sequence(1, 1000)) AS b(y) "
         "GROUP BY x, y)"
     )
-    # Two threads hold a million groups each: more than the limit even where one ends before the other.
+    # Two threads have a million groups each, more than the limit even if one ends before the other.
     assert cursor.fetchall() == [[2_000_000, 2_000_000]]
     assert cursor.stats["spilledBytes"] > 0
 

@@ -1,4 +1,4 @@
-"""Ranges of a key hold the same rows in a real source and in a real Delta table."""
+"""A range of a key has the same rows in a real source and in a real Delta table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LETTERS = "aAbBzZäÄéß_-. 0~'\\\"%é😀"
 
 
 def collations(connection: psycopg.Connection[Any]) -> list[str]:
-    """Orders of text that are not the bytes', as far as the server has any."""
+    """The server's collations that do not sort by byte."""
     rows = connection.execute(
         "SELECT collname FROM pg_collation WHERE collname IN "
         "('en-x-icu', 'sv-x-icu', 'en_US.utf8', 'C.utf8')"
@@ -37,7 +37,7 @@ def words(chance: random.Random) -> set[str]:
 
 
 def silver_of(dsn: str, contract: Contract, path: Path) -> SilverRows:
-    """A Delta table of the source's rows as they are now, in several files."""
+    """A Delta table with the source's current rows, in several files."""
     names = [column.name for column in contract.columns]
     with psycopg.connect(dsn) as connection:
         query = f"SELECT * FROM {contract.schema}.{contract.table}"
@@ -89,7 +89,7 @@ def planned(dsn: str, table: str, parts: int) -> tuple[Contract, KeyOrder, tuple
 
 
 def check(dsn: str, table: str, tmp_path: Path, rows: int) -> None:
-    """Cut the table, compare the parts; then plant a wrong row and find it in exactly one part."""
+    """Divide the table and compare the parts; then plant a wrong row and find it in exactly one part."""
     contract, _, ranges = planned(dsn, table, 7)
     silver = silver_of(dsn, contract, tmp_path / table)
     found = compared(dsn, contract, silver, [(one,) for one in ranges], tmp_path)

@@ -1,4 +1,4 @@
-"""What Kafka has written is told apart from what its committed readers are shown."""
+"""The written end of a partition differs from the end for readers of committed records."""
 
 from __future__ import annotations
 

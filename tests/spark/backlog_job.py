@@ -1,4 +1,4 @@
-"""A silver job over events that a test holds, with small limits, so that every way is taken."""
+"""A silver job over a test's events in memory, with small limits, so that every path is used."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ RAW_SCHEMA = pa.schema(
 
 
 class Held:
-    """Events in memory, read as a batch's events are read from Kafka."""
+    """Events in memory, read like a batch's events from Kafka."""
 
     def __init__(self) -> None:
         self.events: list[RawEvent] = []
-        self.reads: list[int] = []  # how many events each read gave the driver
+        self.reads: list[int] = []  # the number of events of each read by the driver
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
         found: dict[str, list[RawEvent]] = {}
@@ -92,7 +92,7 @@ class Held:
 
 
 class Table:
-    """One captured table with a contract of its own, its events, and what silver holds of it."""
+    """One captured table with its contract, its events, and its rows in silver."""
 
     def __init__(self, lake: Lake, contract: Contract) -> None:
         self.lake = lake
@@ -106,7 +106,7 @@ class Table:
         ContractStore(lake, NO_SOURCE).keep(self.contract)
 
     def job(self, session: SparkSession, settings: SilverSettings, **changed: Any) -> Job:
-        """A process of the job; another one is a restart."""
+        """Make a process of the job; another one is a restart."""
         return Job(self, session, settings.model_copy(update=changed))
 
     def rows(self) -> Counter[tuple[Any, ...]]:
@@ -124,11 +124,11 @@ class Table:
         return counted
 
     def quarantined(self) -> list[dict[str, Any]]:
-        """What quarantine holds of the table, by offset."""
+        """The table's quarantine entries by offset."""
         return entries_of(self.lake, self.name)
 
     def next_span(self, events: Sequence[RawEvent]) -> BatchSpan:
-        """Put more events into the topic; the span of the batch that takes them."""
+        """Put more events into the topic. Returns: the offset ranges of their batch."""
         events = [event._replace(topic=self.topic) for event in events]
         self.held.events += events
         start = dict(self.done)
@@ -172,7 +172,7 @@ class Job:
         )
 
     def run(self, batch_id: int, span: BatchSpan) -> LedgerRow:
-        """Run one batch; the table's row of the ledger."""
+        """Run one batch. Returns: the table's row of the ledger."""
         events, more = self.backlog.split(batch_id, span)
         rows = self.runner.run(batch_id, events, span, started=time.monotonic(), more=more)
         return rows[0]

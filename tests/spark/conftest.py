@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MakeTable = Callable[[Contract], SilverTable]
-# What these prove happens before the merge, the same with both engines: the default run takes one.
+# These tests check steps before the merge, which are equal for both engines, so the default run uses one.
 BEFORE_THE_MERGE = ("test_quality.py", "test_replay.py")
-NOT_NOTED = "[spark-looked_at]"  # a source without notes; the first engine has both kinds
+NOT_NOTED = "[spark-looked_at]"  # a source that records no definitions; the first engine runs with both kinds
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the second engine `slow` where it repeats the first."""
+    """Mark tests of the second engine `slow` if they repeat the first."""
     for item in items:
         repeats = item.path.name in BEFORE_THE_MERGE and "[spark" in item.name
         if item.path.parent == HERE and (repeats or item.name.endswith(NOT_NOTED)):
@@ -71,7 +71,7 @@ def silver_settings(silver_variables: dict[str, str]) -> SilverSettings:
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set variables for a while: the stacks of later tests inherit this process's own."""
+    """Set variables temporarily, because the stacks of later tests inherit this process's."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -88,8 +88,8 @@ def lake(silver_settings: SilverSettings) -> Lake:
 
 @pytest.fixture(autouse=True)
 def own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger for each test: with a common one a job takes up what other tests left stopped, and
-    reads a log that grows by every test before it."""
+    """A ledger for each test. With a shared one a job would resume tables that other tests left stopped,
+    and read a log that grows with every test."""
     monkeypatch.setattr("spark_streaming.ops.ledger.LEDGER", f"ops/ledger_{uuid.uuid4().hex[:8]}")
 
 
@@ -105,7 +105,7 @@ def spark(
 
 @pytest.fixture(params=["delta-rs", "spark"])
 def engine(request: pytest.FixtureRequest) -> MergeEngine:
-    """Each test that takes this runs with both engines."""
+    """Runs each test that uses it with both engines."""
     if request.param == "delta-rs":
         return DeltaRsEngine()
     return SparkEngine(request.getfixturevalue("spark"))
@@ -113,7 +113,7 @@ def engine(request: pytest.FixtureRequest) -> MergeEngine:
 
 @pytest.fixture
 def make_table(lake: Lake) -> MakeTable:
-    """Makes an empty silver table of a contract, under a name of its own."""
+    """Makes an empty silver table of a contract, under a unique name."""
 
     def make(contract: Contract) -> SilverTable:
         name = f"{contract.table}_{uuid.uuid4().hex[:8]}"

@@ -85,9 +85,9 @@ class EvolvingJob:
         self._now += 100
 
     def run(self, count: int | None = None) -> list[LedgerRow]:
-        """The next batch: so many more events of the table (None: all), and a heartbeat.
+        """Run the next batch: this many more events of the table (None: all), and a heartbeat.
 
-        The catalog is asked as it is at the source's end.
+        The catalog is read in its state at the source's end.
         """
         upto = len(self.source.events) if count is None else self.taken + count
         events = self.source.events[self.taken : upto]
@@ -107,7 +107,7 @@ class EvolvingJob:
         return self.repeat()
 
     def _reached(self) -> int:
-        """The log position up to which all events were taken: heartbeats do not overtake them."""
+        """The log position up to which all events were read; heartbeats do not overtake events."""
         if self.taken == len(self.source.events):
             return self.source.lsn
         return max((lsn for count, lsn in self.source.ends if count <= self.taken), default=0)
@@ -118,13 +118,13 @@ class EvolvingJob:
         return self.runner.run(batch_id, events, span, started=0.0)
 
     def settle(self) -> None:
-        """Heartbeats until silver is complete to the source's end, and has followed it."""
+        """Send heartbeats until silver is complete up to the source's end and has followed its changes."""
         for _ in range(3):
             self._now += 100
             self.run(0)
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
-        """The events of a span again, as Kafka would give them."""
+        """The events of an offset range again, as Kafka would return them."""
         known = [*self.source.events, *self.beaten]
         return {
             topic: [
@@ -137,14 +137,14 @@ class EvolvingJob:
         }
 
     def replay(self) -> list[str]:
-        """Replay all that is in quarantine of the table; the outcomes."""
+        """Replay all of the table's quarantine entries. Returns: the outcomes."""
         name = self.topic.silver_name
         answer = self.replayer.carry_out(Request(uuid.uuid4().hex, "replay", (name,), ()))
         assert not answer.error
         return [outcome.outcome for outcome in answer.outcomes]
 
     def content(self, table: str | None = None, names: list[str] | None = None) -> Any:
-        """Silver's rows, counted: the columns that the source has, in the order of their names."""
+        """Silver's rows, counted: the source's columns, in the order of their names."""
         if names is None:
             contract = self.topic.contract
             assert contract is not None
@@ -154,7 +154,7 @@ class EvolvingJob:
         return Counter(zip(*(found[name].to_pylist() for name in names), strict=True))
 
     def recorded(self) -> list[tuple[str, str]]:
-        """(kind, outcome) of the changes recorded of the table, oldest first."""
+        """(kind, outcome) of the table's recorded changes, oldest first."""
         rows = self.lake.table("ops/schema_changes").to_pyarrow_table().to_pylist()
         mine = [row for row in rows if row["table_name"] == self.topic.silver_name]
         ordered = sorted(mine, key=lambda row: row["recorded_at"])

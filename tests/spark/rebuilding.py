@@ -1,4 +1,4 @@
-"""Two tables whose events stand in bronze too, and one of them built again; and what cuts it."""
+"""Two tables with events in bronze, one of which is rebuilt; and crashes during the rebuild."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOON_S = 60.0
 
 
 class Rebuilding(World):
-    """The world of two tables, whose events stand in bronze too; `hurt` is built again."""
+    """A job with two tables whose events are also in bronze; `hurt` is rebuilt."""
 
     def __init__(self, lake: Lake, random: Random, contract: Contract, partitions: int) -> None:
         self.partitions = partitions
@@ -65,7 +65,7 @@ class Rebuilding(World):
         raise AssertionError("the batch never ended")
 
     def fill_bronze(self) -> None:
-        """Bronze gets what the topic has had since."""
+        """Write the topic's newer events to bronze."""
         topic = self.topic(HURT)
         for partition in range(self.partitions):
             events = [e for e in self.log if (e.topic, e.partition) == (topic, partition)]
@@ -108,7 +108,7 @@ class Rebuilding(World):
         return bool(last["generation"] == self.state.id and last["state"] == "running")
 
     def await_rebuilt(self) -> None:
-        """Batches go on until the table runs, with what was built in silver's place."""
+        """Run batches until the table runs and its rebuilt version has replaced the old one."""
 
         def ran() -> bool:
             self.run()
@@ -123,7 +123,7 @@ class Rebuilding(World):
 
 
 def world_of(lake: Lake, random: Random, contract: Contract, *, evenly: bool = True) -> Rebuilding:
-    """A world whose tables have something new in each of their eight batches, if `evenly`."""
+    """A job whose tables have new events in each of eight batches, if `evenly`."""
     world = Rebuilding(lake, random, contract, 1 if contract.is_keyless else 2)
     for batches in world.batches.values() if evenly else ():
         events = [event for batch in batches for event in batch]
@@ -132,7 +132,7 @@ def world_of(lake: Lake, random: Random, contract: Contract, *, evenly: bool = T
 
 
 class RebuiltShop:
-    """`items` of a shop, built again from what the shop has sent."""
+    """Rebuild `items` of a shop from the shop's events."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
@@ -142,7 +142,7 @@ class RebuiltShop:
         self.state = Rebuild(rebuild_id, name, shop.schema, "items", f"hw.{shop.schema}.items")
 
     def run(self, between: Callable[[], object] = lambda: None) -> None:
-        """Build it, let `between` happen, and let the job take it over."""
+        """Rebuild the table, call `between`, and let the job swap it in."""
         shop = self.shop
         files = ContractFolder([shop.folder], b"secret")
         builder = Builder(shop.lake, self.state, files, NO_SOURCE, prefix="hw", slice_events_max=2)
@@ -164,7 +164,7 @@ class RebuiltShop:
 
 
 class Cuts:
-    """Calls that a process does not survive, some before they have done their work."""
+    """Calls at which the process dies, some before they have done their work."""
 
     def __init__(self, random: Random, monkeypatch: pytest.MonkeyPatch) -> None:
         self._random, self._monkeypatch = random, monkeypatch

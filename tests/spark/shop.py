@@ -44,7 +44,7 @@ COLUMNS = (
 class Shop:
     """A source schema with tables `items` and `parents`, its events, and the job over them.
 
-    The clock of the contract folder is ours: each batch reads the files again.
+    The contract folder has the test's clock, so each batch reads the files again.
     """
 
     def __init__(self, lake: Lake, engine: MergeEngine, folder: Path) -> None:
@@ -83,7 +83,7 @@ class Shop:
         self.replayer = Replay(steps, self.stopped.is_stopped)
 
     def read(self, span: BatchSpan, bytes_max: int | None = None) -> dict[str, list[RawEvent]]:
-        """The events of a span again, as Kafka would give them."""
+        """The events of an offset range again, as Kafka would return them."""
         return {
             topic: [
                 event
@@ -115,7 +115,7 @@ class Shop:
         return self.runner.run(self.batch - 1, by_topic, span, started=0.0)
 
     def catch_up(self) -> None:
-        """Run batches of the other table until `items` is not stopped any more."""
+        """Run batches of the other table until `items` is no longer stopped."""
         for number in range(1_000, 1_020):
             self.run(self.event("c", number, number, 0, table="parents"))
             if not self.stopped.is_stopped(f"hw.{self.schema}.items"):

@@ -1,4 +1,4 @@
-"""A batch's steps are safe to repeat from its start, wherever it was cut."""
+"""A batch can be repeated from its start, wherever it was interrupted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Job:
         engine: Any = None,
         read: Read = lambda span, bytes_max=None: {},
     ) -> None:
-        self.ends: dict[str, dict[int, int]] = {}  # what Kafka has written, visible or not
+        self.ends: dict[str, dict[int, int]] = {}  # the written ends in Kafka, committed or not
         self.ledger = Ledger(lake, query_id, OPTIONS.properties())
         restored = self.ledger.restore()
         contracts = ContractStore(lake, NO_SOURCE)
@@ -80,7 +80,7 @@ class Job:
 
 
 class Source:
-    """Two captured tables of a schema of their own, with kept contracts, and their events."""
+    """Two captured tables in a schema of their own, with stored contracts, and their events."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
@@ -117,7 +117,7 @@ def source(lake: Lake) -> Source:
 
 
 class Cut(Exception):
-    """The process died here."""
+    """Simulates the death of the process."""
 
 
 def test_the_ledger_tells_what_came_what_changed_and_what_went(source: Source) -> None:
@@ -186,8 +186,8 @@ def test_restarted_job_skips_events_that_come_again_at_new_offsets(source: Sourc
 
 def test_bad_value_goes_to_quarantine_once_and_others_go_on(source: Source) -> None:
     events = [source.event("one", "c", 10, 1, "not a number"), source.event("one", "c", 11, 2, 2)]
-    # Its contract may be stale: the source is asked, and is away; so the value is judged by
-    # the contract that is kept.
+    # Its contract may be stale. The source does not answer, so the value is checked by the
+    # stored contract.
     job = source.job()
     for _ in range(2):
         job.run(0, *events)

@@ -1,4 +1,4 @@
-"""Both merge engines work on tables whose metadata says what they mean, and leave it there."""
+"""Both merge engines write tables whose metadata has descriptions, and keep the descriptions."""
 
 from __future__ import annotations
 

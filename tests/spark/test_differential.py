@@ -1,9 +1,9 @@
-"""Random histories of a table, with changes of the table, crashes and both merge engines.
+"""Random histories of a table with rows, definitions, crashes and both merge engines.
 
-Rows come, change, get other keys and go, in transactions of several; updates leave out large values;
-columns come, go, are renamed and get wider, the key changes, the table is truncated and made again.
-After each batch silver is compared with the source as it was then; what fails is made smaller
-(`tests/support/shrink.py`). Transactions that overlap: `test_engines.py`.
+Transactions insert, update and delete rows and change their keys; updates leave out large values.
+Columns are added, dropped, renamed and widened, the key changes, the table is truncated and made again.
+After each batch silver is compared with the source's state at that time. A failing history is reduced
+(`tests/support/shrink.py`). `test_engines.py` has overlapping transactions.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.unit.evolving_source import EvolvingSource
 from tests.unit.spark_streaming.events.test_evolution_histories import KINDS
 
 STEPS = 20
-BEGINNING = -1  # what is there before the first step
+BEGINNING = -1  # the state before the first step
 
 
 class Cut(Exception):
-    """The process died here."""
+    """Simulates the death of the process."""
 
 
 def _cut(*_: object) -> None:
@@ -54,11 +54,11 @@ def test_silver_is_the_source_after_each_batch_of_a_random_history(
         job.catalog.notes = notes
         job.catalog.lsn = source.lsn
         if not notes:
-            job.run()  # a table's first contract is what the catalog has when it is met
+            job.run()  # a table's first contract comes from the catalog when the job first sees the table
         for step in steps:
             source.random = random_of(seed, step)
             source.step()
-            # Looked at after each change, as in a job that keeps up; events may be late.
+            # Read after each change, like by a job that keeps up; events may be late.
             job.catalog.lsn = source.lsn
             if job.taken and not notes:
                 job.topics.evolver.check([job.topic])
@@ -73,9 +73,9 @@ def test_silver_is_the_source_after_each_batch_of_a_random_history(
 
 
 def _run_some(job: EvolvingJob, random: Random, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch of some of the events that wait, perhaps with a crash; compare if it may be."""
+    """Run a batch of some waiting events, perhaps with a crash; then compare if the state allows it."""
     count = random.randint(0, len(job.source.events) - job.taken)
-    # Of changes whose events wait a new process knows only what the source notes.
+    # A new process knows changes with waiting events only from the source's records.
     may_crash = job.catalog.notes or not job.topic.pendings
     if may_crash and random.random() < 0.3:
         with monkeypatch.context() as patched:

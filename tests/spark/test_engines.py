@@ -1,4 +1,4 @@
-"""Both merge engines do the same to a table, whatever the batch holds."""
+"""Both merge engines have the same effect on a table, for any batch."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_copies_of_a_random_history_with_losses_are_what_is_left(
         changes = []
         for number in range(4):
             note = random.choice(["a", None])
-            count = random.choice([-3, -2, -1, 0, 0, 1, 2])  # removals of what never came, too
+            count = random.choice([-3, -2, -1, 0, 0, 1, 2])  # also removals of rows that never came
             changes += [{**film(number, note), "_op": "i" if count > 0 else "d"}] * abs(count)
             lacking = max(0, -count - left[number, note, None])
             left[number, note, None] += count + lacking
@@ -176,7 +176,7 @@ def test_copies_go_by_the_columns_that_the_source_still_has(
     table = make_table(BAG)
     copies = [film(1, "a", "x"), film(1, "a", "y"), film(2, "b", "x")]
     engine.merge(table, Folded(rows(BAG, *({**c, "_op": "i"} for c in copies))), Commit("t", 1))
-    big = replace(BAG.columns[2], dropped=True)  # its old values stay in silver
+    big = replace(BAG.columns[2], dropped=True)  # silver keeps its old values
     table.contract = replace(BAG, columns=(*BAG.columns[:2], big))
     change = rows(BAG, {**film(1, "a"), "_op": "d"}, {**film(2, "b"), "_op": "d"})
     engine.merge(table, Folded(change), Commit("t", 2))
@@ -188,7 +188,7 @@ def test_copies_of_text_go_from_files_that_a_merge_has_written(
 ) -> None:
     table = make_table(BAG)
     copies = [{**film(1, "a"), "_op": "i"}] * 3 + [{**film(2, "b"), "_op": "i"}]
-    # A snapshot comes by a merge, whose files hold text in another physical type than appends.
+    # A snapshot is merged, and a merge's files have another physical type for text than an append's.
     engine.merge(table, Folded(rows(BAG, *copies), resnapshot_lsn=Lsn(50)), Commit("t", 1))
     for version in (2, 3):
         change = rows(BAG, {**film(1, "a"), "_op": "d"})

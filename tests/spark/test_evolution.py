@@ -1,4 +1,4 @@
-"""Silver follows its source's tables through changes, as their policies say, and loses nothing."""
+"""Silver follows changes of the source's tables by their policies, and loses nothing."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_dropped_table_is_stopped_where_that_is_its_policy_until_it_comes_agai
     for _ in range(2):
         job.run()
         job.settle()
-        job.restart()  # it tries at once
+        job.restart()  # it retries at once
     assert not job.stopped.is_stopped(job.source.topic)
     assert job.content() == job.source.content()
 

@@ -1,4 +1,4 @@
-"""Executors read from Kafka what Spark planned for the batch, and fold it."""
+"""Executors read the batch that Spark planned from Kafka, and fold it."""
 
 from __future__ import annotations
 

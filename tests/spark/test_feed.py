@@ -1,4 +1,4 @@
-"""The change data feed, by both engines: what a merge did is what the Python readers tell of it."""
+"""The change data feed with both engines: Python readers report exactly the changes of a merge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Told = Counter[tuple[int, str, int, Any]]
-# From the making of the table on: version → (change, key, note).
+# From the table's creation: version → (change, key, note).
 KEYED_CHANGES: Told = Counter(
     [
         (1, "insert", 1, "a"),
@@ -49,7 +49,7 @@ KEYED_CHANGES: Told = Counter(
 )
 BAG_CHANGES: Told = Counter(
     [(1, "insert", 1, "a")] * 3
-    # All copies go, and those that stay come back, in one commit.
+    # One commit deletes all copies and inserts the remaining ones again.
     + [(2, "delete", 1, "a")] * 3
     + [(2, "insert", 1, "a")] * 2
 )
@@ -68,7 +68,7 @@ def made(lake: Lake, contract: Contract, feed: str = "*") -> SilverTable:
 
 
 def told(table: Table, first: int = 0) -> Told:
-    """What a reader tells from a version on, without metadata columns."""
+    """A reader's changes from a version on, without metadata columns."""
     lines = [json.loads(change.line()) for change in table.changes(first, table.newest())]
     return Counter((x["version"], x["change"], x["row"]["id"], x["row"]["note"]) for x in lines)
 
@@ -85,7 +85,7 @@ def test_the_feed_tells_what_a_keyed_merge_did(
     engine.merge(table, Folded(third, truncate_lsn=Lsn(200)), Commit("t", 3))
     url = lake.url(table.path)
     assert told(DeltaRsTable(url, store)) == KEYED_CHANGES
-    if isinstance(engine, SparkEngine):  # files are files: Spark reads delta-rs' in integration/
+    if isinstance(engine, SparkEngine):  # integration/ reads delta-rs' files with Spark
         assert told(SparkTable(spark, url)) == KEYED_CHANGES
 
 

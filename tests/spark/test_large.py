@@ -1,4 +1,4 @@
-"""A large part, folded by the executors, leaves silver as the driver would have left it."""
+"""A large part that executors fold has the same effect on silver as one folded by the driver."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DRIVER = {"merge_engine": "delta-rs"}
 
 
 class Cut(BaseException):
-    """The process died here: nothing looks after it."""
+    """Simulates the death of the process, without any clean-up."""
 
 
 def _cut(*_: object, **__: object) -> None:
@@ -40,7 +40,7 @@ def films(lake: Lake) -> Table:
 
 @pytest.fixture(autouse=True)
 def several_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few events a task, so that keys are spread over tasks."""
+    """Few events for each task, so that keys are spread over tasks."""
     monkeypatch.setattr(large, "TASK_EVENTS", 4)
 
 
@@ -109,7 +109,7 @@ def test_random_history_ends_alike_in_every_way(
         assert table.quarantined() == []
         if way is LARGE and loaded:
             assert rows[0].engine == "spark"
-        # Slices are batches of their own: what one truncates, the next one skips.
+        # Slices are separate batches: the next one skips the events that a truncate of an earlier one removed.
         counts = [(row.rows_in, row.rows_skipped) for row in rows] if way is not SLICED else None
         marks = [sorted(row.high_water.positions.values()) for row in rows]
         ended.append((table.rows(), marks, counts))
@@ -252,7 +252,7 @@ def test_table_that_fails_in_a_slice_stops_there_and_catches_up(
     monkeypatch.setattr(DeltaRsEngine, "merge", fail_once)
     row = job.take([snapshot(key) for key in range(12)])
     assert (row.state, row.rows_upserted) == ("stopped", 6)
-    # A new process tries at once, from the slice that failed.
+    # A new process retries at once, from the failed slice.
     films.job(spark, silver_settings, **SLICED).take([snapshot(20)])
     expected = [*range(12), 20]
     assert films.content() == Counter([(key, "a", "B") for key in expected])
@@ -282,7 +282,7 @@ def test_slices_that_were_cut_go_on_where_the_table_stands_in_any_way(
     monkeypatch.setattr(job.runner.steps, "prepare", prepare_or_die)
     with pytest.raises(Cut):
         job.run(0, span)
-    # Other limits than before: the slices end elsewhere, and the part alone would fit.
+    # With other limits the slices end elsewhere, and the part would fit as a whole.
     row = films.job(spark, silver_settings, **DRIVER).run(0, span)
     assert row.rows_in == 40
     assert films.content() == Counter([(key, f"n{135 + key}", "B") for key in range(1, 6)])

@@ -1,4 +1,4 @@
-"""Files into tables of the lake, in the real object store: each file once, rejects beside it."""
+"""Loading files into tables of the lake in the real object store: each file once, with its rejects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ max_length = 5
 
 
 class Folder:
-    """A folder of files, its contract and its table in a lake of its own."""
+    """A folder of files, its contract, and its table in a separate lake."""
 
     def __init__(self, store: ObjectStore, path: Path) -> None:
         self.store = store
@@ -90,7 +90,7 @@ def test_each_file_is_loaded_once_and_its_bad_rows_are_told(folder: Folder) -> N
 
     folder.put("new.csv", "id\n9\n")
     assert folder.load() == {"files": 1, "rows_written": 1, "rejected": 0, "waiting": 0}
-    folder.put("a.csv", (folder.path / "a.csv").read_text(), age_s=30)  # touched, not changed
+    folder.put("a.csv", (folder.path / "a.csv").read_text(), age_s=30)  # only another time
     assert folder.load() == {"files": 0, "rows_written": 0, "rejected": 0, "waiting": 0}
     assert len(folder.rows()) == 4
     assert folder.lake.table("files/visits").metadata().description == "visits by day"
@@ -128,7 +128,7 @@ def test_a_changed_file_and_one_of_another_form_are_errors_and_keep_no_other_bac
         "2 of 3 files were not loaded\n  detail: a.csv: the file changed after it was loaded"
     )
     assert sorted(row["id"] for row in folder.rows()) == [1, 3]
-    # A column more is taken; one of another type is refused before anything is read.
+    # An additional column is accepted; one of another type is refused before anything is read.
     wider = CONTRACT + '\n[columns.seconds]\ntype = "float64"\n'
     (folder.path.parent / "wider.toml").write_text(wider)
     (folder.path / "a.csv").unlink()

@@ -1,4 +1,4 @@
-"""Models on the planted tastes of the demo store: how near they come to what can be known."""
+"""Models on the demo store's planted tastes come near to the best possible result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_lists_are_half_as_good_again_as_the_most_popular_movies(spark: SparkSes
 
 
 class SmallLake:
-    """Silver's tables of a small store in a folder of the lake, and what is recommended from them."""
+    """Silver's tables of a small store in a folder of the lake, and the recommendations from them."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake.below(f"models-{uuid.uuid4().hex[:8]}")
@@ -106,7 +106,7 @@ def test_every_customer_gets_ten_new_movies_and_a_newcomer_the_most_popular(
     small = SmallLake(lake)
     tables = ModelTables(small.lake)
     made = small.recommend(spark, tables)
-    # So few ratings say little of tastes: averages alone predict better.
+    # Few ratings reveal little about tastes, so averages alone predict better.
     assert made.stars.options.regularisation == 0.9
     assert sorted(made.stars.tried) == [
         "rank 4, regularisation 0.06",

@@ -1,4 +1,4 @@
-"""Two source tables of one silver name: the first keeps it, over restarts, on the real store."""
+"""Of two source tables with one silver name the first keeps it, also after restarts, on the real store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.spark.shop import COLUMNS, NO_SOURCE, Shop
 
 @pytest.fixture
 def shop(lake: Lake, tmp_path: Path) -> Shop:
-    """Beside `items` the source has `Items`, whose contract was kept, too."""
+    """The source has `items` and also `Items`, whose contract was stored, too."""
     shop = Shop(lake, DeltaRsEngine(), tmp_path)
     store = ContractStore(lake, NO_SOURCE)
     store.keep(Contract(shop.schema, "Items", COLUMNS, key=("id",), oid=2))
@@ -45,7 +45,7 @@ def test_after_a_restart_the_table_that_had_the_name_first_still_has_it(shop: Sh
 
 
 def write_as_earlier_release(shop: Shop, path: str) -> None:
-    """The table as the first releases made it, which noted no source table."""
+    """The table as the first releases made it, without a recorded source table."""
     rows, properties = shop.lake.table(path).to_pyarrow_table(), TableOptions().properties()
     shop.lake.filesystem().delete_dir(path)
     write_deltalake(
@@ -76,7 +76,7 @@ def test_a_schema_with_a_dot_has_the_same_silver_table_after_a_restart(shop: Sho
     shop.run(shop.event("c", 100, 1, 1, table="t"))
     shop.restart()
     shop.schema = before
-    shop.run(shop.event("c", 105, 1, 1))  # meets the tables of earlier processes
+    shop.run(shop.event("c", 105, 1, 1))  # reads the tables of earlier processes
     shop.schema = f"{before}.x"
     shop.run(shop.event("c", 110, 2, 2, table="t"))
     path = f"silver/{before}_x__t"

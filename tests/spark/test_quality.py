@@ -1,4 +1,4 @@
-"""Contracts in real batches: rules, masks, and what stops a table."""
+"""Contracts in real batches: rules, masks, and causes that stop a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A silver table made again from bronze has the source's rows, whatever was cut, and goes on."""
+"""A silver table rebuilt from bronze has the source's rows, even after interruptions, and continues."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def engine() -> MergeEngine:
-    """What is built aside is merged by delta-rs, whichever engine the job has."""
+    """delta-rs merges the table that is built aside, whichever engine the job has."""
     return DeltaRsEngine()
 
 
@@ -60,7 +60,7 @@ def test_damaged_table_is_made_again_while_the_stream_goes_on(
     told = world.ledger(HURT)
     assert {row["generation"] for row in told} == {None, world.state.id}
     assert told[-1]["delta_version"] > versions
-    # What was built aside is gone with the next batch, and so is the request.
+    # The next batch removes the table that was built aside, and the request.
     until(
         lambda: world.run() and not world.store.asked() and not world.store.of(world.silver_name),
         within_s=SOON_S,
@@ -88,9 +88,9 @@ def test_rebuild_cut_at_any_step_ends_in_the_sources_rows(
     _until_it_ends(world.build)
     cuts.off()
     while random.random() < 0.6:
-        world.run()  # what silver has is ahead of what was built, then
+        world.run()  # silver's table is then ahead of the rebuilt one
     world.store.ask(world.state)
-    # A process may be of another release: nothing may rest on its limits.
+    # A process may be of another release, so nothing may depend on its limits.
     monkeypatch.setattr("spark_streaming.batch.resumption.SLICE_OFFSETS_MAX", random.randint(1, 12))
     for place, name in (
         ("spark_streaming.ops.ledger.Ledger", "append"),
@@ -285,7 +285,7 @@ def test_bronze_is_read_from_any_offset_on_and_each_event_once(lake: Lake, seed:
 
 
 def take_over(world: Rebuilding) -> None:
-    """The job puts what was built in silver's place, and both tables have their source's rows."""
+    """Check that the job swaps in the rebuilt table, and that both tables have their source's rows."""
     world.store.ask(world.state)
     world.run_all()
     world.await_rebuilt()
@@ -293,7 +293,7 @@ def take_over(world: Rebuilding) -> None:
 
 
 def built_world(lake: Lake, seed: int, *, batches: int) -> Rebuilding:
-    """Tables without a key, one of which is built again after so many batches."""
+    """Tables without a key, one of which is rebuilt after this many batches."""
     world = world_of(lake, Random(seed), BAG)
     world.run_batches(batches)
     world.fill_bronze()

@@ -1,4 +1,4 @@
-"""Quarantine and replay: a newer row is never overwritten, a deleted one never comes back."""
+"""A replay from quarantine never overwrites a newer row and never restores a deleted one."""
 
 from __future__ import annotations
 

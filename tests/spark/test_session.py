@@ -1,4 +1,4 @@
-"""The Spark session: what it does on the local disk."""
+"""The Spark session on the local disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table's trouble never stops another's, and what it has missed is merged once."""
+"""A failing table never stops another, and the events that it missed are merged once."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ HURT, WELL = "hurt", "well"
 
 
 class Killed(BaseException):
-    """The process died here."""
+    """Simulates the death of the process."""
 
 
 class Engine(DeltaRsEngine):
-    """Merges, but for tables that `breaks` names: it raises before, or after, their commit."""
+    """Merges tables, but raises before or after the commit of those that `breaks` names."""
 
     def __init__(self, breaks: Callable[[str], str | None]) -> None:
         self._breaks = breaks
@@ -53,7 +53,7 @@ class Engine(DeltaRsEngine):
 
 
 class World:
-    """Two tables of a schema of their own with random histories, their topics, and one query."""
+    """Two tables in a schema of their own with random histories, their topics, and one query."""
 
     def __init__(self, lake: Lake, random: Random, contract: Contract, partitions: int) -> None:
         self.lake, self.random = lake, random
@@ -64,7 +64,7 @@ class World:
         for name in (HURT, WELL):
             kept = replace(contract, schema=self.schema, table=name)
             ContractStore(lake, NO_SOURCE).keep(kept)
-            # Of partitions that are read apart, large values may be missing: see Known limits.
+            # Large values may be missing if partitions are read separately: see Known limits.
             source = Source(random, contract, partitions, toast=partitions == 1)
             for _ in range(20):
                 source.step()
@@ -97,7 +97,7 @@ class World:
         return found
 
     def plan(self) -> tuple[BatchSpan, dict[str, list[RawEvent]]]:
-        """The next batch: what came since the last one, which may be nothing."""
+        """Run the next batch: the events since the last one, perhaps none."""
         self.batch_id += 1
         start = {topic: dict(ends) for topic, ends in self.ends.items()}
         events: dict[str, list[RawEvent]] = {}
@@ -110,7 +110,7 @@ class World:
         return BatchSpan(start, {t: dict(e) for t, e in self.ends.items()}), events
 
     def run(self) -> list[LedgerRow]:
-        """The next batch, begun again by a new process as often as one is killed."""
+        """Run the next batch; a new process repeats it each time one is killed."""
         span, events = self.plan()
         for _ in range(50):
             try:
@@ -145,7 +145,7 @@ class World:
 
 
 def assert_like_the_sources(world: World) -> None:
-    """Silver has exactly the rows of both source tables."""
+    """Check that silver has exactly the rows of both source tables."""
     for name in (HURT, WELL):
         assert world.rows(name) == world.sources[name].content(), name
 
@@ -235,7 +235,7 @@ def test_random_failures_and_kills_lose_and_repeat_nothing(
         return written
 
     def restart() -> Job:
-        # A new process may be of another release: nothing may rest on its limits.
+        # A new process may be of another release, so nothing may depend on its limits.
         monkeypatch.setattr(
             "spark_streaming.batch.resumption.SLICE_OFFSETS_MAX", random.randint(1, 12)
         )

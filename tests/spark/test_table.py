@@ -1,4 +1,4 @@
-"""A silver table follows its source's columns and is kept in shape."""
+"""A silver table follows its source's columns and is maintained."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_wider_type_keeps_the_values(engine: MergeEngine, make_table: MakeTable)
 def test_a_table_that_gives_its_name_away_loses_its_rows_and_none_of_its_successors(
     make_table: MakeTable,
 ) -> None:
-    # The catalog was not there to tell of the swap when the newer row was merged.
+    # The catalog did not answer, so the swap was unknown when the newer row was merged.
     table = make_table(KEYED)
     both = rows(KEYED, {**film(1, "old"), "_lsn": 100}, {**film(2, "new"), "_lsn": 300})
     DeltaRsEngine().merge(table, Folded(both), Commit("t", 1))
@@ -173,7 +173,7 @@ def test_merges_go_on_while_old_files_are_deleted(
     class Deleting(DeltaStorageHandler):
         def delete_file(self, path: str) -> None:
             number = next(merged)
-            merge(forgetful, film(number, f"v{number}"), number)  # waits for ever if it is held off
+            merge(forgetful, film(number, f"v{number}"), number)  # waits forever if it is blocked
             super().delete_file(path)
 
     monkeypatch.setattr("spark_streaming.batch.maintenance.DeltaStorageHandler", Deleting)
@@ -192,7 +192,7 @@ def test_files_of_a_commit_that_took_longer_than_the_retention_stay(
     before = lake.table(forgetful.path)
 
     class AsItWas:
-        """The lake as one sees it who looked before the last commit."""
+        """The lake of a process that has read it before the last commit."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(lake, name)

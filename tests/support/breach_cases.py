@@ -1,4 +1,4 @@
-"""Each kind of rule that a contract file may hold, with each action: a table for every pair."""
+"""Each kind of contract rule with each action: a table for every pair."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Rule:
 
     Args:
         name: as in quarantine, `ops.expectations` and reasons.
-        lines: of the contract file; the action stands behind the last one.
-        broken_by: VALUES of a row that breaks it, beside the row GOOD.
+        lines: of the contract file; the action follows the last one.
+        broken_by: VALUES of a row that breaks it; the row GOOD does not.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Breach:
 
     @property
     def rule(self) -> Rule:
-        """What is broken."""
+        """The broken rule."""
         return RULES[self.kind]
 
     def contract_file(self) -> str:

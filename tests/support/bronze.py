@@ -1,4 +1,4 @@
-"""Reads bronze back, and Kafka beside it, as the same plain records; writes it as the sink does."""
+"""Reads bronze and Kafka as the same plain records, and writes bronze like the sink."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_TIMEOUT_MS = 60_000
 
 
 class Kept(NamedTuple):
-    """One record as Kafka delivers it and as bronze must hold it; bytes untouched."""
+    """One record as Kafka delivers it and as bronze must store it, with unchanged bytes."""
 
     timestamp_ms: int | None
     headers: tuple[tuple[str, bytes | None], ...]
@@ -55,7 +55,7 @@ def objects(settings: Settings, bucket: str, prefix: str) -> list[str]:
 
 
 def bronze(settings: Settings, bucket: str, prefix: str) -> list[tuple[Place, Kept]]:
-    """Every line of every object below `prefix`, in order: a repeated record shows twice."""
+    """Every line of every object below `prefix`, in order; a repeated record is there twice."""
     files = store(settings)
     lines: list[tuple[Place, Kept]] = []
     for path in objects(settings, bucket, prefix):
@@ -66,7 +66,7 @@ def bronze(settings: Settings, bucket: str, prefix: str) -> list[tuple[Place, Ke
 
 
 def committed(settings: Settings, prefix: str) -> dict[Place, Kept]:
-    """What Kafka delivers of the topics that begin with `prefix`, committed records only."""
+    """The committed records of the topics that begin with `prefix`."""
     consumer = KafkaConsumer(
         **settings.kafka.options,
         isolation_level="read_committed",
@@ -88,7 +88,7 @@ def committed(settings: Settings, prefix: str) -> dict[Place, Kept]:
             for partition, records in consumer.poll(timeout_ms=200).items():
                 for r in records:
                     if r.offset >= ends[partition]:
-                        continue  # came after the question
+                        continue  # came after the end was read
                     headers = tuple((name, value) for name, value in r.headers)
                     place = Place(r.topic, r.partition, r.offset)
                     found[place] = Kept(r.timestamp, headers, r.key, r.value)
@@ -110,7 +110,7 @@ def _bytes(value: Any) -> bytes | None:
 
 
 def write(files: Any, events: Sequence[RawEvent], records_max: int) -> None:
-    """Put events of one partition into bronze as the sink does, `records_max` an object.
+    """Put events of one partition into bronze like the sink, with `records_max` in each object.
 
     files: a pyarrow file system rooted at the bucket.
     """

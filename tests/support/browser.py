@@ -14,15 +14,15 @@ import pytest
 from playwright.sync_api import Error, Locator, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE_MS = 240_000  # a busy machine; nothing is asserted about time
+PATIENCE_MS = 240_000  # long, because the machine may be busy; tests assert nothing about time
 SHOTS_MAX = 10
 VISITS_MAX = 5
-PICTURE_BYTES_MAX = 150_000  # each stands in the repository
+PICTURE_BYTES_MAX = 150_000  # each is in the repository
 QUALITIES = (75, 60, 45, 30)
 HOLDER = ".dashboard-component-chart-holder"
 WIDTH = 1440
-# Per chart of a dashboard: its title, the error that it shows, whether it has drawn something,
-# whether that says no more than that there is nothing.
+# For each chart of a dashboard: its title, its error, whether it has drawn something, and
+# whether that only says that there is no data.
 _CHARTS = """() => [...document.querySelectorAll('HOLDER')].map(holder => {
   const text = selector => (holder.querySelector(selector) || {}).innerText || ''
   const empty = !!holder.querySelector('.ant-empty') || text('.header-line') === 'No data'
@@ -33,7 +33,7 @@ _CHARTS = """() => [...document.querySelectorAll('HOLDER')].map(holder => {
     empty,
   }
 })""".replace("HOLDER", HOLDER)
-# Where the lowest chart ends: the page is taller than most dashboards.
+# The bottom of the lowest chart, because the page is taller than most dashboards.
 _BOTTOM = """() => Math.ceil(Math.max(0, ...[...document.querySelectorAll('HOLDER')].map(
   holder => holder.getBoundingClientRect().bottom + 16)))""".replace("HOLDER", HOLDER)
 
@@ -59,7 +59,7 @@ def logged_in(url: str, user: str, password: str) -> Iterator[Page]:
             page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
             page.set_default_timeout(PATIENCE_MS)
             visit(page, f"{url}/login/")
-            page.wait_for_load_state("networkidle")  # earlier input is lost as the form is made
+            page.wait_for_load_state("networkidle")  # earlier input is lost when the form is built
             page.fill("input#username", user)
             page.fill("input#password", password)
             page.keyboard.press("Enter")
@@ -70,9 +70,9 @@ def logged_in(url: str, user: str, password: str) -> Iterator[Page]:
 
 
 def visit(page: Page, url: str) -> None:
-    """Load a page; once more where the machine's network has changed meanwhile.
+    """Load a page; retry once if the machine's network has changed meanwhile.
 
-    Chromium then gives up all that it loads, from loopback too: a container that starts suffices.
+    Chromium then aborts all its loads, even from loopback. The start of a container suffices for that.
     """
     for visits_left in reversed(range(VISITS_MAX)):
         try:
@@ -86,8 +86,8 @@ def visit(page: Page, url: str) -> None:
 def open_dashboard(page: Page, url: str, slug: str) -> list[dict[str, Any]]:
     """Show a dashboard until each of its charts has drawn or failed.
 
-    The page is made as tall as the dashboard, whose charts are drawn only where they are seen.
-    Returns: of each chart its `title`, `error` (empty: none), and whether it is `empty`.
+    The page is made as tall as the dashboard, because only visible charts are drawn.
+    Returns: for each chart its `title`, `error` (empty: none), and whether it is `empty`.
     """
     page.set_viewport_size({"width": WIDTH, "height": 2300})
     visit(page, f"{url}/superset/dashboard/{slug}/")
@@ -100,18 +100,18 @@ def open_dashboard(page: Page, url: str, slug: str) -> list[dict[str, Any]]:
 
 
 def holder(page: Page, title: str) -> Locator:
-    """The chart with this title on the dashboard that is shown."""
+    """The chart with this title on the current dashboard."""
     return page.locator(HOLDER).filter(has=page.get_by_text(title, exact=True))
 
 
 def number_of(page: Page, title: str) -> str:
-    """What the big number with this title shows now; empty while it loads."""
+    """The current text of the big number with this title; empty while it loads."""
     line = holder(page, title).locator(".header-line")
     return line.inner_text().strip() if line.count() else ""
 
 
 def cpu_s() -> float:
-    """CPU (seconds) that all processes of this process' browsers have used."""
+    """The CPU seconds of all processes of this process's browsers."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -124,12 +124,12 @@ def cpu_s() -> float:
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """Save what the page shows, where `HEADWATER_SCREENSHOTS` names a folder."""
+    """Save a picture of the page if `HEADWATER_SCREENSHOTS` names a folder."""
     folder = os.environ.get("HEADWATER_SCREENSHOTS")
     if not folder:
         return
     before = b""
-    for _ in range(SHOTS_MAX):  # charts move for a moment after they were drawn
+    for _ in range(SHOTS_MAX):  # charts still move for a moment after they are drawn
         shot = page.screenshot(type="png")
         if shot == before:
             break

@@ -1,4 +1,4 @@
-"""A bucket of the stack's store that a test has for itself, and threads that race over it."""
+"""A test's own bucket in the stack's store, and threads that race over it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.stack import Stack
 
 JOB_S = 60.0
 ONLY_IF_FREE = {"If-None-Match": "*"}
-PART_BYTES = 5 << 20  # the least that S3 takes for a part that is not the last
+PART_BYTES = 5 << 20  # the smallest part that S3 accepts, except for the last
 PAGE_LIMIT = 400
 
 
@@ -112,7 +112,7 @@ def complete(
 
 
 def at_once(*jobs: Callable[[], object]) -> None:
-    """Run all jobs together; the first error of any is this thread's."""
+    """Run all jobs at once; raises the first error of any."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(len(jobs))
 
@@ -135,7 +135,7 @@ def at_once(*jobs: Callable[[], object]) -> None:
 
 @contextmanager
 def meanwhile(*jobs: Callable[[], object]) -> Iterator[None]:
-    """Repeat each job in a thread of its own until the block ends; their errors fail it."""
+    """Repeat each job in its own thread until the block ends, which raises their errors."""
     errors: list[BaseException] = []
     ended = threading.Event()
 

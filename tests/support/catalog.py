@@ -1,4 +1,4 @@
-"""What a database is like apart from its rows: compared before and after something that leaves no trace."""
+"""The objects of a database without its rows, to compare before and after an action that must leave no trace."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-# Name → rows that tell all of one kind of thing, without identifiers that the server gives.
+# Name → a query for all objects of one kind, without identifiers that the server assigns.
 QUERIES = {
     "schemas": """
         SELECT n.nspname, pg_get_userbyid(n.nspowner), {acl_n} FROM pg_namespace n
@@ -44,7 +44,7 @@ QUERIES = {
         SELECT d.datname, pg_get_userbyid(d.datdba), {acl_d} FROM pg_database d
         WHERE d.datname = current_database()""",
 }
-# Privileges in one form, whether they are the default ones by absence or written out.
+# Privileges in one form, whether they are implicit defaults or explicit.
 _ACL = """(SELECT array_agg(x ORDER BY x) FROM (
     SELECT concat_ws(' ', x.grantee::regrole::text, x.privilege_type, x.is_grantable) AS x
     FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) x) y)::text"""
@@ -56,7 +56,7 @@ _FORMS = {
 
 
 def catalog_of(dsn: str) -> dict[str, set[tuple[Any, ...]]]:
-    """Kind of thing → one row for each of them in this database (roles and slots: of its server)."""
+    """Kind → one row for each object in this database (roles and slots: of its server)."""
     with psycopg.connect(dsn) as connection:
         return {
             name: set(connection.execute(query.format(**_FORMS).encode()).fetchall())

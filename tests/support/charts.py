@@ -1,4 +1,4 @@
-"""A store with something to see in every chart, and a chart's data as its page asks for it."""
+"""A store with data for every chart, and a chart's data as Superset's page requests it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 SOON_S = 300.0
 CHANGES = 400
-STEP_S = 15  # between two business transactions of the hour that was
+STEP_S = 15  # between two business transactions of the past hour
 BROKEN = "turnstile"  # a table of rows that break its contract
 
 
@@ -27,8 +27,8 @@ def something_to_see(stack: Stack) -> Iterator[None]:
     """A running stack with data for every chart, also for those of bad rows and of the last hour.
 
     1. An hour's business in the store.
-    2. A table whose rows break its contract; it is dropped at the end, since rows in quarantine
-       would be differences to whoever verifies everything next.
+    2. A table whose rows break its contract. It is dropped at the end, because rows in quarantine
+       would be differences in a later verification of everything.
     3. One round of continuous verification.
     4. Silver has all that the source committed until then.
     """
@@ -69,7 +69,7 @@ def something_to_see(stack: Stack) -> Iterator[None]:
 
 
 def clock_of_the_last_hour() -> Callable[[], datetime]:
-    """Tells a time STEP_S later each time, from an hour ago until it is now."""
+    """Returns a time STEP_S later at each call, from an hour ago to now."""
     told = datetime.now(timezone.utc) - timedelta(minutes=58)
 
     def now() -> datetime:
@@ -81,7 +81,7 @@ def clock_of_the_last_hour() -> Callable[[], datetime]:
 
 
 def await_everything(stack: Stack) -> None:
-    """Until silver has all that the source has committed up to now."""
+    """Wait until silver has everything that the source has committed up to now."""
     count = " UNION ALL ".join(f"SELECT '{t}', count(*) FROM {t}" for t in sorted(TABLE_NAMES))
     with stack.source() as source:
         [(lsn,)] = source.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchall()
@@ -117,13 +117,13 @@ class Charts:
         self.by_uuid: dict[str, dict[str, Any]] = {chart["uuid"]: chart for chart in found}
 
     def seen_by(self, other: Superset) -> Charts:
-        """The same charts, asked for by another user."""
+        """The same charts, requested by another user."""
         found = copy.copy(self)
         found._superset = other
         return found
 
     def rows(self, uuid: str) -> list[dict[str, Any]]:
-        """What the chart shows now; AssertionError if its question fails."""
+        """The chart's current data; AssertionError if its query fails."""
         chart = self.by_uuid[uuid]
         params = json.loads(chart["params"])
         body = {
@@ -139,7 +139,7 @@ class Charts:
 
 
 def query_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The query that Superset's page makes of a chart's parameters, for the kinds that we use."""
+    """The query that Superset's page makes from a chart's parameters, for the kinds that we use."""
     columns: list[Any] = list(params.get("groupby") or [])
     metrics = list(params.get("metrics") or [])
     order: list[Any] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Clock:
-    """Tells the seconds that a test says it is."""
+    """Returns the seconds that the test has set."""
 
     now: float = 0.0
 

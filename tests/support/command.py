@@ -1,4 +1,4 @@
-"""The project's command in a home of the test's own, without a stack."""
+"""The project's command in the test's own home, without a stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.environment.settings import ROOT
 def headwater(
     *arguments: str, home: Path, said: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """What `headwater ARGUMENTS` prints and ends with; `said` is its standard input."""
+    """Run `headwater ARGUMENTS`. Returns: its output and exit code; `said` is its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
         cwd=ROOT,

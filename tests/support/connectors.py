@@ -1,4 +1,4 @@
-"""Connect's REST interface, as far as the tests need it."""
+"""The part of Connect's REST interface that tests need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Connectors:
         assert answer.ok, answer.text
 
     def errors(self, config: dict[str, str]) -> list[str]:
-        """What the worker has against a configuration, its own rules and the plugin's."""
+        """The worker's errors in a configuration, by its own rules and the plugin's."""
         plugin = config["connector.class"].rsplit(".", 1)[1]
         answer = requests.put(
             f"{self._url}/connector-plugins/{plugin}/config/validate",
@@ -37,12 +37,12 @@ class Connectors:
         requests.delete(self._at(name), timeout=TIMEOUT_S)
 
     def shown(self, name: str) -> str:
-        """All that the interface tells of a connector, as text."""
+        """Everything that the interface returns about a connector, as text."""
         parts = ("", "config", "status", "tasks", "tasks-config")
         return "".join(requests.get(self._at(name, p), timeout=TIMEOUT_S).text for p in parts)
 
     def task(self, name: str) -> dict[str, Any]:
-        """Its first task: `state`, and `trace` where it has failed."""
+        """Its first task: `state`, and `trace` if it has failed."""
         return dict(requests.get(self._at(name, "status"), timeout=TIMEOUT_S).json()["tasks"][0])
 
     def await_state(self, name: str, state: str, *, within_s: float = 120) -> dict[str, Any]:
@@ -59,11 +59,11 @@ class Connectors:
         )
 
     def restart_task(self, name: str) -> None:
-        """End the first task and start it again, as `capture` does for a new table."""
+        """Restart the first task, like `capture` for a new table."""
         requests.post(self._at(name, "tasks/0/restart"), timeout=TIMEOUT_S)
 
     def stop(self, name: str) -> None:
-        """End its tasks; what it has committed stays."""
+        """End its tasks; its committed offsets stay."""
         requests.put(self._at(name, "stop"), timeout=TIMEOUT_S)
         url = self._at(name, "status")
         until(

@@ -1,4 +1,4 @@
-"""Transactions in bronze as connector and sink write them, for whoever counts them."""
+"""Transactions in bronze in the form of connector and sink, for tests of their counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNTED = [(COUNTED_HEADER, b"1")]
 
 @dataclass
 class Chain:
-    """What a source's transactions become in bronze: records by partition, as the sink puts them."""
+    """A source's transactions in bronze: records by partition, in the sink's form."""
 
     folder: Path
     records: dict[tuple[str, int], list[RawEvent]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Chain:
         self, topic: str, value: dict[str, Any] | None, partition: int = 0, headers: Any = ()
     ) -> None:
         gathered = self.records.setdefault((topic, partition), [])
-        offset = gathered[-1].offset + 2 if gathered else 0  # a marker behind each
+        offset = gathered[-1].offset + 2 if gathered else 0  # a marker after each
         body = None if value is None else json.dumps(value, separators=(",", ":")).encode()
         gathered.append(RawEvent(topic, partition, offset, 1, b"{}", body, list(headers)))
 
@@ -88,7 +88,7 @@ class Chain:
         self.end(xid, counted, headers=COUNTED)
 
     def store(self, records_max: int = 3, *, but: Callable[[RawEvent], bool] | None = None) -> None:
-        """Put what was not put yet; `but` chooses records that get lost."""
+        """Put the new records; `but` chooses records that get lost."""
         files = pafs.SubTreeFileSystem(str(self.folder), pafs.LocalFileSystem())
         for place, gathered in self.records.items():
             new = [r for r in gathered[self.put.get(place, 0) :] if but is None or not but(r)]
@@ -97,7 +97,7 @@ class Chain:
 
     @property
     def barrier(self) -> Barrier:
-        """All that is in bronze."""
+        """Everything in bronze."""
         at = {place: len(found) for place, found in self.records.items() if found}
         last = self.records[(TRANSACTIONS, 0)][-1].offset + 1
         return Barrier(last, {p: n for p, n in at.items() if p[0] != TRANSACTIONS})
@@ -105,6 +105,6 @@ class Chain:
     def count(
         self, progress: Progress | None = None, barrier: Barrier | None = None
     ) -> list[Miscount]:
-        """One whole pass."""
+        """One complete pass."""
         counting = Counting(FolderBronze(self.folder), "hw", progress or Progress())
         return [wrong for some in counting.run(barrier or self.barrier) for wrong in some or ()]

@@ -1,4 +1,4 @@
-"""A store's requests, counted on their way: a relay of TCP that looks at each request's first word."""
+"""Counts the requests to a store: a TCP proxy that reads the first word of each request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 
 CHUNK = 1 << 16
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
-# As object stores bill them: the first kind costs ten times the second, a delete nothing.
+# The billing classes of object stores: the first costs ten times the second, a delete is free.
 WRITES = ("PUT", "POST")
 READS = ("GET", "HEAD")
 
 
 class CountedRequests:
-    """Requests by method since the relay began. Clients send one at a time on a connection, so each
-    begins with what the relay receives next."""
+    """Requests by method since the proxy's start. Clients send one at a time on a connection, so each
+    begins with the next bytes that the proxy receives."""
 
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
@@ -28,18 +28,18 @@ class CountedRequests:
         self.port = int(self._server.getsockname()[1])
 
     def now(self) -> Counter[str]:
-        """What was counted so far."""
+        """The counts so far."""
         return Counter(self._counts)
 
     def serve(self) -> None:
-        """Take connections until the end; each has a thread of its own."""
+        """Accept connections until the end, each in a thread of its own."""
         while not self._ended.is_set():
             with suppress(OSError):
                 client, _ = self._server.accept()
                 threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
     def end(self) -> None:
-        """Take no more connections; those that are open end with the test."""
+        """Stop accepting connections; open ones end with the test."""
         self._ended.set()
         with suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -70,7 +70,7 @@ class CountedRequests:
 
 @contextmanager
 def counted(host: str, port: int) -> Iterator[CountedRequests]:
-    """A relay to this address, for as long as the block lasts."""
+    """A proxy to this address during the block."""
     relay = CountedRequests(host, port)
     thread = threading.Thread(target=relay.serve, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Large transactions of every shape that shares log positions, and how far each has come in Kafka."""
+"""Large transactions of every shape in which events share log positions, and their progress in Kafka."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CREATE TABLE cut_bag (n bigint, v text);
 ALTER TABLE cut_bag REPLICA IDENTITY FULL;
 """
 BODY_BYTES = 20_000
-LARGE_SHARE = 60  # a large row for so many others
+LARGE_SHARE = 60  # one large row for this many others
 Cursor = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Written:
-    """One transaction: its id, and how many rows it wrote."""
+    """A transaction: its id, and the number of its rows."""
 
     xid: int
     rows: int
@@ -49,7 +49,7 @@ def begin(connection: Cursor, rows: int) -> None:
 
 
 def write(connection: Cursor, kind: str, number: int, rows: int) -> Written:
-    """One transaction of about so many events; its keys are those of this number alone."""
+    """Run a transaction of about this many events; its keys belong only to this number."""
     first = number * 10_000_000
     with connection.transaction():
         if kind in ("keys", "all"):  # DELETE, tombstone and CREATE of each row at one position
@@ -89,7 +89,7 @@ def write(connection: Cursor, kind: str, number: int, rows: int) -> Written:
 
 @contextmanager
 def beside(write_one: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Small transactions of other sessions meanwhile, as often as they get through."""
+    """Run small transactions in other sessions meanwhile, as many as possible."""
     stop = threading.Event()
 
     def run() -> None:
@@ -106,7 +106,7 @@ def beside(write_one: Callable[[], object]) -> Iterator[threading.Thread]:
 
 
 class Progress:
-    """What Kafka has of the tables' events and of the transactions' borders, committed only."""
+    """Kafka's committed events of the tables and committed transaction borders."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
@@ -121,14 +121,14 @@ class Progress:
         self._consumer.seek_to_beginning()
 
     def places(self) -> int:
-        """How many places of the logs hold records of the tables; it only grows."""
+        """The number of offsets with records of the tables; it only grows."""
         known = self._consumer.topics()
         names = [f"{self._prefix}.public.{table}" for table in TABLES]
         places = [TopicPartition(name, 0) for name in names if name in known]
         return sum(self._consumer.end_offsets(places).values()) if places else 0
 
     def has_ended(self, xid: int) -> bool:
-        """Whether the transaction's END record is there."""
+        """Whether Kafka has the transaction's END record."""
         end = self._consumer.end_offsets([self._borders])[self._borders]
         while self._consumer.position(self._borders) < end:
             for record in self._consumer.poll(timeout_ms=200).get(self._borders, []):
@@ -142,7 +142,7 @@ class Progress:
 
 
 def counted(settings: Settings) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]], int]:
-    """What END records say and what bronze has: transaction → table → events; and the lines."""
+    """The counts of END records and of bronze, transaction → table → events; and bronze's lines."""
     said: dict[str, Counter[str]] = {}
     there: dict[str, Counter[str]] = {}
     lines = 0

@@ -1,4 +1,4 @@
-"""Random changes of what tables look like: each takes a table and tells whether it did something."""
+"""Random changes of tables' definitions; each gets a table and returns whether it changed something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STRANGE = ("select", "Mixed Case", "ünï", "a b,c", "dot.ted", 'quo"te', "_lsn"
 
 
 class Definitions(Statements):
-    """Every kind of change of a definition that an application may make in passing."""
+    """Every kind of change of a definition that an application may make."""
 
     def create_table(self, shape: str = "") -> bool:
         shape = shape or self._rng.choice(["plain", "composite", "bag", "partitioned", "strange"])
@@ -21,7 +21,7 @@ class Definitions(Statements):
         name = f"{self._rng.choice(STRANGE)} {self._serial}" if strange else f"rnd_{self._serial}"
         columns = {}
         for number in range(self._rng.randint(3, 9)):
-            # Not "... 6": that is how columns are called that come later.
+            # Not "... 6", because later columns have such names.
             column = f"{STRANGE[number]} c{number}" if strange else f"c{number}"
             columns[column] = Column(self._rng.choice(list(MAKE)))
         key = {"composite": 2, "bag": 0}.get(shape, 1)
@@ -140,7 +140,7 @@ class Definitions(Statements):
         free = table.free()
         if not free:
             return False
-        # Of a row without a key the connector may then tell another value for its NULL: see
+        # For a row without a key the connector may then send another value instead of NULL: see
         # `debezium/README.md`.
         change = self._rng.choice(["SET", "DROP"]) if table.key else "DROP"
         self._alter(table, "ALTER COLUMN {} " + f"{change} NOT NULL", self._rng.choice(free))
@@ -165,10 +165,10 @@ class Definitions(Statements):
         self._serial += 1
         label = f"label {self._serial}"
         self._run(sql.SQL("ALTER TYPE rnd_mood ADD VALUE {}").format(sql.Literal(label)))
-        self._new_labels.append(label)  # to be used after this transaction only
+        self._new_labels.append(label)  # usable only after this transaction
         return True
 
 
 def _default(kind: str) -> str:
-    # In the text of a statement with places to fill in, braces are doubled.
+    # Braces are doubled in the text of a statement with placeholders.
     return SMALL_DEFAULTS[kind].replace("{", "{{").replace("}", "}}")

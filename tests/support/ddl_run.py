@@ -1,4 +1,4 @@
-"""A random workload of rows and definitions on a stack: run it, and see that all of it arrived."""
+"""Runs a random workload of rows and definitions on a stack, and checks that all of it arrived."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.support.waiting import until
 Source = psycopg.Connection[tuple[Any, ...]]
 STEPS_A_SECOND = 10
 SETTLED_S = 300.0
-# How a reason shows what silver cannot hold.
+# How a quarantine reason shows a value that silver cannot hold.
 REFUSED_IN_EVENTS = ("NAN", "NaN", "infinity", "{{a}", "[2:3]=")
 
-# What the connector named ahead of the log, and nothing tells whose value is whose.
+# Events that the connector named ahead of the log, so that nobody knows which value belongs to which column.
 UNTOLD = "cannot be told"
 
 
 def run(minutes: float, *steps: Callable[[], None]) -> None:
-    """Take a step of each kind, STEPS_A_SECOND times a second."""
+    """Take a step of each workload, STEPS_A_SECOND times a second."""
     pause = threading.Event()
     limit = time.monotonic() + minutes * 60
     while time.monotonic() < limit:
@@ -36,7 +36,7 @@ def run(minutes: float, *steps: Callable[[], None]) -> None:
 
 
 def settle(source: Source, workload: Workload) -> None:
-    """Until the capture has taken in every table, with the rows that it had."""
+    """Wait until every table is captured with the rows that it had."""
     until(
         lambda: source.execute(
             "SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM "
@@ -53,7 +53,7 @@ def settle(source: Source, workload: Workload) -> None:
 
 
 def open_entries(stack: Stack) -> list[dict[str, Any]]:
-    """What waits in quarantine, of all tables."""
+    """The open quarantine entries of all tables."""
     names = ("table_name", "key", "rule", "reason")
     found = stack.query(f"SELECT {', '.join(names)} FROM ops.quarantine WHERE status = 'open'")
     return [dict(zip(names, row, strict=True)) for row in found]
@@ -62,18 +62,18 @@ def open_entries(stack: Stack) -> list[dict[str, Any]]:
 def clear_quarantine(
     stack: Stack, workload: Workload, names: dict[str, str], values: Collection[str]
 ) -> None:
-    """Each open entry must have its reason in a value of its row; then the row goes.
+    """Check that a value of the row explains each open entry; then delete the row.
 
     Args:
-        names: silver's table -> the source's.
-        values: as reasons show them.
+        names: silver's table → the source's.
+        values: the values in the form of reasons.
     """
     entries = [entry for entry in open_entries(stack) if entry["table_name"] in names]
     rows = {(entry["table_name"], entry["key"]): list[str]() for entry in entries}
     for entry in entries:
         rows[entry["table_name"], entry["key"]].append(entry["reason"])
     untold = sum(entry["rule"] == "columns-ahead" for entry in entries)
-    # Later events of a row that is in quarantine wait there with it: they name its column, too.
+    # Later events of a quarantined row are quarantined with it, and name its column, too.
     unexplained = {
         row: reasons
         for row, reasons in rows.items()
@@ -89,7 +89,7 @@ def clear_quarantine(
 
 
 def assert_bronze_is_whole(stack: Stack) -> None:
-    """`verify --bronze` must be green; else the failure shows where the first wrong counts come from."""
+    """Check that `verify --bronze` finds nothing; otherwise the failure shows the origin of the first wrong counts."""
     ended = stack.run("verify", "--bronze", timeout_s=600, expect=None)
     if ended.returncode != 0:
         said = f"{ended.stdout}\n{ended.stderr}"

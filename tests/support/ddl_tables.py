@@ -1,4 +1,4 @@
-"""Random tables as their workload knows them, and the parts of statements about them."""
+"""Random tables as the workload remembers them, and the parts of statements about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS_MAX = 400
 
 @dataclass
 class Column:
-    """A column as the workload knows it."""
+    """A column as the workload remembers it."""
 
     kind: str
     default: bool = False
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass
 class Table:
-    """A table as the workload knows it; without a key it is a bag of rows."""
+    """A table as the workload remembers it; without a key it is a bag of rows."""
 
     name: str
     columns: dict[str, Column]
@@ -59,7 +59,7 @@ class Statements:
         if name not in table.key and self._rng.random() < 0.15:
             return None
         if name in table.key and self._rng.random() < 0.7:
-            # Few keys, so that rows are met again.
+            # Few keys, so that statements hit existing rows.
             number = self._rng.randint(1, ROWS_MAX)
             kind = table.columns[name].kind
             return f"00000000-0000-0000-0000-{number:012}" if kind == "uuid" else number
@@ -87,7 +87,7 @@ class Statements:
         )
 
     def _one_row(self, table: Table) -> sql.Composable:
-        """One row at random; of a bag, one of several that may be equal."""
+        """Choose a row at random; in a bag, one of several that may be equal."""
         return sql.SQL(
             "(tableoid, ctid) = (SELECT tableoid, ctid FROM {} "
             "ORDER BY hashtext({}::text || {}) LIMIT 1)"

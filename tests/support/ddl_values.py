@@ -1,4 +1,4 @@
-"""Types for random tables: how their values are made, which are wider, which silver refuses."""
+"""Types for random tables: generators of values, wider types, and values that silver refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _text(rng: random.Random, length: int) -> str:
 
 
 def _large(rng: random.Random) -> str:
-    # Hex does not compress below Postgres's 2 kB: such a value is stored outside of its row.
+    # Hex cannot be compressed below Postgres's 2 kB, so such a value is stored outside of its row.
     return rng.randbytes(rng.choice([10, 3_000, 6_000])).hex()
 
 
@@ -62,7 +62,7 @@ MAKE: dict[str, Callable[[random.Random], Any]] = {
     "mood": lambda rng: rng.choice(MOODS),
     "large text": _large,
 }
-# What silver follows by rewriting or not at all; the values stay what they are.
+# Changes that silver follows by rewriting or not at all; the values stay the same.
 WIDER = {
     "smallint": "int",
     "int": "bigint",
@@ -89,5 +89,5 @@ SMALL_DEFAULTS = {
 
 
 def ddl(kind: str) -> str:
-    """The type as SQL has it."""
+    """The type in SQL."""
     return {"large text": "text", "mood": "rnd_mood"}.get(kind, kind)

@@ -1,7 +1,7 @@
-"""A seeded random workload of rows and definitions over tables that it makes for itself.
+"""A seeded random workload of rows and definitions over its own tables.
 
-The source is the oracle: the workload does not remember rows, only what tables look like, and
-takes that back where a transaction does not commit.
+The source is the oracle: the workload does not remember rows but only definitions, and
+reverts them if a transaction does not commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.ddl_tables import Table, names_of
 from tests.support.ddl_values import MOODS, REFUSED
 
 TABLES_MAX = 10
-# Kind -> weight.
+# Kind → weight.
 KINDS = {
     "insert": 30,
     "update": 40,
@@ -49,7 +49,7 @@ class Workload(Definitions):
 
     Args:
         off: kinds (names of `KINDS`) that are left out.
-    `done` counts what was committed, by kind.
+    `done` counts committed operations by kind.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Workload(Definitions):
 
     @property
     def tables(self) -> list[str]:
-        """Names of the tables that are there now."""
+        """The names of the current tables."""
         return sorted(self._tables)
 
     def drop_all(self) -> None:
-        """Leave nothing of it behind in the source."""
+        """Remove everything of the workload from the source."""
         for table in self.tables:
             self._run(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         self._run(sql.SQL("DROP TYPE rnd_mood"))
@@ -81,7 +81,7 @@ class Workload(Definitions):
             self.insert(table)
 
     def step(self) -> None:
-        """One transaction of one to five operations; one in twelve is rolled back."""
+        """Run a transaction of one to five operations; one in twelve is rolled back."""
         kinds = self._kinds
         before = copy.deepcopy((self._tables, self._serial))
         planned: Counter[str] = Counter()
@@ -96,7 +96,7 @@ class Workload(Definitions):
                 if abandon:
                     raise psycopg.Rollback
         except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
-            abandon = True  # the capture was taking a table in
+            abandon = True  # the capture was adding a table
         if abandon:
             self._tables, self._serial = before
             planned = Counter({"rolled back": 1})
@@ -114,7 +114,7 @@ class Workload(Definitions):
         self._run(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table), where))
 
     def _one(self, name: str) -> bool:
-        """Whether the operation found something to do. What a value forbids is undone."""
+        """Run an operation. Returns: whether it found something to do. A refused value is undone."""
         if name == "create_table":
             return len(self._tables) < TABLES_MAX and self.create_table()
         table = self._rng.choice(list(self._tables.values()))
@@ -126,7 +126,7 @@ class Workload(Definitions):
         except (psycopg.errors.IntegrityError, psycopg.errors.DataError):
             table.__dict__.update(known.__dict__)
         except (
-            psycopg.errors.ObjectInUse,  # a change of the definition before the rows' triggers ran
+            psycopg.errors.ObjectInUse,  # the definition changed before the rows' triggers ran
             psycopg.errors.FeatureNotSupported,
             psycopg.errors.ProgramLimitExceeded,
         ):
@@ -135,9 +135,9 @@ class Workload(Definitions):
 
     def insert(self, table: Table) -> bool:
         for _ in range(self._rng.choice([1, 1, 2, 10])):
-            # Now and then the defaults have their say.
+            # Sometimes the defaults are used.
             chosen = [n for n in table.columns if n in table.key or self._rng.random() < 0.9]
-            names = chosen or list(table.columns)  # a statement names one column at least
+            names = chosen or list(table.columns)  # a statement names at least one column
             values = [self._value(table, name) for name in names]
             self._run(
                 sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
@@ -147,9 +147,9 @@ class Workload(Definitions):
         return True
 
     def insert_refused(self, table: Table) -> bool:
-        """A row with a value that silver cannot hold: it has to be in quarantine afterwards."""
+        """Insert a row with a value that silver cannot hold; it must be in quarantine afterwards."""
         able = [n for n in table.free() if table.columns[n].kind in REFUSED]
-        if not able or not table.key:  # a bag's row cannot be called back by a key
+        if not able or not table.key:  # a bag's row cannot be deleted by a key
             return False
         chosen = self._rng.choice(able)
         names = [*table.key, chosen]

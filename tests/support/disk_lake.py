@@ -11,7 +11,7 @@ from spark_streaming.storage.lake import Lake
 
 
 class DiskLake(Lake):
-    """A lake whose bucket is a folder of this machine; it can be away."""
+    """A lake whose bucket is a folder of this machine; it can be made unavailable."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class DiskLake(Lake):
 
 
 class _Folder:
-    """A folder as an object store has it: an object's path needs no folders before it."""
+    """A folder that behaves like an object store: writing an object creates its parent folders."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -1,4 +1,4 @@
-"""Entries of quarantine with their events, as a test reads them from the lake."""
+"""Reads quarantine entries with their events from the lake."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from spark_streaming.storage.lake import QUARANTINE, Lake
 
 
 def entries_of(lake: Lake, table: str) -> list[dict[str, Any]]:
-    """A silver table's entries, the resolved ones too, with their events, by their places."""
+    """A silver table's entries with their events, including resolved ones, by place."""
     found = with_events(lake, QUARANTINE, table, pc.scalar(True))
     return sorted((row for rows in found for row in rows), key=place_in)

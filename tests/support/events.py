@@ -11,7 +11,7 @@ from tests.support.stack import Stack
 
 
 def events(stack: Stack, table: str) -> list[dict[str, Any]]:
-    """All committed events of a table's topic: op, before, after, source; tombstones left out."""
+    """All committed events of a table's topic without tombstones: op, before, after, source."""
     topic = f"{stack.settings.topic_prefix}.{table}"
     consumer = KafkaConsumer(
         **stack.settings.kafka.options,

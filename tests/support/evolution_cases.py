@@ -1,6 +1,6 @@
-"""Each kind of change that a table may go through, under each policy: a table for every pair.
+"""Each kind of change of a table under each policy: a table for every pair.
 
-The pairs come from `POLICIES`, so that a kind or a policy cannot come without its table here.
+The pairs come from `POLICIES`, so every new kind or policy needs its table here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ TOUCH = "UPDATE {t} SET t = t || '.' WHERE id = 1"
 
 @dataclass(frozen=True)
 class Shape:
-    """One kind of change, whatever the table; `{t}` stands for its name.
+    """One kind of change of any table; `{t}` is the table's name.
 
     Args:
-        ddl: what is done to the table.
+        ddl: the statements that change the table.
         row: VALUES of a row that is inserted afterwards; "" for none.
-        more, values: columns beside COLUMNS, and their values in the first two rows.
-        before: what is done before the table is made.
+        more, values: columns besides COLUMNS, and their values in the first two rows.
+        before: statements that run before the table is made.
         touch: an older row that changes afterwards; "" for none.
     """
 
@@ -71,7 +71,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of change under one policy, with a table of its own."""
+    """One kind of change under one policy, with its own table."""
 
     kind: str
     policy: str
@@ -83,7 +83,7 @@ class Cell:
 
     @property
     def shape(self) -> Shape:
-        """What is done to the table."""
+        """The change."""
         return SHAPES[self.kind]
 
     @property
@@ -104,7 +104,7 @@ class Cell:
         return [statement.replace("{t}", self.table) for statement in made if statement]
 
     def ddl(self) -> list[str]:
-        """The statements that change the table."""
+        """The statements of the change, with the table's name."""
         return [statement.replace("{t}", self.table) for statement in self.shape.ddl]
 
     def rows_afterwards(self) -> list[str]:
@@ -114,7 +114,7 @@ class Cell:
         return [statement.replace("{t}", self.table) for statement in both if statement]
 
     def contract_file(self, policy: str | None = None) -> str:
-        """The table's contract file, with this policy or another one."""
+        """The table's contract file, with its policy or another one."""
         return f'[evolution]\n{self.kind} = "{policy or self.policy}"\n'
 
 
@@ -124,5 +124,5 @@ CELLS = tuple(
 
 
 def cells(*policies: str, but: tuple[str, ...] = ()) -> list[Cell]:
-    """The pairs of these policies, without some kinds."""
+    """The pairs with these policies, without some kinds."""
     return [cell for cell in CELLS if cell.policy in policies and cell.kind not in but]

@@ -1,4 +1,4 @@
-"""How many examples a property is tried with."""
+"""The number of examples of a property."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def examples(count: int) -> int:
-    """`count`; a sixth of it where `HEADWATER_EXAMPLES=few`, as in `make check`."""
+    """`count`, or a sixth of it with `HEADWATER_EXAMPLES=few`, as in `make check`."""
     return max(5, count // 6) if os.environ.get("HEADWATER_EXAMPLES") == "few" else count

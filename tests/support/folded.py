@@ -1,4 +1,4 @@
-"""Folded rows as a merge takes them, from Python values."""
+"""Makes folded rows, the input of a merge, from Python values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
 
 
 def rows(contract: Contract, *given: dict[str, Any], keeps: tuple[str, ...] = ()) -> pa.Table:
-    """Folded rows; what is not given is NULL, `_op` u, `_lsn` 100, a guard that always wins."""
+    """Folded rows. Defaults: NULL, `_op` u, `_lsn` 100, and a guard that always wins."""
     schema = pa.schema(
         [
             *contract.data_schema,

@@ -24,7 +24,7 @@ _HOP = ("connection", "content-encoding", "content-length", "host", "transfer-en
 
 
 def fake_gcs_server() -> str:
-    """The emulator's path: on PATH or where `go install` puts it; skips the test without it."""
+    """The emulator's path, on PATH or in the folder of `go install`; skips the test without it."""
     folders = [os.environ.get("GOBIN"), str(Path.home() / "go" / "bin")]
     found = shutil.which(PROGRAM) or shutil.which(
         PROGRAM, path=os.pathsep.join(filter(None, folders))
@@ -35,7 +35,7 @@ def fake_gcs_server() -> str:
 
 
 class FakeGoogle:
-    """A running emulator, asked as Google is: by its JSON API."""
+    """A running emulator, used through its JSON API like Google."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -58,7 +58,7 @@ class FakeGoogle:
                 return found
 
     def readers(self, bucket: str, key: str) -> list[str]:
-        """Whom an object's list of rights names."""
+        """The entities in an object's access list."""
         url = f"{self.endpoint}/storage/v1/b/{bucket}/o/{quote(key, safe='')}/acl"
         return [item["entity"] for item in requests.get(url, timeout=10).json()["items"]]
 
@@ -102,13 +102,13 @@ class _Altered(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 class AlteredGoogle(ThreadingHTTPServer):
-    """Passes requests on to an emulator with their path altered, or answers a status in its place.
+    """Forwards requests to an emulator with an altered path, or answers a status itself.
 
-    It gives whoever asserts an identity a token, as Google's own server of tokens does.
+    It issues a token for any asserted identity, like Google's own token server.
     """
 
     daemon_threads = True
@@ -126,7 +126,7 @@ class AlteredGoogle(ThreadingHTTPServer):
 
 @contextmanager
 def altered(google: FakeGoogle, alter: Callable[[str], str | int]) -> Iterator[AlteredGoogle]:
-    """The emulator, asked through a server that alters paths (with their query)."""
+    """The emulator behind a server that alters paths (with their query)."""
     with AlteredGoogle(google.endpoint, alter) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
@@ -166,7 +166,7 @@ def fake_google(*buckets: str) -> Iterator[FakeGoogle]:
 def google_profile(
     folder: Path, google: FakeGoogle | AlteredGoogle, bronze: str, lake: str, **other: str
 ) -> Path:
-    """A profile whose store is the emulator; `other` settings beside or in place of the right ones."""
+    """A profile with the emulator as its store; `other` settings add to or replace the right ones."""
     given = {
         "gcs_credentials": "none",
         "gcs_project": "test",

@@ -1,8 +1,8 @@
-"""What Grafana's file provisioning reads, as closed types: an unknown or missing key is an error.
+"""The files of Grafana's provisioning as closed types: an unknown or missing key is an error.
 
-After its documentation of provisioning and of alerting's file provisioning (Grafana 9.4 to 13), and
-its dashboard schema 39. Held here are the fields that this project writes; each value that Grafana
-takes from a list of words is held to the words that all these versions know.
+They follow Grafana's documentation of provisioning and of alerting's file provisioning (Grafana 9.4 to 13),
+and its dashboard schema 39. They have only the fields that this project writes. A value from a list of
+words must be one that all these versions know.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Duration = Annotated[str, Field(pattern=r"^\d+(s|m|h)$")]
-# Grafana's limit for uids that users give.
+# Grafana's limit for uids that users set.
 Uid = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,40}$")]
 Text = Annotated[str, Field(min_length=1)]
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -25,9 +25,9 @@ class Closed(BaseModel):
 
 
 def interpolated(text: str, environment: Mapping[str, str]) -> str:
-    """`text` as Grafana reads it from a provisioning file: `$NAME` is of its environment, `$$` a `$`.
+    """`text` as Grafana reads it from a provisioning file: it replaces `$NAME` by the variable, `$$` by `$`.
 
-    Raises: KeyError for a variable that is not there (Grafana itself would read nothing there).
+    Raises: KeyError for a missing variable, which Grafana itself would replace by nothing.
     """
     parts = text.split("$$")
     return "$".join(_VARIABLE.sub(lambda m: environment[m[1] or m[2]], part) for part in parts)
@@ -102,7 +102,7 @@ class RulesFile(Closed):
     groups: list[RuleGroup]
 
 
-# -- alerting: who is told
+# -- alerting: recipients
 
 
 class WebhookSettings(Closed):
@@ -111,7 +111,7 @@ class WebhookSettings(Closed):
 
 
 class SlackSettings(Closed):
-    url: Text  # an incoming webhook: with it neither token nor recipient is asked for
+    url: Text  # an incoming webhook needs neither token nor recipient
 
 
 class EmailSettings(Closed):
@@ -165,7 +165,7 @@ class Route(Closed):
 
 
 class TeamRoute(Closed):
-    """A team's alerts; what is not said is the root's, and its routes are asked first."""
+    """A team's alerts; missing keys are the root's, and its routes come first."""
 
     receiver: Text
     object_matchers: list[Annotated[list[Any], Field(min_length=3, max_length=3)]]

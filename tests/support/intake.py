@@ -1,4 +1,4 @@
-"""The intake of a stack, and what its streams hold in the lake."""
+"""The intake of a stack, and its streams' rows in the lake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def client_of(stack: Stack, stream: str, **options: Any) -> StreamClient:
 
 
 def rows_of(stack: Stack, stream: str, *columns: str) -> list[dict[str, Any]]:
-    """A stream's rows as the lake has them, read without Trino."""
+    """A stream's rows in the lake, read without Trino."""
     lake = Lakehouse(stack.settings).lake
     found = lake.table(f"silver/{stream}").to_pyarrow_dataset()
     return list(found.to_table(columns=list(columns) or None).to_pylist())

@@ -1,7 +1,7 @@
-"""Runs of two jobs while what runs them is killed, and a reader who looks at their lists all the time.
+"""Runs two jobs while their services are killed, and a reader that checks their lists all the time.
 
-A list is whole where it has all rows of one version, the version belongs to the run that table `publications`
-names, and its digest is the one there.
+A list is complete if it has all rows of one version, and table `publications` has the version's run and
+the list's digest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 ROWS = 3_000
 SERVICES = ("jobs-daemon", "jobs-code", "jobs", "serving-db")
-# What a command line has of a process that is killed → its name here.
+# A part of a process's command line → its name here.
 PROGRAMS = {
     "attempt": ("app.jobs.task_attempt",),
     "task": ("app.jobs.kinds.sql_task", "app.serving.publish_task"),
@@ -36,9 +36,9 @@ PROGRAMS = {
     "spark": ("org.apache.spark.deploy.SparkSubmit",),
 }
 KINDS = (*SERVICES, "run", *PROGRAMS)
-UNFINISHED = 2  # runs of one job at a time: one goes on, one waits
+UNFINISHED = 2  # runs of one job at a time: one runs, one waits
 VICTIM_S = 240.0
-OVER_S = 300.0  # after the last kill every run has ended by then
+OVER_S = 300.0  # every run must end within this time after the last kill
 LOOK_S = 0.05
 
 LISTS = """
@@ -111,7 +111,7 @@ def create_jobs(stack: Stack, folder: Path) -> None:
     for name, text in texts.items():
         (folder / name).write_text(text.replace("ROWS", str(ROWS)))
     for job in JOBS:
-        until(  # reading all job files again takes Dagster long where the machine has other work
+        until(  # Dagster takes long to read all job files again on a busy machine
             lambda job=job: stack.run("job", "create", str(folder / f"{job}.toml")).stdout,  # type: ignore[misc]
             within_s=VICTIM_S,
             what=f"job {job}",
@@ -124,7 +124,7 @@ def client_of(stack: Stack) -> DagsterClient:
 
 @dataclass
 class Stream:
-    """Starts runs without an end, each with a version of its own, while `thread` runs."""
+    """Starts one run after the other, each with its own version, while `thread` runs."""
 
     stack: Stack
     asked: int = 0
@@ -141,12 +141,12 @@ class Stream:
                         self.asked += 1
                         client.launch(job, {"version": str(self.asked)})
             except HeadwaterError:
-                self.refused += 1  # what answers is killed too
+                self.refused += 1  # the service that answers is also killed
             self.stop.wait(1)
 
 
 class Reader:
-    """Looks at the published lists all the time, as an application does; keeps what it found wrong."""
+    """Reads the published lists all the time, like an application; records what is wrong."""
 
     def __init__(self, stack: Stack) -> None:
         self.wrong: list[str] = []
@@ -170,7 +170,7 @@ class Reader:
                 self.stop.wait(LOOK_S)  # the database was killed
 
     def _look(self, connection: psycopg.Connection[Any], job: str) -> None:
-        """The list, where the same publication stands before and after it was read."""
+        """Read the list; return it if the publication is the same before and after."""
         before = self._published(connection, job)
         rows = self._rows(connection, job)
         if before != self._published(connection, job):
@@ -189,7 +189,7 @@ class Reader:
         )
 
     def _look_late(self, connection: psycopg.Connection[Any], job: str) -> None:
-        """The list, for a transaction that began before the list was replaced, perhaps."""
+        """Read the list in a transaction that may have begun before the list was replaced."""
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             connection.execute("SELECT count(*) FROM pg_class")
@@ -228,7 +228,7 @@ class Reader:
 
 
 def digest_of(rows: Sequence[tuple[int, int]]) -> str:
-    """The digest that `publications` has: a sum over the rows, in any order."""
+    """The digest as in `publications`: a sum over the rows, in any order."""
     parts = (hashlib.sha256(repr(row).encode()).digest()[:16] for row in rows)
     return f"{sum(int.from_bytes(part, 'big') for part in parts) % (1 << 128):032x}"
 
@@ -245,7 +245,7 @@ def beside(*loops: Callable[[], None]) -> Iterator[None]:
 
 
 def processes(stack: Stack) -> list[psutil.Process]:
-    """What works for a task of this home, the attempts among it."""
+    """The processes that work for tasks of this home, including attempts."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -261,7 +261,7 @@ def processes(stack: Stack) -> list[psutil.Process]:
 
 
 def victims(stack: Stack, kind: str) -> list[int]:
-    """The processes of a kind, now."""
+    """The current processes of a kind."""
     if kind in SERVICES:
         seen = stack.observed(kind)
         return [seen.pid] if seen.pid is not None and seen.state == "ready" else []
@@ -283,13 +283,13 @@ def victims(stack: Stack, kind: str) -> list[int]:
 
 
 def kill_one(stack: Stack, rng: random.Random, number: int) -> str:
-    """Kill one of what takes part, some time after there is one; what it was."""
+    """Wait for a process of this kind and kill it some time later. Returns: its name."""
     kind = rng.choice(KINDS)
     until(
         lambda: victims(stack, kind), within_s=VICTIM_S, what=f"a process to kill: {kind}",
         every_s=0.1,
     )  # fmt: skip
-    time.sleep(rng.uniform(0, 3))  # when it is hit, not what is awaited
+    time.sleep(rng.uniform(0, 3))  # the random moment of the kill
     for pid in rng.sample(found, 1) if (found := victims(stack, kind)) else []:
         psutil.Process(pid).kill()
         print(f"{number}: {kind}, {pid}", flush=True)
@@ -297,7 +297,7 @@ def kill_one(stack: Stack, rng: random.Random, number: int) -> str:
 
 
 def await_over(stack: Stack) -> list[Run]:
-    """Every run, each with an end."""
+    """Wait until every run has ended. Returns: all runs."""
     client = client_of(stack)
     return until(
         lambda: [one for one in client.runs(limit=1_000) if one.job in JOBS],
@@ -308,7 +308,7 @@ def await_over(stack: Stack) -> list[Run]:
 
 
 def kill_under_runs(stack: Stack, seed: int, kills: int) -> None:
-    """So many kills under a stream of runs; then every run is over and every list is whole."""
+    """Kill this many processes during a stream of runs; then every run has ended and every list is complete."""
     rng = random.Random(seed)
     stream, reader = Stream(stack), Reader(stack)
     with beside(reader.run):
@@ -335,7 +335,7 @@ def kill_under_runs(stack: Stack, seed: int, kills: int) -> None:
 
 
 def _goes_on(stack: Stack, job: str, stream: Stream) -> None:
-    """A run after all kills succeeds, and the lake and the published list are its own."""
+    """Check that a run after all kills succeeds, and that the lake and the published list are from it."""
     stream.asked += 1
     words = ("job", "run", job, "--wait", "--set", f"version={stream.asked}")
     ended = stack.answer(*words, timeout_s=OVER_S, expect=None)
@@ -347,7 +347,7 @@ def _goes_on(stack: Stack, job: str, stream: Stream) -> None:
 
 
 def _is_clean(stack: Stack) -> None:
-    """Nothing is left of what was begun."""
+    """Check that nothing unfinished is left."""
     with psycopg.connect(reader_dsn(stack.settings)) as connection:
         tables = connection.execute(
             "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '\\_new\\_%'"

@@ -1,8 +1,8 @@
-"""Job files of the tests of jobs, and what their tasks run."""
+"""Job files for tests of jobs, and the programs of their tasks."""
 
 from __future__ import annotations
 
-# Files into a table, which Spark then reads beside one of silver, and writes another.
+# Loads files into a table; then Spark reads it together with one of silver, and writes another.
 FILES = """
 [tasks.load]
 kind = "load"
@@ -38,7 +38,7 @@ place = spark.sql("DESCRIBE DETAIL files.visits").first().location.replace("file
 counts.write.format("delta").mode("overwrite").save(place)
 report(rows_written=counts.count())
 """
-# A notebook that asks Trino and reports; asked for rows below 0, one of its cells fails.
+# A notebook that queries Trino and reports; for fewer than 0 rows one of its cells fails.
 NOTEBOOKS = """
 [parameters]
 rows = 3
@@ -64,7 +64,7 @@ found = sql(f"SELECT * FROM (VALUES 1, 2, 3) AS t (number) LIMIT {asked}")
 report(rows=len(found))
 found
 """
-# Those that come with the project and read what models have written.
+# The shipped notebooks that read the tables of models.
 OF_MODELS = """
 [tasks.recommender]
 kind = "notebook"
@@ -77,5 +77,5 @@ file = "churn_chances.py"
 depends_on = ["recommender"]
 timeout = "15min"
 """
-# What a page shows of a notebook whose model has not run. (The page has the notebook's source too, with a backtick.)
+# The page of a notebook whose model has not run. (The page also has the notebook's source, with a backtick.)
 NOT_RUN = "The model has not run yet: <code>"

@@ -1,4 +1,4 @@
-"""Links and code of Markdown files: where each link leads, and which of them lead nowhere."""
+"""Links and code of Markdown files: targets, and broken links."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PARSER = MarkdownIt("commonmark").enable("table")
 
 
 def broken_links(root: Path, paths: Iterable[Path]) -> list[str]:
-    """Links of these files to a file or a heading that is not there: `FILE: TARGET: why`.
+    """The broken links of these files: `FILE: TARGET: why`.
 
-    Links to other sites are not followed.
+    Links to other sites are not checked.
     """
     found = []
     for path in paths:
@@ -32,7 +32,7 @@ def broken_links(root: Path, paths: Iterable[Path]) -> list[str]:
 
 
 def links(path: Path) -> Iterator[str]:
-    """The targets of a file's links and pictures, those of its HTML too."""
+    """The targets of a file's links and pictures, including those in HTML."""
     for token in _inline(path):
         if token.type == "link_open":
             yield str(token.attrs["href"])
@@ -43,12 +43,12 @@ def links(path: Path) -> Iterator[str]:
 
 
 def code(path: Path) -> Iterator[str]:
-    """What stands in backticks in a file's text."""
+    """The texts in backticks in a file."""
     return (token.content for token in _inline(path) if token.type == "code_inline")
 
 
 def trouble(root: Path, path: Path, target: str) -> str:
-    """Why a link leads nowhere; "" where it leads somewhere, or to another site."""
+    """Why a link is broken; "" if it is not, or leads to another site."""
     name, _, anchor = target.partition("#")
     if re.match(r"[a-z][a-z0-9+.-]*:", name):
         return ""
@@ -64,7 +64,7 @@ def trouble(root: Path, path: Path, target: str) -> str:
 
 @cache
 def anchors(path: Path) -> frozenset[str]:
-    """The anchors of a file's headings, as forges and the site make them."""
+    """The anchors of a file's headings, as code forges and the site make them."""
     found: list[str] = []
     tokens = _PARSER.parse(path.read_text(encoding="utf-8"))
     for opening, inline in pairwise(tokens):

@@ -1,4 +1,4 @@
-"""The type matrix and the odd shapes as tables of a source: how to make, fill and change them."""
+"""Makes, fills and changes the tables of the type matrix and tables of odd shapes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES = (
     "CREATE TABLE child (extra int, PRIMARY KEY (id)) INHERITS (parent)",
     "INSERT INTO parent VALUES (1, 'a'), (2, 'b')",
     "INSERT INTO child VALUES (10, 'c', 1), (11, 'd', 2)",
-    # A snapshot has the generated column, the stream has not: those behind it must not move.
+    # A snapshot has the generated column and the stream does not; later columns must keep their values.
     "CREATE TABLE made (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (n * 2) STORED, n int)",
     "INSERT INTO made (id, n) VALUES (1, 10)",
     "CREATE TABLE labelled (id int PRIMARY KEY, feels mood, "
@@ -57,7 +57,7 @@ CHANGES = (
 
 
 def prepare(source: Source) -> None:
-    """All the tables, with rows, and the types that they need."""
+    """Make all tables with rows, and the types that they need."""
     available = {name for (name,) in source.execute("SELECT name FROM pg_available_extensions")}
     for name in sorted({each.extension for each in TYPES} & available):
         source.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name)))
@@ -88,19 +88,19 @@ def prepare(source: Source) -> None:
 
 
 def choose_texts(folder: Path, types: Sequence[Type]) -> None:
-    """The contract file of `matrix_texts`, in the stack's folder: all of its columns are text."""
+    """Write the contract file of `matrix_texts`, with all columns as text, into the stack's folder."""
     folder.mkdir(exist_ok=True)
     lines = [f'[columns.{each.column}]\ntype = "text"\n' for each in by_choice(types)]
     (folder / "public.matrix_texts.toml").write_text("\n".join(lines))
 
 
 def by_choice(types: Sequence[Type]) -> list[Type]:
-    """The types that have values beyond silver's, and may be text."""
+    """The types with values that silver's type cannot hold, and that may be text."""
     return [each for each in types if each.refused and each.silver != "array<float>"]
 
 
 def make_large_values(source: Source) -> None:
-    """Rows 1 (large) and 2 (NULL) of a table whose every column stands outside of the row."""
+    """Rows 1 (large) and 2 (NULL) of a table whose columns are all stored outside of the row."""
     large = large_values(source)
     columns = [f"l{number} {kind}" for number, kind in enumerate(large)]
     source.execute(f"CREATE TABLE matrix_large (id int PRIMARY KEY, n int, {', '.join(columns)})")
@@ -112,7 +112,7 @@ def make_large_values(source: Source) -> None:
 
 
 def large_values(source: Source) -> dict[str, str]:
-    """Type → value, of the types that this server has: the columns l0, l1 and so on, in this order."""
+    """Type → value, for the types of this server: the columns l0, l1 and so on, in this order."""
     major = source.info.server_version // 10_000
     since = {each.ddl: each.server for each in TYPES}
     return {kind: text for kind, text in LARGE_VALUES.items() if since.get(kind, 0) <= major}
@@ -126,7 +126,7 @@ def known(source: Source) -> list[Type]:
 
 
 def held_rows(types: Sequence[Type], source: Source) -> Iterator[dict[Type, str]]:
-    """One row for each place in the lists of values, and a last one without any."""
+    """One row for each index into the lists of values, and a last one without values."""
     major = source.info.server_version // 10_000
     for place in range(max(len(each.held) for each in types) + 1):
         yield {
@@ -137,7 +137,7 @@ def held_rows(types: Sequence[Type], source: Source) -> Iterator[dict[Type, str]
 
 
 def refusals(types: Sequence[Type]) -> list[tuple[Type, str, bool]]:
-    """Each value that silver cannot hold, and whether that is so of a snapshot's only."""
+    """Each value that silver cannot hold, and whether this holds only for snapshots."""
     return [
         *((each, text, False) for each in types for text in each.refused),
         *((each, text, True) for each in types for text in each.snapshot_refused),
@@ -145,13 +145,13 @@ def refusals(types: Sequence[Type]) -> list[tuple[Type, str, bool]]:
 
 
 def beyond(types: Sequence[Type]) -> list[tuple[Type, str, bool]]:
-    """Those of `refusals` that are read rightly, and a value of each type that silver does hold."""
+    """The `refusals` that are read correctly, and for each type a value that silver can hold."""
     held = [(each, each.held[0].text, False) for each in types]
     return [*held, *(given for given in refusals(types) if not given[2])]
 
 
 def insert(source: Source, table: str, number: int, row: dict[Type, str]) -> None:
-    """One row, by the texts of its values."""
+    """Insert a row from the texts of its values."""
     columns = "".join(f", {each.column}" for each in row)
     values = "".join(f", %s::{each.ddl}" for each in row)
     source.execute(
@@ -160,12 +160,12 @@ def insert(source: Source, table: str, number: int, row: dict[Type, str]) -> Non
 
 
 def noise(source: Source) -> bytes:
-    """20 MB that do not compress, the same whenever it is asked for."""
+    """20 MB of incompressible bytes, the same at each call."""
     return random.Random(20).randbytes(LARGE)
 
 
 def stream(source: Source, table: str, types: Sequence[Type]) -> int:
-    """Insert, update and delete copies of the rows that the snapshot read; how many those are."""
+    """Insert, update and delete copies of the snapshot's rows. Returns: their number."""
     names = ", ".join(each.column for each in types)
     [(count,)] = source.execute(f"SELECT count(*) FROM {table}").fetchall()
     copy = f"INSERT INTO {table} (id, {names}) SELECT id + %s, {names} FROM {table} WHERE id <= %s"

@@ -1,4 +1,4 @@
-"""A seeded random workload on the tables of the type matrix and of odd shapes: rows only."""
+"""A seeded random workload of rows on the tables of the type matrix and of odd shapes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.odd_tables import OddTable, odd_tables
 from tests.support.type_cases import Type
 
 ROWS_MAX = 120
-FIRST_ID = 10_000  # behind those that the tables begin with
+FIRST_ID = 10_000  # after the ids of the first rows
 
 
 class MatrixWorkload:
-    """Random changes of rows, each a transaction, in tables that `prepare` made.
+    """Random changes of rows, each in its own transaction, in tables that `prepare` made.
 
-    `refused` is what silver cannot hold: row of `matrix_refused` -> (its column's type, the text).
+    `refused`: values that silver cannot hold: row of `matrix_refused` → (its column's type, the text).
     """
 
     def __init__(self, source: Source, seed: int) -> None:
@@ -76,7 +76,7 @@ class MatrixWorkload:
         ids = self._ids("matrix_bag")
         row = self._rng.choice(ids)
         if self._rng.random() < 0.5 and len(ids) < ROWS_MAX:
-            # Now and then a copy that equals another.
+            # Sometimes a copy that equals another.
             given = row if self._rng.random() < 0.3 else self._number()
             self._copy("matrix_bag", row, (each.column for each in self._types), given)
         elif row > FIRST_ID:
@@ -97,7 +97,7 @@ class MatrixWorkload:
         elif self._rng.random() < 0.2 and row > FIRST_ID:
             self._source.execute("DELETE FROM matrix_large WHERE id = %s", [row])
         else:
-            # Leaves the large values out of the event; a new key needs them from silver.
+            # The event lacks the large values; with a new key silver must take them from the old row.
             new = self._number() if row > FIRST_ID and self._rng.random() < 0.3 else row
             self._source.execute(
                 "UPDATE matrix_large SET n = %s, id = %s WHERE id = %s", [self._next, new, row]
@@ -161,7 +161,7 @@ class MatrixWorkload:
                 f"DELETE FROM child WHERE id > {FIRST_ID} AND id % 3 = {value % 3}",
                 "INSERT INTO counted (v) VALUES ('x')",
                 f"UPDATE counted SET v = '{value}', other = DEFAULT WHERE id % 5 = {value % 5}",
-                f"UPDATE large SET n = {value}",  # leaves 20 MB out of its event
+                f"UPDATE large SET n = {value}",  # the event lacks the 20 MB
             ])
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A tiny Maven repository on loopback that can misbehave, and a clone whose lock fits it."""
+"""A tiny Maven repository on loopback that can misbehave, and a clone with a matching lock."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def locked(coordinate: str, content: bytes) -> LockedFile:
 
 @dataclass
 class Registry:
-    """Serves files by HTTP; a context manager.
+    """Serves files by HTTP, as a context manager.
 
-    `cuts`: for a path, after how many bytes the connection is dropped, one entry per answer.
-    `statuses`: for a path, what to answer in place of the file, one entry per answer.
-    `ranges`: whether a Range is honoured. `gate`: answers wait after their first byte for it,
-    but for the first `ungated` ones.
+    `cuts`: path → the number of bytes after which the connection is dropped, one entry for each answer.
+    `statuses`: path → the status to answer instead of the file, one entry for each answer.
+    `ranges`: whether a Range is honoured. `gate`: answers after the first `ungated` ones wait for it
+    after their first byte.
     """
 
     content: dict[str, bytes] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Registry:
             def do_GET(self) -> None:
                 registry._answer(self)
 
-            do_HEAD = do_POST = do_GET  # asked by other clients, who are to be seen as well
+            do_HEAD = do_POST = do_GET  # requests of other clients must be recorded, too
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

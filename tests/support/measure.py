@@ -1,4 +1,4 @@
-"""What a benchmark observes beside its own figure: memory and CPU of every service."""
+"""Measures the memory and CPU of every service during a benchmark."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MIB = 1 << 20
 
 @dataclass
 class Resources:
-    """Per service: the greatest resident memory seen (MiB) and the CPU used meanwhile (s).
+    """For each service: the peak resident memory (MiB) and the CPU used meanwhile (s).
 
-    `total_mib` is the greatest sum over all services at one moment.
+    `total_mib` is the peak of the sum over all services.
     """
 
     peak_mib: dict[str, int] = field(default_factory=dict)
@@ -41,9 +41,9 @@ class Resources:
 
 @contextmanager
 def watched(stack: Stack, only: Container[str] | None = None) -> Iterator[Resources]:
-    """Sample every service of `stack` meanwhile; the result is whole at the end.
+    """Sample every service of `stack` during the block; the result is complete at its end.
 
-    only: these services; each sample costs milliseconds of CPU a process.
+    only: these services; each sample costs some milliseconds of CPU for each process.
     """
     running = {name: int(row["pid"]) for name, row in stack.status().items() if row["pid"]}
     pids = {name: pid for name, pid in running.items() if only is None or name in only}
@@ -70,12 +70,12 @@ def watched(stack: Stack, only: Container[str] | None = None) -> Iterator[Resour
 
 
 def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
-    """CPU seconds of each process with its children since they began; service → pid goes in."""
+    """CPU seconds of each service's process and its children since their start, from service → pid."""
     return {name: _cpu(pid) for name, pid in pids.items()}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95 and the greatest of `values`, in their own unit; n is how many there are."""
+    """p50, p95, maximum and number (n) of `values`, in their own unit."""
     ranked = sorted(values)
     at = min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))
     found = {"p50": statistics.median(ranked), "p95": ranked[at], "max": ranked[-1]}
@@ -83,7 +83,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def report(name: str, figures: dict[str, Any]) -> None:
-    """Print a benchmark's figures, and keep them as JSON where HEADWATER_BENCH_OUT says."""
+    """Print a benchmark's results, and write them as JSON to HEADWATER_BENCH_OUT."""
     text = json.dumps({"bench": name, "cpus": os.cpu_count(), **figures}, indent=1)
     print(text)
     folder = os.environ.get("HEADWATER_BENCH_OUT")
@@ -103,7 +103,7 @@ def _rss(pid: int) -> int:
     total = 0
     for process in _family(pid):
         try:
-            # Unique plus a fair share of what is shared: Postgres' processes share buffers.
+            # Unique memory plus a proportional share of shared memory, because Postgres' processes share buffers.
             total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -1,8 +1,8 @@
-"""Shows where the events of a miscounted transaction come from: bronze's lines and Kafka's batches.
+"""Shows the origin of a miscounted transaction's events: bronze's lines and Kafka's batches.
 
-A doubled event is one of: an object that is there twice (one offset in two objects), an event that the
-connector gave again (two offsets, one position of the log), or records of a transaction of Kafka that was
-aborted elsewhere and committed here (two offsets, batches of two producer epochs, no marker between).
+A doubled event has one of three causes: an offset is in two objects; the connector sent the event
+again (two offsets, one position of the log); or a Kafka transaction was aborted elsewhere and committed
+here (two offsets, batches of two producer epochs, no marker between them).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spark_streaming.reading.bronze import Bronze
 from tests.support.stack import Stack
 
 SHOWN = 3
-# What `verify --bronze` says of a wrong count (`app/counts/count_report.py`).
+# The line of `verify --bronze` for a wrong count (`app/counts/count_report.py`).
 _WRONG = re.compile(
     r"(?:short|surplus): transaction (\d+) at LSN \S+ has \S+ events of (\S+) in bronze"
 )
@@ -31,7 +31,7 @@ _LENGTH_FROM = 12  # a batch's length does not count its first offset and itself
 
 
 class Batch(NamedTuple):
-    """A batch of a partition's log, without its records; `marker`: how it ends a transaction."""
+    """A batch of a partition's log without its records; `marker`: how it ends a transaction."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 def batches(folder: Path) -> Iterator[Batch]:
-    """The batches of a partition's segments, in their order, aborted ones and markers too."""
+    """The batches of a partition's segments in order, including aborted ones and markers."""
     for path in sorted(folder.glob("*.log")):
         body = path.read_bytes()
         at = 0
@@ -66,7 +66,7 @@ def batches(folder: Path) -> Iterator[Batch]:
 
 
 def explain(stack: Stack, said: str) -> str:
-    """Describe the first wrong counts that `verify --bronze` has said on stderr."""
+    """Describe the first wrong counts in the stderr of `verify --bronze`."""
     prefix = stack.settings.topic_prefix
     lines: list[str] = []
     for xid, table in list(dict.fromkeys(_WRONG.findall(said)))[:SHOWN]:
@@ -96,7 +96,7 @@ def _events(stack: Stack, topic: str, xid: int, lines: list[str]) -> Iterator[tu
 
 
 def _around(stack: Stack, topic: str, places: list[tuple[int, int]]) -> Iterator[str]:
-    """The batches of the partition from one before the first event's to one behind the last's."""
+    """The partition's batches from the one before the first event's to the one after the last event's."""
     for partition in sorted({partition for partition, _ in places}):
         offsets = [offset for number, offset in places if number == partition]
         found = list(batches(stack.home / "data" / "kafka" / f"{topic}-{partition}"))

@@ -1,4 +1,4 @@
-"""Tables of unusual shapes and names: how to make, fill and change them."""
+"""Makes, fills and changes tables of unusual shapes and names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-# Names that some part on the way could trip over: SQL, JSON, topics, folders, Delta, Trino.
+# Names that could break a part of the chain: SQL, JSON, topics, folders, Delta, Trino.
 COLUMN_NAMES = (
     "select", "Mixed Case", "naïve_ß_列", "ø" * 31 + "x", "a b,c;d{e}f(g)h=i", "dot.ted", 'quo"te',
     "back`tick", "tab\there", "line\nbreak", "percent%s", "dollar$", "back\\slash", "'single'",
@@ -32,10 +32,10 @@ WIDE_COLUMNS = 300
 
 @dataclass(frozen=True)
 class OddTable:
-    """One table of the source, with what silver calls it.
+    """One table of the source, with its name in silver.
 
     Args:
-        columns: (name, type), the key's among them; key: names, none for a bag of rows.
+        columns: (name, type), including the key's; key: names, empty for a bag of rows.
     """
 
     schema: str
@@ -64,7 +64,7 @@ class OddTable:
             connection.execute(full)
 
     def insert(self, connection: psycopg.Connection[Any], number: int) -> None:
-        """A row whose values all hang on `number`."""
+        """A row whose values all depend on `number`."""
         values = [_value(kind, number) for _, kind in self.columns]
         statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
             self.identifier,
@@ -74,7 +74,7 @@ class OddTable:
         connection.execute(statement)
 
     def change(self, connection: psycopg.Connection[Any]) -> None:
-        """Rows 11 and 12 come, then 11 gets a text, 12 another key, and 1 goes."""
+        """Insert rows 11 and 12, then give 11 a text and 12 another key, and delete 1."""
         for number in (11, 12):
             self.insert(connection, number)
         first = self.columns[0][0]
@@ -100,7 +100,7 @@ class OddTable:
 
 
 def odd_tables() -> list[OddTable]:
-    """One table of odd columns, one for each odd name, a wide one, odd and missing keys."""
+    """A table with odd columns, one for each odd name, a wide table, and tables with odd and without keys."""
     odd_columns = tuple((name, "text") for name in COLUMN_NAMES)
     plain = (("id", "int"), ("v", "text"))
     wide = tuple(
@@ -123,7 +123,7 @@ def odd_tables() -> list[OddTable]:
 
 
 def _silver(name: str) -> str:
-    """What silver calls a table, written down and not computed as the product does."""
+    """A table's name in silver, given explicitly and not computed like in the product."""
     known = {
         "Mixed Case": "mixed_case",
         "ünïcode täble": "ünïcode_täble",

@@ -1,4 +1,4 @@
-"""Metrics that a stack of the default parts does not have: no test of all metrics may wait for them."""
+"""Metrics that a default stack does not have, so tests of all metrics must not wait for them."""
 
-# Jobs, signed access, and more tables than a family of series shows.
+# Metrics of jobs, of signed access, and of more tables than a metric has series.
 WITHOUT_SERIES = "headwater_job_|headwater_rules_not_applied|exporter_series_dropped"

@@ -1,4 +1,4 @@
-"""In which order test files are taken: by one process, or by several workers from one queue."""
+"""The order of test files, for one process or for several workers with one queue."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# Where the JVMs have learned nothing yet, this one's stack teaches them: what starts after its end
-# starts quicker (`app/launcher/aot.py`).
+# If there are no AOT caches yet, this file's stack writes them, so that later stacks start faster
+# (`app/launcher/aot.py`).
 TEACHES = "integration/test_external_store.py"
-# Of a folder the long ones come first, so that no worker ends alone with one.
+# The long files of a folder come first, so that no worker ends alone with one.
 LONG = (
     "spark/test_evolution.py",
     "integration/test_metrics.py",
@@ -19,7 +19,7 @@ LONG = (
     "integration/test_streams.py",
     "integration/test_bronze_sink.py",
     "e2e/test_type_matrix.py",
-    # Of the common stack's these look at all that is in its source, and at how it has started.
+    # Tests of the shared stack that check everything in its source, and its start.
     "e2e/test_contracts.py",
     "e2e/test_main_job.py",
     "e2e/test_verify.py",
@@ -30,15 +30,15 @@ LONG = (
     "e2e/test_evolution.py",
     "e2e/test_stopped_table.py",
 )
-# Goes to the worker of the other file, whose stack has Superset: its start takes a minute.
+# It goes to the worker of the other file, whose stack has Superset, because Superset takes a minute to start.
 WITH = {"e2e/test_superset_in_a_browser.py": "e2e/test_superset.py"}
 
 
 def worker_scope(file: str) -> str:
-    """What of a test's file has to be the same for two tests that must run in one worker.
+    """The group of a test's file: tests with the same group must run in one worker.
 
     Args:
-        file: the path that begins a test's id, from whatever folder.
+        file: the path at the beginning of a test's id, relative to any folder.
     """
     partner = next((other for name, other in WITH.items() if file.endswith(f"/{name}")), None)
     return f"tests/{partner or file.rpartition('tests/')[2]}"
@@ -47,14 +47,14 @@ def worker_scope(file: str) -> str:
 def in_order(
     items: list[Item], file_of: Callable[[Item], str], uses_the_common_stack: Callable[[Item], bool]
 ) -> list[Item]:
-    """The items, those of a file together and in their order.
+    """Order the items; those of a file stay together and in their order.
 
-    An idle stack takes half a core: whatever runs without the common one comes before it starts.
-    The others stay with their folder: a worker that came back to one would start its servers
-    again, and Spark's clients do not forget an object store that is gone.
+    An idle stack takes half a core, so files without the shared one come before its start.
+    The others stay with their folder, because a worker that came back to one would start its servers
+    again, and Spark's clients do not forget an object store that has ended.
 
     Args:
-        file_of: an item's file, as LONG names it.
+        file_of: an item's file, in the form of LONG.
     """
     ranks = {name: rank for rank, name in enumerate(LONG)}
     folders: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""An S3 store on loopback that takes every put, as Google's S3 interface does; or one that refuses all."""
+"""An S3 store on loopback that accepts every put, like Google's S3 interface; or one that refuses all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EMPTY_LIST = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketRe
 
 
 class OverwritingServer(ThreadingHTTPServer):
-    """Answers each put as the next of `answers` says, the last one from then on; keeps nothing."""
+    """Answers each put with the next of `answers`, then always with the last; stores nothing."""
 
     daemon_threads = True
 
@@ -52,12 +52,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 @contextmanager
 def overwriting_store(*answers: int) -> Iterator[OverwritingServer]:
-    """A store that answers its puts with these HTTP statuses; all of them with 200 without any."""
+    """A store that answers puts with these HTTP statuses; with 200 if there are none."""
     with OverwritingServer(answers or (200,)) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""A Kafka of one's own: a broker that takes signed-in clients over TLS only, and knows rights."""
+"""A user's Kafka: a broker that accepts only signed-in clients over TLS, and has ACLs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ log.cleaner.dedupe.buffer.size=8388608
 
 @dataclass(frozen=True)
 class OwnKafka:
-    """A running broker: `address` for clients, `internal` for whoever grants rights."""
+    """A running broker: `address` is for clients, `internal` for granting rights."""
 
     address: str
     internal: str
@@ -111,7 +111,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _signs_in(port: int, root: Path) -> bool:
-    """Whether a client can sign in; the port takes connections long before the broker answers them."""
+    """Whether a client can sign in; the port accepts connections long before the broker answers."""
     client = KafkaAdminClient(
         bootstrap_servers=f"127.0.0.1:{port}",
         security_protocol="SASL_SSL",

@@ -1,4 +1,4 @@
-"""The page in a real browser: windows of the Chromium that the machine has, driven by playwright."""
+"""The page in a real browser: windows of the machine's Chromium, controlled by playwright."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.browser import chromium
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-# Nothing is asserted about time: a busy machine is waited for.
+# Long, because the machine may be busy; tests assert nothing about time.
 PATIENCE_MS = 90_000
 TABS_MAX = 400
 HOPS = tuple(BY_NAME)
@@ -27,7 +27,7 @@ PHONE = {"width": 390, "height": 844}
 
 @contextmanager
 def table_to_edit(stack: Stack, table: str) -> Iterator[str]:
-    """The page's address, and in the source a table of rows 1 to 8; it is dropped at the end."""
+    """The page's address, and a table with rows 1 to 8 in the source, dropped at the end."""
     url = stack.urls()["app"]
     until(lambda: requests.get(url, timeout=5).ok, within_s=PATIENCE_MS / 1_000, what="the page")
     with stack.source() as source:
@@ -55,9 +55,9 @@ def running() -> Iterator[Browser]:
 
 @contextmanager
 def window(browser: Browser, url: str = "", **options: Any) -> Iterator[Page]:
-    """A window of its own profile, at `url`.
+    """A window with its own profile, at `url`.
 
-    A script error or a dialog of the page fails what is done in it: scripts out of values show so.
+    A script error or a dialog of the page fails the test: so a script in a value would be noticed.
     """
     context = browser.new_context(**{"viewport": DESKTOP, **options})
     page = context.new_page()
@@ -83,9 +83,9 @@ def window(browser: Browser, url: str = "", **options: Any) -> Iterator[Page]:
 def await_true(
     page: Page, script: str, argument: Any = None, within_s: float = PATIENCE_MS / 1_000
 ) -> Any:
-    """What a script gives, once that is something.
+    """Wait until a script gives a value. Returns: the value.
 
-    Asked from outside: the page's own policy forbids the browser to make scripts out of text.
+    It is evaluated from outside, because the page's own policy forbids scripts from text.
     """
     return until(
         lambda: page.evaluate(script, argument),
@@ -95,7 +95,7 @@ def await_true(
 
 
 def tab_to(page: Page, selector: str) -> None:
-    """Press Tab until what `selector` names has the focus."""
+    """Press Tab until the element of `selector` has the focus."""
     for _ in range(TABS_MAX):
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
@@ -105,8 +105,8 @@ def tab_to(page: Page, selector: str) -> None:
 
 
 def keep_last(page: Page) -> None:
-    """Save what a window shows at its end, where `HEADWATER_TEST_WINDOWS` names a folder: a failed
-    test's picture and document tell more than its error."""
+    """Save a window's last picture and document if `HEADWATER_TEST_WINDOWS` names a folder: they show more
+    about a failed test than its error."""
     folder = os.environ.get("HEADWATER_TEST_WINDOWS")
     if not folder or page.is_closed():
         return
@@ -118,28 +118,28 @@ def keep_last(page: Page) -> None:
 
 
 def show(page: Page, table: str) -> None:
-    """The table's rows, with the observer at work: what is edited from now on is seen."""
+    """Open the table's rows and wait for the observer, which sees all later edits."""
     page.locator(f'#table option[value="public.{table}"]').wait_for(state="attached")
     page.locator("#table").select_option(f"public.{table}")
-    # The rows of another table may be there before, with keys of the same names.
+    # The rows of another table may still be shown, with keys of the same names.
     page.locator(f'#rows[data-table="public.{table}"]').wait_for()
     await_observer(page)
 
 
 def await_observer(page: Page) -> None:
-    """Until the observer of the hops is at work, whatever it tells."""
+    """Wait until the observer of the hops works."""
     ready = re.compile(r"^(?!starting|the observer ended|$)")
     page.locator("#note", has_text=ready).wait_for(state="attached")
 
 
 def open_tab(page: Page, name: str) -> None:
-    """Show a tab's panel; each does its work when it is opened."""
+    """Open a tab's panel, which loads its data."""
     page.locator(f"#tab-{name}").click()
     page.locator(f"#{name}").wait_for()
 
 
 def edit(page: Page, key: int, **values: str) -> None:
-    """Put a change of a row into the transaction."""
+    """Add a change of a row to the transaction."""
     page.get_by_role("button", name=f"Edit {key}", exact=True).click()
     for name, value in values.items():
         page.locator("#fields").get_by_label(name, exact=True).fill(value)
@@ -151,7 +151,7 @@ def own(page: Page) -> Locator:
 
 
 def await_hops(page: Page, changes: int) -> list[dict[str, int]]:
-    """Until all hops have shown so many changes of this browser: when each was drawn, newest first."""
+    """Wait until all hops have shown this many changes of this browser. Returns: the times, newest first."""
     await_true(
         page,
         "wanted => document.querySelectorAll('#tokens tr.own td.hop[data-hop]').length >= wanted",

@@ -1,7 +1,7 @@
-"""`./headwater screenshots`: pictures of the page, and a recording of an edit on its way.
+"""`./headwater screenshots`: pictures of the page, and a recording of an edit and its hops.
 
-A browser edits a rating of the running stack's demo store, and gives it back its stars at the end;
-meanwhile the store's customers rate movies, so that there is something to see.
+A browser edits a rating of the running stack's demo store, and restores its stars at the end.
+Meanwhile customers rate movies, so that the page shows changes.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "app" / "page" / "pictures"
 SIZES_MAX = {".png": 200_000, ".gif": 1_500_000}
 TABLE = "ratings"
-RATE_PER_S = 0.5  # what the observers ask meanwhile is part of what a small machine carries
+RATE_PER_S = 0.5  # low, because a small machine also carries the observers' requests
 LIVELY_S = 25.0
 DESKTOP = {"width": 1280, "height": 900}
 RECORDED = {"width": 960, "height": 720}
 TRAVELS_S_MAX = 60.0
 FRAME_EVERY_S = 0.7
 LOOK_MS = 40
-READ_MS = 1_500  # the stations' times, before both sides are shown
-ARRIVED_MIN = 8  # changes that a still picture shows with all their times
+READ_MS = 1_500  # to read the hops' times, before both sides are shown
+ARRIVED_MIN = 8  # the changes in a still picture that have all their times
 STATIONS = 6
 REACHED = "document.querySelectorAll('#journey li.there').length"
 FIGURE = 'figure[data-hop="trino"] svg:not([data-bars="0"])'
@@ -47,7 +47,7 @@ REPORT = "SELECT stars, ratings FROM reports.rating_distribution ORDER BY stars"
 
 
 def main(arguments: list[str]) -> int:
-    """Take all pictures; prints each file with its size."""
+    """Take all pictures, and print each file with its size."""
     parser = argparse.ArgumentParser(prog="headwater screenshots")
     parser.add_argument("--out", type=Path, default=FOLDER)
     out = parser.parse_args(arguments).out
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def raters(settings: Settings) -> Iterator[None]:
-    """Customers who rate movies, for a while before and then all the time."""
+    """Let customers rate movies, from some time before the block to its end."""
     engine = create_engine(settings.store_dsn.replace("postgresql://", "postgresql+psycopg://"))
     stop = threading.Event()
     job = Workload(engine, int(time.time()), RATE_PER_S, tables=[TABLE])
@@ -92,16 +92,16 @@ def raters(settings: Settings) -> Iterator[None]:
 
 
 def recording(page: Page) -> list[Frame]:
-    """One edit from the form to Trino, and both sides equal, as frames."""
+    """Record one edit from the form to Trino, until both sides are equal, as frames."""
     frames: list[Frame] = []
 
     def take() -> None:
         frames.append(Frame(page.screenshot(type="png"), time.monotonic()))
 
-    page.emulate_media(reduced_motion="reduce")  # a half-run animation costs many frames
+    page.emulate_media(reduced_motion="reduce")  # an unfinished animation would take many frames
     browsers.show(page, TABLE)
     page.wait_for_timeout(LIVELY_S * 1_000)
-    # The process that compares is there then: its start takes seconds of CPU.
+    # The comparing process is then running; its start takes seconds of CPU.
     show_all_sides(page)
     page.locator("#all-sides").uncheck()
     page.evaluate("scrollTo(0, 0)")
@@ -128,11 +128,11 @@ def recording(page: Page) -> list[Frame]:
 
 
 def arrives(page: Page, take: object) -> None:
-    """Take a frame whenever a station is reached, and now and then, until the change is in Trino.
+    """Take a frame at each hop, and sometimes between, until the change is in Trino.
 
-    Frame after frame, pictures would take a whole CPU from what is pictured.
-    Raises: HeadwaterError if it is not within TRAVELS_S_MAX; on a machine that is as busy as that
-    a recording shows nothing but waiting.
+    Continuous frames would take a whole CPU from the stack.
+    Raises: HeadwaterError if it takes longer than TRAVELS_S_MAX, because the recording would show only
+    waiting.
     """
     assert callable(take)
     limit = time.monotonic() + TRAVELS_S_MAX
@@ -165,7 +165,7 @@ def show_all_sides(page: Page) -> None:
 
 
 def stills(browser: Browser, url: str) -> dict[str, list[bytes]]:
-    """The pictures by name of file, each of one or more windows."""
+    """The pictures by file name, each of one or more windows."""
     found = {}
     for scheme, file in (("light", "page.png"), ("dark", "page-dark.png")):
         with browsers.window(browser, url, viewport=DESKTOP, color_scheme=scheme) as page:

@@ -1,4 +1,4 @@
-"""Pictures small enough to stand in the repository: fewer colours, and several as a moving one."""
+"""Makes pictures small enough for the repository: with fewer colours, and several as one animation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image
 
 COLOURS = 128  # a page's own, and the shades of its letters
 MOVING_COLOURS = 64
-STILL_MS_MAX = 1_500  # nothing happens so long, at most
+STILL_MS_MAX = 1_500  # the longest time without a change
 FRAME_MS_MIN = 60
 LAST_MS = 2_500
 PALETTE_FRAMES_MAX = 6
-APART_MIN = 10  # of 255, in some part: nearer colours share one, so that a small sign keeps its own
+APART_MIN = 10  # of 255, in some component; nearer colours are merged into one
 
 
 class Frame(NamedTuple):
@@ -47,10 +47,10 @@ def save_still(pngs: Sequence[bytes], path: Path) -> int:
 
 
 def save_moving(frames: Sequence[Frame], path: Path) -> int:
-    """Save a recording as an animated GIF that begins again at its end; returns its size in bytes.
+    """Save a recording as a repeating animated GIF; returns its size in bytes.
 
-    A frame stands until the next one that differs was taken, within limits: what waits for a busy
-    machine is cut short.
+    A frame is shown until the next different one was taken, within limits, which shorten the waits for a
+    busy machine.
     """
     distinct = [frames[0]]
     for frame in frames[1:]:
@@ -71,15 +71,15 @@ def save_moving(frames: Sequence[Frame], path: Path) -> int:
         append_images=reduced[1:],
         duration=[*stands_ms, LAST_MS],
         loop=0,
-        optimize=False,  # it would give each frame a palette of its own
+        optimize=False,  # otherwise each frame would get its own palette
     )
     return path.stat().st_size
 
 
 def palette_of(images: Sequence[Image.Image], colours: int) -> Image.Image:
-    """An image with the colours that these have most of, each exactly, and none near another.
+    """An image with the most frequent colours of these, unchanged, and none near another.
 
-    Pillow's own reductions mix: a page's ground gets a tinge, and a small sign loses its colour.
+    Pillow's own reductions mix colours: the background gets a tinge, and a small sign loses its colour.
     """
     counts: Counter[tuple[int, ...]] = Counter()
     for image in images:

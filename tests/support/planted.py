@@ -1,4 +1,4 @@
-"""Ratings of the demo store's own tastes, without a database."""
+"""Ratings with the demo store's planted tastes, without a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Planted:
 
 
 def rating_table(rows: Sequence[tuple[object, object, object, object]]) -> pa.Table:
-    """Rows of customer, movie, stars and the second of the rating, as silver has them."""
+    """Rows of customer, movie, stars and the second of the rating, in silver's form."""
     columns: list[tuple[object, ...]] = list(zip(*rows, strict=True)) or [()] * 4
     return pa.table(
         {
@@ -36,7 +36,7 @@ def rating_table(rows: Sequence[tuple[object, object, object, object]]) -> pa.Ta
 
 
 def planted(count: int, seed: int = 1, first_customer: int = 1) -> Planted:
-    """Draw so many ratings, customer by customer."""
+    """Draw this many ratings, customer by customer."""
     generator = np.random.default_rng(seed)
     movies = np.arange(1, max(RATINGS_A_MOVIE, math.ceil(count / RATINGS_A_MOVIE)) + 1)
     found: list[pa.Table] = []

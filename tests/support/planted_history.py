@@ -1,4 +1,4 @@
-"""Customers, orders, bills and payments of the demo store's own habits, without a database."""
+"""Customers, orders, bills and payments with the demo store's planted habits, without a database."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _SCHEMAS = {
 
 @dataclass(frozen=True)
 class PlantedHistory:
-    """The tables, as silver has them, and what `store grow --truth` writes of them."""
+    """The tables in silver's form, and the truth that `store grow --truth` writes about them."""
 
     tables: dict[str, pa.Table]
     truth: dict[str, Any]
 
 
 def tables_of(rows: Mapping[str, Sequence[Sequence[object]]]) -> dict[str, pa.Table]:
-    """The four tables, of rows in the order of their columns."""
+    """The four tables, from rows in the order of their columns."""
     return {
         name: pa.Table.from_pylist(
             [dict(zip(schema.names, row, strict=True)) for row in rows.get(name, ())], schema
@@ -66,7 +66,7 @@ def tables_of(rows: Mapping[str, Sequence[Sequence[object]]]) -> dict[str, pa.Ta
 
 
 def planted_history(customers: int, seed: int = 1) -> PlantedHistory:
-    """Draw two years of so many customers."""
+    """Draw two years of this many customers."""
     rng = Random(seed)
     rows: dict[str, list[Sequence[object]]] = {name: [] for name in _SCHEMAS}
     habits, bills = [], []

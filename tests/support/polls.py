@@ -1,6 +1,7 @@
-"""A source task of Debezium's, run without Kafka Connect and ended after any of its polls.
+"""Parts of the capture's Java, run without Kafka Connect.
 
-`java/polls` does what the worker does: each poll is delivered with the offset of its last record.
+`java/polls` does what the worker does, and ends a source task after any of its polls: each poll is delivered with the
+offset of its last record. `java/transactions` asks for open transactions as a source task does before it sends.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from app.environment.settings import ROOT
 
 STOCK = "io.debezium.connector.postgresql.PostgresConnectorTask"
 WHOLE = "dev.headwater.positions.WholePositionsTask"
-UPGRADED = f"{STOCK}>{WHOLE}"  # the second one goes on after the first one's end
+UPGRADED = f"{STOCK}>{WHOLE}"  # the second continues after the end of the first
 RULE = Compile(jar="polls.jar", sources="tests/support/java/polls/java", release=17)
-# Debezium counts a logical message under its Java object's name, another one for each.
+ASKING = Compile(jar="asking.jar", sources="tests/support/java/transactions/java", release=17)
+# Debezium counts each logical message under its Java object's name, which differs for each.
 MESSAGES = "message"
-# Not the stream's: when they come is chance, and the worker's clock is in them.
+# Not of the stream: they come at random times, and contain the worker's clock.
 LOGGING = """
 appender.err.type = Console
 appender.err.name = err
@@ -43,12 +45,12 @@ ASIDE = ("__debezium-heartbeat", ".notifications")
 
 @dataclass(frozen=True)
 class Run:
-    """What a task delivered, its restarts included.
+    """The deliveries of a task, including its restarts.
 
     Args:
         records: (topic, key, value) in their order, without heartbeats and notifications.
-        polls, ends: how many polls gave records, and after how many of them the task was ended.
-        error: what ended the run before its time; empty if it came to the last transaction.
+        polls, ends: the number of polls with records, and of those after which the task was ended.
+        error: why the run ended early; empty if it reached the last transaction.
     """
 
     records: list[tuple[str, Any, Any]]
@@ -66,7 +68,7 @@ class Polls:
     def run(
         self, task: str, *, batch: int, chance: float, seed: int, until_xid: int, within_s: int
     ) -> Run:
-        """Read from the given offset to a transaction's END; end the task by `chance` after polls."""
+        """Read from the given offset to a transaction's END; after a poll, end the task with probability `chance`."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{task} {batch} {chance} {seed} {until_xid} {within_s}\n")
         self._process.stdin.flush()
@@ -91,22 +93,8 @@ class Polls:
 
 @contextmanager
 def polls(folder: Path, config: Mapping[str, str]) -> Iterator[Polls]:
-    """Compile and start the JVM; `config` is the task's, `test.offset` the offset it begins at."""
-    artefacts = Artefacts(ROOT)
-    artefacts.prepare(["debezium", "connect", RULE.compiler])
-    libraries = sorted(artefacts.directory("debezium").glob("*/*.jar"))
-    libraries += artefacts.classpath("connect")
-    jar = folder / RULE.jar
-    compiler = artefacts.classpath(RULE.compiler)
-    compile_sources(ROOT, RULE, compiler=compiler, classpath=libraries, jar=jar)
-    (folder / "task.properties").write_text(
-        "".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in config.items())
-    )
-    command = [str(java()), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"]
-    command += ["-cp", os.pathsep.join(map(str, [jar, *libraries])), "dev.headwater.polls.Polls"]
-    command += [str(folder / "task.properties")]
-    (folder / "log4j2.properties").write_text(LOGGING)
+    """Compile and start the JVM; `config` is the task's, `test.offset` its first offset."""
+    command = _command(folder, RULE, "dev.headwater.polls.Polls", config)
     with (folder / "polls.log").open("w") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
@@ -118,8 +106,34 @@ def polls(folder: Path, config: Mapping[str, str]) -> Iterator[Polls]:
             process.wait(timeout=30)
 
 
+def asking(folder: Path, config: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a JVM that asks for open transactions; it prints a line at each look."""
+    command = _command(folder, ASKING, "dev.headwater.positions.AskOpenTransactions", config)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _command(folder: Path, rule: Compile, program: str, config: Mapping[str, str]) -> list[str]:
+    """Compile a program, write its configuration, and return the command that starts it."""
+    artefacts = Artefacts(ROOT)
+    artefacts.prepare(["debezium", "connect", rule.compiler])
+    libraries = sorted(artefacts.directory("debezium").glob("*/*.jar"))
+    libraries += artefacts.classpath("connect")
+    jar = folder / rule.jar
+    compiler = artefacts.classpath(rule.compiler)
+    compile_sources(ROOT, rule, compiler=compiler, classpath=libraries, jar=jar)
+    given, logging = folder / "task.properties", folder / "log4j2.properties"
+    given.write_text(
+        "".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in config.items())
+    )
+    logging.write_text(LOGGING)
+    command = [str(java()), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command += [f"-Dlog4j2.configurationFile={logging}"]
+    command += ["-cp", os.pathsep.join(map(str, [jar, *libraries])), program, str(given)]
+    return command
+
+
 def _timeless(value: Any) -> Any:
-    """The value without what differs from run to run: times, and the order of END's counts."""
+    """The value without parts that differ between runs: times, and the order of END's counts."""
     if not isinstance(value, dict):
         return value
     kept = {key: part for key, part in value.items() if key not in ("ts_ms", "ts_us", "ts_ns")}

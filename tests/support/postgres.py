@@ -1,4 +1,4 @@
-"""A database of a test's own on a running server, and whole-row comparison of two databases."""
+"""A test's own database on a running server, and comparison of two databases by whole rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.store.tables.store_connection import engine_for
 
 @contextmanager
 def fresh_database(server_dsn: str) -> Iterator[str]:
-    """Create a database beside the server's own one; yields its DSN; dropped at the end."""
+    """Create another database on the server; yields its DSN; dropped at the end."""
     name = f"test_{secrets.token_hex(4)}"
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
@@ -29,7 +29,7 @@ def fresh_database(server_dsn: str) -> Iterator[str]:
 
 @contextmanager
 def fresh_engine(server_dsn: str) -> Iterator[Engine]:
-    """An engine over a fresh database."""
+    """An engine on a new database."""
     with fresh_database(server_dsn) as dsn:
         engine = engine_for(dsn)
         try:
@@ -39,7 +39,7 @@ def fresh_engine(server_dsn: str) -> Iterator[Engine]:
 
 
 def rows_of(engine: Engine, table: Table) -> list[tuple[object, ...]]:
-    """Every row of `table`, whole, in the order of its key."""
+    """Every complete row of `table`, in the order of its key."""
     ordered = select(table).order_by(*table.primary_key.columns)
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(ordered)]

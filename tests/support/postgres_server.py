@@ -1,4 +1,4 @@
-"""Postgres servers of any locked version, started beside a stack as a source of one's own."""
+"""Postgres servers of any locked version, started beside a stack as a user's source."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ DATABASE = "yours"
 
 @dataclass(frozen=True)
 class Programs:
-    """Postgres' programs, and whom they run as.
+    """Postgres' programs, and their user.
 
     Args:
-        folder: `postgres`, `initdb`.
-        home: where clusters may lie.
-        user: what `subprocess` takes; empty if the caller's own user does.
+        folder: of `postgres` and `initdb`.
+        home: the folder of clusters.
+        user: arguments for `subprocess`; empty for the caller's own user.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class Programs:
 
 @dataclass
 class Server:
-    """A cluster in `programs.home`, and its server while that runs."""
+    """A cluster in `programs.home`, and its server while it runs."""
 
     programs: Programs
     name: str
@@ -76,7 +76,7 @@ class Server:
         until(self._answers, within_s=STARTED_S, what=f"the first answer of {self.name}")
 
     def stop(self) -> None:
-        """End the server as `pg_ctl stop -m fast` does; nothing where it does not run."""
+        """Stop the server like `pg_ctl stop -m fast`; does nothing if it does not run."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -88,18 +88,18 @@ class Server:
             process.wait(STOPPED_S)
 
     def standby(self, name: str) -> Server:
-        """A new server that follows this one; started. This one goes on meanwhile."""
+        """Start a new standby of this server, which keeps running."""
         other = Server(self.programs, name, self.password, free_port())
         with psycopg.connect(self.dsn(), autocommit=True) as source:
             source.execute("SELECT pg_backup_start('standby', true)")
-            # Files may change or vanish under `cp`: the log that is replayed puts that right.
+            # Files may change or vanish during `cp`; replaying the log corrects that.
             subprocess.run(
                 ["cp", "-a", self.cluster, other.cluster], check=False, timeout=STARTED_S
             )
             row = source.execute("SELECT labelfile FROM pg_backup_stop(false)").fetchone()
             assert row is not None
         (other.cluster / "postmaster.pid").unlink(missing_ok=True)
-        for slot in (other.cluster / "pg_replslot").iterdir():  # which no backup takes along
+        for slot in (other.cluster / "pg_replslot").iterdir():  # which a backup does not include
             shutil.rmtree(slot)
         follow = (
             f"primary_conninfo = 'host=127.0.0.1 port={self.port} user=owner "
@@ -116,21 +116,21 @@ class Server:
         return other
 
     def _answers(self) -> bool:
-        """Whether a connection can be had; raises what the server says where not."""
+        """Whether the server accepts a connection; raises the server's error if not."""
         with psycopg.connect(self.dsn(), connect_timeout=5):
             return True
 
 
 @contextmanager
 def postgres_programs(version: int) -> Iterator[Programs]:
-    """The programs of a locked version, in a folder of their own that is removed at the end."""
+    """The programs of a locked version, in a separate folder that is removed at the end."""
     group = "postgres" if version == 15 else f"postgres-{version}"
     artefacts = Artefacts(ROOT)
     artefacts.prepare([group])
     home = Path(tempfile.mkdtemp(prefix="headwater-test-postgres-"))
     home.chmod(0o755)
     folder, user, shelter = artefacts.directory(group), dict[str, Any](), None
-    if os.geteuid() == 0:  # which the server refuses
+    if os.geteuid() == 0:  # the server refuses to run as root
         shelter = Shelter(home, unprivileged_identity())
         folder = shelter.copy(folder)
         identity = shelter.identity
@@ -145,11 +145,11 @@ def postgres_programs(version: int) -> Iterator[Programs]:
 
 
 def new_server(programs: Programs, name: str = "cluster") -> Server:
-    """A server on an empty cluster with the database `yours`; started."""
+    """Start a server on an empty cluster with the database `yours`."""
     server = Server(programs, name, secrets.token_hex(16), free_port())
     given = programs.home / f"{name}.password"
     given.write_text(server.password)
-    given.chmod(0o644)  # in a folder of the test's own, for a server that lives as long
+    given.chmod(0o644)  # in the test's own folder, for a server that lives as long as the test
     subprocess.run(
         [programs.folder / "initdb", "-D", server.cluster, "--username=owner",
          f"--pwfile={given}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"],
@@ -175,7 +175,7 @@ def postgres_server(version: int) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
+    """A free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Random transactions in a source, from a seed, while a test goes on."""
+"""Random transactions in a source, from a seed, during a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Change = Callable[[psycopg.Connection[tuple[Any, ...]], random.Random], object]
 
 @contextmanager
 def writing(dsn: str, seed: int, change: Change) -> Iterator[list[int]]:
-    """Run transactions of one to four changes meanwhile; yields a list that grows with each."""
+    """Run transactions of one to four changes during the block; yields a list that grows with each."""
     stop, done = threading.Event(), list[int]()
     failures: list[Exception] = []
 

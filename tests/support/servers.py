@@ -1,4 +1,4 @@
-"""A backup of a PostgreSQL server, as its files."""
+"""A backup of a PostgreSQL server's files."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def copied(cluster: Path, to: Path) -> None:
-    """A backup of a cluster whose server is stopped: its files, as they are."""
+    """Copy the files of a cluster whose server is stopped."""
     subprocess.run(["cp", "-a", str(cluster), str(to)], check=True)

@@ -1,4 +1,4 @@
-"""An HTTP server of ours in a thread of the test's own process."""
+"""One of our HTTP servers in a thread of the test's process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 20.0
 
 @contextmanager
 def serving(server: uvicorn.Server) -> Iterator[int]:
-    """Run a server on a port of its own in a thread; yields the port."""
+    """Run a server on a free port in a thread; yields the port."""
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,7 +1,7 @@
-"""Random histories as lists of numbered steps: where one fails, a smaller one that fails is told.
+"""Random histories as lists of numbered steps; a failing history is reduced to a smaller one that also fails.
 
-A step's outcome comes from the seed and its number alone, so the others stay what they were when
-one is left out.
+A step depends only on the seed and its number, so the other steps stay the same if one is
+left out.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 Play = Callable[[Sequence[int]], None]
-# A history is made smaller for so long; on Spark one try takes half a minute.
+# The time limit of a reduction; on Spark one try takes half a minute.
 SHRINK_S = 300.0
 
 
 def random_of(seed: int, step: int) -> Random:
-    """What one step of a history draws from."""
+    """The random generator of one step of a history."""
     return Random(f"{seed}/{step}")
 
 
@@ -32,9 +32,9 @@ def check_history(
     """Play a history of `count` steps, or of those that `HEADWATER_STEPS` names.
 
     Args:
-        play: takes the numbers of the steps; raises if the history goes wrong.
+        play: gets the numbers of the steps; raises if the history fails.
     Raises: AssertionError with seed and steps of the smallest history found that fails in the
-        same way, and what it raised as its cause.
+        same way, caused by its error.
     """
     wanted = os.environ.get("HEADWATER_STEPS")
     steps = [int(number) for number in wanted.split(",")] if wanted else list(range(count))
@@ -55,9 +55,9 @@ def check_history(
 def shrunk(
     steps: Sequence[int], play: Play, failed: Exception, may_go_on: Callable[[], bool]
 ) -> tuple[list[int], Exception]:
-    """A history that fails as `steps` does and from which no step can be left out; and its error.
+    """A history that fails like `steps` and from which no step can be left out, and its error.
 
-    Longer where `may_go_on` ends the search. Halves are left out first, single steps last.
+    It may be longer if `may_go_on` ends the search. Halves are left out first, single steps last.
     """
     left = list(steps)
     size = max(1, len(left) // 2)

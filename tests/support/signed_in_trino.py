@@ -1,4 +1,4 @@
-"""Asks Trino as a person, over its own protocol, and keeps every byte that it answers."""
+"""Queries Trino as a person, over its own protocol, and keeps every byte of its answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(settings: Settings, user: str, password: str, sql: str, *, of: str = "")
     """Run a statement as a person.
 
     Args:
-        of: whom the person pretends to be; "" for nobody else.
+        of: the user whom the person impersonates; "" for none.
     """
     url = urlsplit(trino_url_of(settings, user, password))
     session = direct_session()

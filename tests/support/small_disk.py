@@ -1,4 +1,4 @@
-"""Small filesystems that a test fills and frees: real ones, so only root can make them."""
+"""Small real filesystems that a test fills and frees; only root can make them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILLER = "filler"
 
 
 class SmallDisk:
-    """A filesystem of its own, mounted at `folder`."""
+    """A separate filesystem, mounted at `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,11 +26,11 @@ class SmallDisk:
         return found.f_bavail * found.f_frsize
 
     def fill(self, leave_bytes: int = 0) -> None:
-        """Leave no more than `leave_bytes` free; again where something has been freed meanwhile."""
+        """Leave no more than `leave_bytes` free; fill again if space has been freed meanwhile."""
         path = self.folder / FILLER
         with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
             os.fchmod(file.fileno(), 0o600)
-            # In ever smaller steps: the filesystem's own tables take some of what is free.
+            # In ever smaller steps, because the filesystem's own tables take some of the free space.
             step = self.free_bytes - leave_bytes
             while step >= 4096 and self.free_bytes > leave_bytes:
                 try:
@@ -39,15 +39,15 @@ class SmallDisk:
                     step //= 2
 
     def free(self) -> None:
-        """Remove what `fill` wrote."""
+        """Remove the files of `fill`."""
         (self.folder / FILLER).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
-    """Mount a tmpfs at `folder`; unmounted, with all in it, at the end.
+    """Mount a tmpfs at `folder`; at the end unmount it with its content.
 
-    The test is skipped by name where this user may not mount.
+    The test is skipped with a reason if this user may not mount.
     """
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder.stat()
@@ -56,13 +56,13 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(folder)
     finally:
-        # Lazily: what a failed test has left open must not leave the mount behind.
+        # Lazily, so that files left open by a failed test do not prevent it.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextlib.contextmanager
 def small_ext4(folder: Path, size_bytes: int, image: Path) -> Iterator[SmallDisk]:
-    """As `small_disk`, with ext4 in a sparse file `image`: a disk as services know it."""
+    """Like `small_disk`, but ext4 in a sparse file `image`, which is closer to a real disk."""
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder.stat()
     with open(image, "wb") as file:
@@ -74,7 +74,7 @@ def small_ext4(folder: Path, size_bytes: int, image: Path) -> Iterator[SmallDisk
         subprocess.run(made, check=True)
         _mount("-o", "loop,discard", str(image), str(folder))
         try:
-            (folder / "lost+found").rmdir()  # Postgres wants an empty folder
+            (folder / "lost+found").rmdir()  # Postgres needs an empty folder
             os.chown(folder, owner.st_uid, owner.st_gid)
             folder.chmod(owner.st_mode & 0o7777)
             yield SmallDisk(folder)

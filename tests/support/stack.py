@@ -26,14 +26,14 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_TIMEOUT_S = 600
-# A test's JVMs live for a minute or two, in which the second compiler only takes the CPU from the work:
-# half of a start's. What measures speed starts them as users do (`tests/bench/conftest.py`).
+# A test's JVMs live for a minute or two, in which the second compiler only takes CPU from the work: half of
+# a start's CPU. Benchmarks start them like users (`tests/bench/conftest.py`).
 JVM_OPTIONS = {"HEADWATER_JVM_OPTIONS": "-XX:TieredStopAtLevel=1"}
 DOWN_TIMEOUT_S = 300  # JVMs may write their AOT caches, once
 
 
 class Stack:
-    """One home with its own ports: runs the command line in it, opens its parts."""
+    """One home with its own ports: runs the command line in it, and connects to its services."""
 
     def __init__(self, home: Path, port_offset: int) -> None:
         self.home = home
@@ -51,7 +51,7 @@ class Stack:
         return load(self.home, port_offset=self._port_offset)
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start `headwater ARGUMENTS`, as the shim does, with its output captured."""
+        """Start `headwater ARGUMENTS` like the shim, with its output captured."""
         return subprocess.Popen(
             [sys.executable, "-m", "app", *arguments],
             cwd=ROOT,
@@ -80,18 +80,18 @@ class Stack:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def answer(self, *words: str, timeout_s: float = 120, expect: int | None = 0) -> Any:
-        """What `headwater WORDS --format json` prints."""
+        """The output of `headwater WORDS --format json`."""
         ended = self.run(*words, "--format", "json", timeout_s=timeout_s, expect=expect)
         return json.loads(ended.stdout)
 
     def up(self, *arguments: str, dashboards: bool = False) -> None:
-        """Start the stack; without Superset, which few tests look at, until one asks for it."""
+        """Start the stack; without Superset, which few tests need, unless it is named."""
         self._dashboards = self._dashboards or dashboards
         choice = "--dashboards" if self._dashboards else "--no-dashboards"
         self.run("up", choice, *arguments, timeout_s=UP_TIMEOUT_S)
 
     def stop(self, *services: str) -> None:
-        """End services that a test has started beside the others; no command does that."""
+        """Stop services that a test has started in addition; no command does that."""
         from app.launcher.control import Stack as Control
 
         Control(self.settings)._take_back(services, Silence())
@@ -108,11 +108,11 @@ class Stack:
         return {row["check"]: row for row in rows}
 
     def urls(self) -> dict[str, str]:
-        """Service name → where it answers."""
+        """Service name → its address."""
         return dict(self.answer("urls"))
 
     def observed(self, service: str) -> Observed:
-        """A service as the supervisor saw it last; asked often, for it starts no command."""
+        """A service in the supervisor's last state; cheap, because it starts no command."""
         return Home(self.home).snapshot().services[service]
 
     def kill(
@@ -146,7 +146,7 @@ class Stack:
     def await_answer(
         self, statement: str, rows: list[tuple[Any, ...]], *, within_s: float = 180
     ) -> None:
-        """Until Trino answers a statement with exactly these rows."""
+        """Wait until Trino answers a statement with exactly these rows."""
         until(
             lambda: self.query(statement),
             lambda found: found == rows,
@@ -156,12 +156,12 @@ class Stack:
 
     @contextmanager
     def source(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """The source as its owner, each statement committed at once."""
+        """A connection to the source as its owner; each statement is committed at once."""
         with psycopg.connect(self.settings.source_dsn, autocommit=True) as connection:
             yield connection
 
     def await_tables(self, *tables: str, within_s: float = 180) -> None:
-        """Until each table, made in the source a moment ago, has rows in Trino."""
+        """Wait until each of these new tables of the source has rows in Trino."""
         for table in tables:
             until(
                 lambda table=table: self.query(f"SELECT 1 FROM silver.{table} LIMIT 1"),  # type: ignore[misc]
@@ -172,9 +172,9 @@ class Stack:
 
     @contextmanager
     def contract_files(self, tables: Iterable[str], types: Iterable[str] = ()) -> Iterator[Path]:
-        """The folder of its own contract files, empty at the end; then tables and types are dropped.
+        """The folder of the stack's own contract files, emptied at the end; then tables and types are dropped.
 
-        Rows that stay in quarantine would be differences to whoever verifies everything next.
+        Otherwise rows in quarantine would be differences in a later verification of everything.
         """
         folder = self.settings.contracts_dir
         folder.mkdir(exist_ok=True)
@@ -189,18 +189,18 @@ class Stack:
                         source.execute(f"DROP {kind} IF EXISTS {', '.join(names)}".encode())
 
     def verify(self, *tables: str, timeout_s: float = 300) -> list[dict[str, Any]]:
-        """`headwater verify` must be green; its rows."""
+        """Check that `headwater verify` finds no difference. Returns: its rows."""
         return list(self.answer("verify", *tables, timeout_s=timeout_s))
 
     def verdicts(self, *tables: str, timeout_s: float = 300) -> dict[str, str]:
-        """Table → what `headwater verify` finds of it, whatever that is."""
+        """Table → the verdict of `headwater verify`, good or bad."""
         words = ("verify", *tables, "--format", "json")
         ended = self.run(*words, timeout_s=timeout_s, expect=None)
         return {row["table"]: row["verdict"] for row in json.loads(ended.stdout or "[]")}
 
 
 class Silence:
-    """Progress that nobody reads."""
+    """Discards the progress."""
 
     def note(self, text: str) -> None:
         """Nothing is shown."""
@@ -211,8 +211,8 @@ class Silence:
 
 @contextmanager
 def fresh_stack(home: Path | None = None) -> Iterator[Stack]:
-    """A stack that is not started yet; stopped, checked for leftovers and removed at the end."""
-    # Not pytest's own folder: when root, Postgres' unprivileged user must get through to it.
+    """A stack that is not started yet; at the end it is stopped, checked for leftovers and removed."""
+    # Not pytest's own folder, because Postgres' unprivileged user must have access if the tests run as root.
     home = home or Path(tempfile.mkdtemp(prefix="headwater-test-"))
     home.chmod(0o755)
     with free_port_offset() as offset:
@@ -228,16 +228,16 @@ def fresh_stack(home: Path | None = None) -> Iterator[Stack]:
 
 @contextmanager
 def free_port_offset() -> Iterator[int]:
-    """An offset at which no service's port is taken; no other test gets it meanwhile.
+    """Reserve an offset at which all services' ports are free; no other test gets it meanwhile.
 
-    Several workers run tests side by side: one could take what another has only looked at.
+    Several workers run tests at once, so another could take ports that were only checked.
     """
     ports: list[int] = []
     for path in description_files(ROOT):
         for service in tomli.loads(path.read_text())["services"].values():
             ports += service.get("ports", {}).values()
-    # Beneath the ports that the kernel gives to clients: hundreds of those are taken at any time,
-    # and one could be taken between this look and the service's start.
+    # Below the ports that the kernel assigns to clients: hundreds of those are in use at any time,
+    # and one could be taken between this check and the service's start.
     last = first_client_port() - max(ports) - 1
     offsets = list(range(1_000, last, 100))
     turn = os.getpid() % len(offsets)
@@ -256,7 +256,7 @@ def free_port_offset() -> Iterator[int]:
 
 
 def first_client_port() -> int:
-    """The first port that the kernel gives to a client that asks for none."""
+    """The first of the ports that the kernel assigns to clients."""
     try:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError):
@@ -264,7 +264,7 @@ def first_client_port() -> int:
 
 
 def processes_of(home: Path) -> list[str]:
-    """Command lines of the processes that work in `home`."""
+    """The command lines of the processes that work in `home`."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -1,6 +1,6 @@
-"""Silver tables of a small movie store with random contents, and the reports' answers to it.
+"""Silver tables of a small movie store with random rows, and the expected answers of the reports.
 
-The answers are computed here in plain Python, from the same rows, without SQL.
+The answers are computed in plain Python from the same rows, without SQL.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 Rows = list[dict[str, Any]]
-MOVIES = 1_100  # more than the thousand that the report keeps
-CUSTOMERS = 130  # more than the hundred that the report keeps
+MOVIES = 1_100  # more than the thousand of the report
+CUSTOMERS = 130  # more than the hundred of the report
 _TIME = pa.timestamp("us", "UTC")
 _START = dt.datetime(2026, 11, 20, 22, 15, 30, 123456, tzinfo=dt.timezone.utc)
 
@@ -82,7 +82,7 @@ def arrow(rows: dict[str, Rows]) -> dict[str, pa.Table]:
 
 
 def expected_reports(rows: dict[str, Rows]) -> dict[str, list[tuple[Any, ...]]]:
-    """The answer of each report, in the order that its rank or first column gives."""
+    """The answer of each report, ordered by its rank or first column."""
     most, best = _rated(rows)
     return {
         "revenue_by_hour": _revenue(rows),
@@ -154,7 +154,7 @@ def _top_customers(rows: dict[str, Rows]) -> list[tuple[Any, ...]]:
             about[customer]["country"],
             len({order_of[p["invoice_number"]] for p in paid[customer]}),
             revenue[customer],
-            # Trino reads microseconds of a zoned time stamp as milliseconds.
+            # Trino reads a timestamp with time zone in milliseconds, not microseconds.
             _to_milliseconds(max(p["paid_at"] for p in paid[customer])),
         )
         for rank, customer in enumerate(ranked, 1)
@@ -181,7 +181,7 @@ def _rated(rows: dict[str, Rows]) -> tuple[list[tuple[Any, ...]], list[tuple[Any
 
 
 def _weighted(mean: dict[int, Decimal], count: dict[int, int]) -> dict[int, Decimal]:
-    """Movie → its mean with ten more ratings at the mean of all."""
+    """Movie → its mean, with ten additional ratings at the mean of all."""
     overall = _round(sum((mean[m] * count[m] for m in mean), Decimal(0)) / sum(count.values()))
     return {m: _round((mean[m] * count[m] + 10 * overall) / (count[m] + 10)) for m in mean}
 

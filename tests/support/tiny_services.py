@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 DEADLINE_S = 30.0
 
-# Writes "up" when it runs and its end into a shared file; ends in order at SIGTERM.
+# Writes "up" and its end to a shared file; exits cleanly at SIGTERM.
 SERVER = """
 import os, signal, sys, time
 def end(*_):
@@ -28,7 +28,7 @@ while True: time.sleep(60)
 
 
 class Notes:
-    """Progress, kept for the test."""
+    """Records the progress for the test."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -41,7 +41,7 @@ class Notes:
 
 
 class Clone:
-    """A folder of tiny services, and the stack over it."""
+    """A folder of tiny services, and their stack."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "clone"
@@ -76,7 +76,7 @@ class Clone:
         return self.stack().home.snapshot().services[name]
 
     def processes(self) -> list[int]:
-        """Everything that runs for this home, the supervisor left out."""
+        """All processes of this home except the supervisor."""
         found = []
         for pid in all_pids():
             environment = environment_of(pid)

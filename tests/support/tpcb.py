@@ -1,4 +1,4 @@
-"""The tables and the transaction of pgbench (TPC-B-like), in Python: no client tools are needed."""
+"""The tables and the transaction of pgbench (TPC-B-like) in Python, without client tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREATE TABLE pgbench_branches(bid int PRIMARY KEY, bbalance int, filler char(88)
 
 
 def create(dsn: str, *, branches: int, accounts: int) -> None:
-    """Make and fill the four tables; `accounts` is rows in all, pgbench makes 100,000 a branch."""
+    """Make and fill the four tables; `accounts` is the total number of rows (pgbench: 100,000 for each branch)."""
     with psycopg.connect(dsn) as connection:
         connection.execute(_CREATE)
         connection.execute(
@@ -48,10 +48,10 @@ def running(
     reconnect_s: float = 0,
     pause_s: float = 0,
 ) -> Iterator[list[int]]:
-    """Run transactions from `clients` threads meanwhile; yields their counts, updated live.
+    """Run transactions in `clients` threads during the block; yields their counts, updated live.
 
-    A lost connection is made again for up to `reconnect_s` seconds. Between its transactions a
-    client pauses for `pause_s`.
+    A client reconnects a lost connection for up to `reconnect_s` seconds, and pauses for `pause_s` between
+    transactions.
     """
     stop = threading.Event()
     counts = [0] * clients

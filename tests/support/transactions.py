@@ -1,4 +1,4 @@
-"""Events in Kafka as Connect writes them: in transactions, some of which are aborted."""
+"""Writes events to Kafka like Connect: in transactions, some of which are aborted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def new_topic(broker: KafkaCluster, name: str) -> None:
 def send(
     broker: KafkaCluster, topic: str, events: Iterable[RawEvent], *, commit: bool = True
 ) -> None:
-    """One transaction of these events, each to its partition; aborted where not `commit`."""
+    """Write these events in one transaction, each to its partition; abort it if not `commit`."""
     producer = KafkaProducer(**broker.options, transactional_id=uuid.uuid4().hex)
     producer.init_transactions()
     producer.begin_transaction()
@@ -41,7 +41,7 @@ def send(
 
 
 def ends(broker: KafkaCluster, topic: str, isolation: str = "read_committed") -> dict[int, int]:
-    """Partition → its end for who reads with this isolation."""
+    """Partition → its end for readers with this isolation level."""
     consumer = KafkaConsumer(**broker.options, group_id=None, isolation_level=isolation)
     found = consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
     consumer.close(autocommit=False)

@@ -1,4 +1,4 @@
-"""What is tried of each Postgres type, what becomes of it in silver and in Trino, what is lost."""
+"""The tested values of each Postgres type, their form in silver and Trino, and what is lost."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from decimal import Decimal
 from typing import Any
 
 SHOWN_MAX = 34
-AS_TEXT = object()  # in Trino: what the source itself prints as the column's text
+AS_TEXT = object()  # in Trino: the column's text as the source prints it
 UTC = dt.timezone.utc
 NAN, INFINITY = float("nan"), float("inf")
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value: `text` as Postgres reads it, `trino` as Trino's Python client gives it.
+    """One value: `text` in Postgres' form, `trino` as Trino's Python client returns it.
 
-    `server` is the first major version that knows it.
+    `server` is the first major version that accepts it.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Value:
 
     @property
     def label(self) -> str:
-        """The value in the documentation, cut where it is long."""
+        """The value in the documentation, shortened if it is long."""
         if self.shown:
             return self.shown
         text = self.text if len(self.text) <= SHOWN_MAX else f"{self.text[:SHOWN_MAX]}…"
@@ -42,12 +42,12 @@ class Type:
     Args:
         ddl: the type in SQL.
         silver, trino: the column's type there.
-        held: values that come back as they are, or as `loses` says.
-        refused: values that the column in silver cannot hold: such rows go to quarantine.
-        snapshot_refused: values that only a snapshot's reader cannot tell from others.
-        loses: what is lost or changed of the values that are held.
-        extension: it has to be there in the server; server: first major version with it.
-        tried: false where the embedded server has no such extension: the test leaves it out.
+        held: values that come back unchanged, or as `loses` describes.
+        refused: values that silver's column cannot hold; such rows go to quarantine.
+        snapshot_refused: values that only a snapshot's reader cannot distinguish from others.
+        loses: the loss or change of the held values.
+        extension: required in the server; server: the first major version with the type.
+        tried: false if the embedded server lacks the extension, so that the test leaves the type out.
     """
 
     ddl: str
@@ -71,12 +71,12 @@ class Type:
 
 
 def texts(*values: str | Value) -> tuple[Value, ...]:
-    """Values that Trino shows as the source prints them."""
+    """Values that Trino shows in the source's own text."""
     return tuple(value if isinstance(value, Value) else Value(value) for value in values)
 
 
 def exact(*values: tuple[str, Any]) -> tuple[Value, ...]:
-    """Values with what Trino's client gives for each."""
+    """Values, each with the result of Trino's client."""
     return tuple(Value(text, expected) for text, expected in values)
 
 
@@ -223,7 +223,7 @@ TIMES = (
     ),
 )  # fmt: skip
 
-# Types of names in the catalog: one that is there, and none.
+# Types of catalog names: one that exists, and none.
 NAMES = (
     ("proc", "pg_backend_pid", "-"), ("procedure", "abs(integer)", "-"), ("oper", "||/", "0"),
     ("operator", "+(integer,integer)", "0"), ("type", "timestamp with time zone", "-"),
@@ -325,7 +325,7 @@ ARRAYS = (
     ),
 )  # fmt: skip
 
-# Types that a source makes for itself; the statements make those of the matrix.
+# Types that users create; the statements create those of the matrix.
 OWN_TYPES = (
     "CREATE TYPE mood AS ENUM ('sad', 'très \"happy\", ''ok''', 'x y')",
     "CREATE DOMAIN positive AS int CHECK (value > 0)",
@@ -382,7 +382,7 @@ def _items(item: str, count: int = 2_000) -> str:
 
 
 # Values that Postgres stores outside of the row (with STORAGE EXTERNAL), so that an update of
-# another column leaves them out of its event.
+# another column has an event without them.
 LARGE_VALUES = {
     "text": "é" * 5_000,
     "varchar": "x" * 5_000,

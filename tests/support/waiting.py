@@ -1,4 +1,4 @@
-"""Wait on a condition under a deadline, and say what was last observed when it runs out."""
+"""Waits for a condition with a deadline, and reports the last observation when it expires."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Value = TypeVar("Value")
-# Looks take from what is waited for: the longer it lasts, the rarer they are.
+# Checks take CPU from the awaited work, so they become rarer with time.
 EVERY_S = (0.1, 0.5)
 SHARE = 0.05
 
@@ -20,10 +20,10 @@ def until(
     what: str,
     every_s: float | None = None,
 ) -> Value:
-    """The first value of `observe` that `accept` takes.
+    """Return the first value of `observe` that `accept` accepts.
 
-    It looks each `every_s` seconds; by default ten times a second at first, and twice at last.
-    An exception of `observe` counts as "not yet" and is told at the end.
+    It checks each `every_s` seconds; by default first ten times a second, later twice.
+    An exception of `observe` counts as "not yet" and is reported at the end.
     Raises: AssertionError after `within_s` seconds, with the last value or error.
     """
     began = time.monotonic()

@@ -1,9 +1,9 @@
-"""For each alert, the series of a case that fires and of one that stays silent.
+"""For each alert, the series of a case in which it fires and of one in which it is silent.
 
-Those of an alert on the values of one metric follow from its declaration; the others are written down.
+The series for an alert on one metric's values follow from its declaration; the others are given here.
 
-Values are promtool's: `0x60` is 0 for an hour at a sample a minute, `0+5x60` grows by 5 a minute.
-A case is looked at when the series end: after an hour, where `LOOKED_AT` does not say otherwise.
+Values are in promtool's form: `0x60` is 0 for an hour with a sample each minute, `0+5x60` grows by 5 a minute.
+A case is evaluated at the end of its series, after an hour unless `LOOKED_AT` has another time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _trino(value: str) -> Series:
     return {FAILED % kind: value if kind == "InternalFailures" else ZERO for kind in KINDS}
 
 
-# Alert → (series that make it fire, series on which it is silent), where it asks for more than values.
+# Alert → (series that make it fire, series on which it is silent), if its expression needs more than values.
 WRITTEN: dict[str, tuple[Series, Series]] = {
     "TableStale": (
         {SILVER_BEHIND: "61x60", TARGET: "60x60"},
@@ -82,7 +82,7 @@ WRITTEN: dict[str, tuple[Series, Series]] = {
     ),
     "MaintenanceStuck": (
         {"headwater_silver_maintenance_waiting_seconds": "0+60x60"},
-        # A run that takes minutes now and then.
+        # A run that sometimes takes minutes.
         {"headwater_silver_maintenance_waiting_seconds": "0 60 120 240 0 0 3x54"},
     ),
     "TrinoFailing": (_trino("0+6x60"), _trino("2x60")),

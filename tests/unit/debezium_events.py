@@ -1,4 +1,4 @@
-"""Events as the connector writes them, for tests."""
+"""Makes events in the connector's form for tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def event(
     headers: dict[str, Any] | None = None,
     **source: Any,
 ) -> RawEvent:
-    """One event; its offset is its LSN where none is given, its commit time `MS` + LSN ms."""
+    """One event; by default its offset is its LSN; its commit time is `MS` + LSN ms."""
     sequence = json.dumps([None if commit is None else str(commit), str(lsn)])
     document = {
         "op": op,
@@ -78,5 +78,5 @@ def raw(
     key: bytes | None = None,
     headers: list[tuple[str, bytes]] | None = None,
 ) -> RawEvent:
-    """A record with this value, whatever it is."""
+    """A record with this value, valid or not."""
     return RawEvent(TOPIC, partition, offset, MS, key, value, headers or [])

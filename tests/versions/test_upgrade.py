@@ -1,7 +1,7 @@
-"""The home of the first release under this version: `up` goes on in place, also after a cut.
+"""This version takes over the home of the first release in place, also after an interrupted `up`.
 
-The first release is taken out of git's history and run as it was, by this environment: its locked
-packages are all in today's lock. A clone without that history (a shallow one) has nothing to run.
+The first release comes from git's history and runs unchanged in this environment, because all its locked
+packages are in today's lock. A shallow clone lacks that history, so the tests are skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.launcher.state import Home, Observed
 from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.waiting import until
 
-# "Changelog of the main job": the first whole version.
+# "Changelog of the main job": the first complete version.
 FIRST_RELEASE = "ca9b153b230f8d5ceb73221b21cc75b14668e0ad"
 PARTS = ("tables", "silver", "capture")
 UP_S = 600
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(1_800)
 
 
 class Old:
-    """The first release's command line over a stack's home."""
+    """The first release's command line in a stack's home."""
 
     def __init__(self, code: Path, stack: Stack) -> None:
         self._code = code
@@ -73,18 +73,18 @@ def stack(code: Path) -> Iterator[Stack]:
             source.execute("UPDATE movies SET title = title || ' (old)' WHERE movie_id <= 10")
             source.execute("DELETE FROM ratings WHERE movie_id <= 5")
         old.run("verify")
-        yield stack  # whose `down` is this version's: the first release knows too few settings
+        yield stack  # `down` is this version's, because the first release lacks some settings
 
 
 def test_it_is_to_be_stopped_before_it_is_upgraded(stack: Stack) -> None:
     ended = stack.run("up", "--only", *PARTS, expect=1)
     assert "this stack runs under an older Headwater" in ended.stderr
     assert not (stack.home / STAMP_FILE).exists()
-    stack.run("down")  # this version's stops what the old one has started
+    stack.run("down")  # this version stops the services that the old one has started
 
 
 def test_an_upgrade_that_is_killed_goes_on_at_the_next_up(stack: Stack) -> None:
-    """SIGKILL of the command and the supervisor as soon as the home is this version's."""
+    """Send SIGKILL to the command and the supervisor as soon as the home has this version."""
     with stack.start("up", "--only", *PARTS) as command:
         until(
             lambda: Home(stack.home).snapshot().services.get("kafka", Observed()).pid,

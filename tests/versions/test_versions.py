@@ -1,6 +1,6 @@
-"""Each version of Postgres as a source of one's own: the main job, the type matrix, definitions.
+"""Each version of Postgres as a user's source: the main job, the type matrix, definitions.
 
-`./headwater test versions` runs all; with `--pytest "-k postgres-17"` only that one.
+`./headwater test versions` runs all; `--pytest "-k postgres-17"` selects one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tests.support.postgres_server import postgres_server
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
-# Twenty megabytes are the same to every version.
+# Large values do not depend on the version.
 NOT_HERE = "test_twenty_megabytes_arrive_by_snapshot_insert_and_update"
-# The type matrix' tests, in their order, over this file's `stack` in place of their own.
+# The type matrix's tests in their order, with this file's `stack` instead of their own.
 globals().update(
     {n: each for n, each in vars(matrix).items() if n.startswith("test_") and n != NOT_HERE}
 )
@@ -40,9 +40,9 @@ def version(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def stack(version: int) -> Iterator[Stack]:
-    """A stack on a database of its user's, prepared by `--apply`, with all tables of the matrix."""
+    """A stack on a user's database, prepared by `--apply`, with all tables of the matrix."""
     with postgres_server(version) as dsn, fresh_stack() as stack:
-        stack.up("--source", dsn, "--apply", "--only", "connect")  # keeps what is asked for
+        stack.up("--source", dsn, "--apply", "--only", "connect")  # later starts include it
         with stack.source() as source:
             prepare(source)
             choose_texts(stack.settings.contracts_dir, known(source))

@@ -1,6 +1,6 @@
-"""Reports runs as failed whose process ended with the code server; before each start of `jobs-code`.
+"""Before each start of `jobs-code`, reports runs as failed if their process ended with the code server.
 
-A run is a child of the code server. When both are killed nobody reports the run's end, and it would
+A run is a child of the code server. If both are killed, nothing reports the run's end, and the run would
 count as running for ever.
 """
 
@@ -15,5 +15,5 @@ LOST = (
 with dg.DagsterInstance.get() as instance:
     instance.upgrade()
     for run in instance.get_runs(dg.RunsFilter(statuses=list(LOST))):
-        instance.report_run_failed(run, "the code server, or the machine, was stopped under it")
+        instance.report_run_failed(run, "the code server or the machine stopped while it ran")
         print(f"reported run {run.run_id} of job {run.job_name} as failed")

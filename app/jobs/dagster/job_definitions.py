@@ -1,11 +1,11 @@
-"""Jobs as Dagster's definitions: what `jobs-code` loads, in Dagster's own environment.
+"""Dagster's definitions of the jobs; `jobs-code` loads this module in Dagster's own environment.
 
 `python -m app.jobs.dagster_plan`, in Headwater's environment, reads the job files. Each task is an op that starts
-`python -m app.jobs.task_attempt` and waits for it: that process runs the task, enforces its limits and writes
-down how it ended. This module only tells it what the tasks before have reported, and when to end: its
-standard input is closed, by the operating system too when this process is killed.
+`python -m app.jobs.task_attempt` and waits for it: that process runs the task, enforces its limits and records
+its result. This module only passes the reports of earlier tasks to it. To end the task it closes that
+process's standard input; the operating system does the same if this process is killed.
 
-An op of a failed task succeeds in Dagster, for tasks with `when = "always"` or `"any_failed"` must run
+The op of a failed task succeeds in Dagster, because tasks with `when = "always"` or `"any_failed"` must run
 after it; the op `RESULT` at the end fails the run.
 """
 
@@ -34,7 +34,7 @@ HELD: dict[str, Any] = {}  # the locks of this process
 
 
 def read_plan() -> list[dict[str, Any]]:
-    """Return the jobs that are right; mistakes in others go to the log."""
+    """Return the valid jobs; mistakes in others go to the log."""
     done = subprocess.run(
         [PYTHON, "-m", "app.jobs.dagster_plan"], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -42,7 +42,7 @@ def read_plan() -> list[dict[str, Any]]:
 
 
 def run_attempt(context: Any, job: str, task: str, before: dict[str, Any]) -> dict[str, Any]:
-    """Run one attempt of a task; return how it ended, as `app.jobs.run_records` writes it."""
+    """Run one attempt of a task; return its record as `app.jobs.run_records` writes it."""
     number = context.retry_number + 1
     request = {
         "parameters": json.loads(context.run.tags.get("headwater/parameters", "{}")),
@@ -69,7 +69,7 @@ def run_attempt(context: Any, job: str, task: str, before: dict[str, Any]) -> di
 
 
 def hold(run_id: str) -> None:
-    """Lock a file of the run for as long as this process lives: so `is_lost` sees when it is gone."""
+    """Lock a file of the run for as long as this process lives, so that `is_lost` notices its end."""
     if run_id not in HELD:
         folder = RUNS / run_id
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def hold(run_id: str) -> None:
 
 
 def is_lost(run_id: str, started: float) -> bool:
-    """Whether the process of a run is gone, that has started at this time."""
+    """Whether the process of a run has ended; `started` is when the run started."""
     try:
         with (RUNS / run_id / "alive").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -90,7 +90,7 @@ def is_lost(run_id: str, started: float) -> bool:
 
 
 def await_database(context: Any) -> None:
-    """Wait until Dagster's database answers: a run that cannot say what happens in it ends at once."""
+    """Wait until Dagster's database answers, because a run that cannot record its events ends at once."""
     give_up = time.monotonic() + DATABASE_WAIT_S
     while True:
         try:
@@ -103,7 +103,7 @@ def await_database(context: Any) -> None:
 
 
 def task_op(job: str, name: str, task: dict[str, Any]) -> dg.OpDefinition:
-    """Return the op of a task. Its output: how this task and all before it ended, by name."""
+    """Return the op of a task. Its output: the results of this task and of all earlier ones, by name."""
 
     def compute(context, **inputs):
         hold(context.run_id)
@@ -124,7 +124,7 @@ def task_op(job: str, name: str, task: dict[str, Any]) -> dg.OpDefinition:
 
 
 def result_op(job: str) -> dg.OpDefinition:
-    """Return the op that fails the run where a task has failed."""
+    """Return the op that fails the run if a task has failed."""
 
     def compute(context, before):
         ended = {key: one for part in before for key, one in part.items()}
@@ -160,7 +160,7 @@ def make_job(plan: dict[str, Any]) -> dg.JobDefinition:
         dependencies=dependencies,
     )
     return graph.to_job(
-        # One process a run: each task is a process already.
+        # One process for each run: tasks already have their own processes.
         executor_def=dg.in_process_executor,
         resource_defs={"io_manager": dg.mem_io_manager},
         tags={"headwater/job": job},
@@ -168,15 +168,15 @@ def make_job(plan: dict[str, Any]) -> dg.JobDefinition:
 
 
 def end_lost_runs(instance: Any) -> None:
-    """Report runs as failed whose process is gone.
+    """Report runs as failed if their process has ended.
 
-    The code server does so itself, but never again once the database was away as it tried.
+    The code server does so itself, but stops for good if it once cannot reach the database.
     """
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     for record in instance.get_run_records(started):
         run_id = record.dagster_run.run_id
         if is_lost(run_id, record.start_time or time.time()):
-            run = instance.get_run_by_id(run_id)  # what its process wrote last
+            run = instance.get_run_by_id(run_id)  # with the last events of its process
             if run and run.status == dg.DagsterRunStatus.STARTED:
                 instance.report_run_failed(run, "the run's process has ended")
 
@@ -188,7 +188,7 @@ def end_lost_runs(instance: Any) -> None:
     jobs=[],
 )
 def record_runs(context):
-    """End lost runs, and write those that are over to `ops.job_runs`; what fails is tried again."""
+    """End lost runs, and write finished runs to `ops.job_runs`; failures are retried."""
     end_lost_runs(context.instance)
     since = datetime.fromisoformat(context.cursor) if context.cursor else None
     records = context.instance.get_run_records(

@@ -1,1 +1,1 @@
-"""What tasks of the kinds `sql` and `spark` run."""
+"""The programs that run tasks of the kinds `sql`, `spark` and `notebook`."""

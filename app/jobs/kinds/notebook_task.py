@@ -1,9 +1,9 @@
-"""Runs a notebook without a page, a task of kind `notebook`.
+"""Runs a notebook without marimo's page, for a task of kind `notebook`.
 
     python -m app.jobs.kinds.notebook_task FILE PAGE ARGUMENT…
 
-The notebook finds its arguments by `mo.cli_args()`. What its cells gave is kept as the HTML file PAGE, also where
-one of them failed.
+The notebook reads its arguments with `mo.cli_args()`. The outputs of its cells are kept as the HTML file PAGE,
+even if one of them failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.launcher.state import Home
 from app.notebooks.kept_page import cells_of, first_failure, page_of
 from app.notebooks.marimo_program import marimo, marimo_variables, prepared_environment
 
-# Tables of rows are in the kept page as they are, not as what marimo's scripts draw.
+# The kept page has tables as plain HTML, because marimo's scripts would have to draw others.
 _SETTINGS = (
     '[display]\ndataframes = "plain"\n[runtime]\nshow_tracebacks = true\n[ai]\nenabled = false\n'
 )
@@ -31,12 +31,12 @@ _SETTINGS = (
 def run_notebook(
     notebook: Path, page: Path, arguments: Sequence[str], environment: Path, cache: Path
 ) -> str:
-    """Run every cell once, in this process's folder, and keep what they gave.
+    """Run every cell once, in this process's folder, and keep their outputs.
 
     Args:
-        cache: what the next run need not make again: bytecode, the list of fonts.
-    Returns: the first failure of a cell; "" where there is none.
-    Raises: HeadwaterError where marimo could not run it at all.
+        cache: files that the next run can use again: bytecode, the list of fonts.
+    Returns: the first failure of a cell; "" if none failed.
+    Raises: HeadwaterError if marimo could not run the notebook.
     """
     started = datetime.now(timezone.utc)
     with tempfile.TemporaryDirectory(prefix="headwater-notebook-") as folder:
@@ -51,16 +51,16 @@ def run_notebook(
             "XDG_CONFIG_HOME": folder,
             "XDG_STATE_HOME": folder,
             "XDG_CACHE_HOME": str(cache),
-            # marimo puts its session's file there too, in place of beside the notebook.
+            # marimo also puts its session's file there, and not beside the notebook.
             "PYTHONPYCACHEPREFIX": str(cache / "python"),
         }
         command = marimo(environment, *words, *(("--", *arguments) if arguments else ()))
-        # Of this session: what ends the task ends it too.
+        # In this session, so that it ends with the task.
         code = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL).returncode
         if not export.exists():
             raise HeadwaterError(
                 f"marimo could not run {notebook}", detail=f"it ended with {code}",
-                hint="what it printed stands above",
+                hint="its output is above",
             )  # fmt: skip
         cells = cells_of(export.read_text(encoding="utf-8"))
     seconds = (datetime.now(timezone.utc) - started).total_seconds()
@@ -76,7 +76,7 @@ def run_notebook(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it. Returns: 1 where it could not run, or a cell failed, which the last line says."""
+    """Run it. Returns: 1 if it could not run or a cell failed; the last line has the reason."""
     notebook, page, *rest = arguments
     try:
         cache = Home(load().home).data("notebooks") / "cache"

@@ -1,4 +1,4 @@
-"""A Spark session for a task: on this machine's cores, for as long as it is used, one at a time."""
+"""A Spark session for a task, on this machine's cores. Only one task at a time has one."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _DELTA = {
 def spark_session(
     heap_mb: int = HEAP_MB, master: str = "local[2]", store: ObjectStore | None = None
 ) -> Iterator[SparkSession]:
-    """Start Spark in this process; afterwards its JVM has ended and its files are gone.
+    """Start Spark in this process; on exit its JVM is stopped and its files are removed.
 
     Args:
         store: the object store whose Delta tables the session reads and writes; None: no store, no key.
     Raises: SettingsError if a jar is missing.
     """
     _give_classpath()
-    scratch = os.environ.get(RUN_FOLDER)  # which is cleared, should this process be killed
+    scratch = os.environ.get(RUN_FOLDER)  # which is cleared even if this process is killed
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
         make_spark_home(Path(folder), heap_mb=heap_mb, bind=_LOOPBACK)
         from pyspark.sql import SparkSession
@@ -73,7 +73,7 @@ def spark_session(
 
 @contextmanager
 def only_spark(home: Path) -> Iterator[None]:
-    """Wait until no other task of this home runs Spark; the task's timeout ends the waiting."""
+    """Wait until no other task of this home runs Spark; the task's timeout limits the wait."""
     folder = runs_folder(home).parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "spark.lock").open("w") as lock:

@@ -1,9 +1,9 @@
-"""Runs a Python program that uses Spark, a task of kind `spark`.
+"""Runs a Python program that uses Spark, for a task of kind `spark`.
 
     python -m app.jobs.kinds.spark_task TABLES MODULE-OR-FILE ARGUMENT…
 
-The program finds its session by `SparkSession.builder.getOrCreate()`. TABLES, those of the task's `reads` with commas
-between, are in the session's catalog: `spark.table("silver.orders")`.
+The program gets its session by `SparkSession.builder.getOrCreate()`. TABLES, the task's `reads` separated by commas,
+are in the session's catalog: `spark.table("silver.orders")`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def name_tables(session: SparkSession, lake: Lake, tables: Sequence[str]) -> None:
-    """Put tables of the lake into a session's catalog. Raises: HeadwaterError if one is not there."""
+    """Put tables of the lake into a session's catalog. Raises: HeadwaterError if one does not exist."""
     for name in tables:
         schema, _, table = name.partition(".")
         path = lake.silver_path(table) if schema == "silver" else f"{schema}/{table}"
@@ -43,7 +43,7 @@ def name_tables(session: SparkSession, lake: Lake, tables: Sequence[str]) -> Non
 
 
 def run_program(program: str, arguments: Sequence[str]) -> None:
-    """Run a module, or a file, as `python` would."""
+    """Run a module or a file like `python` does."""
     sys.argv = [program, *arguments]
     if program.endswith(".py"):
         sys.path.insert(0, str(Path(program).parent))
@@ -53,7 +53,7 @@ def run_program(program: str, arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program; exit 1 with a few lines where Spark or a table is missing."""
+    """Run the program; exit 1 with a short message if Spark or a table is missing."""
     tables, program, *rest = arguments
     try:
         settings = load()

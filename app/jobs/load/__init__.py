@@ -1,1 +1,1 @@
-"""Files of a folder or bucket into tables of `lake.files`."""
+"""Loads files of a folder or bucket into tables of `lake.files`."""

@@ -1,4 +1,4 @@
-"""Reads the contract file of a `load` task's files; it is like a stream's, but without a retention."""
+"""Reads the contract file of a `load` task, which is like a stream's but has no retention."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FileContract(BaseModel):
         return value
 
     def table_schema(self) -> pa.Schema:
-        """Return the columns of the table: those of the files, and those for the origin of each row."""
+        """Return the columns of the table: those of the files, and the columns for each row's origin."""
         columns = [
             pa.field(name, kind_named(column.type).arrow) for name, column in self.columns.items()
         ]

@@ -1,7 +1,7 @@
-"""The rows of a file, each with its number, as values that a contract can judge.
+"""Reads the rows of a file, each with its number, as values that a contract can check.
 
-CSV has a header; JSON lines have an object a line; Parquet has columns. A line that cannot be read is a
-reject like a row that breaks its contract; a file that cannot be read at all is an error.
+A CSV file has a header; each JSON line has an object; Parquet has columns. A line that cannot be read is a
+reject, like a row that breaks its contract; a file that cannot be read at all is an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TRUE, _FALSE = ("true", "t", "1", "yes"), ("false", "f", "0", "no")
 
 
 class Row(NamedTuple):
-    """A row of a file. `values`, or why it has none; `raw`: the row's text in the file, shortened."""
+    """A row of a file: its values, or why it has none. `raw`: the row's text in the file, shortened."""
 
     line: int
     values: Mapping[str, object]
@@ -47,17 +47,17 @@ def rows_of(path: Path, fmt: str, columns: Mapping[str, StreamColumn]) -> Iterat
     """Yield the rows of a file, from 1.
 
     Args:
-        fmt: csv, jsonl or parquet. path: of a local copy, with the file's own name's ending.
-    Raises: HeadwaterError if it is no file of its format.
+        fmt: csv, jsonl or parquet. path: a local copy with the extension of the file's name.
+    Raises: HeadwaterError if it is not a file of its format.
     """
     readers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
     try:
         yield from readers[fmt](path, columns)
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error, pa.ArrowInvalid) as error:
         raise HeadwaterError(
-            f"the file cannot be read as {fmt}",
+            f"the file is not valid {fmt}",
             detail=f"{type(error).__name__}: {error}",
-            hint="text is UTF-8; a CSV file has a header; `format` names what the files are",
+            hint="text must be UTF-8, and a CSV file needs a header; does `format` fit the files?",
         ) from error
 
 
@@ -74,7 +74,7 @@ def _csv(path: Path, columns: Mapping[str, StreamColumn]) -> Iterator[Row]:
         if header is None:
             return
         if len(set(header)) < len(header):
-            raise csv.Error(f"the header names a column twice: {','.join(header)}")
+            raise csv.Error(f"the header has a column twice: {','.join(header)}")
         for number, cells in enumerate(reader, start=1):
             raw = _raw(",".join(cells))
             if len(cells) != len(header):
@@ -148,7 +148,7 @@ def _parquet(path: Path, columns: Mapping[str, StreamColumn]) -> Iterator[Row]:
 
 
 def _plain(value: object) -> object:
-    """Return a Parquet value as JSON would have it."""
+    """Return a Parquet value in its JSON form."""
     if isinstance(value, dt.datetime):
         return (value if value.tzinfo else value.replace(tzinfo=dt.timezone.utc)).isoformat()
     if isinstance(value, dt.date):

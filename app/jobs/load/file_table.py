@@ -41,7 +41,7 @@ _STATE = "state"
 
 
 class Mark(NamedTuple):
-    """What was loaded from a file: the numbers of its content and its state, as in `SourceFile`."""
+    """The loaded version of a file: the numbers for its content and its state, as in `SourceFile`."""
 
     content: int | None
     state: int | None
@@ -70,7 +70,7 @@ class FileTable:
         self._columns = contract.table_schema()
 
     def check(self) -> None:
-        """Raise HeadwaterError if the table is there with a column of another type."""
+        """Raise HeadwaterError if the table exists with a column of another type."""
         table = self._opened(self._path)
         if table is None:
             return
@@ -79,12 +79,12 @@ class FileTable:
             if field.name in there and there[field.name] != field.type:
                 raise HeadwaterError(
                     f"`files.{self._table}` has `{field.name}` as {there[field.name]}, "
-                    f"the contract as {field.type}",
+                    f"the contract has {field.type}",
                     hint="load into a table of another name, or drop this one",
                 )
 
     def loaded(self, files: Sequence[SourceFile]) -> dict[str, Mark]:
-        """Return what was loaded, by file name."""
+        """Return the loaded files by name."""
         table = self._opened(self._path)
         if table is None:
             return {}
@@ -100,7 +100,7 @@ class FileTable:
     def reject(
         self, file: SourceFile, content: int, rows: Sequence[Rejected], at: datetime
     ) -> None:
-        """Commit the rejects of a file, unless they are there."""
+        """Commit the rejects of a file, unless they are already in the table."""
         table = self._opened(REJECTED)
         transaction = Transaction(self._application(file.name), content)
         known = table.transaction_version(transaction.app_id) if table is not None else None
@@ -117,7 +117,7 @@ class FileTable:
     def append(
         self, file: SourceFile, content: int, rows: Iterable[dict[str, object]], at: datetime
     ) -> None:
-        """Commit the rows of a file, each with `_line`. Nothing is kept in memory but one batch."""
+        """Commit the rows of a file, each with `_line`. Only one batch is in memory."""
 
         def batches() -> Iterator[pa.RecordBatch]:
             for some in _chunks(rows):

@@ -1,7 +1,7 @@
 """Loads files into a table of `files`: `python -m app.jobs.load.load_task SOURCE FORMAT TABLE CONTRACT`.
 
-A task of kind `load`. Each file is loaded once, in a commit of its own, in the order of names. It is read twice: to
-find its rejects, then its rows. What the task reports: `files`, `rows_written`, `rejected`, `waiting`.
+Each file is loaded once, in a commit of its own, in the order of names. It is read twice: first to find its
+rejects, then its rows. The task, of kind `load`, reports `files`, `rows_written`, `rejected` and `waiting`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import SettingsError
 from spark_streaming.streams.stream_event import ColumnJudge, Refused
 
-REJECTED_MAX = 1_000  # of a file; a file with more rejects does not have the form of its contract
+REJECTED_MAX = 1_000  # of a file; a file with more rejects does not fit its contract
 
 
 class Load:
@@ -40,9 +40,9 @@ class Load:
         self.counts = {"files": 0, "rows_written": 0, "rejected": 0, "waiting": 0}
 
     def run(self) -> dict[str, int]:
-        """Load what is new. Returns: `counts`.
+        """Load the new files. Returns: `counts`.
 
-        A file that cannot be loaded keeps no other from it; afterwards the first such error is raised.
+        A file that cannot be loaded does not prevent the others; at the end the first error is raised.
         """
         self._table.check()
         listing = self._source.listed()
@@ -67,7 +67,7 @@ class Load:
 
     def _load(self, file: SourceFile, known: Mark | None) -> None:
         with tempfile.TemporaryDirectory(prefix="headwater-load-") as folder:
-            # Keep the endings, which say how to unpack it; use no other part of the name as a path.
+            # Keep the extensions, which say how to unpack it; use no other part of the name as a path.
             copy = Path(folder) / f"file{''.join(Path(file.name).suffixes[-2:])}"
             content = self._source.copy(file, copy)
             if known is not None and known.content == content:
@@ -75,7 +75,7 @@ class Load:
             if known is not None:
                 raise HeadwaterError(
                     "the file changed after it was loaded",
-                    hint="give new rows in a new file; a file is loaded once",
+                    hint="put new rows into a new file: each file is loaded once",
                 )
             at = datetime.now(timezone.utc)
             rejects, rows = self._judged(copy)
@@ -98,7 +98,7 @@ class Load:
                 raise HeadwaterError(
                     f"more than {REJECTED_MAX:,} rows break the contract",
                     detail=f"row {rejects[0].line}: {rejects[0].reason}",
-                    hint="does the contract describe these files?",
+                    hint="check that the contract describes these files",
                 )
         return rejects, count
 

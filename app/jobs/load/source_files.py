@@ -34,7 +34,7 @@ class SourceFile:
 
     @property
     def state(self) -> int:
-        """A number for size and time, which differs if the file may have changed."""
+        """A number for size and time; it differs if the file may have changed."""
         return _number(f"{self.size} {self.changed_ns}".encode())
 
 
@@ -51,7 +51,7 @@ class Source:
 
     Args:
         address: an absolute folder, or `s3://BUCKET/FOLDER` in the stack's own store.
-        suffixes: how names of files end that count.
+        suffixes: the extensions of the files to load.
     """
 
     def __init__(self, address: str, store: ObjectStore, suffixes: tuple[str, ...]) -> None:
@@ -63,9 +63,9 @@ class Source:
             self._files = pa_fs.SubTreeFileSystem(self.address, pa_fs.LocalFileSystem())
 
     def listed(self, clock: Callable[[], float] = time.time) -> Listing:
-        """List the files, by name. Hidden and unfinished names do not count.
+        """List the files by name, without hidden and unfinished ones.
 
-        Raises: HeadwaterError if there is no such folder, or it holds more than FILES_MAX.
+        Raises: HeadwaterError if there is no such folder, or it has more than FILES_MAX files.
         """
         selector = pa_fs.FileSelector("", recursive=True)
         try:
@@ -77,7 +77,7 @@ class Source:
         if len(found) > FILES_MAX:
             raise HeadwaterError(
                 f"{self.address} holds {len(found):,} files",
-                hint=f"a source has at most {FILES_MAX:,}: move those that are loaded elsewhere",
+                hint=f"a source has at most {FILES_MAX:,}: move loaded files to another folder",
             )
         wanted = [info for info in found if self._counts(str(info.path))]
         ready = [info for info in wanted if clock() - info.mtime.timestamp() >= QUIET_S]
@@ -87,7 +87,7 @@ class Source:
         return Listing(files, len(wanted) - len(ready))
 
     def copy(self, file: SourceFile, target: Path) -> int:
-        """Copy a file, so that the checked bytes are those loaded; returns a number for its content.
+        """Copy a file, so that the checked bytes are also those loaded; returns a number for its content.
 
         Raises: HeadwaterError for a file of more than FILE_BYTES_MAX; OSError.
         """
@@ -113,5 +113,5 @@ class Source:
 
 
 def _number(content: bytes) -> int:
-    """A number that other contents do not have, of the 62 bits that a Delta transaction's version takes."""
+    """A number that identifies the content, with the 62 bits that fit into a Delta transaction's version."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 2

@@ -7,6 +7,7 @@ In the order of a service's life: `start`, `check_preparing`, `check_starting`, 
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 
 from app.errors import HeadwaterError
@@ -154,10 +155,14 @@ class Attempts:
 
     # -- the end
 
-    def stop(self, unit: Unit) -> None:
+    def stop(self, unit: Unit, *, at_once: bool) -> None:
         """Ask the process to end; `check_stopping` kills it when its time is over."""
         assert unit.process is not None
-        unit.process.signal(unit.service.stop.number)
+        number = unit.service.stop.number(at_once=at_once)
+        if number == signal.SIGKILL:
+            unit.process.kill()  # its children too
+        else:
+            unit.process.signal(number)
         grace_s = self._host.grace_s(unit.service)
         unit.deadline = self._clock() + unit.service.stop.timeout_s + grace_s
         unit.move_to("stopping", self._clock())

@@ -22,6 +22,7 @@ class Supervisor:
 
     def __init__(self, services: Services, *, host: Host, clock: Callable[[], float]) -> None:
         self.services = services
+        self.at_once = False  # whether services end without their own last steps, in any order
         self.units: dict[str, Unit] = {}
         self.wanted: set[str] = set()
         self._clock = clock
@@ -72,10 +73,10 @@ class Supervisor:
     def _stop(self, name: str, unit: Unit) -> None:
         if unit.process is None:
             unit.move_to("stopped", self._clock())
-        elif dependents := living_dependents(name, self.units):
+        elif not self.at_once and (dependents := living_dependents(name, self.units)):
             unit.waits_for = f"the end of {', '.join(dependents)}"
         else:
-            self._attempts.stop(unit)
+            self._attempts.stop(unit, at_once=self.at_once)
 
     def _advance(self, unit: Unit) -> None:
         if unit.state == "stopped":

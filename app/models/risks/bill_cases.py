@@ -1,6 +1,6 @@
-"""Which bills stay unpaid: a bill on the day of its order is a case; unpaid UNPAID_DAYS after it is due is a default.
+"""Cases of bills that may stay unpaid. A bill on the day of its order is a case; it is a default if it is unpaid UNPAID_DAYS after it is due.
 
-Features are the bill's amount and what the customer's earlier bills say on that day.
+Features are the bill's amount, and facts about the customer's earlier bills on that day.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMES = (
     "mean amount of earlier bills",
     "days as a customer",
 )
-# Bills that were issued before, as they stood on this bill's day.
+# Earlier bills, in their state on this bill's day.
 _FEATURES = """
 WITH earlier AS (
   SELECT b.order_id,
@@ -51,7 +51,7 @@ ORDER BY b.order_id
 
 
 def bill_cases(history: OrderHistory) -> Split:
-    """Return the bills: trained before, tested after, and those that are unpaid and open today."""
+    """Return the bills: earlier ones to train with, later ones to test with, and those unpaid and open today."""
     rows = history.rows(_FEATURES, unpaid=UNPAID_DAYS, until=history.until)
     cases = cases_of(rows, ["order_id", "customer_id"], NAMES)
     known_at, paid = rows["known_at"].to_numpy(), rows["paid"].to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Cases: the facts known at a moment, and the later outcome."""
+"""Cases: the facts that are known at a moment, and the later outcome."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KNOWN_MIN = 50  # cases of each outcome, in training and in the test
 
 @dataclass(frozen=True)
 class Cases:
-    """A row per case.
+    """A row for each case.
 
     `ids`: the columns that identify it; `at`: the day of its cut-off; `features`: (cases, features) in the
-    order of `names`; `outcomes`: whether the risk came true; of no meaning for `open` cases.
+    order of `names`; `outcomes`: whether the risk came true (meaningless for `open` cases).
     """
 
     ids: pa.Table
@@ -46,7 +46,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Split:
-    """Cases to learn from, later ones to test with, and those of which nobody knows the outcome yet."""
+    """Cases to learn from, later ones to test with, and those whose outcome is not known yet."""
 
     training: Cases
     test: Cases
@@ -54,7 +54,7 @@ class Split:
 
 
 def cases_of(rows: pa.Table, ids: Sequence[str], names: Sequence[str]) -> Cases:
-    """Return the cases of a table: `ids`, `at`, the features `f0`, `f1`, … that have `names`, `outcome`."""
+    """Return the cases of a table with `ids`, `at`, the features `f0`, `f1`, … called `names`, and `outcome`."""
     features = [rows[f"f{number}"].to_numpy().astype(np.float64) for number in range(len(names))]
     return Cases(
         rows.select(list(ids)),
@@ -77,7 +77,7 @@ def joined(parts: Sequence[Cases]) -> Cases:
 
 
 def check_known(what: str, split: Split) -> None:
-    """Raise HeadwaterError if a part has too few cases of an outcome to learn it or to test it."""
+    """Raise HeadwaterError if a part has too few cases of an outcome to learn or test it."""
     for part, cases in (("to learn from", split.training), ("to test with", split.test)):
         came = int(cases.outcomes.sum())
         if min(came, len(cases) - came) < KNOWN_MIN:

@@ -1,4 +1,4 @@
-"""Scores who stops ordering: `python -m app.models.risks.churn` writes `ml.churn` and `ml.churn_quality`."""
+"""Scores which customers stop ordering: `python -m app.models.risks.churn` writes `ml.churn` and `ml.churn_quality`."""
 
 from __future__ import annotations
 

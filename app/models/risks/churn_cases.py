@@ -1,7 +1,7 @@
-"""Who stops ordering: a customer at a cut-off is a case; no order within SILENT_DAYS after it is churn.
+"""Cases of customers who may stop ordering. A customer at a cut-off is a case; no order within SILENT_DAYS after it is churn.
 
-Features are what BG/NBD needs of a customer (how many orders, how long ago the last, how long known), and
-what a person would look at beside them. All of it lies before the cut-off.
+Features are the inputs of the BG/NBD model (number of orders, time since the last order, time since the first), and
+others that an analyst would consider. All come from before the cut-off.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def churn_at(history: OrderHistory, at: float) -> Cases:
 
 
 def churn_cases(history: OrderHistory) -> Split:
-    """Return the customers of the last months: trained before, tested after, and those of today."""
+    """Return the customers of the last months: earlier ones to train with, later ones to test with, and today's."""
     newest = history.until - SILENT_DAYS
     cut_offs = [newest - BETWEEN_DAYS * number for number in range(CUT_OFFS)]
     tests = cut_offs[:TESTED]
-    # What came of a case of training was known before the first case of the test.
+    # The outcome of each training case was known before the first test case.
     training = [at for at in cut_offs[TESTED:] if at + SILENT_DAYS <= min(tests)]
     return Split(
         joined([churn_at(history, at) for at in training]),

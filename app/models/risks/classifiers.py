@@ -1,8 +1,8 @@
 """Chances from features: scikit-learn's logistic regression and gradient boosting, calibrated and tested.
 
-1. Of the training cases, the latest VALIDATION_SHARE are kept aside; each classifier is fitted to the others.
-2. The one with the smaller log loss on the cases kept aside is fitted to all training cases.
-3. It is tested on later cases, beside the share of cases that came true.
+1. The latest VALIDATION_SHARE of the training cases are for validation; each classifier is fitted to the others.
+2. The classifier with the smaller log loss on the validation cases is fitted to all training cases.
+3. It is tested on later cases, against the share of cases that came true.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VALIDATION_SHARE = 0.2
 LIFT_SHARE = 0.1
 REASONS = 3
 _CHANCE_MIN = 1e-6
-# Each fit runs on one core: OpenMP's threads spin while they wait, which a busy machine pays for.
+# Each fit runs on one core, because OpenMP's threads use CPU while they wait.
 
 
 def _regression(seed: int) -> Any:
@@ -47,7 +47,7 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
 
 @dataclass(frozen=True)
 class Quality:
-    """How good chances are on cases whose outcome is known. `lift`: at the tenth with the highest chances."""
+    """The quality of chances on cases with known outcomes. `lift`: of the tenth with the highest chances."""
 
     roc_auc: float
     pr_auc: float
@@ -57,7 +57,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Risk:
-    """A chosen classifier, its test, and that of the share that came true."""
+    """A chosen classifier, its test, and the test of the constant share that came true."""
 
     method: str
     quality: Quality
@@ -75,7 +75,7 @@ class Risk:
     def reasons(self, cases: Cases) -> list[list[str]]:
         """Return for each case the features that raise its chance most, the strongest first.
 
-        A feature's share is how much the chance falls if the training cases' median replaces it.
+        A feature's share is the fall of the chance if the training cases' median replaces the feature.
         """
         if not len(cases):
             return []
@@ -93,7 +93,7 @@ class Risk:
 
 
 def fitted(name: str, cases: Cases, seed: int) -> Any:
-    """Fit a classifier whose chances are calibrated on folds of the same cases."""
+    """Fit a classifier, and calibrate its chances on folds of the same cases."""
     model = CalibratedClassifierCV(CLASSIFIERS[name](seed), method="sigmoid", cv=3)
     with threadpool_limits(1):
         model.fit(cases.features, cases.outcomes)
@@ -121,7 +121,7 @@ def learned(split: Split, seed: int) -> Risk:
 
 
 def quality(outcomes: Flags, chances: Floats) -> Quality:
-    """Measure chances by what came true; of equal chances the lift takes each in part."""
+    """Measure chances by the outcomes; the lift counts cases of equal chance in part."""
     return Quality(
         float(roc_auc_score(outcomes, chances)),
         float(average_precision_score(outcomes, chances)),
@@ -131,9 +131,9 @@ def quality(outcomes: Flags, chances: Floats) -> Quality:
 
 
 def lift(outcomes: Flags, chances: Floats) -> float:
-    """Return how many times as many come true in the tenth with the highest chances as in all.
+    """Return the share that comes true in the tenth with the highest chances, divided by the share in all cases.
 
-    Cases with the chance at the tenth's end count in the share that falls into it.
+    Cases with the chance at the tenth's border count in part.
     """
     count = max(1, round(LIFT_SHARE * len(chances)))
     limit = np.sort(chances)[-count]
@@ -147,6 +147,8 @@ def _validation_loss(name: str, training: Cases, seed: int) -> float:
     late = training.at > np.quantile(training.at, 1 - VALIDATION_SHARE, method="lower")
     early, kept = training.where(~late), training.where(late)
     if len(set(early.outcomes.tolist())) < 2 or len(set(kept.outcomes.tolist())) < 2:
-        early = kept = training  # all from one day, or so few that a part has only one outcome
+        early = kept = (
+            training  # all cases are from one day, or are so few that a part has only one outcome
+        )
     chances = fitted(name, early, seed).predict_proba(kept.features)[:, 1]
     return float(log_loss(kept.outcomes, np.clip(chances, _CHANCE_MIN, 1 - _CHANCE_MIN)))

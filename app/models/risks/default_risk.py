@@ -1,6 +1,6 @@
 """Scores which bills stay unpaid: `python -m app.models.risks.default_risk` writes `ml.default_risk`.
 
-Its figures are in `ml.default_risk_quality`.
+Its metrics are in `ml.default_risk_quality`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ WHERE e.due < b.day
 
 
 def planted_chances(history: OrderHistory, cases: Cases, truth: Truth) -> dict[str, Floats]:
-    """Return the planted chance of each bill, and the best guess of who sees only earlier bills.
+    """Return the planted chance of each bill, and the best guess from the earlier bills only.
 
-    A customer's carelessness is hidden, and few bills tell of it: the best guess is the limit of any model.
+    A customer's carelessness is hidden and few bills show it, so the best guess is the limit of any model.
     """
     planted = {int(order): float(chance) for order, chance in truth["bills"]}
     orders = cases.ids["order_id"].to_pylist()

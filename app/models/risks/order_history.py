@@ -1,7 +1,7 @@
-"""Customers, orders, bills and payments of silver, as the tables that features are made from.
+"""Reads customers, orders, bills and payments from silver into the tables from which features are made.
 
-Only columns that the store never writes again are read: what they say of a moment in the past is what
-they said then. So no status, no `updated_at`.
+It reads only columns that the store never rewrites, so their values at a past moment are known. So it reads
+neither `status` nor `updated_at`.
 """
 
 from __future__ import annotations
@@ -83,5 +83,5 @@ def order_history(given: dict[str, pa.Table]) -> OrderHistory:
 
 
 def read_history(tables: ModelTables) -> OrderHistory:
-    """Read the history from silver. Raises: HeadwaterError if a table is not there, or nobody has ordered."""
+    """Read the history from silver. Raises: HeadwaterError if a table does not exist, or nobody has ordered."""
     return order_history({name: tables.read(name, columns) for name, columns in _READ.items()})

@@ -1,4 +1,4 @@
-"""One run of a model of risk: read, learn, test, log, score what is open; write `ml.<name>` and `ml.<name>_quality`."""
+"""One run of a risk model: read, learn, test, log, score open cases; write `ml.<name>` and `ml.<name>_quality`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RiskModel:
 
     Args:
         name: of its table; what: its cases, for messages.
-        cases: the history's cases. best: chances of the best guesses that the truth allows, method ->
-            a chance for each case, NaN where the truth does not know it.
+        cases: the history's cases. best: the best guesses that the truth allows, as method ->
+            a chance for each case, NaN if the truth lacks the case.
     """
 
     name: str
@@ -51,7 +51,7 @@ def measured(
 ) -> tuple[Split, Risk, dict[str, Quality]]:
     """Learn and test. Returns: the cases, the fitted model, the quality of each method on the test.
 
-    With a truth the planted methods stand beside it, all on the test's cases that the truth knows.
+    With a truth it also measures the planted methods, all on the test cases that the truth has.
     Raises: HeadwaterError if there is too little to learn from.
     """
     split = model.cases(history)
@@ -71,7 +71,7 @@ def measured(
 
 
 def refitted(split: Split, risk: Risk, seed: int) -> Risk:
-    """Fit the chosen classifier to all known cases: this one scores."""
+    """Fit the chosen classifier to all known cases; this fit computes the scores."""
     known = joined([split.training, split.test])
     return replace(
         risk,
@@ -83,8 +83,8 @@ def refitted(split: Split, risk: Risk, seed: int) -> Risk:
 def scored(split: Split, scoring: Risk, at: datetime, version: str | None = None) -> pa.Table:
     """Return a row for each open case, the highest chance first.
 
-    Its columns: the ids, `as_of`, `chance`, `reasons`, `method`, `scored_at`, `model_version` (NULL where the
-    run could not be logged, or nothing is tracked).
+    Its columns: the ids, `as_of`, `chance`, `reasons`, `method`, `scored_at`, `model_version` (NULL if the
+    run could not be logged, or without tracking).
     """
     chances = scoring.chances(split.open.features) if len(split.open) else np.empty(0)
     reasons = [", ".join(some) or None for some in scoring.reasons(split.open)]
@@ -105,9 +105,9 @@ def scored(split: Split, scoring: Risk, at: datetime, version: str | None = None
 def quality_rows(
     found: dict[str, Quality], split: Split, seed: int, at: datetime, version: str | None = None
 ) -> pa.Table:
-    """Return a row for each figure.
+    """Return a row for each metric.
 
-    Its columns: `measured_at`, `method`, `measure`, `value`, `cases`, `seed`, `model_version`, which is the run's.
+    Its columns: `measured_at`, `method`, `measure`, `value`, `cases`, `seed`, `model_version` (the run's own).
     """
     rows = [
         {"method": method, "measure": measure, "value": value}
@@ -129,7 +129,7 @@ def quality_rows(
 
 @dataclass(frozen=True)
 class Scores:
-    """What a run has made. `champion`: why the alias moved, or did not; "" where nothing was compared."""
+    """The results of a run. `champion`: why the alias moved or did not; "" if nothing was compared."""
 
     rows: pa.Table
     quality: pa.Table
@@ -142,9 +142,9 @@ class Scores:
 def learn_and_score(
     model: RiskModel, tables: ModelTables, tracked: TrackedRun, seed: int, truth: Truth | None
 ) -> Scores:
-    """Learn, test, compare with the champion, and log; then score with the model that is champion.
+    """Learn, test, compare with the champion, and log; then score with the champion.
 
-    Where MLflow is away or nothing is tracked, this run's own model scores.
+    If MLflow is unavailable, or without tracking, this run's own model scores.
     """
     at = datetime.now(timezone.utc)
     split, risk, found = measured(model, read_history(tables), seed, truth)
@@ -187,9 +187,9 @@ def _tags(split: Split, risk: Risk) -> dict[str, str]:
 
 
 def run(model: RiskModel, arguments: Sequence[str] | None = None) -> int:
-    """Run the model on this home's lake; exit 1 with a few lines where it cannot."""
+    """Run the model on this home's lake; exit 1 with a short message if it cannot."""
     parser = argparse.ArgumentParser(prog=f"python -m app.models.risks.{model.name}")
-    parser.add_argument("--seed", type=int, default=1, help="where every choice comes from")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of every random choice")
     parser.add_argument("--truth", type=Path, help="a file of `store grow --truth`")
     given = parser.parse_args(arguments)
     try:
@@ -233,7 +233,7 @@ def _read_truth(path: Path | None) -> Truth | None:
         return found
     except (ValueError, KeyError, TypeError) as error:
         raise HeadwaterError(
-            f"{path} is no file of planted habits",
+            f"{path} is not a file of planted habits",
             detail=f"observed {type(error).__name__}: {error}",
             hint="`./headwater store grow --truth FILE` writes one",
         ) from error

@@ -1,4 +1,4 @@
-"""A risk's fits as files: the one that was tested, which the next run compares with, and the one that scores."""
+"""A risk's fits as files: the tested fit, with which the next run compares, and the fit that scores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from app.models.risks.classifiers import Risk
 from app.models.tracking.champion import Figure, Measure, Rival, Verdict, hold_out_of, verdict
 from app.models.tracking.tracker import Champion
 
-# Proper: no other chance than the true one makes it smaller. And the figures have it.
+# A proper score: only the true chance minimises it. The metrics include it.
 BRIER = Measure("brier", smaller_is_better=True)
 
 
 @dataclass(frozen=True)
 class SavedRisk:
-    """The fits of an earlier run. `test_began`: the day from which on it has learnt of no outcome."""
+    """The fits of an earlier run. `test_began`: it has learnt from no outcome after this day."""
 
     test_began: float
     tested: Any
@@ -30,7 +30,7 @@ class SavedRisk:
 
 
 def save_risk(folder: Path, test: Cases, tested: Risk, final: Risk) -> None:
-    """Write the fits into a folder that is there. `test`: the cases that `tested` was tested with."""
+    """Write the fits into an existing folder. `test`: the cases with which `tested` was tested."""
     joblib.dump(tested.model, folder / "tested.joblib")
     joblib.dump(final.model, folder / "final.joblib")
     about = {
@@ -44,10 +44,10 @@ def save_risk(folder: Path, test: Cases, tested: Risk, final: Risk) -> None:
 
 
 def load_risk(folder: Path, present: Risk, names: tuple[str, ...]) -> SavedRisk | str:
-    """Read the fits; or say why they are of no use today.
+    """Read the fits, or return why they cannot be used today.
 
     Args:
-        present: lends the figures, which are of no meaning for scores. names: of today's features.
+        present: its metrics are copied; scores do not use them. names: of today's features.
     """
     about = json.loads((folder / "about.json").read_text())
     if tuple(about["names"]) != names:
@@ -63,9 +63,9 @@ def load_risk(folder: Path, present: Risk, names: tuple[str, ...]) -> SavedRisk 
 def compared(
     test: Cases, risk: Risk, champion: Champion | None
 ) -> tuple[Verdict, SavedRisk | None]:
-    """Compare a new fit with the champion, on the cases of the test of which neither has learnt.
+    """Compare a new fit with the champion, on the test cases from which neither has learnt.
 
-    Returns: the verdict, and the champion's fits where it stays and can score.
+    Returns: the verdict, and the champion's fits if it stays and can score.
     """
     if champion is None:
         return verdict(BRIER, figure_of(test, risk), None), None
@@ -82,7 +82,7 @@ def compared(
 
 
 def figure_of(cases: Cases, risk: Risk) -> Figure:
-    """Return the Brier score of a fit on cases whose outcome is known; NaN where there is no case."""
+    """Return the Brier score of a fit on cases with known outcomes; NaN without cases."""
     ids = [column.to_numpy() for column in cases.ids.columns]
     value = float("nan")
     if len(cases):

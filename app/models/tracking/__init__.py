@@ -1,1 +1,1 @@
-"""Keeps each run of a model in MLflow: what it read, how good it was, what it made; and which version is best."""
+"""Records each run of a model in MLflow: its inputs, metrics and models, and which version is champion."""

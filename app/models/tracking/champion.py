@@ -1,4 +1,4 @@
-"""The rule of the alias `champion`: it moves to a model that is better on the same hold-out, and to no other."""
+"""Decides where the alias `champion` points: it moves only to a model that is better on the same hold-out."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ROUNDING = 1e-9  # two fits of the same rows may differ so much
+ROUNDING = 1e-9  # two fits to the same rows may differ by this much
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What models of one name are compared by."""
+    """The measure by which models of one name are compared."""
 
     name: str
     smaller_is_better: bool
 
     def is_better(self, one: float, other: float) -> bool:
-        """Whether `one` is better by more than rounding; what is not finite is never better."""
+        """Whether `one` is better by more than rounding; a value that is not finite is never better."""
         gain = other - one if self.smaller_is_better else one - other
         return math.isfinite(one) and (not math.isfinite(other) or gain > ROUNDING)
 
@@ -35,7 +35,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Rival:
-    """The present champion. `figure`: on the new hold-out; None where it cannot be measured there: `why_not`."""
+    """The current champion. `figure`: its measure on the new hold-out; None if it cannot be measured there (`why_not`)."""
 
     version: str
     figure: Figure | None
@@ -54,8 +54,8 @@ class Verdict:
 def verdict(measure: Measure, new: Figure, rival: Rival | None) -> Verdict:
     """Compare a new model with the champion.
 
-    A champion that cannot be measured on today's hold-out cannot be applied to today's rows either, so a new
-    model takes its place.
+    A champion that cannot be measured on today's hold-out cannot be applied to today's rows either, so the new
+    model replaces it.
     """
     if not math.isfinite(new.value):
         version = "" if rival is None else rival.version
@@ -77,9 +77,9 @@ def verdict(measure: Measure, new: Figure, rival: Rival | None) -> Verdict:
 
 
 def hold_out_of(*columns: npt.NDArray[np.generic]) -> str:
-    """Return a digest of the cases of a hold-out: their ids, cut-offs and outcomes, a row per case.
+    """Return a digest of the cases of a hold-out: their ids, cut-offs and outcomes, one row for each case.
 
-    Two runs have the same one where seed, cut-off and the rows that were read make the same cases.
+    Two runs have the same digest if seed, cut-off and the rows that were read give the same cases.
     """
     digest = hashlib.sha256()
     for column in columns:

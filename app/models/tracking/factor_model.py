@@ -1,6 +1,6 @@
-"""The models of `recommend` as MLflow keeps them: "from code", this file, beside their numbers (`saved_factors`).
+"""The models of `recommend` as MLflow stores them: this file ("from code") beside their numbers (`saved_factors`).
 
-Whoever loads one needs NumPy and pandas, and nothing of Headwater. Input: `customer_id`, `movie_id`. Output: the
+To load one you need NumPy and pandas, and nothing of Headwater. Input: `customer_id`, `movie_id`. Output: the
 predicted stars, or the score by which lists are ordered.
 """
 

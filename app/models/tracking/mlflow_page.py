@@ -1,4 +1,4 @@
-"""The service `mlflow`: brings MLflow's tables up to date, and becomes MLflow's own server, which only reads."""
+"""The service `mlflow`: upgrades MLflow's tables, and then becomes MLflow's own server with read-only sessions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ_ONLY = "&options=-c%20default_transaction_read_only%3Don"
 
 
 def main() -> int:
-    """Replace this process by the server. Returns: 1 with a plain message where that cannot be."""
+    """Replace this process by the server. Returns: 1 with a plain message if that is impossible."""
     settings = load()
     try:
         MlflowProcess(settings).ask("prepare", {})
@@ -26,13 +26,13 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     environment = mlflow_environment(settings)
-    # Whoever reaches the port could otherwise make any file the champion that the next run loads.
+    # Otherwise anyone who can connect to the port could make any file the champion, which the next run loads.
     reading = environment["MLFLOW_TRACKING_URI"] + READ_ONLY
     environment |= {
         "MLFLOW_TRACKING_URI": reading,
-        # By default it also starts a queue of jobs of its own.
+        # By default it also starts its own queue of jobs.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # What `mlflow server` gives to the process that it starts and waits for, with 200 MB of its own.
+        # The variables that `mlflow server` passes to the process that it starts; `mlflow server` itself would take 200 MB.
         "_MLFLOW_SERVER_FILE_STORE": reading,
         "_MLFLOW_SGI_NAME": "uvicorn",
     }

@@ -1,11 +1,11 @@
-"""Runs, models and versions in MLflow; a program of MLflow's own Python environment: `mlflow_store.py VERB`.
+"""Reads and writes runs, models and versions in MLflow; runs in MLflow's own Python environment: `mlflow_store.py VERB`.
 
-Address and keys come by the environment (`tracker`), what is asked as JSON on stdin; the answer is JSON on stdout.
+The environment has address and keys (`tracker`), stdin has the request as JSON, stdout gets the answer as JSON.
 
-Each request first makes MLflow's tables, or brings those of an older MLflow up to date; `prepare` does only this.
+Each request first creates MLflow's tables, or upgrades those of an older MLflow; `prepare` does only this.
 
-- `champions`: {"names", "into"}: the present champion of each name, with its files below the folder `into`.
-- `log`: {"folder"}: a run as `run_record` has written it. The answer: name of each model → its version, and
+- `champions`: {"names", "into"}: the current champion of each name, with its files below the folder `into`.
+- `log`: {"folder"}: a run in the form of `run_record`. The answer: name of each model → its version, and
   whether it became champion.
 """
 
@@ -28,8 +28,8 @@ from skops.io import dumps, get_untrusted_types
 
 ALIAS = "champion"
 RECORD_TAG = "headwater.record"
-ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # as MLflow's own server has it
-FITS = "fits"  # of a run's artefacts: what the next run compares with
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # as in MLflow's own server
+FITS = "fits"  # the folder of a run's artefacts with which the next run compares
 PREDICTOR = Path(__file__).with_name("factor_model.py")
 Json = dict[str, Any]
 
@@ -49,12 +49,12 @@ def prepare() -> None:
         _upgrade_db(engine)
     else:
         _initialize_tables(engine)
-    # Makes the experiment that there always is: in the bucket, and the page could not.
+    # Creates MLflow's default experiment in the bucket; the read-only page could not create it.
     SqlAlchemyStore(os.environ["MLFLOW_TRACKING_URI"], os.environ[ARTIFACT_ROOT])
 
 
 def champions(asked: Json) -> Json:
-    """Return each name's champion: `version`, `tags`, `files` (file → SHA-256); None where there is none."""
+    """Return each name's champion: `version`, `tags`, `files` (file → SHA-256); None if there is none."""
     client = MlflowClient()
     return {name: _champion(client, name, Path(asked["into"])) for name in asked["names"]}
 
@@ -77,7 +77,7 @@ def _champion(client: MlflowClient, name: str, into: Path) -> Json | None:
 
 
 def log(asked: Json) -> Json:
-    """Log a run with its models; what a killed attempt at the same run has left is replaced."""
+    """Log a run with its models; the remains of a killed attempt at the same run are replaced."""
     folder = Path(asked["folder"])
     record = json.loads((folder / "run.json").read_text())
     client = MlflowClient()
@@ -112,14 +112,14 @@ def _experiment(client: MlflowClient, record: Json) -> str:
 
 
 def _log_model(client: MlflowClient, run_id: str, model: Json, folder: Path) -> str:
-    """Log a model and what it is compared by. Returns: its version."""
+    """Log a model and the tags by which it is compared. Returns: its version."""
     name, files = model["name"], folder / model["name"]
     client.log_artifacts(run_id, str(files), f"{FITS}/{name}")
     common = {
         "name": name,
         "registered_model_name": name,
         "signature": _signature(model),
-        # By itself MLflow starts a process that loads the model to see what it imports.
+        # By default MLflow starts a process that loads the model to find its imports.
         "pip_requirements": _requirements(model["kind"]),
     }
     with mlflow.start_run(run_id=run_id):
@@ -144,7 +144,7 @@ def _log_model(client: MlflowClient, run_id: str, model: Json, folder: Path) -> 
 
 
 def _sklearn_types(fitted: Any) -> list[str]:
-    """Return the types in a model that skops does not trust by itself; only scikit-learn's own."""
+    """Return the types in a model that skops does not trust by default; only types of scikit-learn."""
     return [one for one in get_untrusted_types(data=dumps(fitted)) if one.startswith("sklearn.")]
 
 
@@ -161,14 +161,17 @@ def _requirements(kind: str) -> list[str]:
 
 
 def _move_alias(client: MlflowClient, model: Json, version: str) -> None:
-    """Move the alias where the run said so, and the champion is still the one that it compared with."""
+    """Move the alias if the run decided so, and the champion is still the one with which it was compared."""
     name = model["name"]
     if not model["moves"]:
         return
     present = client.get_registered_model(name).aliases.get(ALIAS, "")
     if str(present) != model["rival"]:
         client.set_model_version_tag(
-            name, version, "verdict", f"not compared with version {present}, champion meanwhile"
+            name,
+            version,
+            "verdict",
+            f"not compared with version {present}, which has become champion since",
         )
         return
     client.set_registered_model_alias(name, ALIAS, version)
@@ -187,9 +190,9 @@ VERBS = {"prepare": lambda _: {}, "champions": champions, "log": log}
 
 
 def main(arguments: list[str]) -> int:
-    """Answer one request. Returns: 0; where MLflow cannot, its error ends the program."""
+    """Answer one request. Returns: 0. An error of MLflow ends the program."""
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not be in the answer
     given = json.loads(sys.stdin.read() or "{}")
     prepare()
     json.dump(VERBS[arguments[0]](given), answer)

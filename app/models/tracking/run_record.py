@@ -1,7 +1,7 @@
-"""A run of a model as a folder: `run.json`, and a folder of files for each model that it made.
+"""A model's run as a folder: `run.json`, and a folder of files for each model that it made.
 
-The folder is written before MLflow is asked, and deleted when MLflow has all of it. So a run that could not be
-logged, or was killed meanwhile, is logged by the next one.
+The folder is written before the run is logged, and deleted when MLflow has all of it. So if a run could not be
+logged, or was killed, the next run logs it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 RECORD = "run.json"
-KEPT_MAX = 100  # runs that wait for MLflow; of more the oldest go
+KEPT_MAX = 100  # runs that wait for MLflow; beyond it the oldest are deleted
 _UNFINISHED = ".new"
-_STALE_S = 86_400.0  # what a killed run leaves
+_STALE_S = 86_400.0  # after this time the remains of a killed run are removed
 
 
 Kind = Literal["sklearn", "factors"]
@@ -29,9 +29,9 @@ class ModelRecord:
     """A model that a run made.
 
     Args:
-        name: of the registered model. kind: what predicts: scikit-learn's own, or `factor_model`.
-        inputs: the columns that it predicts from.
-        files: what lies in the folder of this name: file → SHA-256.
+        name: of the registered model. kind: scikit-learn's own format, or `factor_model`.
+        inputs: the columns from which it predicts.
+        files: the files in the folder of this name: file → SHA-256.
         tags: of the version: measure, value, hold-out.
         moves, rival, why: the verdict about the alias `champion`.
     """
@@ -48,7 +48,7 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run: what it read, how it was set, how good it was, what it made. Times in ms since 1970."""
+    """A run: its inputs, parameters, metrics and models. Times in ms since 1970."""
 
     id: str
     experiment: str
@@ -72,7 +72,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def begin_record(waiting: Path, name: str) -> Path:
-    """Make the folder that a run fills; it counts from `complete_record` on."""
+    """Make the folder for a run; it is valid only after `complete_record`."""
     for killed in waiting.glob(f"*{_UNFINISHED}"):
         if time.time() - killed.stat().st_mtime > _STALE_S:
             shutil.rmtree(killed, ignore_errors=True)
@@ -82,7 +82,7 @@ def begin_record(waiting: Path, name: str) -> Path:
 
 
 def complete_record(folder: Path, record: RunRecord) -> Path:
-    """Write the record into its folder, which is complete then; of too many the oldest are deleted.
+    """Write the record into its folder, which completes it; beyond KEPT_MAX folders the oldest are deleted.
 
     Returns: the folder's new path.
     """
@@ -95,6 +95,6 @@ def complete_record(folder: Path, record: RunRecord) -> Path:
 
 
 def records_of(waiting: Path) -> list[Path]:
-    """Return the folders of the runs that MLflow does not have yet, the oldest first."""
+    """Return the folders of runs that MLflow does not have yet, the oldest first."""
     found = waiting.glob(f"*/{RECORD}") if waiting.is_dir() else ()
     return sorted(path.parent for path in found if not path.parent.name.endswith(_UNFINISHED))

@@ -1,6 +1,6 @@
-"""A model's run on its way to MLflow, which is asked in a process of its own Python environment.
+"""Logs a model's run in MLflow, through a process in MLflow's own Python environment.
 
-Headwater's packages and MLflow's do not fit into one environment; they meet in JSON (`mlflow_store`).
+Headwater's packages and MLflow's conflict in one environment, so the two exchange JSON (`mlflow_store`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from spark_streaming.storage.connections import TCP_LIMITS
 from spark_streaming.storage.lake import Lake
 
 GROUP = "mlflow"
-# Where the environment lies already, as in an image.
+# The environment's folder if it exists already, as in an image.
 PYTHON = "HEADWATER_MLFLOW_PYTHON"
 DATABASE = ROLE = "mlflow"
 PASSWORD = "mlflow_db_password"
@@ -55,16 +55,16 @@ _PASSED_ON = (
 
 
 class TrackingAway(HeadwaterError):
-    """MLflow cannot be asked now: its database, the store or its environment is not there."""
+    """MLflow is unavailable now: its database, the store or its environment is missing."""
 
 
 class TrackingFailed(TrackingAway):
-    """MLflow was asked, and could not."""
+    """MLflow refused a request."""
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The present champion. `folder`: its files, each as it was logged; None where one is not: `why_not`."""
+    """The current champion. `folder`: its files, each unchanged since it was logged; None if one has changed (`why_not`)."""
 
     version: str
     tags: Mapping[str, str]
@@ -81,9 +81,9 @@ class Version:
 
 
 def mlflow_python() -> Path:
-    """Return the Python of MLflow's environment, which is made at its first use.
+    """Return the Python of MLflow's environment; the environment is made at its first use.
 
-    Raises: HeadwaterError where it cannot be made.
+    Raises: HeadwaterError if it cannot be made.
     """
     if given := os.environ.get(PYTHON):
         return Path(given)
@@ -93,7 +93,7 @@ def mlflow_python() -> Path:
 
 
 def mlflow_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables by which MLflow finds its database and the lake's bucket; they hold secrets."""
+    """Return the variables with which MLflow finds its database and the lake's bucket; some are secret."""
     store, password = settings.store, quote(settings.secret(PASSWORD))
     address = settings.ports.address("serving_db")
     found = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -102,7 +102,7 @@ def mlflow_environment(settings: Settings) -> dict[str, str]:
         "_MLFLOW_SERVER_ARTIFACT_ROOT": Lake(store).url(LAKE_FOLDER),
         "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "path",
         "AWS_DEFAULT_REGION": store.region,
-        # Checksums in a trailer are of AWS' own store; others refuse them.
+        # Only AWS's own store accepts checksums in a trailer.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -123,7 +123,7 @@ def mlflow_environment(settings: Settings) -> dict[str, str]:
 
 
 class MlflowProcess:
-    """Asks `mlflow_store`, a process for each request."""
+    """Sends requests to `mlflow_store`, one process for each request."""
 
     def __init__(self, settings: Settings, python: Callable[[], Path] = mlflow_python) -> None:
         self._settings = settings
@@ -145,14 +145,14 @@ class MlflowProcess:
         except subprocess.TimeoutExpired:
             raise TrackingAway("MLflow did not answer", detail=f"waited {ANSWER_S:.0f} s") from None
         except (HeadwaterError, OSError) as error:
-            raise TrackingAway("MLflow's environment is not there", detail=str(error)) from error
+            raise TrackingAway("MLflow's environment is missing", detail=str(error)) from error
         if done.returncode != 0:
             said = [line for line in done.stderr.splitlines() if line.strip()]
             raise TrackingFailed("MLflow failed", detail=" ".join(said[-1:])[:500])
         return json.loads(done.stdout)
 
     def _check_database(self) -> None:
-        """MLflow itself tries for minutes."""
+        """Raise TrackingAway if the database does not answer: MLflow itself would retry for minutes."""
         address = mlflow_environment(self._settings)["MLFLOW_TRACKING_URI"]
         try:
             with psycopg.connect(address.partition("?")[0], **TCP_LIMITS):
@@ -166,13 +166,13 @@ class MlflowProcess:
 
 
 class TrackedRun:
-    """One run of a model: a context in which it asks for champions, adds its models, and is logged.
+    """One run of a model: a context that gets champions, adds models, and logs the run.
 
-    Without `tracking` in the profile, or without jobs, every method does nothing. Where MLflow is away, the run
-    is kept in `<home>/data/tracking` and logged by the next one; it moves no alias, for it was not compared.
+    Without `tracking` in the profile, or without jobs, every method does nothing. If MLflow is unavailable, the run
+    is kept in `<home>/data/tracking` and the next one logs it; it moves no alias, because it was not compared.
 
     Args:
-        experiment: the model's name. A further source's runs are in an experiment, and versions, of their own.
+        experiment: the model's name. The runs of a further source are in another experiment, with their own versions.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class TrackedRun:
         self._fetched = TemporaryDirectory(prefix="headwater-champion-")
 
     def full_name(self, name: str) -> str:
-        """Return the name of a registered model: with the source's, where that is a further one."""
+        """Return the name of a registered model, including the source's name for a further source."""
         return f"{name}{self._suffix}"
 
     def __enter__(self) -> Self:
@@ -212,9 +212,9 @@ class TrackedRun:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def champions(self, *names: str) -> dict[str, Champion | None]:
-        """Return the champion of each name, after runs that waited were logged; None where there is none.
+        """Log the waiting runs, then return the champion of each name; None if there is none.
 
-        Where MLflow is away: no name, and `away` says why.
+        If MLflow is unavailable: no name, and `away` has the reason.
         """
         if not self.is_on:
             return {}
@@ -228,7 +228,7 @@ class TrackedRun:
         return {name: _checked(found[self.full_name(name)]) for name in names}
 
     def folder(self, name: str) -> Path | None:
-        """Make the folder for the files of a model; None where nothing is tracked."""
+        """Make the folder for the files of a model; None without tracking."""
         if self._folder is None:
             return None
         folder = self._folder / self.full_name(name)
@@ -238,12 +238,12 @@ class TrackedRun:
     def add(
         self, name: str, inputs: Sequence[str], tags: Mapping[str, str], said: Verdict | None
     ) -> None:
-        """Add the model whose files are in its folder. `said`: None where it could not be compared."""
+        """Add the model whose files are in its folder. `said`: None if it could not be compared."""
         folder = self.folder(name)
         if folder is None:
             return
         files = digests(folder)
-        said = said or Verdict(False, "not compared: MLflow was away")
+        said = said or Verdict(False, "not compared: MLflow was unavailable")
         kind: Kind = "sklearn" if "final.joblib" in files else "factors"
         self._models.append(
             ModelRecord(
@@ -257,7 +257,7 @@ class TrackedRun:
         metrics: Mapping[str, float],
         versions_read: Mapping[str, int],
     ) -> dict[str, Version]:
-        """Log the run. Returns: name → version; of a run that is kept for later, nothing."""
+        """Log the run. Returns: name → version; empty for a run that is kept for later."""
         if self._folder is None:
             return {}
         read = {f"read.{table}": str(version) for table, version in versions_read.items()}
@@ -289,7 +289,7 @@ class TrackedRun:
         }
 
     def state(self) -> str:
-        """Say what became of the run: `logged`, `off`, or that it waits, and why."""
+        """Return the run's state: `logged`, `off`, or that it waits, and why."""
         if not self.is_on:
             return "off"
         return "logged" if self.away is None else f"kept for the next run: {self.away.message}"
@@ -298,21 +298,21 @@ class TrackedRun:
         for folder in records_of(self._waiting):
             try:
                 self._process.ask("log", {"folder": str(folder)})
-            except TrackingFailed as error:  # that one stays; this run goes on
+            except TrackingFailed as error:  # that record stays; this run continues
                 print(f"{folder.name} still waits for MLflow: {error}", file=sys.stderr)
                 continue
-            with suppress(OSError):  # another run was quicker
+            with suppress(OSError):  # another run has deleted it already
                 shutil.rmtree(folder)
 
 
 def _checked(found: Any) -> Champion | None:
-    """Take a champion's files only as they were logged: who writes to the bucket must not run code here."""
+    """Accept only unchanged files of a champion: write access to the bucket must not allow running code here."""
     if found is None:
         return None
     folder = Path(found["folder"])
     there = digests(folder) if folder.is_dir() else {}
     if there != found["files"]:
-        why = "has other files in the bucket than were logged"
+        why = "has files in the bucket that differ from the logged ones"
         return Champion(found["version"], found["tags"], None, why)
     return Champion(found["version"], found["tags"], folder)
 
@@ -327,6 +327,6 @@ def _now_ms() -> int:
 
 
 def warn_of(run: TrackedRun) -> None:
-    """Say on stderr why a run waits for MLflow."""
+    """Print on stderr why a run waits for MLflow."""
     if run.away is not None:
         print(f"this run is kept for the next one to log: {run.away}", file=sys.stderr)

@@ -110,7 +110,7 @@ def calibration(chances, np, outcomes, plt):
 
 @app.cell
 def lift(chances, np, outcomes, plt):
-    # Of those called first, how many more leave than among all.
+    # How many more customers leave among those with the highest chances than among all.
     _ordered = outcomes[np.argsort(-chances)]
     _share = np.arange(1, len(_ordered) + 1) / len(_ordered)
     _lift = np.cumsum(_ordered) / np.arange(1, len(_ordered) + 1) / outcomes.mean()

@@ -84,7 +84,7 @@ def over_time(plt, ready, sql):
 
 @app.cell
 def stars_given_since(mo, ready, sql):
-    # A list has no movie that its customer had rated: a rating of one was given afterwards, and tells the error.
+    # A list has no movie that its customer had rated. So every rating of a listed movie came later, and shows the error.
     assert ready
     given = sql(
         """SELECT r.stars, m.predicted_stars, m.predicted_stars - r.stars AS error, m.method

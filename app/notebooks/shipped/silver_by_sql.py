@@ -53,9 +53,9 @@ def counts(names, sql):
 
 @app.cell
 def freshness(has_table, mo, sql):
-    # Up to when each table is complete: no change that the source committed before is missing.
+    # Each table is complete up to this time: no change that the source committed earlier is missing.
     sql("SELECT * FROM ops.freshness") if has_table("ops.freshness") else mo.md(
-        "`ops.freshness` is not there yet."
+        "`ops.freshness` does not exist yet."
     )
     return
 
@@ -68,7 +68,7 @@ def newest_rows(sql, table):
 
 @app.cell
 def changes(plt, sql, table):
-    # How many of the table's rows were last changed in which hour, by the source's own clock.
+    # The number of rows by the hour of their latest change, on the source's clock.
     _found = sql(
         f"""SELECT date_trunc('hour', _committed_at) AS hour, count(*) AS rows FROM silver."{table.value}"
             WHERE _committed_at IS NOT NULL GROUP BY 1 ORDER BY 1"""
@@ -83,7 +83,7 @@ def changes(plt, sql, table):
 
 @app.cell
 def own_question(HeadwaterError, mo, sql):
-    # A question of your own; Trino's answer to a wrong one is a message.
+    # A query of your own; an invalid one shows Trino's message.
     try:
         _answer = sql(
             "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'silver' LIMIT 50"

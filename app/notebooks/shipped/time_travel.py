@@ -53,7 +53,7 @@ def versions(delta, pd, table):
 @app.cell
 def _(history, mo):
     newest = int(history["version"].max())
-    # Not further back than a few versions: those behind may have lost their files.
+    # Only a few versions back: the files of older versions may be deleted.
     older = mo.ui.slider(
         int(history["version"].min()),
         newest,
@@ -66,7 +66,7 @@ def _(history, mo):
 
 @app.cell
 def as_of(HeadwaterError, mo, newest, older, pd, sql, table):
-    # Ask the same question of the current table and of an earlier version.
+    # Run the same query on the current table and on an earlier version.
     _now = f'silver."{table.value}"'
     try:
         _answer = pd.concat(
@@ -87,7 +87,7 @@ def as_of(HeadwaterError, mo, newest, older, pd, sql, table):
 
 @app.cell
 def changed_since(HeadwaterError, mo, newest, older, sql, table):
-    # What was written after that version: rows whose place in the source's log is behind its last one.
+    # Rows that were written after that version: their position in the source's log is after the version's last one.
     _now = f'silver."{table.value}"'
     try:
         _rows = sql(
@@ -106,7 +106,7 @@ def changed_since(HeadwaterError, mo, newest, older, sql, table):
 
 @app.cell
 def without_trino(HeadwaterError, delta, mo, older, table):
-    # The same by delta-rs, without Trino: an Arrow table of that version.
+    # The same with delta-rs and without Trino: an Arrow table of that version.
     try:
         _answer = (
             delta(f"silver.{table.value}", older.value).to_pyarrow_dataset().head(5).to_pandas()

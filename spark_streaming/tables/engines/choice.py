@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spark_streaming.tables.engine_protocol import MergeEngine, RowsEngine
 
 ENGINE_CHOICES = ("auto", "delta-rs", "spark")
+CLUSTER_ROWS_MIN = 250_000
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
     from spark_streaming.storage.store_address import SettingsError
     from spark_streaming.tables.engines.spark_merge import SparkEngine
 
-    name, large_min = settings.merge_engine, settings.spark_merge_rows_min
+    name, large_min = settings.merge_engine, settings.spark_merge_rows_min or CLUSTER_ROWS_MIN
     spark = SparkEngine(session)
-    if name == "delta-rs":
+    one_machine = settings.spark_master.startswith("local") and not settings.spark_merge_rows_min
+    if name == "delta-rs" or (name == "auto" and one_machine):
         return Engines(without_spark())
     if name == "auto":
         return Engines(without_spark(), spark, large_min)

@@ -1,4 +1,4 @@
-"""Real sockets on a real server: whoever keeps it waiting is ended, and nobody else."""
+"""On a real server with real sockets, only connections that keep it waiting are closed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GET = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n"
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with its body; `/slowly` writes for three times the limit, `/long` a lot."""
+    """Answers with its body; `/slowly` writes for three times the limit, `/long` writes much."""
     if scope["type"] != "http":
         return
     answer: Response
@@ -57,7 +57,7 @@ def calling(port: int) -> socket.socket:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """What the server sends until it ends the connection; TimeoutError if it does not."""
+    """The bytes that the server sends until it closes the connection; TimeoutError if it does not close it."""
     found = b""
     try:
         while part := connection.recv(1 << 16):

@@ -1,4 +1,4 @@
-"""`.ci/programs`: what it says and does where programs of the tests are missing."""
+"""`.ci/programs`: its messages and actions if programs of the tests are missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A folder of programs for PATH: the shell's tools, and none that the tests need."""
+    """A folder for PATH with the shell's tools, and none of the programs that the tests need."""
     for name in TOOLS:
         found = shutil.which(name)
         assert found
@@ -31,7 +31,7 @@ def program(path: Path, name: str, text: str) -> None:
 
 
 def run(path: Path) -> str:
-    """What the script says; it must end well."""
+    """The script's output; it must succeed."""
     ended = subprocess.run(
         [str(SCRIPT)],
         env={"PATH": str(path), "HOME": str(path)},

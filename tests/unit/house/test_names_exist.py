@@ -1,4 +1,4 @@
-"""What a document or a string names is there: paths, modules and what stands in them."""
+"""Names in documents and strings exist: paths, modules and their contents."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.support.repository import ROOT, tracked
 PATH = re.compile(
     r"[\w.-]*[a-z][\w.-]*(/[\w.-]+)+/?|[\w-]+\.(py|toml|sql|java|js|html|css|md|json)"
 )
-# Kubernetes' labels begin with `app` as well.
+# Kubernetes' labels also begin with `app`.
 DOTTED = re.compile(
     r"(?<![\w./-])(?:app(?!\.kubernetes\.io)|spark_streaming|tests)(?:\.[A-Za-z_]\w*)+"
 )
-# Files without an ending are the Makefile and the starter.
+# The files without an extension are the Makefile and the command.
 COMMANDS = (".md", ".toml", ".java", ".js", ".sh", "")
-# What documents name and the repository does not have.
+# Names in documents that are not in the repository.
 ELSEWHERE = re.compile(
     r"(data|run|verify|contracts|jobs|aot|\.stack)(/.*)?"  # folders of a home
     r"|(settings\.toml|(state|secrets|service_secrets|version|wanted)\.json|supervisor\.lock)"  # its files
-    r"|(ops|raw|_headwater)/.*"  # tables and marks of the lake
+    r"|(ops|raw|_headwater)/.*"  # tables and markers of the lake
     r"|build/site.*"  # made by `make docs`
     r"|kafka-transactions\.sh|application/json"  # Kafka's own, a media type
     r"|roles/storage\.\w+"  # Google's

@@ -1,4 +1,4 @@
-"""The order of test files: what must be first, what stays together, and files that are there."""
+"""The order of test files: which come first, which stay together, and that they exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TESTS = Path(__file__).resolve().parents[2]
 
 
 def ordered(*items: str, common: str = "e2e/common") -> list[str]:
-    """Items are named `file::test`; those of files that begin with `common` use the common stack."""
+    """Order items `file::test`; files whose names begin with `common` use the shared stack."""
     return in_order(list(items), lambda item: item.split("::")[0], lambda i: i.startswith(common))
 
 

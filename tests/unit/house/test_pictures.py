@@ -1,4 +1,4 @@
-"""Pictures of the page: still ones beside each other, and a recording."""
+"""Pictures of the page: still ones side by side, and a recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project's own rules: who imports whom, what stands where, what may not be written down."""
+"""The project's own rules about imports, the places of files, and forbidden content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spark_streaming.streams.stream_settings import StreamSettings
 from tests.support.links import broken_links
 from tests.support.repository import ROOT, tracked
 
-# Folders that share a name with an installed package: a package here would hide it.
+# Folders with the name of an installed package, which a package here would hide.
 NEVER_PACKAGES = ("trino", "superset", "app/jobs/dagster", "debezium", "connect", "grafana")
 FOLDERS = (
     "debezium",
@@ -38,15 +38,15 @@ FOLDERS = (
 LINES_MAX = 400
 TEST_LINES_MAX = 420
 FILES_MAX = 15  # of code in one folder
-METHODS_MAX = 15  # public ones of a class, properties too
+METHODS_MAX = 15  # public ones of a class, including properties
 WRITTEN_KINDS = (".json", ".lock", ".md", ".sql", ".svg", ".toml", ".yaml", ".yml")
-# The site's addresses follow from the documents' places; a lock lies beside what it locks.
+# The site's addresses follow from the documents' paths; a lock is beside its input.
 GENERATED_ELSEWHERE = (
     *(f"docs/reference/{name}" for name in PAGES if name.endswith(".md")),
     "docs/types.md",
     "artefacts.lock",
 )
-# A verb and the page of the reference may have the name of what they show.
+# A verb and a page of the reference may have the name of their subject.
 SHARED_NAMES = ("app/cli/verbs", "app/docs")
 
 
@@ -80,7 +80,7 @@ def test_the_reference_is_what_the_code_says() -> None:
 
 
 def test_generated_files_lie_in_folders_of_that_name() -> None:
-    """By their headers; JSON has none, and is held by the next rule."""
+    """By their headers; JSON has none, and the next rule checks it."""
     header = re.compile(r"^(#|//|--|<!--) (Written|Made|Generated) by ", re.M)
     found = [
         path.relative_to(ROOT).as_posix()
@@ -93,7 +93,7 @@ def test_generated_files_lie_in_folders_of_that_name() -> None:
 
 
 def test_below_generated_is_what_the_writer_writes_and_nothing_else() -> None:
-    """That each has the content which is written, the writer's own tests hold."""
+    """The writers' own tests check the content of each file."""
     there = {
         path.relative_to(ROOT).as_posix()
         for path in tracked()
@@ -182,13 +182,13 @@ def test_no_class_has_more_public_methods_than_can_be_known() -> None:
 def test_a_setting_of_a_job_that_is_a_key_of_the_profile_is_declared_once(
     job: type[BaseSettings],
 ) -> None:
-    # A required one the stack works out: `capture_dsn`.
+    # The stack computes this required one: `capture_dsn`.
     given = {name for name, field in job.model_fields.items() if not field.is_required()}
     assert given & Profile.model_fields.keys() == JobKeys.model_fields.keys()
 
 
 def test_every_connection_to_a_database_has_limits() -> None:
-    """A peer that is gone must not hold up who waits for it: see `spark_streaming.storage.connections`."""
+    """A dead peer must not block the process that waits for it: see `spark_streaming.storage.connections`."""
     lacking = []
     for path in tracked():
         if path.suffix != ".py" or path.relative_to(ROOT).parts[0] not in (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.support.repository import ROOT, tracked
 
 WORDS_MIN = 3
-# What the house says in another word, which stands beside it.
+# Words that the project does not use → the word that it uses instead.
 PRIVATE = {
     "anew": "again",
     "live": "the part of the page",

@@ -1,4 +1,4 @@
-"""A history that fails is made as small as it can be, and told with its seed."""
+"""A failing history is reduced as far as possible, and reported with its seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of several packages start from."""
+"""Fixtures for the tests of several packages."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.support.disk_lake import DiskLake
 
 @pytest.fixture
 def lake(tmp_path: Path) -> DiskLake:
-    """An empty lake in a folder of the test's own."""
+    """An empty lake in the test's own folder."""
     return DiskLake(tmp_path)

@@ -1,4 +1,4 @@
-"""Which tables and columns a profile's patterns choose."""
+"""The tables and columns that a profile's patterns choose."""
 
 from __future__ import annotations
 

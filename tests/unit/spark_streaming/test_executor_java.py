@@ -1,4 +1,4 @@
-"""The `java` that Spark's workers call for an executor."""
+"""The `java` with which Spark's workers start an executor."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def down(
     if wipe and not yes and sys.stdin.isatty():
         typer.confirm(f"Remove all data under {stack.home.path}?", abort=True, err=True)
     with Steps() as steps:
-        was_running = stack.down(steps)
+        was_running = stack.down(steps, to_wipe=wipe)
         steps.rest()
         steps.note("stopped" if was_running else "nothing was running")
         for note in _slot_notes(wipe, stack.settings):

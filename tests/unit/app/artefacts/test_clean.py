@@ -1,4 +1,4 @@
-"""`clean` removes what nobody needs, says how much, and leaves what clones and processes use."""
+"""`clean` removes unused files, prints their size, and leaves files that clones and processes use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MB = 1 << 20
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache of two versions: `kafka-new` is linked to its download, as groups are."""
+    """A cache of two versions: `kafka-new` is linked to its download, like other groups."""
     cache = tmp_path / "the cache"
     for name in ("artefacts/aaaa", "artefacts/bbbb", "dist/kafka-new", "dist/kafka-old", "aot"):
         (cache / name).mkdir(parents=True)
@@ -83,7 +83,7 @@ def test_what_is_said_to_be_freed_is_what_the_disk_gets_back(cache: Path) -> Non
     waste = find_waste(cache, NEW)
     said, before = sum(freed_bytes(waste).values()), on_disk()
     remove(cache, waste)
-    # `scratch`, which the removal makes, is one empty folder.
+    # The removal makes one empty folder, `scratch`.
     assert abs(before - on_disk() - said) <= 2 * 4096
 
 
@@ -134,7 +134,7 @@ def test_a_claim_that_cannot_be_read_removes_nothing(cache: Path, clone: Path) -
 
 @pytest.fixture
 def running(cache: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of a version that claims nothing: its class path names the old folder."""
+    """A process of a version without claims, whose class path names the old folder."""
     code = "import sys; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
     words = [sys.executable, "-c", code, "-cp", f"/x.jar:{cache}/dist/kafka-old/kafka.jar"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -1,4 +1,4 @@
-"""Groups become folders: unpacked by rule, linked, built once, never half."""
+"""Groups become folders: unpacked by their rules, linked, built once, never incomplete."""
 
 from __future__ import annotations
 

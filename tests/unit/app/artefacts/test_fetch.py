@@ -224,7 +224,7 @@ def test_two_processes_share_one_download(registry: Registry, tmp_path: Path) ->
     assert "fetching 1 files" in first_line(first)
     until(lambda: registry.asked, within_s=30, what="the first process asks")
     second = fetch_in_a_process(tmp_path)
-    assert "fetching 1 files" in first_line(second)  # so it, too, found the file missing
+    assert "fetching 1 files" in first_line(second)  # so it also found the file missing
     registry.gate.set()
     for process in (first, second):
         assert process.communicate(timeout=30) and process.returncode == 0
@@ -242,7 +242,7 @@ def test_ctrl_c_ends_a_fetch_from_a_silent_server_and_the_next_goes_on(
     process = fetch_in_a_process(tmp_path)
     until(lambda: len(registry.asked) == 2, within_s=30, what="the second try, never answered")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)  # far less than the time that silence is given
+    process.communicate(timeout=20)  # far less than the time-out for silence
     assert process.returncode != 0
     registry.gate.set()
     fetcher(tmp_path).fetch([file])
@@ -300,7 +300,7 @@ PROXIES = """<?xml version="1.0"?>
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A proxy of the user's, asked for hosts that do not exist; no variable names it."""
+    """A user's proxy that gets requests for hosts that do not exist; no variable names it."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -363,7 +363,7 @@ def test_certificates_are_the_users_or_the_machines(
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     assert certificates() == str(bundle)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    assert certificates() is True  # which is this file, by the library's own rule
+    assert certificates() is True  # by the library's own rule this is the file
 
 
 def test_progress_in_a_log_is_a_line_every_five_seconds_at_most() -> None:
@@ -383,7 +383,7 @@ def test_progress_in_a_log_is_a_line_every_five_seconds_at_most() -> None:
 
 def test_a_cache_that_cannot_be_written_is_told(registry: Registry, tmp_path: Path) -> None:
     file = registry.add(ONE, CONTENT)
-    part_of(tmp_path, file).mkdir(parents=True)  # stands in the way, also for root
+    part_of(tmp_path, file).mkdir(parents=True)  # prevents writing, even for root
     with pytest.raises(HeadwaterError, match="cannot write the cache") as caught:
         fetcher(tmp_path).fetch([file])
     assert "Is a directory" in caught.value.detail

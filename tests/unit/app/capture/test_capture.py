@@ -1,4 +1,4 @@
-"""How often the guard of the capture looks."""
+"""How often the guard of the capture checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.environment.settings import load
 
 
 class Running:
-    """A worker whose connectors run."""
+    """A worker with running connectors."""
 
     def tasks(self, name: str) -> list[Task]:
         return [Task(name, number, "RUNNING", "") for number in (None, 0)]

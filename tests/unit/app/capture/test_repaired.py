@@ -1,4 +1,4 @@
-"""When an incident is closed: all tables that were to be read again for it have been."""
+"""An incident is closed when all tables that it required to be read again have been read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ops.meaning` has what tables, views and columns mean, and is written when something changes."""
+"""`ops.meaning` has the descriptions of tables, views and columns, and is written when one changes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from app.catalog.catalogue import (
 )
 from app.catalog.delta_tables import LakeTables
 from app.catalog.views import View
+from spark_streaming.storage.small_table import SmallTable
 from spark_streaming.tables.meaning import ColumnMeaning, TableMeaning, write_meaning
 from tests.support.disk_lake import DiskLake
 
@@ -45,7 +46,7 @@ VIEW = View(
 
 
 class World:
-    """A lake with one table, and a catalogue that is told of it as the registrar would."""
+    """A lake with one table, and a catalogue that gets it like from the registrar."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0
@@ -159,7 +160,7 @@ def test_what_could_not_be_written_is_written_when_the_store_is_back(
         def away(*_: object) -> None:
             raise OSError("the store is away")
 
-        patched.setattr(MeaningTable, "_open", away)
+        patched.setattr(SmallTable, "open", away)
         world.pass_after(1)
     assert not world.lake.exists(PATH)
     world.pass_after(WRITE_PAUSE_S)

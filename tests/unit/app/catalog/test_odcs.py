@@ -1,4 +1,4 @@
-"""Contracts in the Open Data Contract Standard, held to the standard's own schema."""
+"""Contracts in the Open Data Contract Standard are valid by the standard's own schema."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FILE = {
 
 
 def held_to_the_standard(document: dict[str, Any]) -> OpenDataContractStandard:
-    """The document as printed: by the standard's JSON schema, then as the package reads it."""
+    """Check the printed document by the standard's JSON schema, then read it with the package."""
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     schema = files("open_data_contract_standard").joinpath("schema.json").read_text()
     found = Draft201909Validator(json.loads(schema)).iter_errors(yaml.safe_load(text))

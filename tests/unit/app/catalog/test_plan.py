@@ -1,4 +1,4 @@
-"""`contract plan` says what follows from a change, without making it."""
+"""`contract plan` prints the effects of a change without making it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: documented, quick to start, one shape of error, data on stdout."""
+"""The command line is documented, starts fast, has one form of errors, and prints data on stdout."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_status_and_urls_speak_json(tmp_path: Path) -> None:
     shared = {"service", "state", "pid", "port", "memory_mb", "uptime_s", "restarts",
               "last_error", "hint", "kind"}  # fmt: skip
     assert all(shared <= set(row) for row in rows)
-    # A machine without Prometheus or Grafana is told so, and runs the rest.
+    # Without Prometheus or Grafana a message says so, and the rest runs.
     states = {row["state"] for row in rows if row["kind"] == "service"}
     assert states - {"unavailable"} == {"stopped"}
     unknown = [row["service"] for row in rows if row["kind"] == "unknown"]
@@ -186,8 +186,8 @@ def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch: pytest.Monke
     ("ends", "code", "ran"),
     [
         ([0, 0], 0, 2),
-        ([1, 0], 1, 2),  # the rest is still run
-        ([0, 5], 0, 2),  # nothing of that name in one of them
+        ([1, 0], 1, 2),  # the others still run
+        ([0, 5], 0, 2),  # one of them has no test of that name
         ([5, 5], 5, 2),
         ([2, 0], 2, 1),  # Ctrl-C
     ],

@@ -1,4 +1,4 @@
-"""Shell completion: sourced in real shells, where the machine has them."""
+"""Shell completion in the real shells that the machine has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.cli import completion
 from app.environment.settings import ROOT
 
 HEADWATER = ROOT / "headwater"
-# Completes the words after the first line as bash does when TAB is pressed at the end of them.
+# Completes the words after the first line like bash when TAB is pressed after them.
 BASH = """
 source <("$1" completion bash) || exit 9
 COMP_WORDS=("${@:1}"); COMP_CWORD=$(( $# - 1 ))
@@ -47,7 +47,7 @@ def in_bash(home: Path, *words: str) -> list[str]:
         (["status", "--form"], ["--format"]),
         (["status", "--format", ""], ["table", "csv", "json"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
-        (["verify", ""], []),  # no stack runs
+        (["verify", ""], []),  # no stack is running
     ],
 )
 def test_bash_completes_verbs_options_and_services(

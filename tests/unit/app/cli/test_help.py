@@ -1,4 +1,4 @@
-"""Help, the version and misspelt verbs: whole, true, and there before anything is downloaded."""
+"""Help, the version and errors about misspelt verbs are complete, correct, and need no download."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VERBS = {" ".join(path): (path, verb) for path, verb in verbs(OUTLINE)}
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """An environment without packages, whose network is a proxy that nobody serves."""
+    """An environment without packages, whose proxy does not exist."""
     dead = "http://127.0.0.1:9"
     return {
         "PATH": f"{Path(SYSTEM_PYTHON).parent}:/usr/bin:/bin",
@@ -148,7 +148,7 @@ def test_the_options_of_an_example_are_the_verbs_own(name: str) -> None:
     known = {part for one in verb.options for n in one.declared.names for part in n.split("/")}
     for line in verb.help.splitlines():
         if line.startswith(f"  ./{' '.join(path)}"):
-            own = re.split(r" [|>#]", line)[0]  # not what another program is given
+            own = re.split(r" [|>#]", line)[0]  # without the arguments of another program
             found = find(verb, shlex.split(own)[len(path) :])
             assert [word for word in found.options if word.split("=")[0] not in known] == []
 
@@ -157,6 +157,6 @@ def test_a_narrow_terminal_gets_lines_that_fit(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COLUMNS", "60")
     for name, (path, verb) in VERBS.items():
         text = text_of(verb, path).split("Examples:")[0]
-        # One word may be longer than a line, as are an option's values.
+        # A single word may be longer than a line, such as an option's values.
         long = [line for line in text.splitlines()[1:] if len(line) > 60 and " " in line.strip()]
         assert [line for line in long if "[" not in line] == [], name

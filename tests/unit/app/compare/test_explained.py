@@ -1,4 +1,4 @@
-"""What quarantine explains of the rows that differ, and what it does not."""
+"""Which differing rows quarantine explains, and which it does not."""
 
 from __future__ import annotations
 

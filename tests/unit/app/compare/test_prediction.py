@@ -1,4 +1,4 @@
-"""What silver must hold at an instant: pinned rows and later events together are the source's."""
+"""The predicted content of silver at an instant: pinned rows plus later events equal the source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS = st.integers(0, 50)
 
 
 class HeldRows:
-    """The model's rows in the place of a Delta table's; a condition is a test of a row."""
+    """The model's rows instead of a Delta table's; a condition is a test of a row."""
 
     def __init__(self, silver: Silver) -> None:
         self._silver = silver
@@ -67,7 +67,7 @@ def predicted(
     random: Random,
     treatment: Callable[[Changes], Changes] = unchanged,
 ) -> Prediction:
-    """Merge some of the source's events into the model; predict with the others."""
+    """Merge some of the source's events into the model, and predict with the others."""
     batches = split(source.finish(), random)
     merged = random.randint(0, len(batches))
     silver, high_water = Silver(contract), HighWater()

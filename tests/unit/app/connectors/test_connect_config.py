@@ -1,4 +1,4 @@
-"""The configuration under connect/ agrees with itself, with the settings and with its docs."""
+"""The configuration below connect/ is consistent with itself, with the settings and with its documentation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAMEWORK = ("connector.class", "tasks.max", "topics.regex", "errors.tolerance")
 
 
 def properties(path: Path) -> dict[str, str]:
-    # A line that is one name, `${kafka.worker}`, stands for several.
+    # A line with only the placeholder `${kafka.worker}` is replaced by several lines.
     lines = [line for line in path.read_text().splitlines() if line and line[0] not in "#$"]
     pairs = [line.split("=", 1) for line in lines]
     assert len({key for key, _ in pairs}) == len(pairs), "a key stands twice"
@@ -43,7 +43,7 @@ def sink_settings() -> list[str]:
 def named_variables() -> set[str]:
     values = [value for config in templates().values() for value in config.values()]
     found = {n for value in values for n in re.findall(r"\$\{env:([^}]*)}", value)}
-    # Named where they are given: of a certificate's key in the source's DSN, of a Kafka of one's own.
+    # Documented where they are set: for a certificate's key in the source's DSN, for a user's own Kafka.
     return found | {PASSWORD_VARIABLE, KAFKA_VARIABLES["password"]}
 
 

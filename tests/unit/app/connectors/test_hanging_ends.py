@@ -1,4 +1,4 @@
-"""Which end a hanging transaction gets: the one that its coordinator had noted."""
+"""A hanging transaction gets the end that its coordinator had recorded."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def states(*found: tuple[int, int]) -> list[State]:
         ([(3, ONGOING), (4, FENCING), (5, ABORT), (5, ABORTED)], False),
         ([(3, ONGOING), (4, COMMIT), (4, COMMITTED), (4, ONGOING), (5, ABORT)], True),
         ([(2, ONGOING), (3, COMMIT), (3, ONGOING), (4, ABORT), (4, ONGOING), (5, COMMIT)], False),
-        # Before, all of a producer's transactions have one: the last of them hangs.
+        # Before 4.0 all of a producer's transactions have the same epoch, and the last of them hangs.
         ([(3, ONGOING), (3, COMMIT), (3, COMMITTED), (3, ONGOING), (3, ABORT)], False),
         ([(3, ONGOING), (3, ABORT), (3, ABORTED), (3, ONGOING), (3, COMMIT)], True),
-        # Not noted, or not in the log any more.
+        # Not recorded, or no longer in the log.
         ([(3, ONGOING)], False),
         ([(3, COMMITTED), (3, ONGOING)], False),
         ([(4, COMMIT), (4, COMMITTED)], False),

@@ -1,4 +1,4 @@
-"""Which changes of partitions are rows that came or went without an event."""
+"""Which changes of partitions add or remove rows without an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several Connect workers: one that does not answer costs nothing where another does."""
+"""Of several Connect workers one may not answer, as long as another one does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATUS = {
 
 @contextmanager
 def a_worker() -> Iterator[str]:
-    """A server that knows the connector `source`, and whose metrics say that it streams."""
+    """A worker that has the connector `source`, and whose metrics show that it streams."""
 
     def config(request: Request) -> JSONResponse:
         return JSONResponse({"name": request.path_params["name"]})

@@ -1,4 +1,4 @@
-"""docker-compose.yml says the same as the folders' service.toml, and what containers must have."""
+"""docker-compose.yml agrees with the folders' service.toml, and has the settings that containers need."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from app.services.templates import variables
 FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
-# With both workers of a cluster, which compose has whatever the settings say.
+# With both workers of a cluster, which compose always has.
 SERVICES = {
     n: s
     for n, s in services_of(ROOT, Profile(network="containers")).items()
     if n not in NATIVE_ONLY
 }
-# What containers have beside the native stack: the one-shot that renders, the verbs, and the readers.
+# Containers that the native stack does not have: the one-shot that renders, the commands, and the readers.
 WHOLE_HOME = {"config", "headwater"}
 READERS = {"deltalake-reader", "java-reader", "spark-reader"}
 ONLY_CONTAINERS = WHOLE_HOME | READERS
 WITH_CODE = ("headwater-app", "headwater-silver", "headwater-superset", "headwater-jobs")
 CONTRACTS = "contracts:/etc/headwater/contracts"
 READS_CONTRACTS = {"silver", "metrics", "app", "verifier", "streams", "intake"}
-# Volumes in the homes of services, and the same in the whole home.
+# Volumes in the services' homes, and the same volumes in the whole home.
 KEPT = {
     "verifier": [("verify", "verify")],
     "capture": [("capture", "data/capture")],
@@ -45,7 +45,7 @@ SHARED = {
     CONTRACTS, "verify:/etc/headwater/verify", "capture:/etc/headwater/data/capture",
     "job-files:/etc/headwater/jobs", "jobs-code:/etc/headwater/data/jobs-code",
 }  # fmt: skip
-# Set once for all, or told by other means.
+# Set once for all services, or passed in another way.
 OWN_IMAGE = re.compile(r"^headwater-[a-z-]+$")
 CONDITIONS = {
     "healthy": "service_healthy",
@@ -55,7 +55,7 @@ CONDITIONS = {
 PORT = re.compile(r"^127\.0\.0\.1:\$\{HEADWATER_PORT_([A-Z0-9_]+):-(\d+)\}:(\d+)$")
 CORE_MB_MAX, FULL_MB_MAX = 5 * 1024, 8 * 1024
 OF_A_SETTING_MB_MAX = {"hive": 512, "cluster": 6_400, "jobs": 4 * 1024}
-# Their images left their registries, or may.
+# Their images are gone from their registries, or may disappear.
 GONE = ("minio", "bitnami")
 # image → the artefact group and its version natively; the container runs the same.
 VERSIONS = {
@@ -111,7 +111,7 @@ def test_a_container_sees_the_files_of_its_service_and_of_no_other(name: str) ->
 
 
 def test_a_folder_that_config_writes_to_is_in_its_image() -> None:
-    """A new volume takes its owner from the image's folder; without one it is root's."""
+    """A new volume gets its owner from the image's folder; without such a folder root owns it."""
     image = (ROOT / "app" / "Dockerfile").read_text()
     for target in mounts("config"):
         of_a_service = target.rpartition("/")[2] in SERVICES and "/run/" in target
@@ -134,7 +134,7 @@ def test_a_reader_sees_its_variables_and_its_states_and_nothing_else(name: str) 
 
 
 def data_of(name: str) -> str:
-    """Where the container's own volume is, if it has one."""
+    """The path of the container's own volume, if it has one."""
     return SERVICES[name].container.data
 
 
@@ -171,7 +171,7 @@ def test_what_has_a_url_is_published(name: str) -> None:
         for variable in variables(url)
         if variable.startswith("port.")
     }
-    # Kafka tells its clients a name that only containers resolve; a cluster's page is its master's.
+    # Kafka advertises a name that only containers can resolve; a cluster's page is its master's.
     workers = {port for port in asked if "_worker" in port}
     assert published == asked - {"kafka"} - workers
 
@@ -216,7 +216,7 @@ def test_no_service_writes_down_the_address_of_one_machine(name: str) -> None:
     service = SERVICES[name]
     texts = {"command": " ".join(service.command), "environment": str(service.environment)}
     texts.update({file: (service.folder / file).read_text() for file in service.files.values()})
-    # What a service says to itself is on loopback everywhere.
+    # A service's connections to itself always use loopback.
     itself = [f"127.0.0.1:${{port.{port}}}" for port in service.ports]
     for where, text in texts.items():
         for line in text.splitlines():
@@ -298,7 +298,7 @@ def test_every_container_is_bounded_and_without_privileges(name: str) -> None:
     container = CONTAINERS[name]
     assert container["cap_drop"] == ["ALL"]
     assert container["read_only"] is True
-    # All that is written outside of volumes: bounded, and `exec` for JVMs' native libraries.
+    # The only place for writes outside of volumes: bounded, and with `exec` for JVMs' native libraries.
     assert container["tmpfs"] == ["/tmp:exec,mode=1777,size=256m"]
     assert container["security_opt"] == ["no-new-privileges:true"]
     assert {"max-size", "max-file"} <= set(container["logging"]["options"])
@@ -315,7 +315,7 @@ def test_a_container_comes_back_and_a_oneshot_gives_up(name: str) -> None:
 
 @named
 def test_a_container_may_use_more_than_its_service_was_seen_to_use(name: str) -> None:
-    if runs(name) and name != "silver":  # silver is bounded by its heap
+    if runs(name) and name != "silver":  # silver's heap bounds its memory
         assert megabytes(name) > SERVICES[name].memory_mb
 
 
@@ -344,7 +344,7 @@ def test_profiles_are_the_documented_ones() -> None:
 @named
 def test_what_has_to_be_named_natively_has_to_be_named_here(name: str) -> None:
     profiles = CONTAINERS[name].get("profiles", ["full"])
-    # Those of a Hive metastore, of jobs or a cluster belong to a setting, and have its profile.
+    # Services of a Hive metastore, of jobs or a cluster belong to a setting, and have its profile.
     when = SERVICES[name].when
     cluster = when == "spark_cluster" or SERVICES[name].instances is not None
     cluster &= name.startswith(("spark", "trino"))
@@ -378,7 +378,7 @@ def test_the_environment_file_can_set_every_setting_and_nothing_else() -> None:
     }
     given = CONTAINERS["config"]["environment"]
     assert set(given) == settings | set(ports)
-    # The page links to the ports that people see.
+    # The page links to the published ports.
     assert {name: given[name] for name in ports} == ports
 
 

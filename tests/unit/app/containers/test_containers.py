@@ -1,4 +1,4 @@
-"""What `config` renders for containers: scripts that become the services, and their files."""
+"""The files that `config` renders for containers, and the scripts that start the services."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from app.services.service import Service, load_services
 OWN_DSN = "postgresql://me:s3cret@db.example:5432/shop"
 # Kind of `secrets` in a service.toml → the stack's secrets that it lets a service see.
 ALLOWED = {
-    "kafka": set(),  # brokers in containers ask for none
+    "kafka": set(),  # brokers in containers need none
     "source": {"postgres_password"},
     "store": {"store_password"},
     "capture": {"capture_password"},
     "connect": {"connect_password"},
-    "trino": set(),  # Trino in containers asks for none
+    "trino": set(),  # Trino in containers needs none
     "openlineage": set(),
     "object-store": {"s3_access_key", "s3_secret_key"},
     "mask": {"mask_secret"},
@@ -40,7 +40,7 @@ own_service = pytest.mark.parametrize("name", sorted({*OWN} - {*containers.NATIV
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `config` makes with nothing set but a cluster and jobs, so that no service idles; rendered once."""
+    """The files of `config`, with only a cluster and jobs set, so that every service has work; rendered once."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     command = [sys.executable, "-m", "app.containers.container_config"]
@@ -52,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home to render to, without the files that `config` has other processes write."""
+    """A home for rendering, without the files that other processes write for `config`."""
     for name in list(os.environ):
         if name.startswith("HEADWATER_"):
             monkeypatch.delenv(name)
@@ -72,7 +72,7 @@ def test_every_service_gets_its_scripts_and_its_files(whole: Path) -> None:
             assert (folder / script).stat().st_mode & 0o777 == 0o755
         for name in service.files:
             assert (folder / name).stat().st_mode & 0o777 == 0o644
-    # Written by the programs that prepare them, which their images have not.
+    # Written by their preparing programs, which the images lack.
     for name in ("prometheus/rules.yml", "alertmanager/alertmanager.yml", "grafana/grafana.ini"):
         assert (whole / "run" / name).stat().st_mode & 0o777 == 0o644
 
@@ -151,7 +151,7 @@ def test_a_file_of_another_service_is_named_only_where_a_copy_is_named_beside_it
 
 
 def test_nothing_that_is_rendered_says_where_this_machine_keeps_its_things(whole: Path) -> None:
-    # The folders that differ here from a container's are the home and the clone.
+    # Only the home and the clone differ here from a container's folders.
     elsewhere = [str(Path(sys.prefix).resolve()), str(Path.home() / ".cache")]
     for path in whole.glob("run/*/start"):
         assert not [place for place in elsewhere if place in path.read_text()], path
@@ -242,7 +242,7 @@ def test_a_start_script_marks_its_service_ready_at_the_line_that_says_so(
 
 
 def allowed_to(service: Service) -> set[str]:
-    """The secrets that its service.toml, and the files that it lists, have by kind or by name."""
+    """The secrets of its service.toml and of the files that it lists, by kind or by name."""
     files = "".join((service.folder / name).read_text() for name in service.files.values())
     texts = f"{service.command} {service.environment} {files}"
     named = re.findall(r"\$\{secret\.(\w+)\}", texts)

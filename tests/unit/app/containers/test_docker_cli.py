@@ -1,4 +1,4 @@
-"""`--docker`: which command lines it makes of the verbs, and what it tells without Docker."""
+"""`--docker`: the command lines that it makes from verbs, and its message without Docker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.containers.compose import Compose, check_source
 from app.environment.settings import ROOT
 from app.errors import HeadwaterError
 
-# Stands in for Docker: writes down its arguments, and says what a running project says.
+# Replaces Docker: records its arguments, and answers like a running project.
 RECORDER = """#!/bin/sh
 echo "$*" >> "{log}"
 case "$*" in
@@ -28,7 +28,7 @@ esac
 
 
 class Recorded:
-    """The command line with a recording `docker` on its path."""
+    """Run the command line with a recording `docker` on its path."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "docker.log"

@@ -1,4 +1,4 @@
-"""Transactions' counts: each loss and each double is found, whatever cuts the reading, and nothing else."""
+"""Counts of transactions find each loss and each double and nothing else, even if the reading is interrupted."""
 
 from __future__ import annotations
 
@@ -276,10 +276,10 @@ def test_a_transaction_of_a_million_events_takes_one_entry() -> None:
 
 
 def random_history(chain: Chain, rng: random.Random) -> Iterator[set[tuple[str, int, str]]]:
-    """Grows the chain; yields, each time that something was stored, what is wrong so far."""
+    """Grow the chain; yields the errors so far each time something was stored."""
     wrong: set[tuple[str, int, str]] = set()
     lost: set[tuple[str, int, int]] = set()
-    # What is lost before the first look cannot be told from what was removed for its age.
+    # A loss before the first count cannot be distinguished from a removal because of age.
     for topic in (A, B):
         for number in (1, 2):
             chain.event(topic, 699, number, partition=number - 1)

@@ -1,4 +1,4 @@
-"""The dashboards as code: fixed uuids, references that resolve, nothing secret, tidy exports."""
+"""The dashboards as code have fixed uuids, valid references, no secrets and tidy exports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from spark_streaming.quarantine.quarantine import SCHEMA as QUARANTINE
 
 ASSETS = read_assets(FOLDER)
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-QUESTIONS_PER_S_MAX = 0.4  # of one open dashboard: each is some tenths of a second of a CPU
+QUESTIONS_PER_S_MAX = 0.4  # of one open dashboard; each takes some tenths of a CPU second
 PICTURE_BYTES_MAX = 200_000
 FRESH_TILE = "charts/data-as-of.yaml"
 
@@ -57,7 +57,7 @@ each_dashboard = pytest.mark.parametrize("board", of_kind("dashboards"), ids=lam
 
 
 def test_every_asset_has_a_whole_uuid_and_all_references_resolve() -> None:
-    assert len(ASSETS) > 20  # read_assets has held the uuids to be unique and the references
+    assert len(ASSETS) > 20  # read_assets has checked that uuids are unique and references valid
     assert [a.path for a in ASSETS.values() if not UUID.fullmatch(a.uuid)] == []
 
 
@@ -136,7 +136,7 @@ def test_a_dashboard_refreshes_by_itself_and_not_all_at_once(board: Asset) -> No
     about = board.content["metadata"]
     assert 10 <= about["refresh_frequency"] <= 30
     assert about["stagger_refresh"] is True
-    # A round begins so long after the last one's end, and its questions are spread.
+    # A round begins this long after the end of the last one, and its queries are spread.
     round_s = about["refresh_frequency"] + about["stagger_time"] / 1_000
     assert len(chart_uuids(board.content)) / round_s < QUESTIONS_PER_S_MAX
     assert board.path == f"dashboards/{board.content['slug']}.yaml"
@@ -227,7 +227,7 @@ def test_the_archive_is_the_same_each_time_and_names_this_stacks_trino() -> None
 
 
 def as_superset_exports(board: Asset, number: int) -> dict[str, Any]:
-    """A dashboard as Superset writes it: its own chart numbers, and what its page works out."""
+    """A dashboard as Superset exports it: with its own chart numbers, and values that its page computes."""
     content = copy.deepcopy(board.content)
     for place in chart_places(content):
         place["chartId"] = number + place["chartId"] * 3

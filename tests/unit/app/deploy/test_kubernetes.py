@@ -1,4 +1,4 @@
-"""The manifests: Kubernetes' own schemas, least privilege, nothing that differs from the sources."""
+"""The manifests are valid by Kubernetes' own schemas, have least privilege, and agree with their sources."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_secrets_are_named_and_never_held() -> None:
                 if variable["name"] in hidden:
                     assert set(variable) == {"name", "valueFrom"}, variable["name"]
     text = "".join(FILES.values())
-    assert "secret-" not in text.replace("secret-key", "")  # what stands for a secret in templates
+    assert "secret-" not in text.replace("secret-key", "")  # how templates name secrets
     plain = next(one for one in ALL if one["metadata"]["name"] == "headwater-environment")["data"]
     assert hidden & set(plain) == set()
 

@@ -1,4 +1,4 @@
-"""A release: its bill of materials keeps to CycloneDX's schema, its files to what is committed."""
+"""A release's bill of materials is valid by CycloneDX's schema, and its files are exactly the committed ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_bill_has_every_jar_of_a_stack_with_its_checksum_and_none_of_the_tes
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone that is a release: committed, with an entry for its version."""
+    """A clone of a release: committed, with an entry for its version."""
     root = tmp_path / "clone"
     for name in (*PYTHON_LOCKS, "artefacts.lock", "pyproject.toml"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Sizes: the formulae on workloads whose answer is known, the user's prices, the page's table."""
+"""Sizing: the formulae on workloads with known answers, the user's prices, the page's table."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_more_changes_never_take_less(rate: float, factor: float, tables: int) -
     assert batch_of(more, FOUND).seconds >= batch_of(less, FOUND).seconds * (1 - 1e-3)
     assert kafka_bytes(more, FOUND.bytes, 3) > kafka_bytes(less, FOUND.bytes, 3)
     for part in FOUND.parts:
-        # Silver works in batches, and the store for them: fewer, larger ones may take less.
+        # Silver works in batches, so fewer and larger ones may take less, also in the store.
         if part not in ("silver", "store"):
             assert cores_of(part, more, FOUND) >= cores_of(part, less, FOUND)
 
@@ -85,7 +85,7 @@ def test_bronze_holds_what_came_in_its_retention() -> None:
     use = store_use(replace(LOAD, row_bytes=41, retention_days=2), FOUND)
     sizes = FOUND.bytes
     a_second = 200 * sizes.bronze_per_change.value
-    a_second += hit(200, 20) * sizes.bronze_per_object.value  # an object a busy topic
+    a_second += hit(200, 20) * sizes.bronze_per_object.value  # one object for each busy topic
     assert use.bronze_bytes == pytest.approx(2 * 86_400 * a_second)
 
 

@@ -1,4 +1,4 @@
-"""The Terraform reference as far as it goes without Google's provider: its form, its names, its grants."""
+"""The Terraform reference, as far as it can be tested without Google's provider: its form, names and grants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.environment.settings import ROOT
 FOLDER = ROOT / "app" / "deploy" / "terraform"
 TEXT = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.tf"))}
 CODE = re.sub(r"#[^\n]*", "", "\n".join(TEXT.values()))
-# What an account may be given: nothing that reaches beyond one bucket, one secret, one account.
+# The allowed grants of an account: none reaches beyond one bucket, one secret, one account.
 ROLES = {
     "roles/storage.legacyBucketReader",
     "roles/storage.objectCreator",
@@ -31,7 +31,7 @@ NODE_ROLES = {
     "roles/monitoring.metricWriter",
     "roles/stackdriver.resourceMetadata.writer",
 }
-# Evaluated by Terraform itself: they need no provider.
+# Terraform itself evaluates these, because they need no provider.
 WITHOUT_PROVIDER = ("variables.tf", "grants.tf")
 GIVEN = {"project": "p", "administrators": {"office": "203.0.113.0/24"}}
 
@@ -71,7 +71,7 @@ def test_the_grants_are_what_each_program_needs(tmp_path: Path) -> None:
         (one["program"], one["bucket"], one["role"].partition(".")[2], one["below"])
         for one in grants
     }
-    # Bronze is never changed: nobody may delete or replace an event of it.
+    # Bronze is never changed: no account may delete or replace an event.
     assert found == {
         ("s3", "bronze", "legacyBucketReader", None),
         ("s3", "bronze", "objectCreator", None),

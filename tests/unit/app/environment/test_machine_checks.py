@@ -1,5 +1,5 @@
-"""The ground: each machine, Python and folder works, or `./headwater` refuses it in one sentence with
-the way on, before anything is downloaded."""
+"""Each machine, Python and folder works, or `./headwater` refuses it before any download, with one sentence
+that says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTAINERS = "docker compose up --wait"
 
 
 class Pretender:
-    """`./headwater` on a PATH whose only Python is this one, with other answers about the machine."""
+    """`./headwater` on a PATH whose only Python is this one, with forged facts about the machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class Pretender:
         )
 
     def refusal(self, root: Path = ROOT, **environment: str) -> tuple[str, str]:
-        """What is refused, and the way on; nothing may have been downloaded or made."""
+        """Check the refusal and its hint, and that nothing was downloaded or made."""
         ended = self.start(root, **environment)
         assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr
         sentence, *hints = ended.stderr.splitlines()

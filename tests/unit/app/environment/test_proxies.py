@@ -1,4 +1,4 @@
-"""A user's proxy: pip is told of it, and none of the stack's own parts is asked through it."""
+"""pip uses a user's proxy; connections to the stack's own services do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.environment.loopback import keep_direct
 from app.environment.settings import ROOT
 from tests.support.maven import Registry
 
-# Each asks a port on loopback on which nobody listens, in an environment that names a proxy.
+# Each connects to a closed port on loopback, in an environment that names a proxy.
 CLIENTS = {
     "Trino's client": "from app.query.trino_connection import connect\n"
     "connect('http://127.0.0.1:9').cursor().execute('SELECT 1')",
@@ -57,7 +57,7 @@ def test_no_client_of_the_command_asks_a_proxy_for_the_stack(proxy: Registry, cl
         text=True,
         timeout=120,
     )
-    assert ended.returncode != 0  # nobody listens there
+    assert ended.returncode != 0  # the port is closed
     assert "ModuleNotFoundError" not in ended.stderr
     assert proxy.asked == []
 

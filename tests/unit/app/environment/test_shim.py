@@ -1,4 +1,4 @@
-"""`./headwater`, the shell script: which Python it takes, and what it says where it finds none."""
+"""The shell script `./headwater`: which Python it uses, and its message if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error of a request to Kafka Connect quotes no password."""
+"""An error of a request to Kafka Connect contains no password."""
 
 from __future__ import annotations
 

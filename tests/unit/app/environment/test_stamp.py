@@ -1,4 +1,4 @@
-"""The version stamp of a home: read, refused if it is newer, written before anything else is."""
+"""The version stamp of a home is read, refused if it is newer, and written before anything else."""
 
 from __future__ import annotations
 

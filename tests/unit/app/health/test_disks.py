@@ -1,4 +1,4 @@
-"""Disks that are full or soon will be: judged by bytes and files, and said for every folder."""
+"""Full and almost full disks are found by bytes and by files, and reported for every folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_each_disk_is_measured_once_and_named_by_the_folders_on_it(tmp_path: Pat
         assert "0.00 GB of 0.00 GB are free; it holds data/s3" in found.cause
         looks = [look for look in CHECKS if look.part == "disk"]
         assert found in find_problems(load(tmp_path), ["kafka"], looks)
-        assert find_problems(load(tmp_path), [], looks) == []  # nothing is asked to run
+        assert find_problems(load(tmp_path), [], looks) == []  # no service is wanted
         board = Board()
         ProcessCollector(tmp_path, board).collect()
         assert state_of(board, "data/s3") == 2

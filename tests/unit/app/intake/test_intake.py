@@ -1,4 +1,4 @@
-"""The intake: who may send, how much, and what is told; log lines as events."""
+"""The intake: who may send, how much, and its answers; log lines as events."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEADERS = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[TestClient]:
-    """The application before a broker that is away."""
+    """The application with an unreachable broker."""
     with free_port_offset() as offset:
         producer = StreamProducer(KafkaCluster(f"127.0.0.1:{offset + 19_092}"))
         with TestClient(make_api(Streams(""), producer, prefix="hw", token=TOKEN)) as client:
@@ -114,7 +114,7 @@ def test_more_than_the_budget_is_told_to_wait() -> None:
 
 
 def is_told(url: str, text: bytes) -> bool:
-    """Whether `text` is in what the address answers."""
+    """Whether `text` is in the answer of the address."""
     with urlopen(url, timeout=20) as answer:
         return text in answer.read()
 
@@ -233,7 +233,7 @@ def test_the_sender_sends_every_line_across_rotations_and_failures(
             turn()
         if rng.random() < 0.1:
             sender = Sender(tmp_path, post, tmp_path / "state.json", lambda: NOW)
-        # What was not sent before a rotation is in the older file.
+        # Lines that were not sent before a rotation are in the older file.
         if rng.random() < 0.1:
             while not turn():
                 pass

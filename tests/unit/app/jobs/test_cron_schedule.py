@@ -1,4 +1,4 @@
-"""Schedules: what cron understands is taken, anything else is refused with the field that is wrong."""
+"""Schedules that cron understands are accepted; others are refused with the wrong field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.jobs.cron_schedule import checked_schedule, checked_timezone, last_due
         "*/15 0-6,22-23 * * MON-fri",
         "0 2 1,15 jan-Jun/2 *",
         "30 2 29 2 *",
-        "0 0 31 4 5",  # on the 31st or on a Friday: cron takes either
+        "0 0 31 4 5",  # on the 31st or on a Friday: cron runs on either
         "0 0 * * 7",
     ],
 )
@@ -43,12 +43,12 @@ def test_spaces_around_fields_do_not_count() -> None:
         ("0 22-6 * * *", "hour `22-6` ends before it begins"),
         ("*/0 * * * *", r"minute `\*/0` has an impossible step"),
         ("*/61 * * * *", "impossible step"),
-        ("5/10 * * * *", "minute `5/10` is no number, range, list or step"),
-        ("0,, 2 * * *", "minute `` is no number"),
+        ("5/10 * * * *", "minute `5/10` is not a number, range, list or step"),
+        ("0,, 2 * * *", "minute `` is not a number"),
         ("0 2 L * *", "day `L` is outside"),
-        ("0 2 * * 1#2", "weekday `1#2` is no number"),
+        ("0 2 * * 1#2", "weekday `1#2` is not a number"),
         ("0 2 ² * *", "day `²` is outside"),
-        ("0 0 31 2,4,6 *", "none of its months has a day 31, so it would never run"),
+        ("0 0 31 2,4,6 *", "it would never run: none of its months has a day 31"),
         ("0 0 30 2 *", "would never run"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_zone_that_does_not_exist_is_refused_with_the_one_that_was_meant() -> 
         ("0 3 * * mon", "UTC", "2026-03-05 12:00", "2026-03-02 03:00"),
         ("0 3 * * 7", "UTC", "2026-03-05 12:00", "2026-03-01 03:00"),
         ("0 3 1 * *", "UTC", "2026-03-05 12:00", "2026-03-01 03:00"),
-        ("0 3 1 * wed", "UTC", "2026-03-05 12:00", "2026-03-04 03:00"),  # either holds
+        ("0 3 1 * wed", "UTC", "2026-03-05 12:00", "2026-03-04 03:00"),  # either suffices
         ("0 0 29 2 *", "UTC", "2026-03-05 12:00", "2024-02-29 00:00"),
         ("30 2 * * *", "Europe/Berlin", "2026-01-05 12:00", "2026-01-05 01:30"),
         # Clocks went from 2:00 to 3:00 on 29 March.

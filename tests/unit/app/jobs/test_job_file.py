@@ -1,4 +1,4 @@
-"""Job files: every mistake is found before a run, at its line, with what to do."""
+"""Every mistake in a job file is found before a run, with its line and what to do."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ LOAD = (
         ("shedule = '* * * * *'\n" + TASK, 1, "unknown key `shedule`", "did you mean `schedule`?"),
         ("\nschedule = '61 * * * *'\n" + TASK, 2, "minute `61` is outside 0-59", ""),
         ("schedule = '0 2 * * *'\ntimezone = 'CEST'\n" + TASK, 2, "no time zone `CEST`", ""),
-        ("timezone = 'UTC'\n" + TASK, 1, "`timezone` goes with `schedule`", ""),
+        ("timezone = 'UTC'\n" + TASK, 1, "`timezone` needs `schedule`", ""),
         ("description = 'x'", 1, "`tasks` is missing", ""),
         ("[tasks]", 1, "`tasks`: Dictionary should have at least 1 item", "it is {}"),
         ("[tasks.'Ä b']\nkind = 'sql'\nstatement = 'x'", 1, "`Ä b` cannot be a name", "lower-case"),
@@ -97,28 +97,28 @@ LOAD = (
         (TASK + "retries = '1'", 4, "`tasks.a.retries`: Input should be a valid integer", "(str)"),
         (TASK + "timeout = 60", 4, "a duration is a number with a unit", ""),
         (TASK + "timeout = '48h'", 4, "less than or equal to 86400", "it is '48h'"),
-        (TASK + "file = 'a.sql'", 1, "give either `statement` or `file`", ""),
-        ("[tasks.a]\nkind = 'python'", 1, "give either `module` or `file`", ""),
+        (TASK + "file = 'a.sql'", 1, "write either `statement` or `file`", ""),
+        ("[tasks.a]\nkind = 'python'", 1, "write either `module` or `file`", ""),
         ("[tasks.a]\nkind = 'notebook'", 1, "`tasks.a.file` is missing", ""),
-        (TASK + "reads = ['orders']", 4, "`orders` names no table", ""),
+        (TASK + "reads = ['orders']", 4, "`orders` is not a table", ""),
         (TASK + "writes = ['silver.orders']", 4, "a job cannot write `silver.orders`", ""),
-        (TASK + "depends_on = ['aa']\n" + OTHER, 4, "`a` depends on `aa`, which is no task", "known are b"),
-        (TASK + "depends_on = ['b']", 4, "which is no task", "the job has no other task"),
-        (TASK + "depends_on = ['a']", 4, "wait for each other in a circle: a", "`depends_on`"),
-        (TASK + "when = 'any_failed'", 1, "goes with `depends_on`", ""),
-        (TASK + "when = 'sometimes'", 4, "'sometimes' is no test; write all_succeeded", ""),
-        (OTHER + "depends_on = ['a']\nwhen = 'a.rows > x'\n" + TASK, 5, "`x` is no number", ""),
+        (TASK + "depends_on = ['aa']\n" + OTHER, 4, "`a` depends on `aa`, which is not a task", "known are b"),
+        (TASK + "depends_on = ['b']", 4, "which is not a task", "the job has no other task"),
+        (TASK + "depends_on = ['a']", 4, "depend on each other in a cycle: a", "`depends_on`"),
+        (TASK + "when = 'any_failed'", 1, "needs `depends_on`", ""),
+        (TASK + "when = 'sometimes'", 4, "'sometimes' is not a test; write all_succeeded", ""),
+        (OTHER + "depends_on = ['a']\nwhen = 'a.rows > x'\n" + TASK, 5, "`x` is not a number", ""),
         (OTHER + "depends_on = ['a']\nwhen = 'a.ok > true'\n" + TASK, 5, "compares numbers", ""),
-        (OTHER + "when = 'a.rows > 1'\n" + TASK, 4, "for which it does not wait", "name it in"),
+        (OTHER + "when = 'a.rows > 1'\n" + TASK, 4, "on which it does not depend", "name it in"),
         (TASK + "when = 'c.rows > 1'\n" + OTHER, 4, "tests a value of `c`", "known are a, b"),
         ("[tasks.a]\nkind = 'python'\nmodule = 'json.nothing'", 3, "no module", "`file`"),
         ("[tasks.a]\nkind = 'python'\nmodule = 'nobody.has_it'", 3, "no module", "`file`"),
-        ("[tasks.a]\nkind = 'python'\nfile = 'n.py'", 3, "there is no file", "a path starts at"),
-        ("[tasks.a]\nkind = 'notebook'\nfile = 'own.toml'", 1, "`own.toml` is no notebook", "makes notebooks"),
+        ("[tasks.a]\nkind = 'python'\nfile = 'n.py'", 3, "there is no file", "a path is relative to"),
+        ("[tasks.a]\nkind = 'notebook'\nfile = 'own.toml'", 1, "`own.toml` is not a notebook", "makes notebooks"),
         (LOAD.replace(".contract", ""), 6, "does not end with `.contract.toml`", ""),
-        (LOAD.replace("/in", "in"), 3, "'in' is no absolute folder", ""),
+        (LOAD.replace("/in", "in"), 3, "'in' is neither an absolute folder", ""),
         ("[tasks.a__b]\nkind = 'sql'\nstatement = '1'", 1, "`a__b` cannot be a name", "single `_`"),
-        ("[tasks.a]\nkind = 'sql'\nstatement = '${days}'", 3, "`${days}` is no parameter", "add it"),
+        ("[tasks.a]\nkind = 'sql'\nstatement = '${days}'", 3, "`${days}` is not a parameter", "add it"),
         ("[parameters]\na = [1]\n" + TASK, 2, "`parameters.a`: a number, text, true, false or a", ""),
         ("[parameters]\nA = 1\n" + TASK, 2, "`A` cannot be a name", "lower-case"),
         ("[tasks]\na = 1", 2, "`tasks.a`: Input should be a valid dictionary", "it is 1"),
@@ -147,7 +147,7 @@ def test_a_circle_of_several_tasks_is_one_mistake(tmp_path: Path) -> None:
         for name, before in (("a", "c"), ("b", "a"), ("c", "b"), ("after", "b"))
     )
     [problem] = problems(tmp_path, text)
-    assert problem.message == "these tasks wait for each other in a circle: a, b, c"
+    assert problem.message == "these tasks depend on each other in a cycle: a, b, c"
 
 
 def test_all_mistakes_of_a_file_are_found_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Jobs are copied into the home's folder with what they name, and removed without what others need."""
+"""Jobs are copied into the home's folder with their files, and removed without files that others need."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_differs_is_replaced_on_demand_only(source: Path, tmp_path: Path) -
     folder = tmp_path / "jobs"
     add_job(source, folder)
     (source.parent / "lib" / "a.py").write_text("print(2)")
-    with pytest.raises(HeadwaterError, match="is there already") as caught:
+    with pytest.raises(HeadwaterError, match="exists and differs") as caught:
         add_job(source, folder)
     assert "--replace" in caught.value.hint
     assert (folder / "lib" / "a.py").read_text() == "print(1)"
@@ -47,7 +47,7 @@ def test_what_differs_is_replaced_on_demand_only(source: Path, tmp_path: Path) -
 def test_a_file_outside_the_jobs_folder_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "b.py").write_text("")
     source.write_text(TEXT.replace("lib/a.py", "../b.py"))
-    with pytest.raises(HeadwaterError, match="lies outside the folder"):
+    with pytest.raises(HeadwaterError, match="is outside of the folder"):
         add_job(source, tmp_path / "jobs")
     assert not (tmp_path / "jobs").exists()
 
@@ -66,7 +66,7 @@ JUPYTER = "[tasks.a]\nkind = 'notebook'\nfile = 'sales.ipynb'\n"
 
 
 def convert(source: Path, target: Path) -> str:
-    """In place of marimo, which an integration test asks."""
+    """Replaces marimo, which an integration test uses."""
     target.write_text(f"import marimo\napp = marimo.App()\n# of {source.name}\n")
     return f"converted {source.name}"
 
@@ -104,7 +104,7 @@ def test_what_was_changed_after_its_conversion_is_replaced_on_demand_only(
     folder = tmp_path / "jobs"
     add_job(jupyter, folder, convert=convert)
     (folder / "sales.py").write_text("mine")
-    with pytest.raises(HeadwaterError, match="is there already"):
+    with pytest.raises(HeadwaterError, match="exists and differs"):
         add_job(jupyter, folder, convert=convert)
     assert (folder / "sales.py").read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""One attempt of a task, as a real process: its end, its timeout, its output, what it leaves behind."""
+"""One attempt of a task as a real process: its end, timeout, output and remains."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ time.sleep(600)
 
 @contextmanager
 def owner() -> Iterator[tuple[int, int]]:
-    """What an attempt reads to its end, and what ends it when it is closed."""
+    """An attempt's standard input, which ends the attempt when it is closed."""
     read, write = os.pipe()
     try:
         yield read, write
@@ -47,7 +47,7 @@ def owner() -> Iterator[tuple[int, int]]:
 
 
 def is_gone(pid: int) -> bool:
-    """Nothing runs under this number any more; in some containers nobody collects zombies."""
+    """Whether the process has ended; it may be a zombie, because some containers do not reap them."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -113,7 +113,7 @@ def test_a_task_is_ended_with_all_that_it_started(
     assert time.monotonic() - begun < 20
     expected = {
         "timeout": "it took longer than its timeout of 1 s",
-        "owner": "its run was cancelled, or ended under it",
+        "owner": "its run was cancelled or has ended",
     }
     assert (found.state, found.reason) == ("failed", expected[cause])
     child = int((tmp_path / "run" / "a-1.log").read_text())
@@ -127,7 +127,7 @@ def test_a_log_ends_at_its_limit_and_the_task_goes_on(
     found = run(attempt(tmp_path, "for _ in range(100_000): print('x' * 79)"))
     assert found.state == "succeeded"
     text = (tmp_path / "run" / "a-1.log").read_text()
-    assert text.endswith("headwater: the log is full; the rest is left out\n")
+    assert text.endswith("headwater: the log is full; further output is dropped\n")
     assert len(text) < 1_100
 
 
@@ -148,7 +148,7 @@ def test_a_task_is_skipped_by_those_before_it(tmp_path: Path) -> None:
     with owner() as (read, write):
         found = one.run_it({}, {"b": Ended(state="failed")}, read, now())
         os.close(write)
-    assert (found.state, found.reason) == ("skipped", "`b` was not a success: failed")
+    assert (found.state, found.reason) == ("skipped", "`b` did not succeed: failed")
 
 
 def test_statements_are_written_with_the_parameters_filled_in(tmp_path: Path) -> None:

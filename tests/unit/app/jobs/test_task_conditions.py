@@ -1,4 +1,4 @@
-"""Whether a task runs, by how those before it ended; and what parameters stand for."""
+"""Whether a task runs, by the results of earlier tasks; and the values of parameters."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_test_of_a_value_that_was_not_reported_fails_and_names_what_was() -> N
 
 def test_a_test_runs_nothing_where_one_of_those_before_failed() -> None:
     found = outcome("a.rows > 0", a=ended("succeeded", rows=1), b=ended("failed"))
-    assert found == ("skipped", "`b` was not a success: failed")
+    assert found == ("skipped", "`b` did not succeed: failed")
 
 
 JOB = Job.model_validate(
@@ -90,7 +90,7 @@ def test_a_parameter_that_is_given_has_the_type_of_its_default() -> None:
 @pytest.mark.parametrize(
     ("given", "message", "hint"),
     [
-        ({"dais": "7"}, "`dais` is no parameter of the job", "days"),
+        ({"dais": "7"}, "`dais` is not a parameter of the job", "days"),
         ({"days": "many"}, "parameter `days` cannot be 'many'", "its default is 30"),
         ({"all": "yes"}, "parameter `all` cannot be 'yes'", "its default is false"),
         ({"since": "today"}, "parameter `since` cannot be 'today'", "its default is 2026-01-02"),

@@ -1,4 +1,4 @@
-"""A Delta table is followed whatever its writer does to its files."""
+"""A reader can follow a Delta table, whatever its writer does to its files."""
 
 from __future__ import annotations
 

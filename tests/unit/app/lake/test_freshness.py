@@ -11,7 +11,7 @@ from app.lake.freshness import Late, late
 from spark_streaming.rules.contract_folder import ContractFolder
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
-MERGED_AT = map(NOW.__add__, map(timedelta, count()))  # each row is newer than the one before
+MERGED_AT = map(NOW.__add__, map(timedelta, count()))  # each row is newer than the previous one
 
 
 def row(table: str, behind_s: float | None, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `up` and `status` say of a first snapshot: which tables, how far, how long to go."""
+"""`up` and `status` report a first snapshot: its tables, its progress, and the time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.environment.settings import load
 from app.lake.silver_loading import Merged, summed
 from app.printing import Steps
 
-# Of a real worker, without the lines that are not read.
+# From a real worker, without the lines that are not used.
 METRICS = """
 # HELP debezium_snapshot_snapshotrunning Attribute exposed for management debezium.postgres
 # TYPE debezium_snapshot_snapshotrunning gauge
@@ -31,7 +31,7 @@ ORDERS, LATER = ("public", "orders"), ("public", "later")
 
 
 def ledger(*entries: tuple[int, str, int], state: str = "running") -> Merged:
-    """Rows of (seconds after the start, table, events), each a batch of its own."""
+    """Rows from (seconds after the start, table, events), each in a separate batch."""
     return summed(
         {
             "query_id": "q",

@@ -1,4 +1,4 @@
-"""How `verify` waits for silver: what it reports while it waits, and why it gives up."""
+"""`verify` waits for silver: what it reports meanwhile, and why it gives up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.lake.patience import Patience, SilverState, Waits, behind_text
 
 
 class World:
-    """A clock that sleeping moves, and what was said."""
+    """A clock that sleeping advances, and the reported lines."""
 
     def __init__(self, state: str = "ready", cause: str = "") -> None:
         self.now = 0.0

@@ -1,7 +1,7 @@
-"""The version of a silver table that is compared holds exactly what the ledger's row tells of.
+"""The compared version of a silver table has exactly the rows that the ledger's row describes.
 
-Random histories on real Delta tables, with changes of the table, a process that is killed at any
-step, and a look at silver after each batch and each kill.
+Random histories on real Delta tables change rows and tables and kill the process at any
+step; silver is checked after each batch and each kill.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_versions_go_on_up_to_the_next_merge_of_the_job_whatever_its_name(
 
 
 class Killed(BaseException):
-    """The process died here."""
+    """Simulates the death of the process."""
 
 
 class Mortal(DeltaRsEngine):
@@ -73,7 +73,7 @@ class Mortal(DeltaRsEngine):
 
 
 class Play:
-    """One history: a source, a job over it, and what the source was after each step."""
+    """One history: a source, its job, and the source's state after each step."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.lake, self.engine = DiskLake(folder / uuid.uuid4().hex), Mortal()
@@ -92,7 +92,7 @@ class Play:
         self.states.append((len(self.source.events), names, self.source.content()))
 
     def step(self, random: Random, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Something happens in the source; perhaps a batch, perhaps cut at any step."""
+        """Change the source; perhaps run a batch, perhaps kill it at any step."""
         self.source.random = random
         self.source.step()
         self.note()
@@ -128,7 +128,7 @@ class Play:
         self.engine.random = None
 
     def check(self) -> None:
-        """The pinned version is the source's state at the row's offsets, and holds what is claimed."""
+        """Check that the pinned version is the source's state at the row's offsets, and complete up to its claim."""
         rows = self.job.ledger.handle().to_pyarrow_table()
         name = f"{self.source.table}"
         entry = newest_entries(rows).get(name)
@@ -154,7 +154,7 @@ class Play:
         have = set(table.schema().to_arrow().names)
         wanted = [one for one in self.states if one[0] == reached and have >= set(one[1])]
         if not wanted:
-            return  # a batch's end in the middle of a transaction
+            return  # the batch ends in the middle of a transaction
         found = []
         for _, names, content in wanted:
             rows = table.to_pyarrow_table(columns=names)

@@ -1,4 +1,4 @@
-"""Which version of silver a ledger entry stands for."""
+"""The version of silver that belongs to a ledger entry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APP = "headwater:q1:films"
 
 
 class SilverInFolder(Lakehouse):
-    """A lakehouse whose silver stands in a folder."""
+    """A lakehouse whose silver is in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._lake = DiskLake(folder)
@@ -31,7 +31,7 @@ def lake(tmp_path: Path) -> SilverInFolder:
 
 
 def commit(root: Path, batch: int | None = None) -> None:
-    """One commit to `films`: the streaming job's of `batch`, or somebody else's."""
+    """Make one commit to `films`: the streaming job's for `batch`, or another writer's."""
     transactions = [] if batch is None else [Transaction(APP, version_of(batch))]
     write_deltalake(
         root / "silver" / "films",

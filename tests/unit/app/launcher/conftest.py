@@ -12,7 +12,7 @@ from tests.support.tiny_services import Clone
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Clone]:
-    """Services of the test's own; stopped at the end, when nothing of them may run."""
+    """The test's own services; at the end they are stopped, and no process may be left."""
     made = Clone(tmp_path)
     yield made
     made.down()

@@ -1,4 +1,4 @@
-"""What is kept of a JVM's end, and what a start is given of it."""
+"""The AOT cache that a JVM writes at its end, and the options with which later starts use it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class World:
         self.options = cache / "aot.options"
 
     def begin(self, one: Service) -> list[str]:
-        """The options that a start is given."""
+        """The options of a start."""
         values = {"java": "/jre/bin/java", "python": "python", "classpath.kafka": self.jars}
         self.caches.begin(one, values.__getitem__, self.options)
         return [line.strip('"') for line in self.options.read_text().splitlines()]
 
     def writes(self, options: list[str], text: str = "learned") -> None:
-        """What a JVM does at its end."""
+        """Act like a JVM at its end."""
         part = Path(options[0].partition("=")[2])
         part.write_text(text)
         part.with_name(f"{part.name}.config").write_text("what it came from")
@@ -70,12 +70,13 @@ def test_first_start_records_and_the_next_one_uses_what_it_wrote(world: World) -
     kafka = service()
     first = world.begin(kafka)
     assert first[0].startswith("-XX:AOTCacheOutput=") and world.caches.grace_s(kafka) > 0
+    assert world.caches.writing
     world.writes(first)
     world.end(kafka)
     [name] = world.kept()
     assert world.parts() == []
     assert world.begin(kafka)[0] == f"-XX:AOTCache={world.cache}/aot/{name}"
-    assert world.caches.grace_s(kafka) == 0
+    assert world.caches.grace_s(kafka) == 0 and not world.caches.writing
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_caches_that_are_not_used_any_more_are_removed(world: World) -> None:
         for age, path in enumerate(sorted(world.cache.glob("aot/*.aot"), key=os.path.getmtime)):
             os.utime(path, (age, age))
     assert len(world.kept()) == aot.KEPT
-    assert world.begin(service())[0].startswith("-XX:AOTCache=")  # the newest is there
+    assert world.begin(service())[0].startswith("-XX:AOTCache=")  # the newest cache exists
 
 
 @pytest.mark.parametrize(("code", "ready"), [(1, False), (-11, True), (-6, True), (None, False)])
@@ -207,5 +208,5 @@ def test_jre_gets_an_archive_of_its_own_classes_once(tmp_path: Path) -> None:
 
 def test_jre_that_cannot_be_written_is_used_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "lib" / "server").mkdir(parents=True)
-    share_classes(tmp_path / "bin" / "java")  # there is none: no archive, and no error
+    share_classes(tmp_path / "bin" / "java")  # there is no JVM: no archive, and no error
     assert list((tmp_path / "lib" / "server").iterdir()) == []

@@ -1,4 +1,4 @@
-"""What is refused before a start, and how it is told."""
+"""Conditions that refuse a start, and their messages."""
 
 from __future__ import annotations
 

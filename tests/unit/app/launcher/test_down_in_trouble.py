@@ -1,4 +1,4 @@
-"""`down` on a full disk and with a supervisor that hangs; state files on a full disk."""
+"""`down` on a full disk and with a hanging supervisor; state files on a full disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.tiny_services import READY_LOG, Clone, wait_until
 
 pytestmark = pytest.mark.unhurried  # each starts processes
 
-# Holds the lock as a supervisor does, and goes on no more.
+# Holds the lock like a supervisor, and hangs.
 HUNG = """
 import signal, sys, time
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_down_stops_a_stack_whose_disk_is_full(clone: Clone, small_home: SmallDi
     assert clone.ends.read_text().split() == ["second", "first"]
     assert clone.processes() == []
     assert any("disk is full" in line for line in clone.notes.lines)
-    # Nothing half: each file is whole, as it was or gone.
+    # No file is incomplete: each is unchanged or gone.
     home = clone.stack().home
     assert not home.state_file.exists() or json.loads(home.state_file.read_text()) != state
     assert not [path.name for path in clone.home.iterdir() if ".json." in path.name]
@@ -120,7 +120,7 @@ def test_a_supervisor_that_goes_on_is_never_silent(clone: Clone) -> None:
     until = time.monotonic() + 2.0
     while time.monotonic() < until:
         assert home.silent_s() < 1.5
-    # One of an earlier version leaves no such file: nobody knows, and nobody takes it for hung.
+    # A supervisor of an earlier version writes no such file, so it is not considered hung.
     (clone.home / "supervisor.alive").rename(clone.home / "away")
     assert home.silent_s() < 1.5
 

@@ -1,4 +1,4 @@
-"""Stale files, log rotation, shelters for unprivileged users, and hints."""
+"""Stale files, log rotation, folders for unprivileged users, and hints."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_death_gets_the_hint_that_fits_its_last_words(
     host.close()
 
 
-# What root does first to be one who may not: with all imported, for nobody cannot enter a folder of root's.
+# Code with which root drops its rights, after all imports, because `nobody` cannot enter root's folders.
 BECOME_NOBODY = """
 import ctypes, os, shutil, signal, sys
 if os.geteuid() == 0:

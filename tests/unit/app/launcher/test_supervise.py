@@ -1,4 +1,4 @@
-"""Supervision, replayed: the clock and the processes are ours, the rules are the real ones."""
+"""Supervision with a test clock and test processes, and the real rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has failed is tried again for ever; what runs and does not answer is noticed and restarted."""
+"""Failed services are retried without end; running services that do not answer are found and restarted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTICED_S = 10.0
 
 
 def until_state(world: World, name: str, state: str, *, step_s: float = 0.25) -> float:
-    """Seconds that pass until the service is in this state."""
+    """The seconds until the service is in this state."""
     began = world.now
     while world.state(name) != state:
         world.after(step_s)

@@ -1,6 +1,8 @@
-"""Who goes first at a start; what the host is told of ends, and the time that it grants them."""
+"""The order of starts; the reports of ends to the host, and the time that it grants them."""
 
 from __future__ import annotations
+
+import signal
 
 from tests.unit.supervised import World, service
 
@@ -71,3 +73,26 @@ def test_what_watches_starts_where_something_else_cannot() -> None:
     world.ends("kafka", 1)
     world.after(0.1)
     assert (world.state("kafka"), world.state("page")) == ("backoff", "starting")
+
+
+def test_where_the_data_goes_too_everything_ends_at_once_and_postgres_by_itself() -> None:
+    stops = {"signal": "SIGINT", "at_once": "SIGQUIT"}
+    world = World.running(
+        service("postgres", stop=stops), service("kafka", depends_on={"postgres": "healthy"})
+    )
+    world.supervisor.at_once = True
+    world.want()
+    postgres, kafka = (world.host.processes[name] for name in ("postgres", "kafka"))
+    assert kafka.killed and not kafka.signals
+    assert postgres.signals == [signal.SIGQUIT] and not postgres.killed
+    world.ends("postgres", 2)
+    assert world.supervisor.idle
+
+
+def test_otherwise_a_service_ends_after_what_depends_on_it() -> None:
+    world = World.running(service("postgres"), service("kafka", depends_on={"postgres": "healthy"}))
+    world.want()
+    postgres, kafka = (world.host.processes[name] for name in ("postgres", "kafka"))
+    assert (kafka.signals, postgres.signals) == ([signal.SIGTERM], [])
+    world.ends("kafka", 0)
+    assert postgres.signals == [signal.SIGTERM]

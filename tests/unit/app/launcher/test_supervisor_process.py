@@ -1,4 +1,4 @@
-"""The real supervisor with tiny real processes: start, crash, stop, and nothing left behind."""
+"""The real supervisor with tiny real processes: start, crash and stop, without leftovers."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def test_up_starts_everything_and_down_ends_it_in_reverse_order(clone: Clone) ->
     assert clone.down() is True
     assert clone.ends.read_text().split() == ["second", "first"]
     assert clone.down() is False
+
+
+def test_where_its_data_is_to_go_a_stack_ends_at_once(clone: Clone) -> None:
+    clone.describe("first", ready=READY_LOG)
+    last_words = SERVER.replace("SIGTERM", "SIGQUIT")
+    clone.describe("second", last_words, ready=READY_LOG, stop='{ at_once = "SIGQUIT" }')
+    clone.up()
+    assert clone.stack().down(clone.notes, to_wipe=True) is True
+    assert clone.ends.read_text().split() == ["second"], "the first one was killed"
+    assert clone.processes() == []
 
 
 def test_up_again_changes_nothing_and_more_services_may_be_added(clone: Clone) -> None:
@@ -80,7 +90,7 @@ def test_a_killed_service_comes_back_and_its_restart_is_counted(clone: Clone) ->
     os.kill(before.pid, signal.SIGKILL)
 
     def ready_again() -> bool:
-        seen = clone.seen("first")  # once: between two looks the state may change
+        seen = clone.seen("first")  # read once, because the state may change between two reads
         return seen.state == "ready" and seen.pid != before.pid
 
     wait_until(ready_again, "first is ready again")
@@ -156,7 +166,7 @@ def test_a_killed_supervisor_leaves_nothing_running_and_up_repairs(clone: Clone)
 
 
 def test_down_ends_what_outlived_its_supervisor(clone: Clone) -> None:
-    # A child of the service in a session of its own outlives the kernel's SIGKILL to the service.
+    # A child of the service in its own session survives a SIGKILL of the service.
     child = "import subprocess, sys\n"
     child += "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
     child += " start_new_session=True)\n"
@@ -166,7 +176,7 @@ def test_down_ends_what_outlived_its_supervisor(clone: Clone) -> None:
     leader = clone.seen("first").pid
     [orphan] = [pid for pid in clone.processes() if pid != leader]
     os.kill(home.supervisor() or 0, signal.SIGKILL)
-    # The kernel ends the threads of one, then the other: each in its own time.
+    # The kernel ends the threads of both processes independently.
     wait_until(lambda: not home.is_supervised(), "the lock is free")
     wait_until(lambda: clone.processes() == [orphan], "the service is gone, its child is not")
     [row] = clone.stack().status()

@@ -1,4 +1,4 @@
-"""Real processes that hang: seen by the supervisor, said by `status`, restarted."""
+"""The supervisor finds real hanging processes and restarts them; `status` reports them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print("child", child.pid, flush=True)
 """
     + SERVER
 )
-# Answers each connection, until it is told by a file to let them wait.
+# Answers each connection until a file tells it to stop answering.
 HTTP = """
 import http.server, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""`up` that is interrupted, or that meets another one: nothing half-started stays."""
+"""An `up` that is interrupted, or runs beside another one, leaves nothing half-started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.tiny_services import READY_LOG, SERVER, Clone, wait_until
 
 pytestmark = pytest.mark.unhurried  # each starts processes
 
-# What `headwater up` does, over another folder of services.
+# Like `headwater up`, with another folder of services.
 DRIVER = """
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ def driver(clone: Clone) -> subprocess.Popen[bytes]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
-        # A test run that was started in the background ignores SIGINT, and so would this.
+        # A test run in the background ignores SIGINT, and this process would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 

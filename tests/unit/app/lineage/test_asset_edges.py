@@ -1,4 +1,4 @@
-"""Superset's shipped assets: which table's columns a chart shows, and on which dashboard it is."""
+"""Superset's shipped assets: the table columns that each chart shows, and its dashboards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASSETS = read_assets(ROOT / "superset" / "assets")
 
 
 def schemas() -> dict[str, dict[str, dict[str, str]]]:
-    """The tables that the datasets name, with the columns that these have; tables of their SQL with them."""
+    """The tables of datasets and of their SQL, with the columns of the datasets."""
     found: dict[str, dict[str, dict[str, str]]] = {
         "silver": {
             "order_lines": dict.fromkeys(("order_id", "movie_id", "quantity", "unit_price"), "bigint"),

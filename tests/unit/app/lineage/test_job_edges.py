@@ -1,4 +1,4 @@
-"""Jobs' edges are what their newest runs that succeeded have read and written."""
+"""Jobs' edges are the tables that their newest successful runs have read and written."""
 
 from __future__ import annotations
 

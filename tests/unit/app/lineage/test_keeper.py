@@ -25,7 +25,7 @@ TOP = ViewQuery(
 
 
 class World:
-    """A lake, and a keeper that is told of tables as the registrar would."""
+    """A lake, and a keeper that gets tables like from the registrar."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1000.0
@@ -109,4 +109,4 @@ def test_a_wrong_asset_stops_no_tables_edges(
     (tmp_path / "assets" / "datasets" / "a.yaml").write_text("uuid: 1\ndatabase_uuid: 2\n")
     world.told([PEOPLE], [], 0)
     assert world.edges()
-    assert "without Superset's assets" in caplog.text
+    assert "lacks Superset's assets" in caplog.text

@@ -1,4 +1,4 @@
-"""Edges as OpenLineage events, and a receiver of the test's own that takes them or does not."""
+"""Edges as OpenLineage events, and a test receiver that accepts or refuses them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EDGES = [
 
 
 class Receiver:
-    """Takes events, or answers `status`."""
+    """Accepts events, or answers `status`."""
 
     def __init__(self) -> None:
         self.status = 201

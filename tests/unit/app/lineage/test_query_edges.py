@@ -1,4 +1,4 @@
-"""A view's columns are made of the columns that its SELECT names."""
+"""A view's columns are made from the columns that its SELECT names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def edges_of(select: str, columns: str) -> list[Edge]:
 
 
 def made(select: str, columns: str) -> dict[str, set[str]]:
-    """Column → what it is made of; `id` of people is `p.id`."""
+    """Column → its origins; `id` of people is `p.id`."""
     found: dict[str, set[str]] = {column: set() for column in columns.split()}
     for edge in edges_of(select, columns):
         assert edge.kind != UNKNOWN, edge.detail

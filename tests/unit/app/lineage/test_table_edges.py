@@ -1,4 +1,4 @@
-"""A captured table's way into silver, column by column, as its Delta metadata tells it."""
+"""The edges of a captured table into silver, column by column, from its Delta metadata."""
 
 from __future__ import annotations
 

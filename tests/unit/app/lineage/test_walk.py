@@ -1,4 +1,4 @@
-"""The way from a column or a table, up and down."""
+"""Following edges from a column or a table, up and down."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def test_a_name_means_silvers_table_first(given: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message", "hint"),
     [
-        ("peple", "the lineage knows no `peple`", "is it people"),
+        ("peple", "the lineage has no `peple`", "is it people"),
         ("people.emial", "silver.people has no column `emial`", "is it email?"),
-        ("reports.topp.who", "the lineage knows no `reports.topp.who`", "reports.top"),
-        ("zzzzzz", "the lineage knows no `zzzzzz`", "ops.lineage"),
+        ("reports.topp.who", "the lineage has no `reports.topp.who`", "reports.top"),
+        ("zzzzzz", "the lineage has no `zzzzzz`", "ops.lineage"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest(given: str, message: str, hint: str) -> None:

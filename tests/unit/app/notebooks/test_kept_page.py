@@ -1,4 +1,4 @@
-"""A notebook's run as a page that needs no script: read from marimo's export, written as plain HTML."""
+"""A notebook's run as a page without scripts: read from marimo's export, written as plain HTML."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_elements_that_only_a_script_draws_become_plain_or_are_named() -> None:
     callout = "<marimo-callout-output data-html='&quot;<b>x</b>&quot;'></marimo-callout-output>"
     assert without_scripts(callout) == '<div class="callout"><b>x</b></div>'
     slider = "<marimo-ui-element><marimo-slider data-label='&quot;Day&quot;' data-initial-value='2'></marimo-slider></marimo-ui-element>"
-    assert "slider Day: 2; it is alive in the notebook only" in without_scripts(slider)
+    assert "slider Day: 2; it works in the notebook only" in without_scripts(slider)
 
 
 def test_an_output_that_is_too_large_is_left_out() -> None:

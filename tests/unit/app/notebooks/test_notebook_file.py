@@ -1,4 +1,4 @@
-"""What is no notebook is said with its line, before anything is converted or run."""
+"""A file that is not a notebook is reported with its line before anything is converted or run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ def test_what_comes_with_the_project_are_notebooks() -> None:
     ("name", "text", "line", "message"),
     [
         ("a.py", "import marimo\nx = (\n", 2, "no Python: '(' was never closed"),
-        ("a.py", "print(1)\n", 1, "`a.py` is no marimo notebook"),
-        ("a.py", "# app = marimo.App()\n", 1, "`a.py` is no marimo notebook"),
-        ("a.md", "# Text\n", 1, "`a.md` is no notebook"),
-        ("a.ipynb", "\n{", 2, "no Jupyter notebook: Expecting property name"),
+        ("a.py", "print(1)\n", 1, "`a.py` is not a marimo notebook"),
+        ("a.py", "# app = marimo.App()\n", 1, "`a.py` is not a marimo notebook"),
+        ("a.md", "# Text\n", 1, "`a.md` is not a notebook"),
+        ("a.ipynb", "\n{", 2, "not a Jupyter notebook: Expecting property name"),
         ("a.ipynb", '{"cells": []}', 1, "it has no `nbformat`"),
         ("a.ipynb", "[]", 1, "it has no `nbformat`"),
-        ("a.ipynb", '{"nbformat": 3, "worksheets": []}', 1, "its format is 3, and 4 is the oldest"),
+        (
+            "a.ipynb",
+            '{"nbformat": 3, "worksheets": []}',
+            1,
+            "its format 3 is older than 4, the oldest",
+        ),
         (
             "a.ipynb",
             json.dumps({**CELLS, "metadata": {"kernelspec": {"language": "R"}}}),
@@ -66,5 +71,5 @@ def test_what_cannot_be_converted_is_refused_before_marimo_is_asked(tmp_path: Pa
 
     with pytest.raises(HeadwaterError, match="cannot be converted") as caught:
         convert_notebook(tmp_path / "a.ipynb", tmp_path / "a.py", never)
-    assert "no Jupyter notebook" in caught.value.detail
+    assert "not a Jupyter notebook" in caught.value.detail
     assert not (tmp_path / "a.py").exists()

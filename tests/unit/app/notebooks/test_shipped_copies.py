@@ -1,4 +1,4 @@
-"""Notebooks in the home: theirs who changed them, the project's where nobody did."""
+"""Notebooks in the home: changed ones are kept, unchanged ones follow the project's."""
 
 from __future__ import annotations
 

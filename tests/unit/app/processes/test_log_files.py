@@ -1,4 +1,4 @@
-"""Log files: rotated without losing a line or an older file, also where the disk is full."""
+"""Log files are rotated without losing a line or an older file, even on a full disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def text_of(path: Path) -> str:
-    """The whole log, its older files first."""
+    """The complete log, older files first."""
     parts = [*reversed(logs.older(path)), path]
     return "".join(
         gzip.decompress(part.read_bytes()).decode() if part.suffix == ".gz" else part.read_text()
@@ -87,7 +87,7 @@ def test_a_full_disk_loses_no_older_log_and_a_service_can_go_on_writing(
     before = [f"before {n:05d}" for n in range(10_000)]
     assert text_of(path).splitlines() == before
     started = time.monotonic()
-    os.write(writer, b"".join(b"during %05d\n" % n for n in range(10_000)))  # does not wait
+    os.write(writer, b"".join(b"during %05d\n" % n for n in range(10_000)))  # does not block
     assert time.monotonic() - started < 5
     for _ in range(5):  # as often as the supervisor likes
         logs.tidy(path)

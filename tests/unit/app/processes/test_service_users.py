@@ -1,4 +1,4 @@
-"""A service's own user can make root neither write nor empty a file of its choice."""
+"""A service's own user cannot make root write or truncate a file of its choice."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_links_in_a_run_folder_that_was_given_away_are_removed(
     precious = tmp_path / "precious"
     precious.write_text("root's")
     inside = tmp_path / "home" / "run" / "pg"
-    run = shelter.place(inside, "run")  # as an earlier version did
+    run = shelter.place(inside, "run")  # like in an earlier version
     (run / "stderr.log").symlink_to(precious)
     os.link(precious, run / "stdout.log")
     (run / "kept.log").write_text("lines")

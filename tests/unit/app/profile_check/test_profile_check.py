@@ -1,4 +1,4 @@
-"""`profile check`: what each part answers, with what to do, and never a secret."""
+"""`profile check`: the result for each service, with what to do, and without secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of(part: str, found: list[Checked]) -> list[Checked]:
 
 @contextmanager
 def serving(answers: dict[str, str]) -> Iterator[int]:
-    """A mail server that says these lines: command → answer, "" is its greeting."""
+    """A mail server with these answers: command → answer; "" is its greeting."""
 
     class Talk(socketserver.StreamRequestHandler):
         def handle(self) -> None:

@@ -1,4 +1,4 @@
-"""The readers of silver: what they print, and where they go on."""
+"""The readers of silver: their output, and where they continue."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def options(**given: Any) -> Options:
 
 
 def ran(table: Model, **given: Any) -> tuple[list[tuple[int, str, Any]], Progress]:
-    """(version, change, row) of each line, and what the run told."""
+    """(version, change, row) of each line, and the run's log."""
     out = io.StringIO()
     told = follow(table, options(**given), out, threading.Event())
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
@@ -158,7 +158,7 @@ def test_a_reader_waits_for_newer_versions_until_its_time_is_over() -> None:
 
 
 class _Impatient(threading.Event):
-    """Waits for nothing: our clock tells the time."""
+    """Returns at once, because the test's clock sets the time."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return False
@@ -224,7 +224,7 @@ def test_wrong_usage_ends_with_exit_code_2(words: list[str]) -> None:
 
 
 def made(folder: Path, *, feed: bool) -> DeltaTable:
-    """A table of two versions after its making: an append, and a delete."""
+    """A table with two versions after its creation: an append and a delete."""
     schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
     configuration = {"delta.enableChangeDataFeed": "true"} if feed else {}
     table = DeltaTable.create(str(folder), schema=schema, configuration=configuration)

@@ -1,4 +1,4 @@
-"""How the readers are shipped: their images and pods say what the programs read and take."""
+"""The readers' images and pods agree with the settings and arguments of the programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events belong to a moment: whole transactions up to it, whatever a table went through."""
+"""A moment has the events of complete transactions up to it, whatever happened to the table."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_version_is_exact_only_with_all_events_of_the_moment_and_none_after(seed
         for event in events[: merged[p]]
         if event.value is not None
     }
-    # A tombstone is no event of either side.
+    # A tombstone belongs to neither side.
     assert cut.is_held_exactly(merged) == (there == kept)
 
 

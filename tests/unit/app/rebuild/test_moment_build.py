@@ -1,4 +1,4 @@
-"""A table as of a moment is built in slices; one that is cut anywhere goes on to the same rows."""
+"""A table of a moment is built in slices; a build that is interrupted anywhere continues to the same rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SLICES_UNTIL_KILLED_MAX = 3
 
 
 class KilledError(Exception):
-    """The process has ended here."""
+    """Simulates the end of the process."""
 
 
 @pytest.mark.parametrize("contract", [KEYED, BAG], ids=["keyed", "bag"])
@@ -70,7 +70,7 @@ def feed(source: Source, cut: Cut, offsets: dict[int, int]) -> EventsByTime:
 def built(
     lake: DiskLake, random: Random, source: Source, moment: Moment
 ) -> tuple[list[dict[str, Any]], Cut]:
-    """The rows and the last cut of a build that is killed now and then."""
+    """The rows and the last cut of a build that is sometimes killed."""
     new = Rebuild("at-1", "films_then", "public", "films", "hw.public.films")
     while True:
         state = RebuildStore(lake).state(new.table, new.id) or new

@@ -1,4 +1,4 @@
-"""A table as of a moment is proved by the current table's version of then, or said not to be."""
+"""A table of a moment is verified against the current table's version of that time, or reported as not verified."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.model import KEYED
 TOPIC = "hw.public.films"
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MOMENT = Moment(Lsn(100), Lsn(100), WHEN)
-# Offsets 0 to 3 belong to the moment; the event at 5 does not.
+# Offsets 0 to 3 belong to the moment, the event at 5 does not.
 CUT = Cut(MOMENT, ends={0: 4}, beyond={0: 5})
 
 
@@ -41,7 +41,7 @@ class LakeInFolder(Lakehouse):
         self.batch = 0
 
     def merged(self, rows: dict[int, str], upto: int, state: str = "running") -> None:
-        """One batch of `films`: these rows from then on, offsets below `upto` merged."""
+        """Run one batch of `films`: the table then has these rows; offsets below `upto` are merged."""
         write(self.folder, "films", rows)
         self.batch += 1
         row = LedgerRow(

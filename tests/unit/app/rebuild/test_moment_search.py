@@ -22,7 +22,7 @@ from tests.support.bronze import write
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 STEP = 1_000  # bytes and milliseconds from commit to commit
 COMMITS = 40
-OFFSETS = 1_700  # from END to END: 40 of them lie in seven blocks
+OFFSETS = 1_700  # from END to END: 40 of them are in seven blocks
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Events replayed one row at a time give the rows of the source, however they are cut."""
+"""Replaying events one row at a time gives the source's rows, however the replay is divided."""
 
 from __future__ import annotations
 

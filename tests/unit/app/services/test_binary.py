@@ -1,4 +1,4 @@
-"""Services that need a program of the machine: used where it is there, told where it is not."""
+"""Services that need a program of the machine use it if it is installed, and report if it is not."""
 
 from __future__ import annotations
 

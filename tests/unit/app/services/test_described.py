@@ -1,4 +1,4 @@
-"""How an encrypted stack's services differ, and that the documents name each one that stays as it is."""
+"""The differences of an encrypted stack's services; the documents name each service without encryption."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_a_service_adds_where_it_is_encrypted_is_there_in_every_instance() 
 def test_the_documents_name_each_port_that_stays_without_encryption() -> None:
     services = services_of(ROOT, ENCRYPTED)
     plain = {n for n, one in services.items() if one.ports and one.encrypted == Encrypted()}
-    plain |= {"prometheus", "superset"}  # as clients only
+    plain |= {"prometheus", "superset"}  # only as clients
     text = (ROOT / "docs" / "security.md").read_text()
     listed = text.partition("Without TLS, on loopback only: ")[2].partition(".")[0]
     assert {name.strip(" `\n") for name in listed.split(",")} == plain

@@ -1,4 +1,4 @@
-"""Services that run more than once: names, ports, dependencies, and what their templates get."""
+"""Services with several instances: names, ports, dependencies, and the values of their templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values in rendered files: read back by each format's own reader as what they were."""
+"""Values in rendered files are read back unchanged by each format's own reader."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ PATHS = ["/home/o'brien/a b", "/Ünï/cödé", "/日本/🎬", "C:\\x"]
 
 
 def as_java_reads(text: str) -> str:
-    """What `java.util.Properties` makes of a value: escapes of UTF-16 units and of backslashes."""
-    text.encode("ascii")  # else it would depend on the reader's charset
+    """Parse a value like `java.util.Properties`: escapes of UTF-16 units and of backslashes."""
+    text.encode("ascii")  # otherwise it would depend on the reader's charset
     raw = text.replace("\\\\", "\\u005c").encode().decode("unicode_escape")
     return raw.encode("utf-16-be", "surrogatepass").decode("utf-16-be")
 

@@ -1,4 +1,4 @@
-"""Templates: closed names, literal escapes, and errors that say where."""
+"""Templates: a closed set of names, literal escapes, and errors with their place."""
 
 from __future__ import annotations
 

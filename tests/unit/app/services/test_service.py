@@ -1,4 +1,4 @@
-"""Service descriptions: closed, in order, and refused with the place of the mistake."""
+"""Service descriptions have a closed set of keys and an order; mistakes are reported with their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address of a source, as people give it and as the services get it."""
+"""The address of a source, as users write it and as services get it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.source.given_source import complete, holds_password
 from app.source.jdbc_options import connector_options
 from tests.support.command import headwater
 
-# Nobody listens on port 1: what libpq looks up, it looks up before.
+# Port 1 is closed: libpq completes the address before it connects.
 PLAIN = "postgresql://ann:s3cret@127.0.0.1:1/shop"
 SECRET = "p@ss:w/rd %"
 QUOTED = "p%40ss%3Aw%2Frd%20%25"
@@ -23,7 +23,7 @@ QUOTED = "p%40ss%3Aw%2Frd%20%25"
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A password file and a service file; the variables that name them."""
+    """Write a password file and a service file. Returns: the variables that name them."""
     passwords = tmp_path / "pgpass"
     passwords.write_text("127.0.0.1:1:shop:ann:p@ss\\:w/rd %\n")
     passwords.chmod(0o600)
@@ -73,7 +73,7 @@ def test_an_address_is_completed_by_libpqs_own_rules(
 ) -> None:
     found = complete(given, files | more).dsn
     assert found == dsn
-    assert complete(found, {}).dsn == dsn  # it needs no file and no variable any more
+    assert complete(found, {}).dsn == dsn  # it no longer needs a file or a variable
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is said of a source that cannot be reached: never its password."""
+"""The message about an unreachable source never contains its password."""
 
 from __future__ import annotations
 

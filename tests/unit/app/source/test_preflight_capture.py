@@ -1,4 +1,4 @@
-"""Restarts of failed tasks, replayed over histories, and what is registered with the worker."""
+"""Restarts of failed tasks, replayed over histories, and the registered connectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What preflight concludes from the tables and columns that a profile chooses, and what the connector gets."""
+"""Preflight's findings for the tables and columns that a profile chooses, and the connector's configuration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_pattern_that_leaves_out_a_key_column_is_refused_with_its_place() -> N
     assert observed == (
         "`public.users.*d` leaves out public.users.id, a column of a key (in <column_exclude>)"
     )
-    # A table that comes later stops nobody: it is left out.
+    # A table that is added later stops nothing: it is left out.
     later = replace(users, published=False)
     facts = replace(facts, tables=(later,))
     assert [status for _, status, _ in found(facts)] == [NOTE]

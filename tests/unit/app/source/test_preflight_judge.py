@@ -1,4 +1,4 @@
-"""What preflight concludes from the facts of a source."""
+"""Preflight's findings from the facts about a source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ READY = Facts(
 
 
 def standing(facts: Facts) -> dict[str, Finding]:
-    """The findings that are not `ok`, by what was checked."""
+    """The findings that are not `ok`, by check."""
     return {finding.check: finding for finding in judge(facts, SECRET) if finding.status != OK}
 
 

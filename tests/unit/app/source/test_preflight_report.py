@@ -1,4 +1,4 @@
-"""Preflight's findings as people read them, and as psql takes them."""
+"""Preflight's findings as text for users, and as SQL for psql."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_many_tables_of_which_the_same_is_said_are_one_entry() -> None:
 def test_no_line_is_wider_than_the_terminal() -> None:
     long = Finding("table public.t", LEFT_OUT, "word " * 60, (PUBLISH,))
     assert max(map(len, lines(long, width=60))) <= 60
-    assert len(lines(long)) == 2  # in a pipe each finding stays whole
+    assert len(lines(long)) == 2  # in a pipe each finding is one line
 
 
 def test_a_name_that_holds_a_line_of_sql_stays_a_comment() -> None:

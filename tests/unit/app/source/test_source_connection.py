@@ -1,4 +1,4 @@
-"""The session of the source that long-running services keep, where it cannot be opened."""
+"""The source session of long-running services, if it cannot be opened."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tracing a row: its key as users and events write it, the search in bronze, the batch it was in."""
+"""Tracing a row: its key in users' and events' form, the search in bronze, its batch."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def bucket(tmp_path: Path) -> Any:
 def film(number: int, offset: int, op: str = "u", **more: Any) -> RawEvent:
     made = event(op, lsn=100 + offset, after={"id": number, "title": f"t{offset}"}, offset=offset)
     key = json.dumps({"id": number}, separators=(",", ":")).encode()
-    # As the connector writes it: without blanks.
+    # In the connector's form, without blanks.
     document = json.dumps(json.loads(made.value or b""), separators=(",", ":")).encode()
     return made._replace(key=key, value=document, **more)
 
@@ -173,7 +173,7 @@ def test_keys_that_begin_or_end_alike_and_values_that_look_like_keys_are_told_ap
     for number, text in enumerate(texts):
         key = parse_key(words, json.dumps({"word": text}))
         if "ä" in text:
-            continue  # the sink writes them as they are; see the next test
+            continue  # the sink writes them unchanged; see the next test
         assert offsets(searched(Bronze(bucket), key)) == [number], repr(text)
 
 
@@ -275,7 +275,7 @@ def test_what_came_after_the_merge_of_silvers_row_is_not_read(bucket: Any) -> No
         return found, {offset // 10_000 for offset in bronze.read}
 
     assert reads() == ([30_000], {11, 3, 2, 1, 0})
-    # What silver has not merged is read, and what is in quarantine.
+    # Events that silver has not merged or that are in quarantine are read.
     assert reads(merged_to={0: 75_000}) == ([80_000, 30_000], {11, 10, 9, 8, 7, 3, 2, 1, 0})
     assert reads(quarantined={0: [80_000]}) == ([80_000, 30_000], {11, 8, 3, 2, 1, 0})
 

@@ -1,4 +1,4 @@
-"""Tracing over several partitions: all of them are looked in, and a cut trace is gone on with."""
+"""Tracing over several partitions searches all of them, and an interrupted trace continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILMS = Contract(
     (Column("id", "integer", "int32", attnum=1), Column("n", "integer", "int32", attnum=2)),
     ("id",),
 )
-# The row's life: its topic had fewer partitions at first, and a TRUNCATE came through another one.
+# The row's history: its topic had fewer partitions at first, and a TRUNCATE came through another one.
 LIFE = ["insert 0/1", "update 0/3", "truncate 1/2", "insert 2/1", "update 2/3", "update 2/4"]
 Look = Callable[..., tuple[list[str], list[str]]]
 
@@ -43,7 +43,7 @@ def film(op: str, partition: int, offset: int, lsn: int, number: int = 7) -> Raw
 
 @pytest.fixture
 def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
-    """Traces row 7 among local files; nothing but bronze is there to be asked."""
+    """Traces row 7 in local files, with only bronze available."""
     bucket = tmp_path / "bronze"
     bucket.mkdir()
     files = pa_fs.SubTreeFileSystem(str(bucket), pa_fs.LocalFileSystem())

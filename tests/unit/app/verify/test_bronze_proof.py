@@ -1,4 +1,4 @@
-"""What an object shows of the offsets that it lacks, and what readers make of it."""
+"""An object's proof about its missing offsets, and its use by readers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_KAFKA = 1 << 40
 
 
 def packed(offsets: Iterable[int], comment: str | None) -> bytes:
-    """An object as the sink writes it: the comment stands behind the ten bytes of the header."""
+    """An object in the sink's form: the comment follows the ten bytes of the header."""
     lines = b"".join(
         json.dumps(
             {

@@ -1,4 +1,4 @@
-"""Whether a bronze partition is whole, beside what Kafka still has."""
+"""Whether a bronze partition is complete, compared with Kafka's remaining records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_KAFKA = 1 << 40
 
 
 def line(offset: int, at: int | None = None, text: str = "") -> Line:
-    """A line of the object that begins at offset `at`; by default its own."""
+    """A line of the object that begins at offset `at` (default: the line's own)."""
     return Line(f"t/{at if at is not None else offset:020}.jsonl.gz", offset, text.encode())
 
 
@@ -147,7 +147,7 @@ def test_objects_are_read_in_the_order_of_their_offsets(tmp_path: Path, bronze: 
 
 
 class Store:
-    """A bucket on a disk that counts the requests: one for each piece that is read."""
+    """A bucket on disk that counts requests, one for each read."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -175,7 +175,7 @@ def test_an_object_is_read_in_a_few_requests_however_small_the_pieces_it_is_unpa
         "hw.a/partition=0/block=0000000000000000/" + f"{0:020}.jsonl.gz"
     )
     assert [one["offset"] for one in documents] == list(range(100))
-    assert store.requests < 10  # unbuffered it is one for each 8 KB: 79
+    assert store.requests < 10  # unbuffered it would be one for each 8 KB: 79
 
 
 def test_a_line_has_the_digest_of_its_record(tmp_path: Path, bronze: Bronze) -> None:

@@ -1,8 +1,8 @@
-"""The slow rounds: their share of the CPU, their metrics, the table of their verdicts."""
+"""Continuous verification: its share of the CPU, its metrics, the table of its verdicts."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from app.compare.compare import Comparison, Difference
 from app.errors import HeadwaterError
 from app.verify import verify_command
 from app.verify.verdict import Verdict
-from app.verify.verification_table import COMPACT_COMMITS, PATH, VerificationTable
+from app.verify.verification_table import PATH, VerificationTable
 from app.verify.verify_command import Asked
 from app.verify.verify_continuous import EVERY_S, Pace, Throttle, VerifyMetrics
 from spark_streaming.contract.lsn import Lsn
@@ -91,19 +91,6 @@ def test_verdicts_are_kept_by_round_without_the_rows_values(tmp_path: Path) -> N
     assert (first["verdict"], first["differing"], first["source_pg_lsn"]) == ("differs", 1, "1/10")
     assert first["differences"] == "differs: id=1: title"
     assert (second["verdict"], second["differences"]) == ("refused", "no key")
-
-
-def test_old_verdicts_and_many_small_files_go(tmp_path: Path) -> None:
-    results = VerificationTable(DiskLake(tmp_path))
-    for number in range(3):
-        results.append(number, [(Verdict("films"), NOW + timedelta(days=number), 0.0)])
-    results.compact(NOW + timedelta(days=1))
-    table = DeltaTable(tmp_path / PATH)
-    assert sorted(table.to_pyarrow_table()["round"].to_pylist()) == [1, 2]
-    assert len(table.file_uris()) == 1
-    results.append(3, [(Verdict("films"), NOW, 0.0)])
-    assert results.last_round() == 3
-    assert COMPACT_COMMITS > 1
 
 
 @pytest.mark.parametrize(

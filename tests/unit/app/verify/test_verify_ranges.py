@@ -1,4 +1,4 @@
-"""Cutting a table by its key alike on both sides."""
+"""A table is divided by its key in the same way on both sides."""
 
 from __future__ import annotations
 

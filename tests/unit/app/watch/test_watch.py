@@ -1,4 +1,4 @@
-"""Changes on their way: what is sampled, which hop waits for which, and when nobody waits any more."""
+"""Observing changes: sampling, the order of hops, and when waiting ends."""
 
 from __future__ import annotations
 

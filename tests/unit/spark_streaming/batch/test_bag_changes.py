@@ -1,4 +1,4 @@
-"""A table without a key changes in the middle of a batch that is cut: no copy is merged twice."""
+"""A table without a key changes during an interrupted batch: no copy is merged twice."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ AFTER = replace(BEFORE, columns=(ID,))
 
 
 class Killed(BaseException):
-    """The process died here."""
+    """Simulates the death of the process."""
 
 
 class Catalog(ContractStore):
-    """The source's catalog, and the look at it; both may be away."""
+    """The source's catalog and its reader; both may be unavailable."""
 
     def __init__(self, lake: Lake) -> None:
         super().__init__(lake, "")
@@ -70,7 +70,7 @@ class Catalog(ContractStore):
 
 
 class World:
-    """One query over the table; `run` repeats a batch as often as it is called."""
+    """One query on the table; each call of `run` repeats the batch."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake, self.catalog, self.offset = lake, Catalog(lake), 0

@@ -1,4 +1,4 @@
-"""Silver never says that it is complete to what it does not have, wherever its process is killed."""
+"""Silver never claims to be complete beyond its rows, wherever its process is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What upkeep tells of itself: what it did, what failed and still has to be done, what waits."""
+"""Maintenance reports its work: what was done, what failed and remains, and what is due."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from spark_streaming.batch.maintenance import Maintenance, Run, Work
 from spark_streaming.ops.job_metrics import MaintenanceMetrics
 from spark_streaming.tables.silver_table import TableOptions
 
-LOOK_COMMITS = 5  # one look in five commits
+LOOK_COMMITS = 5  # one check every five commits
 NAME = "headwater_silver_maintenance"
 
 
 class Upkeep:
-    """Maintenance without tables: its looks are given by the test."""
+    """Maintenance without tables: the test gives the results of its checks."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,12 +28,12 @@ class Upkeep:
         )
 
     def look(self, work: Work, table: str = "orders") -> None:
-        """Have `work` done once, by the commits that make it due."""
+        """Run `work` once, with the commits that make it due."""
         for _ in range(LOOK_COMMITS):
             self.maintenance._note(table, work)
 
     def ended(self) -> None:
-        """Return when everything that was asked for is done."""
+        """Wait until all requested work is done."""
         wait([self.maintenance._thread.submit(lambda: None)], timeout=30)
 
     def value(self, name: str, table: str | None = None) -> float | None:
@@ -62,7 +62,7 @@ def failed(commits: int, vacuum: bool, run: Run) -> None:
 
 
 def nothing_due(commits: int, vacuum: bool, run: Run) -> None:
-    """A look like most."""
+    """The usual result of a check."""
 
 
 def test_a_run_is_counted_with_its_files_and_a_look_without_work_is_not(upkeep: Upkeep) -> None:

@@ -1,4 +1,4 @@
-"""The pure parts of a rebuild: the order of its events, its state, what becomes of quarantine."""
+"""The pure parts of a rebuild: the order of its events, its state, and its effect on quarantine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While the source is away silver goes on with all that does not need it, and does not end."""
+"""While the source is unreachable, silver continues with everything that does not need it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_tables_that_need_the_catalog_wait_for_it_and_the_batches_go_on(
 ) -> None:
     monkeypatch.setattr("spark_streaming.ops.stopped.BACKOFF_S_MIN", 0.0)
     world = World(DiskLake(tmp_path))
-    world.catalog.away = True  # and no contract of either is kept
+    world.catalog.away = True  # and no contract of either is stored
     made = world.insert(id=1, note="a")
     events = {topic: [made._replace(topic=topic)] for topic in (TOPIC, OTHER)}
     for batch in range(3):

@@ -1,4 +1,4 @@
-"""Contract files: every mistake is found at load, at its line, with what to do."""
+"""Every mistake in a contract file is found when it is loaded, with its line and what to do."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def test_columns_are_text_by_choice_where_their_type_has_values_that_silver_has_
     )
     chosen = FILMS.with_texts(file.content.texts)
     assert [c.kind for c in chosen.columns] == ["int64", "text", "text_as_is", "date", "text_as_is"]
-    # The rules see the text, whether they are held against the table or against what silver has.
+    # Rules get the text, whether they are checked against the table or against silver's row.
     assert bind(file, FILMS) == bind(file, chosen)
     assert chosen.with_texts(file.content.texts) is chosen
     assert chosen.fingerprint() != FILMS.fingerprint()

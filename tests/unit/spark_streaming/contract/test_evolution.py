@@ -1,4 +1,4 @@
-"""Two readings of a catalog tell which changes a table went through."""
+"""The changes of a table follow from two readings of the catalog."""
 
 from __future__ import annotations
 

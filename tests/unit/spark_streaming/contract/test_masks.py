@@ -1,4 +1,4 @@
-"""Masks: what silver holds in place of a value, and what verify expects of it."""
+"""Masks: the values that replace others in silver, and that verify expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tables each of several silver jobs has: every table exactly one of them."""
+"""Every table belongs to exactly one of several silver jobs."""
 
 from __future__ import annotations
 

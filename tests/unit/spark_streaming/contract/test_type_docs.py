@@ -1,4 +1,4 @@
-"""docs/types.md is what the table of the type matrix says."""
+"""docs/types.md agrees with the table of the type matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streamed rows that the connector named by other columns than their own are read rightly, or not."""
+"""Streamed rows with wrong column names from the connector are read correctly, or refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GENERATED: dict[str, Any] = {"left_out": ("twice",), "left_out_at": ((2, "intege
 
 
 def table(*columns: Column, **more: Any) -> Contract:
-    """A table whose source notes its definitions; all of it was there at NOTED_AT."""
+    """A table whose source records its definitions; all of them were recorded at NOTED_AT."""
     return Contract("public", "t", columns, ("id",), oid=9, noted_lsn=Lsn(NOTED_AT), **more)
 
 
@@ -70,7 +70,7 @@ def test_a_value_is_not_taken_for_its_neighbours_where_a_column_went_and_another
     new = next_version(was, table(ID, B, C))
     row = {"id": 1, "b": "a's", "c": "b's"}
     assert rows_of(read(was, row, later=(new,))) == [{"id": 1, "a": "a's", "b": "b's"}]
-    # The same after silver has followed: a value of a column that went stays what it was.
+    # The same after silver has followed: a dropped column keeps its value.
     event_rows = decode(
         [event("c", lsn=100, key={"id": 1}, after=row)],
         replace(new, begins_at_lsn=Lsn(CHANGED_AT), valid_from_lsn=Lsn(CHANGED_AT)),
@@ -100,7 +100,7 @@ def test_generated_columns_do_not_shift_the_values_behind_them() -> None:
     contract = table(ID, replace(COUNT, attnum=3), **GENERATED)
     [found] = rows_of(read(contract, {"id": 1, "twice": 7, "n": None}))
     assert found == {"id": 1, "n": 7}
-    # So without notes of the source, and where NULL is made up for a value that is not there.
+    # The same without the source's records, and if NULL replaces a missing value.
     contract = table(ID, replace(COUNT, attnum=3, nullable=False), **GENERATED)
     contract = replace(contract, noted_lsn=None)
     assert rows_of(read(contract, {"id": 1, "twice": 7, "n": 0})) == [{"id": 1, "n": 7}]
@@ -135,10 +135,10 @@ def test_a_definition_that_nobody_saw_costs_no_value_where_the_source_notes_none
     reason = reason_of(read(contract, {"id": 1, "was_a": "x", "b": "y"}))
     assert "definition of the table (id, was_a, b)" in reason and "column a" in reason
     assert "column a, b" in reason_of(read(contract, {"id": 1, "was_a": "x"}))
-    # A column that came and went, or that is not there yet, is no value of another one.
+    # The value of a column that was dropped or does not exist yet must not go to another column.
     rows = read(contract, {"id": 1, "a": "x", "b": "y", "gone": 7}, {"id": 2, "a": "x"})
     assert [row["a"] for row in rows_of(rows)] == ["x", "x"]
-    # The key of a row that goes is its message's.
+    # The key of a deleted row comes from its message.
     gone = event("d", lsn=100, key={"id": 1}, before={"id": 1, "was_a": "", "b": ""})
     assert [c.key for c in decode([gone], contract, HighWater()).changes.changes] == [1]
 
@@ -147,7 +147,7 @@ def test_a_deleted_rows_key_is_told_by_its_place() -> None:
     first, second = replace(A, attnum=1), replace(ID, attnum=2)
     was = table(first, second)
     new = next_version(was, table(second, replace(COUNT, attnum=3)))
-    # By the default replica identity only the key is the row's: its value stands second.
+    # Under the default replica identity only the key is from the row: its value is the second.
     before, key = {"id": 0, "n": 7}, {"id": 0}
     gone = event("d", lsn=100, key=key, before=before)
     begins = replace(

@@ -196,7 +196,7 @@ def test_borders_of_a_snapshot_are_marked(mark: str, starts: bool) -> None:
 def test_row_of_an_incremental_snapshot_stands_where_the_stream_was() -> None:
     sent = event("r", lsn=100, commit=90, after=_row(1), snapshot="incremental", order=None)
     document = orjson.loads(sent.value or b"")
-    document["source"]["lsn"] = None  # as Debezium sends it
+    document["source"]["lsn"] = None  # like in Debezium's event
     decoded = _decode(sent._replace(value=orjson.dumps(document)))
     assert _ops(decoded) == [("r", 100)]
     assert decoded.changes.changes[0].guard == 100
@@ -207,7 +207,7 @@ def test_incremental_snapshot_of_a_bag_is_rejected() -> None:
     assert _rules(decoded) == ["snapshot-without-key"]
 
 
-# -- columns that come and go
+# -- columns that are added and dropped
 
 
 def test_column_that_the_contract_does_not_have_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""Random histories with changes of the table in them end in the source's rows."""
+"""Random histories that include changes of the table end in the source's rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KINDS = (
 
 
 class Job:
-    """What the job does with a topic's batches, over a model of silver."""
+    """The job's work on a topic's batches, on a model of silver."""
 
     def __init__(self, source: EvolvingSource, catalog: ModelCatalog) -> None:
         first = source.states[0][1]
@@ -89,7 +89,7 @@ class Job:
         self.topic.expect(self.topic.pendings[1:])
 
     def finish(self, catalog: ModelCatalog) -> None:
-        """Silver is complete to where the catalog is looked at: it follows what it shows."""
+        """Silver is complete up to the position at which the catalog is read, so it follows the catalog."""
         for since, _ in catalog.source.states:
             if since > catalog.lsn:
                 catalog.lsn = since
@@ -121,7 +121,7 @@ def _history(
 
 
 def _read_at(source: EvolvingSource, batch: list[RawEvent]) -> int:
-    """The log position by which a batch's events are committed."""
+    """The log position up to which a batch's events are committed."""
     last = max((event.offset for event in batch), default=-1)
     return next(end for count, end in source.ends if count > last) if batch else 0
 
@@ -133,7 +133,7 @@ def test_history_with_changes_of_the_table_ends_in_the_sources_rows(seed: int, s
     source, catalog = _history(random, KINDS, steps)
     job = Job(source, catalog)
     for batch in split(source.events, random):
-        # The catalog is as it was when the batch was read, or later: events may be late.
+        # The catalog is from the time when the batch was read, or later, because events may be late.
         until = max(catalog.lsn, _read_at(source, batch)) + random.choice([0, 0, 30, 300])
         for since in [since for since, _ in source.states if catalog.lsn < since <= until]:
             catalog.lsn = since
@@ -148,7 +148,7 @@ def test_history_with_changes_of_the_table_ends_in_the_sources_rows(seed: int, s
 def _run_with_looks_at_any_time(
     job: Job, source: EvolvingSource, catalog: ModelCatalog, random: Random
 ) -> None:
-    """All events in batches; the catalog is as it was when each was read, or at the end."""
+    """All events in batches; the catalog is from the time when each was read, or from the end."""
     for batch in split(source.events, random):
         catalog.lsn = random.choice([source.lsn, max(catalog.lsn, _read_at(source, batch))])
         job.check()
@@ -160,7 +160,7 @@ def _run_with_looks_at_any_time(
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_columns_that_come_between_two_looks_are_followed_at_once(seed: int, steps: int) -> None:
     random = Random(seed)
-    # Others need the versions in between, which nobody saw: see the README's known limits.
+    # Others need intermediate versions, which silver did not see: see the README's known limits.
     kinds = ("add_column", "table_truncated")
     source, catalog = _history(random, kinds, steps)
     job = Job(source, catalog)
@@ -183,7 +183,7 @@ def test_any_changes_between_two_looks_are_followed_where_the_source_notes_them(
 
 
 def _with_whole_key_changes(batches: list[list[RawEvent]]) -> list[list[RawEvent]]:
-    """The batches, cut nowhere between a delete and the create that it becomes."""
+    """The batches, never divided between a delete and the create of the same key change."""
     found: list[list[RawEvent]] = []
     for batch in batches:
         resumes = bool(batch) and any(name == OLD_KEY_HEADER for name, _ in batch[0].headers)
@@ -201,16 +201,16 @@ def test_rows_that_the_connector_named_ahead_of_the_log_are_read_by_their_own_co
 ) -> None:
     random = Random(seed)
     leaves_out = random.random() < 0.5
-    # Where two later definitions have other types under one name, nothing tells which was meant.
+    # If two later definitions have different types under one name, it is unknown which was meant.
     source, catalog = _history(random, KINDS, steps, leaves_out=leaves_out, names_tell_kinds=True)
     catalog.notes = True
     events, read_at = named_ahead(source, random)
     job = Job(source, catalog)
     job.topic.contract = job.silver.contract = replace(source.states[0][1], noted_lsn=catalog.lsn)
     batches = split(events, random)
-    # A large value that the second half of a key change leaves out goes to quarantine there.
+    # If the second half of a key change lacks a large value, it goes to quarantine there.
     for batch in _with_whole_key_changes(batches) if leaves_out else batches:
-        # Whatever the connector saw in the catalog is there when its events are read.
+        # Everything that the connector saw in the catalog is still there when its events are read.
         seen = max((read_at.get(event.offset, 0) for event in batch), default=0)
         least = max(catalog.lsn, _read_at(source, batch), seen)
         catalog.lsn = random.choice([source.lsn, least])

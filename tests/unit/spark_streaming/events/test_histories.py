@@ -12,8 +12,8 @@ from spark_streaming.events.event import RawEvent
 from tests.support.examples import examples
 from tests.unit.model import BAG, KEYED, Source, fold_batches, history, split, split_apart
 
-# Seeds instead of drawn choices: ten times the histories in the same time. The number of steps
-# is drawn, so that a failing history shrinks.
+# Seeds instead of drawn choices give ten times the histories in the same time. Only the number of
+# steps is drawn, so that a failing history shrinks.
 SEEDS = st.integers(0, 2**32)
 STEPS = st.integers(0, 60)
 PARTITIONS = st.sampled_from([1, 2, 3])
@@ -84,7 +84,7 @@ def test_a_first_snapshot_that_was_interrupted_leaves_nothing_behind(
     tried = len(source.stream)
     source.snapshot(first=True)
     begun = len(source.stream)
-    assume(begun > tried)  # of an empty table nothing is sent, which no reader can see
+    assume(begun > tried)  # an empty table sends nothing, which no reader can notice
     for _ in range(later):
         source.step()
     events = source.finish()
@@ -101,7 +101,7 @@ def test_a_resync_under_writes_ends_in_the_sources_rows_whatever_was_lost_or_gai
     source = history(random, KEYED, partitions, steps, replays=False, toast=False)
     source.gain_rows()
     source.lose_rows()
-    for _ in range(within):  # few: what was lost must not come back by itself
+    for _ in range(within):  # few, so that lost rows do not come back by chance
         source.step()
     source.resync(within)
     for _ in range(within):

@@ -1,4 +1,4 @@
-"""Real events of a hundred types, against what Postgres printed for the same rows."""
+"""Real events of a hundred types, compared with Postgres' own text of the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events are read by the contract version that they were written under."""
+"""Each event is read by the contract version under which it was written."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def document(lsn: int, xid: int | None = None, **after: Any) -> dict[str, Any]:
     ("lsn", "xid", "passed"),
     [
         (100, 49, False),
-        (100, 50, True),  # of the change's own transaction
+        (100, 50, True),  # in the transaction of the change
         (201, 3, True),
         (150, 49, False),
         (150, 50, True),
         (150, 51, True),
-        (150, 2**32 - 5, False),  # before the counter began again
+        (150, 2**32 - 5, False),  # before the counter wrapped
         (150, None, True),
     ],
 )
@@ -97,13 +97,13 @@ def test_an_old_events_row_reads_as_the_cast_of_the_table_made_it() -> None:
     new = event("c", lsn=300, key={"id": 2}, after={"id": 2, "size": "{0.1}"}, txId=60)
     decoded = decode([late, new], newer, HighWater())
     assert decoded.rejects == []
-    # What Postgres has for 0.1::real::double precision, and for 0.1::double precision.
+    # Postgres' values of 0.1::real::double precision, and of 0.1::double precision.
     [[first, none, nan], [double]] = decoded.changes.images["size"].to_pylist()
     assert (first, none, nan != nan, double) == (0.10000000149011612, None, True, 0.1)
 
 
 def test_a_real_reads_right_whichever_version_its_event_is_taken_for() -> None:
-    exact = 0.10000000149011612  # as the connector sends 0.1::real
+    exact = 0.10000000149011612  # the connector's value for 0.1::real
     events = [
         event("c", lsn=lsn, key={"id": lsn}, after={"id": lsn, "size": exact}, txId=45)
         for lsn in (90, 150, 300)

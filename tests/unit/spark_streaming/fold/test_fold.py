@@ -278,7 +278,7 @@ def test_new_snapshot_of_a_bag_takes_the_place_of_everything_before() -> None:
         event("c", lsn=10, offset=1, after=row),
         event("r", lsn=50, offset=2, commit=None, order=None, after=row, snapshot="first"),
         event("r", lsn=50, offset=3, commit=None, order=None, after=row, snapshot="last"),
-        event("c", lsn=40, offset=4, commit=60, after=row),  # was under way meanwhile
+        event("c", lsn=40, offset=4, commit=60, after=row),  # its transaction was open meanwhile
         contract=BAG,
     )
     assert folded.resnapshot_lsn == 50

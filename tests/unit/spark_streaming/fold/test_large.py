@@ -1,4 +1,4 @@
-"""Folding by key leaves silver as folding whole batches does, wherever the keys' tasks run."""
+"""Folding by key has the same effect on silver as folding whole batches, wherever the keys' tasks run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.model import KEYED, Silver, Source, split, split_apart
 
 
 class Tasks:
-    """Runs fold tasks here, one after the other; what they take and give passes pickle."""
+    """Runs fold tasks here, one after the other; their inputs and outputs are pickled."""
 
     def __init__(self, events: list[RawEvent]) -> None:
         self._events = events
@@ -78,7 +78,7 @@ class Outcome:
 
 
 class Way:
-    """Silver kept by folding batches by key where that can be, whole where not."""
+    """Silver, merged from batches that are folded by key if possible, otherwise whole."""
 
     def __init__(self) -> None:
         self.silver = Silver(KEYED)

@@ -1,4 +1,4 @@
-"""Which way a table's part of a batch takes, and how a part is cut into slices."""
+"""The route of a table's part of a batch, and the division of a part into slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Spark task makes of its keys' events, and what it refuses."""
+"""A Spark task's result for its keys' events, and the events that it refuses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TASK = FoldTask(KEYED, HighWater(), None)
 def output(
     events: Sequence[RawEvent], task: FoldTask = TASK
 ) -> tuple[list[Any], list[Any], Report]:
-    """The rows (without tag), what is carried but the report, and the report."""
+    """The rows (without tag), the carried data except the report, and the report."""
     rows: list[Any] = []
     carried: list[Any] = []
     report = Report()

@@ -1,4 +1,4 @@
-"""`ops/incidents`: a real Delta table in a folder, written by several logs as by several processes."""
+"""`ops/incidents` as a real Delta table in a folder; several logs write it like several processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITTEN_S = 30.0
 
 
 class Clock:
-    """Goes on by a minute with each question."""
+    """Advances by a minute at each reading."""
 
     def __init__(self) -> None:
         self.now = START
@@ -33,7 +33,7 @@ class Clock:
 
 @pytest.fixture
 def another(lake: DiskLake) -> Callable[[], IncidentLog]:
-    """Makes a log as another process, or a restarted one, would have it."""
+    """Makes a log like that of another or a restarted process."""
     return lambda: IncidentLog(lake, Clock())
 
 

@@ -1,4 +1,4 @@
-"""Clients that stay silent, drip or come in crowds do not hold the metrics' server up."""
+"""Silent clients, slow clients and many clients do not block the metrics server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose trouble a failure is, what a stopped table merges next, and when it is tried again."""
+"""Which table a failure belongs to, what a stopped table merges next, and when it is retried."""
 
 from __future__ import annotations
 

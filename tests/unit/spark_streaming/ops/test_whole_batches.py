@@ -1,4 +1,4 @@
-"""How far silver is complete, by what each of its jobs says."""
+"""The LSN up to which silver is complete, from the rows of all its jobs."""
 
 from __future__ import annotations
 

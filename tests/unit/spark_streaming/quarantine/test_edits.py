@@ -1,4 +1,4 @@
-"""Other values for an event in quarantine: what may be edited, and what an event has afterwards."""
+"""Editing a quarantined event: the values that may be edited, and the event afterwards."""
 
 from __future__ import annotations
 

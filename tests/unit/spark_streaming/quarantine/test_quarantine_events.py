@@ -1,4 +1,4 @@
-"""Quarantine's entries, which everyone may query, and its events, which Trino does not have."""
+"""Quarantine's entries, which every user may query, and its events, which are not in Trino."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_upkeep_removes_the_events_whose_entries_are_gone(lake: DiskLake) -> Non
 
 
 def an_older_home(lake: DiskLake, rows: int = 5) -> list[RawEvent]:
-    """A table of the release that kept the events beside the entries, in several versions."""
+    """A table of an earlier release that stored the events beside the entries, in several versions."""
     fields = [field for field in SCHEMA if field.name != "replayed_values"]
     fields += [pa.field("raw_key", pa.binary()), pa.field("raw_value", pa.binary())]
     schema = pa.schema([*fields, pa.field("raw_headers", pa.string())])
@@ -176,7 +176,7 @@ def test_an_older_homes_entries_are_all_kept_and_no_version_of_the_table_has_the
     kept = quarantine_of(lake)
     kept.ensure()
     assert_upgraded(lake, made)
-    kept.put({"guests": [reject(9)]}, 4)  # a repeated batch: it is known
+    kept.put({"guests": [reject(9)]}, 4)  # a repeated batch adds nothing
     assert [row["offset"] for row in entries(lake)] == [0, 1, 2, 3, 4, 9]
     assert kept.close([Place(made[0].topic, 0, 0)], REPLAYED) == 1
 
@@ -203,7 +203,7 @@ def test_an_upgrade_that_was_cut_anywhere_is_repeated(
         else:
             patch.setattr(place, step, killed)
         quarantine_of(lake).ensure()
-    # Who reads meanwhile finds the entries with their events, in either form.
+    # Concurrent readers find the entries with their events, in either form.
     read = [row["offset"] for some in unresolved_rows(lake, QUARANTINE, "guests") for row in some]
     assert sorted(read) == [0, 1, 2, 4]
     quarantine_of(lake).ensure()

@@ -1,4 +1,4 @@
-"""A topic whose events are nowhere stops its own table, and events too large for memory none."""
+"""A topic with lost events stops only its own table, and events too large for memory stop none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Settings:
 
 
 class Kafka:
-    """Events by topic; those of `expired` are nowhere, and a read beyond `bytes_max` is refused."""
+    """Events by topic; those of `expired` are lost, and a read of more than `bytes_max` is refused."""
 
     def __init__(self) -> None:
         self.log: dict[str, list[Any]] = {}
@@ -51,7 +51,7 @@ class Kafka:
 
 
 class World:
-    """A job with a backlog over tables `one` and `two`, without Spark."""
+    """A job with a backlog of tables `one` and `two`, without Spark."""
 
     def __init__(self, folder: Path) -> None:
         self.kafka, self.source = Kafka(), Source(DiskLake(folder))
@@ -78,7 +78,7 @@ class World:
         return f"hw.{self.source.schema}.{table}"
 
     def run(self) -> dict[str, str]:
-        """The next batch; the states of the tables that it has rows of."""
+        """Run the next batch. Returns: the states of its tables."""
         self.batch += 1
         start = {topic: self.ends.get(topic, {0: 0}) for topic in self.kafka.log}
         self.ends = {t: {0: events[-1].offset + 1} for t, events in self.kafka.log.items()}

@@ -1,4 +1,4 @@
-"""Rules on folded rows: what goes to quarantine, what is counted, what stops a table."""
+"""Rules on folded rows: which rows go to quarantine, which are counted, which stop a table."""
 
 from __future__ import annotations
 

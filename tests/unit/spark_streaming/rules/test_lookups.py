@@ -1,4 +1,4 @@
-"""Rules that look at other rows, against Delta tables on disk."""
+"""Rules that look up other rows, with Delta tables on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`contract check` warns of what a contract leaves unsaid, and of names that look personal."""
+"""`contract check` warns of missing descriptions, and of names that look personal."""
 
 from __future__ import annotations
 

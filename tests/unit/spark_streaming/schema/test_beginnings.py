@@ -1,4 +1,4 @@
-"""A topic that silver never merged begins where its first event is, in Kafka or in bronze."""
+"""A topic that silver never merged begins at its first event, in Kafka or in bronze."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FILMS, ORDERS = "hw.public.films", "hw.public.orders"
 
 
 class Kafka:
-    """Knows the first offset of each partition, 0 where none is given."""
+    """Has the first offset of each partition, 0 by default."""
 
     def __init__(self, begins: Offsets) -> None:
         self.begins = begins

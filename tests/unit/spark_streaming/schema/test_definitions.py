@@ -1,4 +1,4 @@
-"""Which of the definitions that a source noted a table's events are read by."""
+"""Which of the definitions that the source recorded is used to read a table's events."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_new_table_begins_as_it_was_at_its_first_event() -> None:
     assert since_first([A, B, C], found, []) == [found]
     assert since_first([], found, [at(250)]) == [found]
     before = replace(A, oid=99)
-    # Dropped and made again meanwhile: its rows go where the newer one begins.
+    # It was dropped and made again meanwhile: its rows are removed where the newer one begins.
     assert since_first([before, C], found, [at(150)]) == [before, C, found]
 
 
@@ -145,7 +145,7 @@ def test_what_a_source_that_was_set_back_is_like_begins_behind_all_that_was_capt
     pendings = list[Pending]()
     queue(pendings, captured, [found], after=Lsn(300), by=Lsn(400))
     [pending] = pendings
-    # What was captured before is of the version of that time, wherever the restored source is now.
+    # Earlier events belong to the version of their time, wherever the restored source is now.
     before, later = split_at([at(n, b="") for n in (401, 900)] + [at(901, a="")], boundary(pending))
     assert [[e.offset for e in part] for part in (before, later)] == [[401, 900], [901]]
     assert after_known(captured, [], restored, by=Lsn(900)) is restored

@@ -1,4 +1,4 @@
-"""Silver's tables say what contract files and the source's comments say of them, and follow both."""
+"""Silver's tables have the descriptions of contract files and of the source's comments, and follow both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ classification = "personal"
 
 
 class Desk:
-    """A table with rows, its contract files, its source's comments, and the describer over them."""
+    """A table with rows, its contract files, its source's comments, and the describer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "contracts"

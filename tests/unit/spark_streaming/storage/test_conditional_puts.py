@@ -1,4 +1,4 @@
-"""A writer's proof that the store refuses a second put of one name."""
+"""A writer proves that the store refuses a second put of the same name."""
 
 from __future__ import annotations
 

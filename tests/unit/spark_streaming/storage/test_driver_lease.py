@@ -1,7 +1,7 @@
-"""Of several drivers on one lake one works; one that was paused commits nothing after the next began.
+"""Of several drivers on one lake only one works; a paused driver commits nothing after the next has begun.
 
-The search runs the lease itself over objects in memory, and drivers reduced to what they read, ask and
-commit, in the order of the job. Each `yield` is a place where a driver may be paused for any time.
+The search runs the real lease on objects in memory, with drivers that are reduced to their reads, checks and
+commits in the job's order. At each `yield` a driver may be paused for any time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCHES, TABLES = 2, ("ledger", "orders", "ratings")
 
 
 class Memory:
-    """Terms in memory; a put on the condition that the name is free is one step, as in a store."""
+    """Terms in memory; a conditional put is one step, like in a store."""
 
     def __init__(self) -> None:
         self.kept: dict[int, bytes] = {}
@@ -49,12 +49,12 @@ class Memory:
 
 
 class Refused(Exception):
-    """A commit came too late."""
+    """A commit was too late."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A commit: of which driver, and the batch that it merges; -1 is a seal, None has no name."""
+    """A commit: its driver, and its batch; -1 is a seal, None has no batch."""
 
     epoch: int
     batch: int | None
@@ -62,16 +62,16 @@ class Entry:
 
 @dataclass
 class World:
-    """What drivers share: terms, tables' logs, and the order of everything that was committed."""
+    """The drivers' shared state: terms, tables' logs, and all commits in order."""
 
     rules: frozenset[str]
     objects: Memory = field(default_factory=Memory)
     logs: dict[str, list[Entry]] = field(default_factory=lambda: {t: [] for t in TABLES})
     now: float = 0.0
-    begun: int = 0  # the greatest epoch that has read its state
+    begun: int = 0  # the greatest epoch whose driver has read its state
 
     def commit(self, table: str, read: int, entry: Entry) -> None:
-        """Put the next version; one that lost is checked against what came after its `read`, as Delta does."""
+        """Put the next version; after a lost race, check the commits after its `read`, like Delta."""
         log = self.logs[table]
         for other in log[read:]:
             if other.batch == -1 or (other.batch is not None and other.batch == entry.batch):
@@ -107,7 +107,7 @@ def driver(world: World) -> Iterator[str]:
             yield "sealed"
     lease.ready()
     yield "ready"
-    if world.objects.newest() == lease.epoch:  # a later one may have begun meanwhile
+    if world.objects.newest() == lease.epoch:  # a later driver may have begun meanwhile
         world.begun = max(world.begun, lease.epoch)
     merged = {entry.batch for entry in world.logs["ledger"]}
     for batch in range(BATCHES):
@@ -125,7 +125,7 @@ def driver(world: World) -> Iterator[str]:
 
 
 class Drivers:
-    """Drivers that are run a step at a time, in any order."""
+    """Runs drivers step by step in any order."""
 
     def __init__(self, count: int, rules: frozenset[str]) -> None:
         self.world = World(rules)
@@ -158,7 +158,7 @@ STEPS = 40  # more than a driver has
 
 
 def one_pause(rules: frozenset[str]) -> None:
-    """The first driver is paused at each place, until the second is at each of its places."""
+    """Pause the first driver at each step until the second has reached each of its steps."""
     for first in range(1, STEPS):
         for second in range(STEPS):
             drivers = Drivers(2, rules)
@@ -172,7 +172,7 @@ def one_pause(rules: frozenset[str]) -> None:
 
 
 def any_order(rules: frozenset[str], chance: random.Random, histories: int) -> None:
-    """Three drivers, each paused anywhere and for any time."""
+    """Run three drivers, each paused anywhere and for any time."""
     for _ in range(histories):
         drivers = Drivers(3, rules)
         while len(drivers.ended) < 3:

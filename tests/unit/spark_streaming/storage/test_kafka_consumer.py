@@ -1,4 +1,4 @@
-"""A broker that accepts and never answers holds no client of ours for ever."""
+"""A broker that accepts connections and never answers does not block our clients forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to an S3 store: signed as AWS's own examples are, errors read as S3 sends them."""
+"""Requests to an S3 store are signed like AWS's own examples; S3's errors are parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream's table says that it is one, and what its file says of it."""
+"""The metadata of a stream's table marks it as a stream, and has its file's descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams: their contracts, what an event may be, and the table that holds each key once."""
+"""Streams: their contracts, valid events, and the table with each key once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seal refuses what was begun before it, whatever that is."""
+"""A seal makes every commit that was begun before it fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Silver's names in lakes that have tables of earlier releases, which kept ASCII letters only."""
+"""Silver's names in lakes with tables of earlier releases, which kept only ASCII letters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIVEN, NEW = "_n___t_ble", "ünï__täble"
 
 
 def give(lake: DiskLake, name: str, description: str | None) -> None:
-    """A silver table of this name that says of which source table it is, or nothing."""
+    """A silver table of this name that records its source table, or does not."""
     path = lake.url(lake.silver_path(name))
     write_delta(path, pa.table({"id": [1]}), description=description)
 

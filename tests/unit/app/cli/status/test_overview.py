@@ -1,4 +1,4 @@
-"""`status --check` and `status --format json`: what counts as not well, and what a machine reads."""
+"""`status --check` and `status --format json`: which states count as problems, and the data for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `status` says is not well: judged from what the parts were observed to say."""
+"""The problems in `status`, from recorded answers of the services."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.lake.stopped_tables import table_problems
 from spark_streaming.events.position import HighWater
 
 NOW = datetime(2026, 11, 22, 19, 46, 5, tzinfo=timezone.utc)
-# As Kafka Connect's log has it.
+# From Kafka Connect's log.
 LOG = """\
 2026-11-22T19:45:59.384Z WARN  BaseSourceTask [source|task-0] Going to restart connector after 2 sec. after a retriable exception
 2026-11-22T19:45:59.387Z WARN  AbstractWorkerSourceTask [source|task-0] ExactlyOnceWorkerSourceTask{id=source-0} failed to poll records from SourceTask. Will retry operation.

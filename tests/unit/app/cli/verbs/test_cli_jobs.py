@@ -15,7 +15,7 @@ SHIPPED = [
     "default_risk",
     "recommend",
     "top_movies",
-]  # of the demo store, which the stack of an empty home has
+]  # of the demo store, which is in the stack of an empty home
 
 
 def jobs(home: Path, **texts: str) -> Path:

@@ -1,4 +1,4 @@
-"""`contract` and `quarantine` on the command line, as far as they need no stack."""
+"""`contract` and `quarantine` on the command line, as far as they work without a stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stack's certificate authority: made once, renewed in time, and its files closed."""
+"""The stack's certificate authority is made once and renewed in time; its files are private."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTS = ["localhost", "127.0.0.1", "kafka"]
 
 @pytest.fixture
 def at(tmp_path: Path) -> Callable[[datetime], Authority]:
-    """The authority of one folder, at a time."""
+    """The authority of one folder at a given time."""
     return lambda now: Authority(tmp_path / "tls", now)
 
 

@@ -1,4 +1,4 @@
-"""`[[sources]]` of a profile: each gets names of its own, and the first source keeps its names."""
+"""Each of a profile's `[[sources]]` gets its own names, and the first source keeps its names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of a Kafka of one's own, and what each client gets of them."""
+"""The settings of a user's Kafka, and which of them each client gets."""
 
 from __future__ import annotations
 

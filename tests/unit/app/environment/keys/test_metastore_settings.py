@@ -1,4 +1,4 @@
-"""Which metastore a profile names, and what Trino is told of it."""
+"""Which metastore a profile names, and the settings that Trino gets for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of one's own: what the stack leaves out, how it asks them, and that no password is shown."""
+"""A user's own services: what the stack leaves out, how it connects, and that no password is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of files: each with its number, and a reason where it is none."""
+"""Rows of files: each has its number, and an invalid one the reason."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_file_of_another_format_is_one_error(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(HeadwaterError, match=f"the file cannot be read as {fmt}"):
+    with pytest.raises(HeadwaterError, match=f"the file is not valid {fmt}"):
         read(path, fmt)
     (tmp_path / "empty.csv").write_bytes(b"")
     assert read(tmp_path / "empty.csv", "csv") == []

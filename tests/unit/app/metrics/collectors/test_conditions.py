@@ -1,4 +1,4 @@
-"""Conditions of contracts on whole tables: what is asked, when, and what counts as a breach."""
+"""Contract conditions on whole tables: their queries, when they run, and what counts as a breach."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NAME = ("orders", "total")
 
 
 def condition(**given: Any) -> TableCondition:
-    """A condition as a contract file gives it: durations are texts."""
+    """A condition in the form of a contract file, with durations as texts."""
     return TableCondition.model_validate({"name": "total", "value": "sum(total)", **given})
 
 
 def breaches(given: TableCondition, *values: float | None) -> list[bool]:
-    """Whether each of these values, a minute apart, is a breach."""
+    """Whether each of these values, one minute apart, is a breach."""
     watched = Watched(given)
     found = []
     for minute, value in enumerate(values):
@@ -38,7 +38,7 @@ def breaches(given: TableCondition, *values: float | None) -> list[bool]:
 
 
 class Trino:
-    """Answers in the order given; an exception is raised."""
+    """Answers in the given order; an exception is raised."""
 
     def __init__(self, *answers: float | Exception | None) -> None:
         self.asked: list[str] = []
@@ -53,7 +53,7 @@ class Trino:
 
 
 class Rounds:
-    """A collector at a clock of its own; each question has its answer before the next look."""
+    """A collector with a test clock; each query has its answer before the next collection."""
 
     def __init__(self, ask: Callable[[str], float | None], given: TableCondition) -> None:
         self.now = 0.0
@@ -64,7 +64,7 @@ class Rounds:
         )
 
     def look(self, after_s: float) -> dict[str, float | None]:
-        """Two looks, `after_s` later: one that may ask, one that tells. Returns: value by family."""
+        """Collect twice, `after_s` later: once to send queries, once to report. Returns: value by family."""
         self.now += after_s
         self.collector.collect()
         question = self.collector._question

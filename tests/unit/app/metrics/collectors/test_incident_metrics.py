@@ -1,4 +1,4 @@
-"""Incidents of parts: what the exporter opens and closes, and what it counts of others."""
+"""Incidents of services: those that the exporter opens and closes, and the counts of others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_incident_lasts_until_the_part_works_again(tmp_path: Path) -> None:
     board.replace("headwater_service_up", {("trino",): 1.0})
     stopped["orders"] = datetime.fromtimestamp(150, timezone.utc)
     assert look() == (1, 3, 10)
-    # It went on and was stopped again meanwhile: another one.
+    # It continued and was stopped again meanwhile, which is another incident.
     stopped["orders"] = datetime.fromtimestamp(155, timezone.utc)
     assert look() == (1, 4, 5)
     stopped.clear()
@@ -56,7 +56,7 @@ def _incidents(
     board: Board,
     stopped: Callable[[], Mapping[str, datetime]] = dict,
 ) -> IncidentCollector:
-    """A collector over a lake in a folder: a second one is the exporter's next process."""
+    """A collector on a lake in a folder; a second one is the exporter's next process."""
     log = IncidentLog(DiskLake(folder), lambda: datetime.fromtimestamp(clock.now, tz=timezone.utc))
     return IncidentCollector(stopped, board, log, clock=clock)
 
@@ -73,7 +73,7 @@ def test_an_incident_outlives_the_exporter_and_ends_when_its_part_works_again(
         first.collect()
     assert first._log.flush(30)
     clock.now += 50
-    # The next process has seen nothing of the service yet: that it works is not known.
+    # The next process has not observed the service yet, so it does not know whether it works.
     later = Board()
     second = _incidents(tmp_path, clock, later)
     second.collect()

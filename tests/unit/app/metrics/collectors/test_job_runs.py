@@ -1,4 +1,4 @@
-"""Whether a job is late or failed: its schedule beside what Dagster says of its runs."""
+"""Whether a job is late or failed, from its schedule and Dagster's answers about its runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Dagster:
 
 
 def collected(folder: Path, dagster: Dagster) -> dict[str, float]:
-    """Family, without what all have in common → the value of job `own`."""
+    """Family, without the common prefix → the value of job `own`."""
     (folder / "own.toml").write_text(FILE)
     board = Board()
     JobCollector([folder], dagster, board, clock=NOW.timestamp).collect()

@@ -1,4 +1,4 @@
-"""The exporter's own parts: cost is bounded, series are bounded, waiting is measured rightly."""
+"""The exporter's own parts: cost and series are bounded, and waiting is measured correctly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BEHIND = "headwater_delta_files"
 
 @dataclass
 class Look:
-    """A collector that costs `cost_s` of CPU a look and fails while `fails`."""
+    """A collector that takes `cost_s` of CPU for each collection and fails while `fails`."""
 
     clock: Clock = field(default_factory=Clock)
     cpu: Clock = field(default_factory=Clock)
@@ -161,7 +161,7 @@ def test_a_reader_has_what_stood_before_the_ends_that_it_has_reached() -> None:
     assert waiting.complete(0) is None
     waiting.end(0, 10, 1_000)
     waiting.end(5, 25, 2_000)
-    waiting.end(10, 25, 2_500)  # nothing of this partition, and the source went on
+    waiting.end(10, 25, 2_500)  # no event of this partition, although the source advanced
     waiting.end(15, 40, None)  # the source does not answer
     assert waiting.complete(9) is None
     assert waiting.complete(12) == 1_000
@@ -180,7 +180,7 @@ def test_what_a_reader_had_stays_known_when_the_notes_have_gone_by() -> None:
 
 
 class Ends:
-    """Kafka as the test says it is, so far as it is asked for what stands where."""
+    """Kafka's offsets, as the test sets them."""
 
     def __init__(self) -> None:
         self.at = {
@@ -225,7 +225,7 @@ def test_each_hop_is_behind_by_the_wal_that_it_is_not_known_to_have(
     assert look(1_000, 100) == {("kafka",): 100, ("bronze",): 100}
     kafka.at[("hw.public.orders", 1)] = 20
     state.complete_lsn = Lsn(1_450)
-    # Silver has events that the slot has not confirmed yet: so Kafka has them too.
+    # Silver has events that the slot has not confirmed yet, so Kafka has them, too.
     assert look(1_500, 200) == {("kafka",): 50, ("bronze",): 600, ("silver",): 50}
     tables = board.get("headwater_table_lsn_behind_bytes")
     assert (tables[("orders", "bronze")], tables[("tags", "bronze")]) == (600, 50)

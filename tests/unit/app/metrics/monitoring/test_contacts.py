@@ -1,4 +1,4 @@
-"""Who is told of alerts: what settings name, and nothing that is not set."""
+"""The recipients of alerts: those in the settings, and no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = {
     "alert_smtp_user": "me",
     "alert_smtp_password": "hush",
 }
-# The alerts as Prometheus has them.
+# The alerts in Prometheus' form.
 RULES = [rule for group in prometheus_rules()["groups"] for rule in group["rules"]]
 DATA = {
     "data_alert_webhook_url": "http://127.0.0.1:9/data",
@@ -79,7 +79,7 @@ def test_data_engineering_is_told_of_the_data_at_its_own_address(tmp_path: Path)
     given = settings(tmp_path, **ALL, data_alert_slack_url="https://example.org/data")
     general, data = contacts.alertmanager(given)["receivers"]
     assert general["slack_configs"][0]["api_url"] == ALL["alert_slack_url"]
-    # Of the general addresses none comes along: who is told is one team or the other.
+    # The general addresses get none of these: only one of the two teams is notified.
     assert set(data) == {"name", "slack_configs"}
     assert data["slack_configs"][0]["api_url"] == "https://example.org/data"
     own, _ = contacts.alertmanager(given)["route"]["routes"]

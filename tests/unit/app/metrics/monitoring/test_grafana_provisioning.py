@@ -1,6 +1,6 @@
-"""What a start hands to Grafana, against what Grafana's provisioning reads: no server is needed.
+"""The provisioning files of a start are valid for Grafana; no server is needed.
 
-The files are read back as they are written, so that the YAML itself is in the test.
+The test reads the written files back, so the YAML itself is tested.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ ADDRESSES: dict[str, str] = {
     "alert_smtp": "mail.example.org:587",
     "alert_mute_weekends": "true",
 }
-# All that an annotation's template may name here; both are known since Grafana 9.
+# The only names that an annotation's template may use; both exist since Grafana 9.
 TEMPLATES = re.compile(r"\{\{ \$(labels\.\w+|values\.A\.Value) \}\}")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What service `grafana` finds at its start, with every address set."""
+    """The files for a start of service `grafana`, with every address set."""
     monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
     load(tmp_path / "home", None, **ADDRESSES).save()
     run = tmp_path / "run"
@@ -80,7 +80,7 @@ def test_a_dashboard_has_the_fields_that_grafana_reads_and_no_others(path: Path)
     board = schema.Dashboard.model_validate(json.loads(path.read_text()))
     for panel in board.panels:
         steps = [step.value for step in panel.fieldConfig.defaults.thresholds.steps]
-        # The first step is the one from minus infinity; the others rise.
+        # The first step begins at minus infinity; the others increase.
         assert steps[0] is None, panel.title
         assert None not in steps[1:], panel.title
         assert steps[1:] == sorted(set(steps[1:]), key=lambda value: value or 0.0), panel.title
@@ -94,7 +94,7 @@ def test_a_rule_is_a_question_to_the_data_source_and_a_threshold_on_its_answer(
 ) -> None:
     rules = schema.RulesFile.model_validate(read(folder / "alerting" / "rules.yaml"))
     intervals = {group.interval for group in rules.groups}
-    assert intervals == {"10s"}  # Grafana's shortest, and it takes multiples of that only
+    assert intervals == {"10s"}  # Grafana's shortest interval; it accepts only multiples of it
     uids = [rule.uid for group in rules.groups for rule in group.rules]
     titles = [(group.folder, rule.title) for group in rules.groups for rule in group.rules]
     assert len(set(uids)) == len(uids)
@@ -117,7 +117,7 @@ def test_a_rule_is_a_question_to_the_data_source_and_a_threshold_on_its_answer(
 def test_annotations_are_taken_as_written_and_nothing_else_of_a_rule_has_a_dollar(
     folder: Path,
 ) -> None:
-    """Grafana expands no `$NAME` in annotations and questions, so `$$` would stay there."""
+    """Grafana expands no `$NAME` in annotations and queries, so `$$` would stay there."""
     rules = schema.RulesFile.model_validate(read(folder / "alerting" / "rules.yaml"))
     for group in rules.groups:
         assert "$" not in group.name + group.folder
@@ -130,8 +130,8 @@ def test_annotations_are_taken_as_written_and_nothing_else_of_a_rule_has_a_dolla
 
 
 def test_rules_lie_in_a_folder_whose_title_is_not_the_dashboards(folder: Path) -> None:
-    """Rules are read first and their folder gets a uid by chance; one of the same title with the
-    dashboards' uid is refused, which ends Grafana 11.0, or becomes a second one."""
+    """Rules are read first, and their folder gets a random uid. A folder of the same title with the
+    dashboards' uid is then refused, which ends Grafana 11.0, or becomes a second one."""
     rules = schema.RulesFile.model_validate(read(folder / "alerting" / "rules.yaml"))
     found = schema.ProvidersFile.model_validate(read(folder / "dashboards" / "headwater.yaml"))
     titles = {group.folder for group in rules.groups}
@@ -173,7 +173,7 @@ def test_policies_match_labels_that_rules_have_and_name_what_is_there(folder: Pa
     points = {point.name for point in found.contactPoints}
     timings = {timing.name for timing in found.muteTimes}
     [policy] = found.policies
-    # Of itself Grafana groups by folder and name; what it groups by must be on each alert.
+    # By default Grafana groups by folder and name; each alert must have the labels of the grouping.
     assert set(policy.group_by) - {"alertname", "grafana_folder"} <= set.intersection(
         *(set(each) for each in labels)
     )

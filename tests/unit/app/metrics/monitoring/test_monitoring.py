@@ -1,4 +1,4 @@
-"""Panels, alerts and what is generated of them; where promtool is installed, each alert on data."""
+"""Panels, alerts and the files generated from them; with promtool, each alert on data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="promtool is not on this machine (Debian's package `prometheus`)"
 )
 ROOT = Path(__file__).resolve().parents[5]
-# Told by silver once it has something to tell.
+# Silver exports these only after the first event.
 ELSEWHERE = {"headwater_freshness_target_seconds", "headwater_silver_schema_changes_total"}
 ALERTS_BY_NAME = {alert.name: alert for alert in ALERTS}
 SHOWN = {query.promql for board in DASHBOARDS for panel in board.panels for query in panel.queries}
@@ -174,7 +174,7 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
 
 
 def packed() -> list[tuple[dict[str, int], dict[str, str]]]:
-    """The cases in few groups, for each costs an hour of evaluations: no two that share a metric."""
+    """Put the cases into few groups, because each takes an hour of evaluations; no two in a group share a metric."""
     groups: list[tuple[dict[str, int], dict[str, str]]] = []
     for name, cases in CASES.items():
         for series, fires in zip(cases, (1, 0), strict=True):

@@ -150,7 +150,7 @@ def test_files_of_a_champion_are_taken_only_as_they_were_logged(
         champion = run.champions("churn")["churn"]
         assert champion is not None
         assert (champion.folder is not None) == usable
-        assert ("other files" in champion.why_not) != usable
+        assert ("differ from the logged" in champion.why_not) != usable
 
 
 def test_secrets_are_in_the_environment_of_mlflow_and_in_no_words_of_its_command(

@@ -1,4 +1,4 @@
-"""Reading MovieLens files: good lines, malformed ones, and the progress of it."""
+"""Reading MovieLens files: valid lines, malformed lines, and progress."""
 
 from __future__ import annotations
 

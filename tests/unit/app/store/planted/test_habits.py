@@ -1,4 +1,4 @@
-"""Planted habits: the chances that are stated are those that the drawn orders and payments have."""
+"""Planted habits: the stated chances agree with the drawn orders and payments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planted tastes: one number for an id everywhere, and a limit that no prediction passes."""
+"""Planted tastes: an id always has the same taste, and no prediction is better than the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that the store makes, and the operations that a workload chooses."""
+"""The rows of the store, and the operations that a workload chooses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.store.workload.load_tables import BenchWorkload
 from app.store.workload.operations import OPERATIONS
 from app.store.workload.store_workload import choose
 
-# Never connected to.
+# Never used for a connection.
 DSN = "postgresql://me@localhost/store"
 AT = datetime(2026, 5, 17, 12, tzinfo=timezone.utc)
 ITEMS = [make.Item(3, Decimal("9.99"), 2), make.Item(8, Decimal("0.01"), 1)]

@@ -1,4 +1,4 @@
-"""Holding a rate, and driving transactions through trouble, with a clock of our own."""
+"""Holding a rate, and running transactions through failures, with a test clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.store.workload.pace import Pace
 
 
 class FakeTime(Event):
-    """A clock that moves only when somebody waits, and by what each step is said to take."""
+    """A clock that advances only by waits, and by the stated duration of each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class FakeTime(Event):
 
 
 class Failure(Exception):
-    """What the driver raises: has a SQLSTATE, or none where no connection was made."""
+    """An error of the driver: with a SQLSTATE, or without one if there was no connection."""
 
     def __init__(self, sqlstate: str | None) -> None:
         super().__init__("the server said so\nDETAIL:  a value")
@@ -40,7 +40,7 @@ class Failure(Exception):
 def steps(
     time: FakeTime, *plan: int | Exception, takes_s: float = 0.0
 ) -> Callable[[], Transaction]:
-    """Steps that make so many changes or fail so, and one change each when the plan is over."""
+    """Steps that make the planned changes or failures, then one change each."""
     left = list(plan)
 
     def step() -> Transaction:
@@ -85,7 +85,7 @@ def test_a_long_stall_does_not_end_in_a_flood() -> None:
     while pace.wait_s() == 0:
         pace.spend(1)
         due += 1
-    assert due == 21  # two seconds' worth, and the one that is due now
+    assert due == 21  # those of two seconds, and the one that is due now
     assert pace.dropped_s == pytest.approx(58)
 
 

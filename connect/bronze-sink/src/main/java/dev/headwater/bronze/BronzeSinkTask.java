@@ -23,12 +23,12 @@ import org.slf4j.LoggerFactory;
  * Writes records to the bucket, each exactly once.
  *
  * <ol>
- *   <li>A partition that is taken over begins after its last object in the bucket.
- *   <li>Lines are collected until the object is old, long or large enough; then it is sealed.
- *   <li>A sealed object is put under the name that its first offset gives, only if that name is
- *       free; until it is known to be stored, the same bytes are put again and nothing else.
+ *   <li>A partition begins after its last object in the bucket when the task takes it over.
+ *   <li>Lines are collected until they are old, many or large enough; then the object is sealed.
+ *   <li>A sealed object is named by its first offset and put only if that name is free. Until it
+ *       is known to be stored, the same bytes are put again and nothing else.
  *   <li>If another task has taken the name, the partition begins again at step 1.
- *   <li>A partition that cannot continue is stopped alone, and tried again now and then.
+ *   <li>A partition that cannot continue is stopped alone, and retried from time to time.
  *   <li>The group's committed offset follows the bucket; it is only a hint, never the truth.
  * </ol>
  */
@@ -77,7 +77,7 @@ public final class BronzeSinkTask extends SinkTask {
     try {
       recover(false);
     } catch (RetriableException away) {
-      // An exception here would end the task; put() tries again for as long as it takes.
+      // An exception here would end the task; put() retries until it succeeds.
       LOG.warn("partitions wait for the store: {}", away.getMessage());
     }
   }

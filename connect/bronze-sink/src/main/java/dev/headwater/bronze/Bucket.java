@@ -37,7 +37,7 @@ import software.amazon.awssdk.services.s3.model.S3Exception;
 import software.amazon.awssdk.services.s3.model.S3Object;
 
 /**
- * The bucket: it holds the events, and so it shows how far each partition is stored.
+ * The bucket of bronze: its objects hold the events and so show how far each partition is stored.
 *
  * <p>Every method throws RetriableException if the store does not answer or is busy, and
  * ConnectException if trying again cannot help.
@@ -98,7 +98,7 @@ final class Bucket implements AutoCloseable {
     }
   }
 
-  /** Whether the store accepts a small object now; if so, a refused object is itself the trouble. */
+  /** Whether the store accepts a small object now; if so, the fault is in the refused object. */
   boolean answers() {
     try {
       tryPut(PROBE, new byte[0], Map.of());

@@ -4,7 +4,7 @@ import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Base64;
 
-/** The Content-MD5 header, which makes a store refuse a body that was damaged on its way. */
+/** The Content-MD5 header, with which a store refuses a body that was damaged on its way. */
 final class Digests {
   private Digests() {}
 

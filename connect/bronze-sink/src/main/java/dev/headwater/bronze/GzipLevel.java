@@ -4,7 +4,7 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.util.zip.GZIPOutputStream;
 
-/** Opens gzip streams with a level, for which the JDK's own stream has no argument. */
+/** Opens gzip streams with a compression level; the JDK's own stream has no argument for it. */
 record GzipLevel(int level) {
   GZIPOutputStream open(OutputStream out) throws IOException {
     return new GZIPOutputStream(out, 8192) {

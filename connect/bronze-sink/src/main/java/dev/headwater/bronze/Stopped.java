@@ -13,8 +13,8 @@ import org.slf4j.LoggerFactory;
 /**
  * The partitions that the task has stopped, each with the reason and the time of the next try.
 *
- * <p>Each has a note in the bucket, which `status` reads, because the task itself is
- * running. A note is written again at each try, and removed when the partition continues.
+ * <p>The task itself keeps running, so each stopped partition has a note in the bucket, which
+ * `status` reads. A note is written again at each try, and removed when the partition continues.
  */
 final class Stopped {
   private static final Logger LOG = LoggerFactory.getLogger(Stopped.class);

@@ -27,7 +27,7 @@ import software.amazon.awssdk.services.s3.model.S3Object;
 import software.amazon.awssdk.services.s3.model.StorageClass;
 
 /**
- * Keeps what S3 promises while several clients write and delete at once.
+ * Keeps S3's guarantees while several clients write and delete at once.
  *
  * <ol>
  *   <li>A listing holds only whole objects: none that is being written, and none that was deleted

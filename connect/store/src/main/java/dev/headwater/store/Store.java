@@ -8,7 +8,7 @@ import org.gaul.s3proxy.BlobStores;
 import org.gaul.s3proxy.S3Proxy;
 import org.gaul.s3proxy.blobstore.BlobStore;
 
-/** Starts s3proxy like its own main class, with additions that keep S3's promises. */
+/** Starts s3proxy like its own main class, with additions that keep S3's guarantees. */
 public final class Store {
   private Store() {}
 
