@@ -106,7 +106,9 @@ def _assert_history(
     at = parse_lsn(lsn)
     valid = f"_valid_from_lsn <= {at} AND (_valid_to_lsn > {at} OR _valid_to_lsn IS NULL)"
     assert stack.query(f"SELECT id, n FROM history.past WHERE {valid} ORDER BY 1, 2") == then
-    ended = "SELECT _ended_by, count(*) FROM history.past WHERE NOT _is_current GROUP BY 1 ORDER BY 1"
+    ended = (
+        "SELECT _ended_by, count(*) FROM history.past WHERE NOT _is_current GROUP BY 1 ORDER BY 1"
+    )
     # Five rows and, later, two more were updated; two keys changed; two rows were deleted.
     assert stack.query(ended) == [("delete", 2), ("key change", 2), ("update", 7)]
 

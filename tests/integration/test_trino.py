@@ -298,9 +298,8 @@ def test_names_with_blanks_and_capitals_are_registered_in_lower_case(server: Ser
 def test_silver_is_read_only_and_own_schemas_are_not(server: Server) -> None:
     server.write("silver/kept", _ids(1))
     server.until_there("silver", "kept")
-    server.write("history/kept", _ids(1, 2))
+    server.write("history/kept", _ids(1))
     server.until_there("history", "kept")
-    assert sorted(server.query("SELECT * FROM history.kept")) == [(1,), (2,)]
     for statement in (
         "INSERT INTO silver.kept VALUES 2",
         "DELETE FROM history.kept",
