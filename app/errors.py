@@ -1,4 +1,4 @@
-"""The one error that a user sees: what failed, what was observed, what to do."""
+"""The error for users: the failure, the observation, what to do."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ class Hop:
 
     Args:
         name: its label in metrics, its key in JSON, its column.
-        means: what has happened once a change is there, for the page.
-        arrived: the same of an edited row, for the demo; "" where the demo does not look.
+        means: what has happened when a change is there, for the page.
+        arrived: the same of an edited row, for the demo; "" if the demo does not observe it.
         after: the hop that has to show a change before this one is asked about it.
         in_event: the event itself has the time of this hop, so nobody waits for it.
         is_probed: the exporter's probes are awaited there.

@@ -129,10 +129,10 @@ def _text(value: Any) -> str:
 
 
 class Steps:
-    """Progress of a long command on stderr: a line for each event, and what it waits for now.
+    """Progress of a long command on stderr: a line for each event, and the current reason of a wait.
 
-    A thread shows what the command waits for and for how long, also while the command is in one
-    call: on a terminal in one line that is rewritten, elsewhere every WAITING_LINE_EVERY_S.
+    A thread shows the reason and the time of a wait, even while the command is in one call: on a terminal in one
+    rewritten line, otherwise every WAITING_LINE_EVERY_S.
     Use it as a context manager.
     """
 
@@ -171,14 +171,14 @@ class Steps:
             self._printed_at = self._clock()
 
     def waiting(self, text: str) -> None:
-        """Show what the command waits for, in place of the previous text."""
+        """Show the reason of the wait; replaces the previous text."""
         with self._lock:
             if text != self._text:
                 self._text, self._since = text, self._clock()
             self.renew()
 
     def renew(self) -> None:
-        """Show again what the command waits for, with the seconds so far, if it is time to."""
+        """Show the reason of the wait again, with the seconds so far, if it is due."""
         with self._lock:
             if not self._text:
                 return

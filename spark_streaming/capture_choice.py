@@ -32,7 +32,7 @@ class ChoiceKeys(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The tables and columns that are captured; every table whole, where nothing is given.
+    """The captured tables and columns; without settings, every table with all columns.
 
     Args:
         include, exclude: patterns of tables; one is captured that an `include` has, and no `exclude`.
@@ -45,7 +45,7 @@ class Choice:
 
     @classmethod
     def of(cls, keys: ChoiceKeys) -> Choice:
-        """Return what these settings choose."""
+        """Return the choice of these settings."""
         return cls(
             patterns(keys.table_include, parts=2),
             patterns(keys.table_exclude, parts=2),

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
-# How often requests are looked for: a listing of a few milliseconds, between two batches.
+# The interval of checks for requests: a listing of a few milliseconds between two batches.
 REQUESTS_CHECK_S = 1.0
 MIXED = "its tables belong to several silver jobs: name tables of one of them (`silver_jobs` of the profile)"
 # The job's tables beside silver's own.
@@ -115,8 +115,8 @@ class Silver:
         # Spark takes a batch's limit when the query starts, and in offsets only.
         self._offsets_max = settings.batch_offsets_max
         self._switching = threading.Event()
-        # Held while a batch or its maintenance runs: who stops the query takes it first, so
-        # that no merge is cut in the middle.
+        # Held while a batch or its maintenance runs. Whoever stops the query acquires it first, so that no merge is
+        # interrupted.
         self._busy = threading.Lock()
         self.metrics = Metrics()
 
@@ -162,7 +162,7 @@ class Silver:
         return ended and self._working.maintenance.waiting_s() == 0
 
     def resized(self, query: Any) -> Any:
-        """The query, started again where its events are much larger or smaller than thought."""
+        """The query; it is restarted if its events are much larger or smaller than estimated."""
         if self._working is None or not self._working.backlog.bytes_an_offset:
             return query
         wanted = offsets_for(self._settings, self._working.backlog.bytes_an_offset)
@@ -201,7 +201,7 @@ class Silver:
             working.history.after_batch(rows)
 
     def _serve_requests(self, working: Working) -> None:
-        """Carry out what was asked of this process; heartbeats bring a batch every few seconds."""
+        """Carry out requests to this process; heartbeats cause a batch every few seconds."""
         now = time.monotonic()
         if now - self._requests_checked_at < REQUESTS_CHECK_S:
             return
@@ -220,7 +220,7 @@ class Silver:
         working.replay.merged.clear()
 
     def _first_batch(self) -> Working:
-        """Restore what the lake knows; done inside the first batch, when the query has its id."""
+        """Restore the state from the lake, inside the first batch, when the query has its id."""
         settings, lake, properties = self._settings, self._lake, self._options.properties()
         query_id = self._offset_log.query_id()
         share, prefix = self._share, settings.topic_prefix
@@ -258,7 +258,7 @@ class Silver:
         )
         reader = EventReader(settings, self._session, archive)
         unseen = not_in_silver(lake, prefix)
-        # The first job maintains what all of them append to.
+        # The first job maintains the tables to which all jobs append.
         kept = ledger if share.number == FIRST else None
         ops: dict[str, OpsTable] = {
             "quarantine": quarantine,
@@ -334,7 +334,7 @@ def main() -> int:
         signal.signal(number, lambda *_: asked_to_stop.set())
     query = silver.start()
     code = _watch(silver, query, settings, asked_to_stop, lease)
-    if code == 0:  # after a failure nobody waits for it: it may hang in what has failed
+    if code == 0:  # after a failure it is not awaited, because it may hang in the failed call
         end_session(session)
     return code
 
@@ -383,7 +383,7 @@ def _watch(
 
 
 def _is_ready(query: Any) -> bool:
-    """The query has ended a batch, or has looked at Kafka and found nothing to do."""
+    """The query has finished a batch, or has found no new events in Kafka."""
     return query.lastProgress is not None or "Waiting for data" in query.status["message"]
 
 

@@ -42,7 +42,7 @@ class JobKeys(BaseModel):
     """Columns that are left out, as patterns `schema.table.column`: `public.users.password*`. Kafka, bronze
     and silver never have them. No column of a key."""
     topic_partitions: int = Field(default=1, ge=1, le=64)
-    """Partitions of the topic of each table with a key. A topic that exists keeps what it has."""
+    """Partitions of the topic of each table with a key. An existing topic keeps its number of partitions."""
     # Its values: `tables/engines/choice.py`.
     merge_engine: str = "auto"
     """`delta-rs` or `spark` forces one engine for all merges; `auto` chooses by size."""
@@ -95,7 +95,7 @@ Job = TypeVar("Job", bound=JobSettings)
 class SilverSettings(JobSettings):
     """All settings of `python -m spark_streaming.job`."""
 
-    # Where the service keeps what is not in the lake: the query's checkpoint, Spark's scratch.
+    # The folder for files that are not in the lake: the query's checkpoint, Spark's scratch.
     data: Path = Field(validation_alias="HEADWATER_SILVER_DATA")
     # A URL (s3a://…) where several machines must find it; a folder below `data` otherwise: a
     # local commit costs a third of one on S3, and the lake's transaction ids make a lost or

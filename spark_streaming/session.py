@@ -50,7 +50,7 @@ def end_session(session: SparkSession) -> None:
 
 
 def readable(text: str) -> str:
-    """Return the message of a query's failure without the JVM's stack, with a hint where one is known."""
+    """Return the message of a query's failure without the JVM's stack, with a hint if there is one."""
     lines = [line for line in text.splitlines() if not line.startswith(("\tat ", "JVM stack"))]
     message = "\n".join(lines)[:4000]
     if "data loss" in message.lower() or "failOnDataLoss" in message:
@@ -85,7 +85,7 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         # What goes to a Python worker at a time: by default 10,000 rows, of whatever size.
         "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),
         "spark.sql.streaming.pollingDelay": f"{settings.polling_delay_ms}ms",
-        # An idle topic gets a batch only where there is something in it.
+        # An idle topic gets a batch only if it has events.
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.stopTimeout": "15s",
         "spark.sql.streaming.minBatchesToRetain": "20",
@@ -93,8 +93,8 @@ def _configuration(settings: SilverSettings) -> dict[str, str]:
         "spark.sql.sources.partitionOverwriteMode": "static",
     }
     if settings.checkpoint_url.startswith("file:"):
-        # Spark's own choice goes by Hadoop's FileContext, which starts the program `readlink` ten
-        # times a batch. By this one too a rename is atomic on a local disk.
+        # Spark's default uses Hadoop's FileContext, which starts the program `readlink` ten times a batch. By this
+        # one too a rename is atomic on a local disk.
         engine["spark.sql.streaming.checkpointFileManagerClass"] = LOCAL_CHECKPOINT
         engine["spark.hadoop.fs.file.impl"] = LOCAL_FILES
     process = {

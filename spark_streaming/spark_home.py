@@ -36,7 +36,7 @@ def make_spark_home(data: Path, *, heap_mb: int, bind: str) -> Path:
     os.environ["HEADWATER_SPARK_LAUNCH_CLASSPATH"] = f"{extra_classpath()}:{jars}/*"
     os.environ["HEADWATER_SPARK_LOG4J"] = LOG4J
     os.environ["HEADWATER_SPARK_HEAP_MB"] = str(heap_mb)
-    # The workers run what this process runs; else Spark takes the `python3` of its PATH.
+    # The workers use this process's Python; otherwise Spark would take the `python3` of its PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark names this host by itself otherwise, and a host name may resolve to nothing.
     os.environ["SPARK_LOCAL_IP"] = bind

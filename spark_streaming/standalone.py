@@ -30,7 +30,7 @@ def main(name: str, *arguments: str) -> None:
     os.environ["HEADWATER_SPARK_JAVA"] = str(Path(os.environ["JAVA_HOME"]) / "bin" / "java")
     os.environ["JAVA_HOME"] = str(home / "java")
     os.environ["SPARK_DIST_CLASSPATH"] = extra_classpath()
-    os.environ["SPARK_SCALA_VERSION"] = SCALA  # a worker looks for a build of Spark's otherwise
+    os.environ["SPARK_SCALA_VERSION"] = SCALA  # otherwise a worker looks for a build of Spark
     os.environ["HEADWATER_SPARK_MAIN"] = f"org.apache.spark.deploy.{name}"
     os.execv(LAUNCHER, [str(LAUNCHER), *arguments])
 

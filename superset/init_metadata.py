@@ -1,11 +1,10 @@
 """Service `superset-init`: Superset's metadata at its version, its roles, its first two users.
 
 Runs in Superset's own environment. In this order:
-  1. end at once where this version has done its work before;
+  1. end at once if this version has already done its work;
   2. migrate the schema;
   3. make Superset's own permissions and roles, and role `Analyst`;
-  4. make users `admin` and `analyst`, where they are not there, with the generated passwords;
-  5. note that it is done.
+  4. make users `admin` and `analyst`, if they do not exist, with the generated passwords; 5. record that it is done.
 Every step may be repeated: a run that was killed is made good by the next.
 """
 
@@ -53,7 +52,7 @@ def main() -> int:
 
 
 def fingerprint() -> str:
-    """Changes with Superset's version and with what this file does."""
+    """Changes with Superset's version and with this file's work."""
     content = (HERE / "requirements.lock").read_bytes() + Path(__file__).read_bytes()
     return hashlib.sha256(content).hexdigest()
 

@@ -19,8 +19,8 @@ SECRET_KEY = os.environ["SUPERSET_SECRET_KEY"]
 # Few connections: one process with six threads.
 SQLALCHEMY_ENGINE_OPTIONS = {"pool_size": 6, "max_overflow": 4, "pool_pre_ping": True}
 
-# A chart shows what Trino answers now: no answer is kept. (What a browser keeps of a dashboard's
-# filters and of an open chart editor stands in the metadata, as by default.)
+# A chart shows Trino's current answer: no answer is cached. (The state of a dashboard's filters and of an open chart
+# editor is in the metadata, as by default.)
 CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 THUMBNAIL_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
@@ -67,7 +67,7 @@ warnings.filterwarnings("ignore", category=SAWarning)
 
 
 class OpenedLogger(DBEventLogger):
-    """Keeps who opened and changed what, which Superset's start page shows.
+    """Logs opened and changed objects, which Superset's start page shows.
 
     Not every chart's question: a dashboard that refreshes every ten seconds would write a row
     for each chart each time, for ever.

@@ -133,7 +133,7 @@ def _inside(target: Path, name: str) -> Path:
     path = target / name
     _refuse_outside(target, path, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A folder of the archive may be a link by now: check where it really leads.
+    # A folder of the archive may have become a link: check its real target.
     if not path.parent.resolve().is_relative_to(target.resolve()):
         raise HeadwaterError(f"the archive wants to write outside its folder: {name}")
     return path

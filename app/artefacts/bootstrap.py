@@ -46,10 +46,10 @@ def main(arguments: list[str]) -> int:
 def make_environment(venv: Path, lock: Path, kind: str, *, with_main: bool = False) -> None:
     """Install the packages of `lock` into `venv`, once; `complete_mark` is there afterwards.
 
-    With `with_main` the packages in the folder that HEADWATER_PACKAGES names lie behind its own.
+    With `with_main` the environment also sees the packages in the folder HEADWATER_PACKAGES, after its own.
 
     In its own place from the first file on: an environment holds its path and cannot be moved.
-    Raises: BootstrapError; what was downloaded is kept for the next call.
+    Raises: BootstrapError; downloaded files are kept for the next call.
     """
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(venv.parent / f".{venv.name}.lock", "w") as guard:

@@ -1,9 +1,9 @@
-"""Claims: what each clone needs of the shared cache, written by the clone and read by `clean`.
+"""Claims: the files of the shared cache that each clone needs; the clone writes them, and `clean` reads them.
 
 clones/<hash of the clone's path>-py<version>.json     {"root": …, "needs": ["dist/kafka-…", …]}
 
-A clone writes its claim before it checks what is missing, and holds `.clean.lock` shared until all is
-there; `clean` holds the lock exclusively from reading the claims to the last removal.
+A clone writes its claim before it checks what is missing, and holds `.clean.lock` shared until all files are there;
+`clean` holds the lock exclusively from reading the claims to the last removal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STEP_S = 0.1
 
 
 def claim(cache: Path, root: Path, needs: Iterable[str]) -> None:
-    """Write what the clone at `root` needs, as paths relative to the cache; replaces its last claim."""
+    """Write the files that the clone at `root` needs, as paths relative to the cache; replaces its last claim."""
     path = _path(cache, root)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -37,7 +37,7 @@ def claim(cache: Path, root: Path, needs: Iterable[str]) -> None:
 
 
 def claimed(cache: Path, root: Path, now: float | None = None) -> set[str]:
-    """Return what all existing clones need; remove the claims of clones that are gone.
+    """Return the files that existing clones need; remove the claims of deleted clones.
 
     Args:
         root: the clone that asks: of its own claims under other Pythons only recent ones count.
@@ -65,7 +65,7 @@ def claimed(cache: Path, root: Path, now: float | None = None) -> set[str]:
 
 @contextmanager
 def fetching(cache: Path) -> Iterator[None]:
-    """Keep `clean` from running while the block checks and fetches what a clone needs."""
+    """Prevent `clean` from running while the block checks and downloads a clone's files."""
     with _locked(cache, fcntl.LOCK_SH, "`clean` is removing files from the cache"):
         yield
 

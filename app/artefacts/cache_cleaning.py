@@ -1,6 +1,6 @@
-"""Finds and removes what no clone and no running stack needs, in the cache and in a stopped home.
+"""Finds and removes files that no clone and no running stack needs, in the cache and in a stopped home.
 
-1. What clones have claimed (`cache_claims`), and what a running process has open or names, is needed.
+1. Files that clones have claimed (`cache_claims`), and files that a running process has open or names, are needed.
 2. The rest of `artefacts`, `dist` and `venv` is waste; so are AOT caches and scratch folders that have
    not been used for some time.
 3. Waste is moved to another name before it is removed, so that an interrupted removal leaves no half
@@ -31,14 +31,14 @@ KINDS = {"artefacts": "downloads", "dist": "programs", "venv": "Python environme
 
 @dataclass(frozen=True)
 class Waste:
-    """A file or folder that nobody needs. `kind` is what a person calls it."""
+    """A file or folder that nobody needs. `kind` is its name for users."""
 
     kind: str
     path: Path
 
 
 def find_waste(cache: Path, needed: set[str], now: float | None = None) -> list[Waste]:
-    """Return what the cache holds beyond `needed` (paths relative to it) and what processes use."""
+    """Return the files of the cache that are neither in `needed` (relative paths) nor used by processes."""
     now = time.time() if now is None else now
     used = needed | in_use(cache)
     found = [
@@ -130,7 +130,7 @@ def _is_recent(path: Path, folder: str, now: float) -> bool:
 
 
 def _entries(folder: Path, *, hidden: bool = False) -> list[Path]:
-    """What stands in a folder; the guards and temporary names, which begin with a dot, with `hidden`."""
+    """The entries of a folder; with `hidden` also guards and temporary names, which begin with a dot."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if hidden or not path.name.startswith("."))

@@ -61,7 +61,7 @@ def share_classes(java: Path) -> None:
 
 
 def require_java() -> None:
-    """Start Java once; raises HeadwaterError with what the machine lacks for it."""
+    """Start Java once; raises HeadwaterError with the missing requirement of the machine."""
     path = java()
     try:
         ran = subprocess.run(

@@ -5,8 +5,8 @@
     artefacts.classpath("kafka")        # its jars
     artefacts.directory("bronze-sink")  # its folder
 
-A folder is named by a hash of all that goes into it, built elsewhere and renamed:
-a folder under its name is whole, and clones of different versions share one cache. Python
+A folder is named by a hash of its inputs, built under another name and renamed. So a folder under its name is
+complete, and clones of different versions share one cache. Python
 environments cannot be moved: they are made in their place, and a mark in them says that they are
 whole.
 """
@@ -128,7 +128,7 @@ class Artefacts:
         for name, group in self._requirements.groups.items():
             if group.machine not in ("", self._machine):
                 continue
-            # A group that is required but not locked cannot be there.
+            # A required group that is not locked cannot exist.
             with suppress(HeadwaterError, OSError):
                 needs.add(f"dist/{self._folder(name).name}")
                 needs |= {f"artefacts/{file.sha256[:16]}" for file in self.files(name)}
@@ -136,7 +136,7 @@ class Artefacts:
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
-        """Claim what this clone needs, so that `clean` keeps it."""
+        """Claim the files that this clone needs, so that `clean` keeps them."""
         if self.cache.is_dir() and not os.access(self.cache, os.W_OK):
             yield  # another user's cache, from which only that user can remove anything
             return
@@ -281,7 +281,7 @@ class Artefacts:
             return HeadwaterError(
                 f"{file.coordinate} was damaged in the cache",
                 detail=detail,
-                hint="it was removed; start again to fetch it anew",
+                hint="it was removed; start again to download it",
             )
         return HeadwaterError(
             f"cannot unpack {file.coordinate}", detail=detail, hint="is the disk full?"
@@ -289,7 +289,7 @@ class Artefacts:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system cannot."""
+    """Give a file a second name; copy it if the file system cannot link."""
     try:
         os.link(source, target)
     except OSError:

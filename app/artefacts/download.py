@@ -1,6 +1,6 @@
 """Downloads one file by HTTP, or copies it from a `file://` repository, until it is whole.
 
-After a cut connection the download goes on where it ended (`Range`). A file that is complete but
+After a broken connection the download continues where it ended (`Range`). A file that is complete but
 wrong is fetched once more from its start, because the part on disk may have been wrong.
 """
 
@@ -208,7 +208,7 @@ class Download:
 
 
 def size_of(path: Path) -> int:
-    """Return a file's size in bytes; 0 where there is no such file."""
+    """Return a file's size in bytes; 0 if there is no such file."""
     try:
         return path.stat().st_size
     except OSError:

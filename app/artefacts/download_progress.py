@@ -22,7 +22,7 @@ LINE_EVERY_S = 5.0
 
 
 class FetchProgress(Protocol):
-    """Shows how a fetch goes; called by several threads. `done` is negative for bytes to fetch again."""
+    """Shows the progress of downloads; called by several threads. `done` is negative for bytes to fetch again."""
 
     def start(self, *, files: int, size: int, done: int) -> None: ...
 
@@ -65,7 +65,7 @@ class Bar:
 
     def start(self, *, files: int, size: int, done: int) -> None:
         self._progress.start()
-        # Bytes of a previous attempt are no part of the rate, hence not part of the task.
+        # Bytes of a previous attempt must not count for the rate, so they are not part of the task.
         self._task = self._progress.add_task(f"fetching {files} files", total=size - done)
 
     def advance(self, done: int) -> None:

@@ -1,10 +1,10 @@
 """Fetches locked files into the cache: only missing ones, a few at a time.
 
 For each file, in order:
-1. hold the file's own guard, which waits for another clone that is fetching it;
-2. take it from the user's Maven cache where the checksum is right;
-3. else download into `<name>.part`, from where a previous attempt ended;
-4. verify size and SHA-256, then rename: a file under its own name is always whole.
+1. hold the file's own guard, which waits for another clone that is downloading it;
+2. take it from the user's Maven cache if the checksum is right;
+3. otherwise download into `<name>.part`, from the end of a previous attempt;
+4. verify size and SHA-256, then rename: a file under its own name is always complete.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Fetcher:
     """Fetches files from a repository into a cache.
 
     Args:
-        maven_folder: the user's own Maven cache, or None not to look there.
+        maven_folder: the user's own Maven cache, or None to ignore it.
         backoff_s: pause after the first failed attempt at a file; it doubles with each further one.
     """
 
@@ -56,8 +56,8 @@ class Fetcher:
     def fetch(self, files: Sequence[LockedFile]) -> None:
         """Make sure that all the files are in the cache.
 
-        Raises HeadwaterError for the first file that cannot be fetched; what was downloaded stays,
-        and the next call goes on from there.
+        Raises HeadwaterError for the first file that cannot be fetched; downloaded files stay, and the next call
+        continues from there.
         """
         missing = missing_files(self.cache, files)
         if not missing:
@@ -146,7 +146,7 @@ class Fetcher:
         try:
             shutil.copyfile(own, part)
         except OSError:
-            return False  # the download goes on without this short cut
+            return False  # the download continues without this shortcut
         if sha256_of(part) == file.sha256:
             return True
         part.unlink()

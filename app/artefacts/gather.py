@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         artefacts = Artefacts(Path.cwd())
         artefacts.prepare(groups)
         for group in groups:
-            # Links into the cache become files: the cache is no part of the image.
+            # Links into the cache become files, because the cache is not in the image.
             shutil.copytree(artefacts.directory(group), folder / group)
     except HeadwaterError as error:
         print(error, file=sys.stderr)

@@ -58,7 +58,7 @@ class NewTables:
             if not table.has_key:
                 self._take_in_keyless(connection, table)
         for table in wanted:
-            if table.oid in known:  # silver may have rows that were deleted meanwhile
+            if table.oid in known:  # silver may have rows that were deleted in the meantime
                 reason = "it was not captured for a time"
                 message = request_unless_blocking(connection, stream.names, table, reason, True)
                 stream.report(f"rows of {table}", message)

@@ -18,7 +18,7 @@ from app.source.database import Connection
 from app.source.shared_names import to_exclude
 from app.source.source_tables import SourceTable
 
-# An incremental snapshot is signalled again after so long without a notification. Repeating one
+# After this time without a notification an incremental snapshot is signalled again. Repeating one
 # only costs work, and a large table takes long.
 SIGNAL_AGAIN_S = 600.0
 FAILED_AGAIN_S = 30.0

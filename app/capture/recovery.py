@@ -1,6 +1,6 @@
 """Recovers a broken stream: a new slot, and a resync of every table that may differ.
 
-`plan_of` describes what happened and what would be done; it changes nothing. `carry_out` does it.
+`plan_of` describes the failure and the repair; it changes nothing. `carry_out` does it.
 The order of its steps allows it to be killed anywhere and started again:
 1. stop the source's connector;
 2. record the incident, with the position up to which everything was captured;
@@ -51,7 +51,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.store_address import load_store
 
 APPLICATION = "headwater recover"
-# At most so much is written into the log to move it past the captured position. For a server that
+# The most that is written into the log to move it past the captured position. For a server that
 # is further back, pg_resetwal is faster.
 ADVANCE_BYTES_MAX = 64 << 30
 # Added to the highest known position, which may be the start of a record.
@@ -77,7 +77,7 @@ class RequestResync(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What happened to a stream, and what would be done.
+    """The failure of a stream, and the planned repair.
 
     Args:
         floor_lsn: the new slot must begin after this, the highest position in the lake.

@@ -12,7 +12,7 @@ from spark_streaming.contract.lsn import lsn_text
 from spark_streaming.ops.incident_rows import OPEN
 from spark_streaming.ops.incident_table import IncidentLog
 
-# After so many seconds, incidents that another process opened are known here.
+# After this time, incidents that another process opened are known here.
 REFRESH_S = 10.0
 
 

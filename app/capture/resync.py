@@ -2,7 +2,7 @@
 
 A resync reads a captured table from the source into the running stream, and removes rows that
 silver has but the source does not. `capture` carries it out (`resyncing.py`), one table at a time.
-A row `resync-<oid>` stands for one table and survives restarts. Each request gets a number; it is
+Each table has a row `resync-<oid>`, which survives restarts. Each request gets a number; it is
 fulfilled once `finished` reaches that number.
 """
 
@@ -49,7 +49,7 @@ class Resync:
         ends: partition → offset of the event that ended it; once silver is past these offsets, it
         has applied the resync.
         tries: number of attempts that did not end.
-        why: what it waits for, or why it failed.
+        why: why it waits, or why it failed.
     """
 
     oid: int

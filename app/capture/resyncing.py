@@ -51,7 +51,7 @@ from app.source.database import Connection, connect
 from app.source.source_tables import Names, SourceTable
 
 INCREMENTAL, BLOCKING, KEYLESS = "incremental", "blocking", "bag"
-# An incremental snapshot is signalled again after so long without a notification.
+# After this time without a notification an incremental snapshot is signalled again.
 SILENT_S_MAX = 600.0
 ATTEMPTS_MAX = 5
 # A keyless table's writers are blocked for a minute at most; 10,000 rows a second were measured.
@@ -254,7 +254,7 @@ class Resyncing:
         ends = write_ends(settings.kafka, settings.topic_prefix, table, one.below_lsn, name)
         if shape_of(connection, table) != one.shape:
             # Rows that a chunk read before a TRUNCATE arrive after the event of the TRUNCATE.
-            self._retry(connection, one, "the table was truncated or rewritten meanwhile")
+            self._retry(connection, one, "the table was truncated or rewritten during the resync")
             return
         # Debezium counts since its last start; the chunks were counted here.
         whole = scan.rows + self._chunk_rows >= one.rows
@@ -323,7 +323,7 @@ class Resyncing:
                 raise TimeoutError(f"its snapshot ended with {scan.status}")
         raise TimeoutError(f"its snapshot did not end within {KEYLESS_SNAPSHOT_S_MAX:.0f} s")
 
-    # -- what is recorded
+    # -- records
 
     def _change(self, connection: Connection, one: Resync, **to: Any) -> Resync:
         return change(connection, self._names, one.oid, lambda known: replace(known or one, **to))

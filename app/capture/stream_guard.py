@@ -44,7 +44,7 @@ from spark_streaming.contract.lsn import LOG_START, lsn_text
 from spark_streaming.ops.incident_table import IncidentLog
 
 CHECK_EVERY_S = 2.0
-# A recovery that failed is repeated after so many seconds, up to RECOVERIES_MAX times.
+# A failed recovery is repeated after this many seconds, up to RECOVERIES_MAX times.
 RECOVER_AGAIN_S = 60.0
 RECOVERIES_MAX = 10
 APPLICATION = "headwater capture"
@@ -56,7 +56,7 @@ class StreamGuard:
     """The guard of one stream. `check` is one check; `broken` is the result of the last one.
 
     Args:
-        recover: does what `headwater recover --apply` does; None if only users may start it.
+        recover: does the same as `headwater recover --apply`; None if only users may start it.
     """
 
     def __init__(

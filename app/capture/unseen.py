@@ -25,7 +25,7 @@ _ONCE = "initial-interrupted"
 
 
 class UnseenChanges:
-    """Finds changes that no event carries, for one source."""
+    """Finds changes without events in one source."""
 
     def __init__(self, settings: Settings, worker: Worker, report: Report) -> None:
         self._settings = settings

@@ -1,1 +1,1 @@
-"""Trino's catalog: the registrar, the views, and what a schema change would do to them."""
+"""Trino's catalog: the registrar, the views, and the effects of schema changes on them."""

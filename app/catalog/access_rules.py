@@ -1,4 +1,5 @@
-"""Tells the rules' keeper what Trino has, and asks Trino for it: the registrar's side of `app.access`."""
+"""The registrar's side of `app.access`: gives Trino's tables and views to the rules' keeper, and tests filters in
+Trino."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ SERVICE = "tables"
 
 
 class AccessRules:
-    """Keeps who sees what in step with what the registrar has made. Not for several threads."""
+    """Keeps the access rules in step with the registrar's tables and views. Not for several threads."""
 
     def __init__(self, keeper: RulesKeeper, catalog: Catalog, users: Users) -> None:
         self._keeper = keeper
@@ -56,12 +57,12 @@ class AccessRules:
         self._schemas.clear()
 
     def withhold(self, view: str) -> None:
-        """Let nobody read a view that is about to be made anew."""
+        """Forbid reading a view that is about to be replaced."""
         self._keeper.withhold(view)
         self._last = None
 
     def update(self, tables: Mapping[str, Identity], views: Mapping[str, MadeView]) -> None:
-        """Bring the rules in step. Raises: TrinoUnreachable; OSError where the home cannot be written."""
+        """Bring the rules in step. Raises: TrinoUnreachable; OSError if the home cannot be written."""
         now = ({n: (one, one.meaning) for n, one in tables.items()}, views, self._keeper.stamps())
         if now == self._last:
             return
@@ -78,7 +79,7 @@ class AccessRules:
 
 
 def table_facts(identity: Identity) -> TableFacts:
-    """Return a table's columns, and what its own metadata says of their classes."""
+    """Return a table's columns, and the classes in its own metadata."""
     types = {
         column["name"].lower(): trino_type(column["type"])
         for column in json.loads(identity.columns)["fields"]
@@ -92,7 +93,7 @@ def table_facts(identity: Identity) -> TableFacts:
 
 
 def view_facts(made: MadeView) -> ViewFacts:
-    """Return a view's columns, and what its classes follow from."""
+    """Return a view's columns, and the inputs of their classes."""
     view = made.view
     declared: dict[str, Classification] = dict(view.classes)
     released = frozenset(name for name, _ in view.releases)
@@ -100,7 +101,7 @@ def view_facts(made: MadeView) -> ViewFacts:
 
 
 def refusal(catalog: Catalog, table: str, where: str) -> str:
-    """Return why Trino refuses a row filter of a table; "" where it takes it."""
+    """Return why Trino refuses a row filter of a table; "" if Trino accepts it."""
     schema, _, name = table.partition(".")
     try:
         catalog.explain(f"SELECT 1 FROM {identifier(schema)}.{identifier(name)} WHERE ({where})")

@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 # The least time between two writes: after a change of meaning, and after a change of sizes alone.
 WRITE_PAUSE_S = 3.0
 SIZES_PAUSE_S = 60.0
-# Reading a size takes about 10 ms, for it reads the table's whole log.
+# Reading a size takes about 10 ms, because it reads the table's whole log.
 SIZES_PER_PASS_MAX = 2
 _TYPES = {
     "long": "bigint",
@@ -87,7 +87,7 @@ class Sizes(Protocol):
 
 
 class Catalogue:
-    """Keeps the table in step with what the registrar has registered. Not for several threads."""
+    """Keeps the table in step with the registered tables and views. Not for several threads."""
 
     def __init__(
         self, table: MeaningTable, lake: Sizes, clock: Callable[[], float] = time.monotonic
@@ -108,7 +108,7 @@ class Catalogue:
         paths: Mapping[str, str],
         views: Mapping[str, MadeView],
     ) -> None:
-        """Write what has changed, if it is time; a failure is logged, and tried again.
+        """Write changes if they are due; a failure is logged and retried.
 
         Args:
             tables, views: by `schema.table`, as Trino has them.

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Identity:
     """The table at a path: its Delta table id (a new one when made again), and its columns.
 
-    `meaning`: what its metadata says of it; two tables are one though they say different things.
+    `meaning`: its descriptions, which are ignored when tables are compared.
     `source`: the source table that it is a copy of, quoted; `stream`: the stream that it holds.
     """
 
@@ -64,7 +64,7 @@ class LakeTables:
             selector = pa_fs.FileSelector(schema, allow_not_found=True)
             folders = [i for i in self._files.get_file_info(selector) if not i.is_file]
             for folder in sorted(folders, key=lambda info: str(info.base_name)):
-                # Trino knows names in lower case only.
+                # Trino has only lower-case names.
                 name = f"{schema}.{folder.base_name.lower()}"
                 if name in paths:
                     log.debug("%s and %s have one name in Trino", paths[name], folder.path)
@@ -117,7 +117,7 @@ class LakeTables:
 
 
 def _columns(schema: str) -> str:
-    """Return the schema without what it says of its columns, whose order differs at each reading."""
+    """Return the schema without the columns' metadata, whose order differs at each reading."""
     found = json.loads(schema)
     found["fields"] = [{**one, "metadata": {}} for one in found["fields"]]
     return json.dumps(found, sort_keys=True)

@@ -12,7 +12,7 @@ from app.query.trino_connection import CATALOG, connect, explain, is_unreachable
 
 
 class TrinoUnreachable(Exception):
-    """Raised when Trino does not answer; the text says what was observed."""
+    """Raised when Trino does not answer; the text has the observed error."""
 
 
 class Catalog:
@@ -33,7 +33,7 @@ class Catalog:
                 self._run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{identifier(schema)}")
 
     def relations(self, schemas: Iterable[str]) -> dict[str, str]:
-        """List what the schemas hold: `schema.name` → `BASE TABLE` or `VIEW`."""
+        """List the schemas' content: `schema.name` → `BASE TABLE` or `VIEW`."""
         rows = self._run(
             f"SELECT table_schema, table_name, table_type FROM {CATALOG}.information_schema.tables "
             f"WHERE table_schema IN ({', '.join(map(literal, schemas))})"
@@ -68,7 +68,7 @@ class Catalog:
         self._run(f"CALL {CATALOG}.system.flush_metadata_cache()")
 
     def explain(self, sql: str) -> None:
-        """Let Trino plan a query, without running it. Raises: HeadwaterError where it refuses it."""
+        """Let Trino plan a query, without running it. Raises: HeadwaterError if it refuses it."""
         self._run(f"EXPLAIN (TYPE VALIDATE) {sql}")
 
     def run_view(self, create_sql: str) -> None:
@@ -76,7 +76,7 @@ class Catalog:
         self._run(create_sql)
 
     def drop_view(self, schema: str, view: str) -> None:
-        """Drop a view if it is there."""
+        """Drop a view if it exists."""
         self._run(f"DROP VIEW IF EXISTS {CATALOG}.{identifier(schema)}.{identifier(view)}")
 
     def _run(self, sql: str) -> list[list[Any]]:

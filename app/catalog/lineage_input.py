@@ -1,4 +1,4 @@
-"""Tells `app.lineage` what there is, in its own words."""
+"""Converts the registrar's tables and views to `app.lineage`'s types."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"\."((?:[^"]|"")*)"')
 
 
 class LineageTables:
-    """The registered tables with what their metadata says of where they come from.
+    """The registered tables, with the origins in their metadata.
 
-    It is asked each second: a table is translated again only when the registrar has looked at it again.
+    It is called each second, so a table is converted again only when the registrar has read it again.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class LineageTables:
             known = self._known.get(name)
             if known is None or known[0] is not identity:
                 table = _table(name, identity)
-                # The same object where nothing has changed: it is compared at once.
+                # The same object if nothing has changed, so that the comparison is fast.
                 same = known is not None and known[1] == table
                 self._known[name] = (identity, known[1] if known and same else table)
         for gone in self._known.keys() - tables.keys():

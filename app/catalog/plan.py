@@ -1,4 +1,4 @@
-"""Says what a schema change of the source does to bronze, silver, Trino and dashboards."""
+"""Finds the effects of a source's schema change on bronze, silver, Trino and dashboards."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def plan(
     views: Sequence[View],
     superset: Path | None = None,
 ) -> list[PlannedChange]:
-    """Plan what each effect would do; changes nothing.
+    """Plan each effect; changes nothing.
 
     Args:
         policies: returns a table's `[evolution]`; raises ContractFileError.
@@ -158,7 +158,7 @@ def plan(
 
 
 def used_by(change: SchemaChange, silver: str, views: Sequence[View]) -> list[str]:
-    """List the views that read what changes, then the views that read those."""
+    """List the views that read a changed column, then the views that read those views."""
     column = change.was or change.column
     name = f"silver.{silver}"
     using = [
@@ -231,7 +231,7 @@ def _trino(change: SchemaChange, silver: str, used: list[str], followed: bool) -
 
 
 def _dashboards(change: SchemaChange, silver: str, used: list[str], superset: Path | None) -> str:
-    """List the files of dashboards that show what changes."""
+    """List the files of dashboards that show a changed column."""
     if superset is None or not superset.is_dir():
         return "none in this tree"
     column = change.was or change.column

@@ -2,13 +2,13 @@
 
 It makes `ops.verification` and `ops.incidents` if they are missing. Then each pass does the following:
   1. list the folders of silver, ops, history and ml in the lake;
-  2. unregister tables whose folder is gone, register new tables, and register tables that were made
-     again (with another Delta table id) anew;
+  2. unregister tables whose folder is gone, register new tables, and register again tables that were recreated
+     (with another Delta table id);
   3. make each view whose tables all exist, make it again when their columns have changed, and drop
      it when one of them is gone;
-  4. write what tables, views and columns are and mean into `ops.meaning`, and what is made of what
-     into `ops.lineage`, if it has changed;
-  5. where people have roles (`access`), write Trino's rules, if they have changed.
+  4. write descriptions of tables, views and columns into `ops.meaning`, and the lineage into `ops.lineage`, if
+     they have changed;
+  5. if people have roles (`access`), write Trino's rules, if they have changed.
 What Trino refuses is logged once and tried again later; it never stops the other tables.
 """
 
@@ -50,7 +50,8 @@ from spark_streaming.tables.announced_columns import FOLDER_VARIABLE
 
 log = logging.getLogger("registrar")
 
-# Of each source, and of the lake: jobs write the tables of ml and files, as Delta tables in their folders or by SQL.
+# Schemas of each source, and of the lake: jobs write the tables of ml and files, as Delta tables in their folders or
+# by SQL.
 SOURCE_SCHEMAS = ("silver", "ops", "history")
 SHARED_SCHEMAS = ("ml", "files")
 SCHEMAS = (*SOURCE_SCHEMAS, *SHARED_SCHEMAS, "reports")
@@ -80,8 +81,7 @@ class Registrar:
 
     Args:
         source: the further source whose lake it is: the schemas are then `silver_<source>`, `ops_<source>`.
-        catalogue, lineage: are told what there is after each pass.
-        rules: who sees what, where people have roles.
+        catalogue, lineage: get all tables and views after each pass. rules: the access rules, if people have roles.
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class Registrar:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Return what could not be registered or made: `schema.name` → the error."""
+        """Return the tables and views that could not be registered or made: `schema.name` → the error."""
         return dict(self._problems)
 
     def one_pass(self) -> None:
         """Bring the catalog in step with the lake once.
 
-        Raises: TrinoUnreachable; OSError if the object store does not answer. After TrinoUnreachable
-            the next pass begins by listing what Trino has.
+        Raises: TrinoUnreachable; OSError if the object store does not answer. After TrinoUnreachable the next
+            pass begins by listing Trino's tables and views.
         """
         try:
             self._pass(self._clock())
@@ -181,7 +181,7 @@ class Registrar:
         return turn
 
     def _reconcile(self) -> set[str]:
-        """List what Trino has, and flush its cache of tables that may have been made again."""
+        """List Trino's tables and views, and flush its cache of tables that may have been recreated."""
         self._catalog.make_schemas(self._schemas)
         relations = self._catalog.relations(self._schemas)
         if self._registered is None:
@@ -236,7 +236,7 @@ class Registrar:
         existing: dict[str, object] = dict(self._known)
         for view in self._views:
             if not all(name in existing for name in view.reads):
-                self._drop_view(view.name, "a table that it reads is not there")
+                self._drop_view(view.name, "a table that it reads does not exist")
                 continue
             made_from = (view, tuple(existing[name] for name in view.reads))
             if self._made.get(view.name) != made_from:

@@ -1,9 +1,9 @@
-"""Reads the views of `trino/views/*.sql` and orders them by what they read.
+"""Reads the views of `trino/views/*.sql` and orders them by their dependencies.
 
 A file begins with comment lines: `-- view: schema.name`, `-- question: …` (becomes the view's
 comment), `-- reads: schema.table, …`, `-- columns:` with a line for each. `-- owner:`, `-- domain:`,
 `-- tags: …, …`, `-- classification: column class, …` and, once for each column, `-- releases: column, reason`
-may stand among them. One SELECT follows.
+may be among them. One SELECT follows.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _NAME = re.compile(r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")
 class View:
     """One view: `name` and `reads` are `schema.table`, `select` is its query.
 
-    `columns`: what the header says of each; `classes`: the class of those that have one; `releases`: the
-    reason why a column does not inherit the class of what it is computed from.
+    `columns`: each column's description in the header; `classes`: the class of those that have one; `releases`: the
+    reason why a column does not inherit the classes of its origins.
     """
 
     name: str

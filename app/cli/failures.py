@@ -12,14 +12,14 @@ DEBUG = "--debug"
 
 
 def show(error: Exception, *, debug: bool) -> None:
-    """Print a failure on stderr: what failed, what was observed, what to do."""
+    """Print a failure on stderr: the failure, the observation, what to do."""
     if debug:
         traceback.print_exception(error)
         return
     from app.environment.toml_files import SettingsError
 
     if isinstance(error, OSError) and "S3 error" in str(error):
-        # delta-rs prints a tree of causes in colours; the last line is what happened.
+        # delta-rs prints a tree of causes in colours; the last line is the actual error.
         last = re.sub(r"\x1b\[\d*m|↳", "", str(error)).strip().splitlines()[-1].strip()
         error = HeadwaterError(
             "the object store does not answer", detail=last, hint="see `./headwater status s3`"

@@ -28,7 +28,7 @@ NEEDS_PACKAGES = 100  # `./headwater` goes on with the download
 
 
 def main() -> int:
-    """Answer without packages. Returns: the exit code; NEEDS_PACKAGES where a verb is to run."""
+    """Answer without packages. Returns: the exit code; NEEDS_PACKAGES if a verb must run."""
     if os.environ.get(COMPLETE):
         return 0  # pressing TAB downloads nothing
     code = answer(sys.argv[1:])
@@ -88,7 +88,7 @@ class Found:
 
 
 def find(command: Command, words: Sequence[str], name: str = "headwater") -> Found:
-    """Follow `words` from `command`; a word that is no option is a verb while there are verbs below."""
+    """Follow `words` from `command`; a word that is not an option is a verb if the command has verbs."""
     found = Found(command, [name], [])
     waiting = iter(words)
     for word in waiting:

@@ -106,7 +106,7 @@ def main() -> NoReturn:
     remove_variables(os.environ)
     arguments = sys.argv[1:]
     debug = DEBUG in arguments or bool(os.environ.get("HEADWATER_DEBUG"))
-    # Accepted anywhere: a user who sees a failure appends it to the command.
+    # Accepted in any place, because a user who sees a failure appends it to the command.
     sys.argv[1:] = [word for word in arguments if word != DEBUG]
     try:
         if DOCKER in sys.argv[1:]:

@@ -95,7 +95,7 @@ def without_services(
 ) -> list[str]:
     """Return `selected` without the names in `without` (each may hold several with commas), in order.
 
-    Raises: HeadwaterError if there is no such service, or where one that stays needs it.
+    Raises: HeadwaterError if there is no such service, or if a remaining service needs it.
     """
     names = [name for word in without for name in word.split(",") if name]
     if unknown := [name for name in names if name not in services]:

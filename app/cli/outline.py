@@ -2,7 +2,7 @@
 
 `load` imports `app.cli.main` with this module in the place of `typer`, which records the
 declarations and runs no verb. So any Python 3.10 or later can print help before the first download,
-and help never differs from what the verbs declare. Standard library only.
+and help never differs from the verbs' declarations. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a verb; `value` stands for an option's value in help ("" for a flag)."""
+    """A parameter of a verb; `value` is the name of an option's value in help ("" for a flag)."""
 
     name: str
     declared: Declared

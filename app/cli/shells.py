@@ -1,7 +1,7 @@
 """The scripts that make a shell complete `headwater`. Standard library only.
 
 They ask the typed program itself, in typer's protocol. So they work for `./headwater` in any
-clone, and offer what that clone's version has.
+clone, and offer the verbs of that clone's version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records in the audit that a verb shows values which Trino may hide, or changes who may see what."""
+"""Records in the audit that a verb shows values which Trino may hide, or changes access."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Literal
 
 from app.environment.settings import Settings
 
-# A verb is a person's, who waits.
+# A person waits for a verb.
 WAIT_S = 2.0
 
 
@@ -34,8 +34,8 @@ def record_verb(
     To be called before the first value is shown, or after the change is made.
 
     Args:
-        kind: `verb`: it shows values; `change`: it changes who may see them.
-        words: what the verb was given, as it may be kept: no secret.
+        kind: `verb`: it shows values; `change`: it changes access to values. words: the verb's arguments, without
+        secrets.
         tables: those that it shows, as `schema.table`.
     """
     if not settings.profile.audit:
@@ -67,7 +67,7 @@ def record_verb(
 
 
 def _send(settings: Settings, value: bytes) -> str | None:
-    """Send one record; return what went wrong, or None."""
+    """Send one record; return the error, or None."""
     import logging
 
     from kafka import KafkaProducer

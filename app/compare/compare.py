@@ -1,4 +1,4 @@
-"""Compares a source table at one instant with what silver must hold at that instant.
+"""Compares a source table at one instant with the rows that silver must have at that instant.
 
 1. Sum up each side by buckets of the key (`digest.Fingerprint`), in constant memory.
 2. If buckets differ, read both sides again, keep the digests of those buckets' rows on disk
@@ -53,7 +53,7 @@ class Comparison:
     Args:
         rows: rows of the source that were compared.
         missing, extra, differing: how many rows differ, by kind.
-        at_least: so many rows differ that not all were counted; the counts are lower bounds.
+        at_least: too many rows differ to count them all, so the counts are lower bounds.
         differences: the first rows that differ.
         explained: rows that differ because their newest event is in quarantine; they count
             nowhere else.

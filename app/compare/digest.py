@@ -16,7 +16,7 @@ import orjson
 DIGEST_BYTES = 16
 BUCKETS_MIN = 256
 BUCKETS_MAX = 16_384
-BUCKET_ROWS = 4_096  # the aim: one differing row causes so many rows to be read again
+BUCKET_ROWS = 4_096  # the aim: the number of rows to read again for one differing row
 
 Row = tuple[str | None, ...]
 

@@ -1,8 +1,7 @@
 """Says which rows differ because their newest event is in quarantine.
 
-An unresolved entry of quarantine explains its row's difference only if the source has what the
-entry
-says: if its event can be decoded, the source's row must equal the event's row. An older entry
+An unresolved entry of quarantine explains its row's difference only if the source agrees with the entry: if its event
+can be decoded, the source's row must equal the event's row. An older entry
 therefore does not explain a row that lost a later event.
 """
 

@@ -86,8 +86,8 @@ def open_snapshot(dsn: str) -> Iterator[SourceSnapshot]:
 def write_marker(dsn: str, heartbeat: str) -> int:
     """Update the row of the stack's heartbeat table; return the transaction's id (32 bits).
 
-    The connector sends transactions in the order of their commits, so once this one is in Kafka,
-    everything committed before it is there too.
+    The connector sends transactions in the order of their commits, so when this one is in Kafka, everything that was
+    committed before it is there, too.
     """
     with _connect(dsn) as connection:
         row = connection.execute(

@@ -1,6 +1,6 @@
 """Records in the source which tables the capture has taken in: rows of the stack's signal table.
 
-A row `taken-<oid>` stands for one table. Its type is `log` while a snapshot of the table's existing
+Each captured table has a row `taken-<oid>`. Its type is `log` while a snapshot of the table's existing
 rows is pending (Debezium only writes such a signal into its log), then `done`. The oid
 distinguishes a table from a previous one of the same name; the recorded name shows that a table was
 renamed.
@@ -54,7 +54,7 @@ def forget_all(connection: Connection, names: Names) -> None:
 
 
 def states(connection: Connection, names: Names) -> dict[int, str]:
-    """Return oid → PENDING or DONE, for each table taken in."""
+    """Return oid → PENDING or DONE for each captured table."""
     rows = connection.execute(
         on_signal_table(names, "SELECT id, type FROM {signal} WHERE starts_with(id, %s)"), [_PREFIX]
     )

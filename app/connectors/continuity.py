@@ -60,7 +60,7 @@ class Server:
 
     @staticmethod
     def parse(text: str) -> Server:
-        """Parse what `str` wrote."""
+        """Parse the text of `str`."""
         system, _, timeline = text.partition("/")
         return Server(system, int(timeline))
 
@@ -77,7 +77,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Stream:
-    """The state of the source, compared with what the connector has consumed.
+    """The state of the source, compared with the connector's progress.
 
     Args:
         slot: the slot; None if it does not exist.

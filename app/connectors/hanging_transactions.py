@@ -1,10 +1,10 @@
 """Finds hanging transactions in Kafka, and ends them as their coordinator had decided.
 
 A transaction hangs if a partition has it open and its coordinator has ended it, or never had it.
-Consumers of committed records stop before it, and Connect does not start. Kafka 4.0 to 4.3 leave such
-transactions behind where a broker is killed or its disk is full: until a broker that starts is
-registered its partitions have no leaders, and the coordinator takes a partition without a leader for a
-deleted one, so it notes the end and writes no marker there (KAFKA-20734). What the same producer writes
+Consumers of committed records stop before it, and Connect does not start. Kafka 4.0 to 4.3 leave such transactions
+behind if a broker is killed or its disk is full: until a broker that starts is
+registered its partitions have no leaders, and the coordinator treats a partition without a leader as deleted, so it
+records the end and writes no marker there (KAFKA-20734). What the same producer writes
 there next becomes part of the open transaction, so the connector waits for its end before it sends
 (`OpenTransactions.java`). Kafka's own tool is `kafka-transactions.sh find-hanging` and `abort`.
 """
@@ -134,7 +134,7 @@ class _Markers(KafkaAdminClient):
 
 
 def is_committed(one: Open, states: Iterable[State]) -> bool:
-    """Whether a coordinator had noted the commit of a transaction; False where it is not known.
+    """Whether a coordinator had noted the commit of a transaction; False if it is unknown.
 
     Args:
         states: the coordinators' log, in its order. The noted end of a transaction follows its last
@@ -153,7 +153,7 @@ def is_committed(one: Open, states: Iterable[State]) -> bool:
 
 
 def _states(kafka: KafkaCluster) -> Iterator[State]:
-    """Read the newest records of the coordinators' log; none where they may not be read.
+    """Read the newest records of the coordinators' log; none if reading is not allowed.
 
     Raises: kafka.errors.KafkaError if the broker does not answer.
     """

@@ -1,8 +1,8 @@
 """Finds partitions that were attached, detached or truncated, because no event shows it.
 
 Events carry the name of the partitioned table (the root). A row `tree-<oid>` of the signal table
-records the partitions of each captured root: the file of each, and whether it has had rows. A check
-that finds rows which came or went without an event requests a resync of the root. An empty
+records the partitions of each captured root: the file of each, and whether it has had rows. A check that finds rows
+added or removed without an event requests a resync of the root. An empty
 partition needs no resync.
 
 The catalog shows whether a new partition had rows before it was attached. A partition that was
@@ -27,7 +27,7 @@ from app.source.source_tables import Names, SourceTable
 _PREFIX = "tree-"
 # Reading the catalog must not block a session that changes a partition.
 LOCK_WAIT_MS = 200
-# If two checks are no further apart, a partition that was empty and went between them had no rows.
+# If two checks are no further apart, a partition that was empty and was removed between them had no rows.
 CHECKS_APART_S_MAX = 30.0
 _NAMED_MAX = 3
 _TREES = """
@@ -108,7 +108,7 @@ class Partitions:
         self._checked_at: float | None = None
 
     def step(self, connection: Connection, tables: Sequence[SourceTable]) -> None:
-        """Request a resync of each root whose rows came or went without an event.
+        """Request a resync of each root with rows that were added or removed without an event.
 
         Args:
             connection: a session of the owner.
@@ -155,7 +155,7 @@ def note(connection: Connection, names: Names, tables: Iterable[SourceTable]) ->
 
 
 def differences(old: Record, tree: Tree, has_older: Callable[[Node], bool]) -> list[str]:
-    """Describe where rows came or went without an event.
+    """Describe the partitions in which rows were added or removed without an event.
 
     These are partitions with rows that were removed or got another file, and new partitions that
     had rows before they were attached.

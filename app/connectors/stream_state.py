@@ -21,7 +21,7 @@ class StreamState:
     Args:
         state: FLOWS, BROKEN, or UNKNOWN if the source or Kafka Connect did not answer.
         kind: why it is broken, one of `continuity.KINDS`; "" if it is not.
-        message, detail, hint: what is wrong, what was observed, what to do.
+        message, detail, hint: the failure, the observation, what to do.
         since: unix time in seconds at which this state was first observed.
         beat: the greatest count of the source's heartbeat that was observed; None before the first.
     """

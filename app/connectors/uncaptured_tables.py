@@ -10,7 +10,7 @@ from app.source.database import Connection, address_of, connect
 from app.source.source_tables import Names, SourceTable, source_tables
 from spark_streaming.capture_choice import Choice
 
-# The connector beats every five seconds; two missing beats are no coincidence.
+# The connector beats every five seconds; so two missing beats mean a failure.
 BEAT_WITHIN_S = 12.0
 _STREAM = sql.SQL("""
 SELECT EXTRACT(epoch FROM clock_timestamp() - (SELECT max(beaten_at) FROM {heartbeat}))::float8,

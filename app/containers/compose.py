@@ -60,7 +60,7 @@ class Compose:
         return {name: value.strip().strip("'") for name, _, value in pairs}
 
     def set_environment(self, changes: Mapping[str, str]) -> None:
-        """Set these keys in the environment file (mode 0600), which is made where it is missing."""
+        """Set these keys in the environment file (mode 0600), which is created if it is missing."""
         text = self.env_file.read_text() if self.env_file.exists() else HEADER
         for name, value in changes.items():
             # Single quotes: compose would look for variables in a password with a `$`.
@@ -89,10 +89,10 @@ class Compose:
                 try:
                     return process.wait()
                 except KeyboardInterrupt:
-                    continue  # compose got the signal, too, and stops what it started
+                    continue  # compose also got the signal, and stops the containers that it started
 
     def ask(self, *arguments: str) -> str:
-        """Return what compose prints on stdout; HeadwaterError with its stderr if it fails."""
+        """Return compose's stdout; HeadwaterError with its stderr if it fails."""
         require_docker()
         try:
             ended = subprocess.run(

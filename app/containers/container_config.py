@@ -9,7 +9,7 @@ with the volume of each service mounted below `run/`. What it writes there:
     settings.toml, service_secrets.json
                 the home of a service of our own, with no secrets but those that it declares
 
-So images are used for what is in them; how a service runs is written once, in service.toml.
+So images are used for their content; how a service runs is written only in service.toml.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def render_all(settings: Settings, root: Path = ROOT) -> list[str]:
 
 
 def _copy_targets(prometheus: Path) -> None:
-    """Copy each service's `targets.json` to where the container of Prometheus can read it."""
+    """Copy each service's `targets.json` to a folder that the container of Prometheus can read."""
     for path in prometheus.parent.glob(f"*/{TARGETS}"):
         _write(prometheus / "targets" / f"{path.parent.name}.json", path.read_text(), READABLE)
 
@@ -253,7 +253,7 @@ def start_script(
 
 
 def readers_script(settings: Settings) -> str:
-    """The shell script that sets what a reader of silver needs, and becomes the command that follows it."""
+    """The shell script that sets a reader's variables, and then runs the command that follows it."""
     variables = {
         **settings.store.variables(),
         "HEADWATER_INTAKE_URL": settings.intake_url,
@@ -277,7 +277,7 @@ def healthy_script(service: Service, lookup: Lookup) -> str:
         parts = urlsplit(render(ready.http, lookup, where=where))
         accepted = "|".join(map(str, ready.status or [])) or "2??"
         address = f"{parts.hostname}:{parts.port}"
-        # Named, for the page answers only to names of its own.
+        # The page answers only to its own names, so it is named here.
         headers = {"Host": address, **authorization(parts)}
         request = [f"GET {parts.path or '/'} HTTP/1.0", *(f"{k}: {v}" for k, v in headers.items())]
         lines += [
@@ -333,11 +333,11 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def settings_from_environment(home: Path) -> Settings:
-    """The containers' settings: what compose passes on as HEADWATER_*; empty means the default.
+    """The containers' settings: those that compose passes as HEADWATER_*; empty means the default.
 
     Raises: HeadwaterError if the home holds the data of another source.
     """
-    # Superset is there or not by compose's profiles.
+    # Compose's profiles decide whether Superset exists.
     given: dict[str, object] = {"network": "containers", "dashboards": True}
     ports = declared_ports(load_services(ROOT))
     variables = {name: os.environ.get(f"HEADWATER_PORT_{name.upper()}") for name in ports}

@@ -1,9 +1,9 @@
 """Decides up to where bronze must be complete before END records are judged, and whether it is.
 
-1. Read where the committed records of the transaction topic end: every END below that offset
+1. Read the end of the transaction topic's committed records: every END below that offset
 belongs
    to a committed Kafka transaction, so all of its events were written before.
-   2. Only then read where each table's partition ends, committed or not: those events are below.
+   2. Only then read the end of each table's partition, committed or not: those events are below it.
    (The markers of one Kafka transaction reach its partitions one after another.)
 3. Bronze is complete once the sink has committed these offsets; it does so after putting its
 objects.

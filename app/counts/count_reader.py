@@ -1,7 +1,7 @@
 """Counts new objects of bronze, in slices: some END records, then the events that belong to them.
 
-A transaction is judged only after all of its events were read. The caller's `barrier` says what is
-complete: END records up to an offset of the transaction topic, and the events of each table that
+A transaction is judged only after all of its events were read. The caller's `barrier` has the complete part: END
+records up to an offset of the transaction topic, and the events of each table that
 were in Kafka when those ENDs were. If there are many, a slice has ENDS_MAX ENDs, and from each
 partition the objects that begin before the last of these commits.
 """
@@ -178,7 +178,7 @@ class Counting:
         return f"{self._prefix}.{TOPIC}"
 
     def _late(self, topic: str, number: int) -> bytes:
-        """Read the first object of a partition whose beginning is gone; empty if it is there."""
+        """Read the first object of a partition whose beginning is gone; empty if the beginning exists."""
         path = next(self._bronze.objects(topic, number), None)
         if path is None or first_offset(path) <= BEGINNING:
             return b""

@@ -12,7 +12,7 @@ from spark_streaming.contract.lsn import LOG_START, Lsn
 Kind = Literal["short", "surplus"]
 # How many judged transactions are remembered, so that a later event of one counts as surplus.
 RECENT_MAX = 5_000
-# An END counts as missing after so many later passes that read everything and found later ENDs.
+# An END counts as missing after this many later passes that read everything and found later ENDs.
 PASSES_WITHOUT_END = 2
 
 
@@ -69,7 +69,7 @@ class Tally:
     def exclude(self, floor: Lsn, xids: Iterable[int]) -> None:
         """Exclude transactions that cannot be judged: these, and all up to the LSN `floor`.
 
-        Their events are older than what bronze still has.
+        Their events are older than the events that bronze still has.
         """
         self._floor = max(self._floor, floor)
         self._excluded.update(xids)

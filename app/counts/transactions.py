@@ -1,4 +1,4 @@
-"""Reads what the connector writes about transactions: END records, and the events' own numbers.
+"""Reads the connector's records about transactions: END records, and the events' own numbers.
 
 A table's event has the block `transaction`: `id` is `<32-bit transaction id>:<LSN of the event>`,
 and `data_collection_order` is its number among the transaction's events of the table, from 1. The

@@ -26,7 +26,7 @@ TRINO_PLACE = (
 # A zip entry has a time; a fixed one gives the same bytes for the same assets.
 _ZIP_TIME = (2020, 1, 1, 0, 0, 0)
 _METADATA = {"version": "1.0.0", "type": "assets"}
-# Trino's client asks by HTTP unless it is told otherwise.
+# Trino's client uses HTTP by default.
 _HTTPS = {"engine_params": {"connect_args": {"http_scheme": "https"}}}
 
 
@@ -79,8 +79,8 @@ def filter_dataset_uuids(dashboard: Mapping[str, Any]) -> set[str]:
 def read_assets(folder: Path) -> dict[str, Asset]:
     """Read every asset of the folder, by uuid.
 
-    Raises: HeadwaterError for a file that is not an asset, a uuid used twice, or a reference to
-        an asset that is not there; each names the file.
+    Raises: HeadwaterError for a file that is not an asset, a uuid used twice, or a reference to a missing asset;
+        each names the file.
     """
     found: dict[str, Asset] = {}
     for path in sorted(folder.rglob("*.yaml")):
@@ -130,8 +130,7 @@ def closure(assets: Mapping[str, Asset], uuids: Iterable[str]) -> list[Asset]:
 def for_source(assets: Mapping[str, Asset], *, demo_store: bool) -> list[Asset]:
     """Select the assets to import: all for the demo store; otherwise those that read no store tables.
 
-    For another source that is each dashboard whose datasets are all in SCHEMAS_EVERYWHERE, with
-    what it needs.
+    For another source these are the dashboards whose datasets are all in SCHEMAS_EVERYWHERE, with their dependencies.
     """
     if demo_store:
         return closure(assets, assets)
@@ -156,10 +155,9 @@ def archive(
     """Make the zip file that Superset imports; the same assets give the same bytes.
 
     Args:
-        trino: host and port of Trino, for the database's address; before them `user:password@`, where
-            Superset shall not ask as `superset`.
-        scheme: `http` or `https`, by which Superset asks Trino.
-        as_people: whether it asks as whoever looks, with its own password.
+        trino: host and port of Trino, for the database's address; with `user:password@` before them if Superset
+            does not connect as `superset`. scheme: `http` or `https`, for Superset's connection to Trino. as_people:
+            whether it queries in the name of its user, with its own password.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:

@@ -1,8 +1,8 @@
 """Writes edits made in the browser back into `superset/assets/`, readable and diffable.
 
 Superset's exports differ from run to run although nobody edited anything: numbers of its own
-database, the order of columns, values that its page computes. `tidy` removes these, so that an
-export of what was just imported changes no file (a test checks that).
+database, the order of columns, values that its page computes. `tidy` removes these, so that an export directly after
+an import changes no file (a test checks that).
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def slugified(name: str) -> str:
 
 
 def tidy(kind: str, exported: Content, before: Mapping[str, Any]) -> Content:
-    """Remove what changes from export to export; `before` is the folder's asset, for the order."""
+    """Remove the parts that change between exports; `before` is the folder's asset, for the order."""
     content = copy.deepcopy(exported)
     if kind == "charts":
         _tidy_chart(content)

@@ -39,7 +39,7 @@ class Superset:
 
     def export_dashboards(self, ids: Sequence[int]) -> bytes:
         """Export these dashboards with all that they need, as a zip file."""
-        # The API's lists are in Rison, where one of numbers is written !(1,2).
+        # The API's lists are in Rison, in which a list of numbers is written !(1,2).
         listed = ",".join(map(str, ids))
         return self._call("GET", "/api/v1/dashboard/export/", params={"q": f"!({listed})"}).content
 

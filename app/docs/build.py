@@ -35,12 +35,14 @@ def build(out: Path, config: Path = ROOT / "mkdocs.yml") -> None:
     )
     if ended.returncode != 0:
         raise HeadwaterError(
-            "the site was not built", detail=ended.stdout, hint="repair what MkDocs warns of"
+            "the site was not built",
+            detail=ended.stdout,
+            hint="repair the causes of MkDocs' warnings",
         )
 
 
 def environment() -> Path:
-    """Return the folder of MkDocs' environment; make it where it does not exist."""
+    """Return the folder of MkDocs' environment; create it if it does not exist."""
     from app.artefacts.locking.cache import default_cache
 
     python = f"py{sys.version_info[0]}.{sys.version_info[1]}-{platform.machine()}"

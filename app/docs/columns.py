@@ -8,7 +8,7 @@ TABLES = {
     "ops.quarantine": "One row for each event that broke its contract. Resolved entries stay for 30 days. "
     "`./headwater quarantine` shows, replays and discards them.",
     "ops.expectations": "One row for each batch, table and rule that rows of the batch broke. Kept for 30 days.",
-    "ops.schema_changes": "One row for each change of a source table and what became of it. Kept for good, but for "
+    "ops.schema_changes": "One row for each change of a source table, with its outcome. Kept for good, but for "
     "TRUNCATE (7 days).",
     "ops.incidents": "One row for each event of an incident: opened, more became known, closed. The newest row of an "
     "`id` says all that is known; the view `ops.incident_status` shows that row.",
@@ -16,8 +16,8 @@ TABLES = {
     "ops.job_runs": "One row for each attempt of a task, and one with `task` NULL for the whole run of a job. Written "
     "within a minute of the run's end, kept for 90 days; there from the first run on.",
     "ops.meaning": "One row for each table and view, with `column_name` NULL, and one for each of their columns. The "
-    "registrar writes it anew when something has changed; the views `ops.tables` and `ops.columns` show it.",
-    "ops.lineage": "One row for each edge: what is made of what, column by column. The registrar writes all rows anew when an "
+    "registrar rewrites it when something has changed; the views `ops.tables` and `ops.columns` show it.",
+    "ops.lineage": "One row for each edge from a column to a column that is made from it. The registrar rewrites all rows when an "
     "edge has changed; `./headwater lineage` follows them.",
 }
 _TABLE = "The table's name in `silver`."
@@ -36,7 +36,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "rows_skipped": "Events that silver had already.",
         "offsets": "JSON: topic, partition, the next offset.",
         "high_water": "JSON: the newest position of each partition, by which a repeated event is known.",
-        "complete_lsn": "The log position in bytes that the table (or, for the whole batch, silver) is complete to.",
+        "complete_lsn": "The log position in bytes up to which the table (or, for the whole batch, silver) is complete.",
         "source_time": "Commit time of the table's newest change in the batch; for the whole batch the time that all "
         "tables are complete to.",
         "duration_ms": "Time of the table's merge, or of the whole batch.",
@@ -45,11 +45,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "reason": "Why it does not run.",
         "stopped_at": "Since when it has not run.",
         "tries": "Failures in a row since then.",
-        "planned": "JSON: the merge that was begun last, for a table that catches up.",
+        "planned": "JSON: the last merge that was begun, for a table that catches up.",
         "generation": "The rebuild that the table's rows come from; NULL: never rebuilt.",
         "freshness_targets": "JSON, in the row of the whole batch: table and seconds, as the contract files set it.",
         "job": "Which silver job wrote the row, where several share the tables.",
-        "share": "The split of the tables among the jobs: how many they are, and what tells it from others.",
+        "share": "The split of the tables among the jobs: the number of jobs, and an identifier of the split.",
         "rows_inserted": "Rows inserted.",
         "rows_updated": "Rows updated; in a table without a key an update is a row that goes and one that comes.",
     },
@@ -80,7 +80,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "ops.schema_changes": {
         "table_name": _TABLE,
         "kind": "The kind of change, such as `column_added`.",
-        "from_version": "Version of the table's contract before; 0: there was no table.",
+        "from_version": "The earlier version of the table's contract; 0: there was no table.",
         "to_version": "Version after it.",
         "lsn": "The source's log position by which it had happened.",
         "policy": "What the contract file says of such a change, or the default.",
@@ -124,13 +124,13 @@ COLUMNS: dict[str, dict[str, str]] = {
     "ops.lineage": {
         "from_namespace": "`source`, `topic`, `bronze`, `lake`, `job`, `serving`, `dataset`, `chart` or `dashboard`.",
         "from_name": "The object there: a table as `schema.table`, a topic, a task as `job.task`, a chart's title.",
-        "from_column": "Its column; NULL where it is the whole object.",
-        "to_namespace": "The same of what is made of it.",
-        "to_name": "The same of what is made of it.",
+        "from_column": "Its column; NULL for the whole object.",
+        "to_namespace": "The same for the column that is made from it.",
+        "to_name": "The same for the column that is made from it.",
         "to_column": "Its column; NULL: the whole object.",
         "kind": "`copy`; `mask:hash`, `mask:partial`, `mask:redact`; `derived`; `filter`: it only decides which rows there are; "
         "`unknown`: which columns is not known; `read`, `written`: by a job; `shown`.",
-        "made_by": "The view, job or metric that does it; NULL where the stream does.",
+        "made_by": "The view, job or metric that does it; NULL for the stream.",
         "detail": "The Delta version that was read or written; of `unknown` the reason.",
     },
     "ops.meaning": {
@@ -147,8 +147,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "classification": "`public`, `internal`, `personal` or `sensitive`; NULL: not classified.",
         "key": "The columns that identify a row.",
         "contract_version": "The version of the contract that silver follows.",
-        "rows": "Of the table, by its log, read about once a minute.",
-        "bytes": "Of the files of its newest version, as old.",
+        "rows": "The table's, from its log, read about once a minute.",
+        "bytes": "Of the files of its newest version, read at the same times.",
     },
     "ops.job_runs": {
         "run_id": "The run; `./headwater job status RUN` shows it.",
@@ -162,11 +162,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "started_at": "When it began; NULL if it never did.",
         "ended_at": "When it ended; NULL of an attempt that was killed with its run.",
         "cpu_seconds": "CPU time of its processes; of a run the sum of its attempts.",
-        "memory_mb": "The most that its processes held together, looked at every half second.",
+        "memory_mb": "The peak memory of all its processes, sampled every half second.",
         "rows_written": "Rows that it reported to have written.",
         "read_versions": "JSON: the Delta version of each table of `reads` whose folder has its name, when the attempt began; of `publish` its table.",
         "reason": "Why it failed or was skipped.",
-        "written": "JSON: what the task has written, `schema.table` or `serving:NAME`, and its Delta version where that is known.",
+        "written": "JSON: the tables that the task has written, `schema.table` or `serving:NAME`, with the Delta version if it is known.",
     },
 }
 STREAM_COLUMNS = {

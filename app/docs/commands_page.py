@@ -53,7 +53,7 @@ _NOT_SHOWN = ("--help", "--install-completion", "--show-completion")
 
 
 def commands_page() -> str:
-    """Write the page: for every command what it does, its usage, arguments and options."""
+    """Write the page: every command's purpose, usage, arguments and options."""
     root = typer.main.get_command(app)
     found = list(_commands(root, ""))
     listed = table(
@@ -129,7 +129,7 @@ def _parameters(command: Any, program: str) -> Iterator[tuple[str, str]]:
 
 
 def _spelled(parameter: Any, shown: str) -> tuple[str, str]:
-    """Return a parameter as a user types it, and its choices where it has some."""
+    """Return a parameter as a user types it, with its choices if it has any."""
     plain, _, kind = shown.partition(" <")
     kind = kind.rstrip(">")
     many = "…" if kind.startswith("list[") or parameter.nargs == -1 else ""
@@ -163,7 +163,7 @@ def _text(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape, outside of code, what Markdown would take for HTML, a link or emphasis."""
+    """Escape characters outside of code that Markdown would read as HTML, a link or emphasis."""
     pieces = re.split(r"(`[^`]*`)", text)
     return "".join(
         piece

@@ -19,7 +19,7 @@ alerts. `./headwater urls` names the addresses; [app/metrics](../../app/metrics/
 figure is found, and which metrics of Spark, Kafka, Debezium and Trino are kept beside.
 
 `hop` is one of {", ".join(map(code, PROBED))}; where it is behind in WAL, one of
-{", ".join(map(code, WITH_LSN))}. `kafka` is what capture has brought there.
+{", ".join(map(code, WITH_LSN))}. `kafka` is the part that capture has sent to Kafka.
 """
 _HEADS = ("metric", "kind", "labels", "meaning")
 
@@ -39,10 +39,10 @@ def metrics_page() -> str:
         "The streaming job itself, service `silver`.",
         table(_HEADS, _registered(Metrics().registry)),
         "## Streams",
-        "The service `streams`, which runs where it was asked for.",
+        "The service `streams`, which is optional.",
         table(_HEADS, _registered(StreamMetrics().registry)),
         "## Alerts",
-        "Each has a section in the [runbook](../../grafana/runbook.md): what to look at, what to do.",
+        "Each has a section in the [runbook](../../grafana/runbook.md): what to check, what to do.",
         table(("alert", "severity", "fires when", "normally"), _alerts()),
     )
 

@@ -1,4 +1,4 @@
-"""The picture of the packages, drawn from what the code imports: `docs/reference/packages.svg`."""
+"""The picture of the packages, drawn from the code's imports: `docs/reference/packages.svg`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _places(rows: list[list[str]]) -> tuple[dict[str, tuple[float, float]], floa
 
 
 def packages_svg() -> str:
-    """The picture: a box a package, a line from each package down to what it imports."""
+    """The picture: a box for each package, and lines down to the packages that it imports."""
     edges = package_imports()
     rows = levels(edges)
     places, width = _places(rows)

@@ -19,7 +19,7 @@ A stack is these processes. `./headwater status` shows them, `./headwater logs S
 
 
 def services_page() -> str:
-    """Every service: what it does, its ports, what it waits for, when it runs."""
+    """Every service: its purpose, ports, dependencies, and when it runs."""
     services = load_services(ROOT)
     rows = (
         (

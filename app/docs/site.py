@@ -1,8 +1,8 @@
 """MkDocs' hook: the folders' READMEs become pages of the site, below `folders/`, with their pictures.
 
 The repository's own README is the front page; a page of `docs/` stays where it is. Links are
-written for the repository, as a forge shows it; here they are turned to the site's pages, and what
-the site does not have becomes plain text.
+written for the repository, as a forge shows it; here they are turned to the site's pages, and links to files outside
+of the site become plain text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference of what SQL sees beside the source's own tables: columns of `ops`, views, streams."""
+"""The reference of tables in SQL other than the source's: columns of `ops`, views, streams."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _columns(name: str, schema: pa.Schema) -> Iterator[tuple[str, str, str]]:
         yield code(field.name), trino_type(field.type), meaning
     if unknown := set(COLUMNS[name]) - set(schema.names):
         raise HeadwaterError(
-            f"app/docs/columns.py describes {min(unknown)} of {name}, which is not there",
+            f"app/docs/columns.py describes {min(unknown)} of {name}, which does not exist",
             hint="remove its description",
         )
 

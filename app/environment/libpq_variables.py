@@ -55,7 +55,7 @@ def home_file(name: str) -> Path:
 
 
 def password_places(variables: Mapping[str, str] | None = None) -> str:
-    """Describe where libpq looked for a password, and what it found; without any secret."""
+    """Describe the places where libpq looked for a password, and the result, without secrets."""
     known = GIVEN if variables is None else variables
     path = Path(known.get("PGPASSFILE") or home_file(".pgpass"))
     state = "it has no line for this address" if path.is_file() else "not there"

@@ -42,7 +42,7 @@ def keep_direct(environment: MutableMapping[str, str]) -> None:
     """Add loopback to the hosts that clients reach without a proxy (`NO_PROXY`).
 
     A proxy cannot reach our loopback. Trino's client, delta-rs and the S3 clients take
-    `HTTP_PROXY` from the environment, and there is no other one setting for all of them.
+    `HTTP_PROXY` from the environment, and no other setting works for all of them.
     """
     found = ",".join(environment.get(name, "") for name in VARIABLES)
     hosts = list(dict.fromkeys(host.strip() for host in found.split(",") if host.strip()))

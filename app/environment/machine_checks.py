@@ -25,7 +25,7 @@ PATH_CHARACTERS = " -_.+@~'()&/"
 
 
 class UnsuitableMachine(Exception):
-    """Headwater cannot run here; the message says why in one sentence, and what to do."""
+    """Headwater cannot run here; the message gives the reason in one sentence, and says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)

@@ -109,7 +109,8 @@ class Profile(
     tracking: Annotated[bool, NATIVE] = False
     """Whether runs of models are kept in MLflow, where jobs run: docs/models.md."""
     audit: Annotated[bool, NATIVE] = False
-    """Whether every question to Trino is recorded in `ops.audit`, with what it read: docs/governance.md."""
+    """Whether every query to Trino is recorded in `ops.audit`, with the tables and columns that it read:
+    docs/governance.md."""
 
     @field_validator("merge_engine")
     @classmethod

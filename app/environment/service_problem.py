@@ -16,7 +16,7 @@ BROKEN = "broken"
 
 
 def report_problem(home: Path, service: str, error: HeadwaterError | None) -> None:
-    """Write what is wrong with a service's work; remove the note if `error` is None."""
+    """Write a service's problem; remove the note if `error` is None."""
     path = _file(home, service)
     if error is None:
         path.unlink(missing_ok=True)

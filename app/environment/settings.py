@@ -331,7 +331,7 @@ def of_source(settings: Settings, name: str) -> Settings:
 
 
 def place_of(settings: Settings, key: str) -> str:
-    """Describe where a setting is written: `line 3 of own.toml`, or the home's file."""
+    """Describe the place of a setting: `line 3 of own.toml`, or the home's file."""
     from spark_streaming.contract.toml_lines import key_lines
 
     names = [one.name for one in settings.profile.sources]

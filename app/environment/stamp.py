@@ -1,6 +1,6 @@
 """The stamp of a home, `version.json`: the Headwater that used it last, and its data formats.
 
-A format's number rises when an older Headwater could not read what a newer one writes. A newer one
+A format's number increases when an older Headwater could not read a newer one's files. A newer one
 reads every older format, so an upgrade needs no step of its own. A home without a stamp belongs to
 the first release. Standard library only.
 """

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # The command line's, and that of a tool without a service.
 COMMANDS = "headwater"
 REGISTRAR = "registrar"
-# Signs in for the people who look at its charts, and asks as each of them.
+# Signs in for the viewers of its charts, and queries in the name of each.
 SUPERSET = "superset"
 PROMETHEUS = "prometheus"
 # Asks for the number of the newest question, and reads nothing.
@@ -28,7 +28,7 @@ SERVICE_ACCOUNTS = {
     "streams": AUDIT,
 }
 ACCOUNTS = (COMMANDS, *dict.fromkeys(SERVICE_ACCOUNTS.values()))
-# Those that see every row and column as it is: what they show to people, people sign in for elsewhere.
+# Accounts that see every row and column unmasked; people who see their results sign in elsewhere.
 UNMASKED = tuple(name for name in ACCOUNTS if name not in (SUPERSET, PROMETHEUS, AUDIT))
 
 
@@ -43,7 +43,7 @@ def password_name(account: str) -> str:
 
 
 def trino_url_of(settings: Settings, account: str = COMMANDS, password: str | None = None) -> str:
-    """Return where the stack's own Trino answers an account, with its password where Trino asks for one.
+    """Return the URL of the stack's own Trino for an account, with its password if Trino needs one.
 
     Args:
         account, password: another pair is a person's.

@@ -153,10 +153,10 @@ def connector_problems(
     retries: Mapping[str, tuple[datetime, str]],
     now: datetime,
 ) -> list[Problem]:
-    """Return the problems in what was observed.
+    """Return the problems in these observations.
 
     Args:
-        statuses: connector → what Connect's REST interface says of it.
+        statuses: connector → its state in Connect's REST interface.
         metrics: the workers' metrics; None if none could be had.
         retries: connector → time and cause of its newest retry in the log.
     """

@@ -51,7 +51,7 @@ class Budget:
 
     @contextmanager
     def reserved(self, size: int) -> Iterator[None]:
-        """Reserve `size` bytes while the block runs. Raises: Unavailable (429) where they do not fit."""
+        """Reserve `size` bytes while the block runs. Raises: Unavailable (429) if they do not fit."""
         with self._lock:
             if self._used + size > self._max:
                 raise Unavailable(429, "too much is under way", "send it again in a second")
@@ -124,7 +124,7 @@ class Result:
 
     @property
     def status(self) -> int:
-        """200, or 503 where the broker has not confirmed all of them: those have to be sent again."""
+        """200, or 503 if the broker has not confirmed all of them; those must be sent again."""
         return 503 if self.unknown else 200
 
     def as_dict(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Figures:
         self.registry = CollectorRegistry()
         self.events = Counter(
             "headwater_intake_events",
-            "Events by what became of them",
+            "Events by their outcome",
             ["stream", "outcome"],
             registry=self.registry,
         )
@@ -123,7 +123,7 @@ def make_api(
 def _authorise(request: Request, token: str) -> None:
     given = request.headers.get("authorization", "").encode("latin-1", "replace")
     if not secrets.compare_digest(given, f"Bearer {token}".encode()):
-        hint = "Authorization: Bearer TOKEN; `./headwater streams` tells the token's place"
+        hint = "Authorization: Bearer TOKEN; `./headwater streams` shows the token's file"
         raise Unavailable(401, "the token is missing or wrong", hint)
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
         raise Unavailable(415, "send JSON: Content-Type: application/json")
@@ -132,7 +132,7 @@ def _authorise(request: Request, token: str) -> None:
 def _length(request: Request) -> int:
     given = request.headers.get("content-length", "")
     if not given.isdecimal():
-        raise Unavailable(411, "the request does not tell its length")
+        raise Unavailable(411, "the request has no length")
     if int(given) > BODY_BYTES_MAX:
         raise Unavailable(413, f"the body is larger than {BODY_BYTES_MAX >> 20} MiB")
     return int(given)

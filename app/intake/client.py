@@ -163,7 +163,7 @@ class StreamClient:
     ) -> str:
         """Queue one event; returns its key.
 
-        Raises: queue.Full where there is no room within `timeout_s` (None: it waits),
+        Raises: queue.Full if there is no room within `timeout_s` (None: it waits),
             RuntimeError after `close`.
         """
         if self._ending.is_set():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LINE_BYTES_MAX = 16 << 10
-# A file that is read for the first time is sent from so many bytes before its end.
+# A file that is read for the first time is sent from this many bytes before its end.
 FIRST_BYTES = 256 << 10
 # Beyond this distance the older part of a file is left out, which an event reports.
 BEHIND_BYTES_MAX = 8 << 20
@@ -86,7 +86,7 @@ def _piece(path: Path, position: int, bytes_max: int) -> Piece:
         content = file.read(bytes_max)
     end = content.rfind(b"\n") + 1
     if not end and len(content) == bytes_max:
-        end = len(content)  # a line without an end: cut where it was read
+        end = len(content)  # a line without an end, cut at the read limit
     lines, offset = [], position
     for text in content[:end].split(b"\n"):
         if text.strip():

@@ -53,7 +53,7 @@ class Sender:
         self._post = post
         self._state = state
         self._clock = clock or (lambda: datetime.now(timezone.utc))
-        self._positions: dict[str, tuple[int, str]] = {}  # file → place, and mark of what is before
+        self._positions: dict[str, tuple[int, str]] = {}  # file → place, digest before it
         self._runs: dict[str, str] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(state.read_text())

@@ -41,7 +41,7 @@ def stopped_partitions(settings: Settings, now: float | None = None) -> list[Sto
     Raises: OSError if the object store does not answer as it should.
     """
     now = time.time() if now is None else now
-    # Without pyarrow, which takes a second to load each time that `status` asks.
+    # Without pyarrow, whose import would take a second in each `status`.
     store = settings.store
     listing = ask(store, "GET", store.bronze_bucket, query={"list-type": "2", "prefix": NOTES})
     if not listing.ok:

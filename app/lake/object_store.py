@@ -58,7 +58,7 @@ _NETWORK_HINTS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: its status, what was observed, and what repairs it."""
+    """The result of one check: its status, the observation, and the repair."""
 
     check: str
     status: str
@@ -69,7 +69,7 @@ class Finding:
 def ensure_ready(settings: Settings) -> None:
     """Check that the object store can be used; make its buckets first if `--apply` was given.
 
-    Raises: HeadwaterError listing what is missing, with what was observed and what to do.
+    Raises: HeadwaterError that lists the missing requirements, with the observation and what to do.
     """
     findings = examine(settings, apply=settings.profile.apply)
     missing = [one for one in findings if one.status == MISSING]
@@ -192,7 +192,9 @@ def _check_reading(store: ObjectStore, bucket: str, key: str) -> Iterator[Findin
         yield Finding(check, OK, "are listed at once")
     elif listed.ok:
         seen = "an object that was just put is not listed"
-        yield Finding(check, MISSING, seen, "use a store that lists what it has, at once")
+        yield Finding(
+            check, MISSING, seen, "use a store whose listings include every object at once"
+        )
     else:
         yield _refused(check, "cannot be listed", listed, "s3:ListBucket", bucket)
 

@@ -1,4 +1,4 @@
-"""Waits for silver; shows how long and for what it waits, and why silver makes no progress."""
+"""Waits for silver; shows the time and reason of the wait, and why silver makes no progress."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Waits:
 
     Args:
         note: prints a line that stays.
-        show: shows what the caller waits for now; replaces the previous line.
+        show: shows the current reason of the wait; replaces the previous line.
         silver: returns the state of the service.
         patience_s: how long to wait without progress.
     """

@@ -1,4 +1,4 @@
-"""Finds the version of a silver table that holds exactly what a ledger row says is merged.
+"""Finds the version of a silver table that has exactly the events that a ledger row lists as merged.
 
 The version in the row does. So does a later one if no commit between them merged events: such
 commits follow a schema change, replay from quarantine, compact files, or are somebody else's, which

@@ -48,7 +48,7 @@ class Merged:
         if len(ends) < 2:
             return None
         seconds = (ends[-1][0] - ends[0][0]).total_seconds()
-        # The events of the first batch were merged before its end, where the time begins.
+        # The time begins at the end of the first batch, whose events were merged before it.
         return sum(count for _, count in ends[1:]) / seconds if seconds > 0 else None
 
 

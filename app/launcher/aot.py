@@ -143,11 +143,11 @@ class AotCaches:
 
 
 def _key(service: Service, lookup: Lookup) -> str:
-    """Hash what a cache is made for: the JVM, its options and jars, but not the stack's own paths."""
+    """Hash the inputs of a cache: the JVM, its options and jars, but not the stack's own paths."""
     words = _words(service)
     names = {name for word in words for name in variables(word)}
     jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
-    # The environment's path stands for the Python packages, which include the JRE and Spark's jars.
+    # The environment's path represents the Python packages, which include the JRE and Spark's jars.
     paths = [lookup(name) for name in ("python", *jars)]
     made_for = [words, paths, *filter(None, [_given_options()])]
     return hashlib.sha256(json.dumps(made_for).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Carries out `up`, `down` and `status`: asks the supervisor and waits for what it reports."""
+"""Carries out `up`, `down` and `status`: sends requests to the supervisor and waits for its reports."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ class Stack:
     ) -> None:
         """Start `names` (with their dependencies) and wait until those of `awaited` are ready.
 
-        `named` are the services that a person asked for. Running services are left alone. On any
-        failure, and on Ctrl-C, this call stops again what it has started.
+        `named` are the services that a person asked for. Running services are left alone. On any failure, and on
+        Ctrl-C, this call stops everything that it has started.
         Raises: HeadwaterError with the first failure.
         """
         with self.home.exclusively(COMMAND_WAIT_S):

@@ -120,7 +120,7 @@ def show_changes(
 
 
 def describe_stopping(observed: dict[str, Observed]) -> str:
-    """Describe what still runs, and why its end takes longer than usual."""
+    """Describe the services that still run, and why their end takes longer than usual."""
     alive = [name for name, one in observed.items() if one.pid is not None]
     reasons = sorted({one.waits_for for one in observed.values() if one.state == "stopping"} - {""})
     why = f" ({'; '.join(reasons)})" if reasons else ""
@@ -131,10 +131,10 @@ DONE = ("ready", "completed")
 
 
 class Progress(Protocol):
-    """The place where a person reads the progress of a command."""
+    """The output for the progress of a command."""
 
     def note(self, text: str) -> None:
         """Show that something has happened."""
 
     def waiting(self, text: str) -> None:
-        """Show what is being waited for now, in place of the last such text."""
+        """Show the current reason of the wait; replaces the last such text."""

@@ -1,4 +1,4 @@
-"""Readiness probes: each makes one attempt, within a time limit, and returns what it observed."""
+"""Readiness probes: each makes one attempt within a time limit, and returns the observation."""
 
 from __future__ import annotations
 

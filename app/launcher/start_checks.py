@@ -25,8 +25,7 @@ CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 def check_ports(services: Iterable[Service], port: Callable[[str], int]) -> None:
     """Refuse ports of these services that something listens on.
 
-    Raises: HeadwaterError naming every such port and, where this user may see it, the process that
-    holds it.
+    Raises: HeadwaterError naming every such port and, if this user may see it, the process that uses it.
     """
     taken = []
     for service in services:
@@ -72,7 +71,7 @@ def holder(port: int) -> str:
 def check_memory(services: Iterable[Service], available_bytes: int | None = None) -> None:
     """Refuse to start services that expect clearly more memory than is free.
 
-    Raises: HeadwaterError with what each needs.
+    Raises: HeadwaterError with the requirements of each.
     """
     needs = {service.name: service.memory_mb for service in services if service.memory_mb}
     needed_mb = sum(needs.values())

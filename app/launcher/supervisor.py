@@ -40,7 +40,7 @@ log = logging.getLogger("supervisor")
 
 
 class Asked:
-    """Records what signals have asked for; a pipe wakes the loop."""
+    """Records the requests of signals; a pipe wakes the loop."""
 
     def __init__(self) -> None:
         self.reload = True

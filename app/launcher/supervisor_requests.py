@@ -1,4 +1,4 @@
-"""Asks the supervisor of a home to run services or to end, and waits for what it reports."""
+"""Requests the supervisor of a home to run services or to end, and waits for its reports."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ class SupervisorRequests:
             time.sleep(POLL_S)
 
     def end_all(self, progress: Progress, *, at_once: bool = False) -> bool:
-        """Stop everything, the supervisor too; `at_once` where the data goes. Returns: whether anything was running."""
+        """Stop everything, the supervisor too; `at_once` if the data is deleted. Returns: whether anything was
+        running."""
         self._want_nothing(progress)
         was_supervised = self._home.is_supervised()
         began = time.monotonic()

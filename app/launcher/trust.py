@@ -33,7 +33,8 @@ def prepare_trust(settings: Settings, *, running: bool) -> None:
 
 
 def prepare_access(settings: Settings, *, running: bool) -> None:
-    """Write the files by which Trino knows who asks; while nothing runs, rules that show people nothing yet."""
+    """Write the files with which Trino identifies its users; if nothing runs, also rules that show people nothing
+    yet."""
     if not running:
         report_problem(settings.home, "tables", None)  # of an earlier start, perhaps
     if not settings.profile.signed:

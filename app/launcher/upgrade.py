@@ -11,7 +11,7 @@ from app.launcher.state import Home
 
 
 class Notes(Protocol):
-    """Where a person reads what happened."""
+    """The output for users."""
 
     def note(self, text: str) -> None: ...
 

@@ -1,1 +1,1 @@
-"""The exporter: what only this stack knows about its pipeline, for Prometheus."""
+"""The exporter: metrics about the pipeline that no single service has, for Prometheus."""

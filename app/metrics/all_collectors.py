@@ -91,7 +91,7 @@ def all_collectors(settings: Settings, board: Board) -> list[Collector]:
 def _bucket_readers(
     settings: Settings, store: ObjectStore, lake: Lake
 ) -> tuple[dict[str, Listing], Bronze]:
-    """Return (what lists each bucket, what reads bronze's objects)."""
+    """Return (the lister of each bucket, the reader of bronze's objects)."""
     # A container does not see the object store's files.
     if settings.profile.objects_here and not settings.profile.in_containers:
         files = settings.home / "data" / "s3"

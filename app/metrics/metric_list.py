@@ -59,7 +59,7 @@ ALERTS = tuple(alert for alerts in ALERT_GROUPS.values() for alert in alerts)
 
 
 def place_of(alert: Alert) -> tuple[Dashboard, int]:
-    """Return (dashboard, panel id) where an alert's query is shown first; the overview comes last.
+    """Return the first (dashboard, panel id) that shows an alert's query; the overview comes last.
 
     Raises: KeyError for an alert whose query is on no panel.
     """

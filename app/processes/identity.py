@@ -112,7 +112,7 @@ class Shelter:
 
 
 def give(path: Path, identity: Identity) -> None:
-    """Make `identity` the owner of `path` and of what root left directly in it."""
+    """Make `identity` the owner of `path` and of root's files directly in it."""
     for item in [path, *path.iterdir()]:
         if item.lstat().st_uid == 0:
             os.chown(item, identity.uid, identity.gid, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Treats SIGTERM like Ctrl-C, so that a command that is ended stops what it started."""
+"""Treats SIGTERM like Ctrl-C, so that a terminated command stops the processes that it started."""
 
 from __future__ import annotations
 

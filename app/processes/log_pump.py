@@ -17,7 +17,7 @@ from pathlib import Path
 
 from app.processes import log_files as logs
 
-PIPE_BYTES = 256 << 10  # what a service may write while the supervisor is stopped
+PIPE_BYTES = 256 << 10  # the data that a service may write while the supervisor is stopped
 CHUNK_BYTES = 64 << 10
 PASSES_MAX = 64  # passes of one drain, which must end even if a service never stops writing
 WAITING_BYTES_MAX = 1 << 20
@@ -60,7 +60,7 @@ class LogFile:
             self._error = error.strerror or str(error)
 
     def take(self, data: bytes) -> None:
-        """Write data; what the disk does not take waits, and beyond the limit the oldest is dropped."""
+        """Write data; data that the disk refuses waits, and beyond the limit the oldest is dropped."""
         if self.waits:
             self._hold_back(data)
             self.retry()
@@ -109,7 +109,7 @@ class LogFile:
 
         Args:
             whole: write all of it or nothing.
-        Returns: what the disk did not take.
+        Returns: the data that the disk refused.
         """
         if self._file is None:
             return data
@@ -182,7 +182,7 @@ class LogPump:
         return writer
 
     def drain(self) -> None:
-        """Write what the pipes hold now: a process that just ended may have written its reason."""
+        """Write the pipes' current content: a process that just ended may have written its reason."""
         with self._lock:
             for _ in range(PASSES_MAX):
                 if not self._pass(self._selector.select(0)):

@@ -15,7 +15,7 @@ class Checked:
 
     Args:
         status: `ok`, `note` (works, and the user should know), `left out` or `missing`.
-        mend: what repairs or grants it, whole: statements, for a source.
+        mend: the complete repair or grant, such as a source's statements.
         todo: the same in one line.
     """
 

@@ -22,13 +22,13 @@ _AGAIN_S = 0.5
 _COPIES_ADVISED = 3
 # As `message.max.bytes` of connect/kafka/server.properties.
 _MESSAGE_BYTES = 67_108_864
-# Connect's group, and what its own topics, transactions and its sink's group begin with or are.
+# Connect's group, and the names or prefixes of its own topics, transactions and its sink's group.
 WORKERS = "headwater-connect"
 _SINK_GROUP = "connect-bronze"
 # Debezium makes its topic of heartbeats outside the prefix, and its task fails without it.
 _HEARTBEAT = "__debezium-heartbeat"
 
-# (check, status, what was observed, what to do)
+# (check, status, observation, what to do)
 Observed = tuple[str, str, str, str]
 
 
@@ -166,7 +166,7 @@ def _user(settings: Settings) -> str:
 
 
 def _explained(error: Exception, settings: Settings, reasons: list[str]) -> tuple[str, str]:
-    """Say what prevents a log-in; the client's messages hold no password."""
+    """Return the reason why a log-in fails; the client's messages have no password."""
     kafka = settings.kafka
     text = " ".join([f"{type(error).__name__}: {error}", *reasons])
     if "SaslAuthenticationFailed" in text:
@@ -186,7 +186,7 @@ def _explained(error: Exception, settings: Settings, reasons: list[str]) -> tupl
 
 
 class _Reasons(logging.Handler):
-    """Keeps what the client logs of an attempt: at its end it raises a time-out alone."""
+    """Records the client's log of an attempt, because at its end the client only raises a time-out."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,7 +1,7 @@
 """The checks of a Connect cluster, a Trino, a Superset, a Prometheus and a catalogue of one's own.
 
-Each asks as the user that its URL names. A finding names what is missing and how to add it;
-docs/operations/own-parts.md says how to set a part up.
+Each asks as the user that its URL names. A finding names a missing requirement and how to add it;
+docs/operations/own-parts.md explains how to set up a service.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _login_todo(error: Exception) -> str:
 
 
 def check_superset(settings: Settings) -> Iterator[Checked]:
-    """Log in, and look for Trino among the databases that it can reach."""
+    """Log in, and check that its databases include Trino."""
     if settings.profile.superset_url is None:
         yield Checked("superset", "address", OK, OURS)
         return
@@ -193,7 +193,7 @@ def check_remote_write(settings: Settings) -> Iterator[Checked]:
 
 
 def check_openlineage(settings: Settings) -> Iterator[Checked]:
-    """Post an empty object, which is no event: a receiver refuses it, and nothing is kept of it."""
+    """Post an empty object, which is not an event, so a receiver refuses it and stores nothing."""
     if settings.profile.openlineage_url is None:
         yield Checked("openlineage", "receiver", OK, "not asked for")
         return
@@ -218,7 +218,7 @@ def check_openlineage(settings: Settings) -> Iterator[Checked]:
 
 
 def _json(part: str, url: str, path: str) -> Any:
-    """Return the answer of a service, or what is wrong with it."""
+    """Return the answer of a service, or its error."""
     session, [bare] = signed_in([url])
     try:
         answer = session.get(bare + path, timeout=TIMEOUT_S)

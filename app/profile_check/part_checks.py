@@ -1,4 +1,4 @@
-"""Checks a profile, part by part: whether it answers, what is missing, and how to grant it.
+"""Checks each service that a profile names: whether it answers, which rights are missing, and how to grant them.
 
 Each check is a function of the settings that yields its findings. It ends within seconds, changes
 nothing that stays, and its texts hold no secret.

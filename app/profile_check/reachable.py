@@ -1,6 +1,6 @@
-"""Connects briefly to an address, and says what prevents it; each check takes seconds.
+"""Connects briefly to an address, and returns the reason of a failure; each check takes seconds.
 
-Every function returns (what was observed, what to do), both empty if it went well.
+Every function returns (the observation, what to do), both empty on success.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def check_tcp(address: str, *, default_port: int) -> Trouble:
 
 
 def check_http(url: str) -> Trouble:
-    """Connect to the host of a URL, with TLS where it is https; nothing is requested."""
+    """Connect to the host of a URL, with TLS for https; nothing is requested."""
     parts = urlsplit(url)
     if parts.hostname is None:
-        return "it is no URL with a host", "write it as https://host/path"
+        return "it is not a URL with a host", "write it as https://host/path"
     try:
         address = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         with socket.create_connection(address, TIMEOUT_S) as plain:

@@ -97,7 +97,7 @@ def explain(error: Exception, url: str) -> HeadwaterError:
         return HeadwaterError(
             f"Trino refused the sign-in at {without_user(url)}",
             detail=_short(error),
-            hint="check name and password; who there is: ./headwater users list",
+            hint="check name and password; all users: ./headwater users list",
         )
     if is_unreachable(error):
         return HeadwaterError(

@@ -2,9 +2,8 @@
 
 1. Begin at `--from`, else after the version in the state, else with the rows of the newest version.
 2. Print the changes of each version, the versions in order; then keep the last one as the state.
-3. End when there is no newer version and the time is over, or when `--rows-max` is reached: always
-at
-   a version's end, so that the next run goes on at a version's start. A run that was killed before
+3. End when there is no newer version and the time is over, or when `--rows-max` is reached: always at a version's
+end, so that the next run continues at a version's start. A run that was killed before
    it kept a version prints that version again.
 """
 
@@ -62,7 +61,7 @@ def follow(
     stop: threading.Event,
     clock: Callable[[], float] = time.monotonic,
 ) -> Progress:
-    """Print what is new until the time or `--rows-max` is reached; `stop` ends it at a version's end.
+    """Print new versions until the time or `--rows-max` is reached; `stop` ends it at a version's end.
 
     Raises: HeadwaterError.
     """

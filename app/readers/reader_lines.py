@@ -54,7 +54,7 @@ def row_text(row: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to what JSON holds without loss.
+    """Convert a value to a JSON value without loss.
 
     Decimals, dates, times, NaN and infinities become text; bytes become base64.
     """

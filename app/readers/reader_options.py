@@ -1,4 +1,4 @@
-"""A reader's options: its table, where it begins and ends, and the object store."""
+"""A reader's options: its table, its beginning and end, and the object store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Manages tables that show a moment, beside silver's current ones: `silver/<name>` in the lake.
 
-Their description says what they are. The ledger does not name them, so nothing verifies them,
+Their descriptions explain them. The ledger does not name them, so nothing verifies them,
 measures their freshness or writes to them. `tables` registers them for Trino, like every folder of
 silver.
 """

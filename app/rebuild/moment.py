@@ -81,7 +81,7 @@ def is_beyond(event: RawEvent, moment: Moment) -> bool:
 
 @dataclass
 class Cut:
-    """Cuts each partition of a topic where the moment ends.
+    """Cuts each partition of a topic at the end of the moment.
 
     Args:
         ends: partition → the offset after the last event of the moment, tombstones left out.

@@ -38,7 +38,7 @@ class Proof:
 
     Args:
         verdict: EQUAL, DIFFERENT or NOT_PROVED.
-        by: what the table was compared with, or why nothing could be compared.
+        by: the version that was compared, or why none could be.
         differences: the first rows that differ.
     """
 

@@ -277,7 +277,7 @@ def forget_unfinished(store: RebuildStore, name: str) -> bool:
 
 
 def made_again_at(contract: Contract) -> Lsn | None:
-    """Return where a table begins that replaced a dropped one of its name; None if it did not."""
+    """Return the first position of a table that replaced a dropped one of its name; None if it did not."""
     versions = (*contract.previous_versions, contract)
     own = [one for one in versions if one.oid == contract.oid]
     if len(own) == len(versions):

@@ -137,9 +137,7 @@ def _each(
             except KeyboardInterrupt:
                 steps.rest()
                 left = " ".join(list(dict.fromkeys(tables))[number:])
-                steps.note(
-                    f"hint: `./headwater rebuild {left}{again}` continues where this stopped"
-                )
+                steps.note(f"hint: `./headwater rebuild {left}{again}` continues here")
                 raise
             finally:
                 steps.rest()

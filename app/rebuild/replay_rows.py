@@ -31,7 +31,7 @@ class ReplayedRows:
     """The rows of one table while its events are replayed; a context that removes its file.
 
     Args:
-        folder: where the file is made.
+        folder: of the file.
         treatment: applies the contract file's masks to decoded changes.
     """
 

@@ -31,7 +31,7 @@ from spark_streaming.reading.bronze import Bronze, EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 
 ROUNDS_MAX = 5
-# The stream merges so many events in a moment, so they need not come from bronze.
+# The stream can merge this many events quickly, so they need not come from bronze.
 LEFT_EVENTS = 5_000
 # The partitions of bronze do not end at one instant, so the newest events are left to the stream.
 LEFT_MS = 10_000

@@ -1,4 +1,4 @@
-"""Finds what a service needs of the machine: a program, and a Python that its packages support."""
+"""Finds a service's requirements on the machine: a program, and a Python version that its packages support."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def is_available(service: Service) -> bool:
 
 
 def how_to_get(service: Service) -> str:
-    """Describe what an unavailable service lacks, and how to get it."""
+    """Describe the missing requirement of an unavailable service, and how to get it."""
     if _too_new(service):
         limit = service.requires_python
         assert limit is not None

@@ -1,4 +1,4 @@
-"""The parts of a service's description: what it runs before, how it is asked, stopped and contained."""
+"""The parts of a service's description: preparation, probes, stopping, and its container."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Ready(Closed):
         if sum(probe is not None for probe in given) != 1:
             raise ValueError("give exactly one of tcp, http, log, command")
         if self.status is not None and self.http is None:
-            raise ValueError("status goes with http only")
+            raise ValueError("status needs http")
         return self
 
 
 class Alive(Closed):
     """An address `host:port` at which a service that runs must answer in its own protocol: the kernel
-    accepts connections for a process that hangs. Without it, `ready`'s http or tcp is asked again."""
+    accepts connections for a process that hangs. Without it, `ready`'s http or tcp probe is used again."""
 
     kafka: str | None = None
     kafka_tls: str | None = None
@@ -73,7 +73,7 @@ class Restart(Closed):
 class Stop(Closed):
     """The signal that asks a service to end, and how long it may take before SIGKILL.
 
-    `at_once` is the signal where the data goes too (`down --wipe`), and nothing is worth keeping.
+    `at_once` is the signal if the data is deleted too (`down --wipe`), so that nothing needs to be saved.
     """
 
     signal: str = "SIGTERM"
@@ -107,7 +107,7 @@ class Binary(Closed):
 class Python(Closed):
     """The newest Python that a service's packages run on, or the service is left out of the stack.
 
-    `get` says in one line how to have the service all the same.
+    `get` says in one line how to get the service.
     """
 
     newest: Annotated[str, Field(pattern=r"^3\.\d+$")]
@@ -117,9 +117,9 @@ class Python(Closed):
 class Container(Closed):
     """Where an image keeps the files that templates name; docker-compose.yml names the image.
 
-    `directories` and `classpaths` are by artefact group. Groups that are not named lie in our own
-    images, below `DIST`. Where an image has not our code, `${folder}` is a copy in the volume
-    `config`, and what `prepare` does with `${python}` is done before by the one-shot `config`.
+    `directories` and `classpaths` are by artefact group. Groups that are not named are in our own images, below
+    `DIST`. If an image lacks our code, `${folder}` is a copy in the volume `config`, and the one-shot `config` runs
+    the `prepare` commands that use `${python}`.
     """
 
     code: bool = True
@@ -128,7 +128,7 @@ class Container(Closed):
     classpaths: dict[str, str] = Field(default_factory=dict)
     # What the image has to run scripts with: bash, or only busybox's sh and wget.
     shell: Literal["bash", "busybox"] = "bash"
-    binary: str | None = None  # where the image has the program of `requires_binary`
+    binary: str | None = None  # the path of the program of `requires_binary` in the image
     # How many of a service that may run several times docker-compose.yml has.
     instances: int = 1
 

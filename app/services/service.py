@@ -42,8 +42,9 @@ Secret = Literal[
 class Service(Closed):
     """One service, as its folder describes it; strings are templates (see `render`).
 
-    `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it
-    runs only where `up --only` names it, or where the profile holds what `default_when` names. `awaited` false: `up` does not wait for it unless it is
+    `kind` oneshot must exit 0 within `timeout_s` and then counts as completed. `default` false: it runs only if `up
+    --only` names it, or if the setting in `default_when` is set. `awaited` false: `up` does not wait for it unless it
+    is
     named, and is not failed by it. `instances` names the setting that says how often it runs, and
     `instance` is its number (see `instances.py`). `per_source`: it runs once for each source, and `works_for` is
     the further source that this one is for. `secrets` names the secrets that it gets, in its
@@ -80,7 +81,7 @@ class Service(Closed):
     ready: Ready | None = None
     alive: Alive | None = None
     encrypted: Encrypted = Field(default_factory=Encrypted)
-    signed: Encrypted | None = None  # with a key pair of its own, where it listens
+    signed: Encrypted | None = None  # with its own key pair, if it listens
     append: dict[str, str] = Field(default_factory=dict)
     container: Container = Field(default_factory=Container)
     restart: Restart = Field(default_factory=Restart)
@@ -91,7 +92,7 @@ class Service(Closed):
     def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in [*value, *value.values()]:
             if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"`{name}` must lie inside its folder")
+                raise ValueError(f"`{name}` must be inside its folder")
         return value
 
     @model_validator(mode="before")
@@ -168,7 +169,7 @@ def _holds(when: str, profile: Profile) -> bool:
 
 
 def why_left_out(service: Service, profile: Profile) -> str:
-    """Return what a disabled service (see `is_enabled`) needs before it can run."""
+    """Return the missing requirement of a disabled service (see `is_enabled`)."""
     if service.when is not None and not _holds(service.when, profile):
         return f"it runs when `{service.when}` holds"
     return f"it runs where `{service.instances}` is at least {service.instance}"
@@ -183,7 +184,8 @@ def read_services(path: Path) -> list[Service]:
     unknown = sorted(set(content) - {"services"})
     if unknown:
         raise HeadwaterError(
-            f"unknown key `{unknown[0]}` in {path}", hint="services stand under [services.NAME]"
+            f"unknown key `{unknown[0]}` in {path}",
+            hint="services are declared under [services.NAME]",
         )
     bodies = content.get("services", {})
     return [_read_service(path, name, _like(path, name, bodies)) for name in bodies]
@@ -242,7 +244,7 @@ def declared_ports(services: Services) -> dict[str, int]:
 
 
 def dependency_order(services: Services) -> list[str]:
-    """Return the names, each after what it depends on; otherwise in the given order.
+    """Return the names, each after its dependencies; otherwise in the given order.
 
     Dependencies that are not among `services` are ignored. Raises: HeadwaterError for a
     cycle, which it spells out.

@@ -2,13 +2,13 @@
 
 Names: `home run data tmp folder root java python`, `aot` (a file of JVM options: see
 `app/launcher/aot.py`), `binary` (the program of `requires_binary`), `bind` (the address to listen on),
-`peers` (which addresses may connect, for pg_hba.conf), `service` and `instance` (its name, and its number where
-it runs several times), `port.NAME`, `host.NAME` (where others reach port NAME), `addresses.NAME` (of port
+`peers` (which addresses may connect, for pg_hba.conf), `service` and `instance` (its name, and its number if there
+are several), `port.NAME`, `host.NAME` (the host of port NAME for other services), `addresses.NAME` (of port
 NAME in every instance, with commas; `targets.NAME`: as a list; `voters.NAME`: each with its number), `secret.NAME`, `setting.NAME`,
-`http` (`https` where the stack is encrypted), `tls.NAME` (a file of its key pair, or the authority),
+`http` (`https` if the stack is encrypted), `tls.NAME` (a file of its key pair, or the authority),
 `kafka.worker` (a Connect worker's lines about its log-in; `kafka.client`: those of any Java client), `store.lake` (the lake's address), `store.trino` and
-`metastore.trino` (a catalog's lines about them), `trino.scheme` (how Trino is asked), `trino.ACCOUNT` (the account's
-password, empty where Trino asks for none), `trino.audit_log_in` (what stands before the host for the audit's account),
+`metastore.trino` (a catalog's lines about them), `trino.scheme` (of Trino's URL), `trino.ACCOUNT` (the account's
+password, empty if Trino needs none), `trino.audit_log_in` (the text before the host for the audit's account),
 `classpath.GROUP`, `dir.GROUP`.
 In an instance the ports of its own service are its own. `$${` is a literal `${`. An unknown name is an error.
 """
@@ -69,8 +69,7 @@ def render(text: str, lookup: Lookup, *, where: str) -> str:
     """Replace every variable of `text`.
 
     Args:
-        lookup: name → value; raises UnknownVariable.
-        where: the file and key, for the error.
+        lookup: name → value; raises UnknownVariable. where: file and key for the error.
     Raises: HeadwaterError naming the variable and `where`.
     """
 
@@ -99,8 +98,8 @@ class Variables:
     """The variables of one service: called with a name, it returns the value.
 
     Args:
-        ports: every described port name (its value is asked of `settings`).
-        relocate: maps the folder of an artefact group to where the service's user can read it.
+        ports: every described port name (`settings` has its value). relocate: maps the folder of an artefact group to
+        one that the service's user can read.
         aot: the file of JVM options that concern its AOT cache.
         binary: the program of the service's `requires_binary`; None if it has none.
     """

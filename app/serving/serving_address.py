@@ -1,4 +1,4 @@
-"""The serving database: its address, the roles that sign in, and what is published."""
+"""The serving database: its address, its roles, and the published tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _dsn(settings: Settings, role: str, secret: str) -> str:
 
 
 def publications(settings: Settings) -> list[tuple[Any, ...]]:
-    """Return what is published, a row a table, as PUBLICATION_COLUMNS has it."""
+    """Return the published tables, one row each, with PUBLICATION_COLUMNS."""
     try:
         with psycopg.connect(reader_dsn(settings), **TCP_LIMITS) as connection:
             columns = ", ".join(PUBLICATION_COLUMNS)

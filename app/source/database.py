@@ -25,7 +25,7 @@ NO_ENCODING = "SQL_ASCII"
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 NO_PASSWORD = "no password supplied"
-# Part of a message of libpq or the server → what to do. The first that occurs counts.
+# Part of a message of libpq or the server → the hint. The first that occurs counts.
 _HINTS = (
     (
         "password authentication failed",

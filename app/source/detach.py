@@ -50,8 +50,8 @@ class Step:
         what: a description, in one line.
         statements: statements that run in one transaction.
         allowed: whether the session whose rights were read may run them.
-        kind: orders the steps. A replica identity is restored only when the publication is gone, or
-            an UPDATE could fail. The schema stays while it holds the record of identities to
+        kind: orders the steps. A replica identity is restored only after the publication is gone, because
+            otherwise an UPDATE could fail. The schema stays while it holds the record of identities to
             restore.
     """
 
@@ -68,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps, what is kept and why; `in_use` names a session that still uses the source."""
+    """The steps, the kept objects and the reasons; `in_use` names a session that still uses the source."""
 
     steps: tuple[Step, ...]
     kept: tuple[str, ...]
@@ -156,7 +156,7 @@ def _was(one: IdentityTrace) -> str:
 
 
 def _full(traces: Traces, kept: list[str]) -> None:
-    """Keep replica identity FULL if no record says what it was before."""
+    """Keep replica identity FULL if there is no record of the earlier one."""
     if traces.unreadable:
         kept.append(
             f"replica identities: {traces.session.role} may not read headwater.replica_identities, "
@@ -260,7 +260,7 @@ def _in_use(traces: Traces) -> str:
 
 
 def await_release(read: Callable[[], Traces], within_s: float = RELEASED_S) -> Traces:
-    """Wait until no session uses what is to be removed; return the traces then.
+    """Wait until no session uses the objects to remove; return the traces then.
 
     Raises: HeadwaterError that names the session, if it does not end.
     """

@@ -17,7 +17,7 @@ from app.source.tls import tls_problem
 from spark_streaming.capture_choice import EVERYTHING, Choice
 
 _RECORDS = "SELECT to_regclass('headwater.replica_identities') IS NOT NULL"
-# If the schema does not exist yet, whoever creates it also creates the table.
+# If the schema does not exist yet, its creation also creates the table.
 _MAY_RECORD = """
 SELECT coalesce((SELECT CASE WHEN c.oid IS NULL THEN has_schema_privilege(n.oid, 'CREATE')
                              ELSE has_table_privilege(c.oid, 'INSERT')

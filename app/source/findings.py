@@ -37,7 +37,7 @@ class Fix:
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what was observed, its status, and the statements that fix it.
+    """The result of one check: the observation, its status, and the statements that fix it.
 
     Args:
         purpose: a short description of the statements, if they are several or long.

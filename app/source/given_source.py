@@ -71,7 +71,7 @@ class Completed:
 
 
 def complete(given: str, variables: Mapping[str, str] | None = None) -> Completed:
-    """Complete an address to a URL, with what service files and libpq's variables add.
+    """Complete an address to a URL, from service files and libpq's variables.
 
     Args:
         variables: libpq's variables; by default those that the command was started with.

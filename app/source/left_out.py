@@ -50,7 +50,7 @@ def judge_choice(facts: Facts, place_of: Callable[[str], str]) -> Iterator[Findi
     Once the source is captured, a pattern that fits nothing is only a note: tables come and go.
 
     Args:
-        place_of: setting → where it is written, for people.
+        place_of: setting → the place where it is written, for messages.
     """
     for table in facts.tables:
         for column in table.excluded_key if table.chosen else ():

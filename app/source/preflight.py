@@ -35,9 +35,9 @@ _LOCK_KEY = 0x68656164
 
 @dataclass(frozen=True)
 class Source:
-    """A source: its two addresses, the stack's names in it, the choice of tables, what may change.
+    """A source: its two addresses, the stack's names in it, the choice of tables, the allowed changes.
 
-    `place_of` says where a setting is written.
+    `place_of` returns the place of a setting.
     """
 
     dsn: str
@@ -74,7 +74,7 @@ def ensure_ready(settings: Settings) -> None:
     """Make sure that the source can be captured; fix it first if `settings.profile.may_apply`.
 
     Tables that cannot be captured are reported on stderr and stop nothing.
-    Raises: HeadwaterError that lists what is missing, with the SQL that fixes it.
+    Raises: HeadwaterError that lists the missing requirements, with the SQL that fixes them.
     """
     source = Source.of(settings, apply=settings.profile.may_apply)
     findings = examine(source)

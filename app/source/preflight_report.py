@@ -21,7 +21,7 @@ _RUN_ALL = "-v ON_ERROR_STOP=1"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the list: the check, its status, what was observed, what to do."""
+    """One entry of the list: the check, its status, the observation, what to do."""
 
     check: str
     status: str
@@ -36,7 +36,7 @@ def entry_of(finding: Finding) -> Entry:
 
 
 def todo(finding: Finding) -> str:
-    """Return what to do about a finding, in one line; empty if there is nothing to do."""
+    """Return the action for a finding in one line; empty if there is none."""
     runs = [fix for fix in finding.fixes if fix.run is not None]
     rest = [fix for fix in finding.fixes if fix.run is None]
     said = [_by_hand(fix) for fix in rest]
@@ -125,7 +125,7 @@ def sql_block(findings: Sequence[Finding], *, whole: bool) -> str:
     Statements that a person has to decide on, or another role has to run, are commented out.
 
     Args:
-        whole: include long functions; otherwise one line says what they are for.
+        whole: include long functions; otherwise one line has their purpose.
     """
     parts = [_sql(finding, whole=whole) for finding in findings if finding.fixes]
     if not parts:
@@ -157,7 +157,7 @@ def _statement(fix: Fix) -> str:
 
 
 def meaning(findings: Sequence[Finding], *, command: str) -> list[str]:
-    """Return what the findings mean for capturing, and the next step; one sentence a line.
+    """Return the consequences of the findings for capturing, and the next step; one sentence per line.
 
     Args:
         command: the command that runs the SQL, as a user types it.

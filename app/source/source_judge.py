@@ -125,7 +125,7 @@ def _slot(facts: Facts) -> Finding:
         return Finding(check, MISSING, observed, (_OWN_NAMES, drop))
     if slot.wal_status == "lost":
         observed = (
-            "lost: it was not read for so long that the server removed the WAL it needs; "
+            "lost: it was not read for a long time, so the server removed the WAL that it needs; "
             "`headwater recover` makes a new one, and reads the tables again"
         )
         return Finding(check, NOTE, observed)

@@ -1,4 +1,4 @@
-"""Reads what Headwater has left in a source database; changes nothing."""
+"""Reads the traces of Headwater in a source database; changes nothing."""
 
 from __future__ import annotations
 
@@ -101,8 +101,7 @@ class SchemaTrace:
         tables: existing tables of this stack, and those that all stacks share.
         function: whether the event trigger's function exists.
         of_other_stacks: tables of other stacks.
-        of_others: objects that are not Headwater's.
-        mine: whether this session may drop it and what is in it.
+        of_others: objects that are not Headwater's. mine: whether this session may drop it with its content.
     """
 
     tables: tuple[str, ...]
@@ -114,7 +113,7 @@ class SchemaTrace:
 
 @dataclass(frozen=True)
 class Traces:
-    """Everything that Headwater has left; None stands for what does not exist.
+    """Everything that Headwater has left; None means that an object does not exist.
 
     Args:
         publication_mine: whether this session may drop the publication; None if there is none.

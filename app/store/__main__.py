@@ -128,7 +128,7 @@ def grow(
     ratings: Annotated[int, typer.Option(help="How many ratings to add.")] = 100_000,
     seed: Seed = 1,
     truth: Annotated[
-        Optional[Path], typer.Option(help="Write what was planted into this file, as JSON.")  # noqa: UP045
+        Optional[Path], typer.Option(help="Write the planted patterns to this file as JSON.")  # noqa: UP045
     ] = None,
 ) -> None:
     """Add customers who rate and order over two years, by tastes and habits that a model can find."""
@@ -225,7 +225,7 @@ def explain(error: SQLAlchemyError) -> HeadwaterError:
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if state == "42P01":
         return HeadwaterError(
-            "the store's tables are not there", hint="fill it first: python -m app.store seed"
+            "the store's tables do not exist", hint="fill it first: python -m app.store seed"
         )
     if isinstance(error, DBAPIError) and (state is None or state.startswith(("08", "28", "3D"))):
         return HeadwaterError(

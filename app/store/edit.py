@@ -20,8 +20,7 @@ from spark_streaming.contract.lsn import Lsn, parse_lsn
 class Edit:
     """One committed edit.
 
-    Args:
-        table, key, column: what was edited, in schema public; the key is column → value.
+    Args: table, key, column: the edited value, in schema public; the key is column → value.
         old, new: the column's value before and after.
         xid: the transaction's id as in Debezium's `source.txId`, without the epoch.
         began_at: this machine's clock before the UPDATE.
@@ -57,7 +56,7 @@ def edit_movie(
 
     Args:
         movie_id: the movie to edit; None takes the first one.
-    Raises: HeadwaterError if the store or the movie is not there.
+    Raises: HeadwaterError if the store or the movie does not exist.
     """
     began_at = now()
     new = (

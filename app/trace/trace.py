@@ -4,7 +4,7 @@
 2. At the same time, read silver's tables (ledger, quarantine, the row), query the row in Trino, and
    connect to Kafka.
 3. Search bronze backwards for the key's events (`trace_scan`).
-4. Read from Kafka what follows bronze's end.
+4. Read the events after bronze's end from Kafka.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ WRITES = frozenset("cur")  # the operations that write a row
 class Trace:
     """A row's versions, the oldest first; the last one is Trino's answer.
 
-    `notes` say what could not be read, and how to continue.
+    `notes` list unread parts, and how to continue.
     """
 
     table: str
@@ -327,7 +327,7 @@ class _Tracer:
         return now
 
     def _check(self, versions: list[Version], now: Version | None, scans: dict[int, Scan]) -> None:
-        """Note where the search ended. Raises: HeadwaterError if nothing of the row was found."""
+        """Record the end of the search. Raises: HeadwaterError if nothing of the row was found."""
         stopped = {p: s.reached for p, s in scans.items() if s.reached is not None}
         # Versions that `limit` left out have to be searched again.
         places = [Place(self._topic, p, at) for p, at in sorted({**stopped, **self._cut}.items())]

@@ -1,4 +1,4 @@
-"""Reads what a traced event says, even if silver could not decode it."""
+"""Reads the content of a traced event, even if silver could not decode it."""
 
 from __future__ import annotations
 

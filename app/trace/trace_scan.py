@@ -43,7 +43,7 @@ CLOCKS_APART_MS = 600_000
 
 
 class Found(NamedTuple):
-    """An event and its place in bronze: object, and line from 1; "" and 0 if it is not there yet."""
+    """An event and its place in bronze: object, and line from 1; "" and 0 if it does not exist yet."""
 
     event: RawEvent
     path: str = ""

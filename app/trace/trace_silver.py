@@ -1,4 +1,4 @@
-"""Reads what silver knows of a traced row.
+"""Reads silver's information about a traced row.
 
 That is its batches in the ledger, its Delta versions and files, its entries in quarantine, the row
 in the table now, and Trino's answer.
@@ -107,7 +107,7 @@ class Known:
 
 
 def known_of(lake: Lake, table: str, key: RowKey, topic: str) -> Known:
-    """Read what the lake's tables say about a row. Raises: DeltaError, OSError."""
+    """Read the lake's information about a row. Raises: DeltaError, OSError."""
     return Known(
         _batches(lake, table), _quarantined(lake, table, key, topic), row_of(lake, table, key)
     )

@@ -39,7 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Version:
-    """What an event did to the row, and where it is at each hop; None if that is not known.
+    """An event's effect on the row, and its place at each hop; None if that is not known.
 
     Args:
         event: insert, update, delete, snapshot, truncate or resync (the row was not in the source

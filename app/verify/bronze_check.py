@@ -1,6 +1,6 @@
 """Checks that a bronze partition has every offset from the first to the last exactly once.
 
-Of the records that Kafka still has, bronze must have each committed one once, with the same bytes.
+Bronze must have each committed record that Kafka still has exactly once, with the same bytes.
 For older offsets, the objects themselves show which had no record: transaction markers and
 aborted records (`Proof`). Objects of older releases do not show it: before each of their records
 one offset may be missing, the marker that ends a transaction. For wider gaps, the caller gives

@@ -135,7 +135,7 @@ class Verifier:
     """Verifies tables of one stack.
 
     Args:
-        waits: shows a line for each table, and what the verification waits for.
+        waits: shows a line for each table, and the reason of a wait.
         progress: counts the rows.
         state: keeps finished parts for `--resume`; None keeps nothing.
         rest: called between parts, while no instant is open.

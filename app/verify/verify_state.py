@@ -1,4 +1,4 @@
-"""Keeps in the home what an interrupted verification had finished."""
+"""Stores the finished parts of an interrupted verification in the home."""
 
 from __future__ import annotations
 

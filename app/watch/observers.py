@@ -80,7 +80,7 @@ class Bronze(Observer):
 
 
 class Silver(Observer):
-    """Follows the ledger, where each batch says which offsets it merged."""
+    """Follows the ledger, in which each batch records its merged offsets."""
 
     hop = "silver"
 

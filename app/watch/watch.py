@@ -32,7 +32,7 @@ PENDING_MAX = 2_000
 BACK_S = 30.0
 BACK_EVENTS_MAX = 2_000  # of a partition
 TOPICS_EVERY_S = 2.0
-# If no line was shown for this long, the watch says what it waits for.
+# If no line was shown for this time, the watch shows the reason of the wait.
 SILENCE_S = 5.0
 WATCHING = "watching; milliseconds are from the source's commit"
 _HOP_MS = tuple(f"{hop}_ms" for hop in OBSERVED)
@@ -147,7 +147,7 @@ class Watch:
         self._followed.append(transaction)
 
     def changes(self, stop: Callable[[], bool]) -> Iterator[Change]:
-        """Yield each change when all hops have shown it, or after GIVE_UP_S with what was seen."""
+        """Yield each change when all hops have shown it, or after GIVE_UP_S with the hops seen so far."""
         consumer = tail.open_consumer(self._settings.kafka)
         listed_at = 0.0
         try:
@@ -217,7 +217,7 @@ class Watch:
         self._noted_missing = missing
 
     def _break_silence(self) -> None:
-        """Note what the watch waits for if nothing has been shown for a while."""
+        """Show the reason of the wait if nothing has been shown for a while."""
         oldest = self._pending.oldest()
         if oldest is None and self._noted_waiting:
             self._noted_waiting = False

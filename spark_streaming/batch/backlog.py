@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
-# A topic's table is named by its first event, which may stand behind tombstones.
+# The first event of a topic names its table; tombstones may precede it.
 PEEK_OFFSETS = 20
-# A smaller batch is no sample for the event size of a backlog.
+# Smaller batches are not used to estimate the event size of a backlog.
 SIZED_OFFSETS_MIN = 1_000
 
 

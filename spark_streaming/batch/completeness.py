@@ -2,10 +2,10 @@
 
 Each event names the last commit that the connector had passed when it sent the event (C). The
 connector sends in commit order, so it had sent all events up to C before. Readers may not see them
-yet: records of an open Kafka transaction, or of one whose marker a killed broker did not write,
-stand behind their partition's last stable offset. So silver is complete to C after two steps:
+yet: records of an open Kafka transaction, or of one whose marker a killed broker did not write, are after their
+partition's last stable offset. So silver is complete to C after two steps:
 1. A batch reads an event that names C. Then `ends` asks Kafka for the end of each partition,
-   uncommitted records included. All events up to C stand before these ends.
+   uncommitted records included. All events up to C are before these ends.
 2. A later batch reaches or passes every one of these ends. All events up to C are in that batch or
    in previous ones, under whatever limit it was planned, by this process or a previous one.
 """
@@ -35,7 +35,7 @@ class Claims:
     """Keeps the LSN and the time of the source up to which silver is complete; both only grow.
 
     Args:
-        complete_lsn, time: what the ledger said last.
+        complete_lsn, time: the last values of the ledger.
         commit_lsn: the greatest commit named by an event that the ledger knows to be merged.
         ends: returns, for each partition, the offset after the last written record, committed or
             not; None if Kafka does not answer. Without `ends`, all written records are visible.
@@ -63,7 +63,7 @@ class Claims:
             self._restored = None
 
     def prove(self, end: Offsets) -> None:
-        """Advance to what is proven once all events before `end` are merged."""
+        """Advance to the LSN that is proven when all events before `end` are merged."""
         for number, seen in reversed(list(enumerate(self._seen))):
             if _covers(end, seen.ends or {}):
                 self.complete_lsn = max(self.complete_lsn or LOG_START, seen.commit_lsn)

@@ -54,7 +54,7 @@ class Prepared:
     """A part that is decoded, folded and judged by its table's own rules.
 
     Args:
-        result: of what is merged already: events from before a change of the table, or all events.
+        result: of the merged events: those from before a change of the table, or all events.
         judged: the rows still to merge; None if there are none.
         source_time: the newest commit time of the rows still to merge.
     """
@@ -156,7 +156,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A part whose table is stopped; `done`: what was merged of it before."""
+    """A part whose table is stopped; `done`: the events that were merged before."""
 
     done: Merged
     stop: Stop

@@ -1,4 +1,4 @@
-"""Lets stopped tables catch up, from where they stopped, during the batches of the others.
+"""Lets stopped tables catch up from their last offsets, during the batches of the others.
 
 The batches leave out a stopped table's events. When the table is due, its events are read from
 Kafka again, in slices, from the first that is not known to be merged to the end of the batch:
@@ -8,8 +8,8 @@ Kafka again, in slices, from the first that is not known to be merged to the end
 3. Continue with the next slice, for a limited time; a table that reaches the batch's end is
    running again.
 
-After a crash, or a failure that hides whether the commit went through, exactly the noted slice is
-repeated; by the commit's name, the table's log shows whether it has that slice. The borders of a
+After a crash, or a failure that hides whether the commit succeeded, exactly the recorded slice is repeated; by the
+commit's name, the table's log shows whether it has that slice. The borders of a
 slice never change, so no event is merged twice or left out, with or without a key.
 """
 
@@ -155,7 +155,7 @@ class Resumption:
         )
         # Noted first: after any crash or failure the table continues with this step.
         self._ledger.note([self._planned_row(batch_id, stop, Merged.nothing(topic))])
-        log.info("swapping in the rebuild of table %s: its changes wait meanwhile", state.table)
+        log.info("swapping in the rebuild of table %s: its changes wait until then", state.table)
         self._stops[stop.topic] = stop
         self._due_at[stop.topic] = 0.0
 
@@ -270,7 +270,7 @@ class Resumption:
         return self._swaps.carried_out(table, rebuild_id, piece)
 
     def _rebuilt(self, stop: Stop, piece: Slice, swapped: Swapped) -> tuple[Stop, Merged]:
-        """The stop and the part of a table after its swap; it resumes where its rebuild ended."""
+        """The stop and the part of a table after its swap; the table resumes at the end of its rebuild."""
         topic = swapped.topic
         topic.merged(swapped.high_water)
         topic.read_quarantine(None)

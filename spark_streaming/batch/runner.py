@@ -106,7 +106,7 @@ class BatchRunner:
 
         Args:
             events: the events of the first round by topic, in any order.
-            more: parts that the driver does not read in the first round.
+            more: parts that the driver reads only in later rounds.
             started: `time.monotonic()` at the batch's start, for the ledger.
         Returns: the ledger's rows. Raises: BatchFailedError.
         """

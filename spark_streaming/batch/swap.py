@@ -4,7 +4,7 @@ The table is stopped (see `resumption`), and the swap is the first step of its c
 1. Note the step in the ledger: the offsets of silver, those of the rebuild, the commit's name.
 2. Replace all rows of silver in that one commit, while the batches of the other tables go on, and
    resolve the table's entries in quarantine.
-3. Catch up with the stream from where the rebuild ended, as any stopped table does.
+3. Catch up with the stream from the end of the rebuild, like any stopped table.
 4. When the ledger has the swap, remove the rebuild's folder.
 A new process repeats the noted step if it has to; the table's log shows whether it was committed.
 """

@@ -90,7 +90,7 @@ class TableSteps:
         """Decode, fold and judge some events of one topic.
 
         Events from before a change of the table are quarantined and merged here, and silver
-        follows the change; nothing of the other events is written.
+        follows the change; the other events are not written.
 
         Args:
             since: the mark before these events; None: the one after the last batch.
@@ -227,8 +227,8 @@ def before(
     in the one partition of its topic.
 
     Args:
-        taken: the events merged so far; `events`: all events of the table in this batch. If newer
-            rows of a snapshot stand amid older events, no offset separates the two.
+        taken: the events merged so far; `events`: all events of the table in this batch. If newer rows of a
+            snapshot are mixed with older events, no offset separates the two.
     """
     end = taken[-1].offset + 1
     if _is_counted(topic, events) and sum(e.offset < end for e in events) == len(taken):

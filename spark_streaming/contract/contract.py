@@ -19,7 +19,7 @@ METADATA_FIELDS = (
     pa.field("_committed_at", pa.timestamp("us", "UTC")),
     pa.field("_merged_at", pa.timestamp("us", "UTC")),
 )
-# Fields that say when a contract holds, not what the table is.
+# Fields about the time in which a contract holds, not about the table.
 _WHEN = ("version", "valid_after_lsn", "valid_from_lsn", "begins_at_lsn", "noted_lsn", "xid")
 # Other versions, which are stored in files of their own.
 _BESIDE = ("previous_versions", "later_versions")

@@ -144,7 +144,7 @@ class TableCondition(_Closed):
 
 
 class Evolution(_Closed):
-    """`[evolution]`: what happens when the source's table changes; None means the default."""
+    """`[evolution]`: the policies for changes of the source's table; None means the default."""
 
     add_column: Policy | None = None
     drop_column: Policy | None = None

@@ -50,7 +50,7 @@ POLICIES = {
         EVOLVE, (EVOLVE, QUARANTINE, FAIL), "its columns and key stay as they are"
     ),
     "replica_identity": KindPolicies(
-        EVOLVE, (EVOLVE, FAIL), "it changes what events contain, not what the rows are"
+        EVOLVE, (EVOLVE, FAIL), "it changes the content of events, not the rows"
     ),
     "enum_value": KindPolicies(
         EVOLVE,
@@ -162,7 +162,7 @@ def next_version(known: Contract | None, found: Contract) -> Contract:
     )
 
 
-# Events are read with at most so many versions before the newest.
+# The number of versions before the newest with which events are read.
 PREVIOUS_VERSIONS_MAX = 20
 
 

@@ -136,7 +136,7 @@ def event_columns(contract: Contract) -> frozenset[str]:
 
 
 def place_of(document: Document) -> tuple[int | None, int | None]:
-    """Return an event's log position and transaction; None for what it does not say."""
+    """Return an event's log position and transaction; None for facts that it does not have."""
     source = document.get("source") or {}
     lsn, xid = source.get("lsn"), source.get("txId")
     if lsn is None and source.get("sequence"):
@@ -149,7 +149,7 @@ def split_at(events: list[RawEvent], boundary: Boundary) -> tuple[list[RawEvent]
 
     Once a partition has passed the boundary, all its further events are newer. Snapshot rows may be
     newer than their place in the log; where log positions are exact, such a row decides for itself
-    only. An event that is not JSON, or not of a row, goes with the event before it.
+    only. An event that is not JSON, or not of a row, gets the version of the event before it.
     """
     older: list[RawEvent] = []
     newer: list[RawEvent] = []
@@ -368,7 +368,7 @@ def _needs_form(old: Column, new: Column) -> bool:
 
 
 def _in_form(old: Column, new: Column, value: Any) -> Any:
-    """Return a value as events of the newer type carry it: what Postgres's cast makes of it."""
+    """Return a value in the form of the newer type's events, which is the result of Postgres's cast."""
     if old.kind == ARRAY:
         return _doubles(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -12,8 +12,8 @@ log describes the table again:
 Where the source does not record its definitions, an event may follow a definition that nobody saw: it
 has columns that no known version has, and lacks others.
 
-Rows are returned with the columns of their own definition. Where neither names nor order tell which
-value belongs to which column, the event is refused: a NULL or a neighbour's value is never written.
+Rows are returned with the columns of their own definition. If neither names nor order show which value belongs to
+which column, the event is refused: a NULL or a neighbour's value is never written.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 class _Reader:
-    """Reads events in order and collects what `Decoded` holds."""
+    """Reads events in order and collects the fields of `Decoded`."""
 
     def __init__(
         self, contract: Contract, high_water: HighWater, topic: str, other_keys: HighWater
@@ -198,7 +198,7 @@ class _Reader:
         return lsn if not order and position[:2] == mark[:2] else None
 
     def _is_truncated(self, op: str, lsn: Lsn, order: Position) -> bool:
-        """Whether a TRUNCATE of a previous batch removed what this event wrote."""
+        """Whether a TRUNCATE of a previous batch removed the row of this event."""
         if lsn >= self.truncated.lsn:
             return False
         if op != "r":
@@ -236,7 +236,7 @@ class _Reader:
 
     def _keyless_rows(self, op: str, event: RawEvent, document: Document) -> tuple[int, int]:
         if op == "r" and document["source"].get("snapshot") == "incremental":
-            reason = "an incremental snapshot cannot tell the rows of a table without a key"
+            reason = "an incremental snapshot cannot distinguish the rows of a table without a key"
             raise Refused("snapshot-without-key", reason)
         before = self.images.store(event, document, "before") if op in "ud" else -1
         after = self.images.store(event, document, "after") if op != "d" else -1
@@ -344,7 +344,7 @@ class _Reader:
                 kept.append(change)
                 continue
             self.rejects.append(Reject(change.event, *problem))
-            if change.old_key is not None:  # the row under its old key goes all the same
+            if change.old_key is not None:  # the row under its old key is deleted nevertheless
                 kept.append(
                     change._replace(
                         op="d", key=change.old_key, after=change.old_image, old_key=None

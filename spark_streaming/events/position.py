@@ -23,7 +23,7 @@ class Position(NamedTuple):
 
 
 START = Position(Lsn(0), Lsn(0), 0)
-# Numbers below 0 are no partitions of Kafka: a topic's marks keep other facts under them.
+# Numbers below 0 are not Kafka partitions; a topic's marks store other facts under them.
 TRUNCATE = -1  # the position of the last TRUNCATE
 FIRST_SNAPSHOT = -2  # the LSN of the first snapshot, of its newest attempt
 RESYNCED = -3  # the LSN below which the last resync removed rows
@@ -49,7 +49,7 @@ class HighWater:
         return self.get(topic, TRUNCATE)
 
     def merge(self, other: HighWater) -> HighWater:
-        """Return the greater mark of both, for each partition that either has."""
+        """Return the greater mark of the two for each partition of either."""
         merged = dict(self.positions)
         for place, position in other.positions.items():
             merged[place] = max(position, merged.get(place, START))
@@ -77,7 +77,7 @@ class HighWater:
 
     @classmethod
     def from_json(cls, text: str) -> HighWater:
-        """Read what `to_json` wrote. Raises: ValueError for anything else."""
+        """Read the text that `to_json` wrote. Raises: ValueError for anything else."""
         try:
             return cls(
                 {

@@ -24,7 +24,7 @@ class ResyncEnd(NamedTuple):
     """The end of a resync.
 
     Args:
-        below_lsn: silver's rows with a lower `_lsn` go, once the end was read in all partitions.
+        below_lsn: silver removes rows with a lower `_lsn` when the end has been read in all partitions.
         partitions: number of the topic's partitions that have an end: 0 to partitions - 1.
     """
 

@@ -82,7 +82,7 @@ class Truncation(NamedTuple):
     order: Position
 
     def removes(self, change: Change) -> bool:
-        """Whether the TRUNCATE removed what `change` wrote.
+        """Whether the TRUNCATE removed the row of `change`.
 
         TRUNCATE locks the table until it commits, so LSNs decide for streamed changes.
         """

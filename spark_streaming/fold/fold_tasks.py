@@ -1,7 +1,7 @@
 """A Spark task that decodes and folds the events of some keys, as the driver would.
 
 Nothing here imports Spark: a task is a function on Arrow batches (`mapInArrow`). Its output is one
-frame with folded rows, rejects, forwarded events and one report. Column TAG says what a row is;
+frame with folded rows, rejects, forwarded events and one report. Column TAG has the kind of a row;
 all but folded rows are pickled in column CARRIED.
 """
 
@@ -281,7 +281,7 @@ def _pieces(events: Iterator[RawEvent]) -> Iterator[list[RawEvent]]:
 
 
 def _report_of_decoded(decoded: Decoded, contract: Contract) -> Report:
-    """Return what decoding found in a task's events, besides the changes."""
+    """Return the decoder's findings in a task's events, except the changes."""
     gaps = decoded.changes.gaps
     names = set(layout_of(contract).key_names)
     depends_on_other_keys = decoded.depends_on_other_keys
@@ -318,7 +318,7 @@ def _names(message_key: bytes) -> set[str]:
 
 
 def report_of_rows(folded: Folded, contract: Contract, rejected: int) -> Report:
-    """Return what the merge needs to know of folded rows."""
+    """Return the facts about folded rows that the merge needs."""
     rows = folded.rows
     if not len(rows):
         return Report(rejected=rejected)

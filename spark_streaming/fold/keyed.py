@@ -67,7 +67,7 @@ def fold(
     find_keys: FindKeys | None = None,
     quarantined: QuarantinedColumns | None = None,
 ) -> Folded:
-    """Fold one table's changes into what one merge applies.
+    """Fold one table's changes into the input of one merge.
 
     Args:
         changes: all changes of one batch, from `decode`.
@@ -177,7 +177,7 @@ class _Rows:
         self.cells.pop(old_key, None)
 
     def _remember(self, key: RawKey) -> None:
-        """Remember the values of a row that goes, for the row with the changed key."""
+        """Remember the values of a deleted row, for the row with the changed key."""
         current = self.latest.get(key)
         if current is not None and current.op != "d":
             self._deleted[key] = (current.after, self.cells.get(key, {}))

@@ -70,7 +70,7 @@ class Before:
 
     Args:
         pinned: gives the tasks' look-up under a contract; None if the table is empty.
-        read_rows, find_keys: for what the driver folds; see `fold`.
+        read_rows, find_keys: for the driver's own fold; see `fold`.
     """
 
     pinned: Callable[[Contract], Lookup | None]
@@ -83,7 +83,7 @@ class LargePart:
     """A table's part, folded by tasks.
 
     Args:
-        report: the combined report of the tasks and of what the driver folded.
+        report: the combined report of the tasks and of the driver's fold.
         output: the tasks' output; close it when its rows are merged.
         changed_keys: the few rows whose key changed, folded in the driver.
         own_rejects: the rejects of `changed_keys`.
@@ -101,7 +101,7 @@ class LargePart:
 
 
 def tasks_for(events: int) -> int:
-    """Return how many tasks share so many events."""
+    """Return the number of tasks for this many events."""
     return max(1, -(-events // TASK_EVENTS))
 
 

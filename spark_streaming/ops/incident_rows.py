@@ -45,12 +45,10 @@ class Incident:
     Args:
         id: see `natural_id` and `recurring_id`.
         at: when the event was recorded; greater than that of the events before it.
-        name: the natural key, which tells incidents of a kind apart: e.g. a slot and a position, or
-            a
-        service.
+        name: the natural key, which distinguishes incidents of one kind: e.g. a slot and a position, or a service.
         tables: tables of the source, `schema.table`; empty if it concerns none, or all.
-        lsn_from, lsn_to: WAL byte positions between which something is or was missing; None where
-            they are not known, or do not apply.
+        lsn_from, lsn_to: WAL byte positions between which something is or was missing; None if they are unknown
+            or do not apply.
         how_closed: None while it is open.
     """
 

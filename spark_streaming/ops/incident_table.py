@@ -1,9 +1,9 @@
-"""`ops/incidents` in the lake: what went wrong, when it began and ended, and how it was closed.
+"""`ops/incidents` in the lake: failures with their beginning, end and resolution.
 
 Any process may write: a row is appended by a conditional put, which is tried again if another
 process was first. No caller waits for the store. A thread writes what was recorded; it
-1. reads what the others have written since;
-2. leaves out what is recorded already: an incident is opened once, and closed once;
+1. reads the others' new events;
+2. leaves out events that are already recorded: an incident is opened once, and closed once;
 3. appends the rest in one commit; if the store does not answer, it keeps the newest WAITING_MAX
 events and tries again.
 """
@@ -46,7 +46,7 @@ PATH = "ops/incidents"
 KEPT = timedelta(days=400)
 CLOSED_MAX = 10_000
 WAITING_MAX = 1_000
-# Each commit makes a file; when there are so many, they are joined into one and removed.
+# Each commit makes a file; after this many, they are merged into one and removed.
 COMPACT_COMMITS = 50
 BACKOFF_S, BACKOFF_MAX_S = 1.0, 30.0
 # If the store does not answer, this module tries again; the client must not do so for minutes.
@@ -154,7 +154,7 @@ class IncidentLog:
         return sorted(wanted, key=lambda one: (one.opened_at, one.id))
 
     def refresh(self) -> None:
-        """Read what other processes have recorded since; make the table if there is none.
+        """Read the new events of other processes; create the table if it does not exist.
 
         Raises: DeltaError, OSError if the store does not answer.
         """
@@ -175,7 +175,7 @@ class IncidentLog:
         self._guard.notify_all()
 
     def _serve(self) -> None:
-        """Write what waits, for as long as the process lives."""
+        """Write the waiting events, for as long as the process lives."""
         pause_s = BACKOFF_S
         while True:
             with self._guard:
@@ -210,7 +210,7 @@ class IncidentLog:
             self._compact(table)
 
     def _not_recorded(self, events: list[Incident]) -> list[Incident]:
-        """The events that change what is recorded, in order."""
+        """The events that change the recorded state, in order."""
         recorded, new = dict(self._recorded), []
         for event in events:
             begins = event.at == event.opened_at

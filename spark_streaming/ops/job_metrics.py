@@ -167,19 +167,19 @@ class MaintenanceMetrics:
         )
         self._failing = Gauge(
             "headwater_silver_maintenance_failing",
-            "1: a step of the table's maintenance failed and has not gone through since",
+            "1: a step of the table's maintenance failed and has not succeeded since",
             ["table"],
             registry=registry,
         )
         self._done = Gauge(
             "headwater_silver_maintenance_timestamp_seconds",
-            "When the table's maintenance last went through; before its first run, when it was met",
+            "When the table's maintenance last succeeded; before its first run, when the table was first seen",
             ["table"],
             registry=registry,
         )
         self._waiting = Gauge(
             "headwater_silver_maintenance_waiting_seconds",
-            "How long the oldest run that is due waits or lasts; 0 where none is",
+            "How long the oldest due run has been waiting or running; 0 if none is due",
             registry=registry,
         )
 

@@ -1,4 +1,4 @@
-"""The ledger: what each batch did to each table, and the LSN to which each table is complete."""
+"""The ledger: the effect of each batch on each table, and the LSN up to which each table is complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spark_streaming.storage.lake import LEDGER, Lake
 from spark_streaming.tables.engine_protocol import TIMESTAMP
 
 Offsets = dict[str, dict[int, int]]
-WHOLE_BATCH = ""  # `table_name` of the row that stands for the batch
+WHOLE_BATCH = ""  # `table_name` of the row for the whole batch
 
 SCHEMA = pa.schema(
     [

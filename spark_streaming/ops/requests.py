@@ -1,7 +1,7 @@
 """Requests to the silver job, as objects in the lake: only that process writes tables.
 
-A request is `requests/quarantine/<id>.json`; its answer, which replaces it, stands beside it as
-`<id>.answer.json`. (A request to resume a stopped table needs no answer: see `resume_requests`.)
+A request is `requests/quarantine/<id>.json`; its answer, which replaces it, is `<id>.answer.json` beside it. (A
+request to resume a stopped table needs no answer: see `resume_requests`.)
 An unanswered request survives a crash of either side, and carrying it out twice changes nothing.
 """
 
@@ -99,7 +99,7 @@ class Desk:
         self._folder = folder
 
     def ask(self, request: Request) -> None:
-        """Put a request where the job finds it."""
+        """Write a request for the job."""
         self._write(f"{self._folder}/{request.id}.json", request.to_json())
 
     def answer_to(self, request_id: str) -> Answer | None:

@@ -45,7 +45,7 @@ _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=
 
 @dataclass(frozen=True)
 class RecordedChange:
-    """One change of one table and what became of it.
+    """One change of one table, with its outcome.
 
     Args:
         table_name: silver's.
@@ -119,7 +119,7 @@ class SchemaChanges:
         self.flush()
 
     def flush(self) -> None:
-        """Write what was noted, in one commit."""
+        """Write the recorded changes in one commit."""
         with self.lock:
             with self._queue_lock:
                 waiting, self._waiting = self._waiting, []

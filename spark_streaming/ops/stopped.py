@@ -166,10 +166,10 @@ class Stop:
     Args:
         topic: its Kafka topic; `table`: its name in silver.
         offsets: for each partition, the first event that is not known to be merged.
-        planned: the events of the merge that was begun last, None if none was begun. The commit's
-        name in the table's own log shows whether it went through.
+        planned: the events of the merge that was begun last, None if none was begun. The commit's name in the table's
+        own log shows whether it succeeded.
         attempts: failures since the last success.
-        complete_lsn, complete_time: how far the table is complete; fixed while it is stopped.
+        complete_lsn, complete_time: up to where the table is complete; fixed while it is stopped.
         on_purpose: whether a rule stopped it.
         generation: the rebuild that its rows come from; "" for none (see `swap`).
     """

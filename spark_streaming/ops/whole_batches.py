@@ -3,7 +3,7 @@
 Each job records the LSN to which its own tables are complete; all tables are complete to the least
 of these. A row names the split of the tables under which its job worked (`share`). Only rows of the
 newest split count, because under another split a job had other tables. Until each job of the newest
-split has written a row, it is not known to what all tables are complete.
+split has written a row, it is unknown up to where all tables are complete.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stores quarantined events as they came from Kafka, in a Delta table that Trino does not have.
 
-`ops/quarantine` says which event is in quarantine and why; whoever may query `ops` may read it. The
+`ops/quarantine` lists the quarantined events with their reasons; every user who may query `ops` can read it. The
 events themselves, with masked columns, are in `raw/quarantine`, which Trino does not show because
 the registrar lists only `silver` and `ops`. An event is written here before its entry and removed
 after it, so each entry has its event. An event without an entry, or a second copy, was left by a

@@ -204,7 +204,7 @@ class Bronze:
 
         Args:
             explain: called for missing offsets that may have been records.
-            end: the offset at which to end; `explain` is called for what is missing before it. None
+            end: the offset at which to end; `explain` is called for the offsets that are missing before it. None
                 yields all events.
         Raises: UnreadableObjectError, and whatever `explain` raises.
         """

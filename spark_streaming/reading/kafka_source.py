@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Events = dict[str, list[RawEvent]]
-DIRECT_STALL_S = 20.0  # a read fails after so long without progress
+DIRECT_STALL_S = 20.0  # a read fails after this time without progress
 _POLL_MS = 100
 NO_TOPIC = "/"  # no topic's name contains a slash
 _EARLIEST = -2
@@ -256,7 +256,7 @@ def _missing(
 
 
 def starting_offsets(settings: SilverSettings, merged: Offsets) -> str:
-    """Return where a query without a checkpoint begins: after the events merged by the ledger.
+    """Return the start of a query without a checkpoint: after the events that are merged by the ledger.
 
     Reading from the start instead would bring back deleted rows: a snapshot's rows do not show what
     happened to them later. Spark requires every partition to be named.

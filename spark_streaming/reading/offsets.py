@@ -124,7 +124,7 @@ class OffsetLog:
         return BatchSpan(start, end)
 
     def _beginning(self) -> Offsets:
-        """Return where the query began; its source stored that before the first batch."""
+        """Return the query's first offsets, which its source stored before the first batch."""
         text = self._read("sources/0/0").lstrip("\0")
         return _parse_offsets(text.partition("\n")[2])
 

@@ -143,7 +143,7 @@ class ContractFolder:
             name = next(name for name, mask in rules.masks.items() if mask == "hash")
             hint = "`headwater up` sets HEADWATER_MASK_SECRET"
             place = ("columns", name, "mask")
-            return ContractFileError([file.problem(place, "there is no secret to hash with", hint)])
+            return ContractFileError([file.problem(place, "there is no secret for hashing", hint)])
         return rules
 
     def _reload(self) -> None:

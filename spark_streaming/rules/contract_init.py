@@ -105,7 +105,7 @@ def _check(name: str, expression: str, contract: Contract) -> tuple[str, str, st
 
 def _lines(contract: Contract, found: _Found) -> Iterable[str]:
     table = f"{contract.schema}.{contract.table}"
-    yield f"# Contract of {table}: what is checked and treated beyond the source's catalog."
+    yield f"# Contract of {table}: checks and masks beyond the source's catalog."
     yield "# Written from the catalog; refine it by hand, then run `./headwater contract check`."
     yield "# All keys: spark_streaming/contracts/README.md"
     yield ""

@@ -23,7 +23,7 @@ _MEMORY = "256MB"
 
 
 class ConditionError(ValueError):
-    """A text is not a valid condition on these columns; `hint` may say what was meant."""
+    """A text is not a valid condition on these columns; `hint` may suggest the intended name."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -116,7 +116,7 @@ def checked(condition: str, schema: pa.Schema) -> tuple[str, ...]:
         raise ConditionError(
             f"it gives {kind}, not true or false", "compare it with something, as `… > 0`"
         )
-    # Names that are no columns are DuckDB's own: a lambda's parameter, `current_date`.
+    # Names that are not columns are DuckDB's own: a lambda's parameter, `current_date`.
     return tuple(dict.fromkeys(known[part.lower()] for part in parts if part.lower() in known))
 
 

@@ -1,4 +1,4 @@
-"""Decides which folded rows silver takes: applies a table's rules to what one merge would write.
+"""Decides which folded rows silver takes: applies a table's rules to the rows that one merge would write.
 
 Rules judge rows as they would be in silver after the batch, not each event: an error that the same
 batch repairs never shows. A row that breaks a `quarantine` rule does not reach silver: its events

@@ -26,7 +26,7 @@ from spark_streaming.rules.expectations import ConditionError, Rule, checked
 
 @dataclass(frozen=True)
 class Reference:
-    """Values of `column` must stand in column `target` of another source table, as silver has it."""
+    """Values of `column` must exist in column `target` of another source table, in silver's version."""
 
     name: str
     action: str

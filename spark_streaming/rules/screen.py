@@ -79,7 +79,7 @@ def screen(
     held: QuarantinedColumns,
     silver: Callable[[], DeltaTable] | None = None,
 ) -> Screened:
-    """Take one table's changes from decoding to what a merge applies.
+    """Take one table's changes from decoding to the input of a merge.
 
     Args:
         moved, present, held: as `fold` takes them.

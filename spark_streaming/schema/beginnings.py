@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def not_in_silver(lake: Lake, prefix: str) -> Callable[[str], bool]:
-    """Return a function: whether a topic's table could be in silver but is not there yet."""
+    """Return a function that tests whether a topic's table could be in silver but does not exist yet."""
 
     names = SilverNames(lake)
 
@@ -45,7 +45,7 @@ class Beginnings:
     Args:
         kafka: gives the first offset that the broker has.
         archived: gives the first offset that bronze has of (topic, partition); None if it has none.
-        merged: what the ledger says is merged.
+        merged: the merged offsets in the ledger.
         is_new: whether silver has no table of a topic yet but may get one.
     """
 

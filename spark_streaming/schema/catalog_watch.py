@@ -104,7 +104,7 @@ left join pg_attribute a on a.attrelid = c.oid and a.attnum = d.objsubid and d.o
 where d.classoid = 'pg_class'::regclass and c.relkind in ('r', 'p') and not c.relispartition
   and n.nspname not in ('information_schema', 'headwater') and n.nspname !~ '^pg_'
 """
-# With the newest note, a definition that came and went again is seen, too.
+# With the newest record, even a definition that was changed back at once is seen.
 _AND_NOTED = """,
   (select max(d.id) from headwater.definitions d
    where d.schema_name = n.nspname and d.table_name = c.relname)"""
@@ -228,7 +228,7 @@ class CatalogWatch:
     def _check(self, wanted: list[Table]) -> CatalogCheck:
         connection = self._connected()
         with connection.pipeline():
-            # Three statements; each sees what is committed when it runs.
+            # Three statements; each sees the rows that are committed when it runs.
             before = connection.execute(_BEFORE)
             stamps = connection.execute(self._stamps, _named(wanted))
             after = connection.execute(_AFTER)

@@ -67,7 +67,7 @@ class ChangePolicies:
         kind, reason = self.reason(topic, pending)
         return reason, (
             f"set `{kind}` under [evolution] in its contract file to another policy, or undo the "
-            "change in the source; the table then goes on where it stopped"
+            "change in the source; the table then continues where it stopped"
         )
 
     def _evolution(self, topic: Topic) -> Evolution:

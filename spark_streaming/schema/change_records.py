@@ -1,4 +1,4 @@
-"""Records what became of each change of a table, in `ops.schema_changes`."""
+"""Records the outcome of each change of a table in `ops.schema_changes`."""
 
 from __future__ import annotations
 

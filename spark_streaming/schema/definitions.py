@@ -1,7 +1,7 @@
 """Orders a table's next contracts: those that its source noted, then the one in the catalog.
 
-The functions are pure. An event trigger of the source (`debezium/sql/definitions.sql`) makes the
-notes, each with the log position where it begins. `found` is the table as the catalog has it now.
+The functions are pure. An event trigger of the source (`debezium/sql/definitions.sql`) writes the records, each with
+the log position where it begins. `found` is the table as the catalog has it now.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def without_refused(noted: list[Contract], found: Contract) -> list[Contract]:
 def after_known(newest: Contract, noted: list[Contract], found: Contract, by: Lsn) -> Contract:
     """Place `found` after all known versions if the source was restored to an older state.
 
-    Log positions of the lost time stay with the versions of that time. Once the restored source is
+    Log positions that a restored source has lost keep the versions of that time. Once the restored source is
     captured again (`headwater recover`), its positions continue after them.
 
     Args:

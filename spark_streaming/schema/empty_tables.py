@@ -24,7 +24,7 @@ from spark_streaming.schema.topics import Topics
 
 log = logging.getLogger(__name__)
 CHECK_S = 2.0
-# A batch waits at most so long: making a table takes some hundred milliseconds on a busy machine.
+# A batch waits at most this long; creating a table takes some hundred milliseconds on a busy machine.
 MAKE_S = 1.0
 
 

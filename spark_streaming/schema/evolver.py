@@ -1,4 +1,4 @@
-"""Applies changes of source tables in a running job: at the place in the stream where each begins.
+"""Applies changes of source tables in a running job: at the position in the stream where each begins.
 
 1. Each batch checks the catalog (`check`). A table that changed gets a `Pending`: its next
    contract, the changes, and where in the stream it begins.
@@ -168,7 +168,7 @@ class Evolver:
             )
 
     def before_first(self, topic: Topic) -> None:
-        """Note what the catalog shows before a table's first contract is read from it."""
+        """Record the catalog's state before a table's first contract is read from it."""
         seen = self._watch.check([topic.source])
         topic.seen(self._stamp(seen, topic.source), seen.after_lsn)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.names import topic_of
 
-# A batch waits at most so long: adding a table takes some tens of milliseconds, more under load.
+# A batch waits at most this long; adding a table takes some tens of milliseconds, more under load.
 MEET_S = 2.0
 
 

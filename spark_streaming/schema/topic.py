@@ -94,7 +94,7 @@ class Topic:
         """Note which of its rows are in quarantine; None: they must be read again."""
         self.quarantined = rows
 
-    # -- what follows from it
+    # -- derived facts
 
     @property
     def gone(self) -> bool:

@@ -348,7 +348,7 @@ class Topics:
         names = self._names.of
         topic = Topic(name, *source, high_water=high_water, reached=reached, names=names)
         kept = None if topic.internal else self._contracts.latest(*source)
-        if kept is not None:  # the name of a topic or folder may not show where the schema ends
+        if kept is not None:  # the schema's end may be ambiguous in the name of a topic or folder
             topic.named_by(kept)
         if kept is None or kept.refusal:
             self.refresh(topic, events)

@@ -1,1 +1,1 @@
-"""Says where the lake is: addresses, credentials, limits of connections."""
+"""The lake's addresses and credentials, and the time limits of connections."""

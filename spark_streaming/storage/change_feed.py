@@ -1,4 +1,4 @@
-"""The change data feed: Delta's own record of what each commit did to rows, for readers.
+"""The change data feed: Delta's own record of each commit's changes of rows, for readers.
 
 The feed is off unless a setting names the table, because with it merges write their changes twice.
 The property is in the table's log, so every writer of the table honours it.

@@ -1,4 +1,4 @@
-"""Time limits of connections: a peer that is gone or hangs must not block its caller."""
+"""Time limits of connections: a dead or hanging peer must not block its caller."""
 
 from __future__ import annotations
 

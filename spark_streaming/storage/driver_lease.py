@@ -120,7 +120,7 @@ class DriverLease:
         self.lost = ""  # why this driver may not write any more
 
     def take(self) -> str:
-        """Try once to get the lease. Returns: "" if this driver has it now, else who has it."""
+        """Try once to get the lease. Returns: "" if this driver has it now, otherwise the driver that has it."""
         newest = self._objects.newest()
         content = self._objects.read(newest) if newest else None
         if newest and content is None:

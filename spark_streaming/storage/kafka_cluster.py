@@ -115,7 +115,7 @@ class KafkaCluster:
 
 
 def kafka_of(environment: Mapping[str, str]) -> KafkaCluster:
-    """Read a cluster from environment variables; what is not set has its default."""
+    """Read a cluster from environment variables; variables that are not set have defaults."""
     given = {name: environment.get(variable) for name, variable in KAFKA_VARIABLES.items()}
     return KafkaCluster(**{"addresses": "", **{k: v for k, v in given.items() if v}})
 

@@ -116,7 +116,7 @@ def signature_headers(
 
 
 def error_of(body: bytes) -> tuple[str, str]:
-    """Return S3's error code and message from a body; "" if it is no S3 error."""
+    """Return S3's error code and message from a body; "" if it is not an S3 error."""
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError:

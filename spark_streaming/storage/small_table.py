@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
-COMPACT_COMMITS = 100  # each append is a commit with a file; after so many, the files become one
+COMPACT_COMMITS = 100  # each append is a commit with a file
 VACUUM_COMMITS = 20  # each replacement leaves the files of the last one
 
 
@@ -47,7 +47,7 @@ class SmallTable:
         return table
 
     def column(self, name: str) -> list[Any]:
-        """Read one column; empty where the table is not there yet. Raises: DeltaError, OSError."""
+        """Read one column; empty if the table does not exist yet. Raises: DeltaError, OSError."""
         try:
             table = self._lake.table(self._path)
         except TableNotFoundError:

@@ -63,7 +63,7 @@ class ObjectStore:
 
 
 def store_of(environment: Mapping[str, str]) -> ObjectStore:
-    """Read a store from environment variables; what is not set has its default."""
+    """Read a store from environment variables; variables that are not set have defaults."""
     given = {name: environment.get(variable) for name, variable in VARIABLES.items()}
     return ObjectStore(**{name: value for name, value in given.items() if value})
 

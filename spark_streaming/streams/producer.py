@@ -62,7 +62,7 @@ def ensure_topics(
 
 
 class StreamProducer:
-    """One Kafka producer for all streams, shared by threads; made anew after a failure."""
+    """One Kafka producer for all streams, shared by threads and replaced after a failure."""
 
     def __init__(self, kafka: KafkaCluster) -> None:
         self._kafka = kafka
@@ -72,8 +72,8 @@ class StreamProducer:
     def send(self, topic: str, records: Sequence[Record]) -> list[str | None]:
         """Put records on a topic and wait until all in-sync replicas have them.
 
-        Returns: for each record None, or what went wrong. A failed record may be on the topic all
-        the same: send it again with the same key.
+        Returns: for each record None, or the error. A failed record may be in the topic nevertheless: send it again
+        with the same key.
         """
         deadline = time.monotonic() + ACK_TIMEOUT_S
         producer = None

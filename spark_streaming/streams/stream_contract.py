@@ -44,7 +44,7 @@ class _Closed(BaseModel):
 
 
 class StreamColumn(_Closed):
-    """`[columns.NAME]`: what the events' `data` may hold under that name."""
+    """`[columns.NAME]`: the values that the events' `data` may have under that name."""
 
     type: Kind
     not_null: bool = False
@@ -83,7 +83,7 @@ class StreamContract(_Closed):
 
 @dataclass(frozen=True)
 class Stream:
-    """One declared stream: the topic's and the silver table's name, and what an event holds."""
+    """One declared stream: the topic's and the silver table's name, and the fields of an event."""
 
     name: str
     contract: StreamContract

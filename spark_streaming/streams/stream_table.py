@@ -62,7 +62,7 @@ class StreamError(Exception):
 
 @dataclass(frozen=True)
 class Appended:
-    """Counts what an append did: rows written, repeated events left out."""
+    """Counts of an append: rows written, repeated events left out."""
 
     rows: int = 0
     duplicates: int = 0

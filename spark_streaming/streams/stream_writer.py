@@ -106,8 +106,8 @@ class StreamWriter:
 
         Args:
             ends: partition → the offset after its last record.
-        Returns: whether more are waiting. Raises: StreamError, OSError, and what Delta and Kafka
-            raise; the next step then begins by reading the table's state again.
+        Returns: whether more are waiting. Raises: StreamError, OSError, and errors of Delta and Kafka; the next
+            step then begins by reading the table's state again.
         """
         try:
             return self._step(ends)

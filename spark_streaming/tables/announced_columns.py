@@ -1,6 +1,6 @@
 """Announces a table's new columns before silver commits them, where Trino's rules mask columns.
 
-Trino shows a column from the commit on, and what no rule names is open; so the rules come first:
+Trino shows a column as soon as it is committed, and columns that no rule names are visible. So the rules come first:
 1. Write the columns that are to come into `announced/<table>.json` of the folder, under the rules' lock.
 2. Where no rule names the table, people do not see it at all: go on.
 3. Wait until the registrar has removed the file: then its rules have the columns.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 FOLDER_VARIABLE = "HEADWATER_ACCESS_FOLDER"  # only where people have roles
 ANNOUNCED, LOCK = "announced", ".rules.lock"
-# Trino reads its rules anew each second (`security.refresh-period`).
+# Trino reads its rules again each second (`security.refresh-period`).
 REFRESH_S = 1.3
 WAIT_S = 30.0
 _LOOK_S = 0.05
@@ -37,7 +37,7 @@ def announce(
     sleep: Callable[[float], None] = time.sleep,
     schema: str = "silver",
 ) -> None:
-    """Return when Trino's rules have these columns of a table; at once where there are no roles.
+    """Return when Trino's rules have these columns of a table; at once if there are no roles.
 
     Args:
         folder: of the rules; None: HEADWATER_ACCESS_FOLDER.

@@ -1,4 +1,4 @@
-"""Defines what a merge means; engines carry it out in different ways.
+"""Defines a merge; engines carry it out in different ways.
 
 A folded batch is merged into one table in **one commit**:
 

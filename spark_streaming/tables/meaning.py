@@ -33,7 +33,7 @@ DESCRIPTION_MAX = 4_000
 class ColumnMeaning:
     """A column's description, and its class: public, internal, personal, sensitive; "" is none.
 
-    `mask`: how its values are hidden; `source`: its name in the source, where that is another one.
+    `mask`: how its values are hidden; `source`: its name in the source, if it differs.
     """
 
     description: str = ""
@@ -42,7 +42,7 @@ class ColumnMeaning:
     source: str = ""
 
     def metadata(self) -> dict[str, str]:
-        """The column's metadata; an empty text where there is nothing to say."""
+        """The column's metadata; an empty text if there is nothing to say."""
         return {
             COMMENT: self.description,
             CLASSIFICATION: self.classification,
@@ -53,7 +53,7 @@ class ColumnMeaning:
 
 @dataclass(frozen=True)
 class TableMeaning:
-    """A table's description, owner, domain, tags and key, and what its columns mean.
+    """A table's description, owner, domain, tags and key, and the descriptions of its columns.
 
     Args:
         contract_version: that of a captured table; None for a stream's table.
@@ -132,7 +132,7 @@ def write_meaning(table: DeltaTable, wanted: TableMeaning) -> int:
         elif new:
             changed[column.name] = new
     if first:
-        table.alter.add_columns(first)  # adds to the metadata of columns that are there
+        table.alter.add_columns(first)  # adds to the metadata of existing columns
     for name, new in changed.items():
         table.alter.set_column_metadata(name, new)
     return int(table.version() - before)

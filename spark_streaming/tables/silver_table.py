@@ -1,4 +1,4 @@
-"""One silver table: where it is, what it holds, and the one handle that writes to it."""
+"""One silver table: its address, its content, and the only handle that writes to it."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class SilverTable:
         return plan.added
 
     def replace_rows(self, source: pa_dataset.Dataset, commit: Commit) -> int:
-        """Replace all rows in one commit; make the table if it is gone.
+        """Replace all rows in one commit; create the table if it is gone.
 
         Readers see the old rows or the new ones, never a mixture.
 
@@ -198,7 +198,7 @@ class SilverTable:
             commit: recorded in the same commit, so that `has_commit` shows whether it succeeded.
         Returns: the Delta version that holds them.
         """
-        self.forget()  # whoever damaged the table wrote to it
+        self.forget()  # another writer has damaged the table
         self.ensure()
         wanted = _nullable(self.contract.silver_schema())
         # A handle of its own: this takes long, and others read the table meanwhile.
@@ -393,7 +393,7 @@ def _nullable(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain(kind: pa.DataType) -> str:
-    """The type without what Delta does not keep: string widths, names of list items."""
+    """The type without details that Delta does not keep: string widths, names of list items."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"list<{_plain(kind.value_type)}>"
     return str(kind).replace("large_", "").replace("_view", "")

@@ -198,7 +198,7 @@ def test_the_commands_print_one_json_value_each(dsn: str) -> None:
     [
         (("workload", "--table", "film"), "unknown table `film`"),
         (("workload", "--mix", "sell"), "write OPERATION=WEIGHT"),
-        (("workload", "--seconds", "1"), "the store's tables are not there"),
+        (("workload", "--seconds", "1"), "the store's tables do not exist"),
         (("load-movielens", "nowhere"), "nowhere is not a folder"),
     ],
 )

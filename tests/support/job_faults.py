@@ -111,8 +111,9 @@ def create_jobs(stack: Stack, folder: Path) -> None:
     for name, text in texts.items():
         (folder / name).write_text(text.replace("ROWS", str(ROWS)))
     for job in JOBS:
-        until(  # Dagster takes long to read all job files again on a busy machine
-            lambda job=job: stack.run("job", "create", str(folder / f"{job}.toml")).stdout,  # type: ignore[misc]
+        # Where the machine has other work Dagster takes long to read all job files again.
+        until(
+            lambda job=job: stack.run("job", "create", str(folder / f"{job}.toml"), "--replace"),  # type: ignore[misc]
             within_s=VICTIM_S,
             what=f"job {job}",
         )

@@ -31,7 +31,7 @@
 WITH per_table AS (
   SELECT
     table_name,
-    -- The newest row tells, not the highest LSN: a source restored from a backup starts lower.
+    -- The newest row counts, not the highest LSN, because a source restored from a backup starts lower.
     max_by(complete_lsn, merged_at) FILTER (WHERE complete_lsn IS NOT NULL) AS complete_lsn,
     max_by(source_time, merged_at) FILTER (WHERE source_time IS NOT NULL) AS source_time,
     max(merged_at) AS last_merged_at,
@@ -43,7 +43,7 @@ WITH per_table AS (
     max_by(stopped_at, merged_at) AS stopped_at,
     max_by(coalesce(tries, 0), merged_at) AS tries,
     max_by(offsets, merged_at) AS offsets,
-    -- Exactly what the newest row says, also where that is nothing: of a table that does not run.
+    -- Exactly the newest row's values, even if they are NULL for a table that does not run.
     max_by(complete_lsn, merged_at) AS own_lsn,
     max_by(source_time, merged_at) AS own_time
   FROM ops.ledger
@@ -62,7 +62,7 @@ per_job AS (
   WHERE table_name = ''
   GROUP BY 1, 2
 ),
--- Of several silver jobs the one that is behind tells how far all tables are. The split of the
+-- The slowest of several silver jobs decides up to where all tables are complete. The split of the
 -- tables among them that is in the newest row counts; its name begins with the number of jobs.
 batch AS (
   SELECT
@@ -98,8 +98,8 @@ FROM (
     CASE WHEN touched.refusal IS NOT NULL AND touched.state = 'running' THEN 'refused'
       ELSE touched.state END AS state,
     -- A batch that did not touch a table says for it, too, how far the source was read (its row
-    -- without a table name): a change of that table would have been in the batch. Not so for a
-    -- table whose changes are left out: what it says itself stays.
+    -- without a table name): a change of that table would have been in the batch. A table whose changes are left out
+    -- keeps its own value.
     CASE
       WHEN touched.refusal IS NOT NULL THEN NULL
       WHEN touched.state IN ('stopped', 'resuming', 'failing') THEN touched.own_lsn

@@ -19,7 +19,7 @@ FROM (
   SELECT
     movie_id,
     count(*) AS ratings,
-    -- The mean of decimals has their scale in Trino: one digit would not tell movies apart.
+    -- The mean of decimals has their scale in Trino: one digit would not distinguish movies.
     avg(CAST(stars AS decimal(12, 4))) AS average_stars
   FROM silver.ratings
   GROUP BY movie_id

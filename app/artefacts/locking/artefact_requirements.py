@@ -25,7 +25,7 @@ class Unpack(BaseModel):
     format: Literal["zip", "tar.gz", "tar.xz"]
     inner: str = ""  # pattern of a member of a jar that is itself the archive
     strip: int = 0  # leading path components to leave out
-    include: tuple[str, ...] = ()  # patterns of what to keep, after `strip`; empty: all
+    include: tuple[str, ...] = ()  # patterns of files to keep, after `strip`; empty: all
 
 
 class Compile(BaseModel):
@@ -44,12 +44,13 @@ class Compile(BaseModel):
 class Group(BaseModel):
     """A group of files that are fetched and made ready together.
 
-    `roots` with `transitive` are resolved to a closure, without what `exclude` names
-    (patterns of `group:artifact`) and what only that would bring. `uses` adds the files
+    `roots` with `transitive` are resolved to a closure, without artifacts that match `exclude` (patterns of
+    `group:artifact`) and their own dependencies. `uses` adds the files
     of other groups. `folder` puts the files one level down, as a plugin path wants them.
     `venv` names a lock of Python packages with hashes, from the root of the clone: the group
     is then a virtual environment of its own, and nothing else; `with_main` puts the packages of the
-    main one behind its own, where HEADWATER_PACKAGES names their folder. With `machine` (as `uname -m` says it) the group is what other groups and services get for `in_place_of` there.
+    main one behind its own, where HEADWATER_PACKAGES names their folder. With `machine` (the output of `uname -m`)
+    the group replaces `in_place_of` for other groups and services on such machines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,7 +114,7 @@ class Requirements(BaseModel):
         return name
 
     def build_order(self, names: Iterable[str]) -> list[str]:
-        """Return the named groups and those that they are compiled with, each after what it needs.
+        """Return the named groups and the groups for their compilation, each after its dependencies.
 
         Raises HeadwaterError if a group is unknown or groups need each other in a circle.
         """

@@ -2,7 +2,7 @@
 
 artefacts/<first 16 hex digits of the SHA-256>/<file name>    as fetched, checksum verified
 dist/<group>-<hash>/                                          unpacked, compiled, or linked
-aot/<service>-<hash>.aot                                      what JVMs recorded; see `app/launcher/aot.py`
+aot/<service>-<hash>.aot                                      caches recorded by JVMs; see `app/launcher/aot.py`
 poms/                                                         only for maintainers, see `resolve`
 """
 

@@ -1,4 +1,4 @@
-"""Maven coordinates: which file of which version is meant, and where a repository keeps it."""
+"""Maven coordinates: a file of a version, and its path in a repository."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ class Coordinate:
         return f"{folder}/{self.artifact}/{self.version}/{self.filename}"
 
     def matches(self, pattern: str) -> bool:
-        """Whether `group:artifact` matches the pattern, in which `*` stands for any text."""
+        """Whether `group:artifact` matches the pattern, in which `*` matches any text."""
         return fnmatchcase(f"{self.group}:{self.artifact}", pattern)

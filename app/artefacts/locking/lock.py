@@ -48,7 +48,7 @@ class Lock:
     def files(self, requirements: Requirements, name: str) -> tuple[LockedFile, ...]:
         """Return the files of a group and of those that it uses, each once, sorted by coordinate.
 
-        Raises HeadwaterError if the lock does not hold what `artefacts.toml` asks for.
+        Raises HeadwaterError if the lock does not match `artefacts.toml`.
         """
         files: set[LockedFile] = set()
         for part in [name, *requirements.group(name).uses]:

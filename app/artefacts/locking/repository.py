@@ -23,7 +23,7 @@ MIRROR_VARIABLE = "HEADWATER_MAVEN_MIRROR"
 class Repository:
     """A Maven repository, by its address; the log-ins are never shown.
 
-    `proxies` are those that Maven's settings name (scheme → URL), for where the environment has none.
+    `proxies` are those of Maven's settings (scheme → URL), used if the environment has none.
     """
 
     url: str = field(repr=False)
@@ -35,7 +35,7 @@ class Repository:
         return f"{self.url.rstrip('/')}/{path}"
 
     def file_of(self, path: str) -> Path | None:
-        """The file on this machine, where the repository is a `file://` one."""
+        """The file on this machine, if the repository is a `file://` one."""
         parts = urlsplit(self.url)
         return Path(unquote(parts.path)) / path if parts.scheme == "file" else None
 

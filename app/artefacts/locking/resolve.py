@@ -2,8 +2,8 @@
 
 1. The pom files of a group's roots give its closure, nearest version first, as Maven does.
 2. Files that the old lock knows keep their entry: a released version never changes.
-3. Each other file is downloaded into the cache, compared with the SHA-1 that the registry
-   publishes beside it (a message where there is none), and measured.
+3. Each other file is downloaded into the cache, compared with the SHA-1 that the registry publishes beside it
+   (with a message if there is none), and measured.
 """
 
 from __future__ import annotations

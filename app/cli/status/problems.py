@@ -1,7 +1,7 @@
 """Finds a stack's problems: the lines that `status` prints after those of the services.
 
-To report something new, add a `Check` to CHECKS. A check asks one part and returns problems
-(`app/health`); what it raises becomes a line of its own. All checks run at the same time, and none
+To report something new, add a `Check` to CHECKS. A check observes one service and returns problems (`app/health`);
+its exceptions become a line of their own. All checks run at the same time, and none
 is waited for longer than CHECK_S.
 """
 
@@ -84,7 +84,7 @@ def supervisor(settings: Settings) -> list[Problem]:
 
 @dataclass(frozen=True)
 class Check:
-    """A part to ask, where the service `needs` runs; with an empty `needs`, where anything runs."""
+    """A check that runs if the service `needs` is running; with an empty `needs`, if any service is."""
 
     part: str
     needs: str

@@ -82,7 +82,7 @@ class Loading:
 
 
 def observe(settings: Settings, *, with_silver: bool) -> Loading | None:
-    """Find what is still being loaded; None if nothing is, or Connect does not answer.
+    """Find the tables that are still being loaded; None if nothing is, or Connect does not answer.
 
     Args:
         with_silver: whether silver runs; without it, only the reading counts.
@@ -191,7 +191,7 @@ def _to_go_s(
 
 
 def follow(settings: Settings, steps: Steps, *, with_silver: bool) -> None:
-    """Show a first snapshot for FOLLOW_S seconds, then print what is left of it, table by table."""
+    """Show a first snapshot for FOLLOW_S seconds, then print the tables that are still loading."""
     deadline = time.monotonic() + FOLLOW_S
     found, why = attempt(settings, with_silver=with_silver)
     while found and time.monotonic() < deadline:
@@ -212,7 +212,7 @@ def follow(settings: Settings, steps: Steps, *, with_silver: bool) -> None:
 
 
 def attempt(settings: Settings, *, with_silver: bool) -> tuple[Loading | None, str]:
-    """Return what `observe` finds, and "" or the reason why it is not known."""
+    """Return the result of `observe`, and "" or the reason why it is unknown."""
     import psycopg
     from deltalake.exceptions import DeltaError
 
@@ -226,7 +226,7 @@ def attempt(settings: Settings, *, with_silver: bool) -> tuple[Loading | None, s
 
 
 def print_loading(found: Loading) -> None:
-    """Print the tables that are still loading, below what `status` prints."""
+    """Print the tables that are still loading, below the output of `status`."""
     print(f"\n{found.text()}")
     rows = [(o.table, o.state, o.read, o.estimated, o.percent, o.merged) for o in found.tables]
     shown = [["" if value is None else value for value in row] for row in rows[:TABLES_SHOWN]]

@@ -35,13 +35,13 @@ def status(
 ) -> None:
     """Show each service: state, pid, port, memory, uptime, restarts, last error; and problems.
 
-    Beside services, connectors that carry nothing, tables that do not flow and a stream that nobody reads
-    are named, each with its cause and the next step. It goes on with the tables that a first snapshot is
-    still loading, those that are left out for their names or those of their columns, the partitions that
-    bronze does not keep for now, and the alerts that Prometheus says fire, where it runs.
+    It also lists connectors without events, tables that are stopped and a broken stream, each with its cause and the
+    next step. Then it lists the tables that a first snapshot is still loading, tables that are left out because of
+    their names or their columns' names, the partitions that bronze does not store at present, and the firing alerts,
+    if Prometheus runs.
 
     As JSON it prints one object for each of these and for each silver table; `kind` is service, trouble,
-    table, snapshot, alert, or unknown for what could not be asked. CSV has the columns that all share.
+    table, snapshot, alert, or unknown for services that did not answer. CSV has the columns that all share.
 
     Examples:
       ./headwater status
@@ -49,10 +49,8 @@ def status(
       ./headwater status --check || echo "not well"
 
     Exit codes:
-      0  It was shown; with --check: all is well.
-      1  It failed; stderr says what, what was seen and what to do.
-      2  Wrong usage.
-      4  With --check: something is not well, or the stack does not run.
+      0 It was shown; with --check: there is no problem. 1 It failed; stderr has the failure, the observation and what
+      to do. 2 Wrong usage. 4 With --check: there is a problem, or the stack is not running.
     """
     from app.cli.needs import open_stack
     from app.cli.status.overview import observe

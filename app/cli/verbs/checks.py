@@ -162,7 +162,7 @@ def run_phases(phases: list[list[str]], options: list[str]) -> int:
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:
-    """Wait for pytest's exit code; after Ctrl-C or SIGTERM it first stops what its tests started."""
+    """Wait for pytest's exit code; after Ctrl-C or SIGTERM it first stops the processes of its tests."""
     before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     try:
         while True:

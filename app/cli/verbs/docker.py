@@ -86,13 +86,13 @@ def up(
         None, "--source", help="Capture this Postgres (postgresql://…) in place of the demo store."
     ),
     apply: bool = typer.Option(
-        None, "--apply", help="Run in your database what preflight says is missing."
+        None, "--apply", help="Run the missing statements of preflight in your database."
     ),
     profile: str = typer.Option(
         None, "--profile", help="One of core, dashboards or full; kept for later commands."
     ),
     only: list[str] = typer.Option(
-        [], "--only", help="Start these services and what they need: --only verifier intake."
+        [], "--only", help="Start these services and their dependencies: --only verifier intake."
     ),
     jobs: bool = typer.Option(
         None, "--jobs/--no-jobs", help="Run jobs, with Dagster and a serving database; kept too."
@@ -101,7 +101,7 @@ def up(
         None, "--port-offset", help="Add this to every port on this machine; kept too."
     ),
 ) -> None:
-    """Build what is missing, start the containers, and wait until they are healthy.
+    """Build missing images, start the containers, and wait until they are healthy.
 
     Examples:
       ./headwater --docker up
@@ -140,7 +140,7 @@ def up(
 
 
 def start(compose: Compose, names: Sequence[str] = ()) -> None:
-    """Bring the project up, or these services; HeadwaterError with what the failing ones said."""
+    """Bring the project up, or these services; HeadwaterError with the output of the failed ones."""
     # A service that is named is started whatever profile it is in.
     if compose.run("up", "--build", "--wait", "--remove-orphans", *names) != 0:
         raise HeadwaterError(

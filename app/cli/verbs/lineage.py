@@ -1,4 +1,4 @@
-"""`headwater lineage`: where a table or a column comes from, and who uses it."""
+"""`headwater lineage`: the origins and uses of a table or a column."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def lineage(
         "such as dashboard:Store.",
         autocompletion=tables,
     ),
-    up: bool = typer.Option(False, "--up", help="Only what it is made of."),
-    down: bool = typer.Option(False, "--down", help="Only what is made of it."),
+    up: bool = typer.Option(False, "--up", help="Only its origins."),
+    down: bool = typer.Option(False, "--down", help="Only its uses."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Show what a table or a column is made of, and what is made of it: an edge a row, the nearest first.
+    """Show the origins of a table or a column, and its uses: one row for each edge, the nearest first.
 
-    Of a column: what its value goes into, with masks; `filter` is a column that only decides which rows
+    Of a column: the columns that contain its value, with masks; `filter` is a column that only decides which rows
     there are. Of a table: which others, with the number of columns. Namespaces: source, topic, bronze, lake
     (left out), job, serving, dataset, chart, dashboard.
 
@@ -32,8 +32,7 @@ def lineage(
       ./headwater lineage topic:hw.public.orders
 
     Exit codes:
-      0  It is known, also where nothing is made of it.
-      1  It is not known.
+      0 It is known, even if it has no edges. 1 It is unknown.
     """
     from app.environment.settings import load
     from app.errors import HeadwaterError
@@ -53,7 +52,7 @@ def lineage(
     if not edges:
         raise HeadwaterError(
             "there is no lineage yet",
-            detail="the table ops.lineage is empty or not there",
+            detail="the table ops.lineage is empty or missing",
             hint="the service `tables` writes it some seconds after the first table: ./headwater status tables",
         )
     start = find(edges, name)

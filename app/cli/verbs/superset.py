@@ -46,7 +46,7 @@ def login(
 
 @app.command("import")
 def import_() -> None:
-    """Import `superset/assets/` again, over what was edited in the browser.
+    """Import `superset/assets/` again, and overwrite edits from the browser.
 
     Examples:
       ./headwater superset import

@@ -1,4 +1,4 @@
-"""`headwater users`: who may ask Trino, and in which role (profile key `access`)."""
+"""`headwater users`: the people who may query Trino, with their roles (profile key `access`)."""
 
 from __future__ import annotations
 

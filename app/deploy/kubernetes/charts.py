@@ -7,7 +7,7 @@ from app.deploy.kubernetes.workloads import Manifest
 from app.environment.settings import ROOT
 from spark_streaming.storage.store_address import VARIABLES
 
-# A query's share of a node's heap, and what Trino does not count; as trino/config.properties at 1 GB.
+# A query's share of a node's heap, and the memory that Trino does not track; like trino/config.properties at 1 GB.
 QUERY_SHARE, HEADROOM_SHARE = 0.4, 0.25
 KEPT = ("spill-enabled", "max-spill-per-node", "query-max-spill-per-node", "spiller-threads")
 LIMITS = ("query.max-execution-time", "query.client.timeout", "query.min-expire-age")

@@ -27,7 +27,7 @@ CODE = Path("/opt/headwater/code")
 HOME_SECRET = "headwater-home"
 VARIABLES_SECRET = "headwater-variables"
 ENVIRONMENT = "headwater-environment"
-SOURCE = "postgresql://owner@source/database"  # stands for the address, which is a secret
+SOURCE = "postgresql://owner@source/database"  # a placeholder for the address, which is a secret
 _WHOLE_SECRET = re.compile(r"\$\{secret\.(\w+)\}")
 
 

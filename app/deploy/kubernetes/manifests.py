@@ -87,7 +87,7 @@ def _containers(document: Manifest) -> list[Manifest]:
 
 
 def _namespace(cluster: Cluster) -> Manifest:
-    # Our pods keep to `restricted`; that operators' and charts' pods do was not tried.
+    # Our pods comply with `restricted`; this was not tested for the pods of operators and charts.
     level = "pod-security.kubernetes.io"
     enforced = {f"{level}/enforce": "baseline", f"{level}/warn": "restricted"}
     return {

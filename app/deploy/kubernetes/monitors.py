@@ -70,7 +70,7 @@ def _monitor(pods: Pods, job: Manifest) -> Manifest:
     relabel = [_relabelling(one) for one in job.get("metric_relabel_configs", [])]
     if relabel:
         endpoint["metricRelabelings"] = relabel
-    # The job's name is what alerts ask for; Prometheus would take the Service's.
+    # Alerts use the job's name; Prometheus would take the Service's.
     endpoint["relabelings"] = [{"targetLabel": "job", "replacement": name, "action": "replace"}]
     spec: Manifest = {
         "selector": {"matchLabels": {"app.kubernetes.io/name": service}},

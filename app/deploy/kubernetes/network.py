@@ -7,7 +7,7 @@ from app.deploy.kubernetes.workloads import WORKLOADS, Manifest, labels
 
 KAFKA, CONNECT, TRINO = "kafka", "connect", "trino"
 READERS = ("headwater-deltalake-reader", "headwater-java-reader", "headwater-spark-reader")
-# Program → what it opens connections to, in the cluster and outside (PostgreSQL, the store).
+# Program → the targets of its connections, in the cluster and outside (PostgreSQL, the store).
 TALKS_TO: dict[str, tuple[str, ...]] = {
     "silver": (KAFKA,),
     "streams": (KAFKA,),
@@ -28,7 +28,7 @@ DNS = 53
 
 
 def manifests(pods: Pods) -> list[Manifest]:
-    """Return names for what operators and charts run, and the policies."""
+    """Return names for the programs of operators and charts, and the policies."""
     found = [*_names(pods), _refuse_all(), _dns()]
     found += [_policy(pods, name) for name in TALKS_TO]
     return [*found, _connect(pods), *_budgets()]
@@ -82,7 +82,7 @@ def _dns() -> Manifest:
 
 
 def _policy(pods: Pods, name: str) -> Manifest:
-    """What one program may open, and who may open connections to it."""
+    """The allowed connections of one program, and those to it."""
     egress = [
         {"to": [{"podSelector": {"matchLabels": _pods_of(to)}}], "ports": _ports(pods, to)}
         for to in TALKS_TO[name]
@@ -119,7 +119,8 @@ def _in(namespace: str) -> Manifest:
 
 
 def _connect(pods: Pods) -> Manifest:
-    """Who may ask Connect's REST interface may read what its connectors may: it has no log-in here."""
+    """Clients of Connect's REST interface can read everything that its connectors can, because it has no log-in
+    here."""
     callers = [name for name, opened in TALKS_TO.items() if CONNECT in opened]
     operator = pods.cluster.strimzi_namespace
     monitoring = pods.cluster.monitoring_namespace

@@ -12,7 +12,7 @@ from app.environment.settings import ROOT
 
 API = "kafka.strimzi.io/v1"
 METRICS = "headwater-jmx"
-# What Strimzi sets itself and refuses, beside what its CRD lists: where data lies and who is who.
+# Settings that Strimzi sets itself and refuses, in addition to those in its CRD: the places of data, and identities.
 BROKER_OWN = (
     "process.roles", "node.id", "controller.", "listeners", "advertised.", "inter.broker.", "log.dirs",
 )  # fmt: skip
@@ -38,7 +38,7 @@ def manifests(pods: Pods) -> list[Manifest]:
 
 
 def connectors(pods: Pods) -> list[Manifest]:
-    """Return both connectors as resources, for those whose connectors an operator keeps.
+    """Return both connectors as resources, for clusters in which an operator manages connectors.
 
     The source's has neither the database's address nor its tables, which `connectors` finds in the
     source and registers; the reader completes it.
@@ -166,7 +166,7 @@ def _connector(pods: Pods, name: str, config: dict[str, str]) -> Manifest:
 
 
 def _metrics() -> Manifest:
-    """What the agents tell of both JVMs, as natively."""
+    """The metrics of both JVMs' agents, as in a native stack."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -200,7 +200,7 @@ def _resources(cpu: str, memory_mb: int) -> Manifest:
 
 
 def _heap(memory_mb: int) -> dict[str, Any]:
-    """Half of the memory: the rest is the kernel's cache of the log, and what a JVM has outside."""
+    """Half of the memory: the rest is for the kernel's cache of the log, and the JVM's memory outside of the heap."""
     return {"-Xms": f"{memory_mb // 4}m", "-Xmx": f"{memory_mb // 2}m"}
 
 

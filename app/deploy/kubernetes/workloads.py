@@ -30,8 +30,8 @@ ONE_AT_MOST = "StatefulSet"
 class Workload:
     """How a service runs as pods.
 
-    kind: a StatefulSet of one is never there twice, which is what who writes tables or moves the
-    replication slot needs; a Deployment starts the next pod before the last has ended.
+    kind: a StatefulSet of one never has two pods, as needed by programs that write tables or move the replication
+    slot; a Deployment starts the next pod before the last has ended.
     keeps: the folder that stays with the pod. home: whether it reads the home's files.
     first: the one-shot that runs before it, in the same pod.
     """
@@ -104,7 +104,7 @@ def controller(pods: Pods, workload: Workload) -> Manifest:
         spec["serviceName"] = service.name
         if workload.keeps:
             spec["volumeClaimTemplates"] = [claim(pods.cluster.storage[service.name])]
-            # A claim outlives its pods, and goes with the workload only when somebody deletes it.
+            # A claim outlives its pods, and must be deleted separately.
             spec["persistentVolumeClaimRetentionPolicy"] = {
                 "whenDeleted": "Retain",
                 "whenScaled": "Retain",
@@ -200,7 +200,7 @@ def variables(pods: Pods, service: Service) -> list[Manifest]:
 
 
 def resources(pods: Pods, service: Service, cpu: str) -> Manifest:
-    """Memory as measured (service.toml), and at most what the container has in compose."""
+    """Memory: requested as measured (service.toml), limited like the container in compose."""
     most = pods.cluster.memory_mb.get(service.name, compose_limits()[service.name])
     return {
         "requests": {"cpu": cpu, "memory": f"{min(service.memory_mb, most)}Mi"},
@@ -209,10 +209,10 @@ def resources(pods: Pods, service: Service, cpu: str) -> Manifest:
 
 
 def mounts(workload: Workload) -> list[Manifest]:
-    """Scratch, the home's two files, what is kept."""
+    """Scratch space, the home's two files, the kept folder."""
     found: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
     if workload.home:
-        # File by file: the folder stays the image's, and what is kept lies in it.
+        # File by file, because the folder stays the image's and contains the kept data.
         for file in ("settings.toml", "secrets.json"):
             path = f"{HOME}/{file}"
             found.append({"name": "home", "mountPath": path, "subPath": file, "readOnly": True})

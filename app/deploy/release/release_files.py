@@ -26,7 +26,7 @@ GIT_S_MAX = 120
 def release(root: Path, folder: Path) -> list[Path]:
     """Write a release's files into `folder`. Returns: their paths.
 
-    Raises: HeadwaterError if the clone is no release yet; nothing is written then.
+    Raises: HeadwaterError if the clone is not a release yet; nothing is written then.
     """
     changed = git(root, "status", "--porcelain").decode().strip()
     if changed:
@@ -53,7 +53,7 @@ def release(root: Path, folder: Path) -> list[Path]:
 
 
 def notes_of(changelog: str, number: str) -> str:
-    """Return what the changelog says of a version. Raises: HeadwaterError if it says nothing."""
+    """Return the changelog's text for a version. Raises: HeadwaterError if it says nothing."""
     heading = rf"^## \[?{re.escape(number)}\]?[^\n]*\n"
     found = re.search(rf"{heading}(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     text = found.group(1).strip() if found else ""
@@ -66,7 +66,7 @@ def notes_of(changelog: str, number: str) -> str:
 
 
 def git(root: Path, *words: str) -> bytes:
-    """Return what git prints. Raises: HeadwaterError with its own message."""
+    """Return git's output. Raises: HeadwaterError with its own message."""
     ended = subprocess.run(["git", *words], cwd=root, capture_output=True, timeout=GIT_S_MAX)
     if ended.returncode != 0:
         raise HeadwaterError(f"`git {words[0]}` failed", detail=ended.stderr.decode().strip())

@@ -18,7 +18,7 @@ class _Closed(BaseModel):
 
 
 class Figure(_Closed):
-    """A measured value; `source` says where it was measured, or what an assumption is based on."""
+    """A measured value; `source` is the measurement, or the reason of an assumption."""
 
     value: float = Field(ge=0)
     source: str = Field(min_length=10)
@@ -46,7 +46,7 @@ class Batches(_Closed):
     table_s: Figure  # a merge into one table, beside others: most of it waits for the store
     table_cpu_s: Figure
     rewritten_mb_cpu_s: Figure  # for each megabyte of Parquet that a merge writes again
-    threads_max: Figure  # merges at the same time, where there are as many cores
+    threads_max: Figure  # merges at the same time, if there are enough cores
 
 
 class Bytes(_Closed):
@@ -71,9 +71,9 @@ class Bytes(_Closed):
 class Requests(_Closed):
     """Requests to the object store."""
 
-    writes_at_rest: Figure  # a second, by what asks whatever arrives
+    writes_at_rest: Figure  # a second, by clients that do not depend on the load
     reads_at_rest: Figure
-    bronze_flush_s: Figure  # a busy topic's records become one object so often
+    bronze_flush_s: Figure  # the interval at which a busy topic's records become one object
     writes_per_table: Figure  # a merge into one table
     writes_per_batch: Figure
     reads_per_table: Figure

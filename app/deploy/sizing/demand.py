@@ -91,7 +91,8 @@ def period(seconds: float, changes_per_second: float) -> float:
 
 
 def touched(load: Workload, seconds: float, sizes: Bytes) -> tuple[float, float]:
-    """Tables that changes of so many seconds fall into, and bytes of files that they make old."""
+    """The number of tables with changes within this many seconds, and the bytes of files that these changes
+    replace."""
     tables = hit(load.changes_per_second * seconds, load.tables)
     table_bytes = silver_bytes(load, sizes) / load.tables
     file_bytes = min(table_bytes, sizes.silver_file_bytes.value)
@@ -102,12 +103,12 @@ def touched(load: Workload, seconds: float, sizes: Bytes) -> tuple[float, float]
 
 
 def hit(throws: float, places: float) -> float:
-    """How many of `places` are hit by so many throws at random: n · (1 − e^(−k/n))."""
+    """The expected number of `places` that are hit by this many random throws: n · (1 − e^(−k/n))."""
     return places * -math.expm1(-throws / places)
 
 
 def together(load: Workload, seconds: float) -> float:
-    """A second's groups of changes, where those of one table within so many seconds are one group."""
+    """The groups of changes in a second, if changes of one table within this many seconds form one group."""
     return hit(load.changes_per_second * seconds, load.tables) / seconds
 
 
@@ -149,7 +150,7 @@ def silver_bytes(load: Workload, sizes: Bytes) -> float:
 def store_use(load: Workload, found: Coefficients, merged: Workload | None = None) -> StoreUse:
     """What the object store holds and is asked for.
 
-    merged: what silver keeps up with, where that is less than what arrives.
+    merged: the rate that silver can merge, if it is less than the arriving rate.
     """
     sizes, asked = found.bytes, found.requests
     batch = batch_of(merged or load, found)

@@ -26,7 +26,7 @@ COLUMNS = (
 def rows(load: Workload, found: Size, currency: str) -> Iterator[Sequence[Any]]:
     """A row for each part, then `all`, whose instances are nodes.
 
-    `carries_changes_per_s`: what one instance takes of this workload's shape; None: no limit found.
+    `carries_changes_per_s`: the rate that one instance can carry for this workload; None: no limit found.
     `instances`: None if one is not enough and a second one does not help.
     """
     first = found.first_to_break

@@ -1,4 +1,4 @@
-"""The table of docs/scale.md: what breaks first at which scale."""
+"""The table of docs/scale.md: which limit is reached first at each scale."""
 
 from __future__ import annotations
 

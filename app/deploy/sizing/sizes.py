@@ -24,7 +24,7 @@ from app.deploy.sizing.prices import Prices
 
 HOURS_A_MONTH = 730
 SECONDS_A_MONTH = HOURS_A_MONTH * 3600
-REPLICAS = 3  # of Kafka, where there is more than one node
+REPLICAS = 3  # of Kafka, if there is more than one node
 FRESHNESS_S = 10.0  # a batch that lasts longer makes silver stale
 _SEARCH_MAX = 1e7
 _SEARCH_STEPS = 60
@@ -48,9 +48,9 @@ class PartSize:
 
 @dataclass(frozen=True)
 class Size:
-    """The whole. `cost` is a month's, by what is paid for, in the prices' currency.
+    """The whole. `cost` is that of a month, by billed item, in the prices' currency.
 
-    `batch_s`: how long a batch of silver lasts; infinite where one job does not keep up.
+    `batch_s`: how long a batch of silver lasts; infinite if one job does not keep up.
     """
 
     parts: list[PartSize]
@@ -107,7 +107,7 @@ def carries(name: str, load: Workload, found: Coefficients, prices: Prices) -> f
 
 
 def greatest(holds: Callable[[float], bool]) -> float:
-    """The greatest rate that `holds`, which is true below and false above it; 0 where none does."""
+    """The greatest rate that `holds`, which is true below and false above it; 0 if none does."""
     low, high = 0.0, _SEARCH_MAX
     if holds(high):
         return math.inf

@@ -50,8 +50,8 @@ resource "google_storage_bucket" "bronze" {
   }
 }
 
-# Delta tables and Trino's catalog. Maintenance deletes old versions itself: versions of objects, or their
-# soft deletion, would keep and bill what each merge replaces.
+# Delta tables and Trino's catalog. Maintenance deletes old versions itself: object versions, or soft deletion, would
+# keep and bill every replaced file.
 resource "google_storage_bucket" "lake" {
   name                        = "${var.project}-${var.name}-lake"
   location                    = var.region

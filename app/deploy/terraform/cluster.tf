@@ -59,7 +59,7 @@ resource "google_container_node_pool" "main" {
     auto_upgrade = true
   }
 
-  # One after another: a broker is in sync again before the next one goes.
+  # One after the other, so that a broker is in sync again before the next one stops.
   upgrade_settings {
     max_surge       = 1
     max_unavailable = 0

@@ -1,4 +1,5 @@
-# The source. `./headwater preflight --apply` makes roles and publication in it: a password here would stand in the state.
+# The source. `./headwater preflight --apply` makes roles and publication in it: a password here would be in the
+# state.
 resource "google_sql_database_instance" "source" {
   count            = var.database == null ? 0 : 1
   name             = "${var.name}-source"

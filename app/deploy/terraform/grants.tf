@@ -4,8 +4,8 @@ locals {
   programs = {
     s3 = { bronze = "write-once", lake = "write" }
   }
-  # What is bronze may be created and read. Google asks for the right to delete of whoever replaces an object: without
-  # it nobody can, whatever the request says. Only notes and probes, below `_headwater/`, come and go.
+  # What is bronze may be created and read. In Google Cloud Storage, replacing an object needs the right to delete, so
+  # without it no request can replace one. Only notes and probes, below `_headwater/`, come and go.
   # Each may ask whether a bucket keeps versions.
   roles = {
     "write-once" = [

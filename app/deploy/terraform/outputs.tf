@@ -9,7 +9,7 @@ output "cluster" {
 }
 
 output "database_address" {
-  description = "The host of the source's DSN; null where it is elsewhere."
+  description = "The host of the source's DSN; null if the source is elsewhere."
   value       = one(google_sql_database_instance.source[*].private_ip_address)
 }
 

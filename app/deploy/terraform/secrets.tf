@@ -1,4 +1,4 @@
-# Places for secrets, without values: a value here would stand in the state. `python -m app.deploy home`
+# Secrets without values, because a value here would be in the state. `python -m app.deploy home`
 # writes the files; `gcloud secrets versions add NAME --data-file=FILE` puts them in.
 resource "google_secret_manager_secret" "home" {
   for_each  = toset(["settings", "secrets", "variables"])

@@ -26,7 +26,7 @@ variable "namespace" {
 }
 
 variable "bronze_retention_days" {
-  description = "Days until an object of bronze is deleted; null keeps all. A rebuild reads what is there."
+  description = "Days until an object of bronze is deleted; null keeps all. A rebuild can only read the remaining objects."
   type        = number
   default     = null
   validation {
@@ -61,7 +61,7 @@ variable "nodes" {
 }
 
 variable "database" {
-  description = "The source; null where it is elsewhere."
+  description = "The source; null if it is elsewhere."
   type = object({
     version = string
     tier    = string

@@ -65,7 +65,7 @@ class Authority:
     """The authority of a home, in its folder `tls`; made at its first use.
 
     Args:
-        now: the clock; the current time where it is None.
+        now: the clock; None: the current time.
     """
 
     def __init__(self, folder: Path, now: datetime | None = None) -> None:
@@ -122,7 +122,7 @@ class Authority:
             lasts = mine.not_valid_after_utc - self._now > RENEW_WITHIN
             there = all(path.exists() for path in pair.files())
             return there and lasts and _names(mine) == _alternatives(hosts)
-        return False  # it is not there, of another authority, or under another password
+        return False  # it is missing, from another authority, or has another password
 
     def _issue(self, pair: Pair, service: str, hosts: Sequence[str], password: str) -> None:
         issuer = _read(self.certificate)

@@ -20,5 +20,5 @@ class AccessSettings(BaseModel):
 
     @property
     def signed(self) -> bool:
-        """Whether Trino asks for a password, and shows each person what the role allows."""
+        """Whether Trino needs a password, and shows each person only what their role allows."""
         return self.access == "signed"

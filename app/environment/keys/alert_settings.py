@@ -21,11 +21,11 @@ class AlertSettings(BaseModel):
     alert_email_to: str | None = None
     """An address that gets them by mail."""
     data_alert_webhook_url: SecretStr | None = None
-    """As `alert_webhook_url`, for the alerts on the data itself."""
+    """Like `alert_webhook_url`, for alerts on the data itself."""
     data_alert_slack_url: SecretStr | None = None
-    """As `alert_slack_url`, for the alerts on the data itself."""
+    """Like `alert_slack_url`, for alerts on the data itself."""
     data_alert_email_to: str | None = None
-    """As `alert_email_to`, for the alerts on the data itself."""
+    """Like `alert_email_to`, for alerts on the data itself."""
     alert_email_from: str = "headwater@localhost"
     """The sender of mail."""
     alert_smtp: str = Field(default="127.0.0.1:25", pattern=r"^[^:\s]+:\d+$")

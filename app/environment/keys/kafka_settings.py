@@ -11,7 +11,7 @@ from spark_streaming.storage.kafka_cluster import MECHANISMS
 
 
 class KafkaSettings(BaseModel):
-    """The address of the user's own Kafka, and the user as whom its clients sign in."""
+    """The address of the user's own Kafka, and the user name of its clients."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""Where Trino's catalog lies: the part of the profile (`app.environment.profile.Profile`) about the metastore."""
+"""The place of Trino's catalog: the part of the profile (`app.environment.profile.Profile`) about the metastore."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MetastoreSettings(BaseModel):
         """Return the lines of a Trino catalog about its metastore.
 
         Args:
-            service: where the service `metastore` is reached, `host:port`.
+            service: the address of the service `metastore`, `host:port`.
             lake: the lake's address.
         """
         if self.metastore == "hive":

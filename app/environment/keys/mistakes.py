@@ -1,4 +1,4 @@
-"""Mistakes in a profile, each with its line and what was probably meant."""
+"""Mistakes in a profile, each with its line and a suggestion."""
 
 from __future__ import annotations
 

@@ -28,11 +28,12 @@ class PartSettings(BaseModel):
     superset_url: Annotated[SecretStr | None, NATIVE] = None
     """Your own Superset, `https://user:password@host`: `up --dashboards` imports its dashboards there."""
     prometheus_remote_write_url: Annotated[SecretStr | None, NATIVE] = None
-    """Where the stack's Prometheus also sends what it measures, `https://user:password@host/api/v1/write`."""
+    """The address to which the stack's Prometheus also sends its metrics,
+    `https://user:password@host/api/v1/write`."""
     prometheus_remote_write_name: Annotated[str, NATIVE] = Field(
         default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,60}$"
     )
-    """The label `stack` of what is sent there, which tells several stacks apart."""
+    """The label `stack` of these metrics, which distinguishes several stacks."""
 
     openlineage_url: Annotated[SecretStr | None, NATIVE] = None
     """Where lineage is sent as OpenLineage events (Marquez, DataHub, OpenMetadata):

@@ -1,4 +1,4 @@
-"""Where objects lie: the part of the profile (`app.environment.profile.Profile`) about the store."""
+"""The place of objects: the part of the profile (`app.environment.profile.Profile`) about the store."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 The task reports the first row of the last answer. For a statement that writes, `rows` and
 `rows_written` are the number of rows.
 
-Trino goes on with a query for minutes after its client was killed. So an attempt first ends what an earlier one of
-the same task left running, and waits for that query's end: two attempts never write at once.
+Trino continues a query for minutes after its client was killed. So an attempt first ends the query that an earlier
+attempt of the same task left running, and waits for its end: two attempts never write at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ END_WAIT_S = 60.0
 LEFT = "SELECT query_id FROM system.runtime.queries WHERE source = ? AND state NOT IN ('FINISHED', 'FAILED')"
 # CALL takes no parameters; an id has letters, digits and underscores only.
 KILL = "CALL system.runtime.kill_query('{query}', 'its task was killed, and runs again')"
-OVER = ("NOT_FOUND", "NOT_SUPPORTED")  # what Trino answers for a query that has ended
+OVER = ("NOT_FOUND", "NOT_SUPPORTED")  # Trino's answers for a query that has ended
 
 
 def source_of_task() -> str:

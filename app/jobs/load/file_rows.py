@@ -133,7 +133,7 @@ def _object(number: int, line: str) -> Row:
     except orjson.JSONDecodeError as error:
         return Row(number, {}, Refused("not-json", f"the line is not JSON: {error}"), _raw(line))
     if not isinstance(values, dict):
-        return Row(number, {}, Refused("not-a-row", "the line is no object"), _raw(line))
+        return Row(number, {}, Refused("not-a-row", "the line is not an object"), _raw(line))
     return Row(number, values, None, _raw(line))
 
 

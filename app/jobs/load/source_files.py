@@ -72,7 +72,7 @@ class Source:
             found = [info for info in self._files.get_file_info(selector) if info.is_file]
         except FileNotFoundError as error:
             raise HeadwaterError(
-                f"there is no folder {self.address}", hint="`source` names where the files are"
+                f"there is no folder {self.address}", hint="`source` is the folder of the files"
             ) from error
         if len(found) > FILES_MAX:
             raise HeadwaterError(

@@ -1,7 +1,7 @@
 """One attempt of a service on the host: its prepare commands, its start, its probes, its end.
 
 In the order of a service's life: `start`, `check_preparing`, `check_starting`, `check_running`; then `stop` and
-`check_stopping`. Each looks at the process once and moves the unit where something happened.
+`check_stopping`. Each checks the process once and changes the unit's state if something happened.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from app.launcher.supervision.unit import RUNNING, Host, Unit
 from app.services.service import Service
 
 PROBE_EVERY_S = 0.2
-# A running service is probed again; sooner after a miss, so that two misses are noticed within ten
-# seconds even where each takes the probe's whole limit (3 s).
+# A running service is probed again; sooner after a miss, so that two misses are noticed within ten seconds even if
+# each takes the probe's whole limit (3 s).
 ALIVE_EVERY_S = 2.0
 MISSED_EVERY_S = 1.0
 MISSES_MAX = 2
@@ -26,10 +26,10 @@ UNRESPONSIVE_S = 60.0
 
 
 class Attempts:
-    """The attempts of all services: moves units, by what the host observes.
+    """The attempts of all services: changes units' states by the host's observations.
 
     Args:
-        dependency_down: whether something that the unit needs is not there now.
+        dependency_down: whether a dependency of the unit is unavailable now.
     """
 
     def __init__(

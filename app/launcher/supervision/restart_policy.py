@@ -8,7 +8,7 @@ from app.launcher.supervision.unit import Unit
 
 # A service that has never been ready has failed after two attempts: a person waits for `up`.
 FIRST_START_ATTEMPTS = 2
-# A failed service is started again all the same, because time may cure it; the pause doubles.
+# A failed service is still restarted, because the cause may pass; the pause doubles.
 FAILED_RETRY_S, FAILED_RETRY_MAX_S = 30.0, 300.0
 
 
@@ -16,7 +16,7 @@ def count_failure(unit: Unit, now: float, *, dependency_down: bool, final: bool 
     """Move a unit whose attempt failed to `backoff` or `failed`, and set when it is tried again.
 
     Args:
-        dependency_down: what it needs is down: the failure is the dependency's, and does not count.
+        dependency_down: a dependency is down, so this failure does not count.
         final: no further attempt would help soon: it has failed.
     """
     restart = unit.service.restart

@@ -2,7 +2,7 @@
 
 The clock and the host (which starts and probes processes) are arguments, so a test can play any
 sequence of events. One `tick` does, in this order:
-  1. stop services that are not wanted, dependents before what they depend on;
+  1. stop services that are not wanted, dependents before their dependencies;
   2. notice processes that have ended, and answers of probes;
   3. start wanted services whose dependencies are met.
 """

@@ -21,8 +21,8 @@ FIRST: tuple[State, ...] = ("stopped", "waiting", "preparing", "starting")
 RUNNING: tuple[State, ...] = ("ready", "unresponsive")
 
 
-# On an overloaded machine a limit is extended this many times: killing what is slow but alive, only
-# to start it again, makes such a machine busier.
+# On an overloaded machine a limit is extended this many times: killing and restarting a slow but living service makes
+# such a machine busier.
 EXTENSIONS_MAX = 2
 
 
@@ -43,7 +43,7 @@ class Process(Protocol):
 
 
 class Probe(NamedTuple):
-    """The result of one probe: whether the service answered as it should, and what was observed."""
+    """The result of one probe: whether the service answered correctly, and the observation."""
 
     ready: bool
     observed: str

@@ -117,7 +117,7 @@ class Kafka:
         return {(tp.topic, tp.partition): meta.offset for tp, meta in found.items()}
 
     def follow_heartbeats(self) -> None:
-        """Read the heartbeat topic from where the last reader stopped; the first one begins at its end.
+        """Read the heartbeat topic from the last reader's position; the first reader begins at the topic's end.
 
         Raises: LookupError before the connector has made the topic.
         """
@@ -192,7 +192,7 @@ class Waiting:
     def complete(self, position: int) -> float | None:
         """Return the LSN up to which a reader at `position` has all events; None if unknown.
 
-        Use one object for each reader: where the notes do not reach back, its previous answer is used.
+        Use one object for each reader: if the records do not reach back far enough, its previous answer is used.
         """
         if position < self._reader:
             self._complete = None  # the reader went back, or the topic was created again

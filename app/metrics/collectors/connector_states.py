@@ -21,7 +21,7 @@ class ConnectorCollector:
         self._known: set[str] = set()
 
     def collect(self) -> None:
-        """Raises: what `observe` raises."""
+        """Raises: the exceptions of `observe`."""
         seen = observe(self._workers)
         running, tasks = {}, {}
         for name, status in seen.statuses.items():

@@ -12,7 +12,7 @@ SERVICE = "tables"  # the registrar reports nothing else
 
 
 class RulesCollector:
-    """Reads what the service `tables` reports."""
+    """Reads the report of the service `tables`."""
 
     name = "rules"
     period_s = 5.0

@@ -69,8 +69,8 @@ class Dashboard:
 class Alert:
     """One alert. It fires while `asked` is above (`>`) or below (`<`) the threshold for `wait`.
 
-    `asked` is a query of a panel, `normal` describes the usual value; `symptom` is what a person
-    reads first. The section of `grafana/runbook.md` is named like the alert.
+    `asked` is a query of a panel, `normal` describes the usual value; `symptom` is the first text that a person
+    reads. The section of `grafana/runbook.md` is named like the alert.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The overview: what to look at first. Each query stands with the metrics that it asks for."""
+"""The overview: the panels to check first. Each query is declared with its metrics."""
 
 from __future__ import annotations
 

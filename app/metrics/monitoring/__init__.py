@@ -1,1 +1,1 @@
-"""Dashboards, rules and runbook, made from what `app.metrics.declarations` declares."""
+"""Dashboards, rules and runbook, made from `app.metrics.declarations`."""

@@ -1,4 +1,4 @@
-"""`python -m app.metrics.monitoring.contacts PROGRAM FOLDER`: who is notified of alerts, and how soon.
+"""`python -m app.metrics.monitoring.contacts PROGRAM FOLDER`: the recipients of alerts, and the delays.
 
 The configurations of Alertmanager and Grafana depend on the settings: both refuse a receiver
 without an address. So their files are written at each start, with mode 0600, because addresses hold
@@ -52,7 +52,7 @@ class Addresses:
 
 
 def everybody(settings: Settings) -> tuple[Addresses, Addresses | None]:
-    """Return (the general addresses, those of data engineering where it has some of its own)."""
+    """Return (the general addresses, those of data engineering if it has its own)."""
     alerts = settings.profile
     general = Addresses(
         RECEIVER, alerts.alert_webhook_url, alerts.alert_slack_url, alerts.alert_email_to
@@ -226,7 +226,7 @@ def _plain(text: str) -> str:
 
 
 def grafana_ini(settings: Settings) -> str:
-    """Write Grafana's settings: loopback, no calls home, a mail server where an address needs it."""
+    """Write Grafana's settings: loopback, no calls home, a mail server if an address needs it."""
     profile = settings.profile
     lines = [
         "[server]",

@@ -11,7 +11,7 @@ from app.metrics.metric_list import ALERTS, METRICS
 DATASOURCE = "headwater-prometheus"
 _PANEL_HEIGHT = {"stat": 4, "timeseries": 8, "table": 8}
 _COLOURS = {"critical": "red", "warning": "orange"}
-# Grafana's unit, by what Prometheus' conventions put into a name.
+# Grafana's unit, by the suffix of a metric's name.
 _UNITS = {"_seconds": "s", "_bytes": "bytes", "_share": "percentunit"}
 _LABELS = {metric.sample: metric.labels for metric in METRICS}
 # A query of the values of one metric as they are, and one that groups by labels.
@@ -20,7 +20,7 @@ _GROUPED = re.compile(r"\w+ by \(([^)]*)\) ")
 
 
 def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
-    """Make a dashboard; its panels stand side by side in their order, as far as 24 columns go."""
+    """Make a dashboard; its panels are side by side in their order, in rows of 24 columns."""
     panels, x, y, row = [], 0, 0, 0
     for number, panel in enumerate(dashboard.panels, start=1):
         height = _PANEL_HEIGHT[panel.kind]
@@ -97,7 +97,7 @@ def _legend(query: Query) -> str:
 
 
 def _thresholds(panel: Panel) -> dict[str, Any]:
-    """Colour values green where no alert fires, else in the colour of the alert's severity."""
+    """Colour values green if no alert fires, otherwise in the colour of the alert's severity."""
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
     for alert in ALERTS:
         if alert.promql == panel.queries[0].promql:

@@ -12,7 +12,7 @@ from app.environment.settings import Settings, write_private
 from app.environment.signed_in import without_user
 
 CONFIGURATION = "prometheus.yml"
-# Of a receiver that is away this much waits, on disk; then the oldest is lost to it, and to nobody else.
+# For an unreachable receiver this much waits on disk; beyond it the oldest samples are lost to that receiver only.
 _QUEUE = {"max_shards": 4, "max_samples_per_send": 2_000, "max_backoff": "30s"}
 
 

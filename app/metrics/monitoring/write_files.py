@@ -1,4 +1,5 @@
-"""`python -m app.metrics.monitoring.write_files`: writes what is made from `app/metrics/declarations`.
+"""`python -m app.metrics.monitoring.write_files`: writes the files that are generated from
+`app/metrics/declarations`.
 
 These are `grafana/generated`, and in the runbook a section for each alert that has none; a test checks that
 they are up to date.
@@ -23,7 +24,7 @@ _HEADER = "# Written by `python -m app.metrics.monitoring.write_files`; not edit
 
 
 class _Quoting(yaml.SafeDumper):
-    """Quotes every text but keys: what is text to YAML 1.1 may be a number to Go's YAML, or a truth value."""
+    """Quotes every text except keys, because a text in YAML 1.1 may be a number or a boolean in Go's YAML."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
         node = super().represent_mapping(tag, mapping, flow_style)
@@ -36,7 +37,7 @@ class _Quoting(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write a value again instead of a reference to where it stood first."""
+        """Write a value again instead of a reference to its first occurrence."""
         return True
 
 

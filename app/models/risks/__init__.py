@@ -1,1 +1,1 @@
-"""Predicts what a customer may do: leave, or leave a bill unpaid."""
+"""Predicts whether a customer leaves, or leaves a bill unpaid."""

@@ -32,7 +32,7 @@ def _(mo, tables):
     names = tables("silver")
     mo.stop(
         not names,
-        mo.callout("Silver has no table yet: `./headwater status` says what it waits for."),
+        mo.callout("Silver has no table yet: `./headwater status` shows the reason."),
     )
     asked = mo.cli_args().get("table")
     table = mo.ui.dropdown(names, value=asked if asked in names else names[0], label="Table")

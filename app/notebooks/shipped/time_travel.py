@@ -32,7 +32,7 @@ def _(mo, tables):
     _names = tables("silver")
     mo.stop(
         not _names,
-        mo.callout("Silver has no table yet: `./headwater status` says what it waits for."),
+        mo.callout("Silver has no table yet: `./headwater status` shows the reason."),
     )
     _asked = mo.cli_args().get("table")
     _first = next((name for name in (_asked, "ratings", "orders") if name in _names), _names[0])

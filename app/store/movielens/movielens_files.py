@@ -33,7 +33,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Line(Generic[Record]):
-    """A record, with where it stands: `number` counts from 1, the header included."""
+    """A record with its place: `number` counts from 1, including the header."""
 
     number: int
     record: Record

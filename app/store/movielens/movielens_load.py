@@ -99,13 +99,12 @@ def load_movielens(
 ) -> list[FileReport]:
     """Load the MovieLens files of `folder`: users become customers, the rest their own rows.
 
-    Each chunk is one transaction. An interrupted load is started again and passes over what is
-    there; a row that is newer in the store than in the files stays.
+    Each chunk is one transaction. An interrupted load is started again and skips existing rows; a row that is newer
+    in the store than in the files stays.
 
     Args:
         folder: holds `movies.csv` and any of `ratings.csv`, `tags.csv`, `links.csv`.
-        rejects: where malformed lines go, as CSV with file, line number, reason and text.
-        stream: where progress goes.
+        rejects: gets malformed lines, as CSV with file, line number, reason and text. stream: gets the progress.
     Returns: one report a file, in the order of loading.
     Raises: HeadwaterError for a missing folder or file, a wrong header, or too many rejects.
     """

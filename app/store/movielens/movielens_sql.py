@@ -1,8 +1,7 @@
 """The SQL that takes staged MovieLens rows into the store's tables.
 
 Each chunk of a file is copied into a temporary table and merged from there, in one transaction.
-All statements may be repeated: what is there already is left as it is, so that an interrupted
-load is simply started again.
+All statements may be repeated: existing rows are left unchanged, so an interrupted load is simply started again.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ class Merge:
     Args:
         staged: name of the temporary table.
         columns: its columns after `line`, as DDL; in the order of the file's records.
-        unknown: selects the lines (line, text) that point at a movie which is not there; None
-            where that cannot be.
+        unknown: selects the lines (line, text) that refer to a missing movie; None if that is impossible.
         statements: SQL in order; the last one's row count is what the chunk changed.
     """
 

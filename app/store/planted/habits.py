@@ -1,9 +1,9 @@
-"""Planted habits: how often a customer orders, when one leaves for good, and who leaves a bill unpaid.
+"""Planted habits: how often a customer orders, when a customer leaves for good, and which bills stay unpaid.
 
 Orders of a customer come at random at the customer's own rate; after each, the customer leaves with a
 chance of their own (the model known as BG/NBD). A bill stays unpaid with a chance that grows with the
 customer's carelessness and with the amount. Rate, chances and carelessness follow from the ids (`hidden`)
-and are not in the database; what a model can know of them is in the orders and payments.
+and are not in the database; a model can infer them only from the orders and payments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNPAID = -3.4  # log-odds of a bill of USUAL_AMOUNT that a customer of usual car
 CARELESSNESS, AMOUNT = 1.4, 0.7
 USUAL_AMOUNT = 60.0
 PROMPT_SHARE = 0.7  # of the bills that are paid
-# Of the others, the days after the order until they are paid: all within the time that a bill has.
+# For the others, the days from the order to the payment, all within a bill's term.
 LATER_DAYS = 14.0
 
 

@@ -19,14 +19,14 @@ import numpy as np
 
 from app.store.planted.hidden import Floats, Ids, normals
 
-SEED = 1  # of all stores: seed, workload and generator must agree on who likes what
+SEED = 1  # of all stores: seed, workload and generator must agree on the tastes
 FACTORS = 4
 MEAN = 3.4
 HARSHNESS, QUALITY = 0.35, 0.40  # deviations, in stars
 TASTE = 0.90
 NOISE = 0.50
 CHOOSES = 0.8  # how often a choice of two follows the taste
-LEVELS = np.arange(1, 11) / 2  # the stars that there are
+LEVELS = np.arange(1, 11) / 2  # the possible stars
 # The mean and variance of stars by their wish, on a grid.
 _WISHES = np.arange(-4.0, 10.0, 0.005)
 

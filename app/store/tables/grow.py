@@ -32,7 +32,7 @@ _CALM = 0.8  # stars by which a choice of movies falls short of the taste
 
 
 class Growth:
-    """One run of `grow`: what it adds, and what it has planted so far."""
+    """One run of `grow`: its additions, and the planted patterns so far."""
 
     def __init__(self, engine: Engine, ratings: int, seed: int, ends_at: datetime | None) -> None:
         if not RATINGS_MIN <= ratings <= RATINGS_MAX:
@@ -52,7 +52,7 @@ class Growth:
         """Add everything, some hundred customers a transaction.
 
         Args:
-            told: gets the rows copied by table after each transaction.
+            told: called with the copied rows by table after each transaction.
         Returns: rows copied by table. Raises: SQLAlchemyError.
         """
         with self._engine.begin() as connection:
@@ -75,7 +75,7 @@ class Growth:
         return self.copied
 
     def write_truth(self, path: Path) -> None:
-        """Write what was planted, as JSON: the least error of any model, and each chance."""
+        """Write the planted truth as JSON: the least error of any model, and each chance."""
         habits = [(one, habits_of(one)) for one in self._customers]
         document = {
             "seed": SEED,

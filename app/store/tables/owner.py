@@ -1,6 +1,6 @@
 """Makes the role that owns the demo store, as which its rows are edited.
 
-The role is no superuser and in no other role, so Postgres refuses it everything outside the database:
+The role is neither a superuser nor in another role, so Postgres refuses it everything outside of the database:
 programs and files of the server, other servers, other roles, extensions, replication.
 """
 
@@ -18,7 +18,7 @@ CONNECT_TIMEOUT_S = 10
 LOCK_TIMEOUT_S = 10
 # Two makers at once would both see "not there yet"; the key is arbitrary but fixed.
 _ADVISORY_KEY = 0x6865_6164_0002
-# The pipeline's own schema is no part of the store.
+# The pipeline's own schema does not belong to the store.
 _SCHEMAS = """
 select nspname from pg_namespace where nspname not in ('headwater', 'information_schema')
   and nspname !~ '^pg_' order by nspname
@@ -42,9 +42,9 @@ _ROWS = sql.SQL("select, insert, update, delete")
 def ensure_owner(superuser_dsn: str, owner_dsn: str) -> None:
     """Make the role of `owner_dsn` if it is missing, and give it the store and its rights.
 
-    It owns the store's tables and may make others in `public`; it may write the rows of what the
-    superuser has made or makes later, but for the schema `headwater`. Nothing changes where the
-    role can log in and has its rights. Both DSNs hold passwords.
+    It owns the store's tables and may make others in `public`; it may write the rows of the superuser's present and
+    future tables, except in the schema `headwater`. Nothing changes if the role can log in and has its rights. Both
+    DSNs hold passwords.
     Raises: HeadwaterError if the superuser cannot connect or is refused.
     """
     if _is_owner(owner_dsn):

@@ -1,6 +1,6 @@
 """Defines the movie store: ten tables with keys, constraints and indexes of a real application.
 
-All of them stand in schema `public` and have a primary key; `movie_genres`, `ratings` and
+All of them are in schema `public` and have a primary key; `movie_genres`, `ratings` and
 `order_lines` have composite ones, `invoices` has a natural one. The column types are the
 everyday ones on purpose, so that the demo carries each of them through the whole chain.
 """

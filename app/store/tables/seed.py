@@ -23,7 +23,7 @@ ORDER_DAYS = 730
 _RECENT_DAYS = 2
 _RECENT_SHARE = 0.7
 SCALE_MAX = 1_000
-# Orders span four tables: so many are made, then copied table by table, in bounded memory.
+# Orders span four tables. This many are made, then copied table by table, in bounded memory.
 _ORDERS_PER_CHUNK = 5_000
 _STATES = ("delivered",) * 17 + ("cancelled", "shipped", "paid")
 
@@ -57,7 +57,7 @@ def seed_store(
     sizes: Sizes | None = None,
     ends_at: datetime | None = None,
 ) -> dict[str, int]:
-    """Create the store where it is missing and fill it where it is empty, in one transaction.
+    """Create the store if it is missing and fill it if it is empty, in one transaction.
 
     A crash in the middle leaves nothing; a store that has movies or customers is left as it is.
 
@@ -176,7 +176,7 @@ def _pairs(rng: Random, sizes: Sizes, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _movies_of(rng: Random, sizes: Sizes, customer_id: int, count: int) -> list[int]:
-    """At most so many movies that a customer chooses, ascending."""
+    """Up to this many movies that a customer chooses, ascending."""
     chosen = {
         TASTES.liked(rng, customer_id, lambda: skewed(rng, sizes.movies)) for _ in range(count)
     }
@@ -212,7 +212,7 @@ def state_of(
 ) -> tuple[str, timedelta]:
     """The status of an order of this age, and how long after it is paid, if it is.
 
-    An order whose bill is not paid yet is pending, for ever where its customer never pays it.
+    An order whose bill is not paid yet is pending, forever if its customer never pays it.
     """
     status = rng.choice(_STATES)
     days = habits_of(customer_id).paid_after_days(order_id, float(make.total(items)))

@@ -24,7 +24,7 @@ LOCK_TIMEOUT_MS = 10_000
 def store_dsn() -> str:
     """The DSN of the store's owner: `HEADWATER_SOURCE_DSN`, else the current home's settings.
 
-    In the embedded source that is a role of its own, which is made here where it is missing.
+    In the embedded source this is a separate role, which is created here if it is missing.
     The DSN holds a password: never print it.
     """
     source, store = (os.environ.get(f"HEADWATER_{name}_DSN") for name in ("SOURCE", "STORE"))
@@ -45,7 +45,7 @@ def store_dsn() -> str:
 def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int = 2) -> Engine:
     """An engine over a libpq URL (`postgresql://user:password@host:port/database`).
 
-    Raises: HeadwaterError if the DSN is no such URL; its text does not hold the DSN.
+    Raises: HeadwaterError if the DSN is not such a URL; its text does not contain the DSN.
     """
     try:
         url = make_url(dsn)
@@ -66,7 +66,7 @@ def engine_for(dsn: str, *, application: str = "headwater-store", pool_size: int
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
-        # Rows of a person's database must not stand in error texts.
+        # Error texts must not contain rows of a user's database.
         hide_parameters=True,
         connect_args={
             "application_name": application,

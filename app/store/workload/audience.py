@@ -16,7 +16,7 @@ from app.store.tables import make, vocabulary
 from app.store.tables.schema import customers, movies, orders, ratings, tags
 from app.store.workload.clerk import Clerk
 
-# A merge of two customers moves at most so many rows in its one transaction.
+# A merge of two customers moves at most this many rows in its one transaction.
 MERGED_ROWS_MAX = 200
 
 

@@ -1,8 +1,7 @@
 """Gives one business transaction its connection, clock and random choices, and picks its rows.
 
-Rows are picked by probing a key at a random place, not from a list in memory: so a choice costs
-one index look-up at any size of the store, sees what others changed meanwhile, and is the same
-for the same random generator and the same rows.
+Rows are picked by probing a key at a random place, not from a list in memory: so a choice costs one index look-up at
+any size of the store, sees concurrent changes, and is the same for the same random generator and the same rows.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Clerk:
 
         Args:
             key: the single-column key, or the leading one of an index.
-            where: what the row must satisfy; an index should lead there.
+            where: the row's condition; an index should support it.
             skew: over 1 favours small keys, under 1 large ones.
             lock: hold the row until the transaction ends.
         """

@@ -27,7 +27,7 @@ class Transaction:
     """One committed transaction.
 
     Args:
-        operation: what was done.
+        operation: its name.
         tables: the tables that it may have written.
         changes: rows inserted, updated or deleted.
         committed_at: this machine's clock, right after the commit returned.
@@ -41,7 +41,7 @@ class Transaction:
 
 @dataclass
 class Report:
-    """What a run did; `rate` is what it aimed at and `achieved` what it reached, changes/s."""
+    """What a run did; `rate` is the target and `achieved` the actual rate, changes/s."""
 
     rate: float
     seconds: float = 0.0
@@ -91,7 +91,7 @@ def drive(
         step: does one transaction and commits it.
         rate: row changes a second; 0 for as fast as it goes.
         seconds: how long; None for until `stop`.
-        changes_max: end after at least so many row changes; None for no such end.
+        changes_max: end after at least this many row changes; None for no such end.
         stop: set it to end the run after the transaction under way.
         watch: called after each transaction.
     Raises: HeadwaterError if the database stays away, or where every transaction conflicts.

@@ -98,7 +98,7 @@ class BenchWorkload(PacedWorkload):
         self._v = 0
 
     def create(self) -> None:
-        """Create the tables where they are missing and fill each up to `rows` rows."""
+        """Create missing tables and fill each up to `rows` rows."""
         with self._engine.begin() as connection:
             lock_store(connection)
             for table in self.tables:
@@ -115,7 +115,7 @@ class BenchWorkload(PacedWorkload):
                 bench_table(number).drop(connection, checkfirst=True)
 
     def fill(self, table: Table, rows: int) -> None:
-        """Add `rows` new rows to `table`, `ROWS_AT_ONCE` a transaction; none where it is < 1."""
+        """Add `rows` new rows to `table`, `ROWS_AT_ONCE` in each transaction; none if it is < 1."""
         for start in range(0, rows, ROWS_AT_ONCE):
             with self._engine.begin() as connection:
                 self._insert_many(connection, table, min(ROWS_AT_ONCE, rows - start))

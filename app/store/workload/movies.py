@@ -14,7 +14,7 @@ from app.store.tables import make, vocabulary
 from app.store.tables.schema import genres, movie_genres, movies
 from app.store.workload.clerk import Clerk
 
-# One transaction changes at most so many movies at once.
+# One transaction changes at most this many movies.
 ROWS_AT_ONCE_MAX = 25
 _CHEAPEST = Decimal("0.49")
 _DEAREST = Decimal("99.99")

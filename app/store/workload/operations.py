@@ -15,7 +15,7 @@ class Operation:
     """One kind of business transaction.
 
     Args:
-        name: what a mix calls it.
+        name: its name in a mix.
         tables: every table that it may write.
         weight: how often it is drawn, relative to the others.
         run: does it within an open transaction; returns the number of row changes, 0 if the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# What a stall may pile up: after it, at most so many seconds' worth of changes come at once.
+# After a stall, at most the changes of this many seconds come at once.
 CATCH_UP_S = 2.0
 
 
@@ -31,7 +31,7 @@ class Pace:
         self.dropped_s = 0.0
 
     def wait_s(self) -> float:
-        """Seconds until the next transaction is due; 0 where it is due or late."""
+        """Seconds until the next transaction is due; 0 if it is due or late."""
         if self._rate == 0:
             return 0.0
         late_s = self._clock() - self._due

@@ -57,7 +57,7 @@ def place_order(clerk: Clerk) -> int:
 
 
 def advance_order(clerk: Clerk) -> int:
-    """An open order goes one state on; a pending one is paid by that, if its customer ever pays it."""
+    """An open order moves to its next state; a pending one is paid, if its customer ever pays it."""
     columns = (orders.c.status, orders.c.customer_id, orders.c.total)
     order = clerk.pick(orders.c.order_id, *columns, where=_IS_OPEN)
     if order is None:

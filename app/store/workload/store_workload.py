@@ -36,7 +36,7 @@ class Workload(PacedWorkload):
         tables: use only operations that write no other table; None for all operations.
         mix: weights by operation name instead of the defaults; operations not named are not used.
         now: the time that rows get.
-    Raises: HeadwaterError for an unknown table or operation, or where nothing is left to do.
+    Raises: HeadwaterError for an unknown table or operation, or if no operation is left.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The merge engines by name, and which one merges what: the only place that names them."""
+"""The merge engines by name, and the choice between them: the only module that names them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Engines:
     """What merges the parts of a batch.
 
     Args:
-        driver: merges what the driver folded.
-        executors: merges what Spark's executors folded; None: no part goes to them.
+        driver: merges rows that the driver folded. executors: merges rows that Spark's executors folded; None: no
+        part goes to them.
         large_min: offsets of a topic in a batch from which on the executors fold it; None: never.
     """
 
@@ -30,7 +30,7 @@ class Engines:
     large_min: int | None = None
 
 
-# What an engine needs is imported where one is made: the command line reads the names only.
+# An engine's dependencies are imported when it is made, because the command line only needs the names.
 def without_spark() -> MergeEngine:
     """The engine that needs no Spark."""
     from spark_streaming.tables.engines.delta_rs import DeltaRsEngine

@@ -52,7 +52,7 @@ class DeltaRsEngine:
         try:
             counts = merge(table, folded, named(commit))
         except Exception:
-            # Whether the commit went through is unknown: the next attempt must read the object store.
+            # It is unknown whether the commit succeeded, so the next attempt must read the object store.
             table.forget()
             raise
         table.committed(commit)
@@ -115,7 +115,7 @@ def _merge_keyless(table: SilverTable, folded: Folded, properties: CommitPropert
             post_commithook_properties=_HOOKS,
         )
         return Counts(plan.added, 0, 0, plan.missing)
-    # Only null-safe terms: delta-rs 1.6.6 finds no match at all where `=` stands among them.
+    # Only null-safe terms: delta-rs 1.6.6 finds no match at all if one of them is `=`.
     same = " AND ".join(
         f"(target.{quoted(name)} IS NOT DISTINCT FROM source.{quoted(name)})"
         for name in table.contract.identity_columns

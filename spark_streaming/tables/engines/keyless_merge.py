@@ -30,7 +30,7 @@ class KeylessPlan:
 
     `source` has silver's columns and `_op`: 'd' once for each distinct value that silver has and
     whose copies all go, 'i' for each copy to write. `added` and `removed` count copies by the
-    source's changes, `put_back` the copies that went and came back. `missing` counts removals of
+    source's changes, `put_back` the copies that were removed and added again. `missing` counts removals of
     copies that silver does not have: nothing is written for them.
     """
 
@@ -46,7 +46,7 @@ class KeylessPlan:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether no copy comes and none goes."""
+        """Whether no copy is added or removed."""
         return not len(self.source)
 
     def check(self, *, inserted: int, floor: int | None) -> None:
@@ -95,7 +95,7 @@ def plan_keyless(table: SilverTable, rows: pa.Table, floor: int | None) -> Keyle
         if held:  # a 'd' without its copies would find nothing to remove
             there.append(first[row])
     if missing:
-        # Rows in quarantine are in no copy; else a row's earlier event told another value of it.
+        # Rows in quarantine are not among the copies; otherwise an earlier event of the row had another value.
         log.warning(
             "table %s: %d row(s) were to be removed that silver does not have\n"
             "  hint: an earlier change was lost or is in quarantine; `headwater verify %s` names what "
@@ -114,7 +114,7 @@ def plan_keyless(table: SilverTable, rows: pa.Table, floor: int | None) -> Keyle
         _with_op(copies.take(pa.array(put_back, pa.int64())).select(columns).cast(schema), "i"),
         fresh,
     ]
-    # Of a table that begins with an empty chunk Spark reads nothing.
+    # Spark reads nothing from a table whose first chunk is empty.
     return KeylessPlan(
         pa.concat_tables(parts).combine_chunks(), len(added), gone, len(put_back), missing
     )

@@ -87,7 +87,7 @@ class SparkEngine:
         try:
             counts = run()
         finally:
-            # The handle of delta-rs does not know what Spark committed.
+            # The delta-rs handle does not know Spark's commits.
             table.forget()
         table.committed(commit)
         return MergeResult(table.version(), *counts)

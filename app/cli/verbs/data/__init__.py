@@ -1,1 +1,1 @@
-"""Verbs on the data; what they run is imported only when they are called."""
+"""Verbs on the data; their programs are imported only when they are called."""

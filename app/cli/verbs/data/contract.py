@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="contract",
-    help="Contract files: what is checked and treated beyond the source's catalog.",
+    help="Contract files: checks and masks beyond the source's catalog.",
     no_args_is_help=True,
 )
 
@@ -31,7 +31,7 @@ app = typer.Typer(
 @app.command("init")
 def init(
     table: list[str] = typer.Argument(None, help="TABLE or SCHEMA.TABLE; all when left out."),
-    force: bool = typer.Option(False, "--force", help="Write over files that are there."),
+    force: bool = typer.Option(False, "--force", help="Overwrite existing files."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Write contract files from the source's catalog, to be refined by hand.
@@ -85,8 +85,7 @@ def check(
       ./headwater contract check --offline
 
     Exit codes:
-      0  There is no mistake.
-      1  There is one.
+      0 There are no mistakes. 1 There is a mistake.
     """
     from app.environment.settings import load
     from spark_streaming.rules.contract_folder import check_files
@@ -182,12 +181,12 @@ def plan_changes(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Say what a change of the source's tables would do downstream; change nothing.
+    """Print the effects of a change of the source's tables; change nothing.
 
-    Without --ddl: what the source's tables are now, compared with what silver follows. With it
-    the statements run in the source and are rolled back at once. They take the locks that they
-    would take: an ALTER TABLE holds off whoever uses the table for as long as it runs; it waits
-    for its lock for one second at most, and runs for ten. Sequences that it moves stay moved.
+    Without --ddl: compare the source's current tables with silver's contracts. With it
+    the statements run in the source and are rolled back at once. They take their normal locks: an ALTER TABLE blocks
+    all users of the table while it runs. It waits for its lock for at most one second, and runs for at most ten.
+    Sequences that it moves stay moved.
 
     Examples:
       ./headwater contract plan
@@ -267,7 +266,7 @@ def _versions(settings: Settings) -> Callable[[str, str], int | None]:
 
 
 def _gaps(connection: Any, settings: Settings, right: list[ContractFile]) -> list[Problem]:
-    """List what right files leave unsaid, and tables without a file whose columns look personal."""
+    """List missing descriptions in valid files, and tables without a file whose columns look personal."""
     from spark_streaming.capture_choice import Choice
     from spark_streaming.contract.contract_files import file_name, find_files
     from spark_streaming.contract.source_catalog import list_tables

@@ -1,11 +1,10 @@
 """The demo: the whole chain on the movie store, an edited row shown at every hop, a proof.
 
-1. Start every service and wait until it is ready (what runs already is left alone).
+1. Start every service and wait until it is ready (running services are left alone).
 2. Run the store's workload at a steady rate, seeded.
 3. Edit one row, and show when each hop saw it.
-4. Verify: silver equals the source while the workload goes on.
-5. Start the dashboards where they are asked for: last, so that nobody has to wait for them to see the
-   chain.
+4. Verify that silver equals the source while the workload continues.
+5. Start the dashboards if they are requested; last, so that users need not wait for them to see the chain.
 6. Show the URLs and what to try; end on Ctrl-C, or at once (without 5) with `--once`.
 """
 
@@ -125,7 +124,7 @@ def _show(stack: Stack, steps: Steps, once: bool, started: float) -> int:
 def _start_dashboards(stack: Stack, steps: Steps) -> None:
     if not stack.settings.profile.dashboards or stack.settings.profile.in_containers:
         return
-    steps.note("starting the dashboards; the chain goes on meanwhile")
+    steps.note("starting the dashboards; the chain keeps running")
     try:
         dashboards = dashboard_services(stack.services)
         stack.up(stack.select([]), LazyArtefacts(ROOT, show=True), steps, named=dashboards)

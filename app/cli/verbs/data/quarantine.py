@@ -1,4 +1,4 @@
-"""`headwater quarantine`: look at the events that broke their contract, and resolve them."""
+"""`headwater quarantine`: list the events that broke their contract, and resolve them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.printing import Format, Steps, print_object, print_rows
 
 app = typer.Typer(
     name="quarantine",
-    help="Events that broke their contract: look at them, replay or discard them.",
+    help="Events that broke their contract: list, replay or discard them.",
     no_args_is_help=True,
 )
 _WHAT = typer.Argument(
@@ -30,7 +30,7 @@ def list_entries(
         None, help="Silver tables; all when left out.", autocompletion=tables
     ),
     resolved: bool = typer.Option(False, "--resolved", help="Also those that are resolved."),
-    limit: int = typer.Option(100, "--limit", min=1, help="At most so many, the newest."),
+    limit: int = typer.Option(100, "--limit", min=1, help="The maximum number, newest first."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """List the events that broke their contract, the newest first.
@@ -94,8 +94,8 @@ def replay(
 ) -> None:
     """Merge entries into silver after a fix; a newer row is never overwritten.
 
-    All open entries of a row go together. An entry can be replayed with other values (as Postgres
-    prints them); it keeps its event as it came, and what it was replayed with beside it.
+    All open entries of a row go together. An entry can be replayed with other values (as Postgres prints them); it
+    keeps its original event, and stores the new values beside it.
 
     Examples:
       ./headwater quarantine replay orders

@@ -16,7 +16,7 @@ from app.cli.needs import require
 if TYPE_CHECKING:
     from app.environment.settings import Settings
 
-# The jars of pyspark that the Java reader uses: what Delta Kernel and S3A need besides their own.
+# The pyspark jars that the Java reader uses: the dependencies of Delta Kernel and S3A.
 PYSPARK_JARS = (
     "commons-codec",
     "commons-lang3",
@@ -61,11 +61,13 @@ def read(
     ),
     library: Library = typer.Option(Library.deltalake, "--with", help="What opens the table."),
     first: int = typer.Option(None, "--from", min=0, help="Changes from this version on."),
-    state: Path = typer.Option(None, "--state", help="Go on where the run before this one ended."),
+    state: Path = typer.Option(None, "--state", help="Continue where the previous run ended."),
     seconds: float = typer.Option(
-        None, "--seconds", min=0, help="Wait so long for newer versions."
+        None, "--seconds", min=0, help="How long to wait for newer versions."
     ),
-    rows_max: int = typer.Option(None, "--rows-max", min=0, help="End after about so many lines."),
+    rows_max: int = typer.Option(
+        None, "--rows-max", min=0, help="End after about this many lines."
+    ),
     send_runs: bool = typer.Option(
         False, "--send-runs", help="Send the run's own log and states to the intake."
     ),

@@ -26,8 +26,8 @@ _EVERY_S = 1.0
 def run_resync(names: Sequence[str], fmt: Format) -> None:
     """Request resyncs, show their progress, and wait until silver has applied them.
 
-    Raises: HeadwaterError if a name is no captured table's, a resync fails, silver has stopped a
-        table, or nothing goes on for SILENT_S_MAX.
+    Raises: HeadwaterError if a name is not that of a captured table, a resync fails, silver has stopped a table,
+        or there is no progress for SILENT_S_MAX.
     """
     settings = load()
     own = Names.of(settings)
@@ -50,7 +50,7 @@ def chosen(
 ) -> list[SourceTable]:
     """The tables of these names: as the source has them, with or without their schema, or silver's.
 
-    Raises: HeadwaterError if a name is no table's, or several tables'.
+    Raises: HeadwaterError if no table or several tables have the name.
     """
     found: dict[int, SourceTable] = {}
     for name in names:

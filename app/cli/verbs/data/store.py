@@ -13,7 +13,7 @@ from app.cli.needs import require
 
 app = typer.Typer(
     name="store",
-    help="The demo store: rows, and what a model can learn from them.",
+    help="The demo store: rows, and patterns that models can learn.",
     no_args_is_help=True,
 )
 
@@ -37,7 +37,7 @@ def seed(
 def grow(
     ratings: int = typer.Option(100_000, "--ratings", min=1, help="How many ratings to add."),
     seed: int = typer.Option(1, "--seed", help="Another seed adds other rows."),
-    truth: Path = typer.Option(None, "--truth", help="Write what was planted into this file."),
+    truth: Path = typer.Option(None, "--truth", help="Write the planted patterns to this file."),
 ) -> None:
     """Add customers with ratings and two years of orders, in which tastes and habits can be found.
 
@@ -53,7 +53,7 @@ def grow(
 @app.command("ratings")
 def ratings(
     rate: float = typer.Option(10.0, "--rate", min=0, help="Ratings a second; 0: at full speed."),
-    seconds: float = typer.Option(None, "--seconds", min=0, help="End after so long."),
+    seconds: float = typer.Option(None, "--seconds", min=0, help="End after this time."),
     seed: int = typer.Option(1, "--seed", help="Where the choices come from."),
     to_kafka: bool = typer.Option(
         False, "--to-kafka", help="As events of a stream, without the database."

@@ -17,17 +17,21 @@ def trace(
     key: str = typer.Argument(
         help="The row's key: 7, or a=1,b=2, or the values in the key's order, or JSON."
     ),
-    limit: int = typer.Option(20, "--limit", min=1, help="At most so many versions, the newest."),
+    limit: int = typer.Option(
+        20, "--limit", min=1, help="The maximum number of versions, newest first."
+    ),
     before: list[str] = typer.Option(
-        None, "--before", help="TOPIC/PARTITION/OFFSET: only what came before it; one a partition."
+        None,
+        "--before",
+        help="TOPIC/PARTITION/OFFSET: only earlier events; one for each partition.",
     ),
     seconds: float = typer.Option(3, "--seconds", min=0, help="For the search in bronze."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Show the whole path of a row's versions, the newest last: from the log to Trino's answer.
 
-    Prints for each version its LSN, its place in Kafka and bronze, the batch, the Delta version and
-    file, and what Trino says now; also of rows that are deleted or in quarantine.
+    Prints for each version its LSN, its place in Kafka and bronze, the batch, the Delta version and file, and Trino's
+    current answer; also for rows that are deleted or in quarantine.
 
     Examples:
       ./headwater trace ratings 7

@@ -23,13 +23,17 @@ def verify(
         None, "--table", "-t", help="A table, as the argument.", autocompletion=tables
     ),
     bronze: bool = typer.Option(
-        False, "--bronze", help="Check bronze instead: every offset is there exactly once."
+        False, "--bronze", help="Check bronze instead: it must have every offset exactly once."
     ),
     sample: str = typer.Option(None, "--sample", help="Rows (10000) or a share (5%) of each."),
-    resume: bool = typer.Option(False, "--resume", help="Go on where an interrupted run stopped."),
+    resume: bool = typer.Option(
+        False, "--resume", help="Continue where an interrupted run stopped."
+    ),
     part_rows: int = typer.Option(None, "--part-rows", min=1, help="Rows compared at a time."),
     allow_quarantined: bool = typer.Option(
-        False, "--allow-quarantined", help="Exit 0 also where quarantine explains what differs."
+        False,
+        "--allow-quarantined",
+        help="Exit 0 even if there are differences that quarantine explains.",
     ),
     continuous: bool = typer.Option(
         False, "--continuous", help="Round after round, slowly; results to ops.verification."
@@ -38,7 +42,7 @@ def verify(
     cpu_share: float = typer.Option(
         None, "--cpu-share", min=0.1, max=100, help="Percent of one CPU for the rounds."
     ),
-    rounds: int = typer.Option(None, "--rounds", min=1, help="End after so many rounds."),
+    rounds: int = typer.Option(None, "--rounds", min=1, help="End after this many rounds."),
     metrics_port: int = typer.Option(
         None, "--metrics-port", help="Serve the rounds' metrics there, on loopback."
     ),
@@ -46,14 +50,14 @@ def verify(
         None,
         "--wait",
         min=0,
-        help="Seconds to wait for silver where it comes no nearer; 300 when left out.",
+        help="Seconds to wait for silver without progress; default 300.",
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
     """Compare source and silver row by row, while writes go on.
 
-    Prints a row a table; what differs is named on stderr. At the end it waits until silver has
-    applied what was compared, and says for which table, since when and why silver does not move.
+    Prints a row for each table; differences are on stderr. At the end it waits until silver has applied the compared
+    changes. If silver makes no progress, it prints the table, since when and why.
 
     Examples:
       ./headwater verify

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="job",
-    help="Jobs: what runs on the lake, when, and how it went.",
+    help="Jobs on the lake: their tasks, schedules and runs.",
     no_args_is_help=True,
 )
 
@@ -36,8 +36,7 @@ def check(
       ./headwater job check daily_orders.toml
 
     Exit codes:
-      0  There is no mistake.
-      1  There is one.
+      0 There are no mistakes. 1 There is a mistake.
     """
     from app.environment.settings import load
     from app.jobs.job_file import JobFileError, find_jobs, read_job
@@ -119,19 +118,19 @@ def _schedule_states(settings: Settings) -> dict[str, str] | None:
 @app.command("create")
 def create(
     file: Path = typer.Argument(..., help="A job file."),
-    replace: bool = typer.Option(False, "--replace", help="Write over what is there."),
+    replace: bool = typer.Option(False, "--replace", help="Overwrite existing files."),
 ) -> None:
     """Add a job: its file, and those that it names, are copied into the home's folder `jobs`.
 
-    A Jupyter notebook of a task is converted to a marimo one beside it, which is what runs. Where Dagster runs (`./headwater up --jobs`), it takes the job over at once.
+    A Jupyter notebook of a task is converted to a marimo notebook beside it, and the job runs that one. Where Dagster
+    runs (`./headwater up --jobs`), it takes the job over at once.
 
     Examples:
       ./headwater job create daily_orders.toml
       ./headwater job create daily_orders.toml --replace
 
     Exit codes:
-      0  The job is there.
-      1  The file has mistakes, or would write over another; nothing was changed.
+      0 The job exists. 1 The file has mistakes, or would overwrite another; nothing was changed.
     """
     from app.environment.settings import load
     from app.jobs.job_folder import add_job

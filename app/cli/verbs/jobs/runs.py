@@ -1,4 +1,4 @@
-"""`headwater job run`, `status`, `logs`, `cancel`, `pause`, `resume`: what Dagster does with jobs."""
+"""`headwater job run`, `status`, `logs`, `cancel`, `pause`, `resume`: runs of jobs in Dagster."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def status(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Show the latest runs, or the tasks of one with what each took, why it failed, and a notebook's page.
+    """Show the latest runs, or the tasks of one run with their resources, reasons of failure, and notebook pages.
 
     Examples:
       ./headwater job status
@@ -118,7 +118,7 @@ def logs(
     which: str = RUN_ARGUMENT,
     task: str = typer.Argument(None, help="One task; all of the run when left out."),
 ) -> None:
-    """Print what the tasks of a run have printed, attempt by attempt.
+    """Print the output of a run's tasks, attempt by attempt.
 
     Examples:
       ./headwater job logs daily_orders

@@ -1,4 +1,4 @@
-"""`headwater job published`, `reader`: what applications read, and how they reach it."""
+"""`headwater job published`, `reader`: the published tables, and the address for applications."""
 
 from __future__ import annotations
 

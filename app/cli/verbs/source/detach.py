@@ -32,16 +32,16 @@ def detach(
         help=f"The Postgres to leave, else the one that this home captures: {SOURCE_HELP}",
     ),
     apply: bool = typer.Option(False, "--apply", help="Run the SQL; without this it is printed."),
-    slot: str = typer.Option(None, "--slot", help="The stack's slot_name, where it was chosen."),
+    slot: str = typer.Option(None, "--slot", help="The stack's slot_name, if it has one."),
     publication: str = typer.Option(
-        None, "--publication", help="The stack's publication_name, where it was chosen."
+        None, "--publication", help="The stack's publication_name, if it has one."
     ),
-    role: str = typer.Option(None, "--role", help="The stack's capture_role, where it was chosen."),
+    role: str = typer.Option(None, "--role", help="The stack's capture_role, if it has one."),
 ) -> None:
-    """Remove from a database of yours what Headwater has put there: replication slot, publication,
+    """Remove everything of Headwater from a database of yours: replication slot, publication,
     event trigger, replica identities that it set, schema, rights and role.
 
-    Prints the SQL on stdout; with --apply runs it, and prints what only others may run. Works without
+    Prints the SQL on stdout; with --apply runs it, and prints the statements that need another role. Works without
     the stack and without its home.
 
     Examples:
@@ -49,8 +49,7 @@ def detach(
       ./headwater detach --source postgresql://owner@db.example.com/shop --apply
 
     Exit codes:
-      0  It was done, or printed.
-      1  Something is left; stderr says what.
+      0 It was done or printed. 1 Something is left; stderr says what.
     """
     from app.source.database import address_of, connect
     from app.source.detach import await_release, in_use, plan
@@ -170,7 +169,7 @@ def _slot_dropper(settings: Settings) -> Callable[[Step], None] | None:
 
 
 def _show(found: Plan, address: Address) -> None:
-    """Print the plan: SQL on stdout, what stays on stderr."""
+    """Print the plan: SQL on stdout, remaining objects on stderr."""
     mine, others = found.block(allowed=True), found.block(allowed=False)
     if mine:
         print(

@@ -1,4 +1,4 @@
-"""`preflight`: what the source, and an object store of the user's own, need before they are used."""
+"""`preflight`: the requirements of the source, and of a user's own object store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = ("check", "status", "observed", "mend", "todo")
 def preflight(
     source: str = typer.Option(None, "--source", help=f"The Postgres to check: {SOURCE_HELP}"),
     apply: bool = typer.Option(
-        False, "--apply", help="Run the SQL that repairs what is missing, and make missing buckets."
+        False, "--apply", help="Run the SQL for missing requirements, and create missing buckets."
     ),
     profile: Path = typer.Option(None, "--profile", help="A TOML file of settings."),
     only_sql: bool = typer.Option(
@@ -36,7 +36,7 @@ def preflight(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Check a source database, and an object store of your own; print what repairs what is missing.
+    """Check a source database, and an object store of your own; print how to repair each missing requirement.
 
     Examples:
       ./headwater preflight --source postgresql://me@db.example.com/shop
@@ -73,7 +73,7 @@ def preflight(
         ]
     except HeadwaterError:
         if store and not only_sql:
-            _print_rows(store, fmt)  # print what is known of the object store, then fail
+            _print_rows(store, fmt)  # print the findings about the object store, then fail
         raise
     standing = standing or any(map(needs_action, findings))
     if only_sql:
@@ -122,7 +122,7 @@ def _print_sql(findings: Sequence[Finding]) -> None:
 
 
 def _print_explained(findings: Sequence[Finding], command: str) -> None:
-    """Print the SQL as one block, then what it means."""
+    """Print the SQL as one block, then its explanation."""
     from app.source.preflight_report import meaning, sql_block
 
     if block := sql_block(findings, whole=False):

@@ -1,4 +1,4 @@
-"""`headwater recover`: what happened to a stream that cannot go on, and what brings it back."""
+"""`headwater recover`: explains why a stream cannot continue, and repairs it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ def recover(
     ),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Bring back a stream that cannot go on: its slot is gone, or its server was set back.
+    """Repair a stream that cannot continue because its slot is gone or its server was restored.
 
-    Shows what happened and what it will do; with `--apply` it does it.
+    Shows the cause and the planned repair; with `--apply` it carries it out.
 
     Examples:
       ./headwater recover
       ./headwater recover --apply
 
     Exit codes:
-      0  The stream goes on.
-      1  It is broken, or it could not be asked.
+      0 The stream continues. 1 It is broken, or its state is unknown.
     """
     from app.capture.recovery import locked_session, plan_of
     from app.capture.recovery import recover as bring_back

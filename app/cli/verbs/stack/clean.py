@@ -1,4 +1,4 @@
-"""`headwater clean`: removes from the cache what no version needs."""
+"""`headwater clean`: removes files from the cache that no version needs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from app.printing import Format, print_rows
 
 
 def clean(
-    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be removed."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only print what would be removed."),
     fmt: Format = FORMAT_OPTION,
 ) -> None:
-    """Remove from the cache what no clone and no running stack needs, and say how much it was.
+    """Remove files from the cache that no clone and no running stack needs, and print their size.
 
     That is: downloads, programs and Python environments of other versions, JVMs' start-up caches that
-    were not used for 30 days, what interrupted commands left; and, where this stack is stopped, its
-    temporary files. Clones record what they need at each `up`. A stopped clone of a version
+    were not used for 30 days, remains of interrupted commands; and, if this stack is stopped, its temporary files.
+    Clones record the files that they need at each `up`. A stopped clone of a version
     without this verb may have to download again.
 
     Examples:

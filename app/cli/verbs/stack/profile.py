@@ -1,4 +1,4 @@
-"""`headwater profile`: look at a profile before anything is started with it."""
+"""`headwater profile`: check a profile before a start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.printing import Format, print_rows
 
 app = typer.Typer(
     name="profile",
-    help="Profiles: files that say where each part of the stack is.",
+    help="Profiles: files with a stack's settings.",
     no_args_is_help=True,
 )
 COLUMNS = ("part", "check", "status", "observed", "mend", "todo")
@@ -27,7 +27,7 @@ def check(
 ) -> None:
     """Connect to each part that a profile names, as the identity that will be used.
 
-    Each line says what was observed and, where something is missing, how to grant or repair it. Nothing
+    Each line has the observation and, if something is missing, how to grant or repair it. Nothing
     is started or changed; a written test object is removed again.
 
     Examples:
@@ -35,8 +35,7 @@ def check(
       ./headwater profile check own.toml --format json
 
     Exit codes:
-      0  Nothing stands in the way.
-      1  Something does, or the file has a mistake.
+      0 There is no problem. 1 There is a problem, or the file has a mistake.
     """
     from app.cli.given import settings_with
     from app.environment.settings import only

@@ -37,7 +37,7 @@ def up(
     only: list[str] = typer.Option(
         [],
         "--only",
-        help="Start these services and what they need: --only kafka s3.",
+        help="Start these services and their dependencies: --only kafka s3.",
         autocompletion=completion.services,
     ),
     without: list[str] = typer.Option(
@@ -57,7 +57,7 @@ def up(
     jobs: bool = typer.Option(
         None,
         "--jobs/--no-jobs",
-        help="With what runs jobs, or (the default) without it; kept for later starts.",
+        help="With or without (the default) the services for jobs; kept for later starts.",
     ),
     send_logs: bool = typer.Option(
         False, "--send-logs", help="Also send the stack's own logs and runs to lake.silver."
@@ -65,8 +65,8 @@ def up(
 ) -> None:
     """Start the stack, or those of its services that do not run, and wait until it is ready.
 
-    Prints on stderr what it waits for and what became ready. Run again it changes nothing; what fails
-    or is interrupted is stopped again. A first snapshot that still runs is followed for 15 s.
+    Prints on stderr which services it waits for and which are ready. A second run changes nothing. If it fails or is
+    interrupted, it stops what it has started. A first snapshot that still runs is followed for 15 s.
 
     Examples:
       ./headwater up
@@ -151,7 +151,7 @@ def _unavailable(stack: Stack) -> dict[str, list[str]]:
 
 
 def _broken_stream(settings: Settings) -> str:
-    """Return why nothing new comes from the source, with a hint; "" where the stream goes on."""
+    """Return why nothing new comes from the source, with a hint; "" if the stream continues."""
     from app.connectors.stream_state import BROKEN, read_state
 
     seen = read_state(settings)

@@ -1,4 +1,4 @@
-"""What `status` tells of alerts, from the answers that Prometheus gives."""
+"""The alerts in `status`, from Prometheus' answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prometheus(status: int, body: str) -> Iterator[str]:
 
 
 def answer(*alerts: tuple[str, str, str]) -> str:
-    """(severity, name, state) as Prometheus tells them."""
+    """(severity, name, state) in Prometheus' answers."""
     found = [
         {
             "labels": {"severity": severity, "alertname": name},

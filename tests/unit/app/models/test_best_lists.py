@@ -1,4 +1,4 @@
-"""The best of each: in order, without what is known, however many owners there are at a time."""
+"""The best of each owner, in order and without known pairs, for any number of owners at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ratings before a model sees them: what is left out, what counts, and how they are divided."""
+"""Ratings before a model gets them: which are left out, which count, and how they are divided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The champion of `recommend` on today's hold-out: on pairs that neither has learnt from, in today's places."""
+"""The champion of `recommend` on today's hold-out: on pairs from which neither has learnt, with today's indexes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_better_model_moves_the_alias_and_a_worse_one_does_not(
 def test_pairs_that_the_champion_has_learnt_from_count_for_neither(
     tmp_path: Path, given: Pairs
 ) -> None:
-    """A champion that knows every star by heart looks perfect on what it has learnt."""
+    """A champion that has memorised every star looks perfect on its own training data."""
     other_seed = report_of(given, 2)
     champion = saved(tmp_path, other_seed)
     report = report_of(given, 1)

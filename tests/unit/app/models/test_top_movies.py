@@ -1,4 +1,4 @@
-"""Top movies: of the most-rated ones the best, with few ratings drawn to the mean."""
+"""Top movies are the best of the most-rated ones; few ratings are pulled towards the mean."""
 
 from __future__ import annotations
 

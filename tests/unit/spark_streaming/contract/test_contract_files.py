@@ -252,7 +252,7 @@ def test_a_changed_file_is_read_again_and_a_removed_one_forgotten(tmp_path: Path
 
 def test_hashing_without_a_secret_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "[columns.title]\nmask = 'hash'")
-    with pytest.raises(ContractFileError, match=r"toml:2: there is no secret to hash with"):
+    with pytest.raises(ContractFileError, match=r"toml:2: there is no secret for hashing"):
         ContractFolder([tmp_path]).rules_of(FILMS)
     assert ContractFolder([tmp_path], b"key").rules_of(FILMS).masks == {"title": "hash"}
 

@@ -237,7 +237,7 @@ def test_a_change_waits_for_a_decision_while_it_stops_its_table(tmp_path: Path) 
         'headwater_silver_stopped{table="b"}': "1x9",
         'headwater_silver_stopped{table="c"}': "0x9",
         'headwater_silver_stopped{table="d"}': "0x9",
-        # b is stopped by a failure, and c goes on after a change that had stopped it.
+        # A failure stops b, and c continues after a change that had stopped it.
         stopped % ("a", "key_change"): "1x9",
         stopped % ("a", "drop_column"): "1x9",
         stopped % ("c", "key_change"): "1x9",

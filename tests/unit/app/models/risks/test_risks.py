@@ -1,4 +1,4 @@
-"""Chances of the planted store: near the best that can be known, and made from the past alone."""
+"""Chances of the planted store are near the best possible ones, and use only the past."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def small() -> PlantedHistory:
 
 
 def noised(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """The tables, with noise in the place of all that came after the cut."""
+    """The tables, with noise instead of all data after the cut-off."""
     orders = [row for row in tables["orders"].to_pylist() if row["placed_at"] < CUT]
     known = {row["order_id"] for row in orders}
     bills = [row for row in tables["invoices"].to_pylist() if row["order_id"] in known]

@@ -1,4 +1,4 @@
-"""The champion of a risk on today's test: it stays and scores, or makes way, and the verdict says why."""
+"""The champion of a risk on today's test: it stays and scores, or is replaced, and the verdict gives the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alias `champion` moves to a model that is better on the same hold-out, and to no other."""
+"""The alias `champion` moves only to a model that is better on the same hold-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run is logged once, kept while MLflow is away, and never lost silently."""
+"""A run is logged once, kept while MLflow is unavailable, and never lost silently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BETTER = Verdict(True, "brier 0.1 is better than 0.2 of version 1 on the same ho
 
 
 class Answers(MlflowProcess):
-    """MLflow's process with answers of its own: what was asked is remembered."""
+    """Replaces MLflow's process with fixed answers, and records the requests."""
 
     def __init__(self, away: TrackingAway | None = None, files: Mapping[str, str] | None = None):
         self.away = away

@@ -90,7 +90,7 @@ final class BronzeConfig extends AbstractConfig {
     return found;
   }
 
-  /** Settings of the Kafka client that looks up where the topics begin and end. */
+  /** Settings of the Kafka client that reads the topics' first and last offsets. */
   Map<String, Object> kafka() {
     return originalsWithPrefix(KAFKA_PREFIX);
   }

@@ -138,7 +138,7 @@ public final class BronzeSinkTask extends SinkTask {
         continue;
       }
       if (!repeated && record.originalKafkaOffset() < buffer.read()) {
-        // Kafka goes back by itself if the log was cut, or if the topic was made again meanwhile.
+        // Kafka goes back by itself if the log was cut or the topic was created again.
         LOG.warn("{} goes back to offset {}", partition, record.originalKafkaOffset());
         drop(partition);
         unrecovered.add(partition);

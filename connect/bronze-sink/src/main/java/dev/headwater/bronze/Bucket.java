@@ -143,7 +143,7 @@ final class Bucket implements AutoCloseable {
   }
 
   /**
-   * Puts an object that must not be there yet.
+   * Puts an object that must not exist yet.
    *
    * @return false if another task has put an object under that name
    */

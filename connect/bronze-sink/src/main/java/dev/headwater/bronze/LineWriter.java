@@ -20,7 +20,7 @@ import org.apache.kafka.connect.sink.SinkRecord;
  * timestamp (long, ms since 1970, or null), headers (list of [name, value]), key, value. A value,
  * key or header value is null, or a JSON string holding bytes that are valid UTF-8, or
  * {@code {"b64": "..."}} for any other bytes. Text that itself begins with {@code {"b64"} takes
- * the second form too, so that a reader that sees only text can tell the two apart.
+ * the second form too, so that a reader that sees only text can distinguish the two.
  */
 final class LineWriter {
   private static final byte[] NULL = ascii("null");

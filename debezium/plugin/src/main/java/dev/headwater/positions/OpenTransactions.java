@@ -21,18 +21,18 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Tells, before the first records of a start are sent, whether a partition of the capture holds a
- * transaction open that its coordinator has ended.
+ * Checks, before the first records of a start are sent, whether a partition of the capture still has a transaction
+ * open that its coordinator has ended.
  *
- * <p>A broker may leave out an end's marker at some partitions (KAFKA-20734). What the next
- * transaction of the same producer writes there becomes part of the one that is open, so its commit
- * would commit records that were aborted, and are sent again now. `capture` ends such transactions
+ * <p>A broker may omit an end's marker in some partitions (KAFKA-20734). There the records of the same producer's
+ * next transaction become part of the open one. So its commit would also commit aborted records, which are sent again
+ * now. `capture` ends such transactions
  * as their coordinator had decided.
  */
 final class OpenTransactions implements AutoCloseable {
 
   private static final Logger LOG = LoggerFactory.getLogger(OpenTransactions.class);
-  private static final String CLIENT = "kafka."; // what the configuration says of our own client
+  private static final String CLIENT = "kafka."; // the prefix of our own client's settings
   private static final Duration WITHIN = Duration.ofSeconds(120);
   private static final Duration AGAIN = Duration.ofMillis(500);
   private static final Set<TransactionState> UNDER_WAY =
@@ -54,7 +54,7 @@ final class OpenTransactions implements AutoCloseable {
     this.topics = topics;
   }
 
-  /** For one start; null where the configuration names no Kafka. */
+  /** For one start; null if the configuration names no Kafka. */
   static OpenTransactions of(Configuration config) {
     Map<String, Object> client = new HashMap<>(config.subset(CLIENT, true).asMap());
     if (!client.containsKey("bootstrap.servers")) {
@@ -67,9 +67,9 @@ final class OpenTransactions implements AutoCloseable {
   }
 
   /**
-   * Whether one hangs; then it returns after half a second, to be asked again.
+   * Whether a transaction hangs; if so, it returns after half a second, and is called again.
    *
-   * @throws ConnectException where one still does after two minutes
+   * @throws ConnectException if one still does after two minutes
    */
   boolean hang() throws InterruptedException {
     Set<Open> left;
@@ -102,7 +102,7 @@ final class OpenTransactions implements AutoCloseable {
     admin.close(Duration.ZERO);
   }
 
-  /** What partitions have open, and no coordinator has under way. */
+  /** The transactions that are open in partitions and not in progress at a coordinator. */
   private Set<Open> left() throws ExecutionException, InterruptedException {
     Set<Open> open = open();
     if (open.isEmpty()) {

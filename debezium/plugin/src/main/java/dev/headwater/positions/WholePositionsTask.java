@@ -36,7 +36,7 @@ public final class WholePositionsTask extends PostgresConnectorTask {
   public List<SourceRecord> doPoll() throws InterruptedException {
     if (transactions != null) {
       if (transactions.hang()) {
-        return List.of(); // what is sent now would become part of them
+        return List.of(); // records sent now would become part of them
       }
       forgetTransactions();
     }

@@ -54,7 +54,7 @@ public final class TextConverter implements CustomConverter<SchemaBuilder, Relat
   @Override
   public void converterFor(
       RelationalColumn column, ConverterRegistration<SchemaBuilder> registration) {
-    // VARCHAR is what the driver says of an enum, which Debezium sends as its label.
+    // The driver reports VARCHAR for an enum, which Debezium sends as its label.
     if (CARRIED_EXACTLY.contains(column.nativeType()) || column.jdbcType() == Types.VARCHAR) {
       return;
     }

@@ -11,16 +11,16 @@ import org.apache.hadoop.fs.FileSystem;
 import org.apache.hadoop.fs.Path;
 
 /**
- * Delta's log on S3, each commit put only if its version does not exist.
+ * Delta's log on S3; each commit is put only if its version does not exist.
  *
- * <p>Delta's own store for S3 looks whether the file is there and then writes it: right as long as
- * one JVM writes. Here delta-rs commits to the same tables, and an old driver may outlive its
+ * <p>Delta's own store for S3 checks whether the file exists and then writes it, which is right only if one JVM
+ * writes. Here delta-rs commits to the same tables, and an old driver may outlive its
  * parent for a moment, so the store itself must refuse the second of two equal versions
- * ({@code If-None-Match: *}). Listing needs no change: S3 lists what was put.
+ * ({@code If-None-Match: *}). Listing needs no change, because S3 lists every object after its put.
  */
 public final class ConditionalPutLogStore extends S3SingleDriverLogStore {
   private static final String CONDITIONAL = "fs.option.create.conditional.overwrite";
-  // S3 answers 409 to one of two puts of a key at the same moment; trying again tells who won.
+  // S3 answers 409 to one of two puts of a key at the same moment; a retry shows which one won.
   private static final int CONFLICT = 409;
   private static final int PRECONDITION_FAILED = 412;
   private static final int TRIES_MAX = 5;
@@ -79,7 +79,7 @@ public final class ConditionalPutLogStore extends S3SingleDriverLogStore {
     return exception;
   }
 
-  /** The HTTP status of the AWS exception among the causes; 0 where there is none. */
+  /** The HTTP status of the AWS exception among the causes; 0 if there is none. */
   private static int status(Throwable error) {
     for (Throwable cause = error; cause != null; cause = cause.getCause()) {
       try {

@@ -11,7 +11,7 @@ import org.apache.hadoop.fs.permission.FsPermission;
 /**
  * Hadoop's local file system, setting permissions without starting a program for each file.
  *
- * <p>Without Hadoop's native library, which its jars do not bring, each file that is made starts
+ * <p>Without Hadoop's native library, which is not in its jars, the creation of each file starts
  * {@code chmod}: four times a micro-batch for the checkpoint alone, some 20 ms each.
  */
 public final class LocalFiles extends LocalFileSystem {

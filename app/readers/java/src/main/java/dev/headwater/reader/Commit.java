@@ -8,7 +8,7 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 
-/** One commit: its version and time, and the files that its changes stand in. */
+/** One commit: its version and time, and the files with its changes. */
 final class Commit {
   final long version;
   boolean feedOff;
@@ -29,7 +29,7 @@ final class Commit {
     }
   }
 
-  /** The feed's own files where there are any; else those that were added and removed. */
+  /** The feed's own files if there are any, otherwise the added and removed files. */
   List<DataFile> changes() {
     return told.isEmpty() ? implied : told;
   }
@@ -55,13 +55,13 @@ final class Commit {
   }
 
   private void imply(ColumnVector action, int row, String change) {
-    // Files that were only put together anew hold no change.
+    // Files that were only compacted have no changes.
     if (DataFile.child(action, "dataChange").getBoolean(row)) {
       implied.add(DataFile.of(action, row, change));
     }
   }
 
-  /** The time that the commit tells of itself; the store's, where it tells none. */
+  /** The commit's own time, or the store's if it has none. */
   private long time(ColumnVector info, int row) {
     for (String name : List.of("inCommitTimestamp", "timestamp")) {
       ColumnVector found = DataFile.child(info, name);

@@ -13,7 +13,7 @@ import java.util.Map;
  * @param path below the table.
  * @param size in bytes; 0 if the commit does not say.
  * @param partition partition column → value as the log has it.
- * @param change what became of all its rows; null: each row tells it.
+ * @param change the change of all its rows; null: each row has its own.
  */
 record DataFile(String path, long size, Map<String, String> partition, String change) {
 
@@ -35,7 +35,7 @@ record DataFile(String path, long size, Map<String, String> partition, String ch
         change);
   }
 
-  /** A field of a struct column; null where it has none of that name. */
+  /** A field of a struct column; null if it has none of that name. */
   static ColumnVector child(ColumnVector struct, String name) {
     int at = ((StructType) struct.getDataType()).indexOf(name);
     return at < 0 ? null : struct.getChild(at);

@@ -25,7 +25,7 @@ import java.time.format.DateTimeFormatter;
 import java.util.Base64;
 
 /**
- * Values as the readers' lines hold them: decimals, dates, times and what is no number are text,
+ * Values in the form of the readers' lines: decimals, dates, times and other non-numbers are text,
  * bytes are base64.
  */
 final class Json {

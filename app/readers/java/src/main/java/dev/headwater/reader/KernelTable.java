@@ -35,10 +35,10 @@ import org.apache.hadoop.conf.Configuration;
 /**
  * A Delta table through Delta Kernel.
  *
- * <p>Kernel's public API tells the actions of a range of commits ({@link CommitRange}), not the rows
- * that changed; what a commit's actions mean is written out here. A commit with `cdc` files has its
- * changes in them. Any other one's are the rows of the files that it added (inserted) and removed
- * (deleted), where it says that their data changed: appends, and whole files that went.
+ * <p>Kernel's public API returns the actions of a range of commits ({@link CommitRange}), not the changed rows, so
+ * this class interprets the actions. A commit with `cdc` files has its
+ * changes in them. The changes of any other commit are the rows of the files that it added (inserted) and removed
+ * (deleted), if it marks their data as changed: appends, and completely removed files.
  */
 final class KernelTable {
   static final String FEED = "delta.enableChangeDataFeed";
@@ -51,12 +51,12 @@ final class KernelTable {
           DeltaAction.METADATA,
           DeltaAction.COMMITINFO);
 
-  /** Takes one line; false: it wants no more of them. */
+  /** Called with one line; false: stop. */
   interface Sink {
     boolean take(String line) throws IOException;
   }
 
-  /** Is told of each version's end; false: it wants no more of them. */
+  /** Called at each version's end; false: stop. */
   interface Ends {
     boolean whole(long version) throws IOException;
   }
@@ -142,11 +142,11 @@ final class KernelTable {
     } catch (IOException error) {
       throw error;
     } catch (Exception error) { // also AutoCloseable's own
-      return Json.NO_TIME; // its log entry went, a checkpoint tells the table
+      return Json.NO_TIME; // its log entry is gone, and a checkpoint has the table
     }
   }
 
-  /** Give the changes of versions `first` to `last`, in order; `ends` is told of each one's end. */
+  /** Give the changes of versions `first` to `last`, in order; `ends` is called at each one's end. */
   void changes(long first, long last, Sink sink, Ends ends) throws IOException, ReaderException {
     Snapshot start = snapshot(first);
     if (!"true".equals(start.getTableProperties().get(FEED))) {

@@ -4,7 +4,7 @@ import java.nio.file.Path;
 import java.util.Map;
 import org.apache.hadoop.conf.Configuration;
 
-/** What a run is told: its table, where it begins and ends, and the store that it reads. */
+/** A run's options: its table, its beginning and end, and the store. */
 final class Options {
   static final long ROWS_MAX = 1_000_000;
   private static final String USAGE =
@@ -22,7 +22,7 @@ final class Options {
   double seconds;
   long rowsMax = ROWS_MAX;
 
-  /** Wrong usage: what is wrong, and how it is used. */
+  /** Wrong usage: the mistake, and the usage. */
   static final class UsageException extends Exception {
     private static final long serialVersionUID = 1L;
 
@@ -87,7 +87,7 @@ final class Options {
     return "s3://" + bucket + "/silver/" + table;
   }
 
-  /** Hadoop's settings of the store. Without keys S3A's own chain is asked (a pod's role, say). */
+  /** Hadoop's settings of the store. Without keys S3A's own chain is used (a pod's role, say). */
   static Configuration store(Map<String, String> environment) throws ReaderException {
     String access = environment.getOrDefault("HEADWATER_S3_ACCESS_KEY", "");
     String secret = environment.getOrDefault("HEADWATER_S3_SECRET_KEY", "");
@@ -112,7 +112,7 @@ final class Options {
           "fs.s3a.aws.credentials.provider",
           "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider");
     }
-    // A store that does not answer is told within a minute, not within a quarter of an hour.
+    // A store that does not answer is reported within a minute, not within a quarter of an hour.
     store.set("fs.s3a.attempts.maximum", "5");
     store.set("fs.s3a.retry.limit", "4");
     return store;

@@ -14,15 +14,15 @@ import java.util.concurrent.TimeUnit;
  * Prints a Delta table's rows, or its changes by version, as lines of JSON.
  *
  * <ol>
- *   <li>Begin at --from, else behind the state, else with the rows of the newest version.
- *   <li>Print the changes of each version, the versions in order; then keep the last one.
+ *   <li>Begin at --from, or after the state, or with the rows of the newest version.
+ *   <li>Print the changes of each version in order; then save the last version.
  *   <li>End when there is no newer version and the time is over, or when --rows-max is reached:
  *       never within a version.
  * </ol>
  */
 public final class Reader {
   private static final String SERVICE = "java-reader";
-  // Printed again at most, when a reader is killed.
+  // The versions that may be printed again after a kill.
   private static final long VERSIONS_AT_ONCE = 20;
   private static final long POLL_MS = 1_000;
   private static final long END_WITHIN_S = 20;
@@ -63,7 +63,7 @@ public final class Reader {
     System.exit(reader.run(run));
   }
 
-  /** SIGTERM: end at the next version's end. The process goes when this returns. */
+  /** SIGTERM: end at the next version's end. The process ends when this returns. */
   private void end() {
     stop.countDown();
     try {
@@ -107,7 +107,7 @@ public final class Reader {
     if (first == null) {
       long newest = table.newest();
       if (!rows(newest)) {
-        return; // cut: there is no whole version to go on behind
+        return; // interrupted: there is no complete version after which to continue
       }
       state.keep(newest);
       first = newest + 1;

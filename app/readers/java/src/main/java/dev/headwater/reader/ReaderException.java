@@ -1,6 +1,6 @@
 package dev.headwater.reader;
 
-/** A failure that a user can act on: what failed, what was observed, what to do. */
+/** A failure that a user can act on: the failure, the observation, what to do. */
 final class ReaderException extends Exception {
   private static final long serialVersionUID = 1L;
   private final String detail;

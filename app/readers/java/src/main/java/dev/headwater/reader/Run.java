@@ -12,7 +12,7 @@ import java.util.Map;
 import java.util.UUID;
 
 /**
- * A run's own records: its log on stderr and, where an intake is given, in the lake too.
+ * A run's own records: its log on stderr and, with an intake, also in the lake.
  *
  * <p>With HEADWATER_INTAKE_URL and HEADWATER_INTAKE_TOKEN its lines become rows of
  * `lake.silver.app_logs` and its states (started, ended, failed) rows of `lake.silver.app_runs`.
@@ -49,9 +49,9 @@ final class Run {
   }
 
   /**
-   * A state that the run came to.
+   * A state that the run has reached.
    *
-   * @param error what ended it; empty if nothing did.
+   * @param error why it ended; empty if it did not fail.
    * @param details a JSON object.
    */
   void state(String state, String error, String details) {
@@ -96,7 +96,7 @@ final class Run {
           return;
         }
         if (answer.statusCode() < 429) {
-          break; // refused: it would be so again
+          break; // refused: a retry would be refused, too
         }
         Thread.sleep(PAUSE_MS);
       } catch (IOException | IllegalArgumentException error) {

@@ -5,7 +5,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 
-/** The last version that was printed whole, in a file that all readers share: VERSION ADDRESS. */
+/** The last completely printed version, in a file format that all readers share: VERSION ADDRESS. */
 final class State {
   private final Path path;
   private final String table;
@@ -15,7 +15,7 @@ final class State {
     this.table = table;
   }
 
-  /** The version to go on with; null where nothing was kept. */
+  /** The version to continue after; null if nothing was saved. */
   Long next() throws IOException, ReaderException {
     if (path == null || !Files.exists(path)) {
       return null;
@@ -34,7 +34,7 @@ final class State {
     return Long.parseLong(words[0]) + 1;
   }
 
-  /** Remember that a version is printed; the file is replaced whole. */
+  /** Record that a version is printed; the file is replaced atomically. */
   void keep(long version) throws IOException {
     if (path == null) {
       return;
