@@ -1,7 +1,7 @@
 """Makes Trino's file rules: roles, users and the classes of columns in, `rules.json` out. Pure.
 
-Whoever does not see everything has a rule for each table that is known, by its whole name, and for
-nothing else: a table that nobody has classified yet, its `$`-tables, a copy, another schema are
+A user who does not see everything has a rule for each known table, by its full name, and for nothing else: a table
+that nobody has classified yet, its `$`-tables, a copy, another schema are
 refused because no rule names them.
 """
 
@@ -115,14 +115,14 @@ def rules_text(
 
 
 def mask_of(kind: str) -> str:
-    """Return the SQL that stands in a masked column's place: text stays text, anything else is NULL."""
+    """Return the SQL that replaces a masked column: a text for text, NULL for anything else."""
     if kind.startswith(("varchar", "char")):
         return f"CAST('{MASK}' AS {kind})"
     return "NULL"
 
 
 def _for_the_unmasked(who: Rule) -> list[Rule]:
-    """As the rules of an open stack: the registrar writes what is kept, others read it."""
+    """Like the rules of an open stack: the registrar writes the shared schemas, others read them."""
     own = {"user": REGISTRAR, "privileges": ["OWNERSHIP", "GRANT_SELECT", "SELECT"]}
     return [
         *([own] if "user" in who else []),
