@@ -106,7 +106,7 @@ def test_the_registrar_makes_the_promised_schemas_before_any_table_is_there(
     server: Server,
 ) -> None:
     schemas = {name for (name,) in server.query("SHOW SCHEMAS FROM lake")}
-    assert {"silver", "reports", "ops"} <= schemas
+    assert {"silver", "reports", "ops", "history"} <= schemas
 
 
 def test_every_report_gives_the_answer_computed_without_sql(server: Server, seed: int) -> None:
@@ -307,7 +307,7 @@ def test_silver_is_read_only_and_own_schemas_are_not(server: Server) -> None:
         with pytest.raises(trino.exceptions.TrinoUserError, match="PERMISSION_DENIED"):
             server.query(statement)
     told = server.stack.run("sql", "DELETE FROM silver.kept", expect=1).stderr
-    assert "hint: silver, ops and reports are written by the stack only" in told
+    assert "hint: silver, ops, history and reports are written by the stack only" in told
     assert server.query("SELECT * FROM silver.kept") == [(1,)]
     server.query("CREATE SCHEMA lake.mine")
     server.query("CREATE TABLE lake.mine.kept AS SELECT id FROM silver.kept")
