@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -72,7 +72,7 @@ def publish(
     return write(wanted, Answer(version, columns, iter(rows)), UNKNOWN, dsn)
 
 
-def published(dsn: str, name: str = "lists") -> list[Sequence[Any]]:
+def published(dsn: str, name: str = "lists") -> list[tuple[Any, ...]]:
     with session(dsn) as connection:
         return [
             tuple(row) for row in connection.execute(text(f"SELECT * FROM {name} ORDER BY 1, 2"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy import Dialect, create_engine
 from sqlalchemy.schema import CreateTable
 
 from app.environment.settings import checked
@@ -19,7 +19,10 @@ from app.serving.serving_mysql import ServingMysql, mysql_value
 from app.serving.serving_postgres import ServingPostgres
 
 PASSWORD = "hunter2hunter2"
-DIALECTS = {"postgresql": postgresql.dialect(), "mysql": mysql.dialect()}
+DIALECTS: dict[str, Dialect] = {
+    "postgresql": create_engine("postgresql+psycopg://").dialect,
+    "mysql": create_engine("mysql+pymysql://").dialect,
+}
 
 
 @pytest.mark.parametrize(
