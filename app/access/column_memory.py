@@ -5,7 +5,8 @@
 3. A later column beside a personal or sensitive one is `personal` until its class is declared.
 4. Removing a declaration changes nothing; only another declaration does.
 5. A removed column is remembered, because older versions of the table still have it.
-6. A copy (`NAME__v2`, `NAME__at_…`) has for each column the strictest of its own class and that of `NAME`.
+6. A copy (`NAME__v2`, `NAME__at_…`) has for each column the strictest of its own class and that of `NAME`;
+   so has the history of a table (`history.NAME` of `silver.NAME`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from spark_streaming.contract.contract_files import Classification
 
 CLASSES: tuple[Classification, ...] = get_args(Classification)  # the strictest last
 UNCLASSIFIED: Classification = "internal"
+HISTORY = "history"  # the schema
 NEW_BESIDE_PERSONAL: Classification = "personal"
 _COPY = re.compile(r"(.+?)__(?:v\d+|at_.+)")
 
@@ -83,5 +85,7 @@ def is_personal(kind: Classification) -> bool:
 
 def _original(table: str) -> str:
     schema, _, name = table.partition(".")
+    if schema == HISTORY:
+        return f"silver.{name}"
     match = _COPY.fullmatch(name)
     return f"{schema}.{match[1]}" if match else ""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.access.column_memory import HISTORY
 from spark_streaming.contract.contract_files import (
     Classification,
     ContractFileError,
@@ -64,10 +65,11 @@ class DeclaredClasses:
     ) -> None:
         classes = self._classes(path, read)
         for name in names:
-            if classes is None:
-                found.unreadable.add(f"silver.{name.lower()}")
-            else:
-                found.classes[f"silver.{name.lower()}"] = classes
+            for schema in ("silver", HISTORY):
+                if classes is None:
+                    found.unreadable.add(f"{schema}.{name.lower()}")
+                else:
+                    found.classes[f"{schema}.{name.lower()}"] = classes
 
     def _classes(self, path: Path, read: Callable[[Path], Classes]) -> Classes | None:
         try:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.access.accounts import FOLDER, PEOPLE
-from app.access.column_memory import ColumnMemory
+from app.access.column_memory import HISTORY, ColumnMemory
 from app.access.declared_classes import Declared, DeclaredClasses
 from app.access.roles import Role, Roles, read_roles
 from app.access.trino_rules import RULES, ClassifiedTable, closed_rules, rules_text
@@ -139,8 +139,7 @@ class RulesKeeper:
         declared: Declared,
     ) -> dict[str, ClassifiedTable]:
         found = {}
-        # A copy comes after its original.
-        for name, facts in sorted(tables.items(), key=lambda one: (one[0].count("__"), one[0])):
+        for name, facts in sorted(tables.items(), key=_copies_last):
             if name in declared.unreadable and not self._memory.knows(name):
                 continue  # its personal columns are unknown
             said = {
@@ -151,7 +150,8 @@ class RulesKeeper:
             # Existing columns first, because announced columns are later.
             self._memory.classes(name, facts.types, said)
             columns = [*facts.types, *announced.get(name, ())]
-            found[name] = ClassifiedTable(self._memory.classes(name, columns, said), facts.types)
+            classes = self._memory.classes(name, columns, said)
+            found[name] = ClassifiedTable(classes, facts.types, _shown_in(name))
         return found
 
     def _read_roles(self, tables: Mapping[str, ClassifiedTable]) -> None:
@@ -217,6 +217,18 @@ class RulesKeeper:
         with open(self._folder / LOCK, "w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
+
+
+def _copies_last(table: tuple[str, TableFacts]) -> tuple[bool, int, str]:
+    """A copy, or a history, comes after what it is of: it has the classes of that, too."""
+    name = table[0]
+    return name.startswith(f"{HISTORY}."), name.count("__"), name
+
+
+def _shown_in(name: str) -> frozenset[str]:
+    """The table whose rows a history shows: who sees some of them only does not read it."""
+    schema, _, table = name.partition(".")
+    return frozenset({f"silver.{table}"} if schema == HISTORY else ())
 
 
 def _of_ops(name: str, columns: Iterable[str]) -> dict[str, Classification]:

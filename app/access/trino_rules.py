@@ -21,7 +21,7 @@ from spark_streaming.contract.contract_files import Classification
 RULES = "rules.json"  # in the home's folder `access`
 MASK = "***"
 # Those that the stack writes, and nobody else.
-_KEPT = "(silver|ops)(_.+)?|reports|live"
+_KEPT = "(silver|ops|history)(_.+)?|reports|live"
 _CHANGES = ["INSERT", "DELETE", "UPDATE"]
 Rule = dict[str, Any]
 
@@ -30,7 +30,7 @@ Rule = dict[str, Any]
 class ClassifiedTable:
     """A table or view as Trino has it: the class and the type of each column, by its name in lower case.
 
-    `reads`: the tables and views that a view reads, directly or not, as `schema.name`.
+    `reads`: the tables and views that a view reads, directly or not, as `schema.name`; of a history, its table.
     """
 
     classes: Mapping[str, Classification]
@@ -151,7 +151,8 @@ def _tables(name: str, role: Role, tables: Mapping[str, ClassifiedTable]) -> lis
     found = []
     for table, known in sorted(tables.items()):
         schema, _, plain = table.partition(".")
-        # A view shows rows of its tables by its owner's rights: no filter would hold there.
+        # A view shows rows of its tables by its owner's rights, and a history has older rows: no filter
+        # would hold there.
         if not role.reads(schema) or not filtered.keys().isdisjoint(known.reads):
             continue
         if known.classes and {role.treatment(one) for one in known.classes.values()} == {"hide"}:

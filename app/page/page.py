@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from app.hops import HOPS
 from app.page.answers import ROWS_MAX, Refused
+from app.page.described_tables import DescribedTables
 from app.page.hop_watch import Hops
 from app.page.lake_child import Child, Lasting
 from app.page.request_guard import Guard
@@ -31,7 +32,7 @@ STATIC = Path(__file__).parent / "static"
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SCRIPTS = (
     "core.js", "stream.js", "tabs.js", "store.js", "sides.js", "flow.js", "lake.js", "health.js",
-    "rows.js", "page.js",
+    "rows.js", "catalogue.js", "graph.js", "page.js",
 )  # fmt: skip
 # A module that is not a file: what each hop means.
 HOPS_JS = "/hops.js"
@@ -42,6 +43,8 @@ ANSWER_ROWS_MAX = 500
 ENTRY = r"^[^\s/]+/\d+/\d+$"
 # Seconds to wait for the silver job, which answers between two batches.
 WAIT_S = "30"
+
+Name = Annotated[str, Query(min_length=1, max_length=200)]
 
 
 class Resolution(BaseModel):
@@ -123,6 +126,7 @@ def make_page(parts: Parts, *, ports: Iterable[int], token: str) -> ASGIApp:
 
     _add_store(app, parts.source, hops)
     _add_lake(app, parts, sides)
+    _add_catalogue(app, DescribedTables(parts.trino))
 
     @app.get("/api/hops")
     async def events(last_event_id: str = Header("", max_length=40)) -> StreamingResponse:
@@ -204,6 +208,22 @@ def _add_lake(app: FastAPI, parts: Parts, sides: Lasting) -> None:
         if given.values is not None:
             words.append("--set-from-stdin")
         return command.ask(*words, "--", *given.entries, given=given.values).document
+
+
+def _add_catalogue(app: FastAPI, described: DescribedTables) -> None:
+    @app.get("/api/catalogue")
+    def tables() -> dict[str, Any]:
+        return described.all()
+
+    @app.get("/api/catalogue/table")
+    def table(schema: Name, name: Name) -> dict[str, Any]:
+        return described.table(schema, name)
+
+    @app.get("/api/catalogue/lineage")
+    def lineage(
+        schema: Name, name: Name, column: str = Query("", max_length=200)
+    ) -> dict[str, Any]:
+        return described.lineage(schema, name, column)
 
 
 def _file(content: str, kind: str) -> Any:

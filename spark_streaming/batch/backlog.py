@@ -30,7 +30,7 @@ from spark_streaming.job_settings import SilverSettings
 from spark_streaming.ops.stopped import Slice, TableStoppedError
 from spark_streaming.reading.expired_events import TooManyBytesError
 from spark_streaming.reading.kafka_source import EventReader, Events, ExpiredError
-from spark_streaming.reading.offsets import WHOLE, BatchSpan, version_of
+from spark_streaming.reading.offsets import WHOLE, BatchSpan, slice_end, slice_version
 from spark_streaming.schema.topic import Topic
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
 from spark_streaming.tables.engines.choice import Engines
@@ -170,11 +170,7 @@ class Backlog:
     # -- in slices
 
     def _sliced(self, batch: _Batch, name: str) -> list[Merged | Failed]:
-        """Merge a part in slices that fit the driver; each is merged before the next is read.
-
-        A repeated batch may cut other slices, but one slice must end where the table's merges
-        ended, so that no merged event is folded again.
-        """
+        """Merge a part in slices that fit the driver; each is merged before the next is read."""
         whole = Merged.nothing(self._topics.named(name, []))
         span = batch.of(name)
         at, step = 0, self._driver_max
@@ -184,8 +180,7 @@ class Backlog:
             whole = Merged.nothing(topic)
             done = self._steps.reached(topic, batch.id)
             while at < span.size:
-                end = min(at + step, span.size)
-                end = done if at < done < end else end
+                end = slice_end(at, step, span.size, done)
                 before = self._bytes
                 try:
                     whole = self._slice(batch, name, (at, end), whole)
@@ -219,9 +214,7 @@ class Backlog:
 
     def _slice_commit(self, batch: _Batch, topic: Topic, end: int) -> Commit:
         size = batch.of(topic.name).size
-        return self._steps.commit(
-            topic.silver_name, version_of(batch.id, WHOLE if end == size else end)
-        )
+        return self._steps.commit(topic.silver_name, slice_version(batch.id, end, size))
 
     # -- in executors
 

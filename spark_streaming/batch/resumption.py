@@ -249,16 +249,9 @@ class Resumption:
         if piece is not None:
             return stop, piece, events
         stop = replace(stop, planned=None)
-        return stop, *self._next(self._app_id(stop), stop.topic, stop.offsets, end)
-
-    def _app_id(self, stop: Stop) -> str:
-        """The application id of a table's slices.
-
-        A rebuild begins at offsets that the table's log may have recorded already, and these
-        records survive the overwrite; so each rebuild has an id of its own.
-        """
-        name = f"headwater:{self._steps.query_id}:{stop.table}:resume"
-        return f"{name}:{stop.generation}" if stop.generation else name
+        return stop, *self._next(
+            slices_app_id(self._steps.query_id, stop), stop.topic, stop.offsets, end
+        )
 
     def _planned_row(self, batch_id: int, stop: Stop, done: Merged) -> LedgerRow:
         """The ledger's row that notes a slice; the batch's own row counts the merged events."""
@@ -365,6 +358,16 @@ class Resumption:
             return False
         self._contract_checked_at[topic] = now
         return self._steps.contract_of(topic, refresh=True) != self._contracts[topic]
+
+
+def slices_app_id(query_id: str, stop: Stop) -> str:
+    """The application id of a stopped table's slices.
+
+    A rebuild begins at offsets that the table's log may have recorded already, and these records
+    survive the overwrite; so each rebuild has an id of its own.
+    """
+    name = f"headwater:{query_id}:{stop.table}:resume"
+    return f"{name}:{stop.generation}" if stop.generation else name
 
 
 def _has_more(stop: Stop, end: PartitionOffsets) -> bool:

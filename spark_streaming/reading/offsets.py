@@ -29,6 +29,21 @@ def reached_in(version: int, batch_id: int) -> int:
     return version & WHOLE
 
 
+def slice_end(at: int, step: int, size: int, reached: int) -> int:
+    """Return where a part's slice that begins at `at` ends, in offsets from 0 to `size`.
+
+    A repeated batch may cut other slices, but one slice must end where the table's merges ended
+    (`reached`), so that no merged event is folded again.
+    """
+    end = min(at + step, size)
+    return reached if at < reached < end else end
+
+
+def slice_version(batch_id: int, end: int, size: int) -> int:
+    """Return the transaction version of a part's slice that ends at `end` of `size` offsets."""
+    return version_of(batch_id, WHOLE if end == size else end)
+
+
 @dataclass(frozen=True)
 class BatchSpan:
     """The offsets of one batch: topic → partition → first offset, and → offset after the last.

@@ -34,7 +34,7 @@ class StreamMetrics:
 
         self._questions = Counter(
             "headwater_audit_questions",
-            "Questions to Trino in ops.audit, by how they ended",
+            "Questions to Trino in ops.audit, by how they ended; denied: also sign-ins that were refused",
             ["outcome"],
             registry=self.registry,
         )
@@ -47,7 +47,7 @@ class StreamMetrics:
         )
 
     def answered(self, outcome: str, count: int = 1) -> None:
-        """Count questions of the audit: finished, failed or denied."""
+        """Count questions of the audit, finished, failed or denied, and refused sign-ins as denied."""
         self._questions.labels(outcome).inc(count)
 
     def missed(self, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -21,4 +22,6 @@ class StreamSettings(JobSettings):
     # Whether the audit of Trino's questions is written, and Trino's address, which it asks for its newest number.
     writes_audit: bool = Field(default=False, validation_alias="HEADWATER_AUDIT")
     audited_trino: str = ""
+    # The folder of the stack, whose `access.toml` the audit watches.
+    home: Path | None = None
     streams_log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"

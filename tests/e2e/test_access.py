@@ -115,6 +115,14 @@ def test_nobody_asks_without_a_password_or_with_another(people: People) -> None:
         direct_session().get(f"http://{settings.ports.address('trino')}/v1/info", timeout=10)
 
 
+def test_a_refused_sign_in_is_in_the_audit_with_its_name_and_no_password(people: People) -> None:
+    name = "nobody.at.all"
+    assert ask(people.stack.settings, name, CANARIES[0], "SELECT 1").error.startswith("HTTP 401")
+    sql = f"SELECT query_type, queries, detail FROM ops.audit WHERE kind = 'refused' AND user_name = '{name}'"
+    found = until(lambda: people.ask(EVE, sql).rows, within_s=SOON_S, what="the refused sign-in")
+    assert found == [["sign-in", 1, None]]
+
+
 def test_each_signs_in_by_the_command_line_and_the_stack_by_itself(people: People) -> None:
     sql = ("sql", "SELECT email FROM customers WHERE customer_id = 1")
     assert people.stack.answer(*sql) == [{"email": CANARIES[0]}]

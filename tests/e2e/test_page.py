@@ -200,6 +200,41 @@ def test_what_is_asked_of_trino_is_answered_also_as_it_was(stack: Stack, page: P
     assert asked("DELETE FROM silver.paged", 422)["error"]["sqlstate"] == "PERMISSION_DENIED"
 
 
+def test_the_catalogue_says_what_a_table_means_and_what_it_is_made_of(
+    stack: Stack, page: Page
+) -> None:
+    with stack.source() as source:
+        source.execute(f"COMMENT ON TABLE paged IS '{WICKED.replace(chr(39), chr(39) * 2)}'")
+        source.execute("COMMENT ON COLUMN paged.v IS 'what it says'")
+
+    def described() -> tuple[Any, Any]:
+        found = page.get("/api/catalogue")
+        at = {name: i for i, name in enumerate(found["tables"]["columns"])}
+        tables = {row[at["table_name"]]: row[at["description"]] for row in found["tables"]["rows"]}
+        columns = [row[2:] for row in found["columns"]["rows"] if row[:2] == ["silver", "paged"]]
+        return tables.get("paged"), columns
+
+    until(described, lambda found: found[0] == WICKED, within_s=SOON_S, what="its description")
+    assert described()[1][:2] == [
+        ["id", "integer", None, None, "true"],
+        ["v", "varchar", "what it says", None, "false"],
+    ]
+    one = page.get("/api/catalogue/table", schema="silver", name="paged")
+    assert "audit = true" in one["askers"]["none"]["hint"]
+    assert one["quarantine"]["columns"] == ["rule", "open_entries", "since"]
+    assert {"versions", "expectations"} <= one.keys()
+    whole = until(
+        lambda: page.get("/api/catalogue/lineage", schema="silver", name="paged"),
+        lambda found: found["up"],
+        within_s=SOON_S,
+        what="its lineage",
+    )
+    assert "source" in {step["from"]["namespace"] for step in whole["up"]}
+    column = page.get("/api/catalogue/lineage", schema="silver", name="paged", column="v")
+    origin = {"namespace": "source", "name": "public.paged", "column": "v"}
+    assert origin in [step["from"] for step in column["up"]]
+
+
 def test_a_row_is_traced_and_one_that_never_was_is_told(page: Page) -> None:
     versions = page.get("/api/trace", table=TABLE, key='{"id":"1"}')["versions"]
     assert [version["event"] for version in versions][-1] == "now"

@@ -80,6 +80,25 @@ def test_all_of_it_goes_by_keyboard_alone(page: Page) -> None:
     browsers.await_cell(page, "#ask-answer", "by keyboard")
 
 
+def test_the_catalogue_goes_by_keyboard_from_the_search_to_a_tables_columns(page: Page) -> None:
+    keys = page.keyboard
+    browsers.open_tab(page, "catalogue")
+    page.locator("#described tbody tr").first.wait_for()
+    browsers.tab_to(page, "#sought")
+    keys.type(f"{TABLE} v")
+    page.locator("#found", has_text=re.compile("^1 of ")).wait_for()
+    browsers.tab_to(page, "#described button")
+    assert_focus_is_seen(page)
+    keys.press("Enter")
+    assert focused(page) == f"silver.{TABLE}", "its title has the focus"
+    browsers.tab_to(page, '[aria-label="Lineage of v"]')
+    keys.press("Enter")
+    page.locator("#one-way").get_by_text(f"Lineage of silver.{TABLE}.v", exact=True).wait_for()
+    browsers.tab_to(page, "#one-list summary")
+    keys.press("Enter")
+    page.locator("#one-list li", has_text=f"source: public.{TABLE}.v").wait_for()
+
+
 def focused(page: Page) -> str:
     """The name of the focused element."""
     script = "(one => one.getAttribute('aria-label') || one.textContent)(document.activeElement)"
@@ -100,7 +119,7 @@ def test_each_tab_has_its_panel_and_loads_when_it_is_opened(page: Page, url: str
     )
     page.reload()
     browsers.show(page, TABLE)
-    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/trace"):
+    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/trace", "/api/catalogue"):
         assert not [url for url in asked if part in url], "nobody has looked yet"
     for name in names:
         browsers.open_tab(page, name)
@@ -109,7 +128,7 @@ def test_each_tab_has_its_panel_and_loads_when_it_is_opened(page: Page, url: str
             page.locator("[role=tabpanel]:visible").get_attribute("aria-labelledby")
             == f"tab-{name}"
         )
-    for part in ("/api/ask", "/api/quarantine", "/api/health"):
+    for part in ("/api/ask", "/api/quarantine", "/api/health", "/api/catalogue"):
         browsers.await_true(page, "true")
         assert [url for url in asked if part in url]
     page.reload()
@@ -188,7 +207,7 @@ _CONTRAST = """selector => [...document.querySelectorAll(selector)].filter(one =
   const both = [light(getComputedStyle(one).color), light(getComputedStyle(ground ?? document.body).backgroundColor)];
   return [(Math.max(...both) + .05) / (Math.min(...both) + .05), one.outerHTML.slice(0, 80)];
 })"""
-READ = "h1, h2, h3, p, label, th, td, button:enabled, #journey li > *, code, a, small"
+READ = "h1, h2, h3, h4, p, label, th, td, dt, dd, summary, button:enabled, #journey li > *, code, a, small"
 
 
 def luminance(page: Page, property_: str) -> float:
@@ -208,8 +227,10 @@ def test_each_text_is_readable_in_light_and_in_dark(
         browsers.await_hops(page, 1)
         ground, ink = luminance(page, "backgroundColor"), luminance(page, "color")
         assert ground > 200 > 90 > ink if scheme == "light" else ground < 60 < 200 < ink
-        for name in ("propagation", "sql-box", "health", "quarantine", "trace"):
+        for name in ("propagation", "sql-box", "catalogue", "health", "quarantine", "trace"):
             browsers.open_tab(page, name)
+            if name == "catalogue":
+                browsers.describe(page, f"silver.{TABLE}")
             found = page.evaluate(_CONTRAST, READ)
             assert len(found) > 20
             assert [(ratio, what) for ratio, what in found if ratio < 4.5] == []
@@ -224,8 +245,10 @@ def test_it_fits_a_phone(browser: Browser, url: str, scheme: str) -> None:
         browsers.edit(page, 8, v=f"by phone in {scheme} {'x' * 300}")
         page.locator("#commit").click()
         browsers.await_hops(page, 1)
-        for name in ("propagation", "sql-box", "ask", "health", "quarantine", "trace"):
+        for name in ("propagation", "sql-box", "ask", "health", "quarantine", "trace", "catalogue"):
             browsers.open_tab(page, name)
+            if name == "catalogue":
+                browsers.describe(page, f"silver.{TABLE}")
             wide = page.evaluate("document.scrollingElement.scrollWidth")
             assert wide <= screen, f"nothing of {name} makes the page wider than the screen"
         small = page.locator("button:visible").evaluate_all(

@@ -152,6 +152,27 @@ def test_an_older_version_is_asked_for_and_an_answer_is_drawn_as_bars(page: Page
     assert bars == [3, 1]
 
 
+def test_a_table_is_found_in_the_catalogue_by_a_column_and_its_way_leads_on(page: Page) -> None:
+    browsers.open_tab(page, "catalogue")
+    page.locator("#described tbody tr").first.wait_for()
+    page.locator("#sought").fill("silver.customers EMAIL")
+    page.locator("#described tr", has_text="columns: email (personal)").wait_for()
+    browsers.describe(page, "silver.customers")
+    row = page.locator("#one-columns tr", has_text="email")
+    assert row.locator("td").nth(2).inner_text() == "personal"
+    page.locator("#one-askers", has_text="audit = true").wait_for()
+    assert page.locator("#one-facts").get_by_text("customer_id", exact=True).count() == 1
+    page.get_by_role("button", name="Lineage of full_name", exact=True).click()
+    page.locator("svg.lineage .start title", has_text="silver.customers.full_name").wait_for(
+        state="attached"
+    )
+    page.locator("#one-list summary").click()
+    page.locator("#one-list").get_by_role("button", name="reports.top_customers.").first.click()
+    page.locator("#one-title").get_by_text("reports.top_customers", exact=True).wait_for()
+    page.locator("#one-versions", has_text="only tables of silver").wait_for()
+    assert page.locator("main script, main img").count() == 0, "no value became HTML"
+
+
 def test_a_broken_connector_is_shown_and_what_waits_for_it(stack: Stack, page: Page) -> None:
     connectors = Connectors(stack.settings.connect_url)
     [sink] = [name for name in names(stack) if "bronze" in name]

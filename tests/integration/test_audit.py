@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import threading
 import time
@@ -145,6 +146,32 @@ def test_texts_of_questions_are_for_the_owner_and_auditors_only(audited: Stack) 
     assert row_of(audited, ask(audited, "auditor", statement), "state") == ("FINISHED",)
     for other in ("page", "superset", "ana"):
         assert row_of(audited, ask(audited, other, statement), "error") == ("PERMISSION_DENIED",)
+
+
+def test_the_page_sees_who_asked_and_no_text(audited: Stack) -> None:
+    allowed = "SELECT user_name, count(*) FROM ops.audit WHERE tables = 'mine.people' GROUP BY 1"
+    assert row_of(audited, ask(audited, "page", allowed), "state") == ("FINISHED",)
+    for column in ("error_message", "filters", "detail", "*"):
+        refused = ask(audited, "page", f"SELECT {column} FROM ops.audit")
+        assert row_of(audited, refused, "error") == ("PERMISSION_DENIED",), column
+
+
+def test_a_changed_rule_is_a_row(audited: Stack) -> None:
+    file = audited.home / "access.toml"
+    file.write_text('[roles.visitor]\nschemas = ["reports"]\npersonal = "show"\n')
+    try:
+        [row] = until(
+            lambda: audited.query(
+                "SELECT query_type, user_name, detail FROM ops.audit WHERE kind = 'change' "
+                f"AND statement = '{file}'"
+            ),
+            within_s=SOON_S,
+            what="the changed rules in the audit",
+        )
+    finally:
+        file.unlink()
+    assert row[:2] == ("rules added", getpass.getuser())
+    assert '"roles.visitor.personal": "added: show"' in row[2]
 
 
 def test_a_verb_that_reads_beside_trino_is_a_row(audited: Stack) -> None:

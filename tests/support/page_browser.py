@@ -138,6 +138,22 @@ def open_tab(page: Page, name: str) -> None:
     page.locator(f"#{name}").wait_for()
 
 
+def describe(page: Page, table: str) -> None:
+    """Open a table, `schema.name`, in the catalogue, once the registrar has described it."""
+    found = page.get_by_role("button", name=table, exact=True)
+
+    def is_there() -> bool:
+        page.locator("#described tbody tr").first.wait_for()
+        if not found.count():
+            page.locator("#search button").click()  # reads the catalogue again
+            page.wait_for_timeout(1_000)
+        return found.count() > 0
+
+    until(is_there, within_s=PATIENCE_MS / 1_000, what=f"{table} in the catalogue")
+    found.first.click()
+    page.locator("svg.lineage").wait_for()
+
+
 def edit(page: Page, key: int, **values: str) -> None:
     """Add a change of a row to the transaction."""
     page.get_by_role("button", name=f"Edit {key}", exact=True).click()

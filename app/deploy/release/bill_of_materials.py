@@ -22,7 +22,7 @@ PYTHON_LOCKS = (
     "app/models/tracking/requirements.lock", "app/notebooks/requirements.lock",
 )  # fmt: skip
 # Fetched by tests only.
-FOR_TESTS = re.compile(r"postgres-\d+|ecj|hadoop-api|strimzi-crds")
+FOR_TESTS = re.compile(r"postgres-\d+|ecj|hadoop-api|trino-spi|strimzi-crds")
 LICENCE = "Apache-2.0"
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?$")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "headwater")

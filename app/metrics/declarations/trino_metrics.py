@@ -48,7 +48,7 @@ ALERTS = (
     Alert("AuditGap", AUDIT_MISSING, ">", 0, "0s", "warning",
           "Questions to Trino are missing in the audit", "0", may_be_absent=True),
     Alert("AccessDeniedBurst", AUDIT_DENIED, ">", 20, "0s", "warning",
-          "Trino refuses many questions for lack of rights", "0 to 5", may_be_absent=True),
+          "Trino refuses many questions, for lack of rights, or sign-ins", "0 to 5", may_be_absent=True),
     Alert("RulesNotApplied", RULES_NOT_APPLIED, ">", 0, "0s", "warning",
           "access.toml has a mistake: who sees what stays as it was", "0", may_be_absent=True),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 // Puts the parts together; each is a module beside this one.
 
+import { wireCatalogue } from "./catalogue.js";
 import { $, ask, lock, showError, token } from "./core.js";
 import { listen } from "./flow.js";
 import { wireHealth } from "./health.js";
@@ -28,6 +29,7 @@ if (token) {
   wireStore();
   wireSides();
   wireLake();
+  wireCatalogue();
   wireHealth();
   wireRows();
   listen(() => compare(), load);

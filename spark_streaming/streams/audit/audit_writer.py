@@ -2,7 +2,8 @@
 
 The protocol, in order; a crash between any two steps is repaired by doing it again:
 1. Read the events from the offset in memory, or at a start from the one in the table's own log.
-2. Append people's queries at once, each by its id, and leave the log's offset unchanged.
+2. Append people's queries at once, each by its id, and leave the log's offset unchanged. Refused sign-ins and
+   changed files are appended at once too.
 3. Each minute append the sums of the stack's own queries, lost queries and gaps, and in the same commit the offset
    for a restart: that of the oldest query that has started and not ended.
 A restart reads events that the table has. It recognises them by their numbers, which are in the rows.
@@ -14,17 +15,20 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.reading.kafka_source import DirectReader
 from spark_streaming.storage.lake import Lake
+from spark_streaming.streams.audit.file_changes import FileChanges
 from spark_streaming.streams.audit.query_events import Ended, Started, Told, decode
 from spark_streaming.streams.audit.query_numbers import Gap, Open, QueryNumbers
 from spark_streaming.streams.audit.question_sums import OWN, QuestionSums
+from spark_streaming.streams.audit.refused_sign_ins import RefusedSignIns
 from spark_streaming.streams.audit.trino_probe import TrinoProbe
 from spark_streaming.streams.stream_contract import Stream
 from spark_streaming.streams.stream_event import Event, Refused
@@ -45,6 +49,16 @@ GRACE_S = 60.0
 # `query.max-execution-time` of trino/config.properties is two hours.
 OPEN_MAX_S = 7_800.0
 DENIED = ("PERMISSION_DENIED",)
+# Rows from files, which are read again after a crash. They have no numbers by which they would be known.
+_BY_KEY = ("change", "refused")
+
+
+class Findings(Protocol):
+    """What files say: `found` gives rows, the same ones again until `keep` says that the table has them."""
+
+    def found(self) -> list[Event]: ...
+
+    def keep(self) -> None: ...
 
 
 class QuestionDecoder:
@@ -83,6 +97,7 @@ class AuditWriter(StreamWriter):
     Args:
         probe: gives the newest query id of Trino; None: nobody asks Trino.
         monotonic: seconds, for the minute and the grace.
+        files: finds what files say, of changes and of refused sign-ins; None: those of the settings' home, if any.
     """
 
     def __init__(
@@ -96,11 +111,17 @@ class AuditWriter(StreamWriter):
         clock: Callable[[], datetime] = utc_now,
         probe: Callable[[], str | None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        files: Sequence[Findings] | None = None,
     ) -> None:
         super().__init__(settings, lake, reader, quarantine, stream, metrics, clock)
         if probe is None and settings.audited_trino:
             probe = TrinoProbe(settings.audited_trino).newest_id
+        if files is None and settings.home is not None:
+            changes = FileChanges(folders_of(settings.contracts_path), settings.home)
+            files = [changes, RefusedSignIns(settings.home)]
         self._probe = probe
+        self._files = files or []
+        self._known_keys: set[str] = set()
         self._monotonic = monotonic
         self._numbers = QueryNumbers(GRACE_S, OPEN_MAX_S)
         self._sums = QuestionSums()
@@ -184,6 +205,7 @@ class AuditWriter(StreamWriter):
         self._looked_at = now
         if self._probe is not None and (newest := self._probe()) is not None:
             self._numbers.issued(newest)
+        self._look_into_files()
         for gap in self._numbers.overdue(now):
             count = gap.last - gap.first + 1
             log.warning(
@@ -195,6 +217,17 @@ class AuditWriter(StreamWriter):
             log.warning("question %s has no end: Trino was ended before it", one.query_id)
             self._metrics.missed(1)
             self._findings.append(self._of_lost(one))
+
+    def _look_into_files(self) -> None:
+        for files in self._files:
+            new = [one for one in files.found() if one.key not in self._known_keys]
+            if not new:
+                files.keep()
+            for one in new:
+                self._known_keys.add(one.key)
+                self._findings.append(one)
+                if one.values["kind"] == "refused":
+                    self._metrics.answered("denied", one.values["queries"])
 
     def _of_gap(self, gap: Gap, count: int) -> Event:
         values: dict[str, Any] = {
@@ -227,13 +260,19 @@ class AuditWriter(StreamWriter):
         rows = [*self._sums.taken(), *self._findings]
         self._findings = []
         if not rows and reached == self._saved:
+            self._keep_files()
             self._expire()
             return
         done = self.table.append(rows, self.topic, reached, self._clock())
+        self._keep_files()
         self._saved = reached
         self._metrics.appended(self.stream.name, done, 0)
         self.commits += 1
         self._keep()
+
+    def _keep_files(self) -> None:
+        for files in self._files:
+            files.keep()
 
     def _restore(self) -> None:
         """Begin with the table's numbers of today and yesterday."""
@@ -245,11 +284,15 @@ class AuditWriter(StreamWriter):
             self.table.ensure()
             .to_pyarrow_dataset()
             .to_table(
-                columns=["event_time", "kind", "series", "numbers"],
+                columns=["event_time", "event_key", "kind", "series", "numbers"],
                 filter=(pc.field("day") >= pa.scalar(since, pa.date32()))
-                & pc.field("numbers").is_valid(),
+                & (pc.field("numbers").is_valid() | pc.field("kind").isin(_BY_KEY)),
             )
         )
+        self._known_keys = set()
         for row in rows.sort_by("event_time").to_pylist():
+            if row["kind"] in _BY_KEY:
+                self._known_keys.add(row["event_key"])
+                continue
             done = row["kind"] in ("query", "sum")
             self._numbers.restore(row["series"], row["numbers"], done=done)

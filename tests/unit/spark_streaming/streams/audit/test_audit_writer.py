@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.streams.audit import trino_probe
 from spark_streaming.streams.audit.audit_stream import audit_stream
 from spark_streaming.streams.audit.audit_writer import AuditWriter
+from spark_streaming.streams.audit.file_changes import FileChanges
 from spark_streaming.streams.audit.question_sums import OWN
+from spark_streaming.streams.audit.refused_sign_ins import FILE, RefusedSignIns
 from spark_streaming.streams.stream_metrics import StreamMetrics
 from spark_streaming.streams.stream_settings import StreamSettings
 from spark_streaming.streams.stream_writer import StreamQuarantine
@@ -82,7 +85,10 @@ class Service:
         self.lake = DiskLake(folder)
         self.topic = topic
         self.now = 0.0
+        self.clock = NOW
         self.newest: str | None = None
+        self.home = folder / "home"
+        self.home.mkdir()
         self.metrics = StreamMetrics()
         self.restart()
 
@@ -96,7 +102,8 @@ class Service:
         quarantine.ensure()
         self.writer = AuditWriter(
             settings, self.lake, self.topic, quarantine, audit_stream(), self.metrics,  # type: ignore[arg-type]
-            clock=lambda: NOW, probe=lambda: self.newest, monotonic=lambda: self.now,
+            clock=lambda: self.clock, probe=lambda: self.newest, monotonic=lambda: self.now,
+            files=[FileChanges([], self.home, clock=lambda: time.time() + 60), RefusedSignIns(self.home)],
         )  # fmt: skip
 
     def step(self) -> None:
@@ -241,6 +248,62 @@ def test_verbs_are_rows_and_what_is_no_event_goes_to_quarantine(service: Service
     ]
     entries = service.lake.table("ops/stream_quarantine").to_pyarrow_dataset().to_table()
     assert entries["rule"].to_pylist() == ["not-an-event"] * 3
+
+
+def test_a_change_of_the_rules_is_a_row_once_though_the_service_was_killed_after_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.clock = dt.datetime.now(dt.timezone.utc)  # a file's own time is that of the machine
+    service.wait(2)
+    (service.home / "access.toml").write_text("[roles.support]\npersonal = 'show'\n")
+
+    service.now += 2
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(FileChanges, "keep", _killed)
+        service.step()
+    service.restart()
+    service.wait(5)
+    assert service.rows("kind", "query_type", "detail") == [
+        ("change", "rules added", '{"roles.support.personal": "added: show"}')
+    ]
+
+
+def test_a_refused_sign_in_is_a_row_once_though_the_service_was_killed_after_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = service.home / FILE
+    file.parent.mkdir()
+
+    def refuse(user: str, omitted: int = 0) -> None:
+        line = {"key": user, "time": NOW.isoformat(), "user": user, "omitted": omitted}
+        with file.open("ab") as out:
+            out.write(orjson.dumps(line) + b"\n")
+
+    refuse("ana")
+    service.wait(1)
+    refuse("eve", omitted=40)  # while the file is being read
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(RefusedSignIns, "keep", _killed)
+        service.wait(1)
+    service.restart()
+    with file.open("ab") as out:
+        out.write(b'{"key": "half\n')
+    service.wait(5)
+    assert service.rows("kind", "queries", "user_name", "query_type") == [
+        ("refused", 1, "ana", "sign-in"),
+        ("refused", 1, "eve", "sign-in"),
+        ("refused", 40, None, "sign-in"),
+    ]
+    assert [path for path in file.parent.iterdir() if path.is_file()] == []
+
+
+def test_the_plugin_writes_the_file_that_is_read() -> None:
+    properties = Path(__file__).resolve().parents[5] / "trino" / "signed" / "refusals.properties"
+    assert f"file=${{home}}/{FILE}\n" in properties.read_text()
+
+
+def _killed(*_: object) -> None:
+    raise OSError("killed")
 
 
 def test_own_programs_are_those_that_name_themselves_so() -> None:

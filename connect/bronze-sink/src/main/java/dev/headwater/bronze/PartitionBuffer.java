@@ -42,6 +42,9 @@ final class PartitionBuffer {
   private long lostTo = -1;
   private boolean unproven;
 
+  /** What the sealed object says of the offsets that it lacks; null if it proves nothing. */
+  private Proof sealedProof;
+
   /**
    * An empty buffer.
    *
@@ -101,11 +104,14 @@ final class PartitionBuffer {
     unproven = true;
   }
 
-  /** Notes that Kafka dropped the offsets {@code from} to {@code to} before they were read. */
+  /**
+   * Notes that Kafka dropped the offsets {@code from} to {@code to} before they were read. One span
+   * holds all that were dropped; it may hold records that are in the bucket, too.
+   */
   void lost(long from, long to) {
     jumpFrom = -1;
-    lostFrom = lostFrom < 0 ? from : lostFrom;
-    lostTo = to;
+    lostFrom = lostFrom < 0 ? from : Math.min(lostFrom, from);
+    lostTo = Math.max(lostTo, to);
   }
 
   /**
@@ -136,11 +142,12 @@ final class PartitionBuffer {
     } catch (IOException impossible) {
       throw new UncheckedIOException("memory does not fail to write", impossible);
     }
-    byte[] object =
-        unproven ? body.toByteArray() : new Proof(readFrom, lostFrom, lostTo).in(body);
+    sealedProof = unproven ? null : new Proof(readFrom, lostFrom, lostTo);
+    byte[] object = sealedProof == null ? body.toByteArray() : sealedProof.in(body);
     sealed = SealedObject.of(prefix, object, first, last, records, topicId);
     readFrom = last + 1;
     lostFrom = -1;
+    lostTo = -1;
     unproven = false;
     records = 0;
     lines.reset();
@@ -183,9 +190,17 @@ final class PartitionBuffer {
     return stored;
   }
 
-  /** What is known of the offsets from the bucket's last record to {@link #stored}. */
+  /**
+   * What is known of the offsets from the bucket's last record to {@link #stored}. Until the sealed
+   * object is stored, that is what it says: the next task may have to say it again.
+   */
   Mark mark(String place) {
-    return new Mark(place, topicId, unproven ? -1 : kept, lostFrom, lostTo);
+    if (sealed == null) {
+      return new Mark(place, topicId, unproven ? -1 : kept, lostFrom, lostTo);
+    }
+    return sealedProof == null
+        ? new Mark(place, topicId, -1, -1, -1)
+        : new Mark(place, topicId, kept, sealedProof.lostFrom(), sealedProof.lostTo());
   }
 
   /** The first offset that was passed without a record and is not verified yet, or -1. */
