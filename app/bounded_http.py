@@ -132,7 +132,7 @@ class BoundedProtocol(H11Protocol):
         self._await_reader(True)
 
     def resume_writing(self) -> None:
-        """End the limit: the client reads again."""
+        """Remove the time limit, because the client reads again."""
         super().resume_writing()
         self._await_reader(False)
 

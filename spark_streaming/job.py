@@ -25,6 +25,7 @@ from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.table_share import FIRST, TableShare
 from spark_streaming.fold.routing import offsets_for
+from spark_streaming.history.history_pass import HistoryPass
 from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.ops.breaches import Breaches
 from spark_streaming.ops.job_metrics import Metrics
@@ -92,6 +93,7 @@ class Working:
     maintenance: Maintenance
     changes: SchemaChanges
     describer: Describer
+    history: HistoryPass
 
 
 class Silver:
@@ -156,8 +158,8 @@ class Silver:
         if self._working is None:
             return ended
         self._working.maintenance.stop()
-        described = self._working.describer.stop()
-        return ended and described and self._working.maintenance.waiting_s() == 0
+        ended = all([ended, self._working.describer.stop(), self._working.history.stop()])
+        return ended and self._working.maintenance.waiting_s() == 0
 
     def resized(self, query: Any) -> Any:
         """The query; it is restarted if its events are much larger or smaller than estimated."""
@@ -196,6 +198,7 @@ class Silver:
             self.metrics.schema_changed(working.changes.taken())
             working.maintenance.after_batch(rows)
             working.describer.after_batch()
+            working.history.after_batch(rows)
 
     def _serve_requests(self, working: Working) -> None:
         """Carry out requests to this process; heartbeats cause a batch every few seconds."""
@@ -239,7 +242,7 @@ class Silver:
         topics, empty_tables, describer = self._topics(files, changes, restored)
         gate = Gate(files, quarantine, breaches, topics)
         steps = TableSteps(query_id, topics, gate, self._engines.driver)
-        archive = Archive(Bronze(bronze_files(settings.store)))
+        archive = Archive(bronze := Bronze(bronze_files(settings.store)))
         stopped = Resumption(
             steps,
             ledger,
@@ -257,16 +260,14 @@ class Silver:
         unseen = not_in_silver(lake, prefix)
         # The first job maintains the tables to which all jobs append.
         kept = ledger if share.number == FIRST else None
-        ops: dict[str, OpsTable] = (
-            {}
-            if share.number > FIRST
-            else {
-                "quarantine": quarantine,
-                "quarantine_events": quarantine.events,
-                "expectations": breaches,
-                "schema_changes": changes,
-            }
-        )
+        ops: dict[str, OpsTable] = {
+            "quarantine": quarantine,
+            "quarantine_events": quarantine.events,
+            "expectations": breaches,
+            "schema_changes": changes,
+        }
+        if kept is None:
+            ops.clear()
         return Working(
             runner,
             Backlog(settings, rounds, stopped.is_stopped, reader, self._engines, self._session),
@@ -276,6 +277,7 @@ class Silver:
             Maintenance(lake, topics, kept, self._options, ops, self.metrics.maintenance),
             changes,
             describer,
+            HistoryPass(lake, bronze, prefix, topics.tables, files, self._options, restored),
         )
 
     def _topics(

@@ -1,1 +1,2 @@
-"""Who may ask Trino, in which role, and what each role sees: from `access.toml` and columns' classes to Trino's rules."""
+"""Access control in Trino: people, roles and the data that each role sees, from `access.toml` and columns' classes to
+Trino's rules."""

@@ -1,10 +1,10 @@
-"""The people who may ask Trino: names, roles and hashes of passwords, and the files that Trino reads them from.
+"""The people who may query Trino: names, roles and hashes of passwords, and the files from which Trino reads them.
 
     access/users.json   name → role and hash; written by `./headwater users` only
     access/passwords    Trino's password file: the people, and the stack's own accounts
     access/groups       Trino's groups: role → names
 
-All are 0600 and replaced at once. Trino reads its two anew within two seconds.
+All are 0600 and replaced at once. Trino reads its two files again within two seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PASSWORD_LENGTH_MIN, PASSWORD_LENGTH_MAX = 12, 512
 ITERATIONS, GENERATED_ITERATIONS = 60_000, 1_000
 SALT_BYTES = 16
 _ALPHABET = string.ascii_letters + string.digits
-# Superset's own two users: whom it asks Trino as, and in which role.
+# Superset's own two users, with their roles in Trino.
 SUPERSET_USERS = {"admin": "engineer", "analyst": "analyst"}
 
 
@@ -58,7 +58,7 @@ class Users:
         return {name: User(**one) for name, one in sorted(found.items())}
 
     def add(self, name: str, role: str, password: str) -> None:
-        """Add a person. Raises: HeadwaterError for a name that cannot be, or is there."""
+        """Add a person. Raises: HeadwaterError for an invalid or existing name."""
         check_name(name)
         check_password(password)
         with self._changing() as users:
@@ -76,19 +76,19 @@ class Users:
             users[name] = User(role, hashed(password))
 
     def remove(self, name: str) -> None:
-        """Remove a person. Raises: HeadwaterError where there is none."""
+        """Remove a person. Raises: HeadwaterError if there is none."""
         with self._changing() as users:
             _there(name, users)
             del users[name]
 
     def set_password(self, name: str, password: str) -> None:
-        """Give a person another password. Raises: HeadwaterError where there is none."""
+        """Give a person another password. Raises: HeadwaterError if there is none."""
         check_password(password)
         with self._changing() as users:
             users[name] = User(_there(name, users).role, hashed(password))
 
     def write_files(self) -> None:
-        """Write Trino's files; a start does so, too, for the secrets of accounts may be new."""
+        """Write Trino's files; each start also does, because the secrets of accounts may be new."""
         people = self.listed()
         lines = [f"{name}:{user.hash}" for name, user in people.items()]
         for account in ACCOUNTS:

@@ -1,11 +1,12 @@
 """Which class each column has, and had: a table's columns over time, in `access/columns.json` of the home.
 
 1. A class that a contract file, or the table itself, declares counts, and is remembered.
-2. A column without one is `internal`, where it was there when the table was seen first.
-3. One that comes later, beside a personal or sensitive one, is `personal` until somebody declares it.
-4. A declaration that goes away changes nothing: only another one does.
-5. A column that goes stays known: older versions of the table still have it.
-6. A copy (`NAME__v2`, `NAME__at_…`) has for each column the strictest of its own class and that of `NAME`.
+2. A column without one is `internal`, if it existed when the table was first seen.
+3. A later column beside a personal or sensitive one is `personal` until its class is declared.
+4. Removing a declaration changes nothing; only another declaration does.
+5. A removed column is remembered, because older versions of the table still have it.
+6. A copy (`NAME__v2`, `NAME__at_…`) has for each column the strictest of its own class and that of `NAME`;
+   so has the history of a table (`history.NAME` of `silver.NAME`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from spark_streaming.contract.contract_files import Classification
 
 CLASSES: tuple[Classification, ...] = get_args(Classification)  # the strictest last
 UNCLASSIFIED: Classification = "internal"
+HISTORY = "history"  # the schema
 NEW_BESIDE_PERSONAL: Classification = "personal"
 _COPY = re.compile(r"(.+?)__(?:v\d+|at_.+)")
 
@@ -42,7 +44,7 @@ class ColumnMemory:
 
         Args:
             table: `schema.name`, as Trino has it.
-            columns, declared: what it has now and what is declared, by names in lower case.
+            columns, declared: its current and its declared columns, by names in lower case.
         """
         copied = self._tables.get(_original(table), {}) if _original(table) else {}
         known = self._tables.get(table)
@@ -64,7 +66,7 @@ class ColumnMemory:
         return table in self._tables
 
     def save(self) -> None:
-        """Write what has changed; call it before rules that rest on it are in force."""
+        """Write the changes; call it before rules that depend on them are in force."""
         now = json.dumps(self._tables, sort_keys=True)
         if now != self._saved:
             write_private(self._file, now)
@@ -72,7 +74,7 @@ class ColumnMemory:
 
 
 def strictest(kinds: Iterable[Classification]) -> Classification:
-    """Return the strictest class of these; `internal` where there is none."""
+    """Return the strictest class of these; `internal` if there is none."""
     return max(kinds, key=CLASSES.index, default=UNCLASSIFIED)
 
 
@@ -83,5 +85,7 @@ def is_personal(kind: Classification) -> bool:
 
 def _original(table: str) -> str:
     schema, _, name = table.partition(".")
+    if schema == HISTORY:
+        return f"silver.{name}"
     match = _COPY.fullmatch(name)
     return f"{schema}.{match[1]}" if match else ""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.access.column_memory import HISTORY
 from spark_streaming.contract.contract_files import (
     Classification,
     ContractFileError,
@@ -21,7 +22,7 @@ Classes = dict[str, Classification]
 
 @dataclass
 class Declared:
-    """What the files say now: table → column → class, in lower case; `unreadable`: tables whose file is wrong."""
+    """The files' current classes: table → column → class, in lower case; `unreadable`: tables whose file is wrong."""
 
     classes: dict[str, Classes] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
@@ -35,7 +36,7 @@ class DeclaredClasses:
         self._read: dict[Path, tuple[tuple[int, int], Classes | None]] = {}
 
     def stamps(self) -> list[tuple[Path, int, int]]:
-        """Return what differs when a file changes, comes or goes."""
+        """Return a value that differs when a file is changed, added or removed."""
         found = []
         for folder in self._folders:
             for path in (*folder.glob("*.toml"), *(folder / FOLDER).glob("*.toml")):
@@ -45,7 +46,7 @@ class DeclaredClasses:
         return found
 
     def now(self) -> Declared:
-        """Return what the files say now."""
+        """Return the files' current classes."""
         found = Declared()
         files, _ = find_files(self._folders)
         for (schema, table), path in files.items():
@@ -64,10 +65,11 @@ class DeclaredClasses:
     ) -> None:
         classes = self._classes(path, read)
         for name in names:
-            if classes is None:
-                found.unreadable.add(f"silver.{name.lower()}")
-            else:
-                found.classes[f"silver.{name.lower()}"] = classes
+            for schema in ("silver", HISTORY):
+                if classes is None:
+                    found.unreadable.add(f"{schema}.{name.lower()}")
+                else:
+                    found.classes[f"{schema}.{name.lower()}"] = classes
 
     def _classes(self, path: Path, read: Callable[[Path], Classes]) -> Classes | None:
         try:

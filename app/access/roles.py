@@ -1,4 +1,4 @@
-"""Reads `access.toml`: the roles, and what each does with each class of column."""
+"""Reads `access.toml`: the roles, and their treatment of each class of column."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RowFilter(_Closed):
 
 
 class Role(_Closed):
-    """`[roles.NAME]`: the schemas that it reads, and what becomes of the columns of each class there.
+    """`[roles.NAME]`: the schemas that it reads, and its treatment of the columns of each class there.
 
     `writes`: "nothing"; "own", tables and views in the user's schema `own_NAME`; "anywhere", as the stack's owner.
     """
@@ -61,7 +61,7 @@ class Role(_Closed):
     filters: list[RowFilter] = Field(default_factory=list)
 
     def treatment(self, name: Classification) -> Treatment:
-        """Return what becomes of a column of this class."""
+        """Return the treatment of a column of this class."""
         found: Treatment = getattr(self, name)
         return found
 
@@ -91,7 +91,7 @@ class _File(_Closed):
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles by name, and where the files say so; `lines` are those of the home's file."""
+    """The roles by name, with their places in the files; `lines` are those of the home's file."""
 
     roles: Mapping[str, Role]
     path: Path
@@ -103,7 +103,7 @@ class Roles:
 
 
 def read_roles(path: Path, shipped: Path = SHIPPED) -> Roles:
-    """Read the shipped roles, and the home's file `path` over them, where it is there.
+    """Read the shipped roles, and the home's file `path` over them, if it exists.
 
     Raises: ContractFileError with each mistake, its line and a hint.
     """

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.access.accounts import FOLDER, PEOPLE
-from app.access.column_memory import ColumnMemory
+from app.access.column_memory import HISTORY, ColumnMemory
 from app.access.declared_classes import Declared, DeclaredClasses
 from app.access.roles import Role, Roles, read_roles
 from app.access.trino_rules import RULES, ClassifiedTable, closed_rules, rules_text
@@ -40,7 +40,7 @@ _QUOTING: dict[str, Classification] = dict.fromkeys(
     "personal",
 )  # fmt: skip
 _NO_QUOTES = ("ops.meaning",)  # its `key` names columns
-_SENSITIVE = ("ops.audit",)  # who asked what, in whole texts: every column
+_SENSITIVE = ("ops.audit",)  # complete texts of queries with their users: every column
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class RulesKeeper:
     Args:
         folder: the home.
         contracts: the folders of contract files.
-        refusal: asks Trino whether it takes a filter of a table; returns why not, or "".
-        report: is told what stands in the way of the rules, or "".
+        refusal: tests a filter of a table in Trino; returns why Trino refuses it, or "".
+        report: called with the reason why the rules cannot be applied, or "".
         people: returns name → role.
     """
 
@@ -94,20 +94,20 @@ class RulesKeeper:
         self._written = ""
 
     def close(self) -> None:
-        """Show people nothing until the next pass: what Trino has may differ from what is known of it."""
+        """Show people nothing until the next pass, because Trino's tables may differ from the known ones."""
         with self._locked():
             self._write(closed_rules())
         self._tables.clear()
 
     def withhold(self, name: str) -> None:
-        """Take a view out of the rules, and return when Trino knows: it is about to be made anew."""
+        """Remove a view that is about to be replaced from the rules, and return when Trino has the rules."""
         if name in self._tables:
             del self._tables[name]
             with self._locked():
                 self._write(rules_text(self._roles, self._people(), self._tables))
 
     def stamps(self) -> object:
-        """Return what differs when a file changes that the rules depend on."""
+        """Return a value that differs when one of the rules' files changes."""
         return (
             [_stamp_of(path) for path in (self._file, self._folder / PEOPLE)],
             self._contracts.stamps(),
@@ -115,7 +115,7 @@ class RulesKeeper:
         )
 
     def update(self, tables: Mapping[str, TableFacts], views: Mapping[str, ViewFacts]) -> None:
-        """Make one pass. Raises: OSError where the home cannot be written."""
+        """Make one pass. Raises: OSError if the home cannot be written."""
         declared = self._contracts.now()
         with self._locked():
             announced = self._announced()
@@ -139,19 +139,19 @@ class RulesKeeper:
         declared: Declared,
     ) -> dict[str, ClassifiedTable]:
         found = {}
-        # A copy comes after what it is a copy of.
-        for name, facts in sorted(tables.items(), key=lambda one: (one[0].count("__"), one[0])):
+        for name, facts in sorted(tables.items(), key=_copies_last):
             if name in declared.unreadable and not self._memory.knows(name):
-                continue  # what is personal in it is not known
+                continue  # its personal columns are unknown
             said = {
                 **_of_ops(name, facts.types),
                 **facts.declared,
                 **declared.classes.get(name, {}),
             }
-            # First what is there: an announced column is later than those.
+            # Existing columns first, because announced columns are later.
             self._memory.classes(name, facts.types, said)
             columns = [*facts.types, *announced.get(name, ())]
-            found[name] = ClassifiedTable(self._memory.classes(name, columns, said), facts.types)
+            classes = self._memory.classes(name, columns, said)
+            found[name] = ClassifiedTable(classes, facts.types, _shown_in(name))
         return found
 
     def _read_roles(self, tables: Mapping[str, ClassifiedTable]) -> None:
@@ -212,11 +212,23 @@ class RulesKeeper:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Silver announces columns, and looks whether a table has rules, under the same lock."""
+        """Silver announces columns, and checks whether a table has rules, under the same lock."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(self._folder / LOCK, "w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
+
+
+def _copies_last(table: tuple[str, TableFacts]) -> tuple[bool, int, str]:
+    """A copy, or a history, comes after what it is of: it has the classes of that, too."""
+    name = table[0]
+    return name.startswith(f"{HISTORY}."), name.count("__"), name
+
+
+def _shown_in(name: str) -> frozenset[str]:
+    """The table whose rows a history shows: who sees some of them only does not read it."""
+    schema, _, table = name.partition(".")
+    return frozenset({f"silver.{table}"} if schema == HISTORY else ())
 
 
 def _of_ops(name: str, columns: Iterable[str]) -> dict[str, Classification]:

@@ -1,7 +1,7 @@
 """Makes Trino's file rules: roles, users and the classes of columns in, `rules.json` out. Pure.
 
-Whoever does not see everything has a rule for each table that is known, by its whole name, and for
-nothing else: a table that nobody has classified yet, its `$`-tables, a copy, another schema are
+A user who does not see everything has a rule for each known table, by its full name, and for nothing else: a table
+that nobody has classified yet, its `$`-tables, a copy, another schema are
 refused because no rule names them.
 """
 
@@ -21,7 +21,7 @@ from spark_streaming.contract.contract_files import Classification
 RULES = "rules.json"  # in the home's folder `access`
 MASK = "***"
 # Those that the stack writes, and nobody else.
-_KEPT = "(silver|ops)(_.+)?|reports|live"
+_KEPT = "(silver|ops|history)(_.+)?|reports|live"
 _CHANGES = ["INSERT", "DELETE", "UPDATE"]
 Rule = dict[str, Any]
 
@@ -30,7 +30,7 @@ Rule = dict[str, Any]
 class ClassifiedTable:
     """A table or view as Trino has it: the class and the type of each column, by its name in lower case.
 
-    `reads`: the tables and views that a view reads, directly or not, as `schema.name`.
+    `reads`: the tables and views that a view reads, directly or not, as `schema.name`; of a history, its table.
     """
 
     classes: Mapping[str, Classification]
@@ -115,14 +115,14 @@ def rules_text(
 
 
 def mask_of(kind: str) -> str:
-    """Return the SQL that stands in a masked column's place: text stays text, anything else is NULL."""
+    """Return the SQL that replaces a masked column: a text for text, NULL for anything else."""
     if kind.startswith(("varchar", "char")):
         return f"CAST('{MASK}' AS {kind})"
     return "NULL"
 
 
 def _for_the_unmasked(who: Rule) -> list[Rule]:
-    """As the rules of an open stack: the registrar writes what is kept, others read it."""
+    """Like the rules of an open stack: the registrar writes the shared schemas, others read them."""
     own = {"user": REGISTRAR, "privileges": ["OWNERSHIP", "GRANT_SELECT", "SELECT"]}
     return [
         *([own] if "user" in who else []),
@@ -151,7 +151,8 @@ def _tables(name: str, role: Role, tables: Mapping[str, ClassifiedTable]) -> lis
     found = []
     for table, known in sorted(tables.items()):
         schema, _, plain = table.partition(".")
-        # A view shows rows of its tables by its owner's rights: no filter would hold there.
+        # A view shows rows of its tables by its owner's rights, and a history has older rows: no filter
+        # would hold there.
         if not role.reads(schema) or not filtered.keys().isdisjoint(known.reads):
             continue
         if known.classes and {role.treatment(one) for one in known.classes.values()} == {"hide"}:

@@ -1,8 +1,7 @@
 """Which columns of tables each column of a view comes from, by its SQL; and so which class it has.
 
-A view runs with its owner's rights, so masks on tables do not hold inside it: its own columns carry
-the strictest class of what they are computed from. What cannot be read in full counts as computed from
-everything that the view reads.
+A view runs with its owner's rights, so masks on tables do not hold inside it: its own columns have the strictest
+class of their origins. If a part cannot be parsed, its origins are all columns that the view reads.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _DEPTH_MAX = 100
 
 
 class _Unreadable(Exception):
-    """The origin of a column cannot be told."""
+    """The origin of a column is unknown."""
 
 
 @dataclass
@@ -41,7 +40,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class ViewQuery:
-    """A view: what it reads, its query, and what its header says of its columns' classes."""
+    """A view: the tables that it reads, its query, and the classes in its header."""
 
     reads: Sequence[str]
     select: str
@@ -63,7 +62,7 @@ def view_classes(
     read = _named(view, tables)
     everything = [kind for name in read for kind in tables[name].values()]
     if not tables.keys() >= set(view.reads):
-        everything.append(CLASSES[-1])  # what it reads is not known
+        everything.append(CLASSES[-1])  # the tables that it reads are unknown
     found = _remembered(view.select, tuple((name, tuple(tables[name])) for name in read))
     for column in columns:
         said = [view.declared[column]] if column in view.declared else []
@@ -92,7 +91,7 @@ def _remembered(
 
 
 def origins(select: str, tables: Mapping[str, Sequence[str]]) -> dict[str, set[Column] | None]:
-    """Return, for each column of a query, the columns of tables that its values are computed from.
+    """Return, for each column of a query, the table columns from which its values are computed.
 
     Args:
         tables: the columns of all that it may read, by `schema.name`.
@@ -154,7 +153,7 @@ def _worked_out(scope: Scope, name: str, known: _Known, depth: int) -> set[Colum
             found |= _output(side, side.expression.named_selects[at].lower(), known, depth + 1)
         return found
     if not isinstance(query, exp.Select):
-        # UNNEST, VALUES, LATERAL: each of its columns may be made of all that stands in it.
+        # UNNEST, VALUES, LATERAL: each of its columns may come from any of its expressions.
         return _inside(scope, query, known, depth + 1)
     chosen = [one for one in query.selects if one.alias_or_name.lower() == name]
     if len(chosen) != 1:
@@ -182,7 +181,7 @@ def _inside(scope: Scope, part: exp.Expr, known: _Known, depth: int) -> set[Colu
 
 
 def _stars(part: exp.Expr) -> list[exp.Expr]:
-    """The `*` that are no argument of count."""
+    """The `*` outside of count."""
     return [one for one in part.find_all(exp.Star) if not isinstance(one.parent, exp.Count)]
 
 
@@ -220,7 +219,7 @@ def _output_of(at: Scope, source: Scope, name: str, known: _Known, depth: int) -
 
 
 def _lambda_argument(column: exp.Column) -> set[Column]:
-    """The argument of a lambda: what it stands for is named beside it, in the same expression."""
+    """The argument of a lambda, whose origins are in the same expression."""
     above = column.parent
     while above is not None:
         if isinstance(above, exp.Lambda) and column.name in {one.name for one in above.expressions}:

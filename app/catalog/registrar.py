@@ -1,7 +1,7 @@
 """Keeps Trino's catalog in step with the lake: service `tables` (`python -m app.catalog.registrar`).
 
 It makes `ops.verification` and `ops.incidents` if they are missing. Then each pass does the following:
-  1. list the folders of silver, ops and ml in the lake;
+  1. list the folders of silver, ops, history and ml in the lake;
   2. unregister tables whose folder is gone, register new tables, and register again tables that were recreated
      (with another Delta table id);
   3. make each view whose tables all exist, make it again when their columns have changed, and drop
@@ -52,7 +52,7 @@ log = logging.getLogger("registrar")
 
 # Schemas of each source, and of the lake: jobs write the tables of ml and files, as Delta tables in their folders or
 # by SQL.
-SOURCE_SCHEMAS = ("silver", "ops")
+SOURCE_SCHEMAS = ("silver", "ops", "history")
 SHARED_SCHEMAS = ("ml", "files")
 SCHEMAS = (*SOURCE_SCHEMAS, *SHARED_SCHEMAS, "reports")
 PASS_INTERVAL_S = 1.0

@@ -1,4 +1,4 @@
-"""Records in the source which tables the capture has taken in: rows of the stack's signal table.
+"""Records the captured tables in the source, as rows of the stack's signal table.
 
 Each captured table has a row `taken-<oid>`. Its type is `log` while a snapshot of the table's existing
 rows is pending (Debezium only writes such a signal into its log), then `done`. The oid

@@ -27,7 +27,7 @@ NAMED = {
     "openlineage": (),  # a setting of the native stack
     "mask": ("mask_secret",),
     "superset-admin": ("superset_admin_password",),
-    "serving": ("serving_db_password", "serving_reader_password"),
+    "serving": ("serving_db_password", "serving_reader_password"),  # of the stack's own database
 }
 
 
@@ -57,6 +57,8 @@ def _without_secrets(settings: Settings) -> Profile:
         # The capture role's for a source of one's own is made from the owner's.
         if getattr(profile, name) is not None or not profile.embedded_source:
             changed[name] = SecretStr(without_secrets(getattr(settings, name)))
+    if profile.serving_dsn is not None:
+        changed["serving_dsn"] = SecretStr(without_secrets(profile.serving_given))
     changed["contracts_dir"] = str(settings.contracts_dir)  # a relative one starts at the home
     return profile.model_copy(update=changed)
 
@@ -69,6 +71,8 @@ def _names(kind: str, profile: Profile) -> tuple[str, ...]:
     own = {"source": "source_dsn", "store": "source_dsn", "capture": "capture_dsn"}
     embedded = {name: f"{name}_password" for name in ("store", "capture")}
     embedded["source"] = "postgres_password"
+    if kind == "serving" and profile.serving_dsn is not None:
+        return ("serving_dsn",)
     if kind not in own:
         return NAMED[kind]
     given = profile.capture_dsn if kind == "capture" else profile.source_dsn

@@ -32,7 +32,7 @@ class PendingBarrier:
         self._ends: dict[TopicPartition, int] = {}
 
     def set(self, consumer: Any, admin: Any) -> bool:
-        """Record where Kafka ends now; return False if it has no transaction yet.
+        """Record Kafka's current end; return False if it has no transaction yet.
 
         Args:
             consumer, admin: clients of kafka-python.

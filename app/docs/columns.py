@@ -173,7 +173,7 @@ STREAM_COLUMNS = {
     "day": ("date", "The partition: the day of `event_time`."),
     "event_key": ("varchar", "The event's identity; the table has each once."),
     "event_time": ("timestamp(3) with time zone", "The event's own time."),
-    "_received_at": ("timestamp(3) with time zone", "When the broker took it."),
+    "_received_at": ("timestamp(3) with time zone", "When the broker accepted it."),
     "_partition": ("integer", "Its Kafka partition."),
     "_offset": ("bigint", "Its Kafka offset."),
     "_merged_at": ("timestamp(3) with time zone", "When silver had it."),

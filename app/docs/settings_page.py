@@ -27,6 +27,7 @@ silver_retention_minutes = 60
 _ENVIRONMENT = {
     "HEADWATER_HOME": "The home: the folder of all state. Default: `.stack` in the clone.",
     "HEADWATER_SOURCE_DSN": "The Postgres to capture, where `--source` is not given.",
+    "HEADWATER_SERVING_DSN": "The database that jobs publish in; as `serving_dsn`.",
     "HEADWATER_PORT_OFFSET": "Added to every port; as `port_offset`.",
     "HEADWATER_CACHE": "The folder of downloads and of the Python environment. Default: `~/.cache/headwater`.",
     "HEADWATER_PYTHON": "The Python to use; no other is tried.",

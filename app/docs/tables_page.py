@@ -39,7 +39,8 @@ SCHEMAS = {
 _INTRODUCTION = """
 Trino's catalog is `lake`. Schema `silver` has one table for each captured source table, `reports` has views
 over the demo store, and `ops` says how the pipeline itself does. `./headwater sql` begins in `silver`:
-`SELECT * FROM orders`, `SELECT * FROM ops.freshness`. All three schemas are read-only.
+`SELECT * FROM orders`, `SELECT * FROM ops.freshness`. All three schemas are read-only. Schema `history` has the tables
+whose contract file asks for one: [History](../history.md) lists their columns.
 
 A silver table has the source's columns; [Types](../types.md) says what each type becomes. Three columns follow
 them:

@@ -1,4 +1,4 @@
-"""Reads and changes a source's address in libpq's `postgresql://` form."""
+"""Reads and changes a database's address in libpq's `postgresql://` form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def query_of(dsn: str) -> dict[str, str]:
 
 def without_secrets(dsn: str) -> str:
     """Return the DSN without any password, for messages."""
-    parts = re.match(r"^(postgres(?:ql)?://)([^@/]*@)?(.*)$", dsn)
+    parts = re.match(r"^((?:postgres(?:ql)?|mysql)://)([^@/]*@)?(.*)$", dsn)
     if parts is None:
         return "postgresql://"
     user = (parts.group(2) or "").partition(":")[0].removesuffix("@")

@@ -98,7 +98,7 @@ class Ports:
         return self._profile.published_ports.get(name) or self.number(name)
 
     def published_url(self, name: str) -> str:
-        """Where people on this machine open service port `name`."""
+        """The address of service port `name` for users on this machine."""
         return f"http://{LOOPBACK}:{self.published(name)}"
 
 

@@ -230,12 +230,6 @@ class Profile(
         return self.source_dsn is None
 
     @property
-    def is_self_contained(self) -> bool:
-        """Whether all sources, Kafka and the object store are the stack's own."""
-        embedded = self.embedded_source and self.embedded_kafka and self.embedded_s3
-        return embedded and not self.sources
-
-    @property
     def may_apply(self) -> bool:
         """Whether the source may be changed (role, publication): always for the embedded one."""
         return self.embedded_source or self.apply

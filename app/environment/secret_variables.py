@@ -20,7 +20,8 @@ SECRETS: dict[str, tuple[str, ...]] = {
     "openlineage": ("HEADWATER_OPENLINEAGE_URL",),
     "object-store": (VARIABLES["access_key"], VARIABLES["secret_key"]),
     "mask": ("HEADWATER_MASK_SECRET",),
-    # The settings give these by their names.
+    # The settings give it by its name.
     "superset-admin": (),
-    "serving": (),
+    # Of a database of one's own; the settings give the stack's own by its name.
+    "serving": ("HEADWATER_SERVING_DSN",),
 }

@@ -2,7 +2,7 @@
 
 One stack is one home folder, with its settings in `settings.toml` and its generated secrets in
 `secrets.json` (mode 0600). Environment variables override single values:
-`HEADWATER_HOME`, `HEADWATER_PORT_OFFSET`.
+`HEADWATER_HOME`, `HEADWATER_PORT_OFFSET`, `HEADWATER_SERVING_DSN`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ STORE_ROLE = "headwater_store"
 _GIVEN = (
     "source_dsn", "capture_dsn", "s3_access_key", "s3_secret_key", "kafka_password",
     "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url", "openlineage_url",
+    "serving_dsn",
 )  # fmt: skip
 ONE_SOURCE = "HEADWATER_ONE_SOURCE"  # the further source that a process works for
 _ALPHABET = string.ascii_letters + string.digits
@@ -265,6 +266,7 @@ class Settings:
             **self.store.variables(),
             "HEADWATER_TRINO_URL": self.trino_url,
             "HEADWATER_OPENLINEAGE_URL": self.profile.lineage_receiver,
+            "HEADWATER_SERVING_DSN": self.profile.serving_given,
             **(
                 {"HEADWATER_ACCESS_FOLDER": str(self.home / "access")}
                 if self.profile.signed
@@ -301,9 +303,9 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     for path in (folder / "settings.toml", profile):
         if path is not None and (path.exists() or path is profile):
             given.update(read_toml(path))
-    offset = os.environ.get("HEADWATER_PORT_OFFSET")
-    if offset:
-        given["port_offset"] = offset
+    for key in ("port_offset", "serving_dsn"):
+        if value := os.environ.get(f"HEADWATER_{key.upper()}"):
+            given[key] = value
     given.update({k: v for k, v in overrides.items() if v is not None})
     origin = f"{profile or folder / 'settings.toml'} or its override"
     found = checked(folder, given, origin=origin, text=_text_of(profile), file=profile)

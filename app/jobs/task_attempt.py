@@ -326,7 +326,7 @@ def delta_versions(tables: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name in tables:
         schema, _, table = name.partition(".")
-        if schema in ("silver", "ops", "ml", "files"):
+        if schema in ("silver", "ops", "history", "ml", "files"):
             from spark_streaming.storage.lake import Lake
             from spark_streaming.storage.store_address import load_store
 

@@ -241,7 +241,9 @@ class Stack:
 
         Where the data is to be wiped and no part is the user's own, everything is ended at once.
         """
-        at_once = to_wipe and self.settings.profile.is_self_contained
+        profile = self.settings.profile
+        embedded = profile.embedded_source and profile.embedded_kafka and profile.embedded_s3
+        at_once = to_wipe and embedded and not profile.sources
         with self.home.exclusively(COMMAND_WAIT_S):
             return self._supervisor.end_all(progress, at_once=at_once)
 

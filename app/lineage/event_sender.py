@@ -142,7 +142,7 @@ class EventSender:
         else:
             log.info("openlineage_url: the receiver accepts events")
             for one in self._incidents.incidents(state=OPEN, kind=INCIDENT):
-                self._incidents.close_incident(one.id, "it takes events again")
+                self._incidents.close_incident(one.id, "it accepts events again")
         self._problem = problem
 
 

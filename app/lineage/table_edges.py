@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.lineage.edge import BRONZE, COPY, DERIVED, LAKE, MASK, SOURCE, TOPIC, Edge, Place
-from spark_streaming.contract.names import METADATA_COLUMNS, topic_of
+from spark_streaming.contract.names import HISTORY_COLUMNS, METADATA_COLUMNS, topic_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Table:
 
 
 def table_edges(table: Table, prefix: str, stream_topic: str = "") -> Iterator[Edge]:
-    """Yield the edges that end in a silver table.
+    """Yield the edges that end in a silver table, or in a history.
 
     Args:
         prefix: of the topics' names.
@@ -49,7 +49,8 @@ def table_edges(table: Table, prefix: str, stream_topic: str = "") -> Iterator[E
     for column in table.columns:
         target = Place(LAKE, table.name, column.name)
         # They contain the place and time of an event and no column of the source.
-        if column.name in METADATA_COLUMNS or (table.stream and column.name.startswith("_")):
+        own = HISTORY_COLUMNS if table.name.startswith("history") else METADATA_COLUMNS
+        if column.name in own or (table.stream and column.name.startswith("_")):
             yield Edge(Place(TOPIC, topic), target, DERIVED)
             continue
         given = column.source or column.name

@@ -55,7 +55,7 @@ def has_table(name: str) -> bool:
 
 
 def delta(name: str, version: int | None = None) -> DeltaTable:
-    """Open a Delta table `schema.table` of silver, ops, ml or files, at a version or the newest.
+    """Open a Delta table `schema.table` of silver, ops, history, ml or files, at a version or the newest.
 
     Raises: HeadwaterError if there is no such table, or its version is gone.
     """

@@ -36,7 +36,7 @@ def _health(settings: Settings, trino: Trino, links: dict[str, str]) -> Health:
 
 
 def _addresses(settings: Settings) -> dict[str, tuple[str, int]] | None:
-    """Return where each container listens, by name; None for a native stack, whose supervisor knows."""
+    """Return the address of each container by name; None for a native stack, whose supervisor knows."""
     if not settings.profile.in_containers:
         return None
     found: dict[str, tuple[str, int]] = {}

@@ -1,4 +1,4 @@
-"""The guard before every request of the page: who may ask, and how much they may send.
+"""The guard before every request of the page: who may send requests, and how much.
 
 The browser that shows the page also shows other sites. Such a site could send requests here. With a
 name of its own that resolves to this machine, it could also read the answers. Therefore:
@@ -127,7 +127,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body which was read already, then what follows it."""
+    """Return a `receive` that first gives a body that was already read, then the rest."""
     waiting = [body]
 
     async def again() -> Message:

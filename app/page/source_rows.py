@@ -119,7 +119,7 @@ class Source:
     Args:
         dsn: logs in as the owner of the tables; holds a password: never print it.
         publication: the page shows its tables.
-    Every method raises Refused, with the database's own message where there is one.
+    Every method raises Refused, with the database's own message if there is one.
     """
 
     def __init__(self, dsn: str, publication: str) -> None:

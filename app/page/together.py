@@ -36,7 +36,7 @@ class Together(Generic[T]):
     def ask(self, questions: Mapping[str, Callable[[], T]], within_s: float) -> dict[str, T]:
         """Return the answers that came within `within_s` seconds, by name.
 
-        Raises: what a question raises.
+        Raises: the exception of a question.
         """
         asked = {name: self._started(name, question) for name, question in questions.items()}
         done, _ = wait([one.future for one in asked.values()], timeout=within_s)

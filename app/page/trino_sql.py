@@ -15,7 +15,7 @@ STATEMENT_S = 60.0
 
 
 class Trino:
-    """The stack's Trino, as user `page`, who may change nothing of the stack."""
+    """The stack's Trino, as user `page`, which may not change anything of the stack."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -22,6 +22,7 @@ from app.profile_check.own_part_checks import (
     check_trino,
 )
 from app.profile_check.reachable import check_http, check_mail, check_tcp
+from app.profile_check.serving_check import check_serving
 from app.source.findings import MISSING, NOTE, OK
 from app.source.preflight import check_source
 from app.source.preflight_report import entry_of
@@ -145,6 +146,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Checked]]] = {
     "superset": check_superset,
     "prometheus": check_remote_write,
     "openlineage": check_openlineage,
+    "serving": check_serving,
     "alerts": _alerts,
     "contracts": _contracts,
 }

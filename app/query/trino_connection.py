@@ -27,7 +27,7 @@ _HINTS = {
     "TABLE_NOT_FOUND": "list the tables: headwater sql 'SHOW TABLES FROM silver'",
     "SCHEMA_NOT_FOUND": "list the schemas: headwater sql 'SHOW SCHEMAS FROM lake'",
     "COLUMN_NOT_FOUND": "list the columns: headwater sql 'DESCRIBE silver.TABLE'",
-    "PERMISSION_DENIED": "silver, ops and reports are written by the stack only; "
+    "PERMISSION_DENIED": "silver, ops, history and reports are written by the stack only; "
     "make tables of your own in a schema of your own: CREATE SCHEMA lake.mine",
     "SERVER_STARTING_UP": "Trino is starting; ask again when `headwater status trino` says ready",
     "EXCEEDED_LOCAL_MEMORY_LIMIT": "ask for fewer rows or columns at once, or raise Trino's heap "

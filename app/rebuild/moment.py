@@ -1,9 +1,7 @@
 """Decides which events of a topic belong to a moment in the source's log; pure functions.
 
-A streamed event does not have the commit position of its own transaction, but that of the last commit before it
-(`source.sequence`). Transactions are streamed whole, in the order of their commits. Let `commit`
-be the last commit of the moment: a transaction belongs to the moment exactly if its events name an
-earlier one.
+Let `commit` be the last commit of the moment: a transaction belongs to the moment exactly if its
+events name an earlier one (see `spark_streaming/events/visibility.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-import orjson
-
 from app.errors import HeadwaterError
 from spark_streaming.contract.lsn import Lsn, lsn_text, parse_lsn
 from spark_streaming.events.event import RawEvent
-from spark_streaming.events.position import parse_sequence
-from spark_streaming.events.resync_events import end_of
+from spark_streaming.events.visibility import origin_of
 
 _LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 
@@ -76,23 +71,12 @@ def is_beyond(event: RawEvent, moment: Moment) -> bool:
 
     Tombstones, and records that are not events of a row, do not show it.
     """
-    if event.value is None:
+    origin = origin_of(event)
+    if origin is None:
         return False
-    try:
-        document = orjson.loads(event.value)
-        source = document["source"]
-        if document["op"] == "m":
-            end = end_of(document)
-            return end is not None and end.below_lsn > moment.lsn
-        before, position = parse_sequence(source["sequence"])
-        lsn = source["lsn"] if source["lsn"] is not None else position
-        if lsn is not None and int(lsn) > moment.lsn:
-            return True
-        if document["op"] == "r" and source.get("snapshot") != "incremental":
-            return False
-        return (before or 0) >= moment.commit
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return False
+    if origin.lsn is not None and origin.lsn > moment.lsn:
+        return True
+    return origin.after_commit is not None and origin.after_commit >= moment.commit
 
 
 @dataclass

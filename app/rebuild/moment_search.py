@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
-
-import orjson
 
 from app.counts.transactions import TOPIC
 from app.errors import HeadwaterError
 from app.rebuild.moment import Moment, Wanted
-from spark_streaming.contract.lsn import Lsn, lsn_text
+from spark_streaming.contract.lsn import lsn_text
 from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.commit_log import Commit, commits_from
 
-PARTITION = 0  # the transaction topic's only one
 # Long enough: the bronze sink is seconds behind, and the source's heartbeat commits every few
 # seconds.
 WAIT_S = 30.0
@@ -24,13 +21,6 @@ POLL_S = 1.0
 
 class NotReachedError(HeadwaterError):
     """Bronze has no commit after the moment yet."""
-
-
-class Commit(NamedTuple):
-    """A transaction's end: the LSN of its commit and the source's time."""
-
-    lsn: Lsn
-    time_ms: int
 
 
 def await_moment(
@@ -64,7 +54,7 @@ def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
     """
     topic = f"{prefix}.{TOPIC}"
     last: Commit | None = None
-    for commit in _commits_from(bronze, topic, wanted):
+    for commit in commits_from(bronze, topic, lambda commit: _is_later(commit, wanted)):
         if _is_later(commit, wanted):
             if last is None:
                 raise HeadwaterError(
@@ -86,35 +76,6 @@ def find_moment(bronze: Bronze, prefix: str, wanted: Wanted) -> Moment:
         detail=f"its last commit is at {_text(last)}",
         hint="choose an earlier moment, or wait: the source's heartbeat commits every few seconds",
     )
-
-
-def _commits_from(bronze: Bronze, topic: str, wanted: Wanted) -> Iterator[Commit]:
-    """Yield the commits in order, from shortly before the wanted moment on."""
-    blocks = bronze.blocks(topic, PARTITION)
-    low, high = 0, len(blocks)
-    while low + 1 < high:
-        middle = (low + high) // 2
-        begin = next(_commits_of_block(bronze, blocks[middle]), None)
-        if begin is None or _is_later(begin, wanted):
-            high = middle
-        else:
-            low = middle
-    for block in blocks[low:]:
-        yield from _commits_of_block(bronze, block)
-
-
-def _commits_of_block(bronze: Bronze, block: str) -> Iterator[Commit]:
-    for path in bronze.objects(block.split("/", 1)[0], PARTITION, after=f"{block}/"):
-        if not path.startswith(f"{block}/"):
-            return
-        yield from _commits(bronze, path)
-
-
-def _commits(bronze: Bronze, path: str) -> Iterator[Commit]:
-    for document in bronze.documents(path):
-        record: Any = orjson.loads(document["value"]) if document["value"] else {}
-        if record.get("status") == "END":
-            yield Commit(Lsn(int(record["id"].partition(":")[2])), int(record["ts_ms"]))
 
 
 def _is_later(commit: Commit, wanted: Wanted) -> bool:

@@ -1,8 +1,8 @@
-"""Publishes a table of the lake in the serving database, in one transaction.
+"""Publishes a table of the lake in the serving database.
 
 1. The table is read from Trino, at one Delta version.
 2. Its rows are copied into a new table beside the published one.
-3. The new table takes the old one's name, and a row of table `publications` describes it.
+3. The new table takes the old one's name, and a row of table `publications` describes it, at once.
 
 Whatever fails leaves the published table as it was: readers see the old rows or the new ones, never half of them.
 """
@@ -10,57 +10,21 @@ Whatever fails leaves the published table as it was: readers see the old rows or
 from __future__ import annotations
 
 import hashlib
-import re
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg
 import trino.exceptions
-from psycopg import sql
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import HeadwaterError
 from app.query.trino_connection import connect, explain
-from spark_streaming.storage.connections import TCP_LIMITS
-
-READER = "reader"
-PUBLICATIONS = "publications"
-LOCK_WAIT = "30s"  # for readers of the old table, whose transactions must end
-
-MAKE_PUBLICATIONS = f"""
-CREATE TABLE IF NOT EXISTS {PUBLICATIONS} (
-  name text PRIMARY KEY,
-  source_table text NOT NULL,
-  delta_version bigint,
-  complete_lsn bigint,
-  complete_to timestamptz,
-  rows bigint NOT NULL,
-  digest text NOT NULL,
-  job text,
-  run_id text,
-  published_at timestamptz NOT NULL DEFAULT now()
-);
-GRANT SELECT ON {PUBLICATIONS} TO {READER};
-"""
-_RECORD = f"""
-INSERT INTO {PUBLICATIONS} AS known
-  (name, source_table, delta_version, complete_lsn, complete_to, rows, digest, job, run_id)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (name) DO UPDATE SET
-  source_table = excluded.source_table, delta_version = excluded.delta_version,
-  complete_lsn = excluded.complete_lsn, complete_to = excluded.complete_to, rows = excluded.rows,
-  digest = excluded.digest, job = excluded.job, run_id = excluded.run_id, published_at = now()
-"""
-# Trino's type, without its parameters → Postgres'.
-_TYPES = {
-    "boolean": "boolean", "tinyint": "smallint", "smallint": "smallint", "integer": "integer",
-    "bigint": "bigint", "real": "real", "double": "double precision", "varchar": "text",
-    "char": "text", "date": "date", "timestamp": "timestamp", "time": "time", "uuid": "uuid",
-    "timestamp with time zone": "timestamptz", "varbinary": "bytea", "json": "jsonb",
-}  # fmt: skip
+from app.serving.serving_address import serving_database
+from app.serving.serving_database import ServingDatabase, short
 
 
 @dataclass(frozen=True)
@@ -145,17 +109,24 @@ def progress_of(connection: Any, versions: dict[str, int]) -> Progress:
     return Progress(lsn, time) if count == len(silver) else Progress(None, None)
 
 
-def postgres_type(column: str, type_name: str) -> str:
-    """Return Postgres' type for one of Trino's. Raises: HeadwaterError for a type without one."""
-    if type_name.startswith("decimal("):
-        return type_name.replace("decimal", "numeric")
-    plain = re.sub(r"\(\d+\)", "", type_name)
-    if plain not in _TYPES:
-        raise HeadwaterError(
-            f"column `{column}` cannot be published: it is {type_name}",
-            hint=f"make it text: json_format(CAST({column} AS json))",
-        )
-    return _TYPES[plain]
+class Digested:
+    """Rows on their way, their number, and a digest of them that does not depend on their order."""
+
+    def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
+        self.count = 0
+        self._rows, self._total = rows, 0
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        for row in self._rows:
+            self.count += 1
+            digest = hashlib.sha256(repr(tuple(row)).encode()).digest()
+            self._total += int.from_bytes(digest[:16], "big")
+            yield row
+
+    @property
+    def digest(self) -> str:
+        """The digest of the rows that have passed."""
+        return f"{self._total % (1 << 128):032x}"
 
 
 def write(wanted: Publication, answer: Answer, progress: Progress, dsn: str) -> int:
@@ -166,74 +137,53 @@ def write(wanted: Publication, answer: Answer, progress: Progress, dsn: str) -> 
             f"{wanted.table} has no column `{missing[0]}`, which is in the key",
             hint=f"its columns are {', '.join(name for name, _ in answer.columns)}",
         )
-    types = [(name, postgres_type(name, kind)) for name, kind in answer.columns]
-    beside, target = sql.Identifier(f"_new_{secrets.token_hex(8)}"), sql.Identifier(wanted.name)
+    database = serving_database(dsn)
     try:
-        with psycopg.connect(dsn, **TCP_LIMITS, application_name="headwater publish") as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [wanted.name])
-            connection.execute(MAKE_PUBLICATIONS)
-            connection.execute(_create(beside, types))
-            rows, digest = _copy(connection, beside, answer.rows)
-            if not rows:
-                raise HeadwaterError(
-                    f"{wanted.table} is empty; `{wanted.name}` stays as it was published",
-                    hint="see why the task before it wrote nothing",
-                )
-            if wanted.key:
-                connection.execute(_key(beside, wanted.key))
-            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(target))
-            connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(beside, target))
-            connection.execute(sql.SQL(f"GRANT SELECT ON {{}} TO {READER}").format(target))
-            connection.execute(
-                _RECORD,
-                [
-                    wanted.name, wanted.table, answer.version, progress.lsn, progress.time, rows,
-                    digest, wanted.job, wanted.run,
-                ],
-            )  # fmt: skip
-            connection.execute(sql.SQL("ANALYZE {}").format(target))
-    except (psycopg.errors.UniqueViolation, psycopg.errors.NotNullViolation) as error:
-        raise HeadwaterError(
-            f"`{', '.join(wanted.key)}` is no key of {wanted.table}", detail=_short(error)
-        ) from error
-    except psycopg.Error as error:
+        with database.connected() as connection:
+            with database.publishing(connection, wanted.name) as beside:
+                database.make_publications(connection)
+                table = database.new_table(beside, answer.columns, wanted.key)
+                rows = _fill(database, connection, table, wanted, answer)
+                record = {
+                    "name": wanted.name,
+                    "source_table": wanted.table,
+                    "delta_version": answer.version,
+                    "complete_lsn": progress.lsn,
+                    "complete_to": progress.time,
+                    "rows": rows.count,
+                    "digest": rows.digest,
+                    "job": wanted.job,
+                    "run_id": wanted.run,
+                    "published_at": datetime.now(timezone.utc),
+                }
+                database.replace(connection, table, wanted.name, record)
+    except (DBAPIError, psycopg.Error) as error:  # of a COPY it is psycopg's own
+        if isinstance(error, DBAPIError) and database.is_key_violation(error):
+            message = f"`{', '.join(wanted.key)}` is no key of {wanted.table}"
+            raise HeadwaterError(message, detail=short(error)) from error
         raise HeadwaterError(
             f"`{wanted.name}` could not be published; it stays as it was",
-            detail=_short(error),
-            hint="./headwater status serving-db",
+            detail=short(error),
+            hint="./headwater status serving-db; with `serving_dsn`, ./headwater profile check FILE",
         ) from error
+    return rows.count
+
+
+def _fill(
+    database: ServingDatabase,
+    connection: Connection,
+    table: Table,
+    wanted: Publication,
+    answer: Answer,
+) -> Digested:
+    """Make the new table. Raises: HeadwaterError if there is no row for it."""
+    rows = Digested(answer.rows)
+    database.make(connection, table)
+    database.load(connection, table, rows)
+    if not rows.count:
+        raise HeadwaterError(
+            f"{wanted.table} is empty; `{wanted.name}` stays as it was published",
+            hint="see why the task before it wrote nothing",
+        )
+    database.add_key(connection, table, wanted.key)
     return rows
-
-
-def _short(error: psycopg.Error) -> str:
-    return " ".join(filter(None, [str(error).strip().splitlines()[0], error.diag.message_detail]))
-
-
-def _create(table: sql.Identifier, columns: Iterable[tuple[str, str]]) -> sql.Composed:
-    parts = [sql.SQL("{} " + kind).format(sql.Identifier(name)) for name, kind in columns]
-    return sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts))
-
-
-def _key(table: sql.Identifier, key: Sequence[str]) -> sql.Composed:
-    # Its index must not have the name of the old table's, which is still there.
-    return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY ({})").format(
-        table,
-        sql.Identifier(f"_key_{secrets.token_hex(8)}"),
-        sql.SQL(", ").join(map(sql.Identifier, key)),
-    )
-
-
-def _copy(
-    connection: psycopg.Connection[Any], table: sql.Identifier, rows: Iterable[Sequence[Any]]
-) -> tuple[int, str]:
-    """Copy rows. Returns: their number and a digest, which does not depend on their order."""
-    count, total = 0, 0
-    # FREEZE: to a transaction that began before, too, the new table is whole, not empty.
-    statement = sql.SQL("COPY {} FROM STDIN WITH (FREEZE)").format(table)
-    with connection.cursor().copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
-            count += 1
-            total += int.from_bytes(hashlib.sha256(repr(tuple(row)).encode()).digest()[:16], "big")
-    return count, f"{total % (1 << 128):032x}"

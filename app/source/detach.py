@@ -246,7 +246,7 @@ def _role(traces: Traces, role: RoleTrace, steps: list[Step], kept: list[str]) -
 
 
 def _made_for_it(role: RoleTrace) -> bool:
-    # Versions before the mark made the role under this name, which is unlikely to be another's.
+    # Versions without the mark created the role under this name, and another role is unlikely to have it.
     return role.marked or role.name == DEFAULT_ROLE
 
 

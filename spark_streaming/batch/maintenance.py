@@ -29,7 +29,6 @@ from spark_streaming.storage.lake import LEDGER, Lake
 from spark_streaming.tables.silver_table import (
     SMALL_FILE_BYTES,
     TARGET_FILE_BYTES,
-    SilverTable,
     TableOptions,
 )
 
@@ -42,6 +41,17 @@ COMPACT_FILES_MIN = 12
 LEDGER_COMPACT_COMMITS = 60
 LEDGER_KEPT = timedelta(hours=1)
 VACUUM_PAUSE_S_MIN = 60.0
+
+
+class Maintained(Protocol):
+    """A table that one process writes to: silver's, or a history."""
+
+    lake: Lake
+    name: str
+    path: str
+    lock: threading.Lock
+
+    def handle(self) -> DeltaTable: ...
 
 
 class OpsTable(Protocol):
@@ -169,7 +179,7 @@ class Maintenance:
             )
 
 
-def maintain_table(table: SilverTable, commits: int, vacuum: bool, run: Run | None = None) -> None:
+def maintain_table(table: Maintained, commits: int, vacuum: bool, run: Run | None = None) -> None:
     """Run the steps that are due after the `commits`-th commit of this process to a table."""
     run = run or Run()
     if commits % COMPACT_CHECK_COMMITS == 0:

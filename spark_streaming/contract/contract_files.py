@@ -161,13 +161,18 @@ class Evolution(_Closed):
 
 
 class Refinements(_Closed):
-    """The content of a contract file. `freshness` is the target in seconds, written "5s"."""
+    """The content of a contract file.
+
+    `freshness` is the target in seconds, written "5s". `history` keeps `lake.history.<table>`: of
+    several changes of a row in one transaction "each", or the "last".
+    """
 
     description: str = ""
     owner: str = ""
     domain: str = ""
     tags: list[str] = Field(default_factory=list)
     freshness: Seconds | None = None
+    history: Literal["each", "last"] | None = None
     columns: dict[str, ColumnRules] = Field(default_factory=dict)
     expectations: list[Expectation] = Field(default_factory=list)
     unique: list[UniqueColumns] = Field(default_factory=list)

@@ -20,6 +20,18 @@ STREAM = "headwater.stream"
 # The schema of the heartbeat and signal tables: captured, never merged.
 INTERNAL_SCHEMA = "headwater"
 METADATA_COLUMNS = ("_lsn", "_committed_at", "_merged_at")
+# Behind a table's own columns in `lake.history`.
+HISTORY_COLUMNS = (
+    "_lsn",
+    "_operation",
+    "_valid_from_lsn",
+    "_valid_to_lsn",
+    "_valid_from",
+    "_valid_to",
+    "_ended_by",
+    "_quarantined",
+    "_is_current",
+)
 
 
 def silver_table(schema: str, table: str) -> str:

@@ -146,6 +146,9 @@ class _Binder:
         if self.uniques and self.contract.is_keyless:
             message = f"table {self.contract.table} has no key, so it may hold equal rows"
             self._wrong(("unique",), message, "uniqueness needs a table with a key")
+        if self.file.content.history and self.contract.is_keyless:
+            message = f"table {self.contract.table} has no key: of equal rows nothing tells which one changed"
+            self._wrong(("history",), message, "a history needs a table with a key")
 
     def _column(self, column: Column, given: ColumnRules) -> None:
         place = ("columns", column.name)

@@ -79,6 +79,10 @@ class Lake:
         """
         return f"silver/{table}"
 
+    def history_path(self, table: str) -> str:
+        """Return the path of the history of a silver table."""
+        return f"history/{table}"
+
     def url(self, path: str) -> str:
         """Return the address of `path` for delta-rs and Trino: s3://…"""
         return self._store.url(self._bucket, f"{self._folder}{path}")

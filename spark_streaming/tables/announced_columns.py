@@ -35,8 +35,9 @@ def announce(
     folder: str | None = None,
     wait_s: float = WAIT_S,
     sleep: Callable[[float], None] = time.sleep,
+    schema: str = "silver",
 ) -> None:
-    """Return when Trino's rules have these columns of silver's `table`; at once if there are no roles.
+    """Return when Trino's rules have these columns of a table; at once if there are no roles.
 
     Args:
         folder: of the rules; None: HEADWATER_ACCESS_FOLDER.
@@ -47,14 +48,14 @@ def announce(
     if not found or not names:
         return
     home = Path(found)
-    name = f"silver.{table.lower()}"
+    name = f"{schema}.{table.lower()}"
     path = home / ANNOUNCED / f"{name}.json"
     with _locked(home):
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(names))
         temporary.replace(path)
-        if not _has_rules(home / "rules.json", table.lower()):
+        if not _has_rules(home / "rules.json", schema, table.lower()):
             path.unlink()
             return
     deadline = time.monotonic() + wait_s
@@ -68,14 +69,14 @@ def announce(
     sleep(REFRESH_S)
 
 
-def _has_rules(rules: Path, table: str) -> bool:
+def _has_rules(rules: Path, schema: str, table: str) -> bool:
     """Whether somebody but the stack itself may read the table."""
     try:
         known = json.loads(rules.read_text())["tables"]
     except (OSError, ValueError, KeyError):
         return True
     return any(
-        rule.get("schema") == "silver" and str(rule.get("table", "")).replace("\\", "") == table
+        rule.get("schema") == schema and str(rule.get("table", "")).replace("\\", "") == table
         for rule in known
     )
 

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import psycopg
+import pytest
 
 from app.lake.lakehouse import Lakehouse
+from spark_streaming.contract.lsn import parse_lsn
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -17,8 +19,12 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
-    stack: Stack,
+    stack: Stack, request: pytest.FixtureRequest
 ) -> None:
+    contract = stack.settings.contracts_folders[0] / "public.past.toml"
+    contract.parent.mkdir(parents=True, exist_ok=True)
+    contract.write_text('history = "each"\n')
+    request.addfinalizer(contract.unlink)
     with stack.source() as source, stack.source() as late:
         _make(source)
         stack.await_tables(*TABLES, within_s=SOON_S)
@@ -54,6 +60,7 @@ def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
         assert row["name"].startswith(f"{row['table']}__at_")
         _await_registered(stack, row["name"])
         assert stack.query(f"SELECT id, n FROM {row['name']} ORDER BY 1, 2") == then[row["table"]]
+    _assert_history(stack, then["past"], after["past"], lsn)
     # The current tables are unchanged.
     for table in TABLES:
         assert stack.query(f"SELECT id, n FROM {table} ORDER BY 1, 2") == after[table]
@@ -84,6 +91,26 @@ def test_tables_are_built_as_they_were_and_proved_by_the_living_ones_versions(
             within_s=SOON_S,
             what=f"{name} gone from Trino",
         )
+
+
+def _assert_history(
+    stack: Stack, then: list[tuple[Any, ...]], after: list[tuple[Any, ...]], lsn: str
+) -> None:
+    """A history has, at an LSN, the rows that a rebuild until it has; its versions say what happened."""
+    until(
+        lambda: "past" in {name for (name,) in stack.query("SHOW TABLES FROM history")},
+        within_s=SOON_S,
+        what="history.past in Trino",
+    )
+    stack.await_answer("SELECT id, n FROM history.past WHERE _is_current ORDER BY 1, 2", after)
+    at = parse_lsn(lsn)
+    valid = f"_valid_from_lsn <= {at} AND (_valid_to_lsn > {at} OR _valid_to_lsn IS NULL)"
+    assert stack.query(f"SELECT id, n FROM history.past WHERE {valid} ORDER BY 1, 2") == then
+    ended = (
+        "SELECT _ended_by, count(*) FROM history.past WHERE NOT _is_current GROUP BY 1 ORDER BY 1"
+    )
+    # Five rows and, later, two more were updated; two keys changed; two rows were deleted.
+    assert stack.query(ended) == [("delete", 2), ("key change", 2), ("update", 7)]
 
 
 def _assert_mistakes_are_named(stack: Stack, lsn: str, now: str) -> None:

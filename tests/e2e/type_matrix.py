@@ -15,7 +15,7 @@ HEAD = """\
 
 <!-- Made by `python -m tests.e2e.type_matrix > docs/types.md` from tests/support/type_cases.py. -->
 
-What a column of each Postgres type becomes in silver and in Trino, with its extremes, and what cannot be kept.
+Each Postgres type with the type of its column in silver and in Trino, its extreme values, and what cannot be kept.
 All of it was run: each value below is a row of the source that is read by the first snapshot, inserted, updated to
 and deleted, in a table with a key and in one without. Then type and value are compared in silver and in Trino, and
 `./headwater verify` says equal (`tests/e2e/test_type_matrix.py`).

@@ -1,8 +1,9 @@
-"""Notebooks on a running stack: the service needs its token, and the shipped notebooks run from top to bottom."""
+"""Notebooks and tasks in SQL on a running stack: tokens, the shipped notebooks from top to bottom, killed attempts."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from app.notebooks.notebook_file import convert_notebook, notebook_mistakes
 from app.notebooks.shipped_copies import SHIPPED
 from spark_streaming.storage.lake import Lake
 from tests.support.job_files import NOT_RUN
+from tests.support.long_query import await_running, long_query, states_of
 from tests.support.planted_history import END, planted_history
 from tests.support.stack import ROOT, Stack, fresh_stack
 from tests.support.waiting import until
@@ -261,3 +263,28 @@ def test_marimo_sees_the_main_environments_packages(tmp_path: Path) -> None:
     assert failure == ""
     assert "False 4.2.0" in page
     assert not (tmp_path / "__marimo__").exists()
+
+
+def test_a_task_ends_the_query_that_its_killed_attempt_left_running(
+    server: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, short = tmp_path / "long.sql", tmp_path / "short.sql"
+    long.write_text(f"CREATE TABLE lake.ml.left_behind AS {long_query('left_running')}")
+    short.write_text("SELECT 1 AS answer")
+    monkeypatch.setenv("HEADWATER_HOME", str(server.home))
+    monkeypatch.setenv("HEADWATER_JOB_TASK", "own.count")
+    monkeypatch.setenv("HEADWATER_JOB_RUN_FOLDER", str(tmp_path / "runs" / "1"))
+    task = [sys.executable, "-m", "app.jobs.kinds.sql_task"]
+    killed = subprocess.Popen([*task, str(long)], cwd=ROOT)
+    try:
+        await_running(server, "left_running")
+    finally:
+        killed.kill()
+        killed.wait()
+    assert [state for state, _ in states_of(server, "left_running")] == ["RUNNING"]
+    # Another task leaves it alone.
+    other = {**os.environ, "HEADWATER_JOB_TASK": "own.other"}
+    subprocess.run([*task, str(short)], cwd=ROOT, env=other, check=True, timeout=120)
+    assert [state for state, _ in states_of(server, "left_running")] == ["RUNNING"]
+    subprocess.run([*task, str(short)], cwd=ROOT, check=True, timeout=120)
+    assert states_of(server, "left_running") == [("FAILED", "ADMINISTRATIVELY_KILLED")]

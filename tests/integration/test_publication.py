@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from app.environment.dsn import with_user
+from app.environment.settings import checked
 from app.errors import HeadwaterError
+from app.profile_check.serving_check import check_serving
 from app.serving.publication import Answer, Progress, Publication, write
 from tests.support.postgres import fresh_database
 from tests.support.postgres_server import postgres_server
@@ -185,3 +188,45 @@ def test_a_column_that_postgres_has_no_type_for_is_refused_with_its_name(
 ) -> None:
     with pytest.raises(HeadwaterError, match="column `tags` cannot be published"):
         publish(serving, [([1],)], columns=[("tags", kind)])
+
+
+def test_the_profile_check_names_the_grants_that_are_missing_and_leaves_nothing(
+    server: str, tmp_path: Path
+) -> None:
+    def found() -> dict[str, Any]:
+        own = checked(tmp_path, {"serving_dsn": weak}, origin="the test")
+        return {one.check: one for one in check_serving(own)}
+
+    with fresh_database(server) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
+        connection.execute("REVOKE ALL ON SCHEMA public FROM public")
+        weak = with_user(dsn, "weak", "wrong")
+        assert (found()["log-in"].status, len(found())) == ("missing", 1)
+        weak = with_user(dsn, "weak", "weak")
+        grant = "GRANT USAGE, CREATE ON SCHEMA public TO weak;"
+        assert (found()["rights"].status, found()["rights"].todo) == ("missing", grant)
+        connection.execute(grant.encode())
+        grant = "GRANT USAGE ON SCHEMA public TO reader;"
+        assert (found()["readers"].status, found()["readers"].todo) == ("note", grant)
+        connection.execute(grant.encode())
+        assert {one.status for one in found().values()} == {"ok"}
+        assert (
+            connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            == []
+        )
+        publish(weak, [(1, 1, "new")], "customer_id")
+        assert published(weak) == [(1, 1, "new")]
+        connection.execute("DROP OWNED BY weak")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP ROLE weak")
+
+
+def test_where_the_role_reader_is_missing_lists_are_published_all_the_same(server: str) -> None:
+    with fresh_database(server) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER ROLE reader RENAME TO absent")
+        try:
+            publish(dsn, [(1, 1, "new")], "customer_id")
+            assert connection.execute("SELECT count(*) FROM lists").fetchone() == (1,)
+        finally:
+            connection.execute("ALTER ROLE absent RENAME TO reader")
+            connection.execute("ALTER ROLE reader PASSWORD 'reads'")

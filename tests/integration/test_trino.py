@@ -6,11 +6,8 @@ import datetime as dt
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,7 +17,8 @@ import trino.exceptions
 from deltalake import DeltaTable, write_deltalake
 
 from spark_streaming.storage.lake import Lake
-from tests.support.stack import ROOT, Stack, fresh_stack
+from tests.support.long_query import await_running, long_query, states_of
+from tests.support.stack import Stack, fresh_stack
 from tests.support.store_lake import SCHEMAS, arrow, expected_reports, store_rows
 from tests.support.waiting import until
 
@@ -108,7 +106,7 @@ def test_the_registrar_makes_the_promised_schemas_before_any_table_is_there(
     server: Server,
 ) -> None:
     schemas = {name for (name,) in server.query("SHOW SCHEMAS FROM lake")}
-    assert {"silver", "reports", "ops"} <= schemas
+    assert {"silver", "reports", "ops", "history"} <= schemas
 
 
 def test_every_report_gives_the_answer_computed_without_sql(server: Server, seed: int) -> None:
@@ -309,7 +307,7 @@ def test_silver_is_read_only_and_own_schemas_are_not(server: Server) -> None:
         with pytest.raises(trino.exceptions.TrinoUserError, match="PERMISSION_DENIED"):
             server.query(statement)
     told = server.stack.run("sql", "DELETE FROM silver.kept", expect=1).stderr
-    assert "hint: silver, ops and reports are written by the stack only" in told
+    assert "hint: silver, ops, history and reports are written by the stack only" in told
     assert server.query("SELECT * FROM silver.kept") == [(1,)]
     server.query("CREATE SCHEMA lake.mine")
     server.query("CREATE TABLE lake.mine.kept AS SELECT id FROM silver.kept")
@@ -346,66 +344,17 @@ def test_sql_prints_every_type_exactly_as_json(server: Server) -> None:
     ]
 
 
-# Minutes of work; NAME is the text by which it is found.
-LONG = (
-    "SELECT count(*) AS NAME FROM UNNEST(sequence(1, 10000)) AS a(x) "
-    "CROSS JOIN UNNEST(sequence(1, 10000)) AS b(y) CROSS JOIN UNNEST(sequence(1, 1000)) AS c(z)"
-)
-
-
-def _found(server: Server, name: str) -> list[tuple[Any, ...]]:
-    """State and error of each query with this name in it."""
-    return server.query(
-        "SELECT state, error_code FROM system.runtime.queries "
-        f"WHERE query LIKE '%AS {name} FROM UNNEST%' AND query NOT LIKE '%runtime%'"
-    )
-
-
-def _await_running(server: Server, name: str) -> None:
-    until(
-        lambda: _found(server, name),
-        lambda found: [state for state, _ in found] == ["RUNNING"],
-        within_s=REGISTERED_S,
-        what=f"the query {name} runs",
-    )
-
-
-def test_a_task_ends_the_query_that_its_killed_attempt_left_running(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long, short = tmp_path / "long.sql", tmp_path / "short.sql"
-    long.write_text(f"CREATE TABLE lake.ml.left_behind AS {LONG.replace('NAME', 'left_running')}")
-    short.write_text("SELECT 1 AS answer")
-    monkeypatch.setenv("HEADWATER_HOME", str(server.stack.home))
-    monkeypatch.setenv("HEADWATER_JOB_TASK", "own.count")
-    monkeypatch.setenv("HEADWATER_JOB_RUN_FOLDER", str(tmp_path / "runs" / "1"))
-    task = [sys.executable, "-m", "app.jobs.kinds.sql_task"]
-    killed = subprocess.Popen([*task, str(long)], cwd=ROOT)
-    try:
-        _await_running(server, "left_running")
-    finally:
-        killed.kill()
-        killed.wait()
-    assert [state for state, _ in _found(server, "left_running")] == ["RUNNING"]
-    # Another task leaves it alone.
-    other = {**os.environ, "HEADWATER_JOB_TASK": "own.other"}
-    subprocess.run([*task, str(short)], cwd=ROOT, env=other, check=True, timeout=120)
-    assert [state for state, _ in _found(server, "left_running")] == ["RUNNING"]
-    subprocess.run([*task, str(short)], cwd=ROOT, check=True, timeout=120)
-    assert _found(server, "left_running") == [("FAILED", "ADMINISTRATIVELY_KILLED")]
-
-
 def test_interrupting_sql_cancels_the_query_in_trino(server: Server) -> None:
-    process = server.stack.start("sql", LONG.replace("NAME", "to_be_interrupted"))
+    process = server.stack.start("sql", long_query("to_be_interrupted"))
     try:
-        _await_running(server, "to_be_interrupted")
+        await_running(server.stack, "to_be_interrupted")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert _found(server, "to_be_interrupted") == [("FAILED", "USER_CANCELED")]
+    assert states_of(server.stack, "to_be_interrupted") == [("FAILED", "USER_CANCELED")]
 
 
 def test_a_query_that_needs_more_memory_than_it_may_have_spills_and_finishes(

@@ -49,8 +49,10 @@ def status(
       ./headwater status --check || echo "not well"
 
     Exit codes:
-      0 It was shown; with --check: there is no problem. 1 It failed; stderr has the failure, the observation and what
-      to do. 2 Wrong usage. 4 With --check: there is a problem, or the stack is not running.
+      0  It was shown; with --check: there is no problem.
+      1  It failed; stderr has the failure, the observation and what to do.
+      2  Wrong usage.
+      4  With --check: there is a problem, or the stack is not running.
     """
     from app.cli.needs import open_stack
     from app.cli.status.overview import observe

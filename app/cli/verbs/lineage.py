@@ -32,7 +32,7 @@ def lineage(
       ./headwater lineage topic:hw.public.orders
 
     Exit codes:
-      0 It is known, even if it has no edges. 1 It is unknown.
+      0  It is known, even if it has no edges. 1 It is unknown.
     """
     require("s3")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -9,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from app.environment.signed_in import without_user
 from app.environment.toml_files import NATIVE
+
+# With a server and the name of a database. Of a MySQL, one server: an alias of SQLAlchemy's would
+# choose another driver.
+_SERVING = re.compile(
+    r"^(?:postgres(?:ql)?://(?:[^/?#]+)|mysql://(?:[^/?#]*@)?[\w.-]+(?::\d+)?)/[^/?#]+(?:\?.*)?$"
+)
 
 
 class PartSettings(BaseModel):
@@ -38,6 +45,20 @@ class PartSettings(BaseModel):
     openlineage_url: Annotated[SecretStr | None, NATIVE] = None
     """Where lineage is sent as OpenLineage events (Marquez, DataHub, OpenMetadata):
     `https://user:password@host/api/v1/lineage`, or with a token alone before the `@`."""
+    serving_dsn: SecretStr | None = None
+    """The PostgreSQL or MySQL that jobs publish in, `postgresql://user:password@host:port/database` or `mysql://…`;
+    unset: the stack's own. Also as HEADWATER_SERVING_DSN."""
+
+    @field_validator("serving_dsn")
+    @classmethod
+    def _a_database(cls, dsn: SecretStr | None) -> SecretStr | None:
+        if dsn is not None and not _SERVING.match(dsn.get_secret_value()):
+            # Not the text itself: it may hold a password.
+            raise ValueError(
+                "write it as postgresql://user:password@host:port/database, or mysql://…; "
+                "no other kind of database is supported"
+            )
+        return dsn
 
     @field_validator(
         "connect_url", "trino_url", "superset_url", "prometheus_remote_write_url", "openlineage_url"
@@ -58,11 +79,19 @@ class PartSettings(BaseModel):
     def own_parts(self) -> dict[str, str]:
         """Return the name and the URL, without its user, of each part that the stack does not start."""
         urls = {"connect": self.connect_url, "trino": self.trino_url, "superset": self.superset_url}
-        return {
+        found = {
             name: ",".join(without_user(one) for one in url.get_secret_value().split(","))
             for name, url in urls.items()
             if url is not None
         }
+        # Its options may hold secrets too.
+        serving = without_user(self.serving_given).partition("?")[0]
+        return {**found, **({"serving": serving} if serving else {})}
+
+    @property
+    def serving_given(self) -> str:
+        """The serving database of one's own; empty for the stack's. It holds a password: never print it."""
+        return self.serving_dsn.get_secret_value() if self.serving_dsn else ""
 
     @property
     def lineage_receiver(self) -> str:

@@ -244,7 +244,8 @@ class CarriageCollector:
             raise failure
 
     def _refresh(self) -> Exception | None:
-        """Refresh silver's positions; without the object store keep the last ones, so that waiting grows."""
+        """Refresh silver's positions; without the object store keep the last ones, so that the measured wait
+        increases."""
         try:
             self._silver.refresh()
         except Exception as error:  # noqa: BLE001 - raised after the rest is exported

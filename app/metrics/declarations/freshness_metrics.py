@@ -6,7 +6,7 @@ from app.metrics.declarations.declaration import Alert, Metric, Query, counter, 
 
 METRICS = (
     Metric("headwater_probe_seconds", "histogram",
-           "Commit of a probe in the source until it was seen at the hop", ("hop",)),
+           "Time from a probe's commit in the source until it was seen at the hop", ("hop",)),
     counter("probe_sent", "Probes committed in the source"),
     gauge("probe_waiting_seconds", "Age of the oldest probe not seen at the hop yet", "hop"),
     gauge("table_seconds_behind", "How long the oldest unread event waits", "table", "hop"),

@@ -1,1 +1,1 @@
-"""The audit: who asked Trino what, as the table `ops.audit`."""
+"""The audit: a record of queries to Trino, as the table `ops.audit`."""

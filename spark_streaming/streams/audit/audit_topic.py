@@ -1,7 +1,7 @@
 """`python -m spark_streaming.streams.audit.audit_topic`: the one-shot `audit-topic`.
 
-Brokers make no topics unasked, and Trino's event listener sends nothing for as long as Trino runs if the
-topic, or Kafka, is not there when it starts.
+Brokers do not create topics automatically. If the topic or Kafka is missing when Trino starts, Trino's event listener
+sends nothing until the next start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spark_streaming.streams.audit.audit_stream import AuditStream, audit_stream
 from spark_streaming.streams.producer import ensure_topics
 
 log = logging.getLogger("audit-topic")
-# A broker is there within some 10 s. After that Trino starts without it.
+# A broker is ready within some 10 s. After that Trino starts without it.
 WAIT_S = 45.0
 PAUSE_S = 1.0
 
@@ -33,7 +33,7 @@ def make_topic(
 ) -> bool:
     """Make the audit's topic, of one partition, so that its events keep their order.
 
-    Returns: whether it is there; False if Kafka did not answer within `wait_s`.
+    Returns: whether it exists; False if Kafka did not answer within `wait_s`.
     """
     deadline = clock() + wait_s
     while True:

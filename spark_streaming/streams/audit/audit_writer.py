@@ -1,12 +1,12 @@
 """Moves the audit's topic into `ops.audit`.
 
 The protocol, in order; a crash between any two steps is repaired by doing it again:
-1. Read the events from where memory says, at a start from where the table's own log says.
-2. Append at once what people asked, each question by its id, and leave the log's offset as it is.
-3. Each minute append the sums of the stack's own questions, what is lost and what is missing, and in the same
-   commit the offset from which a restart reads: of the oldest question that has started and not ended. What is
-   lost, missing, refused, or changed in files is not kept waiting for the minute.
-A restart reads events that the table has. It knows them by their numbers, which stand in the rows.
+1. Read the events from the offset in memory, or at a start from the one in the table's own log.
+2. Append people's queries at once, each by its id, and leave the log's offset unchanged. Refused sign-ins and
+   changed files are appended at once too.
+3. Each minute append the sums of the stack's own queries, lost queries and gaps, and in the same commit the offset
+   for a restart: that of the oldest query that has started and not ended.
+A restart reads events that the table has. It recognises them by their numbers, which are in the rows.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class AuditWriter(StreamWriter):
             self._keep()
 
     def _row(self, raw: RawEvent) -> Event | None:
-        """Return the row of an event; None where it has none of its own, or the table has it."""
+        """Return the row of an event; None if it has no row of its own, or the table has it already."""
         found = decode(raw)
         if isinstance(found, Told):
             return Event(found.key, found.time, found.values, raw)
@@ -196,7 +196,7 @@ class AuditWriter(StreamWriter):
             return None
         return QuestionDecoder(lambda: self._numbers).row(found, raw)
 
-    # -- what did not
+    # -- missing events
 
     def _look_for_missing(self) -> None:
         now = self._monotonic()
@@ -251,7 +251,7 @@ class AuditWriter(StreamWriter):
         }
         return Event(f"{one.query_id}:lost", begun.time, values)
 
-    # -- what a restart needs
+    # -- state for a restart
 
     def _save(self, positions: Mapping[int, int]) -> None:
         kept = self._numbers.kept_offsets()
@@ -275,7 +275,7 @@ class AuditWriter(StreamWriter):
             files.keep()
 
     def _restore(self) -> None:
-        """Begin with what the table says of the numbers of today and yesterday."""
+        """Begin with the table's numbers of today and yesterday."""
         self._numbers = QueryNumbers(GRACE_S, OPEN_MAX_S)
         self._sums = QuestionSums()
         self._begun, self._findings, self._saved = {}, [], {}

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 _ID = re.compile(r"(\d{8})_\d{6}_(\d{5})_(\w+)")
 _NUMBERS = 100_000
-# The caller must look so often; after a longer pause the grace begins again, for what was sent
-# meanwhile is still on its way.
+# The caller must check at this interval; after a longer pause the grace period begins again, because events sent
+# meanwhile are still arriving.
 PAUSE_MAX_S = 10.0
 SERIES_MAX = 64
 
@@ -111,7 +111,7 @@ class QueryNumbers:
         self._history: deque[tuple[float, dict[Series, int]]] = deque()
 
     def restore(self, series: str, numbers: str, *, done: bool) -> None:
-        """Take over what the table says: `0-57,59` of `coordinator/day`."""
+        """Take over the table's numbers: `0-57,59` of `coordinator/day`."""
         coordinator, _, day = series.partition("/")
         found = self._of(Series(coordinator, day))
         for part in numbers.split(","):
@@ -145,7 +145,7 @@ class QueryNumbers:
     def place(self, query_id: str) -> tuple[Series, int]:
         """Return the series of a query id and its number there, which goes on after 99,999.
 
-        Raises: ValueError where it is no query id.
+        Raises: ValueError if it is not a query id.
         """
         match = _ID.fullmatch(query_id)
         if match is None:

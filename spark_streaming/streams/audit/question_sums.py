@@ -10,7 +10,7 @@ from spark_streaming.streams.audit.query_events import Ended
 from spark_streaming.streams.audit.query_numbers import NumberRanges, Series
 from spark_streaming.streams.stream_event import Event
 
-# User and program, both: a person who claims one of the names is recorded question by question. The
+# User and program together: the queries of a person who claims only one of the names are recorded separately. The
 # programs name themselves in app/catalog, app/metrics and beside this file.
 OWN = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Asks Trino for a query id, so that what was asked last is known though its events are missing."""
+"""Gets a query id from Trino, so that the newest queries are noticed even if their events are missing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TrinoProbe:
             cursor.fetchall()
             self._newest = str(cursor.query_id)
         except (trino.exceptions.Error, trino.exceptions.HttpError, requests.RequestException):
-            pass  # it is asked again; an alert tells of a Trino that does not answer
+            pass  # it is retried; an alert reports a Trino that does not answer
 
 
 def _log_in(parts: SplitResult) -> trino.auth.BasicAuthentication | None:

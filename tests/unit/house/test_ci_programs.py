@@ -53,7 +53,7 @@ def test_who_is_not_root_is_told_what_is_skipped_and_nothing_is_installed(path: 
 
 
 def test_a_machine_with_every_program_hears_nothing(path: Path) -> None:
-    for name in ("chromium", "openssl", "prometheus", "promtool", "prometheus-alertmanager", "amtool", "zsh", "fish", "fake-gcs-server"):  # fmt: skip
+    for name in ("chromium", "openssl", "prometheus", "promtool", "prometheus-alertmanager", "amtool", "mariadbd", "my_print_defaults", "zsh", "fish", "fake-gcs-server"):  # fmt: skip
         program(path, name, "exit 0")
     assert run(path) == ""
 
@@ -81,6 +81,7 @@ def test_a_failed_installation_is_reported_and_leaves_services_as_they_start(pat
         assert "nothing is installed" in said
         return
     assert said.count("asked: ") == 2, "each call of apt-get finds the program that starts nothing"
-    assert "apt-get failed to install fish openssl prometheus prometheus-alertmanager zsh" in said
+    names = "fish mariadb-client-core mariadb-server-core openssl prometheus prometheus-alertmanager zsh"
+    assert f"apt-get failed to install {names}" in said
     assert "skipped: checks of the alert rules" in said and "in a browser" not in said
     assert POLICY.exists() == before

@@ -85,7 +85,7 @@ def check(
       ./headwater contract check --offline
 
     Exit codes:
-      0 There are no mistakes. 1 There is a mistake.
+      0  There are no mistakes. 1 There is a mistake.
     """
     from app.environment.settings import load
     from spark_streaming.rules.contract_folder import check_files

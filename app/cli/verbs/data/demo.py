@@ -29,7 +29,7 @@ def demo(
 
     Exit codes:
       0  Every hop was seen and silver equals the source; or the demo was ended.
-      1 Something failed, or silver differs; stderr says what. 3 `verify` could not compare them.
+      1  Something failed, or silver differs; stderr says what. 3 `verify` could not compare them.
     """
     from app.cli.verbs.data.demo_run import run_demo, show_demo
 

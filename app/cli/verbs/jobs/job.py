@@ -36,7 +36,7 @@ def check(
       ./headwater job check daily_orders.toml
 
     Exit codes:
-      0 There are no mistakes. 1 There is a mistake.
+      0  There are no mistakes. 1 There is a mistake.
     """
     from app.environment.settings import load
     from app.jobs.job_file import JobFileError, find_jobs, read_job
@@ -130,7 +130,7 @@ def create(
       ./headwater job create daily_orders.toml --replace
 
     Exit codes:
-      0 The job exists. 1 The file has mistakes, or would overwrite another; nothing was changed.
+      0  The job exists. 1 The file has mistakes, or would overwrite another; nothing was changed.
     """
     from app.environment.settings import load
     from app.jobs.job_folder import add_job

@@ -21,18 +21,12 @@ def published(fmt: Format = FORMAT_OPTION) -> None:
 def reader(fmt: Format = FORMAT_OPTION) -> None:
     """Print the address of the serving database, and the role and password that only read.
 
+    Where `serving_dsn` names a database of your own, the roles are yours: no password is known here.
+
     Examples:
       ./headwater job reader
     """
     from app.environment.settings import load
-    from app.serving.serving_address import DATABASE, READER, READER_SECRET
+    from app.serving.serving_address import reader_address
 
-    settings = load()
-    found = {
-        "host": settings.ports.host("serving_db"),
-        "port": settings.ports.number("serving_db"),
-        "database": DATABASE,
-        "user": READER,
-        "password": settings.secret(READER_SECRET),
-    }
-    print_object(found, fmt)
+    print_object(reader_address(load()), fmt)

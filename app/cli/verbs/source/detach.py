@@ -49,7 +49,7 @@ def detach(
       ./headwater detach --source postgresql://owner@db.example.com/shop --apply
 
     Exit codes:
-      0 It was done or printed. 1 Something is left; stderr says what.
+      0  It was done or printed. 1 Something is left; stderr says what.
     """
     from app.source.database import address_of, connect
     from app.source.detach import await_release, in_use, plan

@@ -28,7 +28,7 @@ def recover(
       ./headwater recover --apply
 
     Exit codes:
-      0 The stream continues. 1 It is broken, or its state is unknown.
+      0  The stream continues. 1 It is broken, or its state is unknown.
     """
     require("postgres", "kafka", "s3", "connect")
 

@@ -35,7 +35,7 @@ def check(
       ./headwater profile check own.toml --format json
 
     Exit codes:
-      0 There is no problem. 1 There is a problem, or the file has a mistake.
+      0  There is no problem. 1 There is a problem, or the file has a mistake.
     """
     from app.cli.given import settings_with
     from app.environment.settings import only

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.access.column_memory import ColumnMemory, strictest
+from spark_streaming.contract.contract_files import Classification
 
 TABLE = "silver.customers"
 
@@ -54,3 +55,14 @@ def test_the_strictest_of_no_class_is_internal() -> None:
     assert strictest([]) == "internal"
     assert strictest(["public", "sensitive", "personal"]) == "sensitive"
     assert strictest(["public"]) == "public"
+
+
+def test_a_history_has_at_least_the_classes_of_its_table(tmp_path: Path) -> None:
+    memory = ColumnMemory(tmp_path / "columns.json")
+    memory.classes(TABLE, ["id", "email"], {"email": "sensitive"})
+    columns = ["id", "email", "_valid_from", "_operation"]
+    said: dict[str, Classification] = {"_valid_from": "internal", "email": "public"}
+    found = memory.classes(TABLE.replace("silver", "history"), columns, said)
+    assert found == {
+        "id": "internal", "email": "sensitive", "_valid_from": "internal", "_operation": "personal",
+    }  # fmt: skip

@@ -190,3 +190,23 @@ def test_without_a_registrar_the_column_is_not_committed(kept: Kept) -> None:
     kept.update()
     with pytest.raises(ColumnsNotProtectedError, match="phone of customers wait"):
         announce("customers", ["phone"], str(kept.home / "access"), wait_s=0)
+
+
+READS_HISTORY = """
+[roles.analyst]
+schemas = ["silver", "history"]
+personal = "mask"
+"""
+
+
+def test_a_history_has_the_classes_of_its_table_from_its_first_moment(kept: Kept) -> None:
+    (kept.home / "access.toml").write_text(READS_HISTORY)
+    types = {**CUSTOMERS["silver.customers"].types, "_valid_from": "timestamp(3) with time zone"}
+    declared = {"_valid_from": "internal"}
+    kept.update({**CUSTOMERS, "history.customers": TableFacts(types, declared)})  # type: ignore[arg-type]
+    found = [
+        {one["name"]: one.get("mask") for one in rule.get("columns", [])}
+        for rule in json.loads(kept.text())["tables"]
+        if rule.get("group") == "analyst" and rule.get("schema") == "history"
+    ]
+    assert found == [{"email": MASKED}]

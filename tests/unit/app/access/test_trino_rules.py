@@ -99,6 +99,23 @@ def test_a_filter_holds_on_its_table_and_hides_the_views_over_it() -> None:
     assert table_rule(found, "ana", "analyst", "reports", "count")["privileges"] == []
 
 
+def test_a_filter_hides_the_history_of_its_table_which_nobody_writes() -> None:
+    history = ClassifiedTable(CUSTOMERS.classes, CUSTOMERS.types, frozenset({"silver.customers"}))
+    tables = {"silver.customers": CUSTOMERS, "history.customers": history}
+    plain = ANALYST.model_copy(update={"schemas": ["silver", "history"]})
+    rows = RowFilter(table="silver.customers", where="id < 3")
+    for role, privileges in (
+        (plain, ["SELECT"]),
+        (plain.model_copy(update={"filters": [rows]}), []),
+    ):
+        found = rules({"analyst": role}, tables)
+        rule = table_rule(found, "ana", "analyst", "history", "customers")
+        assert rule["privileges"] == privileges
+    found = rules({"engineer": ENGINEER}, tables)
+    rule = table_rule(found, "eva", "engineer", "history", "customers")
+    assert rule["privileges"] == ["SELECT", "GRANT_SELECT"]
+
+
 def test_a_role_whose_filter_names_no_table_sees_none() -> None:
     role = Role.model_validate(
         {"schemas": ["silver"], "filters": [{"table": "silver.costumers", "where": "id < 3"}]}

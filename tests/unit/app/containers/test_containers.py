@@ -18,6 +18,7 @@ from app.environment.secret_variables import SECRETS
 from app.environment.settings import ROOT, Settings, checked, load
 from app.errors import HeadwaterError
 from app.services.service import Service, load_services
+from app.serving.serving_address import owner_dsn
 
 OWN_DSN = "postgresql://me:s3cret@db.example:5432/shop"
 # Kind of `secrets` in a service.toml → the stack's secrets that it lets a service see.
@@ -317,6 +318,8 @@ def test_what_a_user_gave_as_a_secret_is_only_where_it_is_declared(home: Path) -
         "s3_secret_key": "s3kr1t",
         "alert_slack_url": "https://slack.example/h00k",
         "alert_smtp_password": "m41l",
+        "serving_dsn": "mysql://publisher:s3rv3d@db.example/shop?ssl_ca=/ca.pem",
+        "jobs": True,
     }
     settings = in_containers(home, **given)
     containers.render_all(settings)
@@ -328,6 +331,7 @@ def test_what_a_user_gave_as_a_secret_is_only_where_it_is_declared(home: Path) -
         "s3kr1t": {"object-store"},
         "h00k": set(),
         "m41l": set(),
+        "s3rv3d": {"serving"},
     }
     rendered = [name for name in OWN if (home / "run" / name / "settings.toml").exists()]
     assert {"connectors", "capture", "tables", "metrics", "verifier"} <= {*rendered}
@@ -336,6 +340,7 @@ def test_what_a_user_gave_as_a_secret_is_only_where_it_is_declared(home: Path) -
         for value, those in of_kind.items():
             assert (value in text) == bool(those & kinds), f"{value} in {name}"
     assert load(home / "run" / "capture").capture_dsn == capture_dsn
+    assert owner_dsn(load(home / "run" / "jobs-code")) == given["serving_dsn"]
     assert not load(home / "run" / "tables").profile.embedded_source
     with pytest.raises(HeadwaterError, match="which it does not declare"):
         _ = load(home / "run" / "tables").source_dsn

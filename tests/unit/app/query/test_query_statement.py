@@ -1,4 +1,4 @@
-"""The one statement in a text."""
+"""Finding the single statement in a text."""
 
 from __future__ import annotations
 

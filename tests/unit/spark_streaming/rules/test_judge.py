@@ -155,7 +155,7 @@ def test_rules_see_values_before_they_are_masked(tmp_path: Path) -> None:
         tmp_path, text, event("c", lsn=1, after=row(1)), event("c", lsn=2, after=row(2, "bad"))
     )
     assert [r["note"] for r in found.folded.rows.to_pylist()] == ["***"]
-    assert found.rejects[0].reason.endswith("note = (masked)"), "the reason tells no masked value"
+    assert found.rejects[0].reason.endswith("note = (masked)"), "the reason has no masked value"
 
 
 def test_empty_text_is_judged_as_the_null_that_it_becomes(tmp_path: Path) -> None:

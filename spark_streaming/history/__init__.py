@@ -1,0 +1,1 @@
+"""Keeps the history of tables: `lake.history.<table>`, one row for each version of a row."""
