@@ -289,7 +289,7 @@ def test_what_cannot_run_is_refused_before_it_is_queued(jobs: Stack, tmp_path: P
     file.write_text('[tasks.a]\nkind = "notebook"\nfile = "a.py"\n')
     (tmp_path / "a.py").write_text("print(1)")
     refused = jobs.run("job", "create", str(file), expect=1).stderr
-    assert "`a.py` is no marimo notebook" in refused
+    assert "`a.py` is not a marimo notebook" in refused
     assert "no parameter" in jobs.run("job", "run", "own", "--set", "most=1", expect=1).stderr
 
 
