@@ -34,13 +34,14 @@ def lineage(
     Exit codes:
       0  It is known, even if it has no edges. 1 It is unknown.
     """
+    require("s3")
+
     from app.environment.settings import load
     from app.errors import HeadwaterError
     from app.lineage.lineage_table import LineageTable
     from app.lineage.walk import find, walk
     from spark_streaming.storage.lake import Lake
 
-    require("s3")
     try:
         edges = LineageTable(Lake(load().store)).read()
     except OSError as error:

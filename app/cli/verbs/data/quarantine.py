@@ -39,10 +39,11 @@ def list_entries(
       ./headwater quarantine list
       ./headwater quarantine list orders --resolved
     """
+    require("s3")
+
     from app.environment.settings import load
     from app.lake.quarantine_access import COLUMNS, entries
 
-    require("s3")
     rows, total = entries(load(), table or [], resolved=resolved, limit=limit)
     print_rows(COLUMNS, rows, fmt)
     if total > len(rows):
@@ -61,11 +62,12 @@ def show_entry(
     Examples:
       ./headwater quarantine show headwater.public.orders/0/17
     """
+    require("s3")
+
     from app.cli.verb_audit import record_verb
     from app.environment.settings import load
     from app.lake.quarantine_access import entry_of
 
-    require("s3")
     settings = load()
     found = [entry_of(settings, name) for name in entry]
     record_verb(settings, "quarantine show", entry, [one["table_name"] for one in found])

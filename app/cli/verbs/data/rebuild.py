@@ -42,8 +42,6 @@ def rebuild(
       2  Wrong usage.
       3  A table could not be proved; stderr says why.
     """
-    from app.rebuild.rebuild_run import run_drop, run_rebuild, run_until
-
     if (drop is not None and (table or until or name)) or (drop is None and not table):
         raise HeadwaterError(
             "give tables, or `--drop NAME` alone", hint="`./headwater help rebuild`"
@@ -52,11 +50,13 @@ def rebuild(
         raise HeadwaterError(
             "`--as` needs `--until`", hint="without it, the current table itself is made again"
         )
+    require("s3", *(["silver"] if drop is None else []))
+
+    from app.rebuild.rebuild_run import run_drop, run_rebuild, run_until
+
     if drop is not None:
-        require("s3")
         run_drop(drop)
         return
-    require("s3", "silver")
     if until is None:
         run_rebuild(table, fmt.value)
         return

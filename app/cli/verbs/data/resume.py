@@ -22,7 +22,8 @@ def resume(
       0  The table runs, or catches up.
       1  It is stopped again, or it could not be asked; stderr says why.
     """
+    require("s3", "silver")
+
     from app.lake.resume_table import run_resume
 
-    require("s3", "silver")
     run_resume(table)

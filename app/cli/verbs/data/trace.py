@@ -37,10 +37,11 @@ def trace(
       ./headwater trace ratings 7
       ./headwater trace order_lines order_id=12,line=3 --limit 5
     """
+    require("s3")
+
     from app.cli.verb_audit import record_verb
     from app.environment.settings import load
     from app.trace.trace import run_trace
 
-    require("s3")
     record_verb(load(), "trace", [table, key], [table])
     run_trace(table, key, fmt.value, limit, before or [], seconds)

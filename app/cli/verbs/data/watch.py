@@ -30,7 +30,8 @@ def watch(
       ./headwater watch
       ./headwater watch ratings --hops --format json
     """
+    require("kafka", "s3")
+
     from app.watch.watch import run_watch
 
-    require("kafka", "s3")
     raise typer.Exit(run_watch(table or [], fmt.value, hops, follow_stdin) or 0)

@@ -30,6 +30,8 @@ def recover(
     Exit codes:
       0  The stream continues. 1 It is broken, or its state is unknown.
     """
+    require("postgres", "kafka", "s3", "connect")
+
     from app.capture.recovery import locked_session, plan_of
     from app.capture.recovery import recover as bring_back
     from app.connectors.worker import Worker
@@ -38,7 +40,6 @@ def recover(
     from app.source.preflight import ensure_ready
     from spark_streaming.ops.incident_table import IncidentLog
 
-    require("postgres", "kafka", "s3", "connect")
     settings = load()
     lake = Lakehouse(settings).lake
     worker = Worker(*settings.connect_urls)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.rebuild.moment import Cut, Moment
@@ -23,6 +23,7 @@ from spark_streaming.contract.lsn import Lsn
 from spark_streaming.reading.bronze import EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 from tests.support.disk_lake import DiskLake
+from tests.support.examples import examples
 from tests.unit.app.rebuild.test_moment import WHEN, by_partition, remembered
 from tests.unit.model import BAG, KEYED, Source
 
@@ -35,6 +36,7 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("contract", [KEYED, BAG], ids=["keyed", "bag"])
+@settings(max_examples=examples(40))  # each builds real Delta tables
 @given(seed=st.integers(0, 2**32))
 def test_a_build_that_was_killed_goes_on_to_the_rows_of_the_moment(
     contract: Contract, seed: int
