@@ -82,7 +82,7 @@ public final class Refusals implements PasswordAuthenticator {
         return Files.exists(file) ? Files.size(file) : 0;
     }
 
-    /** Opens the file for each line: who reads it renames it first, and then reads what nobody writes any more. */
+    /** Opens the file for each line, because the reader renames the file before it reads it. */
     private void append(String line) throws IOException {
         try {
             Files.createFile(file, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
