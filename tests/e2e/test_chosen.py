@@ -149,6 +149,7 @@ def test_a_profile_that_cannot_be_followed_is_refused_with_its_line(
     )
 
 
+@pytest.mark.slow  # minutes
 def test_a_table_that_is_chosen_again_loses_the_rows_that_went_meanwhile(
     stack: Stack, profile: Path
 ) -> None:

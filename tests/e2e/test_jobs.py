@@ -290,9 +290,13 @@ def test_what_cannot_run_is_refused_before_it_is_queued(jobs: Stack, tmp_path: P
     (tmp_path / "a.py").write_text("print(1)")
     refused = jobs.run("job", "create", str(file), expect=1).stderr
     assert "`a.py` is not a marimo notebook" in refused
-    assert "`most` is not a parameter of the job" in jobs.run("job", "run", "own", "--set", "most=1", expect=1).stderr
+    assert (
+        "`most` is not a parameter of the job"
+        in jobs.run("job", "run", "own", "--set", "most=1", expect=1).stderr
+    )
 
 
+@pytest.mark.slow  # two minutes; test_notebooks.py runs notebooks
 def test_a_notebook_is_converted_runs_and_leaves_its_page(jobs: Stack, tmp_path: Path) -> None:
     cell = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": []}
     cells = {"cells": [{**cell, "source": [LOOK]}], "metadata": {}, "nbformat": 4}

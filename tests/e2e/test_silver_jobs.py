@@ -12,6 +12,8 @@ import pytest
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # a stack of two silver jobs, minutes
+
 SOON_S = 180.0
 SERVICES = ("--only", "capture", "silver", "tables")
 OF_THE_SECOND = {"orders", "ratings"}

@@ -114,6 +114,7 @@ def test_up_refuses_within_seconds_and_preflight_shows_the_store_without_a_sourc
         assert "this stack is not running" in told.stderr
 
 
+@pytest.mark.slow  # two stacks, minutes
 def test_the_whole_chain_runs_on_both_and_leaves_the_buckets_when_wiped(
     owner: Stack, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from tests.support.gcs import FakeGoogle, fake_google, google_profile
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # a stack on Google's protocol, minutes
+
 BRONZE, LAKE = "acme-bronze", "acme-lake"
 BRANCHES, ACCOUNTS = 2, 1_000
 TRANSACTIONS_BETWEEN = 30

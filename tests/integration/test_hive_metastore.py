@@ -11,6 +11,8 @@ import pytest
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # a stack with Hive, five minutes
+
 SERVICES = ("metastore", "metastore-db")
 REGISTERED_S = 180
 VIEWS = (
