@@ -33,7 +33,7 @@ END_WAIT_S = 60.0
 LEFT = "SELECT query_id FROM system.runtime.queries WHERE source = ? AND state NOT IN ('FINISHED', 'FAILED')"
 # CALL takes no parameters; an id has letters, digits and underscores only.
 KILL = "CALL system.runtime.kill_query('{query}', 'its task was killed, and runs again')"
-OVER = ("NOT_FOUND", "NOT_SUPPORTED")  # Trino's answers for a query that has ended
+OVER = ("NOT_FOUND", "NOT_SUPPORTED")  # Trino's errors if the query has already ended
 
 
 def source_of_task() -> str:
