@@ -274,7 +274,7 @@ class Silver:
             owned,
             Beginnings(reader.direct, archive.first, restored.offsets, unseen),
             Replay(steps, stopped.is_stopped),
-            Maintenance(lake, topics, kept, self._options, ops, self.metrics.maintenance),
+            Maintenance(lake, topics, kept, self._options, ops, self.metrics.maintenance, files),
             changes,
             describer,
             HistoryPass(lake, bronze, prefix, topics.tables, files, self._options, restored),

@@ -56,7 +56,7 @@ class JobKeys(BaseModel):
     """Heap of an executor of a cluster of `spark_workers`, in MB."""
     # Each small merge rewrites a file, so old versions are the larger part of a busy table.
     silver_retention_minutes: int = Field(default=15, ge=1)
-    """How long files of old table versions stay, in minutes: the longest that a query may read one."""
+    """How long every old version of a table can be read, in minutes; behind that some, by `[time_travel]`."""
     change_data_feed: str = ""
     """Silver tables, streams too, that record their changes for readers: `orders, ratings`, or `*`."""
 

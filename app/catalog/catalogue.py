@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from app.catalog.delta_tables import Identity, Size
 from app.catalog.views import View
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.small_table import SmallTable
+from spark_streaming.tables.kept_versions import VersionsNote
 from spark_streaming.tables.meaning import ColumnMeaning
 
 log = logging.getLogger("registrar")
@@ -41,6 +43,11 @@ SCHEMA = pa.schema(
         ("contract_version", pa.int64()),
         ("rows", pa.int64()),
         ("bytes", pa.int64()),
+        ("old_bytes", pa.int64()),
+        ("log_bytes", pa.int64()),
+        ("limited_at", pa.timestamp("us", tz="UTC")),
+        ("versions", pa.list_(pa.int64())),
+        ("versions_at", pa.list_(pa.timestamp("us", tz="UTC"))),
     ]
 )
 # The least time between two writes: after a change of meaning, and after a change of sizes alone.
@@ -175,6 +182,7 @@ def meaning_rows(
                 "key": list(meaning.key),
                 "rows": size.rows if size else None,
                 "bytes": size.bytes if size else None,
+                **_versions(size.versions if size else None),
             }
         )
         fields = json.loads(identity.columns)["fields"]
@@ -200,6 +208,18 @@ def meaning_rows(
             said = ColumnMeaning(says.get(column, ""), classes.get(column, ""))
             rows.append(_column(owned, position, column, kind, said))
     return rows
+
+
+def _versions(note: VersionsNote | None) -> Row:
+    if note is None:
+        return {}
+    return {
+        "old_bytes": note.old_bytes,
+        "log_bytes": note.log_bytes,
+        "limited_at": note.limited_at and datetime.fromisoformat(note.limited_at),
+        "versions": [number for number, _ in note.versions],
+        "versions_at": [datetime.fromisoformat(at) for _, at in note.versions],
+    }
 
 
 def _column(owned: Row, position: int, name: str, kind: str, said: ColumnMeaning) -> Row:

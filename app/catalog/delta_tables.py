@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from spark_streaming.contract.names import STREAM
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.kept_versions import VersionsNote, read_note
 from spark_streaming.tables.meaning import TableMeaning, read_meaning
 from spark_streaming.tables.ownership import noted_source
 
@@ -41,10 +42,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Size:
-    """What a table's newest version holds, by its log; rows: None if a file does not say."""
+    """What a table's newest version holds, by its log; rows: None if a file does not say.
+
+    `versions`: what older ones take, as the table's last vacuum noted it; None before the first.
+    """
 
     rows: int | None
     bytes: int
+    versions: VersionsNote | None = None
 
 
 class LakeTables:
@@ -106,10 +111,12 @@ class LakeTables:
         """
         try:
             found = self._lake.table(path).get_add_actions(flatten=True)
+            versions = read_note(self._lake, path)
         except TableNotFoundError:
             return None
         rows = found["num_records"].to_pylist()
-        return Size(None if None in rows else sum(rows), sum(found["size_bytes"].to_pylist()))
+        size = sum(found["size_bytes"].to_pylist())
+        return Size(None if None in rows else sum(rows), size, versions)
 
     def location(self, path: str) -> str:
         """Return the address of `path`: s3://bucket/path."""

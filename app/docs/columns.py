@@ -149,6 +149,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "contract_version": "The version of the contract that silver follows.",
         "rows": "The table's, from its log, read about once a minute.",
         "bytes": "Of the files of its newest version, read at the same times.",
+        "old_bytes": "Of files that only older versions need, by the table's last clean-up.",
+        "log_bytes": "Of the table's log, by the same.",
+        "limited_at": "When `max_mb` of `[time_travel]` last removed a version that its `days` would keep; NULL if it does not.",
+        "versions": "The versions that are kept behind the last minutes, oldest first.",
+        "versions_at": "When each of them was committed.",
     },
     "ops.job_runs": {
         "run_id": "The run; `./headwater job status RUN` shows it.",

@@ -61,6 +61,8 @@ _TRINO = {
     "date32[day]": "date",
     "timestamp[us, tz=UTC]": "timestamp(3) with time zone",
     "list<item: string>": "array(varchar)",
+    "list<item: int64>": "array(bigint)",
+    "list<item: timestamp[us, tz=UTC]>": "array(timestamp(3) with time zone)",
 }
 
 

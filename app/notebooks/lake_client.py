@@ -78,7 +78,7 @@ def delta(name: str, version: int | None = None) -> DeltaTable:
         raise HeadwaterError(
             f"`{name}` cannot be read at version {version}",
             detail=str(error).splitlines()[0],
-            hint="old versions go after `silver_retention_minutes` of the profile",
+            hint="all versions stay for `silver_retention_minutes`; `ops.versions` lists older ones",
         ) from error
 
 

@@ -28,7 +28,8 @@ STEPS_MAX = 400
 ASKED_DAYS = 30
 _TABLES = """
 SELECT table_schema, table_name, kind, description, owner, domain, array_join(tags, ', ') AS tags,
-  classification, array_join("key", ', ') AS "key", contract_version, "rows", bytes, state,
+  classification, array_join("key", ', ') AS "key", contract_version, "rows", bytes, old_bytes, log_bytes,
+  oldest_version, oldest_version_at, limited_at, state,
   round(seconds_behind, 1) AS seconds_behind, freshness_met, verdict, verified_at
 FROM ops.tables ORDER BY table_schema, table_name"""
 _COLUMNS = """

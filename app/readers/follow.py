@@ -157,7 +157,7 @@ def gone_error(table: str, version: int, observed: object) -> HeadwaterError:
     return HeadwaterError(
         f"{table}: version {version} is not there",
         detail=str(observed),
-        hint="old versions are removed after silver_retention_minutes (15): start again without "
+        hint="all versions stay for silver_retention_minutes (15), then some: start again without "
         "--from and state, follow more often, or raise that setting",
     )
 

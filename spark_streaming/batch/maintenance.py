@@ -22,10 +22,21 @@ from typing import Protocol
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
+from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.ops.job_metrics import MaintenanceMetrics
 from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import LEDGER, Lake
+from spark_streaming.tables.kept_versions import (
+    NOTHING,
+    choose,
+    files_of,
+    listing,
+    utc_now,
+    window_of,
+    write_note,
+)
 from spark_streaming.tables.silver_table import (
     SMALL_FILE_BYTES,
     TARGET_FILE_BYTES,
@@ -104,6 +115,7 @@ class Maintenance:
         options: TableOptions,
         ops: Mapping[str, OpsTable] | None = None,
         metrics: MaintenanceMetrics | None = None,
+        files: ContractFolder | None = None,
     ) -> None:
         self._lake = lake
         self._topics = topics
@@ -114,6 +126,7 @@ class Maintenance:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
         self._started = time.monotonic()
         self._metrics = metrics
+        self._files = files or ContractFolder()
         # When the waiting and running runs were requested; the one thread takes them in order.
         self._waiting: deque[float] = deque()
         if metrics is not None:
@@ -131,7 +144,8 @@ class Maintenance:
         merged = {row.table_name for row in rows if row.delta_version is not None}
         for table in self._topics.tables():
             if table.name in merged:
-                self._note(table.name, partial(maintain_table, table))
+                keep = partial(self._files.time_travel_of, table.contract)
+                self._note(table.name, partial(maintain_table, table, keep=keep))
         if self._ledger is not None:
             self._note("ops.ledger", partial(_maintain_ledger, self._lake, self._ledger))
         for name, kept in self._ops.items():
@@ -179,7 +193,13 @@ class Maintenance:
             )
 
 
-def maintain_table(table: Maintained, commits: int, vacuum: bool, run: Run | None = None) -> None:
+def maintain_table(
+    table: Maintained,
+    commits: int,
+    vacuum: bool,
+    run: Run | None = None,
+    keep: Callable[[], TimeTravel] = lambda: NOTHING,
+) -> None:
     """Run the steps that are due after the `commits`-th commit of this process to a table."""
     run = run or Run()
     if commits % COMPACT_CHECK_COMMITS == 0:
@@ -190,7 +210,7 @@ def maintain_table(table: Maintained, commits: int, vacuum: bool, run: Run | Non
             table.handle().create_checkpoint()
     if vacuum:
         with run.doing("vacuum"):
-            run.removed += drop_old(table.lake, table.path, table.lock, table.handle)
+            run.removed += drop_old(table.lake, table.path, table.lock, table.handle, keep())
 
 
 def maintain_ops(
@@ -234,8 +254,14 @@ def _compact(name: str, table: DeltaTable) -> int:
     return len(small)
 
 
-def drop_old(lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], DeltaTable]) -> int:
-    """Delete files and log entries that no version within the retention needs.
+def drop_old(
+    lake: Lake,
+    path: str,
+    lock: threading.Lock,
+    writers: Callable[[], DeltaTable],
+    keep: TimeTravel = NOTHING,
+) -> int:
+    """Delete files and log entries that no version within the retention and no kept one needs.
 
     Listing and deleting hundreds of files takes seconds, and no writer waits for that: the lock is
     held only to ask the writer's own handle for the files of the newest version.
@@ -243,23 +269,31 @@ def drop_old(lake: Lake, path: str, lock: threading.Lock, writers: Callable[[], 
     Args:
         path: the table's path below the lake.
         writers: returns the writer's handle; called with the lock held.
+        keep: which versions stay behind the retention (`kept_versions`).
     Returns: how many data files it deleted.
     """
-    began = time.monotonic()
+    began, now = time.monotonic(), utc_now()
     table = lake.table(path)
     # `full` lists the bucket: a checkpoint of the log forgets the files that were removed before
     # the retention, so they would stay for ever.
     old = table.vacuum(dry_run=True, enforce_retention_duration=False, full=True)
+    stored = listing(lake, path)
     with lock:
         # The files of a commit that took longer than the retention look old as soon as it is done.
-        needed = set(writers().get_add_actions()["path"].to_pylist())
+        live = files_of(writers())
+
+    def of_version(version: int) -> dict[str, int]:
+        return files_of(lake.table(path, version))
+
+    chosen = choose(stored, live, of_version, keep, window_of(table), now)
     files = DeltaStorageHandler(lake.url(path), lake.storage_options())
-    deleted = [name for name in old if name not in needed]
+    deleted = [name for name in old if name not in live and name not in chosen.files]
     lake.fence()  # another driver's files were not there yet when the folder was listed
-    for name in deleted:
+    # The log comes first: a version that can be opened has its files.
+    for name in (*chosen.log_names, *deleted):
         files.delete_file(name)
     table.update_incremental()
     table.create_checkpoint()
-    table.cleanup_metadata()
+    write_note(lake, path, stored, live, chosen, deleted, keep, now)
     log.debug("deleted %d files of %s in %.2f s", len(deleted), path, time.monotonic() - began)
     return len(deleted)

@@ -160,6 +160,16 @@ class Evolution(_Closed):
     enum_value: Policy | None = None
 
 
+class TimeTravel(_Closed):
+    """`[time_travel]`: which old versions stay readable: for `days`, within `max_mb` of old files.
+
+    Without `max_mb` they may take three times the bytes of the newest version (at least 64 MB).
+    """
+
+    days: int = Field(default=7, ge=0, le=366)
+    max_mb: int | None = Field(default=None, ge=0)
+
+
 class Refinements(_Closed):
     """The content of a contract file.
 
@@ -178,6 +188,7 @@ class Refinements(_Closed):
     unique: list[UniqueColumns] = Field(default_factory=list)
     conditions: list[TableCondition] = Field(default_factory=list)
     evolution: Evolution = Evolution()
+    time_travel: TimeTravel = TimeTravel()
 
     @property
     def texts(self) -> frozenset[str]:
@@ -351,5 +362,6 @@ def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
         "unique": UniqueColumns,
         "conditions": TableCondition,
         "evolution": Evolution,
+        "time_travel": TimeTravel,
     }
     return inner.get(place[0], Refinements) if len(place) > 1 else Refinements

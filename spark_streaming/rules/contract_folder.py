@@ -16,6 +16,7 @@ from spark_streaming.contract.contract_files import (
     Evolution,
     Problem,
     Refinements,
+    TimeTravel,
     find_files,
     read_file,
 )
@@ -101,6 +102,14 @@ class ContractFolder:
         """
         content = self.content_of(schema, table)
         return content.evolution if content is not None else Evolution()
+
+    def time_travel_of(self, contract: Contract) -> TimeTravel:
+        """Which old versions of a table stay readable; the defaults if it has no file.
+
+        Raises: ContractFileError.
+        """
+        content = self.content_of(contract.schema, contract.table)
+        return content.time_travel if content is not None else TimeTravel()
 
     def content_of(self, schema: str, table: str) -> Refinements | None:
         """The content of a table's file, not checked against the columns; None if it has none.

@@ -18,6 +18,7 @@ from spark_streaming.contract.types import Column
 from spark_streaming.events.arrow_values import missing_value
 from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.log_clean_up import CLEAN_UP, leave_log
 from spark_streaming.tables.announced_columns import announce
 from spark_streaming.tables.engine_protocol import Commit
 from spark_streaming.tables.ownership import SOURCE, mark, plain_description, set_source
@@ -50,6 +51,7 @@ class TableOptions:
             "delta.targetFileSize": str(TARGET_FILE_BYTES),
             "delta.logRetentionDuration": keep,
             "delta.deletedFileRetentionDuration": keep,
+            CLEAN_UP: "false",
         }
 
 
@@ -87,8 +89,7 @@ class SilverTable:
     def recorded(self, app_id: str) -> int:
         """The newest version of an application id that the table recorded; -1 if there is none."""
         if app_id not in self._versions:
-            # Read from the object store once: a look-up reads the log, and only this process
-            # writes.
+            # Read from the store once: a look-up reads the log, and only this process writes.
             found = self.handle().transaction_version(app_id)
             self._versions[app_id] = -1 if found is None else int(found)
         return self._versions[app_id]
@@ -109,14 +110,14 @@ class SilverTable:
     def ensure(self) -> bool:
         """Make the table with its contract's columns if there is none. Returns: whether it did.
 
-        In both cases its change data feed follows the settings, and a property names its source
-        table.
+        In both cases its change data feed follows the settings, and a property names its source.
         """
         feed = wants_feed(self._options.change_data_feed, self.name)
         source = (self.contract.schema, self.contract.table)
         try:
             set_feed(self.handle(), self.name, feed)
             set_source(self.handle(), mark(*source))
+            leave_log(self.handle())
             return False
         except TableNotFoundError:
             pass

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,11 @@ import pytest
 import trino.exceptions
 from deltalake import DeltaTable, write_deltalake
 
+from spark_streaming.batch.maintenance import drop_old
+from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables import kept_versions
+from spark_streaming.tables.silver_table import TableOptions
 from tests.support.long_query import await_running, long_query, states_of
 from tests.support.stack import Stack, fresh_stack
 from tests.support.store_lake import SCHEMAS, arrow, expected_reports, store_rows
@@ -242,6 +247,24 @@ def test_the_next_query_sees_every_commit_through_checkpoints_and_clean_up(
             table.vacuum(0, enforce_retention_duration=False, dry_run=False)
         found = server.query("SELECT id FROM silver.stream ORDER BY id")
         assert found == [(n,) for n in range(number + 1)]
+
+
+def test_a_kept_version_is_asked_for_by_its_number(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if each had an hour of its own.
+    monkeypatch.setattr(kept_versions, "thinned", lambda versions, *_: versions[::-1])
+    path, lock = "silver/aged", threading.Lock()
+    for number in range(6):
+        server.write(path, _ids(number), configuration=TableOptions(0).properties())
+        if number in (1, 3, 5):
+            drop_old(server.lake, path, lock, lambda: server.table(path), TimeTravel())
+    listed = "SELECT version FROM ops.versions WHERE table_name = 'aged' ORDER BY 1"
+    until(lambda: server.query(listed), [(1,), (3,)].__eq__, within_s=REGISTERED_S, what="versions")
+    one = "SELECT id FROM silver.aged FOR VERSION AS OF "
+    assert [server.query(f"{one}{version}") for version in (1, 3, 5)] == [[(1,)], [(3,)], [(5,)]]
+    with pytest.raises(trino.exceptions.TrinoUserError, match="snapshot ID does not exist"):
+        server.query(f"{one}2")
 
 
 def test_a_new_column_is_seen_by_the_next_query(server: Server) -> None:

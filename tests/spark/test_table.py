@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pa_fs
 import pytest
@@ -15,10 +15,12 @@ from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
 from spark_streaming.batch.maintenance import COMPACT_FILES_MIN, drop_old, maintain_table
+from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables import kept_versions
 from spark_streaming.tables.engine_protocol import Commit, MergeEngine
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from spark_streaming.tables.silver_table import SilverTable, TableEvolutionError, TableOptions
@@ -26,6 +28,9 @@ from tests.spark.conftest import MakeTable
 from tests.spark.test_engines import content, film
 from tests.support.folded import rows
 from tests.unit.model import BAG, KEYED
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def test_new_columns_hold_the_sources_default_in_older_rows(
@@ -203,3 +208,22 @@ def test_files_of_a_commit_that_took_longer_than_the_retention_stay(
     merge(forgetful, film(2, "late"), 4)
     drop_old(AsItWas(), forgetful.path, forgetful.lock, forgetful.handle)  # type: ignore[arg-type]
     assert content(forgetful) == Counter([(1, "v3", None), (2, "late", None)])
+
+
+def test_spark_reads_the_newest_version_across_the_missing_log_and_a_kept_one_by_its_files(
+    forgetful: SilverTable, lake: Lake, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if each had an hour of its own.
+    monkeypatch.setattr(kept_versions, "thinned", lambda versions, *_: versions[::-1])
+    where = (lake, forgetful.path, forgetful.lock, forgetful.handle, TimeTravel())
+    drop_old(*where)
+    kept = forgetful.version()
+    for number in (4, 5):
+        merge(forgetful, film(1, f"v{number}"), number)
+    for number in (6, 7):
+        drop_old(*where)
+        merge(forgetful, film(1, f"v{number}"), number)
+    newest = spark.read.format("delta").load(lake.spark_url(forgetful.path))
+    assert [row.note for row in newest.collect()] == ["v7"]
+    files = [uri.replace("s3:", "s3a:", 1) for uri in lake.table(forgetful.path, kept).file_uris()]
+    assert [row.note for row in spark.read.parquet(*files).collect()] == ["v3"]

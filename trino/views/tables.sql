@@ -14,6 +14,12 @@
 --   contract_version  bigint, the version of the contract that silver follows; NULL beyond silver
 --   rows              bigint, by the table's log, at most some minutes old; NULL of a view
 --   bytes             bigint, of the newest version's files, as old
+--   old_bytes         bigint, of files that only older versions need; NULL before the first clean-up
+--   log_bytes         bigint, of the table's log
+--   oldest_version    bigint, the oldest that can be read; ops.versions lists them
+--   oldest_version_at timestamp with time zone, when it was committed
+--   limited_at        timestamp with time zone, when max_mb last removed a version that the days
+--                     would keep; NULL if it does not
 --   state             varchar, as in ops.freshness; NULL beyond silver
 --   seconds_behind    double, no more than this is missing; NULL beyond silver
 --   freshness_met     boolean, the target of the contract file is met; NULL without one
@@ -32,6 +38,11 @@ SELECT
   meaning.contract_version,
   meaning."rows",
   meaning.bytes,
+  meaning.old_bytes,
+  meaning.log_bytes,
+  element_at(meaning.versions, 1) AS oldest_version,
+  element_at(meaning.versions_at, 1) AS oldest_version_at,
+  meaning.limited_at,
   freshness.state,
   freshness.seconds_behind,
   freshness.freshness_met,

@@ -18,6 +18,7 @@ from deltalake.exceptions import DeltaError
 from app.metrics.board import Board
 from spark_streaming.contract.names import silver_table
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.kept_versions import read_note
 from spark_streaming.tables.silver_table import SMALL_FILE_BYTES
 
 TABLES_AT_ONCE = 12
@@ -132,7 +133,7 @@ class DeltaCollector:
     name = "delta"
     period_s = 15.0
     share = 0.002
-    _FAMILIES = ("files", "bytes", "small_files", "version", "uncheckpointed_commits")
+    _FAMILIES = ("files", "bytes", "small_files", "version", "uncheckpointed_commits", "old_bytes")
 
     def __init__(self, lake: Lake, tables: Callable[[], list[str]], board: Board) -> None:
         self._lake = lake
@@ -171,7 +172,9 @@ class DeltaCollector:
         sizes = handle.get_add_actions(flatten=True)["size_bytes"].to_pylist()
         version = int(handle.version())
         small = sum(size < SMALL_FILE_BYTES for size in sizes)
-        return len(sizes), sum(sizes), small, version, version - self._checkpoint(path)
+        note = read_note(self._lake, path)
+        old = note.old_bytes if note is not None else 0
+        return len(sizes), sum(sizes), small, version, version - self._checkpoint(path), old
 
     def _checkpoint(self, path: str) -> int:
         try:

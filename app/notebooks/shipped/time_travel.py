@@ -21,8 +21,9 @@ def _(mo):
     # Time travel
 
     Each batch that changes a table of silver is a version of it. An older version can be read as long as its files are
-    kept: 15 minutes, or `silver_retention_minutes` of the profile. Change a row of the source meanwhile
-    (`./headwater urls` has the page), and run the cells again.
+    kept: all of them for 15 minutes (`silver_retention_minutes` of the profile), then the last of each hour for a day and
+    of each day for a week. `ops.versions` lists those. Change a row of the source meanwhile (`./headwater urls` has
+    the page), and run the cells again.
     """)
     return
 
@@ -62,6 +63,16 @@ def _(history, mo):
     )
     older
     return newest, older
+
+
+@app.cell
+def kept(mo, sql, table):
+    # Older versions that can still be read, whose numbers can be asked for like those above.
+    _found = sql(
+        f"SELECT version, committed_at FROM ops.versions WHERE table_schema = 'silver' AND table_name = '{table.value}' ORDER BY version DESC"
+    )
+    _found if len(_found) else mo.md("No older version is kept yet: the first comes after minutes.")
+    return
 
 
 @app.cell

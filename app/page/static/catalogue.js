@@ -85,6 +85,13 @@ function list() {
 
 // -- one of them
 
+function oldVersions(table) {
+  if (table.old_bytes === null) return null;
+  const since = table.oldest_version === null ? "" : `, back to version ${table.oldest_version} of ${table.oldest_version_at?.slice(0, 16)}`;
+  const limited = table.limited_at ? "; max_mb keeps fewer than the days would" : "";
+  return `${bytes(Number(table.old_bytes))}${since}${limited}; log ${bytes(Number(table.log_bytes))}`;
+}
+
 function facts(table) {
   const size = table.rows === null ? null : `${Number(table.rows).toLocaleString("en")} rows, ${bytes(Number(table.bytes))}`;
   const behind = table.seconds_behind === null ? "" : `, at most ${table.seconds_behind} s behind`;
@@ -93,7 +100,7 @@ function facts(table) {
   return [
     ["Meaning", table.description], ["Owner", table.owner], ["Domain", table.domain], ["Tags", table.tags],
     ["Strictest class", table.classification], ["Key", table.key], ["Contract version", table.contract_version],
-    ["Size", size], ["Freshness", table.state && `${table.state}${behind}${target}`],
+    ["Size", size], ["Old versions", oldVersions(table)], ["Freshness", table.state && `${table.state}${behind}${target}`],
     ["Verified", verified ?? (table.table_schema === "silver" ? "not yet: ./headwater verify --continuous" : null)],
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.catalog.catalogue import (
 from app.catalog.delta_tables import LakeTables
 from app.catalog.views import View
 from spark_streaming.storage.small_table import SmallTable
+from spark_streaming.tables.kept_versions import NOTE, VersionsNote
 from spark_streaming.tables.meaning import ColumnMeaning, TableMeaning, write_meaning
 from tests.support.disk_lake import DiskLake
 
@@ -99,6 +101,20 @@ def test_a_table_and_its_columns_have_rows_with_what_delta_says_of_them(world: W
         "Address",
         "personal",
     )
+
+
+def test_what_old_versions_take_comes_from_the_note_of_the_tables_last_clean_up(
+    world: World,
+) -> None:
+    world.pass_after(1)
+    assert [world.rows()[0][name] for name in ("old_bytes", "versions")] == [None, None]
+    at = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    text = json.dumps({**asdict(VersionsNote(old_bytes=7)), "versions": [[3, at.isoformat()]]})
+    (world.lake.folder / "silver/people" / NOTE).write_text(text)
+    world.pass_after(120)
+    table = world.rows()[0]
+    assert (table["old_bytes"], table["versions"], table["versions_at"]) == (7, [3], [at])
+    assert table["limited_at"] is None
 
 
 def test_a_table_is_the_same_at_each_reading_and_when_something_else_is_said_of_it(

@@ -33,7 +33,7 @@ final class ReaderException extends Exception {
     return new ReaderException(
         table + ": version " + version + " is not there",
         String.valueOf(observed.getMessage()),
-        "old versions are removed after silver_retention_minutes (15): begin anew without "
+        "all versions stay for silver_retention_minutes (15), then some: begin anew without "
             + "--from and state, follow more often, or raise that setting");
   }
 }
