@@ -102,7 +102,7 @@ def test_of_a_thousand_questions_without_kafka_none_is_missing(
     stacks: tuple[Stack, Stack],
 ) -> None:
     _, audited = stacks
-    audited.stop("kafka")
+    audited.stop("kafka", "streams", "audit-topic")
     began = time.monotonic()
     ids = []
     with closing(connect(audited.settings.trino_url)) as connection:
@@ -112,7 +112,7 @@ def test_of_a_thousand_questions_without_kafka_none_is_missing(
                 max(0.0, began + number * WITHOUT_KAFKA_S / WITHOUT_KAFKA - time.monotonic())
             )
     away_s = time.monotonic() - began
-    audited.up("--only", "kafka")
+    audited.up("--only", "streams")
     back = time.monotonic()
     missing = until(
         lambda: missing_of(audited, ids),

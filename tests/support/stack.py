@@ -91,10 +91,15 @@ class Stack:
         self.run("up", choice, *arguments, timeout_s=UP_TIMEOUT_S)
 
     def stop(self, *services: str) -> None:
-        """Stop services that a test has started in addition; no command does that."""
+        """Stop services that a test has started in addition; no command does that.
+
+        One on which a running service depends does not end: name that service, too.
+        """
         from app.launcher.control import Stack as Control
 
         Control(self.settings)._take_back(services, Silence())
+        left = [name for name in services if self.observed(name).pid is not None]
+        assert not left, f"{', '.join(left)} still run: does a running service depend on them?"
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Service name → its row of `headwater status`."""
