@@ -28,7 +28,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "table_name": "The table's name in `silver`; empty for the whole batch.",
         "merged_at": "When the batch was merged.",
         "delta_version": "The version of the Delta table that the batch made; NULL if it made none.",
-        "engine": "`delta-rs` or `spark`: which merged it.",
+        "engine": "`arrow`, `delta-rs` or `spark`: which merged it.",
         "rows_in": "Events of the table in the batch.",
         "rows_upserted": "Rows inserted and updated.",
         "rows_deleted": "Rows deleted.",
