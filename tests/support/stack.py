@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,28 @@ class Stack:
             within_s=within_s,
             what=f"{service} {'ready' if ready else 'started'} again after {by.name}",
         )
+
+    @contextmanager
+    def without(self, service: str) -> Iterator[None]:
+        """Kill a service again whenever it has started, until the end; then it is started at once."""
+        stop = threading.Event()
+
+        def kill() -> None:
+            while not stop.wait(0.2):
+                pid = self.observed(service).pid
+                if pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            until(lambda: self.observed(service).pid is None, within_s=30, what=f"{service} away")
+            yield
+        finally:
+            stop.set()
+            killer.join()
+            self.up("--only", service)
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Trino's answer, through the Python client."""
