@@ -15,6 +15,7 @@ from app.cli.verbs import superset
 from app.cli.verbs.checks import bench, fault, screenshots, test
 from app.cli.verbs.data import contract, quarantine, store, streams
 from app.cli.verbs.data.demo import demo
+from app.cli.verbs.data.erase import erase
 from app.cli.verbs.data.read import read
 from app.cli.verbs.data.rebuild import rebuild
 from app.cli.verbs.data.resume import resume
@@ -42,7 +43,7 @@ from app.environment.loopback import keep_direct
 DOCKER = "--docker"
 # The verbs that can act on a further source, `--from NAME`.
 OF_ONE_SOURCE = (
-    "verify", "trace", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "preflight", "detach",
+    "verify", "trace", "erase", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "preflight", "detach",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -86,7 +87,7 @@ def headwater(
 # fmt: off
 VERBS = (
     up, down, status, logs, urls, clean,
-    demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover,
+    demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover, erase,
     contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,
     test, bench, fault, screenshots,
