@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spark_streaming.batch.backlog import Backlog
-from spark_streaming.batch.erasures import Erasures
 from spark_streaming.batch.gate import Gate
 from spark_streaming.batch.maintenance import Maintenance, OpsTable
 from spark_streaming.batch.replay import Replay
@@ -26,6 +25,7 @@ from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.table_share import FIRST, TableShare
 from spark_streaming.fold.routing import offsets_for
+from spark_streaming.history.erasures import Erasures
 from spark_streaming.history.history_pass import HistoryPass
 from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.ops.breaches import Breaches

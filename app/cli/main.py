@@ -15,7 +15,6 @@ from app.cli.verbs import superset
 from app.cli.verbs.checks import bench, fault, screenshots, test
 from app.cli.verbs.data import contract, quarantine, store, streams
 from app.cli.verbs.data.demo import demo
-from app.cli.verbs.data.erase import erase
 from app.cli.verbs.data.read import read
 from app.cli.verbs.data.rebuild import rebuild
 from app.cli.verbs.data.resume import resume
@@ -24,6 +23,7 @@ from app.cli.verbs.data.sql import sql
 from app.cli.verbs.data.trace import trace
 from app.cli.verbs.data.verify import verify
 from app.cli.verbs.data.watch import watch
+from app.cli.verbs.erase import erase
 from app.cli.verbs.jobs import job
 from app.cli.verbs.lineage import lineage
 from app.cli.verbs.size import size

@@ -25,6 +25,7 @@ from datetime import datetime, timezone
 from app.environment.settings import Settings, load
 from app.erase import kafka_records as kafka
 from app.erase.bronze_objects import BronzeObjects
+from app.erase.erase_plan import Plan, Plans
 from app.erase.guards import (
     POLL_S,
     await_silver,
@@ -35,7 +36,6 @@ from app.erase.guards import (
 )
 from app.erase.key_search import Searched, search
 from app.erase.old_files import check_gone, remove
-from app.erase.plan import Plan, Plans
 from app.erase.receipt import Receipt, Receipts, Share, print_receipt
 from app.erase.remainders import copies, log_retention, remainders
 from app.erase.row_lives import KeyEvent, Lives, follow

@@ -116,7 +116,9 @@ def await_silver(
                 detail=entry.reason or "",
                 hint="repair the cause, then `./headwater resume`; then erase",
             )
-        complete = entry.state == "running" and (entry.complete_lsn or 0) >= lsn
+        # A quiet table's own entry is as old as its last event; a table that runs is complete with the others.
+        reached = max(lake.complete_lsn(), entry.complete_lsn or LOG_START)
+        complete = entry.state == "running" and reached >= lsn
         if complete and not has_row():
             return entry
         if clock() > limit:
@@ -124,7 +126,7 @@ def await_silver(
                 f"silver has not merged the source's delete within {wait_s:.0f} s"
                 if not complete
                 else f"silver still has the row, although it is complete to {lsn_text(lsn)}",
-                detail=f"`{table}` is {entry.state}, complete to {lsn_text(entry.complete_lsn or LOG_START)}",
+                detail=f"`{table}` is {entry.state}, complete to {lsn_text(reached)}",
                 hint=f"`./headwater status silver`; `./headwater verify {table}` compares the table, "
                 f"`./headwater resync {table}` repairs it",
             )

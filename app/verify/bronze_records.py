@@ -13,7 +13,7 @@ from spark_streaming.reading.erased_events import is_erased
 __all__ = ["Bronze", "Line", "UnreadableObjectError", "first_offset", "record_digest"]
 
 
-ERASED = b""
+ERASED = b"erased"
 
 
 class Line(NamedTuple):

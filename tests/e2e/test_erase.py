@@ -40,6 +40,7 @@ def test_an_erased_row_is_in_no_store_and_rebuild_history_and_verify_stay_right(
         source.execute("CREATE TABLE forgotten_bag (name text)")
         source.execute("ALTER TABLE forgotten_bag REPLICA IDENTITY FULL")
         source.execute(f"INSERT INTO forgotten VALUES (5, '{PERSON} 1', 1), (2, 'other', 1)")
+        source.execute("INSERT INTO forgotten_bag VALUES ('x')")
         stack.await_tables(*TABLES)
         source.execute("UPDATE forgotten SET id = 1 WHERE id = 5")
         source.execute(f"UPDATE forgotten SET name = '{PERSON} 2' WHERE id = 1")

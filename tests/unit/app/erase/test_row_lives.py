@@ -116,7 +116,7 @@ def test_a_row_that_goes_on_under_another_key_is_followed_to_its_end() -> None:
     assert found.going_on == []
 
 
-def test_a_row_that_may_still_live_under_another_key_is_reported() -> None:
+def test_a_row_that_may_still_exist_under_another_key_is_reported() -> None:
     log = Log()
     log.add("c", 1)
     log.move(1, 2)
