@@ -17,10 +17,24 @@ import pyarrow.parquet as parquet
 from deltalake.exceptions import TableNotFoundError
 
 from app.errors import HeadwaterError
+from app.trace.trace_silver import plain_type
 from spark_streaming.storage.lake import Lake
 
-# Builds the filter of the erased rows for a file's schema; None if the file cannot have them.
-Rows = Callable[[pa.Schema], pc.Expression | None]
+
+class Rows(NamedTuple):
+    """How erased rows are recognized.
+
+    Args:
+        columns: the columns that tell; rows of a file without them are not the erased ones.
+        filter_of: builds the filter for a table's schema, which has these columns.
+    """
+
+    columns: tuple[str, ...]
+    filter_of: Callable[[pa.Schema], pc.Expression]
+
+    def fit(self, schema: pa.Schema) -> bool:
+        """Whether a table of this schema may have such rows."""
+        return set(self.columns) <= set(schema.names)
 
 
 class OldFile(NamedTuple):
@@ -67,8 +81,7 @@ def check_gone(lake: Lake, path: str, rows: Rows) -> None:
         dataset = lake.table(path).to_pyarrow_dataset()
     except TableNotFoundError:
         return
-    condition = rows(dataset.schema)
-    if condition is not None and dataset.count_rows(filter=condition):
+    if rows.fit(dataset.schema) and dataset.count_rows(filter=rows.filter_of(dataset.schema)):
         raise HeadwaterError(
             f"table {path} still has the row",
             detail="the erasure is not finished; it continues at its next run",
@@ -92,12 +105,18 @@ def _name(path: str) -> str:
 def _has(files: Any, path: str, rows: Rows) -> bool:
     try:
         with files.open_input_file(path) as stream:
-            schema = parquet.read_schema(stream)
-            condition = rows(schema)
-            if condition is None:
+            file = parquet.ParquetFile(stream)
+            if not rows.fit(file.schema_arrow):
                 return False
-            stream.seek(0)
-            found = parquet.read_table(stream, columns=schema.names[:1], filters=condition)
+            return any(
+                _among(batch, rows) for batch in file.iter_batches(columns=list(rows.columns))
+            )
     except FileNotFoundError:
         return False
-    return bool(found.num_rows)
+
+
+def _among(batch: pa.RecordBatch, rows: Rows) -> bool:
+    # Arrow does not filter the view types that delta-rs writes.
+    plain = pa.schema([field.with_type(plain_type(field.type)) for field in batch.schema])
+    table = pa.Table.from_batches([batch]).cast(plain)
+    return bool(table.filter(rows.filter_of(plain)).num_rows)

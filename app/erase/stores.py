@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from operator import and_, or_
+from operator import or_
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,38 +49,49 @@ class RowStores:
         self.silver = lake.silver_path(table)
         self.history = lake.history_path(table)
 
-    def whole(self, schema: pa.Schema) -> pc.Expression | None:
-        """The filter of the rows with the key that was asked for."""
-        return _of_keys(schema, [key for key, span in self._spans if span.lsns is None])
+    @property
+    def whole(self) -> Rows:
+        """The rows with the key that was asked for."""
+        return self._of([key for key, span in self._spans if span.lsns is None])
 
-    def any_key(self, schema: pa.Schema) -> pc.Expression | None:
-        """The filter of the rows with any of the keys."""
-        return _of_keys(schema, [key for key, _ in self._spans])
+    @property
+    def any_key(self) -> Rows:
+        """The rows with any of the keys."""
+        return self._of([key for key, _ in self._spans])
 
-    def erased_versions(self, schema: pa.Schema) -> pc.Expression | None:
-        """The filter of the versions that go from the history."""
-        terms = []
-        for key, span in self._spans:
-            condition = _of_keys(schema, [key])
-            if condition is not None and span.lsns is not None:
-                lsn = pc.field("_lsn")
-                condition = and_(condition, (lsn >= span.lsns[0]) & (lsn <= span.lsns[1]))
-            terms.append(condition)
-        known = [term for term in terms if term is not None]
-        return reduce(or_, known) if known else None
+    @property
+    def erased_versions(self) -> Rows:
+        """The versions that go from the history."""
+        return Rows((*self._of([]).columns, "_lsn"), self._versions)
 
-    def events(self, schema: pa.Schema) -> pc.Expression | None:
-        """The filter of quarantine's rows about the erased events."""
-        if not self._places or not set(PLACE) <= set(schema.names):
-            return None
-        by_partition: dict[int, list[int]] = {}
+    @property
+    def events(self) -> Rows:
+        """Quarantine's rows about the erased events."""
+        return Rows(PLACE, self._at_places)
+
+    def _of(self, keys: Sequence[RowKey]) -> Rows:
+        columns = tuple(column.name for column in self._spans[0][0].columns)
+        return Rows(columns, lambda schema: _any(condition_of(schema, key) for key in keys))
+
+    def _versions(self, schema: pa.Schema) -> pc.Expression:
+        lsn = pc.field("_lsn")
+        return _any(
+            condition_of(schema, key)
+            if span.lsns is None
+            else condition_of(schema, key) & (lsn >= span.lsns[0]) & (lsn <= span.lsns[1])
+            for key, span in self._spans
+        )
+
+    def _at_places(self, _: pa.Schema) -> pc.Expression:
+        offsets: dict[tuple[str, int], list[int]] = {}
         for place in self._places:
-            by_partition.setdefault(place.partition, []).append(place.offset)
-        terms = [
-            (pc.field("partition") == partition) & pc.field("offset").isin(pa.array(offsets))
-            for partition, offsets in by_partition.items()
-        ]
-        return (pc.field("topic").cast(pa.string()) == self._places[0].topic) & reduce(or_, terms)
+            offsets.setdefault((place.topic, place.partition), []).append(place.offset)
+        return _any(
+            (pc.field("topic").cast(pa.string()) == topic)
+            & (pc.field("partition") == partition)
+            & pc.field("offset").isin(pa.array(some))
+            for (topic, partition), some in offsets.items()
+        )
 
     def count(self, path: str, rows: Rows) -> int:
         """Count the rows of a table's newest version; 0 if there is no table."""
@@ -88,8 +99,9 @@ class RowStores:
             dataset = self._lake.table(path).to_pyarrow_dataset()
         except TableNotFoundError:
             return 0
-        condition = rows(dataset.schema)
-        return 0 if condition is None else int(dataset.count_rows(filter=condition))
+        if not rows.fit(dataset.schema):
+            return 0
+        return int(dataset.count_rows(filter=rows.filter_of(dataset.schema)))
 
     def old_files(self) -> dict[str, list[OldFile]]:
         """Return store → files that no newest version uses and that hold one of the rows."""
@@ -117,7 +129,5 @@ def quarantined_places(lake: Lake, table: str, key: RowKey) -> Iterator[Place]:
                 yield place_in(row)
 
 
-def _of_keys(schema: pa.Schema, keys: Sequence[RowKey]) -> pc.Expression | None:
-    names = set(schema.names)
-    fitting = [key for key in keys if {column.name for column in key.columns} <= names]
-    return reduce(or_, (condition_of(schema, key) for key in fitting)) if fitting else None
+def _any(conditions: Iterable[pc.Expression]) -> pc.Expression:
+    return reduce(or_, conditions, pc.scalar(False))

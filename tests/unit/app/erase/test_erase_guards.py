@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 from deltalake import write_deltalake
 
@@ -153,3 +154,13 @@ def test_a_file_of_the_current_version_is_never_an_old_one(tmp_path: Path) -> No
     wanted = stores(lake, "a")
     assert wanted.count(wanted.silver, wanted.whole) == 1
     assert old_files_with(lake, wanted.silver, wanted.any_key) == []
+
+
+def test_texts_are_found_in_files_that_have_them_as_views(tmp_path: Path) -> None:
+    lake = DiskLake(tmp_path)
+    write_deltalake(lake.url(lake.silver_path("films")), rows(("b", 1)))
+    old = rows(("b", 2), ("a", 3)).set_column(0, "id", pa.array(["b", "a"], pa.string_view()))
+    parquet.write_table(old, tmp_path / "silver" / "films" / "old.parquet")
+    wanted = stores(lake, "a")
+    [file] = old_files_with(lake, wanted.silver, wanted.any_key)
+    assert file.path.endswith("old.parquet")
