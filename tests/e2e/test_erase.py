@@ -30,6 +30,7 @@ def folder(stack: Stack) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 def test_an_erased_row_is_in_no_store_and_rebuild_history_and_verify_stay_right(
     stack: Stack, folder: Path
 ) -> None:
