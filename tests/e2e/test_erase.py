@@ -20,7 +20,6 @@ from tests.support.waiting import until
 
 SOON_S = 120.0
 TABLES = ("forgotten", "forgotten_bag")
-TOPIC = "headwater.public.forgotten"
 PERSON = "Ana Moreira"
 CONTRACT = 'history = "each"\n[columns.v]\nmin = 0\n'
 
@@ -31,6 +30,7 @@ def folder(stack: Stack) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 def test_an_erased_row_is_in_no_store_and_rebuild_history_and_verify_stay_right(
     stack: Stack, folder: Path
 ) -> None:
@@ -113,11 +113,15 @@ def removed(receipt: dict[str, Any]) -> dict[str, int]:
     return {f"{s['store']} {s['what']}": s["removed"] for s in receipt["stores"] if s["removed"]}
 
 
+def topic_in(stack: Stack) -> str:
+    return f"{stack.settings.topic_prefix}.public.forgotten"
+
+
 def in_bronze(stack: Stack) -> str:
     """All lines of the topic's objects."""
     files = Lakehouse(stack.settings).bronze_files()
     text = ""
-    for info in files.get_file_info(pa_fs.FileSelector(TOPIC, recursive=True)):
+    for info in files.get_file_info(pa_fs.FileSelector(topic_in(stack), recursive=True)):
         if info.is_file:
             with files.open_input_stream(info.path, compression=None) as stream:
                 text += gzip.decompress(stream.read()).decode()
@@ -126,11 +130,12 @@ def in_bronze(stack: Stack) -> str:
 
 def in_kafka(stack: Stack) -> str:
     """All records of the topic that Kafka still delivers."""
+    topic = topic_in(stack)
     with closing(tail.open_consumer(stack.settings.kafka)) as consumer:
-        ends = tail.end_offsets(consumer, TOPIC)
-        begins = consumer.beginning_offsets(tail.partitions(consumer, TOPIC))
+        ends = tail.end_offsets(consumer, topic)
+        begins = consumer.beginning_offsets(tail.partitions(consumer, topic))
         starts = {tp.partition: at for tp, at in begins.items()}
-        events = list(tail.read_between(consumer, TOPIC, starts, ends, deadline_s=30))
+        events = list(tail.read_between(consumer, topic, starts, ends, deadline_s=30))
     return "".join((event.value or b"").decode() for event in events)
 
 
