@@ -25,13 +25,15 @@ from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.table_share import FIRST, TableShare
 from spark_streaming.fold.routing import offsets_for
+from spark_streaming.history.erasures import Erasures
 from spark_streaming.history.history_pass import HistoryPass
 from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.ops.breaches import Breaches
+from spark_streaming.ops.erase_requests import EraseDesk
 from spark_streaming.ops.job_metrics import Metrics
 from spark_streaming.ops.ledger import Ledger, Restored
 from spark_streaming.ops.own_tables import OwnTables
-from spark_streaming.ops.requests import Answer, Desk
+from spark_streaming.ops.requests import Desk
 from spark_streaming.ops.resume_requests import take_requests
 from spark_streaming.ops.schema_changes import SchemaChanges
 from spark_streaming.quarantine.quarantine import Quarantine
@@ -76,7 +78,6 @@ log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
 # The interval of checks for requests: a listing of a few milliseconds between two batches.
 REQUESTS_CHECK_S = 1.0
-MIXED = "its tables belong to several silver jobs: name tables of one of them (`silver_jobs` of the profile)"
 # The job's tables beside silver's own.
 OPS_TABLES = (LEDGER, QUARANTINE, path_of(QUARANTINE), EXPECTATIONS, SCHEMA_CHANGES)
 
@@ -90,6 +91,7 @@ class Working:
     owned: OwnTables
     beginnings: Beginnings
     replay: Replay
+    erasures: Erasures
     maintenance: Maintenance
     changes: SchemaChanges
     describer: Describer
@@ -207,12 +209,8 @@ class Silver:
             return
         self._requests_checked_at = now
         try:
-            for request in self._desk.pending():
-                jobs, own = working.owned.jobs_of(request), self._share.number
-                if jobs == {own}:
-                    self._desk.answer(request, working.replay.carry_out(request))
-                elif own == FIRST and len(jobs) > 1:
-                    self._desk.answer(request, Answer([], MIXED))
+            working.owned.serve(self._desk, working.replay.carry_out)
+            working.erasures.serve()
         except OSError as error:  # the store is away for a moment: requests wait
             log.warning("cannot read requests, trying again later: %s", error)
         for topic, result, engine in working.replay.merged:
@@ -268,16 +266,18 @@ class Silver:
         }
         if kept is None:
             ops.clear()
+        history = HistoryPass(lake, bronze, prefix, topics.tables, files, self._options, restored)
         return Working(
             runner,
             Backlog(settings, rounds, stopped.is_stopped, reader, self._engines, self._session),
             owned,
             Beginnings(reader.direct, archive.first, restored.offsets, unseen),
             Replay(steps, stopped.is_stopped),
+            Erasures(EraseDesk(lake), quarantine, topics, owned.has, history.erase),
             Maintenance(lake, topics, kept, self._options, ops, self.metrics.maintenance, files),
             changes,
             describer,
-            HistoryPass(lake, bronze, prefix, topics.tables, files, self._options, restored),
+            history,
         )
 
     def _topics(

@@ -115,7 +115,7 @@ class SilverSettings(JobSettings):
 
     # DEBUG: one line a batch with the time of each step.
     log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(
-        default="INFO", validation_alias="HEADWATER_SILVER_LOG_LEVEL"
+        default="DEBUG", validation_alias="HEADWATER_SILVER_LOG_LEVEL"
     )
 
     # What the driver reads, folds and merges at once, in offsets and in megabytes of events: its

@@ -23,6 +23,7 @@ from app.cli.verbs.data.sql import sql
 from app.cli.verbs.data.trace import trace
 from app.cli.verbs.data.verify import verify
 from app.cli.verbs.data.watch import watch
+from app.cli.verbs.erase import erase
 from app.cli.verbs.jobs import job
 from app.cli.verbs.lineage import lineage
 from app.cli.verbs.size import size
@@ -42,7 +43,7 @@ from app.environment.loopback import keep_direct
 DOCKER = "--docker"
 # The verbs that can act on a further source, `--from NAME`.
 OF_ONE_SOURCE = (
-    "verify", "trace", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "preflight", "detach",
+    "verify", "trace", "erase", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "preflight", "detach",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -86,7 +87,7 @@ def headwater(
 # fmt: off
 VERBS = (
     up, down, status, logs, urls, clean,
-    demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover,
+    demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover, erase,
     contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,
     test, bench, fault, screenshots,

@@ -17,6 +17,7 @@ TABLES = {
     "within a minute of the run's end, kept for 90 days; there from the first run on.",
     "ops.meaning": "One row for each table and view, with `column_name` NULL, and one for each of their columns. The "
     "registrar rewrites it when something has changed; the views `ops.tables` and `ops.columns` show it.",
+    "ops.erasures": "One row for each erasure, its receipt; there from the first one on, and kept for good. No column has the key.",
     "ops.lineage": "One row for each edge from a column to a column that is made from it. The registrar rewrites all rows when an "
     "edge has changed; `./headwater lineage` follows them.",
 }
@@ -28,7 +29,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "table_name": "The table's name in `silver`; empty for the whole batch.",
         "merged_at": "When the batch was merged.",
         "delta_version": "The version of the Delta table that the batch made; NULL if it made none.",
-        "engine": "`delta-rs` or `spark`: which merged it.",
+        "engine": "`arrow`, `delta-rs` or `spark`: which merged it.",
         "rows_in": "Events of the table in the batch.",
         "rows_upserted": "Rows inserted and updated.",
         "rows_deleted": "Rows deleted.",
@@ -132,6 +133,20 @@ COLUMNS: dict[str, dict[str, str]] = {
         "`unknown`: which columns is not known; `read`, `written`: by a job; `shown`.",
         "made_by": "The view, job or metric that does it; NULL for the stream.",
         "detail": "The Delta version that was read or written; of `unknown` the reason.",
+    },
+    "ops.erasures": {
+        "id": "The erasure; erased events in bronze name it.",
+        "table_name": _TABLE,
+        "source_table": "The source's table, `schema.table`.",
+        "key_digest": "HMAC-SHA256 of table and key by the home's secret `mask_secret`; equal for equal keys.",
+        "asked_by": "The user of the operating system.",
+        "asked_at": "When the erasure was asked for.",
+        "finished_at": "When the last store was done.",
+        "events": "Events of the row whose content was removed from bronze.",
+        "removed": "JSON: for each store what was found, and what was removed.",
+        "positions": "JSON: the first and last LSN of the erased events, their topic, and their offsets by partition.",
+        "remains": "JSON: what may still hold data of the row, and until when.",
+        "not_touched": "JSON: copies of the table that an erasure does not touch.",
     },
     "ops.meaning": {
         "table_schema": "`silver`, `ops` or `reports`.",

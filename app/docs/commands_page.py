@@ -27,6 +27,7 @@ _MORE = {
     "watch": "../../app/watch/README.md",
     "verify": "../../app/verify/README.md",
     "rebuild": "../../app/rebuild/README.md",
+    "erase": "../../app/erase/README.md",
     "trace": "../../app/trace/README.md",
     "preflight": "../your-database.md",
     "detach": "../../debezium/README.md#your-own-database",

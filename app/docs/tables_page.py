@@ -12,6 +12,7 @@ from app.catalog.catalogue import SCHEMA as MEANING
 from app.catalog.views import View, read_views
 from app.docs.columns import COLUMNS, STREAM_COLUMNS, TABLES
 from app.docs.markdown import code, page, table
+from app.erase.receipt import SCHEMA as ERASURES
 from app.errors import HeadwaterError
 from app.jobs.job_runs_table import SCHEMA as JOB_RUNS
 from app.lineage.lineage_table import SCHEMA as LINEAGE
@@ -35,6 +36,7 @@ SCHEMAS = {
     "ops.job_runs": JOB_RUNS,
     "ops.meaning": MEANING,
     "ops.lineage": LINEAGE,
+    "ops.erasures": ERASURES,
 }
 _INTRODUCTION = """
 Trino's catalog is `lake`. Schema `silver` has one table for each captured source table, `reports` has views

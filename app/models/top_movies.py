@@ -49,7 +49,7 @@ def top_movies(ratings: Ratings, movies: pa.Table) -> pa.Table:
     means = {int(ids[i]): _rounded(Decimal(int(sums[i])) / 2 / int(counts[i])) for i in most}
     count_of = {int(ids[i]): int(counts[i]) for i in most}
     total = sum(count_of.values())
-    overall = sum(means[one] * count_of[one] for one in means) / Decimal(max(total, 1))
+    overall = _rounded(sum(means[one] * count_of[one] for one in means) / Decimal(max(total, 1)))
 
     def weighted(one: int) -> Decimal:
         sum_of = means[one] * count_of[one] + ADDED_RATINGS * overall

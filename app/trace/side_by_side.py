@@ -106,7 +106,7 @@ def _in_source(
         ) as connection:
             for statement in SESSION_SETTINGS:
                 connection.execute(statement.encode())
-            condition = " or ".join(_is(connection, key) for key in keys) or "false"
+            condition = " or ".join(key_condition(connection, key) for key in keys) or "false"
             rows = connection.execute(source_select(contract, condition).encode()).fetchall()
             at = connection.execute("select pg_current_wal_lsn()::text").fetchone()
     except psycopg.Error as error:
@@ -135,7 +135,8 @@ def _expectation(settings: Settings, contract: Contract) -> Any:
     return expected_in_silver(contract, rules.empty_to_null, rules.masks, secret)
 
 
-def _is(connection: psycopg.Connection[Any], key: RowKey) -> str:
+def key_condition(connection: psycopg.Connection[Any], key: RowKey) -> str:
+    """Return the SQL condition that selects the row with a key in the source."""
     terms = [
         f"{quoted(column.source_name)} = {sql.quote(_plain(value), connection)}::{column.pg_type}"
         for column, value in zip(key.columns, key.values, strict=True)

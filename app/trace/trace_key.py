@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +25,7 @@ _SHORT_ESCAPES = "\b\f\n\r\t"
 
 @dataclass(frozen=True)
 class RowKey:
-    """A row's key.
+    """A row's key. Keys of one table are equal if their values are.
 
     Args:
         columns: the key's columns, in the key's order.
@@ -37,11 +37,11 @@ class RowKey:
                 keys.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = field(compare=False)
     values: tuple[Any, ...]
-    raws: tuple[Any, ...]
-    names: tuple[tuple[str, ...], ...]
-    in_rows: bool = False
+    raws: tuple[Any, ...] = field(compare=False)
+    names: tuple[tuple[str, ...], ...] = field(compare=False)
+    in_rows: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         pairs = zip(self.columns, self.values, strict=True)
@@ -132,6 +132,20 @@ def parse_key(contract: Contract, text: str) -> RowKey:
         values.append(value)
     in_rows = contract.replica_identity == "index"
     return RowKey(columns, tuple(values), tuple(raws), _names(contract, columns), in_rows)
+
+
+def key_in(like: RowKey, image: Mapping[str, Any] | None) -> RowKey | None:
+    """Return the key that an event's row or message key has, of the same columns as `like`; None without one."""
+    if image is None:
+        return None
+    for names in like.names:
+        if not image.keys() >= set(names):
+            continue
+        raws = tuple(image[name] for name in names)
+        values = tuple(_value(c, raw) for c, raw in zip(like.columns, raws, strict=True))
+        if None not in values:
+            return like if values == like.values else replace(like, values=values, raws=raws)
+    return None
 
 
 def images_of(value: bytes | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

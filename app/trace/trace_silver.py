@@ -185,13 +185,13 @@ def row_of(lake: Lake, table: str, key: RowKey) -> Row | None:
 def condition_of(schema: pa.Schema, key: RowKey) -> pc.Expression:
     """Return the filter of a silver table's dataset for the row with a key."""
     terms = (
-        one_of(column.name, pa.array([value], _plain(schema.field(column.name).type)))
+        one_of(column.name, pa.array([value], plain_type(schema.field(column.name).type)))
         for column, value in zip(key.columns, key.values, strict=True)
     )
     return reduce(and_, terms)
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     """Replace large and view types, which Arrow's filters do not compare."""
     text = str(kind)
     if text in ("large_string", "string_view"):

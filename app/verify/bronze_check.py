@@ -1,6 +1,7 @@
 """Checks that a bronze partition has every offset from the first to the last exactly once.
 
-Bronze must have each committed record that Kafka still has exactly once, with the same bytes.
+Bronze must have each committed record that Kafka still has exactly once, with the same bytes; an
+erased event's place must be there, without its bytes.
 For older offsets, the objects themselves show which had no record: transaction markers and
 aborted records (`Proof`). Objects of older releases do not show it: before each of their records
 one offset may be missing, the marker that ends a transaction. For wider gaps, the caller gives
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from app.verify.bronze_records import Line, first_offset
+from app.verify.bronze_records import ERASED, Line, first_offset
 from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX, unproven
 
 FINDINGS_SHOWN = 10
@@ -60,7 +61,7 @@ class PartitionReport:
     """The counts and findings of one partition.
 
     `counts` has the number of findings by kind; `findings` has the first ones; `compared` counts
-    the records that Kafka still had.
+    the records that Kafka still had, `erased` those whose content was erased.
     """
 
     first: int | None = None
@@ -68,6 +69,7 @@ class PartitionReport:
     records: int = 0
     objects: int = 0
     compared: int = 0
+    erased: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     explained: list[Gap] = field(default_factory=list)
@@ -138,6 +140,7 @@ class _Check:
             report.first = line.offset
         report.last = line.offset
         report.records += 1
+        report.erased += line.digest == ERASED
         self._after = line.path
 
     def finish(self) -> PartitionReport:
@@ -164,7 +167,7 @@ class _Check:
             where = f"in {line.path}, not among Kafka's committed records"
             self.report.add(Finding("uncommitted", line.offset, line.offset, 1, where))
             return
-        if self._next.digest != line.digest:
+        if line.digest not in (self._next.digest, ERASED):
             where = f"in {line.path}: other bytes than in Kafka"
             self.report.add(Finding("differs", line.offset, line.offset, 1, where))
         self._advance()

@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 
 from spark_streaming.reading import bronze
 from spark_streaming.reading.bronze import Proof, UnreadableObjectError, bytes_of, first_offset
+from spark_streaming.reading.erased_events import is_erased
 
 __all__ = ["Bronze", "Line", "UnreadableObjectError", "first_offset", "record_digest"]
+
+
+ERASED = b"erased"
 
 
 class Line(NamedTuple):
@@ -17,7 +21,7 @@ class Line(NamedTuple):
 
     Args:
         path: its object.
-        digest: the digest of the record's content.
+        digest: the digest of the record's content; ERASED for one that was erased.
         proof: which missing offsets the object shows to have had no record.
     """
 
@@ -57,6 +61,8 @@ def record_digest(
 
 
 def _line_digest(record: dict[str, Any]) -> bytes:
+    if is_erased(record["headers"]):
+        return ERASED
     headers = [(name, bytes_of(content)) for name, content in record["headers"]]
     return record_digest(
         record["timestamp"], headers, bytes_of(record["key"]), bytes_of(record["value"])

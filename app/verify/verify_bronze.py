@@ -115,8 +115,12 @@ def run_verify_bronze(tables: list[str], fmt: str) -> int:
             steps.rest()
     print_rows(COLUMNS, [verdict.as_row() for verdict in verdicts], fmt)
     for verdict in verdicts:
+        place = f"{verdict.topic} partition {verdict.partition}"
+        if verdict.report.erased:
+            print(
+                f"{place}: {verdict.report.erased} erased events keep their places", file=sys.stderr
+            )
         for finding in verdict.report.findings:
-            place = f"{verdict.topic} partition {verdict.partition}"
             print(f"{place}: {finding.message()}", file=sys.stderr)
         for wrong in verdict.miscounted[:FINDINGS_SHOWN]:
             print(message(wrong, settings.topic_prefix), file=sys.stderr)

@@ -181,7 +181,7 @@ class TableSteps:
             done = replace(
                 done,
                 result=result.after(prepared.result),
-                engine=self.engine.name,
+                engine=result.engine or self.engine.name,
                 seconds=time.monotonic() - began,
             )
         self.gate.remember(part, done.result)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -24,9 +25,11 @@ from spark_streaming.contract.names import HISTORY_COLUMNS, topic_of
 from spark_streaming.events.contract_versions import key_changed
 from spark_streaming.events.event import RawEvent
 from spark_streaming.history.dating import dated, groups
+from spark_streaming.history.erased_versions import delete_versions
 from spark_streaming.history.history_columns import history_meaning
 from spark_streaming.history.history_slice import Slices, UnknownColumnsError
 from spark_streaming.history.history_table import HistoryTable, definition
+from spark_streaming.ops.erase_requests import ErasedKey
 from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow, Offsets, Restored
 from spark_streaming.reading.bronze import Bronze, EventsByTime
 from spark_streaming.reading.commit_log import CommitLog
@@ -95,6 +98,7 @@ class HistoryPass:
         self._began_at = -PASS_S
         self._commits = CommitLog(self.bronze, f"{self.prefix}.{TRANSACTIONS}")
         self._followed: dict[str, _Followed] = {}
+        self._erasures: deque[tuple[str, Sequence[ErasedKey], Future[int]]] = deque()
 
     def after_batch(self, rows: Sequence[LedgerRow]) -> None:
         """Note how far silver is, and begin a pass if one is due and none runs; return at once."""
@@ -106,6 +110,15 @@ class HistoryPass:
         if idle and self.clock() - self._began_at >= PASS_S and not self._stopping.is_set():
             self._began_at = self.clock()
             self._running = self._thread.submit(self._guarded)
+
+    def erase(self, table: str, keys: Sequence[ErasedKey]) -> Future[int]:
+        """Remove versions of keys in the next pass, between two tables' turns: no slice read before is written after.
+
+        Returns: the number of versions removed; 0 if the table has no history.
+        """
+        done: Future[int] = Future()
+        self._erasures.append((table, keys, done))
+        return done
 
     def stop(self) -> bool:
         """Begin no further slice; wait for the current one. Returns: whether none runs any more."""
@@ -124,10 +137,31 @@ class HistoryPass:
         while more and not self._stopping.is_set():
             more = False
             for silver in self.tables():
+                self._erase()
                 slices = self._turn(silver, pause)
                 written += slices
                 more = more or slices == TURN_SLICES
         return written
+
+    def _erase(self) -> None:
+        while self._erasures:
+            name, keys, done = self._erasures.popleft()
+            try:
+                done.set_result(self._erased(name, keys))
+            except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                done.set_exception(error)
+
+    def _erased(self, name: str, keys: Sequence[ErasedKey]) -> int:
+        try:
+            handle = self.lake.table(self.lake.history_path(name))
+        except TableNotFoundError:
+            return 0
+        [contract] = [silver.contract for silver in self.tables() if silver.name == name]
+        rules = self.files.rules_of(contract)
+        versions = delete_versions(handle, contract, rules, self.files.mask_secret, keys)
+        if known := self._followed.get(name):
+            known.table.forget()  # its handle does not have that commit
+        return versions
 
     def _guarded(self) -> None:
         try:

@@ -20,6 +20,7 @@ from deltalake import (
 )
 from deltalake import write_deltalake as write_delta
 from deltalake.exceptions import TableNotFoundError
+from obstore.exceptions import AlreadyExistsError
 
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.table_share import TableShare
@@ -27,7 +28,8 @@ from spark_streaming.events.position import HighWater
 from spark_streaming.ops.stopped import FAILING, RESUMING, RUNNING, STOPPED, Slice, Stop
 from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
 from spark_streaming.storage.lake import LEDGER, Lake
-from spark_streaming.tables.engine_protocol import TIMESTAMP
+from spark_streaming.tables.engine_protocol import TIMESTAMP, Commit
+from spark_streaming.tables.log_writer import LogWriter, is_plain
 
 Offsets = dict[str, dict[int, int]]
 WHOLE_BATCH = ""  # `table_name` of the row for the whole batch
@@ -181,6 +183,7 @@ class Ledger:
         self._handle: DeltaTable | None = None
         self._last_version: int | None = None
         self._newest: datetime | None = None
+        self._log: LogWriter | None = None
         self.lock = threading.Lock()
 
     def handle(self) -> DeltaTable:
@@ -201,11 +204,13 @@ class Ledger:
             if missing:  # made by an earlier release
                 new = Schema.from_arrow(pa.schema(missing))
                 self._handle.alter.add_columns(list(new.fields))
+        elif self._log is not None and self._handle.version() < self._log.version:
+            self._handle.update_incremental()
         return self._handle
 
     def forget(self) -> None:
         """Drop the handle, so that the next use reads the object store."""
-        self._handle = None
+        self._handle = self._log = None
         self._last_version = None
 
     def restore(self) -> Restored:
@@ -247,7 +252,7 @@ class Ledger:
     def note(self, rows: Sequence[LedgerRow]) -> None:
         """Write rows in one commit that does not count as the end of their batch."""
         with self.lock:
-            self._write(self._stamped(rows), mode="append")
+            self._append(self._stamped(rows), None)
 
     def _stamped(self, rows: Sequence[LedgerRow]) -> pa.Table:
         """The rows in the table's schema, each with a later time than all previous ones.
@@ -266,14 +271,27 @@ class Ledger:
         with self.lock:
             if self._recorded() >= batch_id:
                 return
-            self._write(
-                self._stamped(rows),
-                mode="append",
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(self._app_id, batch_id)]
-                ),
-            )
+            self._append(self._stamped(rows), Commit(self._app_id, batch_id))
             self._last_version = batch_id
+
+    def _append(self, rows: pa.Table, commit: Commit | None) -> None:
+        """Append rows in one commit, at once if no other job has written meanwhile."""
+        if self._log is None and is_plain(self.handle()):
+            self._log = LogWriter(self._lake, LEDGER, self.handle().version())
+        if self._log is not None:
+            try:
+                return self._log.commit(commit, [self._log.write(rows)])
+            except AlreadyExistsError:  # another job's commit, or this one, whose answer was lost
+                self.forget()
+                if commit is not None and self._recorded() >= commit.version:
+                    return None
+            except Exception:
+                self.forget()
+                raise
+        named = None
+        if commit is not None:
+            named = CommitProperties(app_transactions=[Transaction(commit.app_id, commit.version)])
+        return self._write(rows, mode="append", commit_properties=named)
 
     def _write(self, rows: pa.Table, **options: Any) -> None:
         try:
@@ -281,6 +299,7 @@ class Ledger:
         except Exception:
             self.forget()
             raise
+        self._log = None  # it follows an earlier version
 
     def _recorded(self) -> int:
         if self._last_version is None:

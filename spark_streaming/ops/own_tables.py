@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.table_share import FIRST, TableShare
-from spark_streaming.ops.requests import Request
+from spark_streaming.ops.requests import Answer, Desk, Request
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.silver_names import SilverNames
+
+MIXED = "its tables belong to several silver jobs: name tables of one of them (`silver_jobs` of the profile)"
 
 
 class OwnTables:
@@ -22,6 +26,16 @@ class OwnTables:
     def has(self, table: str) -> bool:
         """Whether a silver table is the job's. Raises: OSError if the store does not answer."""
         return not self._share.further or self._job_of(table) == self._share.number
+
+    def serve(self, desk: Desk, carry_out: Callable[[Request], Answer]) -> None:
+        """Answer the requests for this job's tables. Raises: OSError if the store does not answer."""
+        own = self._share.number
+        for request in desk.pending():
+            jobs = self.jobs_of(request)
+            if jobs == {own}:
+                desk.answer(request, carry_out(request))
+            elif own == FIRST and len(jobs) > 1:
+                desk.answer(request, Answer([], MIXED))
 
     def jobs_of(self, request: Request) -> set[int]:
         """Return the jobs that keep the named tables or entries; all jobs if none is named."""

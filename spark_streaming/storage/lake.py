@@ -9,7 +9,12 @@ from deltalake import DeltaTable
 
 from spark_streaming.storage.conditional_puts import prove_conditional_puts
 from spark_streaming.storage.store_address import ObjectStore, load_store
-from spark_streaming.storage.store_clients import arrow_files, delta_writer_options, hadoop_url
+from spark_streaming.storage.store_clients import (
+    arrow_files,
+    delta_writer_options,
+    hadoop_url,
+    objects_below,
+)
 
 LEDGER = "ops/ledger"
 QUARANTINE = "ops/quarantine"
@@ -116,6 +121,10 @@ class Lake:
     def filesystem(self) -> Any:
         """Return a pyarrow file system rooted at the lake, for objects that are not tables."""
         return arrow_files(self._store, f"{self._bucket}/{self._folder}")
+
+    def objects(self, path: str) -> Any:
+        """Return a client (obstore) of the objects below `path`: whole ones, and puts on a condition."""
+        return objects_below(self._store, self._bucket, f"{self._folder}{path}")
 
 
 def bronze_files(store: ObjectStore) -> Any:

@@ -10,8 +10,9 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
@@ -21,17 +22,22 @@ from spark_streaming.storage.store_address import ObjectStore
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
+_SIGNED = "x-amz-"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of an object store; `code` and `message` are S3's own, "" if it sent none."""
+    """The answer of an object store; `code` and `message` are S3's own, "" if it sent none.
+
+    `headers` have names in lower case.
+    """
 
     status: int
     body: bytes = b""
     code: str = ""
     message: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -59,7 +65,8 @@ def ask(
         f"{quote(name, safe='~')}={quote(value, safe='~')}"
         for name, value in sorted((query or {}).items())
     )
-    signed = signature_headers(store, method, path, parts, body, datetime.now(timezone.utc))
+    now = datetime.now(timezone.utc)
+    signed = signature_headers(store, method, path, parts, body, now, headers or {})
     with requests.Session() as session:
         # Services ignore the shell's proxy: a store that only the proxy reaches would be of no use
         # to them.
@@ -75,13 +82,23 @@ def ask(
             timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
             allow_redirects=False,
         )
-    return Answer(answer.status_code, answer.content, *error_of(answer.content))
+    named = {name.lower(): value for name, value in answer.headers.items()}
+    return Answer(answer.status_code, answer.content, *error_of(answer.content), named)
 
 
 def signature_headers(
-    store: ObjectStore, method: str, path: str, query: str, body: bytes, now: datetime
+    store: ObjectStore,
+    method: str,
+    path: str,
+    query: str,
+    body: bytes,
+    now: datetime,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Return the headers that sign a request; `path` and `query` (sorted) as they are sent."""
+    """Return the headers that sign a request; `path` and `query` (sorted) as they are sent.
+
+    Those of `headers` that begin with `x-amz-` are signed, too: S3 refuses them otherwise.
+    """
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     scope = f"{day}/{store.region}/s3/aws4_request"
     given = {
@@ -89,6 +106,8 @@ def signature_headers(
         "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
         "x-amz-date": stamp,
     }
+    given |= {n.lower(): v.strip() for n, v in headers.items() if n.lower().startswith(_SIGNED)}
+    given = dict(sorted(given.items()))
     names = ";".join(given)
     canonical = "\n".join(
         [

@@ -7,6 +7,7 @@ The clients are Hadoop (Spark), delta-rs, pyarrow, Trino and the bronze sink; fo
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 from spark_streaming.storage.store_address import VARIABLES, ObjectStore
@@ -48,6 +49,30 @@ def arrow_files(store: ObjectStore, folder: str) -> Any:
         ),  # pyarrow itself reads this variable only when it is imported
     )
     return pa_fs.SubTreeFileSystem(folder, files)
+
+
+def objects_below(store: ObjectStore, bucket: str, folder: str) -> Any:
+    """Return obstore's client for the objects below a folder: the store's client inside delta-rs, by itself."""
+    from obstore.store import S3Store
+
+    return S3Store(
+        bucket,
+        prefix=folder,
+        config={
+            "region": store.region,
+            **({"endpoint": store.endpoint} if store.endpoint else {}),
+            **({"access_key_id": store.access_key} if store.access_key else {}),
+            **({"secret_access_key": store.secret_key} if store.access_key else {}),
+            "virtual_hosted_style_request": False,
+            "conditional_put": "etag",
+        },
+        client_options={
+            "allow_http": store.plain_http,
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(seconds=30),
+        },
+        retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=20)},
+    )
 
 
 def hadoop_url(url: str) -> str:

@@ -66,7 +66,7 @@ class MergeResult:
     """What one merge did. `skipped`: the table had this commit already and nothing was written.
 
     In a keyless table an update removes one copy and adds one, so `updated` is 0. `missing` counts
-    the copies to remove that silver does not have.
+    the copies to remove that silver does not have. `engine` is the one that merged; "": the one that was asked to.
     """
 
     delta_version: int
@@ -75,6 +75,7 @@ class MergeResult:
     deleted: int = 0
     missing: int = 0
     skipped: bool = False
+    engine: str = ""
 
     @property
     def upserted(self) -> int:

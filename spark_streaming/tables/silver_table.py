@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.dataset as pa_dataset
@@ -13,24 +13,24 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import TableNotFoundError
 
 from spark_streaming.contract.contract import Contract
-from spark_streaming.contract.kinds import TEXT_AS_IS
-from spark_streaming.contract.types import Column
-from spark_streaming.events.arrow_values import missing_value
 from spark_streaming.storage.change_feed import feed_properties, set_feed, wants_feed
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.log_clean_up import CLEAN_UP, leave_log
 from spark_streaming.tables.announced_columns import announce
 from spark_streaming.tables.engine_protocol import Commit
 from spark_streaming.tables.ownership import SOURCE, mark, plain_description, set_source
+from spark_streaming.tables.rewritten_rows import REWRITE_ROWS, Rewrite, nullable, plain, recast
 
 # A merge rewrites every file that holds a touched row: small files keep that cheap.
 # 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
 TARGET_FILE_BYTES = 8 << 20
 # Smaller files are joined once there are many.
 SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
-REWRITE_ROWS = 65_536
 # The application id under which a table notes the contract version that it follows.
 CONTRACT_ID = "headwater:contract"
+
+if TYPE_CHECKING:
+    from spark_streaming.tables.live_table import LiveTable
 
 
 class TableEvolutionError(Exception):
@@ -66,6 +66,8 @@ class SilverTable:
         self.lock = threading.Lock()
         self._options = options
         self._handle: DeltaTable | None = None
+        self._written = -1  # by `advanced`
+        self.live: LiveTable | None = None  # kept by the engine that merges small batches
         self._versions: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -75,11 +77,18 @@ class SilverTable:
         """The open Delta table at the newest version that this process wrote."""
         if self._handle is None:
             self._handle = self.lake.table(self.path)
+        elif self._handle.version() < self._written:
+            self._handle.update_incremental()
         return self._handle
 
     def version(self) -> int:
         """The Delta version after the last commit of this process."""
-        return int(self.handle().version())
+        opened = self._handle or self.handle()
+        return max(int(opened.version()), self._written)
+
+    def advanced(self, version: int) -> None:
+        """Note a commit that was not made by the handle, which reads the log when it is next asked for."""
+        self._written = version
 
     def is_empty(self) -> bool:
         """Whether the table has no rows."""
@@ -97,6 +106,7 @@ class SilverTable:
     def forget(self) -> None:
         """Drop the cache, so that the next use reads the object store: another writer may exist."""
         self._handle = None
+        self._written, self.live = -1, None
         self._versions.clear()
 
     def has_commit(self, commit: Commit) -> bool:
@@ -121,7 +131,7 @@ class SilverTable:
             return False
         except TableNotFoundError:
             pass
-        schema = _nullable(self.contract.silver_schema())
+        schema = nullable(self.contract.silver_schema())
         announce(self.name, schema.names)
         self._handle = DeltaTable.create(
             self.lake.url(self.path),
@@ -141,9 +151,9 @@ class SilverTable:
 
     def reset_columns(self) -> None:
         """Give an empty table its contract's columns, if it notes no version: its maker ended before that."""
-        wanted = _nullable(self.contract.silver_schema())
+        wanted = nullable(self.contract.silver_schema())
         have = pa.schema(self.handle().schema().to_arrow())
-        plain = [{f.name: _plain(f.type) for f in schema} for schema in (have, wanted)]
+        plain = [{f.name: plain(f.type) for f in schema} for schema in (have, wanted)]
         if plain[0] == plain[1] or self.recorded(CONTRACT_ID) >= 0 or not self.is_empty():
             return
         announce(self.name, plain[1].keys() - plain[0].keys())
@@ -175,7 +185,7 @@ class SilverTable:
             self.contract = contract
             return []
         have = pa.schema(self.handle().schema().to_arrow())
-        plan = _Rewrite(self.contract, contract, have, clear, lenient)
+        plan = Rewrite(self.contract, contract, have, clear, lenient)
         announce(self.name, set(plan.wanted.names) - set(have.names))
         if plan.rewrites:
             self._write_all(plan, done)
@@ -201,14 +211,14 @@ class SilverTable:
         """
         self.forget()  # another writer has damaged the table
         self.ensure()
-        wanted = _nullable(self.contract.silver_schema())
+        wanted = nullable(self.contract.silver_schema())
         # A handle of its own: this takes long, and others read the table meanwhile.
         table = self.lake.table(self.path)
         announce(self.name, set(wanted.names) - {field.name for field in table.schema().fields})
         try:
             write_deltalake(
                 table,
-                pa.RecordBatchReader.from_batches(wanted, _recast(source, self.contract, wanted)),
+                pa.RecordBatchReader.from_batches(wanted, recast(source, self.contract, wanted)),
                 mode="overwrite",
                 schema_mode="overwrite",
                 target_file_size=TARGET_FILE_BYTES,
@@ -241,7 +251,7 @@ class SilverTable:
             )
         return name
 
-    def _write_all(self, plan: _Rewrite, done: Commit) -> None:
+    def _write_all(self, plan: Rewrite, done: Commit) -> None:
         """Write the whole table again under the contract's columns, batch by batch."""
         source = self.handle().to_pyarrow_dataset()
 
@@ -272,93 +282,6 @@ class SilverTable:
             ) from error
 
 
-def _recast(
-    source: pa_dataset.Dataset, contract: Contract, wanted: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    """The rows of a dataset under a contract's columns, a few batches in memory at a time."""
-    filled = {c.name: missing_value(c) for c in contract.columns}
-    for batch in source.to_batches(
-        batch_size=REWRITE_ROWS, batch_readahead=2, fragment_readahead=1
-    ):
-        columns = [
-            batch[field.name].cast(field.type)
-            if field.name in batch.schema.names
-            else pa.repeat(filled.get(field.name, pa.scalar(None, field.type)), len(batch))
-            for field in wanted
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=wanted)
-
-
-class _Rewrite:
-    """How a table's rows become rows under a newer contract."""
-
-    def __init__(
-        self, old: Contract, new: Contract, have: pa.Schema, clear: bool, lenient: bool
-    ) -> None:
-        self.wanted = _nullable(new.silver_schema())
-        self._printed: dict[str, Callable[[Any], str]] = {}
-        self.clear, self.lenient = clear, lenient
-        self.begins_at_lsn = new.begins_at_lsn or new.valid_from_lsn
-        self._missing = {column.name: missing_value(column) for column in new.columns}
-        # Contract column → the table's column with its values; None if there is none.
-        self.sources: dict[str, str | None] = {}
-        old_by_number = {c.attnum: c for c in old.columns if c.attnum is not None}
-        for column in new.columns:
-            if clear:  # the columns of the two tables share nothing but their names
-                self.sources[column.name] = column.name if column.name in have.names else None
-                continue
-            before = old_by_number.get(column.attnum) if column.attnum is not None else None
-            same_name = old.by_name.get(column.name)
-            if before is not None and before.name in have.names:
-                self.sources[column.name] = before.name
-            elif same_name is not None and same_name.attnum not in (None, column.attnum):
-                self.sources[column.name] = None  # the name belonged to another column
-            else:
-                self.sources[column.name] = column.name if column.name in have.names else None
-            typed = before or same_name
-            if self.sources[column.name] and typed is not None and is_text_now(typed, column):
-                self._printed[column.name] = typed.value_kind.text
-        for name in self.wanted.names:
-            self.sources.setdefault(name, name)
-        self.added = [c.name for c in new.columns if c.name not in have.names]
-        self.changed = [
-            name
-            for name, source in self.sources.items()
-            if source and _plain(have.field(source).type) != _plain(self.wanted.field(name).type)
-        ]
-        moved = any(source not in (None, name) for name, source in self.sources.items())
-        emptied = any(
-            source is None and name in have.names for name, source in self.sources.items()
-        )
-        filled = any(self._missing[name].is_valid for name in self.added)
-        self.rewrites = clear or bool(self.changed) or moved or emptied or filled
-
-    def batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Some rows under the newer contract."""
-        columns = []
-        for field in self.wanted:
-            source = self.sources[field.name]
-            if source is None:
-                columns.append(pa.repeat(self._missing[field.name], len(batch)))
-            elif field.name in self._printed:
-                columns.append(_printed(batch[source], self._printed[field.name]))
-            elif self.lenient:
-                columns.append(_cast_or_null(batch[source], field.type))
-            else:
-                columns.append(batch[source].cast(field.type))
-        return pa.RecordBatch.from_arrays(columns, schema=self.wanted)
-
-
-def is_text_now(old: Column, new: Column) -> bool:
-    """Whether the contract file now carries a column of unchanged type as text."""
-    return old.pg_type == new.pg_type and new.kind == TEXT_AS_IS != old.kind
-
-
-def _printed(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:
-    """The values as Postgres prints them; Arrow's casts write times and lists differently."""
-    return pa.array([None if v is None else text(v) for v in values.to_pylist()], pa.string())
-
-
 def row_count(table: DeltaTable) -> int:
     """The rows of a Delta table, by the statistics of its files."""
     counts = table.get_add_actions(flatten=True)["num_records"].to_pylist()
@@ -370,31 +293,6 @@ def generation_name(name: str, version: int) -> str:
     return f"{name}__v{version}"
 
 
-def _cast_or_null(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast values to another type, NULL if unfit; halving keeps the cost of a few unfit ones low."""
-    try:
-        return values.cast(kind)
-    except pa.ArrowNotImplementedError:
-        return pa.nulls(len(values), kind)
-    except pa.ArrowInvalid:
-        if len(values) == 1:
-            return pa.nulls(1, kind)
-    middle = len(values) // 2
-    halves = (values.slice(0, middle), values.slice(middle))
-    return pa.concat_arrays([_cast_or_null(half, kind) for half in halves])
-
-
 def named(commit: Commit) -> CommitProperties:
     """The properties by which `has_commit` recognises a commit."""
     return CommitProperties(app_transactions=[Transaction(commit.app_id, commit.version)])
-
-
-def _nullable(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_nullable(True) for field in schema])
-
-
-def _plain(kind: pa.DataType) -> str:
-    """The type without details that Delta does not keep: string widths, names of list items."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return f"list<{_plain(kind.value_type)}>"
-    return str(kind).replace("large_", "").replace("_view", "")

@@ -30,7 +30,7 @@ from spark_streaming.schema.empty_tables import EmptyTables
 from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import LEDGER
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from tests.spark.shop import OPTIONS
 from tests.support.disk_lake import DiskLake
 from tests.unit.debezium_events import change_event, event
@@ -75,7 +75,7 @@ class Job:
         gate = Gate(
             ContractFolder(), Quarantine(self.lake, "q", OPTIONS.properties()), None, topics
         )
-        steps = TableSteps("q", topics, gate, DeltaRsEngine())
+        steps = TableSteps("q", topics, gate, ArrowEngine())
         self.stopped = Resumption(steps, ledger, restored, lambda span, bytes_max=None: {})
         rounds = Rounds(steps, ThreadPoolExecutor(2))
         self.runner = BatchRunner(

@@ -30,8 +30,8 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.engines.choice import engines_of
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from spark_streaming.tables.silver_table import TableOptions
 from tests.support.entries import entries_of
 
@@ -158,7 +158,7 @@ class Job:
         self.quarantine = Quarantine(lake, table.query_id, OPTIONS.properties())
         self.quarantine.ensure()
         gate = Gate(ContractFolder(), self.quarantine, None, self.topics)
-        steps = TableSteps(table.query_id, self.topics, gate, DeltaRsEngine())
+        steps = TableSteps(table.query_id, self.topics, gate, ArrowEngine())
         self.stopped = Resumption(steps, self.ledger, restored, table.held.read)
         rounds = Rounds(steps, ThreadPoolExecutor(4))
         self.runner = BatchRunner(rounds, self.stopped, self.ledger, restored)

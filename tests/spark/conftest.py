@@ -16,6 +16,7 @@ from spark_streaming.job_settings import SilverSettings, load_settings
 from spark_streaming.session import start_session
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.engine_protocol import MergeEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 from spark_streaming.tables.engines.spark_merge import SparkEngine
 from spark_streaming.tables.silver_table import SilverTable, TableOptions
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MakeTable = Callable[[Contract], SilverTable]
-# These tests check steps before the merge, which are equal for both engines, so the default run uses one.
+# These tests check steps before the merge, which are equal for all engines, so the default run uses one.
 BEFORE_THE_MERGE = ("test_quality.py", "test_replay.py")
 NOT_NOTED = "[spark-looked_at]"  # a source that records no definitions; the first engine runs with both kinds
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests of the second engine `slow` if they repeat the first."""
+    """Mark tests of further engines `slow` if they repeat the first."""
     for item in items:
-        repeats = item.path.name in BEFORE_THE_MERGE and "[spark" in item.name
+        repeats = item.path.name in BEFORE_THE_MERGE and not item.name.endswith("[arrow]")
         if item.path.parent == HERE and (repeats or item.name.endswith(NOT_NOTED)):
             item.add_marker(pytest.mark.slow)
 
@@ -103,12 +104,12 @@ def spark(
     session.stop()
 
 
-@pytest.fixture(params=["delta-rs", "spark"])
+@pytest.fixture(params=["arrow", "delta-rs", "spark"])
 def engine(request: pytest.FixtureRequest) -> MergeEngine:
-    """Runs each test that uses it with both engines."""
-    if request.param == "delta-rs":
-        return DeltaRsEngine()
-    return SparkEngine(request.getfixturevalue("spark"))
+    """Runs each test that uses it with every engine."""
+    if request.param == "spark":
+        return SparkEngine(request.getfixturevalue("spark"))
+    return ArrowEngine() if request.param == "arrow" else DeltaRsEngine()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.silver_table import TableOptions
 from tests.support.entries import entries_of
 from tests.unit.debezium_events import change_event
@@ -62,7 +62,7 @@ class Job:
         self.topics = Topics(lake, contracts, "hw", OPTIONS, restored.high_water)
         self.quarantine = Quarantine(lake, query_id, OPTIONS.properties())
         gate = Gate(ContractFolder(), self.quarantine, None, self.topics)
-        steps = TableSteps(query_id, self.topics, gate, engine or DeltaRsEngine())
+        steps = TableSteps(query_id, self.topics, gate, engine or ArrowEngine())
         self.stopped = Resumption(steps, self.ledger, restored, read)
         self.rounds = Rounds(steps, ThreadPoolExecutor(4))
         self.runner = BatchRunner(
@@ -157,7 +157,7 @@ def _raise_cut(*_: object) -> None:
     raise Cut
 
 
-class StoreIsAway(DeltaRsEngine):
+class StoreIsAway(ArrowEngine):
     def merge(self, table: Any, folded: Any, commit: Any) -> Any:
         if table.name.endswith("__one"):
             raise OSError("Generic S3 error: error sending request")

@@ -11,7 +11,7 @@ import pytest
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.evolution import FAIL, NEW_VERSION, POLICIES, QUARANTINE
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from tests.spark.evolving import EvolvingJob
 from tests.unit.evolving_source import EvolvingSource
 from tests.unit.spark_streaming.events.test_evolution_histories import KINDS
@@ -24,7 +24,7 @@ def _source() -> EvolvingSource:
 @pytest.fixture
 def job(lake: Lake, tmp_path: Path) -> EvolvingJob:
     """With two rows in silver."""
-    made = EvolvingJob(lake, DeltaRsEngine(), tmp_path, _source())
+    made = EvolvingJob(lake, ArrowEngine(), tmp_path, _source())
     for number in (1, 2):
         made.source.insert(number)
     made.catalog.lsn = made.source.lsn

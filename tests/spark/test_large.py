@@ -12,7 +12,7 @@ from spark_streaming.events.event import RawEvent
 from spark_streaming.fold import keyed_in_parts as large
 from spark_streaming.job_settings import SilverSettings
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from tests.spark.backlog_job import Table
 from tests.unit.debezium_events import event, raw
 from tests.unit.model import BAG, KEYED, Source, split
@@ -75,7 +75,7 @@ def test_first_load_beyond_the_threshold_goes_the_spark_way_in_auto(
         job.take([snapshot(key) for key in keys]).engine
         for keys in (range(20), range(20, 35), range(35, 40))
     ]
-    assert engines == ["spark", "delta-rs", "delta-rs"]
+    assert engines == ["spark", "arrow", "arrow"]
     assert films.content() == Counter([(key, "a", "B") for key in range(40)])
 
 
@@ -167,7 +167,7 @@ def test_updates_keep_large_values_that_only_silver_has(
         for key in range(6, 16)
     ]
     row = job.take(changes)
-    assert (row.engine, row.rows_upserted, row.rows_quarantined) == ("delta-rs", 5, 5)
+    assert (row.engine, row.rows_upserted, row.rows_quarantined) == ("arrow", 5, 5)
     kept = {key: "a" if key < 6 else "new" for key in range(1, 11)}
     assert films.content() == Counter([(key, note, "B") for key, note in kept.items()])
     assert [held["rule"] for held in films.quarantined()] == ["unavailable-value"] * 5
@@ -228,7 +228,7 @@ def test_part_that_the_executors_cannot_merge_is_merged_in_slices(
     monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
     monkeypatch.setattr("spark_streaming.tables.engines.spark_merge.SparkEngine.merge_rows", fail)
     row = films.job(spark, silver_settings, **LARGE).take([snapshot(key) for key in range(1, 30)])
-    assert (row.engine, row.rows_upserted) == ("delta-rs", 29)
+    assert (row.engine, row.rows_upserted) == ("arrow", 29)
     assert films.content() == Counter([(key, "a", "B") for key in range(1, 30)])
 
 
@@ -240,7 +240,7 @@ def test_table_that_fails_in_a_slice_stops_there_and_catches_up(
 ) -> None:
     monkeypatch.setattr("spark_streaming.batch.table_steps.RETRY_PAUSES_S", ())
     job = films.job(spark, silver_settings, **SLICED)
-    merge, calls = DeltaRsEngine.merge, 0
+    merge, calls = ArrowEngine.merge, 0
 
     def fail_once(*given: Any) -> Any:
         nonlocal calls
@@ -249,7 +249,7 @@ def test_table_that_fails_in_a_slice_stops_there_and_catches_up(
             raise ValueError("a row that nobody thought of")
         return merge(*given)
 
-    monkeypatch.setattr(DeltaRsEngine, "merge", fail_once)
+    monkeypatch.setattr(ArrowEngine, "merge", fail_once)
     row = job.take([snapshot(key) for key in range(12)])
     assert (row.state, row.rows_upserted) == ("stopped", 6)
     # A new process retries at once, from the failed slice.

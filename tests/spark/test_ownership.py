@@ -13,7 +13,7 @@ from spark_streaming.contract.names import ascii_silver_table
 from spark_streaming.ops.ledger import LedgerRow
 from spark_streaming.ops.stopped import REFUSED, RUNNING
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.ownership import SOURCE, mark
 from spark_streaming.tables.silver_table import TableOptions
 from tests.spark.shop import COLUMNS, NO_SOURCE, Shop
@@ -22,7 +22,7 @@ from tests.spark.shop import COLUMNS, NO_SOURCE, Shop
 @pytest.fixture
 def shop(lake: Lake, tmp_path: Path) -> Shop:
     """The source has `items` and also `Items`, whose contract was stored, too."""
-    shop = Shop(lake, DeltaRsEngine(), tmp_path)
+    shop = Shop(lake, ArrowEngine(), tmp_path)
     store = ContractStore(lake, NO_SOURCE)
     store.keep(Contract(shop.schema, "Items", COLUMNS, key=("id",), oid=2))
     store.keep(Contract(shop.schema, "items", COLUMNS, key=("id",), oid=1))
@@ -87,7 +87,7 @@ def test_a_schema_with_a_dot_has_the_same_silver_table_after_a_restart(shop: Sho
 def test_a_table_of_an_earlier_release_keeps_its_name_and_a_new_one_keeps_its_letters(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop, store = Shop(lake, DeltaRsEngine(), tmp_path), ContractStore(lake, NO_SOURCE)
+    shop, store = Shop(lake, ArrowEngine(), tmp_path), ContractStore(lake, NO_SOURCE)
     for number, table in enumerate(("täble", "tüble")):
         store.keep(Contract(shop.schema, table, COLUMNS, key=("id",), oid=number))
     with monkeypatch.context() as earlier:

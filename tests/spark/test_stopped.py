@@ -22,7 +22,7 @@ from spark_streaming.ops.ledger import LedgerRow
 from spark_streaming.ops.stopped import stop_table
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from tests.spark.test_batch import NO_SOURCE, Job, ledger_table
 from tests.unit.model import BAG, KEYED, Source
 
@@ -33,10 +33,11 @@ class Killed(BaseException):
     """Simulates the death of the process."""
 
 
-class Engine(DeltaRsEngine):
+class Engine(ArrowEngine):
     """Merges tables, but raises before or after the commit of those that `breaks` names."""
 
     def __init__(self, breaks: Callable[[str], str | None]) -> None:
+        super().__init__()
         self._breaks = breaks
 
     def merge(self, table: Any, folded: Any, commit: Any) -> Any:

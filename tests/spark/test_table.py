@@ -22,7 +22,7 @@ from spark_streaming.fold.keyed import Folded
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables import kept_versions
 from spark_streaming.tables.engine_protocol import Commit, MergeEngine
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.silver_table import SilverTable, TableEvolutionError, TableOptions
 from tests.spark.conftest import MakeTable
 from tests.spark.test_engines import content, film
@@ -81,7 +81,7 @@ def test_a_table_that_gives_its_name_away_loses_its_rows_and_none_of_its_success
     # The catalog did not answer, so the swap was unknown when the newer row was merged.
     table = make_table(KEYED)
     both = rows(KEYED, {**film(1, "old"), "_lsn": 100}, {**film(2, "new"), "_lsn": 300})
-    DeltaRsEngine().merge(table, Folded(both), Commit("t", 1))
+    ArrowEngine().merge(table, Folded(both), Commit("t", 1))
     moved = tuple(replace(c, attnum=number) for number, c in enumerate(reversed(KEYED.columns), 1))
     other = replace(KEYED, columns=moved, oid=7, version=2, begins_at_lsn=Lsn(200))
     table.adopt(other, clear=True)
@@ -92,7 +92,7 @@ def test_a_table_that_gives_its_name_away_loses_its_rows_and_none_of_its_success
 
 def test_type_that_cannot_hold_the_values_is_refused(make_table: MakeTable) -> None:
     table = make_table(KEYED)
-    DeltaRsEngine().merge(table, Folded(rows(KEYED, film(7, "not a number"))), Commit("t", 1))
+    ArrowEngine().merge(table, Folded(rows(KEYED, film(7, "not a number"))), Commit("t", 1))
     note = replace(KEYED.columns[1], pg_type="integer", kind="int32")
     with pytest.raises(TableEvolutionError, match="note"):
         table.adopt(replace(KEYED, columns=(KEYED.columns[0], note, KEYED.columns[2]), version=2))
@@ -120,7 +120,7 @@ def test_a_column_that_becomes_text_holds_what_postgres_prints(make_table: MakeT
     table = make_table(typed)
     values = {name: value for name, (_, value, _) in held.items()}
     empty = dict.fromkeys(held)
-    DeltaRsEngine().merge(
+    ArrowEngine().merge(
         table, Folded(rows(typed, {**film(1), **values}, {**film(2), **empty})), Commit("t", 1)
     )
     table.adopt(replace(typed.with_texts(held.keys()), version=2))
@@ -133,11 +133,11 @@ def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -
     table: SilverTable = make_table(KEYED)
     count = COMPACT_FILES_MIN + 8
     for number in range(count):
-        DeltaRsEngine().merge(table, Folded(rows(KEYED, film(number))), Commit("t", number))
+        ArrowEngine().merge(table, Folded(rows(KEYED, film(number))), Commit("t", number))
     assert len(table.handle().file_uris()) == count
     maintain_table(table, 100, vacuum=True)
     assert len(table.handle().file_uris()) == 1
-    DeltaRsEngine().merge(table, Folded(rows(KEYED, film(0, "again"))), Commit("t", count))
+    ArrowEngine().merge(table, Folded(rows(KEYED, film(0, "again"))), Commit("t", count))
     expected = [(0, "again", None), *((n, None, None) for n in range(1, count))]
     assert content(table) == Counter(expected)
     table.forget()
@@ -156,7 +156,7 @@ def forgetful(lake: Lake) -> SilverTable:
 
 def merge(table: SilverTable, row: dict[str, Any], number: int) -> None:
     with table.lock:
-        DeltaRsEngine().merge(table, Folded(rows(KEYED, row)), Commit("t", number))
+        ArrowEngine().merge(table, Folded(rows(KEYED, row)), Commit("t", number))
 
 
 def test_replaced_files_go_when_their_retention_is_over(forgetful: SilverTable, lake: Lake) -> None:

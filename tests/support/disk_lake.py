@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pa_fs
+from obstore.store import LocalStore
 
 from spark_streaming.storage.lake import Lake
 
@@ -39,6 +40,9 @@ class DiskLake(Lake):
         self.url("")
         self.folder.mkdir(parents=True, exist_ok=True)
         return _Folder(self.folder)
+
+    def objects(self, path: str) -> Any:
+        return LocalStore(self.url(path), mkdir=True)
 
 
 class _Folder:

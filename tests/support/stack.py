@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,15 @@ class Stack:
         self.run("up", choice, *arguments, timeout_s=UP_TIMEOUT_S)
 
     def stop(self, *services: str) -> None:
-        """Stop services that a test has started in addition; no command does that."""
+        """Stop services that a test has started in addition; no command does that.
+
+        One on which a running service depends does not end: name that service, too.
+        """
         from app.launcher.control import Stack as Control
 
         Control(self.settings)._take_back(services, Silence())
+        left = [name for name in services if self.observed(name).pid is not None]
+        assert not left, f"{', '.join(left)} still run: does a running service depend on them?"
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Service name → its row of `headwater status`."""
@@ -135,6 +141,28 @@ class Stack:
             within_s=within_s,
             what=f"{service} {'ready' if ready else 'started'} again after {by.name}",
         )
+
+    @contextmanager
+    def without(self, service: str) -> Iterator[None]:
+        """Kill a service again whenever it has started, until the end; then it is started at once."""
+        stop = threading.Event()
+
+        def kill() -> None:
+            while not stop.wait(0.2):
+                pid = self.observed(service).pid
+                if pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            until(lambda: self.observed(service).pid is None, within_s=30, what=f"{service} away")
+            yield
+        finally:
+            stop.set()
+            killer.join()
+            self.up("--only", service)
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Trino's answer, through the Python client."""

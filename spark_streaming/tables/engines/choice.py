@@ -32,10 +32,16 @@ class Engines:
 
 # An engine's dependencies are imported when it is made, because the command line only needs the names.
 def without_spark() -> MergeEngine:
-    """The engine that needs no Spark."""
+    """The engine that needs no Spark and merges batches of any size."""
     from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
 
     return DeltaRsEngine()
+
+
+def _for_the_driver() -> MergeEngine:
+    from spark_streaming.tables.engines.arrow_merge import ArrowEngine
+
+    return ArrowEngine()
 
 
 def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
@@ -46,10 +52,11 @@ def engines_of(settings: SilverSettings, session: SparkSession) -> Engines:
     name, large_min = settings.merge_engine, settings.spark_merge_rows_min or CLUSTER_ROWS_MIN
     spark = SparkEngine(session)
     one_machine = settings.spark_master.startswith("local") and not settings.spark_merge_rows_min
-    if name == "delta-rs" or (name == "auto" and one_machine):
+    if name == "delta-rs":
         return Engines(without_spark())
     if name == "auto":
-        return Engines(without_spark(), spark, large_min)
+        small = _for_the_driver()
+        return Engines(small) if one_machine else Engines(small, spark, large_min)
     if name == "spark":
         # A part that the driver cannot hold at once reaches Spark's MERGE through executors only.
         large_min = min(large_min, settings.small_batch_offsets_max + 1)

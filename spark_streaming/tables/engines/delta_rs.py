@@ -56,7 +56,7 @@ class DeltaRsEngine:
             table.forget()
             raise
         table.committed(commit)
-        return MergeResult(table.version(), *counts)
+        return MergeResult(table.version(), *counts, engine=self.name)
 
 
 def _merge_keyed(table: SilverTable, folded: Folded, properties: CommitProperties) -> Counts:

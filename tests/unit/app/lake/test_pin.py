@@ -23,7 +23,7 @@ from spark_streaming.fold.keyed import Folded
 from spark_streaming.ops.ledger import WHOLE_BATCH, Ledger
 from spark_streaming.schema.topics import Topics
 from spark_streaming.tables.engine_protocol import Commit, MergeResult
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.silver_table import CONTRACT_ID, SilverTable
 from tests.spark.evolving import EvolvingJob
 from tests.support.disk_lake import DiskLake
@@ -60,7 +60,7 @@ class Killed(BaseException):
     """Simulates the death of the process."""
 
 
-class Mortal(DeltaRsEngine):
+class Mortal(ArrowEngine):
     """Merges, and may die after the commit."""
 
     random: Random | None = None

@@ -29,12 +29,19 @@ def test_one_rating_of_five_stars_does_not_lead() -> None:
     ratings = clean_ratings([rating_table([*rows, (1, 3, 5.0, 1)])])
     found = top_movies(ratings, described(1, 2, 3)).to_pylist()
     # All of them: (40 · 4.5 + 40 · 1 + 5) / 81 = 225 / 81, and ten such ratings more for each.
-    overall = Decimal(225) / 81
+    overall = round(Decimal(225) / 81, 4)
     weighted = [(180 + 10 * overall) / 50, (5 + 10 * overall) / 11, (40 + 10 * overall) / 50]
     assert [row["movie_id"] for row in found] == [1, 3, 2]
     assert [row["weighted_stars"] for row in found] == [round(one, 4) for one in weighted]
     assert [row["average_stars"] for row in found] == [Decimal("4.5"), Decimal(5), Decimal(1)]
     assert [row["rank"] for row in found] == [1, 2, 3]
+
+
+def test_the_mean_of_all_has_four_places_before_it_is_added_as_in_the_view() -> None:
+    rows = [(1, 1, 1.0, 1), (2, 1, 1.0, 1), (3, 2, 5.0, 1)]
+    found = top_movies(clean_ratings([rating_table(rows)]), described(1, 2)).to_pylist()
+    # (5 + 10 · 2.3333) / 11; with all places of 7 / 3 it would be 2.5758.
+    assert found[0]["weighted_stars"] == Decimal("2.5757")
 
 
 def test_only_the_most_rated_movies_that_are_described_take_part(

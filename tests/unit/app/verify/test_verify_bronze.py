@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.verify.bronze_check import Committed, Gap, PartitionReport, check_partition
-from app.verify.bronze_records import Bronze, Line, UnreadableObjectError, record_digest
+from app.verify.bronze_records import ERASED, Bronze, Line, UnreadableObjectError, record_digest
 from app.verify.verify_bronze import ExplainedGaps
+from spark_streaming.reading.erased_events import HEADER
 
 NO_KAFKA = 1 << 40
 
@@ -201,3 +202,35 @@ def test_explained_gaps_are_kept_in_the_home(tmp_path: Path) -> None:
     gaps.save("t", 0, [(1, 8)])
     assert ExplainedGaps(tmp_path / "verify" / "bronze.json").of("t", 0) == [(1, 8)]
     assert gaps.of("t", 1) == []
+
+
+def test_an_erased_event_is_complete_by_its_place_and_counted_apart() -> None:
+    lines = [line(0, text="a"), line(1)._replace(digest=ERASED), line(2, text="c")]
+    committed = [Committed(0, b"a"), Committed(1, b"of the row"), Committed(2, b"c")]
+    report = check_partition(lines, committed, 0)
+    assert report.complete and (report.records, report.compared, report.erased) == (3, 3, 1)
+    # Its place must be there once, as any other's.
+    report = check_partition([lines[0], lines[2]], committed, 0)
+    assert report.counts == {"missing": 1}
+    report = check_partition([*lines[:2], lines[1], lines[2]], committed, 0)
+    assert report.counts == {"repeat": 1}
+
+
+def test_a_bronze_line_is_erased_by_its_header_alone(tmp_path: Path) -> None:
+    block = tmp_path / "t" / "partition=0" / f"block={0:016}"
+    block.mkdir(parents=True)
+    empty = {
+        "topic": "t",
+        "partition": 0,
+        "timestamp": 1,
+        "headers": [],
+        "key": None,
+        "value": None,
+    }
+    gone = {**empty, "headers": [[HEADER, "{}"]]}
+    lines = [{**one, "offset": number} for number, one in enumerate((empty, gone))]
+    body = "".join(json.dumps(one) + "\n" for one in lines).encode()
+    (block / f"{0:020}.jsonl.gz").write_bytes(gzip.compress(body))
+    bronze = Bronze(pa_fs.SubTreeFileSystem(str(tmp_path), pa_fs.LocalFileSystem()))
+    [path] = bronze.objects("t", 0)
+    assert [one.digest == ERASED for one in bronze.lines(path)] == [False, True]

@@ -29,7 +29,7 @@ from spark_streaming.schema.catalog_watch import CatalogCheck, CatalogWatch
 from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.topics import Topics
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
+from spark_streaming.tables.engines.arrow_merge import ArrowEngine
 from spark_streaming.tables.silver_table import SilverTable, TableOptions
 from tests.support.disk_lake import DiskLake
 from tests.unit.debezium_events import TOPIC, event
@@ -85,7 +85,7 @@ class World:
         gate = Gate(
             ContractFolder(), Quarantine(self.lake, "q", options.properties()), None, self.topics
         )
-        steps = TableSteps("q", self.topics, gate, DeltaRsEngine())
+        steps = TableSteps("q", self.topics, gate, ArrowEngine())
         self.stopped = Resumption(steps, ledger, restored, lambda span, bytes_max=None: {})
         rounds = Rounds(steps, ThreadPoolExecutor(2))
         self.runner = BatchRunner(rounds, self.stopped, ledger, restored)

@@ -24,7 +24,7 @@ def _settings(name: str, master: str = "local[2]", least: int = 250) -> SilverSe
 @pytest.mark.parametrize(
     ("name", "driver", "executors", "large_min"),
     [
-        ("auto", "delta-rs", "spark", 250),
+        ("auto", "arrow", "spark", 250),
         ("delta-rs", "delta-rs", None, None),
         ("spark", "spark", "spark", 51),
     ],
@@ -44,7 +44,7 @@ def test_the_setting_names_the_engine_of_each_way(
 )
 def test_executors_take_large_parts_on_a_cluster_only(master: str, large_min: int | None) -> None:
     found = engines_of(_settings("auto", master, least=0), cast(Any, None))
-    assert found.driver.name == "delta-rs"
+    assert found.driver.name == "arrow"
     assert found.large_min == large_min
     assert (found.executors is None) == (large_min is None)
 

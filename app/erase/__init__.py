@@ -1,0 +1,1 @@
+"""Erases one row's data from every store of the stack, with a receipt."""

@@ -1,0 +1,102 @@
+"""A silver table's files and rows as its only writer knows them, and commits that need no look at the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from spark_streaming.tables.data_files import DataFile, RowCache, files_of, is_ordered
+from spark_streaming.tables.engine_protocol import Commit
+from spark_streaming.tables.log_writer import LogWriter, is_plain
+from spark_streaming.tables.silver_table import SilverTable
+
+
+class LiveTable:
+    """The files of a table at `version`, and the rows of those that were used lately.
+
+    Hold the table's lock. At another version of the table, make a new one.
+
+    Args:
+        cache: shared by all tables.
+    """
+
+    def __init__(self, table: SilverTable, cache: RowCache) -> None:
+        handle = table.handle()
+        self._table = table
+        self._cache = cache
+        self._log = LogWriter(table.lake, table.path, table.version())
+        self.schema = _schema(table, handle)
+        self.is_plain = is_plain(handle)
+        self.files = files_of(handle, table.contract.key)
+
+    @property
+    def version(self) -> int:
+        return self._log.version
+
+    def rows(self, file: DataFile) -> pa.Table:
+        """The rows of a file, with the table's columns and types. Raises: obstore's errors, OSError."""
+        address = f"{self._table.path}/{file.path}"
+        rows = self._cache.get(address)
+        if rows is None or rows.schema != self.schema:
+            rows = conformed(self._log.read(file.path), self.schema)
+            self._cache.put(address, rows)
+        return rows
+
+    def commit(self, commit: Commit, new: Iterable[pa.Table], replaced: Sequence[DataFile]) -> None:
+        """Write rows as new files and commit them in place of others; for errors see `LogWriter.commit`."""
+        added = [self._write(rows.combine_chunks()) for rows in new if len(rows)]
+        self._log.commit(commit, added, replaced)
+        for file in replaced:
+            del self.files[file.path]
+            self._cache.drop(f"{self._table.path}/{file.path}")
+        self.files.update((file.path, file) for file, _ in added)
+        self._table.advanced(self._log.version)
+
+    def _write(self, rows: pa.Table) -> tuple[DataFile, dict[str, Any]]:
+        file, stats = self._log.write(rows)
+        self._cache.put(f"{self._table.path}/{file.path}", rows)
+        low, high = stats["minValues"], stats["maxValues"]
+        ranges = {
+            name: (low[name], high[name])
+            for name in self._table.contract.key
+            if is_ordered(self.schema.field(name).type) and name in low and name in high
+        }
+        return replace(file, ranges=ranges), stats
+
+
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with a table's columns and types; a column that they lack is NULL."""
+    names = set(rows.column_names)
+    values = [
+        rows[field.name].cast(field.type)
+        if field.name in names
+        else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(values, schema=schema)
+
+
+def _schema(table: SilverTable, handle: DeltaTable) -> pa.Schema:
+    """The table's columns: with the contract's types, and those that the source has dropped with their own."""
+    wanted = table.contract.silver_schema()
+    fields = []
+    for field in pa.schema(handle.schema().to_arrow()):
+        known = wanted.get_field_index(field.name)
+        kind = field.type if known < 0 else wanted.field(known).type
+        fields.append(pa.field(field.name, _plain(kind)))
+    return pa.schema(fields)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without Arrow's widths and views, which Parquet does not have."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind

@@ -1,0 +1,82 @@
+"""Commits to a Delta table without a look at its log: the next version is put on the condition that it is free."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import obstore
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from spark_streaming.storage.change_feed import PROPERTY as FEED
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.data_files import DataFile
+from spark_streaming.tables.delta_commit import log_entry, statistics
+from spark_streaming.tables.engine_protocol import Commit
+
+# Properties that ask nothing of a writer which only adds and removes whole files.
+_HARMLESS = (
+    "delta.targetFileSize",
+    "delta.logRetentionDuration",
+    "delta.deletedFileRetentionDuration",
+    "delta.enableExpiredLogCleanup",
+)
+_FEATURES = {"timestampNtz", "appendOnly", "invariants", "changeDataFeed"}
+
+
+def is_plain(table: DeltaTable) -> bool:
+    """Whether adding and removing whole files is all that a table's protocol and properties ask for."""
+    protocol, metadata = table.protocol(), table.metadata()
+    features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
+    settings = {
+        name: value
+        for name, value in metadata.configuration.items()
+        if name.startswith("delta.") and name not in _HARMLESS
+    }
+    return (
+        features <= _FEATURES
+        and not metadata.partition_columns
+        and all(name == FEED and value == "false" for name, value in settings.items())
+    )
+
+
+class LogWriter:
+    """Writes files and commits of a table that `is_plain`; `version`: the one that the next commit follows."""
+
+    def __init__(self, lake: Lake, path: str, version: int) -> None:
+        self.version = version
+        self._objects = lake.objects(path)
+
+    def read(self, path: str) -> pa.Table:
+        """Read a file of the table. Raises: obstore's errors, OSError."""
+        return pq.read_table(pa.BufferReader(obstore.get(self._objects, path).bytes()))
+
+    def write(self, rows: pa.Table) -> tuple[DataFile, dict[str, Any]]:
+        """Write rows as a file, which no version has yet. Returns: the file, without ranges, and its statistics."""
+        content, path = io.BytesIO(), f"part-{uuid.uuid4()}.snappy.parquet"
+        pq.write_table(rows, content, compression="snappy")
+        obstore.put(self._objects, path, content.getvalue())
+        return DataFile(path, content.tell()), statistics(rows)
+
+    def commit(
+        self,
+        commit: Commit | None,
+        added: Sequence[tuple[DataFile, Mapping[str, Any]]],
+        removed: Sequence[DataFile] = (),
+    ) -> None:
+        """Put the next entry of the log.
+
+        Args:
+            commit: recorded with it, so that a repetition can be recognised.
+        Raises: obstore's AlreadyExistsError if another writer was faster, or this entry had been put already; other
+            errors if it is unknown whether the commit succeeded.
+        """
+        entry = log_entry(commit, added, removed, datetime.now(timezone.utc))
+        name = f"_delta_log/{self.version + 1:020d}.json"
+        obstore.put(self._objects, name, entry, mode="create")
+        self.version += 1
