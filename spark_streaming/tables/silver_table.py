@@ -153,10 +153,10 @@ class SilverTable:
         """Give an empty table its contract's columns, if it notes no version: its maker ended before that."""
         wanted = nullable(self.contract.silver_schema())
         have = pa.schema(self.handle().schema().to_arrow())
-        plain = [{f.name: plain(f.type) for f in schema} for schema in (have, wanted)]
-        if plain[0] == plain[1] or self.recorded(CONTRACT_ID) >= 0 or not self.is_empty():
+        kinds = [{f.name: plain(f.type) for f in schema} for schema in (have, wanted)]
+        if kinds[0] == kinds[1] or self.recorded(CONTRACT_ID) >= 0 or not self.is_empty():
             return
-        announce(self.name, plain[1].keys() - plain[0].keys())
+        announce(self.name, kinds[1].keys() - kinds[0].keys())
         write_deltalake(
             self.handle(),
             pa.RecordBatchReader.from_batches(wanted, []),
