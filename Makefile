@@ -50,5 +50,8 @@ lock: ## resolve the Python lock files again (needs uv on PATH)
 	uv pip compile app/models/tracking/requirements.in --universal --python-version 3.10 \
 	  --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header --no-annotate -q \
 	  -o app/models/tracking/requirements.lock
+	uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.10 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o tests/bench/peers/requirements.lock \
+	  -c requirements/runtime.lock
 	uv pip compile --group docs --universal --python-version 3.10 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/docs.lock

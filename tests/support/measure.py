@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -40,13 +41,22 @@ class Resources:
 
 
 @contextmanager
-def watched(stack: Stack, only: Container[str] | None = None) -> Iterator[Resources]:
+def watched(
+    stack: Stack,
+    only: Container[str] | None = None,
+    also: Mapping[str, int] = MappingProxyType({}),
+    uncounted: Container[str] = (),
+) -> Iterator[Resources]:
     """Sample every service of `stack` during the block; the result is complete at its end.
 
-    only: these services; each sample costs some milliseconds of CPU for each process.
+    Args:
+        only: these services; each sample costs some milliseconds of CPU for each process.
+        also: other processes, from name to pid.
+        uncounted: names whose memory is not part of `total_mib`.
     """
     running = {name: int(row["pid"]) for name, row in stack.status().items() if row["pid"]}
     pids = {name: pid for name, pid in running.items() if only is None or name in only}
+    pids |= also
     result = Resources()
     stop = threading.Event()
     before = cpu_of(pids)
@@ -56,7 +66,8 @@ def watched(stack: Stack, only: Container[str] | None = None) -> Iterator[Resour
             now = {name: _rss(pid) for name, pid in pids.items()}
             for name, mib in now.items():
                 result.peak_mib[name] = max(mib, result.peak_mib.get(name, 0))
-            result.total_mib = max(sum(now.values()), result.total_mib)
+            together = sum(mib for name, mib in now.items() if name not in uncounted)
+            result.total_mib = max(together, result.total_mib)
             stop.wait(SAMPLE_S)
 
     thread = threading.Thread(target=sample, daemon=True)

@@ -1,4 +1,7 @@
-"""`python -m app.artefacts.locking`: writes `artefacts.lock` after a change of `artefacts.toml`."""
+"""`python -m app.artefacts.locking [FOLDER]`: writes `artefacts.lock` after a change of `artefacts.toml`.
+
+Both are in FOLDER, by default the root of the clone.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from app.artefacts.locking.resolve import resolve
 from app.errors import HeadwaterError
 
 
-def main() -> int:
-    root = Path(__file__).resolve().parents[3]
+def main(arguments: list[str]) -> int:
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[3]
     try:
         old = read_lock(root) if (root / LOCK_FILE).exists() else Lock({})
         new = resolve(read_requirements(root), old, default_cache())
@@ -25,4 +28,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

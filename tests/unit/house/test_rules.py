@@ -45,6 +45,7 @@ GENERATED_ELSEWHERE = (
     *(f"docs/reference/{name}" for name in PAGES if name.endswith(".md")),
     "docs/types.md",
     "artefacts.lock",
+    "tests/bench/peers/artefacts.lock",
 )
 # A verb and a page of the reference may have the name of their subject.
 SHARED_NAMES = ("app/cli/verbs", "app/docs")
@@ -126,6 +127,7 @@ def test_no_file_names_a_package_registry() -> None:
         "app/jobs/dagster/requirements.lock",
         "app/models/tracking/requirements.lock",
         "app/notebooks/requirements.lock",
+        "tests/bench/peers/requirements.lock",
     ],
 )
 def test_the_python_lock_files_hold_hashes_and_no_address(path: str) -> None:

@@ -1,0 +1,61 @@
+"""Headwater beside its peers: the same machine, run, source and seeded changes; equality first.
+
+`HEADWATER_BENCH_CHANGES` makes it smaller, `HEADWATER_BENCH_FRESH_S=0` leaves freshness out. One contender alone:
+`pytest tests/bench/test_peers.py -s -k bare-loop-full`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.bench.peers.batch_floor import BatchFloor
+from tests.bench.peers.contender import Contender
+from tests.bench.peers.flink import Flink
+from tests.bench.peers.headwater import Headwater
+from tests.bench.peers.kafka_fed import BareLoop, SparkMerge
+from tests.bench.peers.trial import trial
+from tests.support.measure import report
+
+CHANGES = int(os.environ.get("HEADWATER_BENCH_CHANGES", "200000"))
+FRESH_S = float(os.environ.get("HEADWATER_BENCH_FRESH_S", "60"))
+# Peers that need more of the source than its default are shown without it too, by fewer changes.
+SHARE_OF_A_CHECK = 10
+MEASURED: dict[str, Callable[[], Contender]] = {
+    "headwater": Headwater,
+    "bare-loop-full": lambda: BareLoop("FULL"),
+    "spark-merge-full": lambda: SparkMerge("FULL"),
+    "flink-iceberg-full": lambda: Flink("iceberg", "FULL"),
+    "flink-paimon-full": lambda: Flink("paimon", "FULL"),
+    "dlt-replace": lambda: BatchFloor("replace"),
+}
+CHECKED: dict[str, Callable[[], Contender]] = {
+    "bare-loop-default": lambda: BareLoop("DEFAULT"),
+    "spark-merge-default": lambda: SparkMerge("DEFAULT"),
+    "flink-iceberg-default": lambda: Flink("iceberg", "DEFAULT"),
+    "flink-paimon-default": lambda: Flink("paimon", "DEFAULT"),
+    "dlt-merge": lambda: BatchFloor("merge"),
+}
+pytestmark = pytest.mark.timeout(3_600)
+workloads: set[str] = set()
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_contender_by_the_same_changes(name: str) -> None:
+    fresh_s = 0 if name.startswith("dlt") else FRESH_S
+    found = trial(MEASURED[name](), changes=CHANGES, fresh_s=fresh_s)
+    report(f"peers_{name}", found)
+    if "workload" in found:
+        workloads.add(found["workload"])
+    assert len(workloads) <= 1, "the contenders did not get the same changes"
+    assert name != "headwater" or found["verdict"] == "equal", found.get("how")
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_equality_of_a_peer_without_its_own_demands(name: str) -> None:
+    found = trial(CHECKED[name](), changes=max(CHANGES // SHARE_OF_A_CHECK, 2_000), fresh_s=0)
+    kept = ("contender", "replica_identity", "settings", "changes", "seed", "verdict", "how")
+    report(f"peers_{name}", {key: found[key] for key in kept if key in found})
+    assert found["verdict"] in ("equal", "differs", "unfinished")
