@@ -44,7 +44,7 @@ CREATE TEMPORARY TABLE default_catalog.default_database.{table} ({columns}) WITH
   'password' = '{password}', 'database-name' = '{database}', 'schema-name' = 'public',
   'table-name' = '{table}', 'slot.name' = 'flink_{table}', 'decoding.plugin.name' = 'pgoutput',
   'scan.incremental.snapshot.enabled' = 'true', 'scan.incremental.snapshot.backfill.skip' = 'true',
-  'connection.pool.size' = '4', 'changelog-mode' = '{changelog}',
+  'changelog-mode' = '{changelog}',
   'debezium.publication.name' = 'flink_{table}',
   'debezium.publication.autocreate.mode' = 'filtered'
 )
