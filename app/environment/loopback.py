@@ -19,7 +19,7 @@ VARIABLES = ("no_proxy", "NO_PROXY")
 # machine trusts; each as PEM and, for JVMs, as PKCS #12.
 CA, TRUSTSTORE = "ca.pem", "ca.p12"
 TRUSTED, TRUSTED_STORE = "trusted.pem", "trusted.p12"
-# The variables for the bundle of Python's `ssl`, delta-rs and pyarrow, and for that of `requests`.
+# The variables for the bundle of Python's `ssl`, delta-rs, obstore and pyarrow, and for that of `requests`.
 TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 

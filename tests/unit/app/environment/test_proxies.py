@@ -22,6 +22,10 @@ CLIENTS = {
     "DeltaTable('s3://lake/t', storage_options={'AWS_ENDPOINT_URL': 'http://127.0.0.1:9',"
     " 'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b', 'AWS_REGION': 'us-east-1',"
     " 'AWS_ALLOW_HTTP': 'true', 'max_retries': '0'})",
+    "obstore": "import obstore\nfrom spark_streaming.storage.store_address import ObjectStore\n"
+    "from spark_streaming.storage.store_clients import objects_below\n"
+    "store = ObjectStore('http://127.0.0.1:9', access_key='a', secret_key='b')\n"
+    "obstore.get(objects_below(store, 'lake', 't'), 'x')",
     "Arrow's S3": "import pyarrow.fs as fs\n"
     "fs.S3FileSystem(access_key='a', secret_key='b', region='us-east-1', connect_timeout=5,"
     " retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),"
