@@ -19,7 +19,7 @@ RETENTION_MS = "retention.ms"
 
 
 class Span(NamedTuple):
-    """What Kafka has of a partition up to its last erased event.
+    """The records that Kafka still has of a partition, up to its last erased event.
 
     Args:
         upto: the offset behind the last erased event.

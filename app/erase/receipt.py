@@ -140,7 +140,7 @@ class Receipts:
         self._table = SmallTable(lake, PATH, SCHEMA)
 
     def add(self, receipt: Receipt) -> None:
-        """Append a receipt; one that is there already is not repeated. Raises: DeltaError, OSError."""
+        """Append a receipt, unless the table has it already. Raises: DeltaError, OSError."""
         there = self._table.open().to_pyarrow_dataset()
         if there.count_rows(filter=pc.field("id") == receipt.id):
             return

@@ -104,7 +104,7 @@ class RowStores:
         return int(dataset.count_rows(filter=rows.filter_of(dataset.schema)))
 
     def old_files(self) -> dict[str, list[OldFile]]:
-        """Return store → files that no newest version uses and that hold one of the rows."""
+        """Return, for each store, the files of old versions only that hold one of the rows."""
         parts: dict[str, list[tuple[str, Rows]]] = {
             "silver": [(self.silver, self.any_key)],
             "history": [(self.history, self.any_key)],

@@ -81,7 +81,7 @@ class EraseAnswer:
 
 
 class EraseDesk:
-    """The requests of one lake: commands put requests and read answers, the job carries them out."""
+    """Holds a lake's requests to erase: a command writes one and reads its answer; the job carries it out."""
 
     def __init__(self, lake: Lake) -> None:
         self._files: Any = lake.filesystem()

@@ -160,7 +160,7 @@ def thinned(
 
 
 def limit_bytes(keep: TimeTravel, live: Mapping[str, int]) -> int:
-    """Up to how many bytes the files of kept versions stay."""
+    """The greatest size, in bytes, of the files that only kept versions need."""
     if keep.max_mb is not None:
         return keep.max_mb << 20
     return max(LIMIT_COPIES * sum(live.values()), LIMIT_BYTES_MIN)

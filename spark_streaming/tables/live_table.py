@@ -1,4 +1,4 @@
-"""A silver table's files and rows as its only writer knows them, and commits that need no look at the log."""
+"""A silver table as its only writer knows it: its files, their rows, and commits made without reading the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commits to a Delta table without a look at its log: the next version is put on the condition that it is free."""
+"""Commits to a Delta table without reading its log: the next entry is put on the condition that it does not exist."""
 
 from __future__ import annotations
 

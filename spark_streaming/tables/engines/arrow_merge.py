@@ -1,4 +1,4 @@
-"""Merging small batches with Arrow in this process, which knows the table's files: a tenth of delta-rs' CPU.
+"""Merging small batches with Arrow in this process, which knows the table's files: a sixth of delta-rs' CPU.
 
 delta-rs plans each merge anew, reads the log's newest entries and the touched files from the object store, and joins
 in a query engine. The only writer of a table knows its files already, and has the rows of those that

@@ -123,7 +123,7 @@ class Program:
             )  # fmt: skip
 
     def ask(self, request: str) -> str:
-        """Send one line and return the answer's line."""
+        """Send a line to the process and return the line that it answers."""
         process = self.process
         assert process is not None and process.stdin is not None and process.stdout is not None
         process.stdin.write(request + "\n")

@@ -31,7 +31,7 @@ FRESH_LIMIT_S = 60.0
 
 
 class Unfinished(Exception):
-    """A contender ended, or a table did not show the marker in time."""
+    """The contender's process ended, or a table did not show the marker row in time."""
 
 
 def trial(contender: Contender, *, changes: int, fresh_s: float, seed: int = 1) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class PeersWorkload:
         return time.monotonic()
 
     def content_hash(self) -> str:
-        """SHA-256 of all rows of all tables, by the source's own text of them."""
+        """The SHA-256 of all rows of all tables, each row as Postgres prints it."""
         found = hashlib.sha256(f"seed {self.seed}".encode())
         for table in self.tables:
             row = self._connection.execute(

@@ -304,3 +304,18 @@ def test_a_checkpoint_of_such_commits_says_the_same(make_table: MakeTable) -> No
     stored = pa.table(opened.get_add_actions(flatten=True))
     assert pc.min(stored["min.id"]).as_py() == 0
     assert notes(table) == {0: "3", 1: "4", 2: "2"}
+
+
+def test_an_entry_below_the_last_checkpoint_is_seen_by_no_reader(make_table: MakeTable) -> None:
+    paused, engine = make_table(), ArrowEngine()
+    engine.merge(paused, upsert(film(0, "old")), Commit("t", 1))
+    other = SilverTable(paused.lake, paused.name, KEYED, TableOptions())
+    for version in range(2, 6):
+        engine.merge(other, upsert(film(0, f"{version}")), Commit("t", version))
+    other.handle().create_checkpoint()
+    log = Path(paused.lake.url(paused.path)) / "_delta_log"
+    for entry in sorted(log.glob("*.json"))[:-1]:  # as a clean-up does after the retention
+        entry.unlink()
+    engine.merge(paused, upsert(film(0, "late"), film(1, "late")), Commit("t", 2))
+    assert (paused.version(), other.version()) == (2, 5)
+    assert notes(other) == {0: "5"}
