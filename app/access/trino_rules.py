@@ -21,7 +21,7 @@ from spark_streaming.contract.contract_files import Classification
 RULES = "rules.json"  # in the home's folder `access`
 MASK = "***"
 # Those that the stack writes, and nobody else.
-_KEPT = "(silver|ops|history)(_.+)?|reports|live"
+_KEPT = "(silver|ops|history)(_.+)?|reports"
 _CHANGES = ["INSERT", "DELETE", "UPDATE"]
 Rule = dict[str, Any]
 
