@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Schema, write_deltalake
 
 from app.catalog.catalogue import (
     PATH,
@@ -129,6 +130,45 @@ def test_a_table_is_the_same_at_each_reading_and_when_something_else_is_said_of_
     )
     write_meaning(world.people(), other)
     assert world.tables.identity("silver/people") == first
+
+
+def test_a_new_column_is_seen_by_the_commit_that_made_it(world: World) -> None:
+    before = world.tables.identity("silver/people")
+    assert before is not None and not before.holds("age")
+    for column in ("age", "town"):
+        added = Schema.from_arrow(pa.schema([(column, pa.int64())])).fields
+        world.people().alter.add_columns(list(added))
+        found = world.tables.identity("silver/people")
+        assert found is not None and found.holds(column)
+    assert found.table_id == before.table_id
+
+
+@pytest.mark.parametrize("commits", [0, 1, 5])
+def test_a_table_made_again_in_the_same_folder_is_another_one(world: World, commits: int) -> None:
+    for _ in range(2):
+        write_deltalake(world.people(), pa.table({"id": [3], "email": ["c"]}), mode="append")
+    old, size = world.tables.identity("silver/people"), world.tables.size("silver/people")
+    shutil.rmtree(world.lake.folder / "silver/people")
+    assert world.tables.identity("silver/people") is None
+    for _ in range(commits + 1):
+        rows = pa.table({"id": [9], "email": ["z"]})
+        write_deltalake(world.lake.url("silver/people"), rows, mode="append")
+    new = world.tables.identity("silver/people")
+    assert old is not None and new is not None and new.table_id != old.table_id
+    found = world.tables.size("silver/people")
+    assert size is not None and found is not None and (size.rows, found.rows) == (4, commits + 1)
+
+
+def test_a_table_made_again_between_two_passes_is_another_one(world: World) -> None:
+    for _ in range(2):
+        write_deltalake(world.people(), pa.table({"id": [3], "email": ["c"]}), mode="append")
+    old = world.tables.identity("silver/people")
+    shutil.rmtree(world.lake.folder / "silver/people")
+    for _ in range(5):  # its log has a commit of each number that the old one had
+        rows = pa.table({"id": [9], "email": ["z"]})
+        write_deltalake(world.lake.url("silver/people"), rows, mode="append")
+    new = world.tables.identity("silver/people")
+    assert old is not None and new is not None and new.table_id != old.table_id
 
 
 def test_a_view_has_rows_with_what_its_file_says_and_the_types_that_trino_found(
