@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -15,6 +16,8 @@ from app.launcher.supervision.unit import Probe
 from app.services.service import Service
 
 SCAN_EVERY_S = 1.0
+# Processes of other sessions are read again only after this time: a machine has hundreds of them.
+OTHERS_AGAIN_S = 30.0
 ANSWER_BYTES = 4096
 # ApiVersions, version 0, from a client without a name: every broker answers it before any login.
 KAFKA_REQUEST = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
@@ -73,27 +76,39 @@ class StoppedProcesses:
         self._lock = threading.Lock()
         self._scanned_at = 0.0
         self._by_session: dict[int, int] = {}
+        self._sessions: set[int] = set()  # those that were asked for
+        self._others: set[str] = set()  # processes of other sessions
+        self._others_at = 0.0
 
     def of(self, session: int) -> int | None:
         """Return a stopped process of this session, or None. Each service has a session of its own."""
         with self._lock:
             now = time.monotonic()
-            if now >= self._scanned_at + SCAN_EVERY_S:
+            if session not in self._sessions or now >= self._others_at + OTHERS_AGAIN_S:
+                self._sessions.add(session)
+                self._others.clear()
+                self._others_at = self._scanned_at = now
+                self._by_session = dict(self._scan())
+            elif now >= self._scanned_at + SCAN_EVERY_S:
                 self._by_session = dict(self._scan())
                 self._scanned_at = now
             return self._by_session.get(session)
 
     def _scan(self) -> list[tuple[int, int]]:
         stopped = []
-        for entry in self._proc.iterdir():
-            if not entry.name.isdigit():
+        for entry in os.scandir(self._proc):
+            name = entry.name
+            if not name.isdigit() or name in self._others:
                 continue
             try:
-                stat = (entry / "stat").read_text()
+                stat = (self._proc / name / "stat").read_text()
             except OSError:
                 continue  # it has ended
             # The name, in parentheses, may hold blanks and parentheses. A debugger's stop is "t".
             fields = stat[stat.rindex(")") + 2 :].split()
-            if fields[0] == "T":
-                stopped.append((int(fields[3]), int(entry.name)))
+            session = int(fields[3])
+            if session not in self._sessions:
+                self._others.add(name)
+            elif fields[0] == "T":
+                stopped.append((session, int(name)))
         return stopped
