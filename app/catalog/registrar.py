@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from deltalake.exceptions import DeltaError
 
@@ -56,6 +55,9 @@ SOURCE_SCHEMAS = ("silver", "ops", "history")
 SHARED_SCHEMAS = ("ml", "files")
 SCHEMAS = (*SOURCE_SCHEMAS, *SHARED_SCHEMAS, "reports")
 PASS_INTERVAL_S = 1.0
+# A pass lists five folders. If nothing has changed for a minute, the next one comes a second later.
+REST_INTERVAL_S = 2.0
+AT_REST_AFTER_S = 60.0
 # Opening a table's log costs some 10 ms. A pass checks all new tables and a tenth of the others, five at
 # most, so that a thousand tables cost no more than fifty.
 PASSES_PER_ROUND = 10
@@ -64,16 +66,6 @@ RECONCILE_INTERVAL_S = 300.0
 BACKOFF_MAX_S = 5.0
 # A column of a previous release's quarantine with unmasked values; the job removes it.
 RAW_COLUMN = "raw_value"
-
-
-class Tables(Protocol):
-    """The lake's tables, as the registrar uses them."""
-
-    def listed(self, schemas: Sequence[str]) -> dict[str, str]: ...
-
-    def identity(self, path: str) -> Identity | None: ...
-
-    def location(self, path: str) -> str: ...
 
 
 class Registrar:
@@ -86,7 +78,7 @@ class Registrar:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: LakeTables,
         catalog: Catalog,
         views: Sequence[View],
         clock: Callable[[], float] = time.monotonic,
@@ -115,6 +107,13 @@ class Registrar:
         self._problems: dict[str, str] = {}  # table or view → the error
         self._turns: list[str] = []  # tables still to check in this round
         self._reconcile_at = 0.0
+        self._changed_at = clock()
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds until the next pass. Where people have roles, silver may be waiting for the rules."""
+        at_rest = self._clock() - self._changed_at >= AT_REST_AFTER_S
+        return REST_INTERVAL_S if at_rest and self._rules is None else PASS_INTERVAL_S
 
     @property
     def problems(self) -> dict[str, str]:
@@ -127,8 +126,11 @@ class Registrar:
         Raises: TrinoUnreachable; OSError if the object store does not answer. After TrinoUnreachable the next
             pass begins by listing Trino's tables and views.
         """
+        before = (dict(self._known), dict(self._made))
         try:
             self._pass(self._clock())
+            if before != (self._known, self._made):
+                self._changed_at = self._clock()
         except TrinoUnreachable:
             self._registered = None
             raise
@@ -298,7 +300,10 @@ def serve(registrars: Sequence[Registrar], stop: threading.Event) -> None:
             if failures == 0:
                 log.warning("waiting: %s", error)
             failures += 1
-        stop.wait(min(PASS_INTERVAL_S * 2**failures, BACKOFF_MAX_S))
+        interval_s = min(
+            (registrar.interval_s for registrar in registrars), default=PASS_INTERVAL_S
+        )
+        stop.wait(min(interval_s * 2**failures, BACKOFF_MAX_S))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -346,7 +351,7 @@ def make_ops_tables() -> None:
 
 def from_environment() -> list[Registrar]:
     """Make a registrar for each source's lake, Trino and view files that the `HEADWATER_*` variables name."""
-    views = Path(os.environ.get("HEADWATER_VIEWS") or _repository_views())
+    views = Path(os.environ.get("HEADWATER_VIEWS") or _repository() / "trino" / "views")
     url = os.environ.get("HEADWATER_TRINO_URL", "")
     if not url:
         raise HeadwaterError(
@@ -382,10 +387,6 @@ def _lineage(lake: Lake) -> LineageKeeper:
         _repository() / "superset" / "assets",
         sender_from_environment(lake),
     )
-
-
-def _repository_views() -> Path:
-    return _repository() / "trino" / "views"
 
 
 def _repository() -> Path:
