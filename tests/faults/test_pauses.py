@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from tests.support.fault import Fault, Scene, fault_scene
+from tests.support.fault import Fault, Scene
 from tests.support.frozen import frozen
 from tests.support.soak import supervisor_pid
 
@@ -24,13 +23,7 @@ ALERTS = {
 }  # fmt: skip
 CHOSEN = (os.environ.get("HEADWATER_FAULT_SERVICES") or ",".join(ALERTS)).split(",")
 
-pytestmark = pytest.mark.timeout(2_400)
-
-
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    with fault_scene() as found:
-        yield found
+pytestmark = pytest.mark.timeout(1_200)
 
 
 def test_each_process_may_stand_still_beyond_every_time_out(scene: Scene, seed: int) -> None:

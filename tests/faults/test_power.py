@@ -1,0 +1,85 @@
+"""A power cut as far as it can be simulated: everything is killed, and what no disk has yet is lost.
+
+The home is an ext4 filesystem in a file. Its `shutdown` drops the pages and the journal's entries that were not written
+when the power went. The image is a disk that keeps what it was given: one that lies about that is not simulated.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.fault import Scene, fault_scene
+from tests.support.small_disk import SmallDisk, small_ext4
+from tests.support.soak import supervisor_pid
+from tests.support.stack import fresh_stack, processes_of
+from tests.support.waiting import until
+
+DISK_BYTES = 6_000 << 20
+CUTS = int(os.environ.get("HEADWATER_FAULT_CUTS") or 2)
+LOAD_S = 20.0
+
+pytestmark = pytest.mark.timeout(2_400)
+
+
+@contextmanager
+def removed(folder: Path) -> Iterator[None]:
+    """Remove a folder at the end, when nothing is mounted there any more."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lake_on_a_disk() -> Iterator[tuple[Scene, SmallDisk]]:
+    """A stack whose home is a disk of its own, and whose source is on another machine."""
+    with tempfile.TemporaryDirectory(prefix="headwater-images-") as images, fresh_stack() as far:
+        far.up("--only", "postgres")
+        with far.source() as source:
+            source.execute("CREATE DATABASE yours")
+        dsn = far.settings.source_dsn.rpartition("/")[0] + "/yours"
+        home = Path(tempfile.mkdtemp(prefix="headwater-test-"))
+        with (
+            removed(home),
+            small_ext4(home, DISK_BYTES, Path(images) / "disk") as disk,
+            fault_scene("--source", dsn, "--apply", home=home, auto_recover=True) as scene,
+        ):
+            yield scene, disk
+
+
+def test_after_power_cuts_silver_equals_the_source_and_what_is_gone_is_said(seed: int) -> None:
+    with lake_on_a_disk() as (scene, disk):
+        with scene.load(seed):
+            for number in range(CUTS):
+                time.sleep(LOAD_S)
+                cut(scene, disk)
+                began = time.monotonic()
+                scene.stack.up()
+                scene.await_mark(scene.mark())
+                print(
+                    f"cut {number + 1}: a new row in Trino {time.monotonic() - began:.0f} s after the start"
+                )
+        scene.prove()
+
+
+def cut(scene: Scene, disk: SmallDisk) -> None:
+    """The power goes, and comes back: no process, and a disk with what had been written."""
+    supervisor = supervisor_pid(scene)
+    disk.lose_power()
+    os.kill(supervisor, signal.SIGKILL)
+    until(
+        lambda: processes_of(scene.stack.home),
+        lambda left: not left,
+        within_s=60,
+        what="the end of every process of the stack",
+    )
+    disk.mount_again()
