@@ -10,11 +10,15 @@ import time
 import pytest
 
 from tests.support import tpcb
+from tests.support.fault import Scene
+from tests.support.soak import soak
 from tests.support.stack import Stack, processes_of
 from tests.support.waiting import until
 
 BRANCHES, ACCOUNTS = 4, 4_000
 RECOVERY_S = 180.0
+SMOKE_KILLS = 3
+HOLD_POSITIONS = ("connect", "kafka", "silver")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,18 @@ def loaded(stack: Stack) -> Stack:
         source.execute("ALTER TABLE pgbench_history REPLICA IDENTITY FULL")
     stack.await_answer("SELECT count(*) FROM pgbench_accounts", [(ACCOUNTS,)], within_s=RECOVERY_S)
     return stack
+
+
+@pytest.mark.smoke
+def test_a_few_random_kills_of_the_parts_that_hold_positions_lose_nothing(
+    stack: Stack, seed: int
+) -> None:
+    scene = Scene(stack)
+    with scene.prepared(), scene.load(seed):
+        seen = soak(scene, seed, SMOKE_KILLS, services=HOLD_POSITIONS)
+        found = scene.prove()
+    assert found == {"lost": 0, "duplicated": 0, "wrong": 0}
+    assert sum(seen.kills.values()) == SMOKE_KILLS
 
 
 @pytest.mark.parametrize("service", ["silver", "connect", "kafka", "s3", "postgres", "trino"])

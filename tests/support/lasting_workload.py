@@ -122,7 +122,7 @@ def stepping(workload: LastingWorkload, pause_s: float = PAUSE_S) -> Iterator[No
         except Exception as error:  # noqa: BLE001 - raised in the test's thread below
             failures.append(error)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield

@@ -26,7 +26,7 @@ LONG = (
     "e2e/test_superset.py",
     "e2e/test_superset_in_a_browser.py",
     "e2e/test_page_in_a_browser.py",
-    "faults/test_soak.py",
+    "faults/test_kills.py",
     "e2e/test_evolution.py",
     "e2e/test_stopped_table.py",
 )
