@@ -12,11 +12,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
 
+from tests.faults.test_disk_full import consumed, produce
 from tests.support.bucket import Bucket
 from tests.support.fault import Scene, fault_scene
 from tests.support.small_disk import SmallDisk, small_ext4
@@ -56,6 +59,33 @@ def lake_on_a_disk() -> Iterator[tuple[Scene, SmallDisk]]:
             yield scene, disk
 
 
+def test_an_object_that_the_store_has_answered_for_survives_a_power_cut() -> None:
+    with alone("s3") as (stack, disk):
+        bucket = Bucket(stack)
+        bodies = {f"folder-{number % 7}/{number}": os.urandom(20_000) for number in range(200)}
+        began = time.monotonic()
+        for key, body in bodies.items():
+            bucket.put(key, body)
+        print(f"{len(bodies)} objects put in {time.monotonic() - began:.1f} s")
+        cut(stack, disk)
+        stack.up("--only", "s3")
+        assert {key: bucket.get(key) for key in bodies} == bodies
+
+
+def test_a_broker_keeps_every_record_that_it_acknowledged_when_the_power_goes() -> None:
+    with alone("kafka") as (stack, disk):
+        with closing(KafkaAdminClient(**stack.settings.kafka.options)) as admin:
+            admin.create_topics([NewTopic("numbers", 1, 1)])
+        os.sync()
+        began = time.monotonic()
+        sent = produce(stack, 0)
+        print(f"{sent} records, each acknowledged, in {time.monotonic() - began:.1f} s")
+        cut(stack, disk)
+        stack.up("--only", "kafka")
+        assert sent == 2_000
+        assert consumed(stack) == list(range(sent))
+
+
 def test_after_power_cuts_silver_equals_the_source_and_what_is_gone_is_said(seed: int) -> None:
     with lake_on_a_disk() as (scene, disk):
         with scene.load(seed):
@@ -71,7 +101,9 @@ def test_after_power_cuts_silver_equals_the_source_and_what_is_gone_is_said(seed
         scene.prove()
 
 
-def test_an_object_that_the_store_has_answered_for_survives_a_power_cut() -> None:
+@contextmanager
+def alone(service: str) -> Iterator[tuple[Stack, SmallDisk]]:
+    """One service on a disk of its own, with settings and secrets that are older than a power cut."""
     home = Path(tempfile.mkdtemp(prefix="headwater-test-"))
     with (
         tempfile.TemporaryDirectory(prefix="headwater-images-") as images,
@@ -79,15 +111,9 @@ def test_an_object_that_the_store_has_answered_for_survives_a_power_cut() -> Non
         small_ext4(home, DISK_BYTES, Path(images) / "disk") as disk,
         fresh_stack(home) as stack,
     ):
-        stack.up("--only", "s3")
-        os.sync()  # the secrets and settings of a stack are older than a power cut
-        bucket = Bucket(stack)
-        bodies = {f"folder-{number % 7}/{number}": os.urandom(20_000) for number in range(200)}
-        for key, body in bodies.items():
-            bucket.put(key, body)
-        cut(stack, disk)
-        stack.up("--only", "s3")
-        assert {key: bucket.get(key) for key in bodies} == bodies
+        stack.up("--only", service)
+        os.sync()
+        yield stack, disk
 
 
 def cut(stack: Stack, disk: SmallDisk) -> None:
