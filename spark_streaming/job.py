@@ -78,6 +78,7 @@ log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
 # The interval of checks for requests: a listing of a few milliseconds between two batches.
 REQUESTS_CHECK_S = 1.0
+FILES_NAMED_MAX = 10
 # The job's tables beside silver's own.
 OPS_TABLES = (LEDGER, QUARANTINE, path_of(QUARANTINE), EXPECTATIONS, SCHEMA_CHANGES)
 
@@ -189,6 +190,7 @@ class Silver:
                 self._working = self._first_batch()
             working, runner = self._working, self._working.runner
             self._serve_requests(working)
+            self._offset_log.flush(batch_id)
             span = working.beginnings.started(self._offset_log.span(batch_id), batch_id)
             runner.begin(batch_id, span)
             events, more = working.backlog.split(batch_id, span)
@@ -321,6 +323,12 @@ def main() -> int:
         session = start_session(settings)
         if lease.term.copy_of:
             OffsetLog(settings.checkpoint_url, session).copy_from(lease.term.copy_of)
+        if empty := OffsetLog(settings.checkpoint_url, session).drop_unwritten():
+            log.warning(
+                "after a power cut: %d files of the checkpoint were empty, and are removed: %s",
+                len(empty),
+                ", ".join(empty[:FILES_NAMED_MAX]),
+            )
         lease.ready()
         silver = Silver(settings, session, Lake(settings.store).fenced(lease.check))
     except Exception as error:  # noqa: BLE001

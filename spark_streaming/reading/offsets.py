@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,9 @@ class BatchSpan:
         return BatchSpan(at(begin), at(end))
 
 
+_PARTS = (".", "offsets", "commits", "sources/0")  # of a checkpoint
+
+
 class OffsetLog:
     """Reads `<checkpoint>/offsets/<batch id>`, which Spark writes before it runs the batch."""
 
@@ -115,6 +119,45 @@ class OffsetLog:
             if "FileNotFoundException" in str(error):
                 return False
             raise
+
+    def drop_unwritten(self) -> list[str]:
+        """Remove the empty files that a power cut left in a checkpoint on a disk. Returns: their names.
+
+        Nothing was merged by them: `flush` comes before the first merge of a batch. Spark refuses to start with them.
+        """
+        folder = self._folder()
+        if folder is None:
+            return []
+        empty = [
+            path
+            for part in _PARTS
+            for path in sorted((folder / part).glob("*"))
+            if path.is_file() and path.stat().st_size == 0
+        ]
+        for path in empty:
+            path.unlink()
+        return [path.relative_to(folder).as_posix() for path in empty]
+
+    def flush(self, batch_id: int) -> None:
+        """Wait until a batch's plan, and how the one before ended, are on the disk; a store has them there anyhow."""
+        folder = self._folder()
+        if folder is None:
+            return
+        names = [f"offsets/{batch_id}", f"commits/{batch_id - 1}"]
+        names += ["metadata", "sources/0/0"] if batch_id == 0 else []
+        folders = {(folder / name).parent for name in names}
+        for path in [*(folder / name for name in names), *folders]:
+            if path.exists():
+                handle = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+
+    def _folder(self) -> Path | None:
+        """The checkpoint's folder, if it is on a disk."""
+        parsed = urlparse(self._url)
+        return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else None
 
     def copy_from(self, checkpoint_url: str) -> None:
         """Make this checkpoint a copy of another; do nothing if the other does not exist."""
@@ -147,11 +190,11 @@ class OffsetLog:
         return parse_offset_log(self._read(f"offsets/{batch_id}"))
 
     def _read(self, name: str) -> str:
-        url = f"{self._url}/{name}"
-        if urlparse(url).scheme in ("", "file"):
-            return Path(unquote(urlparse(url).path)).read_text()
+        folder = self._folder()
+        if folder is not None:
+            return (folder / name).read_text()
         jvm = self._session._jvm
-        path = jvm.org.apache.hadoop.fs.Path(url)
+        path = jvm.org.apache.hadoop.fs.Path(f"{self._url}/{name}")
         stream = path.getFileSystem(self._session._jsc.hadoopConfiguration()).open(path)
         try:
             return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))

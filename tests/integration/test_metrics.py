@@ -14,13 +14,11 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 import requests
 
@@ -28,6 +26,7 @@ from app.lake.lakehouse import Lakehouse
 from app.launcher.state import Home
 from app.metrics.metric_list import ALERTS, DASHBOARDS, METRICS
 from app.metrics.monitoring import runbook
+from tests.support.frozen import frozen
 from tests.support.optional_metrics import WITHOUT_SERIES
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
@@ -201,22 +200,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             yield Watched(fresh, webhook)
     finally:
         webhook.close()
-
-
-@contextmanager
-def frozen(pid: int | None) -> Iterator[None]:
-    """Stop a process and its children during the block."""
-    assert pid is not None
-    process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    for one in family:
-        os.kill(one.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for one in family:
-            with suppress(ProcessLookupError):  # a hanging service is restarted after a minute
-                os.kill(one.pid, signal.SIGCONT)
 
 
 def test_prometheus_reaches_every_part(watched: Watched) -> None:

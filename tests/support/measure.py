@@ -85,6 +85,11 @@ def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
     return {name: _cpu(pid) for name, pid in pids.items()}
 
 
+def memory_of(pids: Mapping[str, int]) -> dict[str, int]:
+    """The memory (PSS, MiB) of each service's process and its children now, from service → pid."""
+    return {name: _rss(pid) for name, pid in sorted(pids.items())}
+
+
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     """p50, p95, maximum and number (n) of `values`, in their own unit."""
     ranked = sorted(values)

@@ -14,6 +14,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 
 from app.artefacts.dist import Artefacts
+from tests.support.proxy import Proxy
 from tests.support.stack import ROOT
 from tests.support.waiting import until
 
@@ -24,7 +25,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=CLIENTS://127.0.0.1:{clients},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=CLIENTS://127.0.0.1:{clients},INTERNAL://127.0.0.1:{internal}
+advertised.listeners=CLIENTS://127.0.0.1:{clients},INTERNAL://127.0.0.1:{advertised}
 listener.security.protocol.map=CLIENTS:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INTERNAL
@@ -43,6 +44,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 message.max.bytes=67108864
 socket.request.max.bytes=75497472
 log.cleaner.dedupe.buffer.size=8388608
@@ -51,7 +53,7 @@ log.cleaner.dedupe.buffer.size=8388608
 
 @dataclass(frozen=True)
 class OwnKafka:
-    """A running broker: `address` is for clients, `internal` for granting rights."""
+    """A running broker: `address` is for clients, `internal` for granting rights, without a log-in."""
 
     address: str
     internal: str
@@ -70,8 +72,12 @@ class OwnKafka:
 
 
 @contextmanager
-def own_kafka(folder: Path) -> Iterator[OwnKafka]:
-    """Start a broker; `folder` has `server.crt`, `server.key` and `root.crt`, and gets its data."""
+def own_kafka(folder: Path, proxy: Proxy | None = None) -> Iterator[OwnKafka]:
+    """Start a broker; `folder` has `server.crt`, `server.key` and `root.crt`, and gets its data.
+
+    Args:
+        proxy: leads to `internal`, and is the address that the broker names to clients there.
+    """
     artefacts = Artefacts(ROOT)
     artefacts.prepare(["kafka"])
     jars = os.pathsep.join(map(str, artefacts.classpath("kafka")))
@@ -83,8 +89,16 @@ def own_kafka(folder: Path) -> Iterator[OwnKafka]:
     (folder / "server.pem").write_text("".join(pair))
     properties = folder / "server.properties"
     properties.write_text(
-        _SERVER.format(clients=clients, internal=internal, controller=controller, folder=folder)
+        _SERVER.format(
+            clients=clients,
+            internal=internal,
+            controller=controller,
+            folder=folder,
+            advertised=proxy.port if proxy else internal,
+        )
     )
+    if proxy:
+        proxy.target = internal
     made = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(properties)]
     made += ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"]
     subprocess.run([*java, *made], check=True, capture_output=True, timeout=120)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import until
+
 FILLER = "filler"
+EXT4_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2  # ext4's ioctl and flag, from the kernel's fs/ext4/ext4.h
+UNMOUNTED_S = 60.0
+EXT4_OPTIONS = "loop,discard"
 
 
 class SmallDisk:
     """A separate filesystem, mounted at `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image: Path | None = None) -> None:
         self.folder = folder
+        self._image = image
 
     @property
     def free_bytes(self) -> int:
@@ -41,6 +49,24 @@ class SmallDisk:
     def free(self) -> None:
         """Remove the files of `fill`."""
         (self.folder / FILLER).unlink(missing_ok=True)
+
+    def lose_power(self) -> None:
+        """Stop the filesystem (ext4) at once, as a power cut does: what was not yet written to disk is lost."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, EXT4_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+        finally:
+            os.close(folder)
+
+    def mount_again(self) -> None:
+        """Unmount, which fails while a process uses it, and mount; ext4 replays its journal."""
+        until(
+            lambda: subprocess.run(["umount", str(self.folder)], capture_output=True, text=True),
+            lambda ended: ended.returncode == 0,
+            within_s=UNMOUNTED_S,
+            what=f"{self.folder} unmounted",
+        )
+        _mount("-o", EXT4_OPTIONS, str(self._image), str(self.folder))
 
 
 @contextlib.contextmanager
@@ -72,12 +98,12 @@ def small_ext4(folder: Path, size_bytes: int, image: Path) -> Iterator[SmallDisk
         if shutil.which(made[0]) is None:
             pytest.skip("a small disk needs the program `mkfs.ext4`")
         subprocess.run(made, check=True)
-        _mount("-o", "loop,discard", str(image), str(folder))
+        _mount("-o", EXT4_OPTIONS, str(image), str(folder))
         try:
             (folder / "lost+found").rmdir()  # Postgres needs an empty folder
             os.chown(folder, owner.st_uid, owner.st_gid)
             folder.chmod(owner.st_mode & 0o7777)
-            yield SmallDisk(folder)
+            yield SmallDisk(folder, image)
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
     finally:

@@ -7,15 +7,19 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
 from app.cli.needs import require
 from app.errors import HeadwaterError
+from app.printing import Format
 
 TESTS = Path(__file__).resolve().parents[3] / "tests"
 PROOF_S_MAX = 2_400  # a stack's start, and the comparison of all rows
+KILL_S_MAX = 120  # of one kill with its recovery, on average
 DEFAULT_TIERS = ("unit", "spark", "integration", "e2e", "faults")
 TIERS = (*DEFAULT_TIERS, "versions", "cluster", "bench", "containers")
 # Tiers that run together, and how pytest-xdist distributes their tests ("": one process).
@@ -84,17 +88,49 @@ def fault(
     minutes: float = typer.Option(
         20, "--minutes", min=0.1, help="How long a scenario with a random workload runs it."
     ),
+    kills: int = typer.Option(
+        None, "--kills", min=1, max=10_000, help="How many kills a scenario with random ones does."
+    ),
+    hours: float = typer.Option(
+        None, "--hours", min=0.01, max=1_000, help="Soak: end after this time, before all kills."
+    ),
+    seed: int = typer.Option(None, "--seed", min=0, help="The seed; a random one when left out."),
+    fmt: Format = typer.Option(
+        Format.table, "--format", "-F", help="Soak: json prints the report alone on stdout."
+    ),
 ) -> None:
     """Run one fault scenario: kill or cut something, then prove that nothing was lost.
 
     Examples:
-      ./headwater fault kills --minutes 10
+      ./headwater fault kills
+      ./headwater fault ddl --minutes 10
+      ./headwater fault soak --kills 100 --seed 7 --format json
     """
     os.environ["HEADWATER_FAULT_MINUTES"] = str(minutes)
+    if seed is not None:
+        os.environ["HEADWATER_SEED"] = str(seed)
     os.environ.setdefault("HEADWATER_SEED", "random")  # each run another history
+    for variable, value in (("KILLS", kills), ("HOURS", hours)):
+        if value is not None:
+            os.environ[f"HEADWATER_FAULT_{variable}"] = str(value)
     # What a test may take by default is less than a long workload does, with its proof after it.
-    limit = f"--timeout={minutes * 60 + PROOF_S_MAX:.0f}"
-    raise typer.Exit(run_phases([[str(named_file("faults", name))]], ["-s", limit]))
+    least_s = max(minutes * 60, (hours or 0) * 3600, (kills or 0) * KILL_S_MAX)
+    options = ["-s", f"--timeout={least_s + PROOF_S_MAX:.0f}"]
+    path = str(named_file("faults", name))
+    if fmt is not Format.json:
+        raise typer.Exit(run_phases([[path]], options))
+    with tempfile.TemporaryDirectory(prefix="headwater-report-") as folder:
+        report = Path(folder) / "report.json"
+        os.environ["HEADWATER_FAULT_OUT"] = str(report)
+        code = run_phases([[path]], options, out=sys.stderr)
+        if not report.exists():
+            raise HeadwaterError(
+                f"`{name}` wrote no report",
+                detail=f"pytest ended with {code}",
+                hint="its output is above; only `soak` writes a report",
+            )
+        print(report.read_text(), end="")
+    raise typer.Exit(code)
 
 
 def screenshots(
@@ -147,13 +183,17 @@ def spread(how: str) -> list[str]:
     return ["-n", str(workers), "--dist", how, "--no-loadscope-reorder"]
 
 
-def run_phases(phases: list[list[str]], options: list[str]) -> int:
-    """Run pytest for each phase, also after a failed one. Returns: the first exit code that is not 0."""
+def run_phases(phases: list[list[str]], options: list[str], out: TextIO | None = None) -> int:
+    """Run pytest for each phase, also after a failed one. Returns: the first exit code that is not 0.
+
+    Args:
+        out: what gets pytest's output; by default stdout.
+    """
     sys.stdout.flush()
     codes = []
     for arguments in phases:
         command = [sys.executable, *PYTEST, *arguments, *options]
-        with subprocess.Popen(command, cwd=TESTS.parent) as process:
+        with subprocess.Popen(command, cwd=TESTS.parent, stdout=out) as process:
             codes.append(wait_for(process))
         if codes[-1] in (INTERRUPTED, 2):  # pytest's own code for Ctrl-C is 2
             break

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 
 from app.cli.failures import show
 from app.cli.needs import without_services
@@ -153,6 +155,27 @@ def test_services_are_left_out_with_those_that_need_them() -> None:
     assert without_services(selected, [], services) == selected
     assert without_services(selected, ["app"], services) == ["postgres", "store", "metrics"]
     assert without_services(selected, ["app,store"], services) == ["postgres", "metrics"]
+
+
+def test_a_fault_gets_its_kills_seed_and_time_and_prints_its_report_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    ran = []
+
+    def run(phases: list[list[str]], options: list[str], out: object = None) -> int:
+        ran.append((Path(phases[0][0]).name, options))
+        Path(os.environ["HEADWATER_FAULT_OUT"]).write_text('{"kills": 9}\n')
+        return 0
+
+    monkeypatch.setattr(checks, "run_phases", run)
+    with pytest.raises(typer.Exit) as ended:
+        checks.fault("soak", minutes=20, kills=100, hours=None, seed=7, fmt=Format.json)
+    assert ended.value.exit_code == 0
+    assert capsys.readouterr().out == '{"kills": 9}\n'
+    assert ran == [("test_soak.py", ["-s", f"--timeout={100 * 120 + 2_400}"])]
+    chosen = {name: os.environ[f"HEADWATER_{name}"] for name in ("SEED", "FAULT_KILLS")}
+    assert chosen == {"SEED": "7", "FAULT_KILLS": "100"}
 
 
 def test_the_default_tiers_take_only_the_smoke_of_the_faults() -> None:

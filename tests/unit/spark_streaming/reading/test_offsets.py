@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,36 @@ def test_query_without_a_checkpoint_is_told_apart(tmp_path: Path) -> None:
 def test_log_of_another_form_is_refused() -> None:
     with pytest.raises(ValueError, match="not an offset log"):
         parse_offset_log(f'v1\n{META}\n{{"a":{{"0":1}}}}\n{{"b":{{"0":1}}}}')
+
+
+def test_files_that_a_power_cut_emptied_are_removed_and_the_others_stay(tmp_path: Path) -> None:
+    log = _checkpoint(tmp_path)
+    (tmp_path / "commits").mkdir()
+    for name in ("offsets/2", "offsets/.1.crc", "commits/1"):
+        (tmp_path / name).touch()
+    (tmp_path / "commits" / "0").write_text("v1\n{}")
+    assert log.drop_unwritten() == ["offsets/.1.crc", "offsets/2", "commits/1"]
+    assert log.drop_unwritten() == []
+    assert log.span(1).sizes() == {"hw.public.a": 1, "hw.public.b": 3}
+    assert (tmp_path / "commits" / "0").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch_id", "flushed"),
+    [
+        (0, ["", "commits", "metadata", "offsets", "offsets/0", "sources/0", "sources/0/0"]),
+        (1, ["commits", "commits/0", "offsets", "offsets/1"]),
+    ],
+)
+def test_a_batchs_plan_is_on_the_disk_before_it_is_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_id: int, flushed: list[str]
+) -> None:
+    log, seen = _checkpoint(tmp_path), list[str]()
+    (tmp_path / "commits").mkdir()
+    (tmp_path / "commits" / "0").write_text("v1\n{}")
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: seen.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+    )
+    log.flush(batch_id)
+    root = str(tmp_path)
+    assert sorted(path.removeprefix(root).lstrip("/") for path in seen) == flushed

@@ -3,8 +3,11 @@ package dev.headwater.store;
 import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.channels.FileChannel;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.BooleanSupplier;
@@ -35,6 +38,7 @@ import software.amazon.awssdk.services.s3.model.StorageClass;
  *   <li>A put succeeds even if the delete of another object removes the folder, which does not
  *       exist on S3.
  *   <li>Of several puts on the condition of one ETag, one succeeds.
+ *   <li>What was answered survives a power cut: the object is on the disk before the answer.
  * </ol>
  */
 final class SteadyStore extends ForwardingBlobStore {
@@ -42,12 +46,14 @@ final class SteadyStore extends ForwardingBlobStore {
   private static final int TRIES_MAX = 100;
   private static final int LOCKS = 256;
 
+  private final Path root;
   private final Unfinished unfinished;
   private final Object[] conditions = new Object[LOCKS];
 
   SteadyStore(BlobStore store, Path root) {
     super(store);
-    unfinished = new Unfinished(root.toAbsolutePath().normalize());
+    this.root = root.toAbsolutePath().normalize();
+    unfinished = new Unfinished(this.root);
     for (int i = 0; i < LOCKS; i++) {
       conditions[i] = new Object();
     }
@@ -145,7 +151,9 @@ final class SteadyStore extends ForwardingBlobStore {
     try {
       for (int tries = 1; ; tries++) {
         try {
-          return write.get();
+          T answer = write.get();
+          flush(bucket, key);
+          return answer;
         } catch (RuntimeException failed) {
           boolean folder = failed.getCause() instanceof NoSuchFileException;
           if (!folder || !repeatable.getAsBoolean() || tries == TRIES_MAX) {
@@ -155,6 +163,29 @@ final class SteadyStore extends ForwardingBlobStore {
       }
     } finally {
       unfinished.ended(bucket, key);
+    }
+  }
+
+  /**
+   * Waits until an object's bytes, its attributes and its name are on the disk.
+   *
+   * <p>Otherwise a filesystem may know its name, but have no bytes of it, for half a minute.
+   */
+  private void flush(String bucket, String key) {
+    try {
+      Path file = root.resolve(bucket).resolve(key);
+      force(file);
+      force(file.getParent());
+    } catch (NoSuchFileException gone) {
+      // Deleted by another client since.
+    } catch (IOException failed) {
+      throw new UncheckedIOException(failed);
+    }
+  }
+
+  private static void force(Path path) throws IOException {
+    try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
+      channel.force(true);
     }
   }
 
