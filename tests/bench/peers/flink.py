@@ -108,11 +108,11 @@ class Flink:
         (arena.folder / "tmp").mkdir()
         statements.touch(mode=0o600)  # it holds the source's password
         statements.write_text(self._statements(arena, warehouse))
-        java = _java(artefacts, groups, HEAP_MB)
+        java = java_command(artefacts, groups, HEAP_MB)
         job = [*java, "dev.headwater.peers.FlinkJob", str(options), str(statements)]
         self._job = Program(self.name, job, arena.folder)
         self._job.start()
-        reader = [*_java(artefacts, groups, 512), "dev.headwater.peers.Reader", self._lake]
+        reader = [*java_command(artefacts, groups, 512), "dev.headwater.peers.Reader", self._lake]
         self._reader = Program("reader", [*reader, warehouse], arena.folder, asked=True)
         self._reader.start()
         self._folder = arena.folder
@@ -170,7 +170,8 @@ class Flink:
         return "".join(parts)
 
 
-def _java(artefacts: Artefacts, groups: list[str], heap_mb: int) -> list[str]:
+def java_command(artefacts: Artefacts, groups: list[str], heap_mb: int) -> list[str]:
+    """The start of a JVM's command, with the groups' jars as its class path."""
     jars: list[Path] = [jar for group in groups for jar in artefacts.classpath(group)]
     return [
         str(artefacts.java()), f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError",
