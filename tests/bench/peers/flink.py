@@ -62,6 +62,7 @@ TABLES = {
     "iceberg": "'format-version' = '2', 'write.upsert.enabled' = 'true'",
     "paimon": "'bucket' = '1'",
 }
+COMPACTION = {"iceberg": "its files are not compacted", "paimon": "its writer compacts its files"}
 VERSIONS = {"iceberg": "1.11.0", "paimon": "1.3.1"}
 
 
@@ -90,8 +91,8 @@ class Flink:
             self._lake: VERSIONS[self._lake],
             "settings": (
                 f"one JVM, heap {HEAP_MB} MB, parallelism 1, a checkpoint each {CHECKPOINT_S} s, state on the heap, "
-                f"no upsert-materialize, no backfill in the snapshot, changelog mode {self._changelog}, {TABLES[self._lake]}; a slot a table; "
-                "no compaction of Iceberg's files; tables and checkpoints on the local disk"
+                f"no upsert-materialize, no backfill in the snapshot, changelog mode {self._changelog}, {TABLES[self._lake]}; "
+                f"{COMPACTION[self._lake]}; a slot a table; tables and checkpoints on the local disk"
             ),
         }
 
