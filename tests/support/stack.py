@@ -246,12 +246,31 @@ def fresh_stack(home: Path | None = None) -> Iterator[Stack]:
     with free_port_offset() as offset:
         stack = Stack(home, offset)
         try:
-            yield stack
+            with _stopped_if_killed(stack):
+                yield stack
         finally:
             stack.run("down", "--wipe", timeout_s=DOWN_TIMEOUT_S, expect=None)
             left = processes_of(home)
             shutil.rmtree(home, ignore_errors=True)
             assert left == [], f"left running: {left}"
+
+
+@contextmanager
+def _stopped_if_killed(stack: Stack) -> Iterator[None]:
+    """Let the stack be stopped and removed even if this process is killed during the block.
+
+    A shell waits for the end of a pipe that only this process can write to.
+    """
+    script = 'read -r _ && exit; "$0" -m app down --wipe; rm -rf "$HEADWATER_HOME"'
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", script, sys.executable], cwd=ROOT, env=stack.environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        guard.communicate("ended\n")
 
 
 @contextmanager

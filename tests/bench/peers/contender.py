@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from app.artefacts.bootstrap import MAIN_PACKAGES
 from app.artefacts.dist import Artefacts
 from app.compare.digest import Row
+from app.processes.process import CHILD
 from spark_streaming.contract.contract import Contract
 from tests.support.stack import ROOT, Stack
 
@@ -113,11 +114,16 @@ class Program:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it in a session of its own."""
+        """Start it in a session of its own; the kernel kills it when the benchmark dies.
+
+        Call it from the main thread: the kernel's parent-death signal is bound to the thread that forks.
+        """
         pipe = subprocess.PIPE if self.asked else None
+        # The launcher's own way; -1: no change of user.
+        wrapper = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), "-1", "-1"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                list(self.command), cwd=self.folder, env={**os.environ, **self.environment},
+                [*wrapper, *self.command], cwd=self.folder, env={**os.environ, **self.environment},
                 stdin=pipe or subprocess.DEVNULL, stdout=pipe or log, stderr=log,
                 text=True, start_new_session=True,
             )  # fmt: skip

@@ -62,6 +62,7 @@ TABLES = {
     "iceberg": "'format-version' = '2', 'write.upsert.enabled' = 'true'",
     "paimon": "'bucket' = '1'",
 }
+COMPACTION = {"iceberg": "its files are not compacted", "paimon": "its writer compacts its files"}
 VERSIONS = {"iceberg": "1.11.0", "paimon": "1.3.1"}
 
 
@@ -90,8 +91,8 @@ class Flink:
             self._lake: VERSIONS[self._lake],
             "settings": (
                 f"one JVM, heap {HEAP_MB} MB, parallelism 1, a checkpoint each {CHECKPOINT_S} s, state on the heap, "
-                f"no upsert-materialize, no backfill in the snapshot, changelog mode {self._changelog}, {TABLES[self._lake]}; a slot a table; "
-                "no compaction of Iceberg's files; tables and checkpoints on the local disk"
+                f"no upsert-materialize, no backfill in the snapshot, changelog mode {self._changelog}, {TABLES[self._lake]}; "
+                f"{COMPACTION[self._lake]}; a slot a table; tables and checkpoints on the local disk"
             ),
         }
 
@@ -108,11 +109,11 @@ class Flink:
         (arena.folder / "tmp").mkdir()
         statements.touch(mode=0o600)  # it holds the source's password
         statements.write_text(self._statements(arena, warehouse))
-        java = _java(artefacts, groups, HEAP_MB)
+        java = java_command(artefacts, groups, HEAP_MB)
         job = [*java, "dev.headwater.peers.FlinkJob", str(options), str(statements)]
         self._job = Program(self.name, job, arena.folder)
         self._job.start()
-        reader = [*_java(artefacts, groups, 512), "dev.headwater.peers.Reader", self._lake]
+        reader = [*java_command(artefacts, groups, 512), "dev.headwater.peers.Reader", self._lake]
         self._reader = Program("reader", [*reader, warehouse], arena.folder, asked=True)
         self._reader.start()
         self._folder = arena.folder
@@ -170,7 +171,8 @@ class Flink:
         return "".join(parts)
 
 
-def _java(artefacts: Artefacts, groups: list[str], heap_mb: int) -> list[str]:
+def java_command(artefacts: Artefacts, groups: list[str], heap_mb: int) -> list[str]:
+    """The start of a JVM's command, with the groups' jars as its class path."""
     jars: list[Path] = [jar for group in groups for jar in artefacts.classpath(group)]
     return [
         str(artefacts.java()), f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError",
