@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.circumstances import begin
+
 
 @pytest.fixture(autouse=True, scope="session")
 def both_compilers() -> Iterator[None]:
@@ -13,3 +15,9 @@ def both_compilers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HEADWATER_JVM_OPTIONS", "")
         yield
+
+
+@pytest.fixture(autouse=True)
+def load_at_begin() -> None:
+    """Each report tells the machine's load at the begin of its test."""
+    begin()
