@@ -66,7 +66,7 @@ def test_the_highest_rate_at_which_lag_stays_flat(stack: Stack) -> None:
                 break
             tried.append(final)
             rate *= LOWER
-        proof = proof(stack, names_of(load), SEED, STABLE)
+        proven = proof(stack, names_of(load), SEED, STABLE)
     report(
         "throughput_sustained",
         {
@@ -76,7 +76,7 @@ def test_the_highest_rate_at_which_lag_stays_flat(stack: Stack) -> None:
             "tried": tried,
             **per_cpu_s(resources, final["made"]),
             **resources.as_dict(),
-            **proof,
+            **proven,
         },
     )
 
@@ -91,7 +91,7 @@ def test_the_drain_of_a_burst_of_mixed_changes(stack: Stack) -> None:
             written = time.monotonic() - began
             await_silver(stack, within_s=DRAIN_S)
         drained = time.monotonic() - began
-        proof = proof(stack, names_of(load), SEED, STABLE)
+        proven = proof(stack, names_of(load), SEED, STABLE)
         after = sum(bronze_bytes(stack, topic) for topic in topics)
     report(
         "throughput_burst",
@@ -104,7 +104,7 @@ def test_the_drain_of_a_burst_of_mixed_changes(stack: Stack) -> None:
             "bronze_bytes_per_event": round((after - before) / CHANGES, 1),
             **per_cpu_s(resources, CHANGES),
             **resources.as_dict(),
-            **proof,
+            **proven,
         },
     )
 
@@ -119,7 +119,7 @@ def test_one_transaction_of_many_updates(stack: Stack) -> None:
             written = time.monotonic() - began
             await_silver(stack, within_s=DRAIN_S)
             took = time.monotonic() - began
-        proof = proof(stack, names_of(load), SEED, STABLE)
+        proven = proof(stack, names_of(load), SEED, STABLE)
     report(
         "throughput_transaction",
         {
@@ -130,7 +130,7 @@ def test_one_transaction_of_many_updates(stack: Stack) -> None:
             "changes_per_s_from_commit": round(rows / (took - written)),
             **per_cpu_s(resources, rows),
             **resources.as_dict(),
-            **proof,
+            **proven,
         },
     )
 
