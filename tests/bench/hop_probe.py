@@ -73,19 +73,22 @@ class SilverLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._log = folder / "_delta_log"
+        self._lock = threading.Lock()
         self.skip()
 
     def skip(self) -> None:
         """Go to the newest entry."""
-        names = [entry.name for entry in os.scandir(self._log)]
-        self._version = max(int(name[:20]) for name in names if name.endswith(".json"))
+        with self._lock:
+            names = [entry.name for entry in os.scandir(self._log)]
+            self._version = max(int(name[:20]) for name in names if name.endswith(".json"))
 
     def next(self) -> tuple[int | None, float] | None:
         """(`v` of the probe's row in a file that the next entry adds, its time); None while there is no entry."""
-        entry = self._log / f"{self._version + 1:020d}.json"
-        if not entry.exists():
-            return None
-        self._version += 1
+        with self._lock:
+            entry = self._log / f"{self._version + 1:020d}.json"
+            if not entry.exists():
+                return None
+            self._version += 1
         actions = [json.loads(line) for line in entry.read_text().splitlines()]
         values = [self._value(action["add"]) for action in actions if "add" in action]
         found = [value for value in values if value is not None]
@@ -202,7 +205,7 @@ class Probe:
     def _follow(self) -> None:
         try:
             with closing(connect(self._settings.trino_url)) as trino:
-                asked_at = 0.0
+                asked_at = looked_at = 0.0
                 while not self._stop.wait(LOOK_S):
                     edits = [e for e in self._under_way(self._edits) if e.age_s < LATE_S]
                     for table in {e.table for e in edits if e.silver_at is None}:
@@ -213,9 +216,11 @@ class Probe:
                         for table in {e.table for e in waiting}:
                             self._ask(trino, table, [e for e in waiting if e.table == table])
                         asked_at = time.monotonic()
-                    for edit in edits:
-                        if edit.bronze_at is None and edit.place and edit.age_s > BRONZE_LOOK_S:
-                            edit.bronze_at = self._in_bronze(edit)
+                    if time.monotonic() - looked_at >= EVERY_S:
+                        looked_at = time.monotonic()
+                        for edit in edits:
+                            if edit.bronze_at is None and edit.place and edit.age_s > BRONZE_LOOK_S:
+                                edit.bronze_at = self._in_bronze(edit)
         except Exception as error:  # noqa: BLE001 - raised by `run`
             self._failure = error
 

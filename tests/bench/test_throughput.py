@@ -59,7 +59,7 @@ def test_the_highest_rate_at_which_lag_stays_flat(stack: Stack) -> None:
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             low, high = (middle, high) if is_flat(middle, WINDOW_S) else (low, middle)
-        rate = low
+        rate = low or high / 2
         for _ in range(FINALS_MAX):
             final, resources = hold(stack, load, rate, FINAL_S)
             if final["flat"]:
