@@ -11,7 +11,7 @@ from app.errors import HeadwaterError
 
 
 def main(arguments: list[str]) -> int:
-    """Renew `docs/reference` and the keys in docker-compose.yml, and with `build FOLDER` make the site from all of `docs`."""
+    """Renew the written pages of `docs` and the keys in docker-compose.yml, and with `build FOLDER` make the site from all of `docs`."""
     for name in renew():
         print(f"wrote {FOLDER.name}/{name}", file=sys.stderr)
     if renew_compose():

@@ -24,6 +24,7 @@ PAGES = (
     "spark_streaming/*/README.md",
     "spark_streaming/*/*/README.md",
     "tests/bench/README.md",
+    "tests/bench/results/README.md",
     "grafana/runbook.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

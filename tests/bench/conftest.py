@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.processes.interrupts import terminated_like_interrupted
+from tests.support.circumstances import begin
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,3 +23,9 @@ def nothing_left_behind() -> Iterator[None]:
     """They are often run under a time limit, whose SIGTERM would otherwise leave the stack running."""
     with terminated_like_interrupted():
         yield
+
+
+@pytest.fixture(autouse=True)
+def load_at_begin() -> None:
+    """Each report tells the machine's load at the begin of its test."""
+    begin()

@@ -8,22 +8,17 @@ the source's.
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from app.hops import HOPS
 from app.watch.edit_hops import WATCHED, Edit, EditObserver
+from tests.support.bench_load import loaded
 from tests.support.measure import percentiles, report, watched
-from tests.support.stack import ROOT, Stack
+from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -59,7 +54,7 @@ def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
     stack.await_tables(TABLE)
     lags: list[dict[str, float]] = []
     missed: list[str] = []
-    with loaded(stack, rate) as changes:
+    with loaded(stack, rate, rows=ROWS) as load:
         with browsers.running() as browser, browsers.window(browser, url) as page:
             browsers.await_observer(page)
             probe_for(WARM_UP_S, stack, page, [], [])
@@ -74,7 +69,7 @@ def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
     report(
         f"page_{rate}",
         {
-            "changes_per_s": changes.get("achieved", 0),
+            "changes_per_s": load.report.get("achieved", 0),
             "lag_ms": percentiles([lag for one in lags for lag in one.values()]),
             "lag_ms_by_hop": {hop: percentiles([one[hop] for one in lags]) for hop in WATCHED},
             "lasted_s": round(lasted, 1),
@@ -85,33 +80,6 @@ def test_lag_of_the_page_behind_the_hops(stack: Stack, rate: int) -> None:
             "missed": missed,
         },
     )
-
-
-@contextmanager
-def loaded(stack: Stack, rate: int) -> Iterator[dict[str, Any]]:
-    """Make this many changes a second in a separate process meanwhile (0: none); afterwards the
-    result has its report."""
-    done: dict[str, Any] = {}
-    if not rate:
-        yield done
-        return
-    options = ["--tables", "1", "--rate", str(rate), "--rows", str(ROWS)]
-    command = [sys.executable, "-m", "app.store", "bench", *options]
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=stack.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        try:
-            stack.await_tables(LOADED)
-            yield done
-        finally:
-            process.send_signal(signal.SIGTERM)
-            told, _ = process.communicate(timeout=60)
-    done.update(json.loads(told or "{}"))
 
 
 def probe_for(

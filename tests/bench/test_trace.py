@@ -1,7 +1,7 @@
 """Trace: the search in bronze for one key among a million events; no stack.
 
 The objects are local files in the sink's form, with 10,000 events and some 8 MiB each, because the
-search is measured and not the store. `test_volume` times the whole command.
+search is measured and not the store. `test_snapshot` times the whole command.
 """
 
 from __future__ import annotations

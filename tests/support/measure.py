@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from tests.support.circumstances import circumstances
 from tests.support.stack import Stack
 
 SAMPLE_S = 0.5
@@ -46,6 +47,7 @@ def watched(
     only: Container[str] | None = None,
     also: Mapping[str, int] = MappingProxyType({}),
     uncounted: Container[str] = (),
+    every_s: float = SAMPLE_S,
 ) -> Iterator[Resources]:
     """Sample every service of `stack` during the block; the result is complete at its end.
 
@@ -53,6 +55,7 @@ def watched(
         only: these services; each sample costs some milliseconds of CPU for each process.
         also: other processes, from name to pid.
         uncounted: names whose memory is not part of `total_mib`.
+        every_s: between two samples.
     """
     running = {name: int(row["pid"]) for name, row in stack.status().items() if row["pid"]}
     pids = {name: pid for name, pid in running.items() if only is None or name in only}
@@ -68,7 +71,7 @@ def watched(
                 result.peak_mib[name] = max(mib, result.peak_mib.get(name, 0))
             together = sum(mib for name, mib in now.items() if name not in uncounted)
             result.total_mib = max(together, result.total_mib)
-            stop.wait(SAMPLE_S)
+            stop.wait(every_s)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -91,19 +94,23 @@ def memory_of(pids: Mapping[str, int]) -> dict[str, int]:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95, maximum and number (n) of `values`, in their own unit."""
+    """p50, p95, p99, maximum and number (n) of `values`, in their own unit; n alone without any."""
+    if not values:
+        return {"n": 0}
     ranked = sorted(values)
-    at = min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))
-    found = {"p50": statistics.median(ranked), "p95": ranked[at], "max": ranked[-1]}
+    last = len(ranked) - 1
+    found = {f"p{percent}": ranked[round(percent / 100 * last)] for percent in (95, 99)}
+    found = {"p50": statistics.median(ranked), **found, "max": ranked[last]}
     return {name: round(value, 3) for name, value in found.items()} | {"n": len(ranked)}
 
 
 def report(name: str, figures: dict[str, Any]) -> None:
-    """Print a benchmark's results, and write them as JSON to HEADWATER_BENCH_OUT."""
-    text = json.dumps({"bench": name, "cpus": os.cpu_count(), **figures}, indent=1)
+    """Print a benchmark's results with their circumstances, and write them as JSON to HEADWATER_BENCH_OUT."""
+    text = json.dumps({"bench": name, **circumstances(), **figures}, indent=1)
     print(text)
     folder = os.environ.get("HEADWATER_BENCH_OUT")
     if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / f"{name}.json").write_text(text + "\n")
 
 

@@ -142,8 +142,8 @@ class BenchWorkload(PacedWorkload):
             v=None if kind == "delete" else self._v,
         )
 
-    def burst(self, changes: int) -> None:
-        """Make `changes` changes as fast as Postgres takes them, `ROWS_AT_ONCE` a transaction.
+    def burst(self, changes: int, at_once: int = ROWS_AT_ONCE) -> None:
+        """Make `changes` changes as fast as Postgres takes them, `at_once` a transaction.
 
         A fifth are inserts, seven tenths updates of random rows, the rest deletes (fewer of
         both, and so more inserts, in tables of few rows); the tables take turns.
@@ -153,7 +153,7 @@ class BenchWorkload(PacedWorkload):
             table = self.tables[self._turn % len(self.tables)]
             self._turn += 1
             self._v += 1
-            size = min(ROWS_AT_ONCE, left)
+            size = min(at_once, left)
             with self._engine.begin() as connection:
                 inserted = max(size // 5, 1)
                 self._insert_many(connection, table, inserted)

@@ -6,18 +6,16 @@ last change in all tables. They count only if then all rows equal the source's.
 
 from __future__ import annotations
 
-import os
-import platform
 import threading
 import time
 from typing import Any
 
-import psutil
 import psycopg
 
 from tests.bench.peers.contender import READER, Arena, Contender
 from tests.bench.peers.equality import unequal
 from tests.bench.peers.workload import MARKER, PeersWorkload
+from tests.support.circumstances import content_hash
 from tests.support.measure import Resources, percentiles, watched
 from tests.support.stack import fresh_stack
 
@@ -45,7 +43,6 @@ def trial(contender: Contender, *, changes: int, fresh_s: float, seed: int = 1) 
         "contender": contender.name,
         "replica_identity": contender.identity,
         **contender.facts(),
-        "machine": machine(),
         "changes": changes,
         "seed": seed,
     }
@@ -71,17 +68,6 @@ def trial(contender: Contender, *, changes: int, fresh_s: float, seed: int = 1) 
     return found
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on beside the contender; `load` is the machine's before the start."""
-    return {
-        "cpus": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": [round(value, 1) for value in os.getloadavg()],
-    }
-
-
 def _measured(
     contender: Contender,
     arena: Arena,
@@ -105,7 +91,7 @@ def _measured(
         _await_marker(contender, load, 2, limit_s)
         seconds = time.monotonic() - began
         probe = time.process_time() - probe
-    workload = load.content_hash()
+    workload = content_hash(load.connection, load.tables, load.seed)
     how = _differences(contender, arena)
     if how:
         return {"verdict": "differs", "how": how, "workload": workload}

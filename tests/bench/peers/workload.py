@@ -1,12 +1,11 @@
 """The same changes for every contender: seeded inserts, updates and deletes of rows with TOASTed values.
 
 Everything follows from the seed, times included, so that two sources that ran the same workload have
-equal rows: `content_hash` is their proof.
+equal rows: `circumstances.content_hash` is their proof.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 import threading
 import time
@@ -62,7 +61,7 @@ class PeersWorkload:
         self.tables = [f"peer_{number}" for number in range(1, tables + 1)]
         self.rows = rows
         self.seed = seed
-        self._connection = connection
+        self.connection = connection
         self._random = random.Random(f"peers:{seed}")
         self._alive = {table: list(range(1, rows + 1)) for table in self.tables}
         self._gone: dict[str, list[int]] = {table: [] for table in self.tables}
@@ -110,7 +109,7 @@ class PeersWorkload:
             by: another connection, for a mark while `paced` runs.
         Returns: the monotonic time after the commit.
         """
-        connection = by or self._connection
+        connection = by or self.connection
         self._step += 1
         now = START + timedelta(seconds=self._step)
         with connection.transaction():
@@ -118,17 +117,6 @@ class PeersWorkload:
                 statement = f"UPDATE {table} SET v = %s, updated_at = %s WHERE id = {MARKER}"
                 connection.execute(statement.encode(), [value, now])
         return time.monotonic()
-
-    def content_hash(self) -> str:
-        """The SHA-256 of all rows of all tables, each row as Postgres prints it."""
-        found = hashlib.sha256(f"seed {self.seed}".encode())
-        for table in self.tables:
-            row = self._connection.execute(
-                f"SELECT md5(string_agg(md5(t::text), '' ORDER BY id)) FROM {table} t"
-            ).fetchone()
-            assert row is not None
-            found.update(f"{table} {row[0]}".encode())
-        return found.hexdigest()
 
     def _change(self, inserts: int, updates: int, deletes: int) -> None:
         table = self.tables[self._step % len(self.tables)]
@@ -148,10 +136,10 @@ class PeersWorkload:
             removed.append(alive.pop())
         gone += removed
         values = {"step": self._step, "now": START + timedelta(seconds=self._step)}
-        with self._connection.transaction():
+        with self.connection.transaction():
             for statement, ids in ((_INSERT, new), (_UPDATE, changed), (_DELETE, removed)):
                 if ids:
                     self._run(statement.format(table=table), ids=ids, **values)
 
     def _run(self, statement: str, **values: Any) -> None:
-        self._connection.execute(statement.encode(), values or None)
+        self.connection.execute(statement.encode(), values or None)

@@ -1,0 +1,1 @@
+"""The page of benchmarks, and its pictures, from their reports."""
