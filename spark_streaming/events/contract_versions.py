@@ -221,6 +221,11 @@ class History:
             older.oid != contract.oid for older in contract.previous_versions
         )
 
+    @property
+    def plain_names(self) -> tuple[str, ...] | None:
+        """The columns of a row that `upgraded` returns unchanged, whatever else the event says; None: of no row."""
+        return None if self._borders else self._names
+
     def upgraded(self, image: dict[str, Any], document: Document) -> dict[str, Any]:
         """Return an event's row with the newest version's columns; itself if it has them.
 

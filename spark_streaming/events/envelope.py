@@ -12,6 +12,7 @@ import orjson
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.lsn import LOG_START, Lsn
 from spark_streaming.events.event import Change, Changes, Decoded, RawEvent, RawKey, Reject
+from spark_streaming.events.plain_rows import LSN_MAX, SNAPSHOT_BORDERS, taker
 from spark_streaming.events.position import (
     FIRST_SNAPSHOT,
     RESYNC_SEEN,
@@ -27,11 +28,6 @@ from spark_streaming.events.row_images import NEW_KEY_HEADER, Document, Images, 
 
 __all__ = ["Changes", "Decoded", "HighWater", "Position", "RawEvent", "Reject", "decode"]
 
-LSN_MAX = Lsn(2**63 - 1)
-# The first snapshot row of a table has a `first` mark; the only row of a table has a `last` one.
-_SNAPSHOT_BORDERS = frozenset(
-    {"first", "first_in_data_collection", "last", "last_in_data_collection"}
-)
 _ROW_OPERATIONS = frozenset("cudr")
 _NOTHING = HighWater()
 
@@ -58,8 +54,10 @@ def decode(
     topic = ordered[0].topic if ordered else ""
     reader = _Reader(contract, high_water, topic, other_keys)
     with _no_garbage_collection():
+        take = taker(contract, reader.images, reader)
         for event in ordered:
-            reader.read(event)
+            if not take(event):
+                reader.read(event)
         return reader.finish()
 
 
@@ -153,7 +151,7 @@ class _Reader:
             self.marks[TRUNCATE] = max(order, self.marks.get(TRUNCATE, START))
         key, after, before, old_key, old_image = self._rows_of(op, event, document)
         resumes_key_change = old_key is not None and _delete_of(order) in self.last_ends
-        starts_snapshot = op == "r" and source.get("snapshot") in _SNAPSHOT_BORDERS
+        starts_snapshot = op == "r" and source.get("snapshot") in SNAPSHOT_BORDERS
         self.changes.append(
             Change(
                 op,

@@ -26,6 +26,7 @@ final class LineWriter {
   private static final byte[] NULL = ascii("null");
   private static final byte[] ENCODED = ascii("{\"b64\"");
   private static final byte[] HEX = ascii("0123456789abcdef");
+  private static final int ESCAPED_MAX = 6;
 
   private final CharsetDecoder utf8 =
       StandardCharsets.UTF_8
@@ -33,6 +34,7 @@ final class LineWriter {
           .onMalformedInput(CodingErrorAction.REPORT)
           .onUnmappableCharacter(CodingErrorAction.REPORT);
   private final CharBuffer checked = CharBuffer.allocate(4096);
+  private final byte[] piece = new byte[4096];
 
   /** Appends the line of {@code record}, newline included. */
   void write(SinkRecord record, ByteArrayOutputStream out) {
@@ -85,6 +87,9 @@ final class LineWriter {
 
   /** Decodes piece by piece, because a value may be as large as a message. */
   private boolean isUtf8(byte[] value) {
+    if (isAscii(value)) {
+      return true;
+    }
     ByteBuffer rest = ByteBuffer.wrap(value);
     utf8.reset();
     CoderResult result;
@@ -95,29 +100,43 @@ final class LineWriter {
     return !result.isError();
   }
 
-  /** Valid UTF-8 needs only quotes, backslashes and control characters escaped in JSON. */
-  private static void string(ByteArrayOutputStream out, byte[] text) {
-    out.write('"');
-    int from = 0;
-    for (int i = 0; i < text.length; i++) {
-      byte b = text[i];
-      if (b != '"' && b != '\\' && (b >= 0x20 || b < 0)) {
-        continue;
+  private static boolean isAscii(byte[] value) {
+    byte all = 0;
+    for (byte b : value) {
+      all |= b;
+    }
+    return all >= 0;
+  }
+
+  /**
+   * Valid UTF-8 needs only quotes, backslashes and control characters escaped in JSON.
+   *
+   * <p>Written piece by piece: the stream locks at each call, and an event has a quote every ten bytes.
+   */
+  private void string(ByteArrayOutputStream out, byte[] text) {
+    byte[] to = piece;
+    int end = 0;
+    to[end++] = '"';
+    for (byte b : text) {
+      if (end > to.length - ESCAPED_MAX) {
+        out.write(to, 0, end);
+        end = 0;
       }
-      out.write(text, from, i - from);
-      from = i + 1;
-      out.write('\\');
       if (b == '"' || b == '\\') {
-        out.write(b);
+        to[end++] = '\\';
+        to[end++] = b;
+      } else if (b >= 0x20 || b < 0) {
+        to[end++] = b;
       } else {
-        out.write('u');
-        out.write('0');
-        out.write('0');
-        out.write(HEX[b >> 4]);
-        out.write(HEX[b & 15]);
+        to[end++] = '\\';
+        to[end++] = 'u';
+        to[end++] = '0';
+        to[end++] = '0';
+        to[end++] = HEX[b >> 4];
+        to[end++] = HEX[b & 15];
       }
     }
-    out.write(text, from, text.length - from);
+    out.write(to, 0, end);
     out.write('"');
   }
 
