@@ -18,8 +18,8 @@ from app.errors import HeadwaterError
 from app.lake.lakehouse import Lakehouse
 from app.rebuild.moment import Moment
 from spark_streaming.contract.lsn import lsn_text
+from spark_streaming.tables.data_files import TARGET_FILE_BYTES
 from spark_streaming.tables.rewritten_rows import REWRITE_ROWS
-from spark_streaming.tables.silver_table import TARGET_FILE_BYTES
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,126}")
 _MARK = "rebuilt from bronze: "

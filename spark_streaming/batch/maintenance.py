@@ -1,111 +1,55 @@
-"""Maintains the tables in the process that writes them: log checkpoints, small files, old versions.
+"""Maintains the tables in the process that writes them, within a budget of time after each batch.
 
-It runs in one thread beside the batches and holds a table's lock while it commits, so it never
-conflicts with a merge. A merge of the same table waits for one step at most; other tables do not
-wait. Listing and deleting old files takes long, and holds no lock.
+One thread beside the batches takes the neediest table (`table_need`) and does piece after piece of its
+work (`table_upkeep`) until the budget is used up; the next batch's budget continues there. No piece holds a table's lock
+for longer than a put of a log entry takes, so it never conflicts with a merge, and a merge hardly waits.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
-from deltalake import DeltaTable
-from deltalake.fs import DeltaStorageHandler
-
-from spark_streaming.contract.contract_files import TimeTravel
+from spark_streaming.batch.table_need import Need, Steps
+from spark_streaming.batch.table_upkeep import (
+    OpsTable,
+    Run,
+    maintain_ledger,
+    maintain_ops,
+    maintain_table,
+)
 from spark_streaming.ops.job_metrics import MaintenanceMetrics
 from spark_streaming.ops.ledger import Ledger, LedgerRow
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.topics import Topics
-from spark_streaming.storage.lake import LEDGER, Lake
-from spark_streaming.tables.kept_versions import (
-    NOTHING,
-    choose,
-    files_of,
-    listing,
-    utc_now,
-    window_of,
-    write_note,
-)
-from spark_streaming.tables.silver_table import (
-    SMALL_FILE_BYTES,
-    TARGET_FILE_BYTES,
-    TableOptions,
-)
+from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.silver_table import TableOptions
 
 log = logging.getLogger(__name__)
-# A reader that opens a table reads one object for each commit since the log's last checkpoint.
-CHECKPOINT_COMMITS = 25
-# Insert-only batches leave one small file each. Checking costs little, joining rewrites them.
-COMPACT_CHECK_COMMITS = 20
-COMPACT_FILES_MIN = 12
-LEDGER_COMPACT_COMMITS = 60
-LEDGER_KEPT = timedelta(hours=1)
-VACUUM_PAUSE_S_MIN = 60.0
+LEDGER_JOIN_COMMITS = 60
+BUDGET_S = 1.0
+
+Work = Callable[[Steps, Run], Iterator[None]]
 
 
-class Maintained(Protocol):
-    """A table that one process writes to: silver's, or a history."""
+@dataclass
+class _Turn:
+    """A table's maintenance under way."""
 
-    lake: Lake
     name: str
-    path: str
-    lock: threading.Lock
-
-    def handle(self) -> DeltaTable: ...
-
-
-class OpsTable(Protocol):
-    """A table of `ops` that batches append to; `prune` deletes rows that are too old."""
-
-    lock: threading.Lock
-    path: str
-
-    def ensure(self) -> DeltaTable: ...
-
-    def prune(self) -> None: ...
-
-
-@dataclass
-class Run:
-    """One run of maintenance for a table: its finished steps, and how many files they changed."""
-
-    step: str = ""
-    done: set[str] = field(default_factory=set)
-    joined: int = 0
-    removed: int = 0
-
-    @contextmanager
-    def doing(self, step: str) -> Iterator[None]:
-        """Note `step` as begun, and as done unless the block raises."""
-        self.step = step
-        yield
-        self.done.add(step)
-
-
-@dataclass
-class _Due:
-    commits: int = 0
-    vacuumed_at: float = 0.0
-    # A failed step stays here until it succeeds in a later run; in most runs it is not due.
-    failing: set[str] = field(default_factory=set)
-
-
-Work = Callable[[int, bool, Run], None]
+    steps: Steps
+    began: float
+    run: Run
+    work: Iterator[None]
+    worked_s: float = 0.0
 
 
 class Maintenance:
-    """Decides after each batch what is due, and runs it in a thread of its own."""
+    """Decides after each batch what is due, and does it in a thread of its own."""
 
     def __init__(
         self,
@@ -116,184 +60,130 @@ class Maintenance:
         ops: Mapping[str, OpsTable] | None = None,
         metrics: MaintenanceMetrics | None = None,
         files: ContractFolder | None = None,
+        budget_s: float = BUDGET_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lake = lake
         self._topics = topics
         self._ops = ops or {}
         self._ledger = ledger
-        self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, options.retention_minutes * 60 / 3)
-        self._due: dict[str, _Due] = {}
+        self._retention_minutes = options.retention_minutes
+        self._budget_s = budget_s
+        self._clock = clock
+        self._needs: dict[str, Need] = {}
+        self._works: dict[str, Work] = {}
+        # A failed step stays here until it succeeds in a later run; in most runs it is not due.
+        self._failing: dict[str, set[str]] = {}
+        self._turn: _Turn | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
-        self._started = time.monotonic()
+        self._running: Future[None] | None = None
+        self._stopping = False
         self._metrics = metrics
         self._files = files or ContractFolder()
-        # When the waiting and running runs were requested; the one thread takes them in order.
-        self._waiting: deque[float] = deque()
         if metrics is not None:
             metrics.show_waiting(self.waiting_s)
 
     def waiting_s(self) -> float:
-        """How long the oldest run has waited or lasted, in seconds; 0 without one."""
-        try:
-            return time.monotonic() - self._waiting[0]
-        except IndexError:
-            return 0.0
+        """How long the oldest due run has waited or lasted, in seconds; 0 without one."""
+        began = [need.due_since for need in list(self._needs.values())]
+        return max((self._clock() - at for at in began if at is not None), default=0.0)
 
-    def after_batch(self, rows: list[LedgerRow]) -> None:
-        """Note a batch's commits and start what is due; returns at once."""
+    def after_batch(self, rows: Sequence[LedgerRow]) -> None:
+        """Note a batch's commits, and work for the budget if something is due; returns at once."""
         merged = {row.table_name for row in rows if row.delta_version is not None}
         for table in self._topics.tables():
+            keep = partial(self._files.time_travel_of, table.contract)
+            need = self.follow(table.name, partial(maintain_table, table, keep=keep))
             if table.name in merged:
-                keep = partial(self._files.time_travel_of, table.contract)
-                self._note(table.name, partial(maintain_table, table, keep=keep))
+                need.changed(self._clock())
         if self._ledger is not None:
-            self._note("ops.ledger", partial(_maintain_ledger, self._lake, self._ledger))
+            work = partial(maintain_ledger, self._lake, self._ledger)
+            self.follow("ops.ledger", work, LEDGER_JOIN_COMMITS).changed(self._clock())
         for name, kept in self._ops.items():
-            self._note(f"ops.{name}", partial(maintain_ops, self._lake, kept))
+            need = self.follow(f"ops.{name}", partial(self._ops_work, f"ops.{name}", kept))
+            need.polled = True
+        self.begin()
 
-    def stop(self) -> None:
-        """Start nothing more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _note(self, name: str, work: Work) -> None:
-        due = self._due.get(name)
-        if due is None:
-            due = self._due[name] = _Due(vacuumed_at=self._started)
+    def follow(self, name: str, work: Work, join_commits: int | None = None) -> Need:
+        """Return what a table needs; `work` is how it gets it. A table that is new here is shown from now on."""
+        self._works[name] = work
+        need = self._needs.get(name)
+        if need is None:
+            need = self._needs[name] = Need.of(self._retention_minutes, self._clock())
+            need.join_commits = join_commits or need.join_commits
             if self._metrics is not None:
                 self._metrics.known(name)
-        due.commits += 1
-        vacuum = time.monotonic() - due.vacuumed_at > self._vacuum_pause_s
-        if vacuum:
-            due.vacuumed_at = time.monotonic()
-        if vacuum or due.commits % 5 == 0:
-            self._waiting.append(time.monotonic())
-            self._thread.submit(self._guarded, name, work, due.commits, vacuum)
+        return need
 
-    def _guarded(self, name: str, work: Work, commits: int, vacuum: bool) -> None:
-        # A failed run is tried again when it is next due: no data depends on maintenance.
-        due, run, began = self._due[name], Run(), time.monotonic()
-        failed = False
+    def begin(self) -> None:
+        """Work for the budget if something is due and no work is under way; returns at once."""
+        now = self._clock()
+        for need in self._needs.values():
+            need.observe(now)
+        idle = self._running is None or self._running.done()
+        wanted = self._turn is not None or any(need.due_since for need in self._needs.values())
+        if idle and wanted and not self._stopping:
+            self._running = self._thread.submit(self._work)
+
+    def stop(self) -> None:
+        """Begin no further piece of work."""
+        self._stopping = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def is_idle(self) -> bool:
+        """Whether no piece of work is under way."""
+        return self._running is None or self._running.done()
+
+    def _ops_work(self, name: str, table: OpsTable, steps: Steps, run: Run) -> Iterator[None]:
+        del steps  # only cleaning is ever due
+        return maintain_ops(self._lake, table, run, self._needs[name], self._clock)
+
+    def _work(self) -> None:
+        ends = self._clock() + self._budget_s
+        while not self._stopping and self._clock() < ends:
+            self._turn = self._turn or self._neediest()
+            if self._turn is None:
+                return
+            self._advance(self._turn)
+
+    def _neediest(self) -> _Turn | None:
+        now = self._clock()
+        scores = {name: need.score(now) for name, need in list(self._needs.items())}
+        name = max(scores, key=lambda each: scores[each], default="")
+        steps = self._needs[name].due(now) if name else Steps()
+        if not steps:
+            return None
+        run = Run()
+        return _Turn(name, steps, now, run, self._works[name](steps, run))
+
+    def _advance(self, turn: _Turn) -> None:
+        # A failed run is tried again later: no data depends on maintenance.
+        began, need = time.monotonic(), self._needs[turn.name]
         try:
-            work(commits, vacuum, run)
+            ended = next(turn.work, self) is self
         except Exception as error:  # noqa: BLE001
-            failed = True
-            due.failing.add(run.step)
-            log.warning("maintenance of %s failed: %s: %s", name, type(error).__name__, error)
-        finally:
-            self._waiting.popleft()
-        due.failing -= run.done
+            failed_text = f"{type(error).__name__}: {error}"
+            log.warning("maintenance of %s failed: %s", turn.name, failed_text)
+            need.failed(self._clock())
+            self._ended(turn, began, failed=True)
+            return
+        turn.worked_s += time.monotonic() - began
+        if ended:
+            need.done(turn.steps, turn.began, cleaned="vacuum" in turn.run.done)
+            self._ended(turn, time.monotonic(), failed=False)
+
+    def _ended(self, turn: _Turn, began: float, *, failed: bool) -> None:
+        self._turn, run = None, turn.run
+        failing = self._failing.setdefault(turn.name, set())
+        failing |= {run.step} if failed else set()
+        failing -= run.done
         if self._metrics is not None and (failed or run.done):
             self._metrics.ended(
-                name,
-                time.monotonic() - began,
+                turn.name,
+                turn.worked_s + time.monotonic() - began,
                 joined=run.joined,
                 removed=run.removed,
                 failed=failed,
-                failing=bool(due.failing),
+                failing=bool(failing),
             )
-
-
-def maintain_table(
-    table: Maintained,
-    commits: int,
-    vacuum: bool,
-    run: Run | None = None,
-    keep: Callable[[], TimeTravel] = lambda: NOTHING,
-) -> None:
-    """Run the steps that are due after the `commits`-th commit of this process to a table."""
-    run = run or Run()
-    if commits % COMPACT_CHECK_COMMITS == 0:
-        with run.doing("compact"), table.lock:
-            run.joined += _compact(table.name, table.handle())
-    if commits % CHECKPOINT_COMMITS == 0:
-        with run.doing("checkpoint"), table.lock:
-            table.handle().create_checkpoint()
-    if vacuum:
-        with run.doing("vacuum"):
-            run.removed += drop_old(table.lake, table.path, table.lock, table.handle, keep())
-
-
-def maintain_ops(
-    lake: Lake, table: OpsTable, commits: int, vacuum: bool, run: Run | None = None
-) -> None:
-    """Maintain a table that only some batches write to, whenever a vacuum is due."""
-    del commits
-    run = run or Run()
-    if vacuum:
-        with run.doing("compact"), table.lock:
-            table.prune()
-            run.joined += _compact(table.path, table.ensure())
-        with run.doing("vacuum"):
-            run.removed += drop_old(lake, table.path, table.lock, table.ensure)
-
-
-def _maintain_ledger(lake: Lake, ledger: Ledger, commits: int, vacuum: bool, run: Run) -> None:
-    if commits % LEDGER_COMPACT_COMMITS == 0:
-        with run.doing("compact"):
-            ledger.compact(datetime.now(timezone.utc) - LEDGER_KEPT)
-    if commits % CHECKPOINT_COMMITS == 0:
-        with run.doing("checkpoint"), ledger.lock:
-            ledger.handle().create_checkpoint()
-    if vacuum:
-        with run.doing("vacuum"):
-            run.removed += drop_old(lake, LEDGER, ledger.lock, ledger.handle)
-
-
-def _compact(name: str, table: DeltaTable) -> int:
-    """Join the files below SMALL_FILE_BYTES if there are at least COMPACT_FILES_MIN of them.
-
-    Returns: how many files it joined.
-    """
-    sizes = table.get_add_actions(flatten=True)["size_bytes"].to_pylist()
-    small = [size for size in sizes if size < SMALL_FILE_BYTES]
-    if len(small) < COMPACT_FILES_MIN:
-        return 0
-    began = time.monotonic()
-    table.optimize.compact(target_size=TARGET_FILE_BYTES, max_concurrent_tasks=1)
-    log.debug("joined %d files of %s in %.2f s", len(small), name, time.monotonic() - began)
-    return len(small)
-
-
-def drop_old(
-    lake: Lake,
-    path: str,
-    lock: threading.Lock,
-    writers: Callable[[], DeltaTable],
-    keep: TimeTravel = NOTHING,
-) -> int:
-    """Delete files and log entries that no version within the retention and no kept one needs.
-
-    Listing and deleting hundreds of files takes seconds, and no writer waits for that: the lock is
-    held only to ask the writer's own handle for the files of the newest version.
-
-    Args:
-        path: the table's path below the lake.
-        writers: returns the writer's handle; called with the lock held.
-        keep: which versions stay behind the retention (`kept_versions`).
-    Returns: how many data files it deleted.
-    """
-    began, now = time.monotonic(), utc_now()
-    table = lake.table(path)
-    # `full` lists the bucket: a checkpoint of the log forgets the files that were removed before
-    # the retention, so they would stay for ever.
-    old = table.vacuum(dry_run=True, enforce_retention_duration=False, full=True)
-    stored = listing(lake, path)
-    with lock:
-        # The files of a commit that took longer than the retention look old as soon as it is done.
-        live = files_of(writers())
-
-    def of_version(version: int) -> dict[str, int]:
-        return files_of(lake.table(path, version))
-
-    chosen = choose(stored, live, of_version, keep, window_of(table), now)
-    files = DeltaStorageHandler(lake.url(path), lake.storage_options())
-    deleted = [name for name in old if name not in live and name not in chosen.files]
-    lake.fence()  # another driver's files were not there yet when the folder was listed
-    # The log comes first: a version that can be opened has its files.
-    for name in (*chosen.log_names, *deleted):
-        files.delete_file(name)
-    table.update_incremental()
-    table.create_checkpoint()
-    write_note(lake, path, stored, live, chosen, deleted, keep, now)
-    log.debug("deleted %d files of %s in %.2f s", len(deleted), path, time.monotonic() - began)
-    return len(deleted)
+            self._metrics.held(run.held_s)

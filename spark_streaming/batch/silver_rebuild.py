@@ -17,9 +17,10 @@ from dataclasses import replace
 from deltalake import DeltaTable
 
 from spark_streaming.batch.gate import Gate
-from spark_streaming.batch.maintenance import maintain_table
 from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
+from spark_streaming.batch.table_need import Steps
 from spark_streaming.batch.table_steps import TableSteps
+from spark_streaming.batch.table_upkeep import finish, maintain_table
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.contract_versions import key_changed
@@ -156,16 +157,16 @@ class Builder:
         self.state = self.state.taken(piece, len(events), topic.high_water)
         self._commits += 1
         if self._commits % TIDY_COMMITS == 0 and self.topic.silver is not None:
-            tidy(self.topic.silver, self._commits)
+            tidy(self.topic.silver)
 
     def _keep(self, state: Rebuild) -> None:
         self._store.keep(state)
         self.state = state
 
 
-def tidy(table: SilverTable, commits: int) -> None:
-    """Delete the files of old versions at once; join small files now and then."""
-    maintain_table(table, commits, vacuum=False)
+def tidy(table: SilverTable) -> None:
+    """Join small files, write a checkpoint, and delete the files of old versions at once."""
+    finish(maintain_table(table, Steps(join=True, checkpoint=True)))
     with table.lock:
         table.handle().vacuum(
             retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from spark_streaming.batch.maintenance import maintain_table
+from spark_streaming.batch.table_need import Need
+from spark_streaming.batch.table_upkeep import finish, maintain_table
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.names import HISTORY_COLUMNS, topic_of
@@ -50,7 +51,6 @@ TURN_SLICES = 20
 MARGIN_MS = 10_000
 RETRY_S = 30.0
 MEANING_S = 20.0
-VACUUM_S = 300.0
 STOP_S = 2.0
 # The topic of the transactions' END records, behind the prefix.
 TRANSACTIONS = "transaction"
@@ -61,10 +61,9 @@ class _Followed:
     """One table's history, as this process knows it (times by the monotonic clock)."""
 
     table: HistoryTable
-    commits: int = 0
+    need: Need
     retry_at: float = 0.0
     described_at: float = -MEANING_S
-    vacuumed_at: float = 0.0
     said: TableMeaning | None = None
     problem: str = ""
 
@@ -173,6 +172,8 @@ class HistoryPass:
     def _turn(self, silver: SilverTable, pause: Callable[[float], object]) -> int:
         """Write some slices of one table; a failure is logged, and tried again later."""
         contract, known = silver.contract, self._followed.get(silver.name)
+        if known is not None:
+            self._maintain(known)
         if self._stopping.is_set() or (known is not None and self.clock() < known.retry_at):
             return 0
         try:
@@ -183,7 +184,7 @@ class HistoryPass:
             if known is None:
                 topic = topic_of(self.prefix, contract.schema, contract.table)
                 table = HistoryTable(self.lake, silver.name, topic, self.options)
-                known = _Followed(table, vacuumed_at=self.clock())
+                known = _Followed(table, Need.of(self.options.retention_minutes, self.clock()))
                 self._followed[silver.name] = known
             if reason := refusal(contract):
                 raise _Refused(reason)
@@ -227,7 +228,7 @@ class HistoryPass:
             for group in groups(visible):
                 slices.take(group)
                 written += 1
-                known.commits += 1
+                known.need.changed(self.clock())
                 self._maintain(known)
                 pause(time.monotonic() - began)
             if not events or len(visible) < len(events):
@@ -269,10 +270,17 @@ class HistoryPass:
             known.said = wanted
 
     def _maintain(self, known: _Followed) -> None:
-        vacuum = self.clock() - known.vacuumed_at >= VACUUM_S
-        if vacuum:
-            known.vacuumed_at = self.clock()
-        maintain_table(known.table, known.commits, vacuum)
+        """Maintain a history between two slices, also one that gets none any more."""
+        began = self.clock()
+        if not (steps := known.need.due(began)):
+            return
+        try:
+            finish(maintain_table(known.table, steps))
+            known.need.done(steps, began)
+        except (DeltaError, OSError) as error:
+            log.warning("maintenance of %s failed: %s", known.table.name, error)
+            known.need.failed(self.clock())
+            known.table.forget()
 
 
 class _Refused(Exception):

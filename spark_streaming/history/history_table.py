@@ -45,8 +45,10 @@ from spark_streaming.history.intervals import Floor, Key, Version
 from spark_streaming.rules.rules import TableRules
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.announced_columns import announce
+from spark_streaming.tables.data_files import TARGET_FILE_BYTES
+from spark_streaming.tables.joined_files import Joined
 from spark_streaming.tables.ownership import SOURCE, mark
-from spark_streaming.tables.silver_table import TARGET_FILE_BYTES, TableOptions
+from spark_streaming.tables.silver_table import TableOptions
 
 # A later release that reads bronze in another way gives another number: it fills all tables again.
 FORMAT = 1
@@ -112,6 +114,11 @@ class HistoryTable:
     def forget(self) -> None:
         """Drop what is known: the next use reads the object store."""
         self._handle, self.contract = None, None
+
+    def joined(self, done: Joined) -> None:
+        """Note a commit that was not made by the handle."""
+        del done
+        self._handle = None
 
     def open(self, contract: Contract, number: int, partitions: Sequence[int]) -> bool:
         """Follow a contract, and read how far the table is; make it, or begin it anew, if need be.

@@ -177,11 +177,21 @@ class MaintenanceMetrics:
             ["table"],
             registry=registry,
         )
+        self._held = Histogram(
+            "headwater_silver_maintenance_held_seconds",
+            "For how long at most a run of maintenance held a lock for which a merge may have waited",
+            buckets=(0.01, 0.05, 0.1, 0.5, 1, 5),
+            registry=registry,
+        )
         self._waiting = Gauge(
             "headwater_silver_maintenance_waiting_seconds",
             "How long the oldest due run has been waiting or running; 0 if none is due",
             registry=registry,
         )
+
+    def held(self, seconds: float) -> None:
+        """Note for how long a run held a lock at most."""
+        self._held.observe(seconds)
 
     def show_waiting(self, seconds: Callable[[], float]) -> None:
         """At each scrape, call `seconds` for the time that the oldest run has waited."""

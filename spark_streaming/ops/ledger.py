@@ -28,6 +28,7 @@ from spark_streaming.events.position import HighWater
 from spark_streaming.ops.stopped import FAILING, RESUMING, RUNNING, STOPPED, Slice, Stop
 from spark_streaming.ops.whole_batches import COLUMNS, WholeBatches
 from spark_streaming.storage.lake import LEDGER, Lake
+from spark_streaming.tables.data_files import files_of
 from spark_streaming.tables.engine_protocol import TIMESTAMP, Commit
 from spark_streaming.tables.log_writer import LogWriter, is_plain
 
@@ -84,6 +85,7 @@ _RESTORED = [
     *COLUMNS,
 ]
 _TICK = timedelta(microseconds=1)
+_COMPACT_TRIES = 5
 _HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
@@ -308,20 +310,48 @@ class Ledger:
         return self._last_version
 
     def compact(self, keep_since: datetime) -> None:
-        """Keep the rows since `keep_since` and the newest row of each table and job, in one file."""
-        with self.lock:
-            rows = self.handle().to_pyarrow_dataset().to_table(columns=SCHEMA.names).cast(SCHEMA)
-            rows = rows.append_column("of", pa.array(map(_of, rows.to_pylist()), pa.string()))
-            newest = rows.group_by("of").aggregate([("merged_at", "max")])
-            latest = newest.rename_columns(["of", "merged_at"]).append_column(
-                "newest", pa.array([True] * len(newest), pa.bool_())
-            )
-            marked = rows.join(latest, ["of", "merged_at"])
-            kept = pc.or_kleene(
-                pc.greater_equal(marked["merged_at"], pa.scalar(keep_since, TIMESTAMP)),
-                pc.fill_null(marked["newest"], False),
-            )
-            self._write(_with_versions(marked).filter(kept).select(SCHEMA.names), mode="overwrite")
+        """Keep the rows since `keep_since` and the newest row of each table and job, in one file.
+
+        Rows are read and written while batches append; the lock is held for the commit alone, which replaces only the
+        files that were read. If another job's commit is faster each time, all stays as it is.
+        """
+        table = self._lake.table(LEDGER)
+        kept = _kept(table.to_pyarrow_table(columns=SCHEMA.names).cast(SCHEMA), keep_since)
+        if not is_plain(table):
+            with self.lock:  # as it is now: it has been read without the lock
+                rows = self.handle().to_pyarrow_table(columns=SCHEMA.names).cast(SCHEMA)
+                self._write(_kept(rows, keep_since), mode="overwrite")
+            return
+        log = LogWriter(self._lake, LEDGER, table.version())
+        old, new = list(files_of(table, ()).values()), [log.write(kept)]
+        for _ in range(_COMPACT_TRIES):
+            with self.lock:
+                log.version = self._log.version if self._log else int(self.handle().version())
+                try:
+                    log.commit(None, new, old)
+                except AlreadyExistsError:  # another job's batch
+                    self.forget()
+                    continue
+                if self._log is not None:
+                    self._log.version = log.version
+                else:
+                    self.forget()
+                return
+
+
+def _kept(rows: pa.Table, since: datetime) -> pa.Table:
+    """Of the ledger's rows, those since a time and the newest of each table and job."""
+    rows = rows.append_column("of", pa.array(map(_of, rows.to_pylist()), pa.string()))
+    newest = rows.group_by("of").aggregate([("merged_at", "max")])
+    latest = newest.rename_columns(["of", "merged_at"]).append_column(
+        "newest", pa.array([True] * len(newest), pa.bool_())
+    )
+    marked = rows.join(latest, ["of", "merged_at"])
+    kept = pc.or_kleene(
+        pc.greater_equal(marked["merged_at"], pa.scalar(since, TIMESTAMP)),
+        pc.fill_null(marked["newest"], False),
+    )
+    return _with_versions(marked).filter(kept).select(SCHEMA.names)
 
 
 def _of(row: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -340,14 +339,3 @@ def _received(event: Event) -> dt.datetime | None:
     if event.source is None:
         return None
     return dt.datetime.fromtimestamp(event.source.timestamp_ms / 1000, dt.timezone.utc)
-
-
-def upkeep(table: StreamTable, commits: int) -> None:
-    """Run the maintenance due after a table's `commits`-th commit, between two appends."""
-    began = time.monotonic()
-    joined = table.join_small_files() if commits % 20 == 0 else 0
-    if commits % 25 == 0:
-        table.checkpoint()
-    if joined:
-        took = time.monotonic() - began
-        log.debug("stream %s: joined %d files in %.2f s", table.stream.name, joined, took)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Protocol
 
+from spark_streaming.batch.table_need import Need
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.ops.requests import Answer, Outcome, Request
 from spark_streaming.quarantine.quarantine import DISCARDED, OPEN, REPLAYED, Quarantine
@@ -27,11 +28,10 @@ from spark_streaming.streams.stream_contract import Stream
 from spark_streaming.streams.stream_event import Event, Judge, Refused
 from spark_streaming.streams.stream_metrics import StreamMetrics
 from spark_streaming.streams.stream_settings import StreamSettings
-from spark_streaming.streams.stream_table import StreamError, StreamTable, upkeep
+from spark_streaming.streams.stream_table import StreamError, StreamTable
 
 log = logging.getLogger(__name__)
 EXPIRE_PAUSE_S = 3_600.0
-VACUUM_PAUSE_S_MIN = 60.0
 _REPLAY_EVENTS = 1_000
 
 
@@ -83,7 +83,6 @@ class StreamWriter:
         )
         self._events_max = settings.streams_batch_events_max
         self._bytes_max = settings.streams_batch_mb_max << 20
-        self._vacuum_pause_s = max(VACUUM_PAUSE_S_MIN, settings.silver_retention_minutes * 60 / 3)
         self._reader = reader
         self._quarantine = quarantine
         self._judge = self._decoder()
@@ -92,8 +91,8 @@ class StreamWriter:
         self._positions: dict[int, int] | None = None
         self.commits = 0
         self._expired_at = -EXPIRE_PAUSE_S
-        self._vacuumed_at = time.monotonic()
-        self._vacuumed_commits = 0
+        self._need = Need.of(settings.silver_retention_minutes, time.monotonic())
+        self._counted = 0
 
     def follow(self, stream: Stream) -> None:
         """Use a changed contract from now on."""
@@ -122,7 +121,7 @@ class StreamWriter:
         lag = sum(end - positions.get(p, 0) for p, end in behind.items())
         self._metrics.lag(self.stream.name, lag)
         if not behind:
-            self._expire()
+            self._keep()
             return False
         raw, reached = self._read(positions, behind)
         events, rejects = self._judged(raw)
@@ -207,10 +206,21 @@ class StreamWriter:
         return events, rejects
 
     def _keep(self) -> None:
-        upkeep(self.table, self.commits)
+        """Maintain the table between two appends, also if it has had none for long."""
         self._expire()
-        if time.monotonic() - self._vacuumed_at > self._vacuum_pause_s:
-            self._vacuum()
+        now = time.monotonic()
+        while self._counted < self.commits:
+            self._counted += 1
+            self._need.changed(now)
+        steps = self._need.due(now)
+        if steps.join:
+            self.table.join_small_files()
+        if steps.checkpoint:
+            self.table.checkpoint()
+        if steps.clean:
+            self.table.drop_old_files()
+        if steps:
+            self._need.done(steps, now)
 
     def _expire(self) -> None:
         if time.monotonic() - self._expired_at < EXPIRE_PAUSE_S:
@@ -221,12 +231,6 @@ class StreamWriter:
             days = ", ".join(day.isoformat() for day in gone)
             log.info("stream %s: deleted the day(s) %s", self.stream.name, days)
             self.commits += 1
-
-    def _vacuum(self) -> None:
-        self._vacuumed_at = time.monotonic()
-        if self.commits > self._vacuumed_commits:
-            self._vacuumed_commits = self.commits
-            self.table.drop_old_files()
 
 
 def answer(writers: Mapping[str, StreamWriter], request: Request) -> Answer:

@@ -19,6 +19,8 @@ from deltalake.exceptions import DeltaError
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from spark_streaming.batch.table_need import Need
+from spark_streaming.batch.table_upkeep import OpsTable, Run, finish, maintain_ops
 from spark_streaming.job_settings import load_settings
 from spark_streaming.ops.requests import STREAM_FOLDER, Desk
 from spark_streaming.reading.bronze import Bronze
@@ -42,7 +44,6 @@ POLL_S = 0.2
 FILES_CHECK_S = 5.0
 REQUESTS_CHECK_S = 1.0
 BACKOFF_S = (1.0, 30.0)
-QUARANTINE_KEEP_S = 300.0
 # Failures that pass by themselves or are fixed from outside; others are defects and end the
 # process.
 RECOVERABLE = (StreamError, DirectReadError, DeltaError, KafkaError, OSError)
@@ -107,14 +108,16 @@ class Streams:
         archive = Archive(Bronze(bronze_files(settings.store)))
         self._reader = DirectReader(settings.kafka, archive)
         properties: dict[str, str | None] = {
-            "delta.logRetentionDuration": f"interval {settings.silver_retention_minutes} minutes"
+            f"delta.{name}RetentionDuration": f"interval {settings.silver_retention_minutes} minutes"
+            for name in ("log", "deletedFile")
         }
         self._quarantine = StreamQuarantine(self._lake, _QUERY_ID, properties)
         self._desk = Desk(self._lake, STREAM_FOLDER)
         self._declared = declared or Declared(stream_folders(settings.contracts_path))
         self._waiting: dict[str, Stream] | None = None  # read, but not applied yet
         self._requests_at = 0.0
-        self._kept_at = time.monotonic()
+        minutes, now = settings.silver_retention_minutes, time.monotonic()
+        self._needs = [Need.of(minutes, now), Need.of(minutes, now)]
         self._due: dict[str, float] = {}
         self._failures: dict[str, FailureLog] = {}
         self.metrics = StreamMetrics()
@@ -194,11 +197,14 @@ class Streams:
             self._desk.answer(request, answer(self.writers, request))
 
     def _keep_quarantine(self) -> None:
-        if time.monotonic() - self._kept_at < QUARANTINE_KEEP_S:
-            return
-        self._kept_at = time.monotonic()
-        self._quarantine.prune()
-        self._quarantine.events.prune()
+        tables: tuple[OpsTable, OpsTable] = (self._quarantine, self._quarantine.events)
+        for table, need in zip(tables, self._needs, strict=True):
+            need.polled = True
+            began = time.monotonic()
+            if steps := need.due(began):
+                run = Run()
+                finish(maintain_ops(self._lake, table, run, need))
+                need.done(steps, began, cleaned="vacuum" in run.done)
 
 
 def run(streams: Streams, stop: threading.Event, address: str, port: int) -> None:

@@ -13,6 +13,11 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 Range = tuple[Any, Any]
+# A merge rewrites every file that holds a touched row: small files keep that cheap.
+# 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
+TARGET_FILE_BYTES = 8 << 20
+# Smaller files are joined once there are many.
+SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
 # Python orders their values as the statistics in the log do.
 _ORDERED = (pa.types.is_integer, pa.types.is_string)
 

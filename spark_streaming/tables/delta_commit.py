@@ -63,11 +63,15 @@ def log_entry(
     added: Iterable[tuple[DataFile, Mapping[str, Any]]],
     removed: Sequence[DataFile],
     now: datetime,
+    *,
+    same_rows: bool = False,
 ) -> bytes:
     """Return the content of a commit's file in the log: an action in each line.
 
     Args:
         added: new files with their statistics. removed: files that the table does not have any more.
+        same_rows: whether the new files have exactly the rows of the removed ones, so that readers of changes
+            pass over the commit.
     """
     at = int(now.timestamp() * 1000)
     actions: list[dict[str, Any]] = []
@@ -79,7 +83,7 @@ def log_entry(
             "remove": {
                 "path": file.path,
                 "deletionTimestamp": at,
-                "dataChange": True,
+                "dataChange": not same_rows,
                 "extendedFileMetadata": True,
                 "partitionValues": {},
                 "size": file.size,
@@ -94,7 +98,7 @@ def log_entry(
                 "partitionValues": {},
                 "size": file.size,
                 "modificationTime": at,
-                "dataChange": True,
+                "dataChange": not same_rows,
                 "stats": _json(stats).decode(),
             }
         }
@@ -102,7 +106,7 @@ def log_entry(
     )
     info: dict[str, Any] = {
         "timestamp": at,
-        "operation": "MERGE" if removed else "WRITE",
+        "operation": "OPTIMIZE" if same_rows else "MERGE" if removed else "WRITE",
         "operationParameters": {},
         "engineInfo": "headwater",
     }

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from spark_streaming.tables.data_files import DataFile, RowCache, files_of, is_ordered
 from spark_streaming.tables.engine_protocol import Commit
-from spark_streaming.tables.log_writer import LogWriter, is_plain
+from spark_streaming.tables.log_writer import LogWriter, conformed, is_plain, plain_type
 from spark_streaming.tables.silver_table import SilverTable
 
 
@@ -56,28 +56,32 @@ class LiveTable:
         self.files.update((file.path, file) for file, _ in added)
         self._table.advanced(self._log.version)
 
+    def joined(
+        self,
+        version: int,
+        added: Iterable[tuple[DataFile, dict[str, Any]]],
+        removed: Iterable[DataFile],
+    ) -> None:
+        """Follow a commit that put some files in the place of others with the same rows."""
+        for file in removed:
+            del self.files[file.path]
+            self._cache.drop(f"{self._table.path}/{file.path}")
+        self.files.update((file.path, self._ranged(file, stats)) for file, stats in added)
+        self._log.version = version
+
     def _write(self, rows: pa.Table) -> tuple[DataFile, dict[str, Any]]:
         file, stats = self._log.write(rows)
         self._cache.put(f"{self._table.path}/{file.path}", rows)
+        return self._ranged(file, stats), stats
+
+    def _ranged(self, file: DataFile, stats: dict[str, Any]) -> DataFile:
         low, high = stats["minValues"], stats["maxValues"]
         ranges = {
             name: (low[name], high[name])
             for name in self._table.contract.key
             if is_ordered(self.schema.field(name).type) and name in low and name in high
         }
-        return replace(file, ranges=ranges), stats
-
-
-def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows with a table's columns and types; a column that they lack is NULL."""
-    names = set(rows.column_names)
-    values = [
-        rows[field.name].cast(field.type)
-        if field.name in names
-        else pa.nulls(len(rows), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(values, schema=schema)
+        return replace(file, ranges=ranges)
 
 
 def _schema(table: SilverTable, handle: DeltaTable) -> pa.Schema:
@@ -87,16 +91,5 @@ def _schema(table: SilverTable, handle: DeltaTable) -> pa.Schema:
     for field in pa.schema(handle.schema().to_arrow()):
         known = wanted.get_field_index(field.name)
         kind = field.type if known < 0 else wanted.field(known).type
-        fields.append(pa.field(field.name, _plain(kind)))
+        fields.append(pa.field(field.name, plain_type(kind)))
     return pa.schema(fields)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without Arrow's widths and views, which Parquet does not have."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return kind

@@ -31,18 +31,19 @@ _FEATURES = {"timestampNtz", "appendOnly", "invariants", "changeDataFeed"}
 
 def is_plain(table: DeltaTable) -> bool:
     """Whether adding and removing whole files is all that a table's protocol and properties ask for."""
-    protocol, metadata = table.protocol(), table.metadata()
-    features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
     settings = {
         name: value
-        for name, value in metadata.configuration.items()
+        for name, value in table.metadata().configuration.items()
         if name.startswith("delta.") and name not in _HARMLESS
     }
-    return (
-        features <= _FEATURES
-        and not metadata.partition_columns
-        and all(name == FEED and value == "false" for name, value in settings.items())
-    )
+    return may_join(table) and all(n == FEED and v == "false" for n, v in settings.items())
+
+
+def may_join(table: DeltaTable) -> bool:
+    """Whether files with the same rows may take the place of others; no change is recorded for that."""
+    protocol = table.protocol()
+    features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
+    return features <= _FEATURES and not table.metadata().partition_columns
 
 
 class LogWriter:
@@ -68,15 +69,41 @@ class LogWriter:
         commit: Commit | None,
         added: Sequence[tuple[DataFile, Mapping[str, Any]]],
         removed: Sequence[DataFile] = (),
+        *,
+        same_rows: bool = False,
     ) -> None:
         """Put the next entry of the log.
 
         Args:
             commit: recorded with it, so that a repetition can be recognised.
+            same_rows: as `log_entry` takes it.
         Raises: obstore's AlreadyExistsError if another writer was faster, or this entry had been put already; other
             errors if it is unknown whether the commit succeeded.
         """
-        entry = log_entry(commit, added, removed, datetime.now(timezone.utc))
+        entry = log_entry(commit, added, removed, datetime.now(timezone.utc), same_rows=same_rows)
         name = f"_delta_log/{self.version + 1:020d}.json"
         obstore.put(self._objects, name, entry, mode="create")
         self.version += 1
+
+
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with a table's columns and types; a column that they lack is NULL."""
+    names = set(rows.column_names)
+    values = [
+        rows[field.name].cast(field.type)
+        if field.name in names
+        else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(values, schema=schema)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without Arrow's widths and views, which Parquet does not have."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    return kind

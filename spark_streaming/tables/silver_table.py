@@ -17,15 +17,12 @@ from spark_streaming.storage.change_feed import feed_properties, set_feed, wants
 from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.log_clean_up import CLEAN_UP, leave_log
 from spark_streaming.tables.announced_columns import announce
+from spark_streaming.tables.data_files import TARGET_FILE_BYTES
 from spark_streaming.tables.engine_protocol import Commit
+from spark_streaming.tables.joined_files import Joined
 from spark_streaming.tables.ownership import SOURCE, mark, plain_description, set_source
 from spark_streaming.tables.rewritten_rows import REWRITE_ROWS, Rewrite, nullable, plain, recast
 
-# A merge rewrites every file that holds a touched row: small files keep that cheap.
-# 5M rows: one 88 MB file 1.4-2.6 s a merge, twenty of 4.4 MB 0.74 s.
-TARGET_FILE_BYTES = 8 << 20
-# Smaller files are joined once there are many.
-SMALL_FILE_BYTES = TARGET_FILE_BYTES // 2
 # The application id under which a table notes the contract version that it follows.
 CONTRACT_ID = "headwater:contract"
 
@@ -89,6 +86,12 @@ class SilverTable:
     def advanced(self, version: int) -> None:
         """Note a commit that was not made by the handle, which reads the log when it is next asked for."""
         self._written = version
+
+    def joined(self, done: Joined) -> None:
+        """Note a commit of `join_small_files`; the table that an engine keeps in memory follows it."""
+        if self.live is not None and self.live.version == done.version - 1:
+            self.live.joined(done.version, done.added, done.removed)
+        self.advanced(done.version)
 
     def is_empty(self) -> bool:
         """Whether the table has no rows."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from spark_streaming.batch.maintenance import maintain_ops
+from spark_streaming.batch.table_upkeep import finish, maintain_ops
 from tests.spark.shop import GONE, POSITIVE, Shop
 
 
@@ -71,12 +71,12 @@ def test_upkeep_removes_what_was_resolved_long_ago_and_nothing_that_is_open(
     shop.run(shop.event("c", 10, 1, -5), shop.event("c", 11, 2, -5), shop.event("c", 12, 3, 5))
     shop.run(shop.event("d", 20, 1))
     quarantine, breaches = shop.runner.steps.gate.quarantine, shop.breaches
-    maintain_ops(shop.lake, quarantine, 1, vacuum=True)
+    finish(maintain_ops(shop.lake, quarantine))
     assert [status for _, _, status in shop.quarantined()] == ["superseded", "open"]
     monkeypatch.setattr("spark_streaming.quarantine.quarantine.RESOLVED_KEPT", timedelta(0))
     monkeypatch.setattr("spark_streaming.ops.breaches.KEPT", timedelta(0))
     for table in (quarantine, breaches):
-        maintain_ops(shop.lake, table, 1, vacuum=True)
+        finish(maintain_ops(shop.lake, table))
     assert [status for _, _, status in shop.quarantined()] == ["open"]
     assert len(breaches.ensure().to_pyarrow_table()) == 0
     shop.run(shop.event("c", 30, 4, -5))

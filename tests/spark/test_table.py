@@ -14,7 +14,8 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
-from spark_streaming.batch.maintenance import COMPACT_FILES_MIN, drop_old, maintain_table
+from spark_streaming.batch.table_need import Steps
+from spark_streaming.batch.table_upkeep import drop_old, finish, maintain_table
 from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
@@ -23,6 +24,7 @@ from spark_streaming.storage.lake import Lake
 from spark_streaming.tables import kept_versions
 from spark_streaming.tables.engine_protocol import Commit, MergeEngine
 from spark_streaming.tables.engines.arrow_merge import ArrowEngine
+from spark_streaming.tables.joined_files import JOIN_FILES_MIN
 from spark_streaming.tables.silver_table import SilverTable, TableEvolutionError, TableOptions
 from tests.spark.conftest import MakeTable
 from tests.spark.test_engines import content, film
@@ -131,11 +133,11 @@ def test_a_column_that_becomes_text_holds_what_postgres_prints(make_table: MakeT
 
 def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -> None:
     table: SilverTable = make_table(KEYED)
-    count = COMPACT_FILES_MIN + 8
+    count = JOIN_FILES_MIN + 8
     for number in range(count):
         ArrowEngine().merge(table, Folded(rows(KEYED, film(number))), Commit("t", number))
     assert len(table.handle().file_uris()) == count
-    maintain_table(table, 100, vacuum=True)
+    finish(maintain_table(table, Steps(join=True, checkpoint=True, clean=True)))
     assert len(table.handle().file_uris()) == 1
     ArrowEngine().merge(table, Folded(rows(KEYED, film(0, "again"))), Commit("t", count))
     expected = [(0, "again", None), *((n, None, None) for n in range(1, count))]
@@ -160,8 +162,8 @@ def merge(table: SilverTable, row: dict[str, Any], number: int) -> None:
 
 
 def test_replaced_files_go_when_their_retention_is_over(forgetful: SilverTable, lake: Lake) -> None:
-    maintain_table(forgetful, 25, vacuum=False)
-    maintain_table(forgetful, 26, vacuum=True)
+    finish(maintain_table(forgetful, Steps(checkpoint=True)))
+    finish(maintain_table(forgetful, Steps(clean=True)))
     selector = pa_fs.FileSelector(forgetful.path)
     found = [
         i.path for i in lake.filesystem().get_file_info(selector) if i.path.endswith("parquet")
@@ -181,7 +183,7 @@ def test_merges_go_on_while_old_files_are_deleted(
             merge(forgetful, film(number, f"v{number}"), number)  # waits forever if it is blocked
             super().delete_file(path)
 
-    monkeypatch.setattr("spark_streaming.batch.maintenance.DeltaStorageHandler", Deleting)
+    monkeypatch.setattr("spark_streaming.batch.table_upkeep.DeltaStorageHandler", Deleting)
     drop_old(lake, forgetful.path, forgetful.lock, forgetful.handle)
     count = next(merged)
     assert count > 4

@@ -18,8 +18,8 @@ from deltalake.exceptions import DeltaError
 from app.metrics.board import Board
 from spark_streaming.contract.names import silver_table
 from spark_streaming.storage.lake import Lake
+from spark_streaming.tables.data_files import SMALL_FILE_BYTES
 from spark_streaming.tables.kept_versions import read_note
-from spark_streaming.tables.silver_table import SMALL_FILE_BYTES
 
 TABLES_AT_ONCE = 12
 LAYERS = ("bronze", "silver", "silver_log", "ops", "contracts", "other")

@@ -16,7 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_streaming.fold.keyed import Folded
-from spark_streaming.tables.data_files import DataFile, RowCache, is_ordered
+from spark_streaming.tables.data_files import (
+    SMALL_FILE_BYTES,
+    TARGET_FILE_BYTES,
+    DataFile,
+    RowCache,
+    is_ordered,
+)
 from spark_streaming.tables.engine_protocol import (
     GUARD,
     KEEP,
@@ -30,8 +36,9 @@ from spark_streaming.tables.engine_protocol import (
     stamped,
 )
 from spark_streaming.tables.engines.delta_rs import DeltaRsEngine
-from spark_streaming.tables.live_table import LiveTable, conformed
-from spark_streaming.tables.silver_table import SMALL_FILE_BYTES, TARGET_FILE_BYTES, SilverTable
+from spark_streaming.tables.live_table import LiveTable
+from spark_streaming.tables.log_writer import conformed
+from spark_streaming.tables.silver_table import SilverTable
 
 # Of a batch, and of the files that it touches: beyond them delta-rs, which uses all cores, is faster.
 ROWS_MAX = 5_000

@@ -15,6 +15,7 @@ from deltalake import (
 
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.fold.keyed import Folded
+from spark_streaming.tables.data_files import TARGET_FILE_BYTES
 from spark_streaming.tables.engine_protocol import (
     GUARD,
     KEEP,
@@ -29,7 +30,7 @@ from spark_streaming.tables.engine_protocol import (
     stamped,
 )
 from spark_streaming.tables.engines.keyless_merge import plan_keyless
-from spark_streaming.tables.silver_table import TARGET_FILE_BYTES, SilverTable, named
+from spark_streaming.tables.silver_table import SilverTable, named
 
 # Checkpoints and log clean-up are maintenance's, between batches: never inside a merge that
 # somebody waits for.
