@@ -121,7 +121,9 @@ class Maintenance:
         for need in self._needs.values():
             need.observe(now)
         idle = self._running is None or self._running.done()
-        wanted = self._turn is not None or any(need.due_since for need in self._needs.values())
+        wanted = self._turn is not None or any(
+            need.due_since is not None for need in self._needs.values()
+        )
         if idle and wanted and not self._stopping:
             self._running = self._thread.submit(self._work)
 
