@@ -38,6 +38,7 @@ from spark_streaming.ops.incident_rows import (
     recurring_id,
 )
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.small_table import clean
 
 log = logging.getLogger(__name__)
 PATH = "ops/incidents"
@@ -282,10 +283,7 @@ class IncidentLog:
             wanted = pc.is_in(rows["id"], pa.array(sorted(kept), pa.string()))
             write_delta(table, rows.filter(wanted), mode="overwrite")
             table.update_incremental()
-            # A running query may still read files of an hour ago.
-            table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-            table.create_checkpoint()
-            table.cleanup_metadata()
+            clean(table)
         except (DeltaError, OSError) as error:
             log.warning("maintenance of %s failed: %s", PATH, error)
 

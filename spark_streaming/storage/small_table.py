@@ -12,6 +12,7 @@ from deltalake.exceptions import TableNotFoundError
 
 COMPACT_COMMITS = 100  # each append is a commit with a file
 VACUUM_COMMITS = 20  # each replacement leaves the files of the last one
+READ_HOURS = 3  # longer than Trino's longest query (`query.max-execution-time`)
 
 
 class SmallTable:
@@ -82,7 +83,7 @@ class SmallTable:
 
 
 def clean(table: DeltaTable) -> None:
-    """Remove files and log entries that no query needs any more: one may still read files of the last hour."""
-    table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
+    """Remove files and log entries that no query needs any more: one may still read those of READ_HOURS."""
+    table.vacuum(retention_hours=READ_HOURS, enforce_retention_duration=False, dry_run=False)
     table.create_checkpoint()
     table.cleanup_metadata()
