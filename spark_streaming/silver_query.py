@@ -197,6 +197,7 @@ class Silver:
             working.maintenance.after_batch(rows)
             working.describer.after_batch()
             working.history.after_batch(rows)
+            self.metrics.histories(working.history.waiting_s())
 
     def _serve_requests(self, working: Working) -> None:
         """Carry out requests to this process; heartbeats cause a batch every few seconds."""

@@ -64,6 +64,9 @@ class _Followed:
     need: Need
     retry_at: float = 0.0
     described_at: float = -MEANING_S
+    # When it was last as far as silver was then. While it is filled from bronze: its last slice.
+    current_at: float = 0.0
+    has_been_current: bool = False
     said: TableMeaning | None = None
     problem: str = ""
 
@@ -118,6 +121,14 @@ class HistoryPass:
         done: Future[int] = Future()
         self._erasures.append((table, keys, done))
         return done
+
+    def waiting_s(self) -> dict[str, float]:
+        """Return for how long each history has not been where silver is, by silver table, in seconds.
+
+        While a history is filled from bronze for the first time, that is the time since its last slice.
+        """
+        now = self.clock()
+        return {name: now - known.current_at for name, known in list(self._followed.items())}
 
     def stop(self) -> bool:
         """Begin no further slice; wait for the current one. Returns: whether none runs any more."""
@@ -180,11 +191,16 @@ class HistoryPass:
             content = self.files.content_of(contract.schema, contract.table)
             mode = content.history if content is not None else None
             if mode is None:
+                self._followed.pop(silver.name, None)
                 return 0
             if known is None:
                 topic = topic_of(self.prefix, contract.schema, contract.table)
                 table = HistoryTable(self.lake, silver.name, topic, self.options)
-                known = _Followed(table, Need.of(self.options.retention_minutes, self.clock()))
+                known = _Followed(
+                    table,
+                    Need.of(self.options.retention_minutes, self.clock()),
+                    current_at=self.clock(),
+                )
                 self._followed[silver.name] = known
             if reason := refusal(contract):
                 raise _Refused(reason)
@@ -211,7 +227,7 @@ class HistoryPass:
     def _follow(
         self, known: _Followed, contract: Contract, mode: str, pause: Callable[[float], object]
     ) -> int:
-        table = known.table
+        table, asked_at = known.table, self.clock()
         topic = topic_of(self.prefix, contract.schema, contract.table)
         ends = self.ends.get(topic, {})
         rules = self.files.rules_of(contract)
@@ -228,11 +244,15 @@ class HistoryPass:
             for group in groups(visible):
                 slices.take(group)
                 written += 1
+                if not known.has_been_current:
+                    known.current_at = self.clock()
                 known.need.changed(self.clock())
                 self._maintain(known)
                 pause(time.monotonic() - began)
             if not events or len(visible) < len(events):
                 break
+        if all(table.progress.offsets.get(number, 0) >= end for number, end in ends.items()):
+            known.current_at, known.has_been_current = asked_at, True
         return min(written, TURN_SLICES)
 
     def _feed(

@@ -69,6 +69,12 @@ class Metrics:
             ["table"],
             registry=self.registry,
         )
+        self._history = Gauge(
+            "headwater_silver_history_waiting_seconds",
+            "For how long the table's history has not been where silver is; while it is filled, since its last slice",
+            ["table"],
+            registry=self.registry,
+        )
         self._broken = Counter(
             "headwater_silver_rule_broken_rows",
             "Rows that broke a rule of their contract",
@@ -103,6 +109,12 @@ class Metrics:
         self._target.clear()
         for table, seconds in targets.items():
             self._target.labels(table).set(seconds)
+
+    def histories(self, waiting_s: Mapping[str, float]) -> None:
+        """Show for how long histories wait (silver table → seconds); remove all others."""
+        self._history.clear()
+        for table, seconds in waiting_s.items():
+            self._history.labels(table).set(seconds)
 
     def schema_changed(self, changes: list[RecordedChange]) -> None:
         """Count changes of source tables."""

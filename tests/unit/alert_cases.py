@@ -85,6 +85,24 @@ WRITTEN: dict[str, tuple[Series, Series]] = {
         # A run that sometimes takes minutes.
         {"headwater_silver_maintenance_waiting_seconds": "0 60 120 240 0 0 3x54"},
     ),
+    "DeltaLogShare": (
+        {
+            'headwater_delta_log_bytes{table="orders"}': "30000000x60",
+            'headwater_delta_bytes{table="orders"}': "20000000x60",
+            'headwater_delta_old_bytes{table="orders"}': "20000000x60",
+        },
+        # A small table: its log is larger than itself.
+        {
+            'headwater_delta_log_bytes{table="orders"}': "300000x60",
+            'headwater_delta_bytes{table="orders"}': "5000x60",
+            'headwater_delta_old_bytes{table="orders"}': "100000x60",
+        },
+    ),
+    "HistoryWaits": (
+        {'headwater_silver_history_waiting_seconds{table="orders"}': "0+60x60"},
+        # A store that was away for ten minutes.
+        {'headwater_silver_history_waiting_seconds{table="orders"}': "5 60 300 600 5 5 5x54"},
+    ),
     "TrinoFailing": (_trino("0+6x60"), _trino("2x60")),
     "AuditGap": (
         {"headwater_audit_missing_total": "0x55 3x5"},

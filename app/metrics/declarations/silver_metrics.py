@@ -70,7 +70,22 @@ MAINTENANCE_REMOVED = Query(
 MAINTENANCE_JOINED = Query(
     "increase(headwater_silver_maintenance_joined_files_total[1h])", legend="joined"
 )
+MAINTENANCE_HELD = Query(
+    "histogram_quantile(0.95, sum by (le) (rate(headwater_silver_maintenance_held_seconds_bucket[1h])))",
+    "s",
+    "p95",
+)
 TABLES_REFUSED = "max by (table) (headwater_silver_refused)"
+HISTORY_WAITS = Query(
+    "max by (table) (headwater_silver_history_waiting_seconds)", "s", "{{table}}"
+)
+# A table below 16 MB has a log of some hundred kilobytes whatever its size.
+TABLE_LOG_SHARE = Query(
+    "headwater_delta_log_bytes / clamp_min(headwater_delta_log_bytes + headwater_delta_bytes"
+    " + headwater_delta_old_bytes, 16777216)",
+    "percentunit",
+    "{{table}}",
+)
 STREAMS_STOPPED = "max by (stream) (headwater_stream_stopped)"
 STREAM_EVENTS = Query("sum by (stream, outcome) (rate(headwater_stream_events_total[5m]))", "cps")
 
@@ -94,6 +109,8 @@ DASHBOARD = Dashboard("silver", "Silver: batches, merges, Delta tables", (
     graph("Small files", "headwater_delta_small_files"),
     graph("Size of the newest version", "headwater_delta_bytes"),
     graph("Size of old versions", "headwater_delta_old_bytes"),
+    graph("Log's share of the table", TABLE_LOG_SHARE,
+          help="Of the log, the newest version and old ones, which count as 16 MB if they are less"),
     graph("Maintenance: a step fails", MAINTENANCE_FAILING),
     graph("Maintenance: failures, last hour",
           "sum by (table) (increase(headwater_silver_maintenance_failures_total[1h]))"),
@@ -104,6 +121,9 @@ DASHBOARD = Dashboard("silver", "Silver: batches, merges, Delta tables", (
     graph("Maintenance: runs, last hour",
           Query("increase(headwater_silver_maintenance_seconds_count[1h])", legend="runs")),
     graph("Maintenance: files, last hour", MAINTENANCE_REMOVED, MAINTENANCE_JOINED),
+    graph("Maintenance: holds a lock, 95 of 100", MAINTENANCE_HELD),
+    graph("Histories: not where silver is", HISTORY_WAITS,
+          help="Empty if no contract file asks for a history"),
     graph("Streams: stopped", STREAMS_STOPPED,
           help="Events by API; empty if the service `streams` was not started"),
     graph("Streams: events not in silver", "max by (stream) (headwater_stream_lag_events)"),
@@ -127,6 +147,11 @@ ALERTS = (
           "warning",
           "Maintenance of silver's tables is overdue: a run waits or lasts for half an hour",
           "0 to 5 seconds"),
+    Alert("DeltaLogShare", TABLE_LOG_SHARE, ">", 0.25, "30m", "warning",
+          "The log of {{ $labels.table }} takes more than a quarter of the table's space", "below 0.1"),
+    Alert("HistoryWaits", HISTORY_WAITS, ">", 900, "5m", "warning",
+          "The history of {{ $labels.table }} does not follow silver", "below 15 seconds",
+          may_be_absent=True),
     Alert("StreamStopped", STREAMS_STOPPED, ">", 0, "1m", "critical",
           "Events of stream {{ $labels.stream }} are not written, after a failure", "0",
           may_be_absent=True),
