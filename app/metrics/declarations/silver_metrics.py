@@ -76,9 +76,7 @@ MAINTENANCE_HELD = Query(
     "p95",
 )
 TABLES_REFUSED = "max by (table) (headwater_silver_refused)"
-HISTORY_WAITS = Query(
-    "max by (table) (headwater_silver_history_waiting_seconds)", "s", "{{table}}"
-)
+HISTORY_WAITS = Query("max by (table) (headwater_silver_history_waiting_seconds)", "s", "{{table}}")
 # A table below 16 MB has a log of some hundred kilobytes whatever its size.
 TABLE_LOG_SHARE = Query(
     "headwater_delta_log_bytes / clamp_min(headwater_delta_log_bytes + headwater_delta_bytes"

@@ -181,3 +181,25 @@ def test_the_end_of_a_history_is_a_position_of_the_log(tmp_path: Path) -> None:
     assert table.progress.offsets == {0: 3}
     assert table.progress.reached == {0: 35}
     assert table.progress.marks.get(TOPIC, 0).lsn == Lsn(30)
+
+
+def test_a_history_tells_for_how_long_it_has_not_been_where_silver_is(tmp_path: Path) -> None:
+    world = HistoryWorld(tmp_path, 'history = "each"')
+    now = [0.0]
+    world.put(THREE[:2])
+    world.commit(COMMITS[:2])
+    process = world.process()
+    process.clock = lambda: now[0]
+    assert process.waiting_s() == {}, "no history is known before the first pass"
+    process.run()
+    now[0] = 40.0
+    process.run()
+    assert process.waiting_s() == {"films": 0.0}
+    world.put(THREE[2:])  # bronze lacks the end of its transaction
+    process.ends[TOPIC] = dict(world.ends)
+    for now[0] in (100.0, 1000.0):
+        process.run()
+    assert process.waiting_s() == {"films": 960.0}
+    world.commit(COMMITS[2:])
+    process.run()
+    assert process.waiting_s() == {"films": 0.0}
