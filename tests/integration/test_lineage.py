@@ -34,7 +34,8 @@ VIEWS = {view.name: view for view in read_views(ROOT / "trino" / "views")}
 SHIPPED = sorted(
     name
     for name, view in VIEWS.items()
-    if name.startswith("reports.") and not any(one.startswith("ml.") for one in view.reads)
+    if name.startswith("reports.")
+    and not any(one.startswith(("ml.", "history.")) for one in view.reads)
 )
 # SQL that Trino analyses and the reports do not use.
 SHAPES = {

@@ -175,6 +175,15 @@ def test_time_travel_shows_a_table_as_it_was(connected: Stack, tmp_path: Path) -
     assert "Traceback" not in page
 
 
+def test_prices_then_says_how_a_history_is_asked_for_where_there_is_none(
+    connected: Stack, tmp_path: Path
+) -> None:
+    failure, page = run(SHIPPED / "prices_then.py", tmp_path)
+    assert failure == ""
+    assert "There is no <code>history.movies</code> yet" in page
+    assert "Traceback" not in page
+
+
 @pytest.mark.parametrize("name", ["recommender_errors", "churn_chances"])
 def test_a_notebook_says_where_its_model_has_not_run(
     connected: Stack, tmp_path: Path, name: str

@@ -18,7 +18,7 @@ CELLS = {"nbformat": 4, "cells": []}
 def test_what_comes_with_the_project_are_notebooks() -> None:
     paths = sorted(SHIPPED.glob("*.py"))
     assert [path.stem for path in paths] == [
-        "churn_chances", "recommender_errors", "silver_by_sql", "time_travel",
+        "churn_chances", "prices_then", "recommender_errors", "silver_by_sql", "time_travel",
     ]  # fmt: skip
     assert {path.stem: notebook_mistakes(path) for path in paths} == {
         path.stem: [] for path in paths
