@@ -114,7 +114,7 @@ DASHBOARD = Dashboard("silver", "Silver: batches, merges, Delta tables", (
           "sum by (table) (increase(headwater_silver_maintenance_failures_total[1h]))"),
     graph("Maintenance: oldest run waits", "headwater_silver_maintenance_waiting_seconds"),
     graph("Maintenance: since it last went through", MAINTENANCE_AGE,
-          help="Only tables with commits are due"),
+          help="A table without commits is due every six hours"),
     graph("Maintenance: its thread is busy", MAINTENANCE_TIME),
     graph("Maintenance: runs, last hour",
           Query("increase(headwater_silver_maintenance_seconds_count[1h])", legend="runs")),
