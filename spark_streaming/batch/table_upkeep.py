@@ -29,7 +29,7 @@ from spark_streaming.tables.joined_files import Joined, join_small_files, small_
 from spark_streaming.tables.kept_versions import (
     NOTHING,
     choose,
-    files_of,
+    file_sizes,
     listing,
     utc_now,
     window_of,
@@ -195,10 +195,10 @@ def _cleaning(
     stored = listing(lake, path)
     with run.holding(lock):
         # The files of a commit that took longer than the retention look old as soon as it is done.
-        live = files_of(writers())
+        live = file_sizes(writers())
 
     def of_version(version: int) -> dict[str, int]:
-        return files_of(lake.table(path, version))
+        return file_sizes(lake.table(path, version))
 
     chosen = choose(stored, live, of_version, keep, window_of(table), now)
     files = DeltaStorageHandler(lake.url(path), lake.storage_options())

@@ -173,7 +173,7 @@ def window_of(table: DeltaTable) -> timedelta:
     return timedelta(**{f"{found[2]}s": int(found[1])}) if found else _DELTAS_DEFAULT
 
 
-def files_of(table: DeltaTable) -> dict[str, int]:
+def file_sizes(table: DeltaTable) -> dict[str, int]:
     """The files of the open version, with their bytes."""
     actions = table.get_add_actions()
     return dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))

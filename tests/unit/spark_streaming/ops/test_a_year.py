@@ -39,6 +39,8 @@ from tests.support.disk_lake import DiskLake
 pytestmark = pytest.mark.unhurried
 STEP = timedelta(days=16)
 STEPS = 23
+LOG_BYTES_MAX = 500_000
+Sizes = list[dict[str, dict[str, int]]]
 PROPERTIES = TableOptions(0).properties()
 TABLES = ("orders", "customers", "payments")
 ROUNDS = pa.schema(
@@ -153,7 +155,7 @@ def size_of(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, dict[str, int]]]]:
+def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sizes]:
     """What each table took after half a year and after a year."""
     modules: tuple[ModuleType, ...] = (breaches, schema_changes, quarantine, small_table)
     with pytest.MonkeyPatch.context() as patched:
@@ -172,7 +174,43 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, di
         made.maintenance.stop()
 
 
-def test_print(year: list[dict[str, dict[str, int]]]) -> None:
-    for half, whole in zip(year[0].items(), year[1].items(), strict=True):
-        print(half, whole)
-    assert 0
+# Each table's greatest numbers of rows, files and log entries, by the limits in its own module. A step's commits come on
+# top, because maintenance runs at a step's end only: a year of real time has it every few minutes.
+BOUNDS = {
+    "ops/ledger": (4 * CHECKPOINT_COMMITS + 8, 2 * CHECKPOINT_COMMITS, 2 * CHECKPOINT_COMMITS),
+    "ops/quarantine": (12, 20, 20),
+    "raw/quarantine": (12, 20, 20),
+    "ops/expectations": (12, 20, 20),
+    "ops/schema_changes": (STEPS + 2, JOIN_FILES_MIN + 2, 12),
+    "ops/incidents": (8 * STEPS, 60, 70),
+    "ops/verification": (120, COMPACT_COMMITS + 5, COMPACT_COMMITS + 10),
+    "ops/meaning": (1, VACUUM_COMMITS + 2, VACUUM_COMMITS + 10),
+}
+
+
+def test_every_table_of_ops_is_within_its_bounds_after_a_year(year: Sizes) -> None:
+    assert year[1].keys() == BOUNDS.keys()
+    found = {
+        name: (sizes["rows"], sizes["files"], sizes["entries"]) for name, sizes in year[1].items()
+    }
+    beyond = {
+        name: (numbers, BOUNDS[name])
+        for name, numbers in found.items()
+        if any(number > most for number, most in zip(numbers, BOUNDS[name], strict=True))
+    }
+    assert beyond == {}
+
+
+def test_the_second_half_of_a_year_adds_nothing_but_rows_that_stay_for_good(year: Sizes) -> None:
+    grown = {
+        name: (year[0][name], sizes)
+        for name, sizes in year[1].items()
+        if sizes["log_bytes"] > 2 * max(year[0][name]["log_bytes"], LOG_BYTES_MAX // 4)
+        or sizes["bytes"] > 3 * max(year[0][name]["bytes"], 50_000)
+    }
+    assert grown == {}
+
+
+def test_no_log_takes_more_than_some_hundred_kilobytes(year: Sizes) -> None:
+    logs = {name: sizes["log_bytes"] for name, sizes in year[1].items()}
+    assert {name: size for name, size in logs.items() if size > LOG_BYTES_MAX} == {}
