@@ -81,7 +81,7 @@ class Need:
         if now < self.retry_at:
             return 0.0
         commits = max(self.to_join / self.join_commits, self.to_checkpoint / CHECKPOINT_COMMITS)
-        return max(commits, (now - self.looked_at) / self._pause_s())
+        return max(commits, (now - self.looked_at) / self._clean_after_s())
 
     def observe(self, now: float) -> None:
         """Note since when something is due."""
@@ -94,7 +94,7 @@ class Need:
         """The steps whose turn it is; they count as begun."""
         if self.score(now) < 1:
             return Steps()
-        clean = now - self.looked_at >= self._pause_s()
+        clean = now - self.looked_at >= self._clean_after_s()
         # A clean-up writes a checkpoint, and a table that has gone quiet never gathers enough commits.
         return Steps(
             clean or self.to_join >= self.join_commits,
@@ -117,5 +117,13 @@ class Need:
         """Note that a step failed: the next try is in RETRY_S."""
         self.due_since, self.retry_at = None, now + RETRY_S
 
-    def _pause_s(self) -> float:
-        return QUIET_PAUSE_S if self.settled() and not self.polled else self.pause_s
+    def _clean_after_s(self) -> float:
+        """How long after the last look the next cleaning is due."""
+        if self.polled:
+            return self.pause_s
+        if self.settled():
+            return QUIET_PAUSE_S
+        if self.to_checkpoint:
+            return self.pause_s
+        # Nothing came since: wait until the last of it is old, so that one cleaning is enough.
+        return max(self.pause_s, self.changed_at + self.window_s + 1 - self.looked_at)

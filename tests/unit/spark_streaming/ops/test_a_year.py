@@ -32,7 +32,8 @@ from spark_streaming.quarantine import quarantine
 from spark_streaming.quarantine.quarantine import REPLAYED, Quarantine
 from spark_streaming.quarantine.quarantined_rows import place_of
 from spark_streaming.storage import small_table
-from spark_streaming.storage.small_table import COMPACT_COMMITS, SmallTable
+from spark_streaming.storage.small_table import COMPACT_COMMITS, VACUUM_COMMITS, SmallTable
+from spark_streaming.tables.joined_files import JOIN_FILES_MIN
 from spark_streaming.tables.silver_table import TableOptions
 from tests.support.disk_lake import DiskLake
 
