@@ -171,6 +171,7 @@ class HistoryPass:
         versions = delete_versions(handle, contract, rules, self.files.mask_secret, keys)
         if known := self._followed.get(name):
             known.table.forget()  # its handle does not have that commit
+            known.need.changed(self.clock())
         return versions
 
     def _guarded(self) -> None:

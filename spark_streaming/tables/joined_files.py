@@ -2,8 +2,8 @@
 
 Files never change. So the small ones are read and the large ones written while merges go on; the writer's lock is
 held only to look which commits came meanwhile, and to put one entry of the log on the condition that it is the next.
-If a merge has replaced one of the files, nothing is committed: the new files belong to no version, and
-the next clean-up removes them.
+If a merge has replaced one of the files, nothing is committed, and the new files, which belong to no
+version, are removed at once: a row in them may have been erased meanwhile.
 """
 
 from __future__ import annotations
@@ -91,17 +91,38 @@ def join_small_files(
     ]
     removed = [file for part in parts for file in part]
     with holding:
+        version = _commit(lake, table, log, fields, added, removed)
+        if version is not None:
+            done = Joined(version, added, removed)
+            noted(done)
+            return done
+    log.drop([file for file, _ in added])
+    return None
+
+
+def _commit(
+    lake: Lake,
+    table: DeltaTable,
+    log: LogWriter,
+    fields: pa.Schema,
+    added: Sequence[tuple[DataFile, dict[str, Any]]],
+    removed: Sequence[DataFile],
+) -> int | None:
+    """Put the entry that follows the newest one. Returns: its version; None if the files do not fit any more."""
+    table.update_incremental()
+    if pa.schema(table.schema().to_arrow()) != fields:
+        return None
+    if not _paths(table).issuperset(file.path for file in removed):
+        return None
+    log.version = int(table.version())
+    lake.fence()
+    try:
+        log.commit(None, added, removed, same_rows=True)
+        return log.version
+    except AlreadyExistsError:  # somebody else's commit, or this one, whose answer was lost
         table.update_incremental()
-        live = set(pa.table(table.get_add_actions())["path"].to_pylist())
-        same = pa.schema(table.schema().to_arrow()) == fields
-        if not same or not live.issuperset(file.path for file in removed):
-            return None
-        log.version = int(table.version())
-        lake.fence()
-        try:
-            log.commit(None, added, removed, same_rows=True)
-        except AlreadyExistsError:  # somebody else's commit, between the look and the put
-            return None
-        done = Joined(log.version, added, removed)
-        noted(done)
-        return done
+        return int(table.version()) if added[0][0].path in _paths(table) else None
+
+
+def _paths(table: DeltaTable) -> set[str]:
+    return set(pa.table(table.get_add_actions())["path"].to_pylist())

@@ -64,6 +64,10 @@ class LogWriter:
         obstore.put(self._objects, path, content.getvalue())
         return DataFile(path, content.tell()), statistics(rows)
 
+    def drop(self, files: Sequence[DataFile]) -> None:
+        """Remove files that no version has."""
+        obstore.delete(self._objects, [file.path for file in files])
+
     def commit(
         self,
         commit: Commit | None,

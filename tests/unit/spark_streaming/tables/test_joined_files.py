@@ -36,6 +36,7 @@ class Films:
         self.table = SilverTable(DiskLake(folder), "films", KEYED, options)
         self.table.ensure()
         self.engine = ArrowEngine()
+        self.folder = folder / self.table.path
         self.expected: dict[int, str] = {}
         for number in range(COUNT):
             DeltaRsEngine().merge(self.table, self._row(number, "old"), Commit("fill", number))
@@ -112,9 +113,14 @@ def test_a_merge_of_new_rows_meanwhile_is_kept_beside_the_joined_file(
 def test_a_merge_into_one_of_the_files_meanwhile_wins_and_nothing_is_joined(
     films: Films, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    there = set(films.folder.glob("*.parquet"))
     during(monkeypatch, lambda: films.merge(3, "meanwhile"))
     joins(films)
     assert films.files() == COUNT
+    [merged] = set(films.folder.glob("*.parquet")) - there
+    assert any(
+        uri.endswith(merged.name) for uri in films.table.lake.table(films.table.path).file_uris()
+    )
     assert films.rows() == films.expected
     films.join()
     films.merge(4, "new")
@@ -145,6 +151,26 @@ def test_somebody_elses_commit_at_the_last_moment_leaves_the_table_as_it_is(
     monkeypatch.setattr(obstore, "put", putting)
     assert join_small_files(lake, table.path, own, holding(), table.joined) is None
     assert films.files() == COUNT
+    assert films.rows() == films.expected
+
+
+def test_a_join_whose_confirmation_was_lost_is_there_once(
+    films: Films, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = obstore.put
+
+    def put_twice(store: Any, path: str, *content: Any, **options: Any) -> None:
+        put(store, path, *content, **options)
+        if options.get("mode") == "create":
+            monkeypatch.setattr(obstore, "put", put)
+            put(store, path, *content, **options)  # as a client does that had no answer
+
+    monkeypatch.setattr(obstore, "put", put_twice)
+    version = films.table.version()
+    films.join()
+    assert films.files() == 1
+    films.merge(6, "new")
+    assert films.table.version() == version + 2
     assert films.rows() == films.expected
 
 
