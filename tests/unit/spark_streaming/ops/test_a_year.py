@@ -114,7 +114,9 @@ class Year:
         self.ledger.append(rows, self.number)
         if self.number % 9 == 0:
             self.breaches.put([Breach("orders", "min", "warn", 1, 9)], self.number)
-            raw = RawEvent("hw.public.orders", 0, self.number, 0, b"{}", b"{}" * 50, [])
+            raw = RawEvent(
+                "hw.public.orders", 0, self.number, 0, b'{"id": 1}', b'{"after": {"id": 1}}', []
+            )
             reject = Reject(raw, "min", "too small")
             self.quarantine.put({"orders": [reject]}, self.number)
             self.quarantine.close([place_of(raw)], REPLAYED)
@@ -183,9 +185,9 @@ BOUNDS = {
     "raw/quarantine": (12, 20, 20),
     "ops/expectations": (12, 20, 20),
     "ops/schema_changes": (STEPS + 2, JOIN_FILES_MIN + 2, 12),
-    "ops/incidents": (8 * STEPS, 60, 70),
-    "ops/verification": (120, COMPACT_COMMITS + 5, COMPACT_COMMITS + 10),
-    "ops/meaning": (1, VACUUM_COMMITS + 2, VACUUM_COMMITS + 10),
+    "ops/incidents": (8 * STEPS, 70, 80),
+    "ops/verification": (120, COMPACT_COMMITS + 20, COMPACT_COMMITS + 30),
+    "ops/meaning": (1, VACUUM_COMMITS + 20, VACUUM_COMMITS + 30),
 }
 
 
