@@ -55,7 +55,9 @@ class LogWriter:
 
     def read(self, path: str) -> pa.Table:
         """Read a file of the table. Raises: obstore's errors, OSError."""
-        return pq.read_table(pa.BufferReader(obstore.get(self._objects, path).bytes()))
+        content = pa.BufferReader(obstore.get(self._objects, path).bytes())
+        # Spark writes times as INT96; in nanoseconds, Arrow's choice, the year 2300 would be another one.
+        return pq.read_table(content, coerce_int96_timestamp_unit="us")
 
     def write(self, rows: pa.Table) -> tuple[DataFile, dict[str, Any]]:
         """Write rows as a file, which no version has yet. Returns: the file, without ranges, and its statistics."""

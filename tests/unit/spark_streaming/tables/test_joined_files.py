@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import obstore
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spark_streaming.batch.table_need import Steps
@@ -207,6 +210,18 @@ def test_a_quiet_table_has_one_checkpoint_and_the_newest_versions_files(films: F
     }  # fmt: skip
     films.merge(5, "awake")
     assert films.rows() == films.expected
+
+
+def test_far_times_of_a_file_that_spark_wrote_are_read_as_they_are(tmp_path: Path) -> None:
+    times = pa.array([datetime(9999, 12, 31), datetime(2300, 1, 2)], pa.timestamp("us"))
+    (tmp_path / "t").mkdir()
+    pq.write_table(
+        pa.table({"at": times}), tmp_path / "t/a.parquet", use_deprecated_int96_timestamps=True
+    )
+    assert (
+        LogWriter(DiskLake(tmp_path), "t", 0).read("a.parquet")["at"].to_pylist()
+        == times.to_pylist()
+    )
 
 
 def test_parts_stay_within_a_file_and_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
