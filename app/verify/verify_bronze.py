@@ -47,6 +47,7 @@ from app.verify.verify_progress import Progress
 from app.verify.verify_state import FOLDER
 from app.verify.verify_uncompared import captured_tables, in_silver
 from spark_streaming.contract.names import topic_of
+from spark_streaming.reading.bronze_names import packed_span
 
 LAG_S = 60.0
 LAG_POLL_S = 0.5
@@ -283,7 +284,10 @@ class BronzeVerifier:
                 if first_offset(path) >= end:
                     return
                 try:
+                    packed = packed_span(path) is not None
                     for line in self._bronze.lines(path):
+                        if packed and line.offset <= last:
+                            continue  # read before its object was packed
                         if line.offset < end:
                             yield line
                             last = max(last, line.offset)
