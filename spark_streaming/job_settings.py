@@ -57,6 +57,8 @@ class JobKeys(BaseModel):
     # Each small merge rewrites a file, so old versions are the larger part of a busy table.
     silver_retention_minutes: int = Field(default=15, ge=1)
     """How long every old version of a table can be read, in minutes; behind that some, by `[time_travel]`."""
+    bronze_keep_days: int = Field(default=0, ge=0)
+    """Days after which events are deleted from bronze; nothing can be rebuilt from before. 0: bronze keeps everything."""
     change_data_feed: str = ""
     """Silver tables, streams too, that record their changes for readers: `orders, ratings`, or `*`."""
 

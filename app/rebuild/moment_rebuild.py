@@ -44,7 +44,8 @@ from spark_streaming.batch.silver_rebuild import Builder, RulesChangedError
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.events.event import Changes
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.reading.written_ends import WrittenEnds
 from spark_streaming.rules.contract_folder import ContractFolder, treat
 from spark_streaming.storage.lake import QUARANTINE

@@ -14,7 +14,7 @@ from app.errors import HeadwaterError
 from app.lake import topic_tail as tail
 from app.verify.bronze_check import without
 from app.verify.verify_bronze import ExplainedGaps
-from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
+from spark_streaming.reading.bronze_proof import MARKER_OFFSETS_MAX
 
 READ_S = 120.0
 _HINT = (

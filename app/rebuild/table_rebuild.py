@@ -27,7 +27,8 @@ from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
 from spark_streaming.batch.silver_rebuild import Builder, RulesChangedError
 from spark_streaming.ops.requests import new_id
 from spark_streaming.ops.stopped import STOPPED
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 
 ROUNDS_MAX = 5

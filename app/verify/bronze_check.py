@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.verify.bronze_records import ERASED, Line, first_offset
-from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX, unproven
 from spark_streaming.reading.bronze_names import packed_span
+from spark_streaming.reading.bronze_proof import MARKER_OFFSETS_MAX, unproven
 
 FINDINGS_SHOWN = 10
 EXPLAINED_MAX = 1_000

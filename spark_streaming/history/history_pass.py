@@ -31,8 +31,9 @@ from spark_streaming.history.history_slice import Slices, UnknownColumnsError
 from spark_streaming.history.history_table import HistoryTable, definition
 from spark_streaming.ops.erase_requests import ErasedKey
 from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow, Offsets, Restored
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.commit_log import CommitLog
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.reading.expired_events import NotArchivedError
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.storage.lake import Lake

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import base64
 import gzip
-import heapq
 import io
-import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pyarrow.fs as pa_fs
@@ -33,13 +31,8 @@ from spark_streaming.reading.bronze_names import (
     partition_folder,
     spans_beyond,
 )
+from spark_streaming.reading.bronze_proof import Proof, proof_of, unproven
 
-# Before an object without a proof (of an older version) one offset may have no record: the marker
-# that ends a transaction.
-MARKER_OFFSETS_MAX = 1
-_GZIP, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = b"\x1f\x8b", 4, 8, 16
-_GZIP_HEADER_BYTES = 10
-_PROOF = re.compile(rb"headwater read-from=(\d+)(?: lost=(\d+)-(\d+))?")
 # Before a partition's first offset.
 NONE = -1
 _BEFORE = "/before"
@@ -51,58 +44,6 @@ Explain = Callable[[int, int, int], None]
 
 class UnreadableObjectError(Exception):
     """An object is not gzip, or a line in it is not a record; the message says which and why."""
-
-
-class Proof(NamedTuple):
-    """An object's statement about the offsets that it lacks (`Proof.java`).
-
-    Args:
-        read_from: from this offset to the object's last record the sink read without a gap, so an
-            offset that is missing there had no record.
-        lost: first and last offset that Kafka had dropped before the sink read them.
-    """
-
-    read_from: int
-    lost: tuple[int, int] | None
-
-    def unproven(self, first: int, last: int) -> tuple[int, int] | None:
-        """Return the first and last of the missing offsets `first` to `last` that may be records.
-
-        Returns: None if all of them are proved to be markers or aborted records.
-        """
-        spans = [(first, min(last, self.read_from - 1))]
-        if self.lost is not None:
-            spans.append((max(first, self.lost[0]), min(last, self.lost[1])))
-        open_spans = [span for span in spans if span[0] <= span[1]]
-        return (open_spans[0][0], max(last for _, last in open_spans)) if open_spans else None
-
-
-def unproven(proof: Proof | None, first: int, last: int) -> tuple[int, int] | None:
-    """Return which of the offsets `first` to `last`, missing before a record, may be records.
-
-    Args:
-        proof: the proof of the record's object; None if it has none: then one marker is accepted.
-    """
-    if proof is not None:
-        return proof.unproven(first, last)
-    return (first, last) if last - first + 1 > MARKER_OFFSETS_MAX else None
-
-
-def proof_of(packed: bytes) -> Proof | None:
-    """Return the proof in the header of an object's gzip stream; None in one of an older version."""
-    flags = packed[3] if packed.startswith(_GZIP) and len(packed) > _GZIP_HEADER_BYTES else 0
-    if not flags & _GZIP_COMMENT:
-        return None
-    at = _GZIP_HEADER_BYTES
-    if flags & _GZIP_EXTRA:
-        at += 2 + int.from_bytes(packed[at : at + 2], "little")
-    if flags & _GZIP_NAME:
-        at = packed.find(b"\0", at) + 1
-    found = _PROOF.fullmatch(packed[at : packed.find(b"\0", at)])
-    if found is None:
-        return None
-    lost = None if found[2] is None else (int(found[2]), int(found[3]))
-    return Proof(int(found[1]), lost)
 
 
 class Bronze:
@@ -382,72 +323,3 @@ def event_of(document: Mapping[str, Any]) -> RawEvent:
         bytes_of(document["value"]),
         [(name, bytes_of(content) or b"") for name, content in document["headers"]],
     )
-
-
-class EventsByTime:
-    """A topic's events of all partitions in the order of their times, some at a time.
-
-    Thus events that belong together, such as the two halves of a key change, are seldom separated,
-    even if they are in different partitions. It reads ahead by one event per partition.
-
-    Args:
-        partitions: number → events in the order of their offsets.
-        before_ms: leaves out events of this time (ms since 1970) and later; None takes all.
-    """
-
-    def __init__(
-        self, partitions: Mapping[int, Iterable[RawEvent]], before_ms: int | None = None
-    ) -> None:
-        self._events = {number: iter(events) for number, events in partitions.items()}
-        self._before_ms = before_ms
-        self._heads: list[tuple[int, int, RawEvent]] = []
-        for number in self._events:
-            self._advance(number)
-
-    def take(self, events_max: int, bytes_max: int) -> list[RawEvent]:
-        """Return the next events; none at the end.
-
-        Events of one millisecond stay together, even beyond a limit, up to twice the limit.
-        """
-        taken: list[RawEvent] = []
-        size = 0
-        while self._heads:
-            time_ms, number, event = self._heads[0]
-            full = len(taken) >= events_max or size >= bytes_max
-            beyond = len(taken) >= 2 * events_max or size >= 2 * bytes_max
-            if full and (beyond or time_ms != taken[-1].timestamp_ms):
-                break
-            taken.append(event)
-            size += len(event.value or b"")
-            heapq.heappop(self._heads)
-            self._advance(number)
-        return taken
-
-    def take_until(self, ends: Mapping[int, int]) -> list[RawEvent]:
-        """Return each partition's next events below its end, e.g. those taken before a restart."""
-        taken = []
-        for _, number, event in self._heads:
-            head: RawEvent | None = event
-            while head is not None and head.offset < ends.get(number, 0):
-                taken.append(head)
-                head = next(self._events[number], None)
-            if head is not None:
-                self._events[number] = _behind(head, self._events[number])
-        self._heads = []
-        for number in self._events:
-            self._advance(number)
-        return taken
-
-    def _advance(self, number: int) -> None:
-        event = next(self._events[number], None)
-        if event is None:
-            return
-        if self._before_ms is not None and event.timestamp_ms >= self._before_ms:
-            self._events[number] = iter(())
-            return
-        heapq.heappush(self._heads, (event.timestamp_ms, number, event))
-
-
-def _behind(first: RawEvent, rest: Iterator[RawEvent]) -> Iterator[RawEvent]:
-    yield first
-    yield from rest

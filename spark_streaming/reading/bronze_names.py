@@ -86,3 +86,8 @@ def packed_beyond(paths: Iterable[str], offset: int) -> list[str]:
 def not_packed(paths: Sequence[str], packed_to: int) -> list[str]:
     """Return the sink's objects that begin after `packed_to`: readers ignore the others."""
     return [path for path in paths if first_offset(path) > packed_to]
+
+
+def state_path(topic: str, partition: int) -> str:
+    """Return the path of the object that says how far a partition is packed."""
+    return f"_headwater/packed/{topic}/{partition}.json"
