@@ -167,6 +167,10 @@ class Compactor:
                     self._store.delete(one.path)
                     self._done.deleted += 1
 
+    def kept_from(self, topic: str, partition: int) -> int:
+        """Return the offset before which everything was deleted by age; 0 if nothing was."""
+        return load(self._store, topic, partition).kept_from
+
     def holders(self, topic: str, partition: int, offsets: Collection[int]) -> list[str]:
         """Return all objects that may hold one of these offsets: the sink's and packed ones."""
         packed = [one.path for one in self._packed(topic, partition, min(offsets) - 1)]
@@ -180,7 +184,9 @@ class Compactor:
         listed: dict[str, list[str]] = {}
         for offset in offsets:
             # An object that holds it may have begun in a block before.
-            for block in reversed([b for b in blocks if block_number(b) <= offset // BLOCK_OFFSETS]):
+            for block in reversed(
+                [b for b in blocks if block_number(b) <= offset // BLOCK_OFFSETS]
+            ):
                 if block not in listed:
                     listed[block] = [one.path for one in self._small(block)]
                 before = [path for path in listed[block] if first_offset(path) <= offset]
@@ -226,7 +232,9 @@ class Compactor:
         offsets = [offset for offset, _ in offsets_of(back)]
         whole = sum(len(offsets_of(one)) for one in members) == len(offsets)
         if not whole or (offsets[0], offsets[-1]) != packing.span:
-            raise DamagedError(f"{path}: it holds other offsets than the objects that it was made of")
+            raise DamagedError(
+                f"{path}: it holds other offsets than the objects that it was made of"
+            )
         for one in members:
             if not is_within(one, back):
                 raise DamagedError(f"{path}: it lacks an event of {one.path}")
@@ -265,9 +273,7 @@ class Compactor:
                     return
                 waiting = one
 
-    def _bodies(
-        self, found: Iterable[Listed], read: dict[str, tuple[str, Body]]
-    ) -> Iterator[Body]:
+    def _bodies(self, found: Iterable[Listed], read: dict[str, tuple[str, Body]]) -> Iterator[Body]:
         for one in found:
             stored = self._store.get(one.path)
             if stored is None:

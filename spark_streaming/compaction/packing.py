@@ -77,7 +77,9 @@ def gather(bodies: Iterable[Body], limits: Limits) -> Run:
     for body in bodies:
         offsets = offsets_of(body)
         size = sum(len(line) for _, line in offsets)
-        if run.members and not (_follows(run, body) and run.lines_bytes + size <= limits.lines_bytes):
+        if run.members and not (
+            _follows(run, body) and run.lines_bytes + size <= limits.lines_bytes
+        ):
             run.is_closed = True
             return run
         if offsets[0][0] <= run.last:

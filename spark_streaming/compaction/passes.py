@@ -83,7 +83,9 @@ class Passes:
         for topic, partition in self._places(topics):
 
             def may_go_on() -> bool:
-                return self._clock() < limit and done.bytes_before < budget.stored_bytes and not stop()
+                return (
+                    self._clock() < limit and done.bytes_before < budget.stored_bytes and not stop()
+                )
 
             try:
                 while may_go_on() and compactor.pack(topic, partition, now) == PACKED:
@@ -116,7 +118,12 @@ class PackingThread:
     """Runs a pass every PAUSE_S seconds beside the batches."""
 
     def __init__(
-        self, store: ObjectStore, lake: Lake, prefix: str, keep_days: int, metrics: MaintenanceMetrics
+        self,
+        store: ObjectStore,
+        lake: Lake,
+        prefix: str,
+        keep_days: int,
+        metrics: MaintenanceMetrics,
     ) -> None:
         self._metrics = metrics
         self._stopping = threading.Event()
@@ -158,5 +165,3 @@ class PackingThread:
                     failed=failed,
                     failing=failed,
                 )
-
-
