@@ -8,15 +8,11 @@ from typing import Any
 
 import requests
 
-from app.environment.settings import Settings
 from app.errors import HeadwaterError
-from spark_streaming.compaction.bronze_store import BronzeStore
-from spark_streaming.compaction.compactor import Compactor, Done
-from spark_streaming.compaction.packing import Body, DamagedError, Limits, offsets_of
-from spark_streaming.ops.erase_requests import planned_topics
+from spark_streaming.compaction.compactor import Compactor
+from spark_streaming.compaction.packing import Body, DamagedError, offsets_of
 from spark_streaming.reading.erased_events import Erasure, rewritten
 from spark_streaming.storage import s3_request
-from spark_streaming.storage.lake import Lake
 from spark_streaming.storage.s3_request import Answer
 from spark_streaming.storage.store_address import ObjectStore
 
@@ -50,8 +46,13 @@ def erase_events(
     left = {offset for offset in offsets if offset >= kept_from}
     for path in paths:
         held = objects.held(path, offsets)
-        if held:
-            objects.erase(path, held, erasure)
+        try:
+            if held:
+                objects.erase(path, held, erasure)
+        except HeadwaterError:
+            if objects.held(path, offsets):
+                raise
+            continue  # it is packed, and was just deleted
         left -= held
     if left:
         raise HeadwaterError(
@@ -59,12 +60,6 @@ def erase_events(
             detail=f"{place[0]} partition {place[1]} offset {min(left)}",
             hint="`./headwater verify --bronze` lists all problems of bronze",
         )
-
-
-def compactor_of(settings: Settings, lake: Lake) -> Compactor:
-    """Return what packs this stack's bronze."""
-    files = lake.filesystem()
-    return Compactor(BronzeStore(settings.store), lambda: planned_topics(files), Limits(), Done())
 
 
 @contextmanager

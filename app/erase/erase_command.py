@@ -22,9 +22,10 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 
+from app.bronze.compact_command import compactor_of
 from app.environment.settings import Settings, load
 from app.erase import kafka_records as kafka
-from app.erase.bronze_objects import BronzeObjects, compactor_of, erase_events
+from app.erase.bronze_objects import BronzeObjects, erase_events
 from app.erase.erase_plan import Plan, Plans
 from app.erase.guards import (
     POLL_S,

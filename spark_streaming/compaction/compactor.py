@@ -201,19 +201,8 @@ class Compactor:
         packing = state.packing
         assert packing is not None
         path = packed_path(topic, partition, packing.span)
-        stored = self._store.get(path)
-        if stored is None:
-            members = self._members(packing, read)
-            body = packed_from(members)
-            records = sum(len(offsets_of(one)) for one in members)
-            headers = metadata_of(members[0], packing.span, records)
-            if self._store.put_new(path, body, headers):
-                self._done.packed += 1
-                self._done.joined += len(members)
-                self._done.bytes_before += sum(len(one.packed) for one in members)
-                self._done.bytes_after += len(body)
-            stored = self._store.get(path)
-            self._check(path, packing, stored, members)
+        if self._store.get(path) is None:
+            self._put(path, packing, read)
         replace_state(
             self._store,
             topic,
@@ -221,6 +210,24 @@ class Compactor:
             state,
             replace(state, packed_to=packing.span.last, packing=None),
         )
+
+    def _put(self, path: str, packing: Packing, read: dict[str, tuple[str, Body]]) -> None:
+        members = self._members(packing, read)
+        if members is None:
+            # Another one was faster, and has deleted the small objects already.
+            if self._store.get(path) is None:
+                raise DamagedError(
+                    f"{path} is not there, nor is one of the objects that it is made of"
+                )
+            return
+        body = packed_from(members)
+        records = sum(len(offsets_of(one)) for one in members)
+        if self._store.put_new(path, body, metadata_of(members[0], packing.span, records)):
+            self._done.packed += 1
+            self._done.joined += len(members)
+            self._done.bytes_before += sum(len(one.packed) for one in members)
+            self._done.bytes_after += len(body)
+        self._check(path, packing, self._store.get(path), members)
 
     def _check(
         self, path: str, packing: Packing, stored: Stored | None, members: list[Body]
@@ -239,8 +246,8 @@ class Compactor:
             if not is_within(one, back):
                 raise DamagedError(f"{path}: it lacks an event of {one.path}")
 
-    def _members(self, packing: Packing, read: dict[str, tuple[str, Body]]) -> list[Body]:
-        """Return the objects that are packed as they are now; read again what has changed."""
+    def _members(self, packing: Packing, read: dict[str, tuple[str, Body]]) -> list[Body] | None:
+        """Return the objects that are packed as they are now, None if one is gone; read again what has changed."""
         etags: dict[str, str] = {}
         for block in dict.fromkeys(path.rsplit("/", 1)[0] for path in packing.members):
             etags |= {one.path: one.etag for one in self._store.objects(block)}
@@ -250,7 +257,7 @@ class Compactor:
             if body is None or etag != etags.get(path):
                 stored = self._store.get(path)
                 if stored is None:
-                    raise DamagedError(f"{path} is gone, and no packed object holds its events")
+                    return None
                 body = Body(path, stored.body, stored.metadata, stored.put_at)
             members.append(body)
         return members
