@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class MomentRebuild:
         builder = self._builder()
         with closing(tail.open_consumer(self._settings.kafka)) as consumer:
             explained = ExplainedGaps(self._settings.home / VERIFY_FOLDER / "bronze.json")
-            gaps = Gaps(consumer, self._topic, explained)
+            kept_from = partial(self._bronze.kept_from, self._topic)
+            gaps = Gaps(consumer, self._topic, explained, kept_from)
             self._await_bronze(consumer, gaps)
             if there is None:
                 builder.run(self._feed(gaps, builder.state.offsets))

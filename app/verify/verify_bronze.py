@@ -121,6 +121,11 @@ def run_verify_bronze(tables: list[str], fmt: str) -> int:
             print(
                 f"{place}: {verdict.report.erased} erased events keep their places", file=sys.stderr
             )
+        if verdict.report.kept_from:
+            print(
+                f"{place}: events before offset {verdict.report.kept_from} were deleted by age (bronze_keep_days)",
+                file=sys.stderr,
+            )
         for finding in verdict.report.findings:
             print(f"{place}: {finding.message()}", file=sys.stderr)
         for wrong in verdict.miscounted[:FINDINGS_SHOWN]:
@@ -251,6 +256,7 @@ class BronzeVerifier:
             committed,
             begin,
             explained=self._explained.of(place.topic, place.partition),
+            kept_from=self._bronze.kept_from(place.topic, place.partition),
         )
         for finding in unreadable:
             report.add(finding)

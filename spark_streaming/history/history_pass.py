@@ -239,6 +239,11 @@ class HistoryPass:
         self, topic: str, ends: Mapping[int, int], offsets: Mapping[int, int]
     ) -> EventsByTime:
         def explain(partition: int, first: int, last: int) -> None:
+            if first < (kept_from := self.bronze.kept_from(topic, partition)):
+                raise NotArchivedError(
+                    f"{topic}: events before offset {kept_from} of partition {partition} were deleted by age "
+                    "(`bronze_keep_days`), so its history cannot be filled from its beginning"
+                )
             raise NotArchivedError(
                 f"bronze lacks the offsets {first} to {last} of partition {partition} of {topic}"
             )

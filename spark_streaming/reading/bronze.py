@@ -30,6 +30,7 @@ from spark_streaming.reading.bronze_names import (
     packed_span,
     partition_folder,
     spans_beyond,
+    state_path,
 )
 from spark_streaming.reading.bronze_proof import Proof, proof_of, unproven
 
@@ -135,6 +136,14 @@ class Bronze:
         """Return the first offset of a partition's last object, or 0: an estimate of its end."""
         newest = next(self.objects_newest_first(topic, partition), None)
         return 0 if newest is None else first_offset(newest)
+
+    def kept_from(self, topic: str, partition: int) -> int:
+        """Return the offset before which events were deleted by age (`bronze_keep_days`); 0 if none were."""
+        try:
+            with self._files.open_input_stream(state_path(topic, partition)) as stream:
+                return int(orjson.loads(stream.readall())["kept_from"])
+        except FileNotFoundError:
+            return 0
 
     def size(self, topic: str) -> int:
         """Return the bytes that a topic's objects take, as stored."""
