@@ -21,7 +21,7 @@ from spark_streaming.batch.runner import BatchRunner
 from spark_streaming.batch.swap import Swaps
 from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.capture_choice import Choice
-from spark_streaming.compaction.passes import PackingThread
+from spark_streaming.compaction.passes import start_packing
 from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.table_share import FIRST, TableShare
@@ -98,7 +98,6 @@ class Working:
     changes: SchemaChanges
     describer: Describer
     history: HistoryPass
-    packing: PackingThread | None
 
 
 class Silver:
@@ -163,8 +162,6 @@ class Silver:
         if self._working is None:
             return ended
         self._working.maintenance.stop()
-        if self._working.packing is not None:
-            self._working.packing.stop()
         ended = all([ended, self._working.describer.stop(), self._working.history.stop()])
         return ended and self._working.maintenance.waiting_s() == 0
 
@@ -272,6 +269,8 @@ class Silver:
         }
         if kept is None:
             ops.clear()
+        else:
+            start_packing(settings, lake, self.metrics.maintenance)
         history = HistoryPass(lake, bronze, prefix, topics.tables, files, self._options, restored)
         return Working(
             runner,
@@ -284,18 +283,7 @@ class Silver:
             changes,
             describer,
             history,
-            self._packing(),
         )
-
-    def _packing(self) -> PackingThread | None:
-        """Begin to pack bronze, in the first job."""
-        if self._share.number != FIRST:
-            return None
-        settings = self._settings
-        days, metrics = settings.bronze_keep_days, self.metrics.maintenance
-        thread = PackingThread(settings.store, self._lake, settings.topic_prefix, days, metrics)
-        thread.start()
-        return thread
 
     def _topics(
         self, files: ContractFolder, changes: SchemaChanges, restored: Restored

@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from spark_streaming.compaction.bronze_store import BronzeStore
 from spark_streaming.compaction.compactor import PACKED, Compactor, Done
 from spark_streaming.compaction.packing import DamagedError, Limits
+from spark_streaming.job_settings import JobSettings
 from spark_streaming.ops.erase_requests import planned_topics
 from spark_streaming.ops.job_metrics import MaintenanceMetrics
 from spark_streaming.reading.bronze_names import PARTITION
 from spark_streaming.storage.lake import Lake
-from spark_streaming.storage.store_address import ObjectStore
 
 log = logging.getLogger(__name__)
 NAME = "bronze"
@@ -66,7 +67,6 @@ class Passes:
         self,
         budget: Budget,
         topics: Collection[str] = (),
-        stop: Callable[[], bool] = lambda: False,
         tick: Callable[[str, Done], None] = lambda *_: None,
     ) -> Done:
         """Work on partition after partition until all are done or the budget is used up.
@@ -83,9 +83,7 @@ class Passes:
         for topic, partition in self._places(topics):
 
             def may_go_on() -> bool:
-                return (
-                    self._clock() < limit and done.bytes_before < budget.stored_bytes and not stop()
-                )
+                return self._clock() < limit and done.bytes_before < budget.stored_bytes
 
             try:
                 while may_go_on() and compactor.pack(topic, partition, now) == PACKED:
@@ -114,54 +112,43 @@ class Passes:
         return [p for p in places if p > self._reached] + [p for p in places if p <= self._reached]
 
 
-class PackingThread:
-    """Runs a pass every PAUSE_S seconds beside the batches."""
+def start_packing(settings: JobSettings, lake: Lake, metrics: MaintenanceMetrics) -> None:
+    """Run a pass every PAUSE_S seconds in a thread, the first one after a pause. It may end with the process at any point."""
+    metrics.known(NAME)
+    passes = Passes(
+        BronzeStore(settings.store),
+        settings.topic_prefix,
+        partial(planned_topics, lake.filesystem()),
+        keep_days=settings.bronze_keep_days,
+    )
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        lake: Lake,
-        prefix: str,
-        keep_days: int,
-        metrics: MaintenanceMetrics,
-    ) -> None:
-        self._metrics = metrics
-        self._stopping = threading.Event()
-        files = lake.filesystem()
-        bucket = BronzeStore(store)
-        self._passes = Passes(bucket, prefix, lambda: planned_topics(files), keep_days=keep_days)
-        self._thread = threading.Thread(target=self._run, name="bronze-packing", daemon=True)
+    def run() -> None:
+        while True:
+            time.sleep(PAUSE_S)
+            run_pass(passes, metrics)
 
-    def start(self) -> None:
-        """Begin; the first pass is due after a pause."""
-        self._metrics.known(NAME)
-        self._thread.start()
+    threading.Thread(target=run, name="bronze-packing", daemon=True).start()
 
-    def stop(self) -> None:
-        """End after the step that runs; it may be interrupted at any point."""
-        self._stopping.set()
 
-    def _run(self) -> None:
-        while not self._stopping.wait(PAUSE_S):
-            began = time.monotonic()
-            done = Done()
-            try:
-                done = self._passes.run(Budget(), stop=self._stopping.is_set)
-            except Exception as error:  # noqa: BLE001 - no data depends on it; the next pass tries again
-                done.troubles.append(f"{type(error).__name__}: {error}")
-            for trouble in done.troubles[:TROUBLES_LOGGED]:
-                log.warning("packing bronze: %s", trouble)
-            failed = bool(done.troubles)
-            if done.packed or done.deleted or done.expired or failed:
-                log.info(
-                    "packed %d objects of bronze into %d, deleted %d",
-                    done.joined, done.packed, done.deleted + done.expired,
-                )  # fmt: skip
-                self._metrics.ended(
-                    NAME,
-                    time.monotonic() - began,
-                    joined=done.joined,
-                    removed=done.deleted + done.expired,
-                    failed=failed,
-                    failing=failed,
-                )
+def run_pass(passes: Passes, metrics: MaintenanceMetrics) -> None:
+    """Make one pass; log and count what it did."""
+    began, done = time.monotonic(), Done()
+    try:
+        done = passes.run(Budget())
+    except Exception as error:  # noqa: BLE001 - no data depends on it; the next pass tries again
+        done.troubles.append(f"{type(error).__name__}: {error}")
+    for trouble in done.troubles[:TROUBLES_LOGGED]:
+        log.warning("packing bronze: %s", trouble)
+    failed, removed = bool(done.troubles), done.deleted + done.expired
+    if done.packed or removed:
+        log.info(
+            "packed %d objects of bronze into %d, deleted %d", done.joined, done.packed, removed
+        )
+    metrics.ended(
+        NAME,
+        time.monotonic() - began,
+        joined=done.joined,
+        removed=removed,
+        failed=failed,
+        failing=failed,
+    )

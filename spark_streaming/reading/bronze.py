@@ -128,7 +128,9 @@ class Bronze:
         return found
 
     def put_at(self, path: str) -> datetime | None:
-        """Return when an object was put, as the object store reports it; None if it does not."""
+        """Return when an object was put, as the store reports it; None if it does not, or the object was packed later."""
+        if packed_span(path) is not None:
+            return None
         found: datetime | None = self._files.get_file_info(path).mtime
         return found
 

@@ -20,11 +20,12 @@ def lines(events: int) -> Iterator[Line]:
     """Packed objects of a thousand events; each hundredth offset is a marker, each ten-thousandth event comes twice."""
     for first in range(0, events, EVENTS_OF_AN_OBJECT):
         path = packed_path("t", 0, Span(first, first + EVENTS_OF_AN_OBJECT - 1))
+        proof = Proof(max(0, first - 1), None)  # the offset before is a marker
         for offset in range(first, first + EVENTS_OF_AN_OBJECT):
             if offset % 100 != 99:
-                yield Line(path, offset, DIGEST, Proof(first, None))
+                yield Line(path, offset, DIGEST, proof)
             if offset % 10_000 == 5:
-                yield Line(path, offset, DIGEST, Proof(first, None))
+                yield Line(path, offset, DIGEST, proof)
 
 
 def committed(first: int, events: int) -> Iterator[Committed]:

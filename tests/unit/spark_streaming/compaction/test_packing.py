@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.fs as pa_fs
 import pytest
+import requests
 
 from app.counts.transactions import from_offset
 from app.verify.bronze_check import check_partition
@@ -16,9 +17,11 @@ from spark_streaming.compaction.bronze_store import BronzeStore
 from spark_streaming.compaction.compactor import IDLE, PACKED, WAITS, Compactor, Done
 from spark_streaming.compaction.pack_state import load
 from spark_streaming.compaction.packing import Body, DamagedError, Limits, gather, is_due
-from spark_streaming.compaction.passes import Budget, Passes
+from spark_streaming.compaction.passes import Budget, Passes, run_pass
 from spark_streaming.events.event import RawEvent
+from spark_streaming.ops.job_metrics import Metrics
 from spark_streaming.reading.bronze_names import Span, packed_path, packed_span, small_path
+from spark_streaming.storage.s3_request import Answer
 from tests.support import bronze as sink
 from tests.support.bronze_bucket import STORE, FakeStore, Folder, Object
 
@@ -233,6 +236,27 @@ def test_a_pass_ends_at_its_limits_and_the_next_one_goes_on_behind(world: World)
     rest = passes.run(Budget())
     assert rest.packed >= 2 and {span.first for span in world.packed()} > {0}
     assert passes.run(Budget()).packed == 0
+
+
+def test_a_pass_of_the_service_is_counted_and_a_store_that_is_away_fails_only_the_pass(
+    world: World,
+) -> None:
+    metrics = Metrics()
+    world.put(range(100))
+    passes = Passes(BronzeStore(STORE, world.store.ask), "hw", set, limits=LIMITS)
+    run_pass(passes, metrics.maintenance)
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"headwater_silver_maintenance_{name}", labels)
+
+    assert value("joined_files_total") == world.packed()[-1].last + 1
+    assert value("failing", table="bronze") == 0
+
+    def away(*_: object, **__: object) -> Answer:
+        raise requests.ConnectionError("no")
+
+    run_pass(Passes(BronzeStore(STORE, away), "hw", set), metrics.maintenance)
+    assert value("failing", table="bronze") == 1
 
 
 def test_one_damaged_object_stops_its_partition_only(world: World) -> None:

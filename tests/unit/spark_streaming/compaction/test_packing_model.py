@@ -25,11 +25,14 @@ WITHOUT: dict[str, tuple[tuple[str, ...], int]] = {
 @pytest.mark.parametrize(
     ("roles", "crashes", "states"),
     [
-        (("packer", "reader"), 1, 100),
-        (("packer", "packer"), 1, 100),
-        (("packer", "eraser"), 1, 100),
+        (("packer", "reader"), 1, 3_000),
+        (("packer", "reader", "sink"), 0, 3_000),
+        (("packer", "packer"), 0, 7_000),
+        (("packer", "eraser"), 0, 5_000),
+        pytest.param(("packer", "packer"), 1, 50_000, marks=pytest.mark.unhurried),
+        pytest.param(("packer", "eraser"), 1, 60_000, marks=pytest.mark.unhurried),
     ],
-    ids=["reader", "two packers", "erasure"],
+    ids=["reader", "late put", "two packers", "erasure", "two packers killed", "erasure killed"],
 )
 def test_each_event_stays_and_is_read_once_whoever_dies(
     roles: tuple[str, ...], crashes: int, states: int
