@@ -258,7 +258,6 @@ class Silver:
             rounds, stopped, ledger, restored, ends=ends, empty_tables=empty_tables
         )
         reader = EventReader(settings, self._session, archive)
-        unseen = not_in_silver(lake, prefix)
         # The first job maintains the tables to which all jobs append.
         kept = ledger if share.number == FIRST else None
         ops: dict[str, OpsTable] = {
@@ -276,7 +275,7 @@ class Silver:
             runner,
             Backlog(settings, rounds, stopped.is_stopped, reader, self._engines, self._session),
             owned,
-            Beginnings(reader.direct, archive.first, restored.offsets, unseen),
+            Beginnings(reader.direct, archive.first, restored.offsets, not_in_silver(lake, prefix)),
             Replay(steps, stopped.is_stopped),
             Erasures(EraseDesk(lake), quarantine, topics, owned.has, history.erase),
             Maintenance(lake, topics, kept, self._options, ops, self.metrics.maintenance, files),

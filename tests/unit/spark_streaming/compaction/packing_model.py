@@ -129,7 +129,7 @@ class Packing:
             ),
             "what was packed is small objects no more": lambda s: (
                 "packer" not in self.roles
-                or {"eraser", "sink"} & {*self.roles}
+                or not {"eraser", "sink"}.isdisjoint(self.roles)
                 or len([1 for path, _ in s.objects if path.endswith(".gz")]) <= 3
             ),
         }
@@ -343,7 +343,7 @@ class _ReadsOnce(Compactor):
 
 class _DeletesFirst(Compactor):
     def _finish(self, topic: str, partition: int, state: Any, read: Any) -> None:
-        members = self._members(state.packing, read)
+        members = self._members(state.packing, read) or []
         for one in members:
             self._store.delete(one.path)
         super()._finish(topic, partition, state, {one.path: ("", one) for one in members})

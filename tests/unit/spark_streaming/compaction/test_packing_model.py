@@ -26,7 +26,7 @@ WITHOUT: dict[str, tuple[tuple[str, ...], int]] = {
     ("roles", "crashes", "states"),
     [
         (("packer", "reader"), 1, 3_000),
-        (("packer", "reader", "sink"), 0, 3_000),
+        (("packer", "reader", "sink"), 0, 1_500),
         (("packer", "packer"), 0, 7_000),
         (("packer", "eraser"), 0, 5_000),
         pytest.param(("packer", "packer"), 1, 50_000, marks=pytest.mark.unhurried),
