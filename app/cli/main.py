@@ -12,8 +12,9 @@ from app.cli import completion
 from app.cli.failures import DEBUG, show
 from app.cli.status.status import status
 from app.cli.verbs import superset
+from app.cli.verbs.bronze import app as bronze
 from app.cli.verbs.checks import bench, fault, screenshots, test
-from app.cli.verbs.data import bronze, contract, quarantine, store, streams
+from app.cli.verbs.data import contract, quarantine, store, streams
 from app.cli.verbs.data.demo import demo
 from app.cli.verbs.data.read import read
 from app.cli.verbs.data.rebuild import rebuild
@@ -88,7 +89,7 @@ def headwater(
 VERBS = (
     up, down, status, logs, urls, clean,
     demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover, erase,
-    bronze.app, contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
+    bronze, contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,
     test, bench, fault, screenshots,
     completion.completion,

@@ -31,6 +31,7 @@ from spark_streaming.reading.bronze_names import (
     BLOCK,
     BLOCK_OFFSETS,
     OBJECT,
+    Span,
     block_number,
     first_offset,
     packed_path,
@@ -235,15 +236,15 @@ class Compactor:
         """Compare what was put with what it was made of. Raises: DamagedError."""
         if stored is None:
             raise DamagedError(f"{path} is gone")
-        back = Body(path, stored.body)
-        offsets = [offset for offset, _ in offsets_of(back)]
+        kept = dict(offsets_of(Body(path, stored.body)))
+        offsets = list(kept)
         whole = sum(len(offsets_of(one)) for one in members) == len(offsets)
         if not whole or (offsets[0], offsets[-1]) != packing.span:
             raise DamagedError(
                 f"{path}: it holds other offsets than the objects that it was made of"
             )
         for one in members:
-            if not is_within(one, back):
+            if not is_within(one, kept):
                 raise DamagedError(f"{path}: it lacks an event of {one.path}")
 
     def _members(self, packing: Packing, read: dict[str, tuple[str, Body]]) -> list[Body] | None:
@@ -293,10 +294,10 @@ class Compactor:
         self, topic: str, partition: int, covered: list[Listed], state: PackState, now: float
     ) -> bool:
         """Delete objects of one block. Returns: whether the next block may be looked at."""
-        packed: Body | None = None
+        kept: dict[int, bytes] = {}
+        span: Span | None = None
         for one in covered:
             first = first_offset(one.path)
-            span = None if packed is None else packed_span(packed.path)
             if span is None or not span.first <= first <= span.last:
                 if first < state.kept_from:
                     self._store.delete(one.path)
@@ -304,10 +305,11 @@ class Compactor:
                 packed = self._holder(topic, partition, first)
                 if now - packed.put_at < self._limits.kept_s:
                     return False
+                span, kept = packed_span(packed.path), dict(offsets_of(packed))
             stored = self._store.get(one.path)
             if stored is None:
                 continue
-            if packed is None or not is_within(Body(one.path, stored.body), packed):
+            if not is_within(Body(one.path, stored.body), kept):
                 self._done.troubles.append(
                     f"{one.path} stays: the packed object does not hold all of its events"
                 )

@@ -140,12 +140,13 @@ def offsets_of(body: Body) -> list[tuple[int, bytes]]:
     return found
 
 
-def is_within(small: Body, packed: Body) -> bool:
+def is_within(small: Body, kept: Mapping[int, bytes]) -> bool:
     """Whether each event of an object is in a packed one, byte for byte; an erased one has only its place in either.
 
-    Raises: DamagedError if one of them cannot be read.
+    Args:
+        kept: offset → line of the packed one.
+    Raises: DamagedError if the object cannot be read.
     """
-    kept = dict(_lines(packed))
     for offset, line in _lines(small):
         other = kept.get(offset)
         if other is None or (other != line and not (_is_erased(line) or _is_erased(other))):
