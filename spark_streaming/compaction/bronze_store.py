@@ -19,10 +19,15 @@ METADATA = "x-amz-meta-"
 # The condition is not met: another one was first.
 _TAKEN = (409, 412)
 _GONE = 404
+_DENIED = (401, 403)
 
 
 class StoreError(OSError):
     """The store did not answer, or refused; the text names the request."""
+
+
+class DeniedError(StoreError):
+    """The store does not allow the request."""
 
 
 class Listed(NamedTuple):
@@ -81,7 +86,7 @@ class BronzeStore:
         if answer.status == _GONE:
             return None
         if not answer.ok:
-            raise StoreError(f"GET {path}: {answer.summary()}")
+            raise _refused("GET", path, answer)
         kept = {n: v for n, v in answer.headers.items() if n.startswith(METADATA)}
         etag = answer.headers.get("etag", "").strip('"')
         return Stored(answer.body, etag, kept, _time(answer.headers.get("last-modified")))
@@ -98,7 +103,7 @@ class BronzeStore:
         """Delete an object; it may be gone already."""
         answer = self._sent("DELETE", path)
         if not answer.ok and answer.status != _GONE:
-            raise StoreError(f"DELETE {path}: {answer.summary()}")
+            raise _refused("DELETE", path, answer)
 
     def now(self) -> float:
         """Return the store's time (seconds since 1970): the ages of objects are by its clock."""
@@ -112,14 +117,14 @@ class BronzeStore:
         # A replacement of an object that is gone.
         if answer.status in _TAKEN or (answer.status == _GONE and "If-Match" in headers):
             return False
-        raise StoreError(f"PUT {path}: {answer.summary()}")
+        raise _refused("PUT", path, answer)
 
     def _pages(self, folder: str, **more: str) -> Iterator[ElementTree.Element]:
         query = {"list-type": "2", "prefix": f"{folder}/" if folder else "", **more}
         while True:
             answer = self._sent("GET", "", query=query)
             if not answer.ok:
-                raise StoreError(f"list {folder}: {answer.summary()}")
+                raise _refused("list", folder, answer)
             page = ElementTree.fromstring(answer.body)
             yield page
             following = [n.text or "" for n in page.iter() if _tag(n) == "NextContinuationToken"]
@@ -132,6 +137,11 @@ class BronzeStore:
             return self._ask(self._store, method, self._store.bronze_bucket, path, **more)
         except requests.RequestException as error:
             raise StoreError(f"{method} {path}: {type(error).__name__}") from error
+
+
+def _refused(doing: str, path: str, answer: Answer) -> StoreError:
+    kind = DeniedError if answer.status in _DENIED else StoreError
+    return kind(f"{doing} {path}: {answer.summary()}")
 
 
 def _tag(node: ElementTree.Element) -> str:

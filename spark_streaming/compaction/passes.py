@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
-from spark_streaming.compaction.bronze_store import BronzeStore
+from spark_streaming.compaction.bronze_store import BronzeStore, DeniedError
 from spark_streaming.compaction.compactor import PACKED, Compactor, Done
 from spark_streaming.compaction.packing import DamagedError, Limits
 from spark_streaming.job_settings import JobSettings
@@ -135,6 +135,9 @@ def run_pass(passes: Passes, metrics: MaintenanceMetrics) -> None:
     began, done = time.monotonic(), Done()
     try:
         done = passes.run(Budget())
+    except DeniedError as error:
+        # A bucket in which nothing may be replaced or deleted: somebody chose it so.
+        log.warning("bronze stays as it is: the store does not allow to pack it (%s)", error)
     except Exception as error:  # noqa: BLE001 - no data depends on it; the next pass tries again
         done.troubles.append(f"{type(error).__name__}: {error}")
     for trouble in done.troubles[:TROUBLES_LOGGED]:

@@ -7,8 +7,10 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow.fs as pa_fs
+import pytest
 
 from app.lake.lakehouse import Lakehouse
 from spark_streaming.reading.bronze_names import packed_span
@@ -21,6 +23,14 @@ ROUNDS = 3
 SOON_S = 120.0
 
 
+@pytest.fixture
+def folder(stack: Stack) -> Iterator[Path]:
+    with stack.contract_files([TABLE]) as folder:
+        yield folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
 def test_bronze_is_packed_while_it_is_written_and_every_reader_finds_the_same(stack: Stack) -> None:
     with stack.source() as source:
         source.execute(f"CREATE TABLE {TABLE} (id int PRIMARY KEY, name text, n int)")
