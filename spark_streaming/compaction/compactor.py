@@ -119,9 +119,17 @@ class Compactor:
             self._finish(topic, partition, state, {})
         raise DamagedError(f"{topic} partition {partition}: its state changes again and again")
 
-    def drop_packed(self, topic: str, partition: int, now: float) -> None:
+    def drop_packed(
+        self,
+        topic: str,
+        partition: int,
+        now: float,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Delete the small objects of packed ones that are old enough, each after a comparison.
 
+        Args:
+            may_go_on: asked before each object.
         Raises: DamagedError, OSError, ValueError.
         """
         state = load(self._store, topic, partition)
@@ -131,7 +139,7 @@ class Compactor:
             covered = [
                 one for one in self._small(block) if first_offset(one.path) <= state.packed_to
             ]
-            if covered and not self._drop(topic, partition, covered, state, now):
+            if covered and not self._drop(topic, partition, covered, state, now, may_go_on):
                 return
 
     def expire(self, topic: str, partition: int, before: float) -> None:
@@ -291,12 +299,20 @@ class Compactor:
             yield body
 
     def _drop(
-        self, topic: str, partition: int, covered: list[Listed], state: PackState, now: float
+        self,
+        topic: str,
+        partition: int,
+        covered: list[Listed],
+        state: PackState,
+        now: float,
+        may_go_on: Callable[[], bool],
     ) -> bool:
         """Delete objects of one block. Returns: whether the next block may be looked at."""
         kept: dict[int, bytes] = {}
         span: Span | None = None
         for one in covered:
+            if not may_go_on():
+                return False
             first = first_offset(one.path)
             if span is None or not span.first <= first <= span.last:
                 if first < state.kept_from:

@@ -42,7 +42,7 @@ class Limits:
     """
 
     lines_bytes: int = 16 << 20
-    objects: int = 10_000
+    objects: int = 2_000
     old_s: float = 7 * 86_400.0
     old_objects: int = 100
     young_s: float = 3_600.0

@@ -89,7 +89,7 @@ class Passes:
                 while may_go_on() and compactor.pack(topic, partition, now) == PACKED:
                     tick(f"{topic} partition {partition}", done)
                 if may_go_on():
-                    compactor.drop_packed(topic, partition, now)
+                    compactor.drop_packed(topic, partition, now, may_go_on)
                 if self._keep_days and may_go_on():
                     compactor.expire(topic, partition, now - self._keep_days * DAY_S)
             except (DamagedError, ValueError) as error:
