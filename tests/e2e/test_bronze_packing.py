@@ -37,7 +37,7 @@ def test_bronze_is_packed_while_it_is_written_and_every_reader_finds_the_same(st
         source.execute(f"INSERT INTO {TABLE} VALUES (1, '{SECRET}', 0), (2, 'kept', 0)")
     stack.await_tables(TABLE)
     with updates(stack):
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             before = len(objects(stack))
             until(
                 lambda before=before: len(objects(stack)) >= before + 5,  # type: ignore[misc]
@@ -46,6 +46,8 @@ def test_bronze_is_packed_while_it_is_written_and_every_reader_finds_the_same(st
             )
             [row] = compact(stack)
             assert row["packed"] >= 1 and row["joined"] >= 4, row
+            # What a round has packed is deleted in the next one.
+            assert bool(row["deleted"]) == bool(number), row
     paths = objects(stack)
     assert sum(packed_span(path) is not None for path in paths) >= ROUNDS
     with stack.source() as source:
@@ -62,7 +64,7 @@ def test_bronze_is_packed_while_it_is_written_and_every_reader_finds_the_same(st
     assert len(versions) == n + 2  # each update, the first version and Trino's answer
 
     assert SECRET in contents(stack)
-    stack.answer("erase", TABLE, "1")
+    stack.answer("erase", TABLE, "1", timeout_s=180)
     assert SECRET not in contents(stack)
     compact(stack)
     stack.run("verify", "--bronze", TABLE)
