@@ -60,6 +60,8 @@ class JobKeys(BaseModel):
     # Measured: `spark_streaming/batch/README.md`, maintenance.
     maintenance_budget_ms: int = Field(default=1000, ge=50, le=60_000)
     """How long tables are maintained after each batch, in milliseconds, beside the next one; the rest waits."""
+    bronze_keep_days: int = Field(default=0, ge=0)
+    """Days after which events are deleted from bronze; nothing can be rebuilt from before. 0: bronze keeps everything."""
     change_data_feed: str = ""
     """Silver tables, streams too, that record their changes for readers: `orders, ratings`, or `*`."""
 

@@ -20,6 +20,7 @@ from spark_streaming.batch.swap import Swaps
 from spark_streaming.batch.table_steps import TableSteps
 from spark_streaming.batch.table_upkeep import OpsTable
 from spark_streaming.capture_choice import Choice
+from spark_streaming.compaction.passes import start_packing
 from spark_streaming.contract.contract_files import folders_of
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.table_share import FIRST, TableShare
@@ -263,6 +264,8 @@ class Silver:
         }
         if kept is None:
             ops.clear()
+        else:
+            start_packing(settings, lake, self.metrics.maintenance)
         history = HistoryPass(lake, bronze, prefix, topics.tables, files, self._options, restored)
         return Working(
             runner,

@@ -12,6 +12,7 @@ from app.cli import completion
 from app.cli.failures import DEBUG, show
 from app.cli.status.status import status
 from app.cli.verbs import superset
+from app.cli.verbs.bronze import app as bronze
 from app.cli.verbs.checks import bench, fault, screenshots, test
 from app.cli.verbs.data import contract, quarantine, store, streams
 from app.cli.verbs.data.demo import demo
@@ -43,7 +44,7 @@ from app.environment.loopback import keep_direct
 DOCKER = "--docker"
 # The verbs that can act on a further source, `--from NAME`.
 OF_ONE_SOURCE = (
-    "verify", "trace", "erase", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "preflight", "detach",
+    "verify", "trace", "erase", "resync", "rebuild", "recover", "resume", "quarantine", "contract", "bronze", "preflight", "detach",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -88,7 +89,7 @@ def headwater(
 VERBS = (
     up, down, status, logs, urls, clean,
     demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover, erase,
-    contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
+    bronze, contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,
     test, bench, fault, screenshots,
     completion.completion,

@@ -23,11 +23,13 @@ from app.counts.transactions import (
     commit_before,
     ends,
     events,
+    from_offset,
     last_offset,
 )
 from spark_streaming.contract.lsn import LOG_START
 from spark_streaming.contract.names import parse_topic
-from spark_streaming.reading.bronze import Bronze, UnreadableObjectError, first_offset
+from spark_streaming.reading.bronze import Bronze, UnreadableObjectError
+from spark_streaming.reading.bronze_names import first_offset
 from spark_streaming.streams.stream_contract import is_stream_topic
 
 ENDS_MAX = 5_000
@@ -58,10 +60,14 @@ def is_counted(topic: str, prefix: str) -> bool:
 
 @dataclass
 class Progress:
-    """How far bronze was counted: each partition's last object read and the position at that time."""
+    """How far bronze was counted: each partition's last object read and the position at that time.
+
+    `following` is the offset after that object's last: the object may be packed since.
+    """
 
     tally: Tally = field(default_factory=Tally)
     read: dict[Place, tuple[str, int]] = field(default_factory=dict)
+    following: dict[Place, int] = field(default_factory=dict)
     ends_path: str = ""
     ends_next: int = 0
     begun: bool = False
@@ -72,6 +78,7 @@ class Progress:
             "format": 1,
             "tally": self.tally.to_json(),
             "read": [[*place, *at] for place, at in sorted(self.read.items())],
+            "following": [[*place, at] for place, at in sorted(self.following.items())],
             "ends": [self.ends_path, self.ends_next],
             "begun": self.begun,
         }
@@ -82,8 +89,10 @@ class Progress:
         if document["format"] != 1:
             raise ValueError(f"format {document['format']}")
         read = {(topic, number): (path, at) for topic, number, path, at in document["read"]}
+        following = {(topic, n): at for topic, n, at in document.get("following", ())}
         path, next_ = document["ends"]
-        return cls(Tally.from_json(document["tally"]), read, path, next_, document["begun"])
+        tally = Tally.from_json(document["tally"])
+        return cls(tally, read, following, path, next_, document["begun"])
 
 
 class FolderBronze(Bronze):
@@ -218,14 +227,27 @@ class Counting:
         if at == position:
             return
         for path_next in self._bronze.objects(*place, path):
-            body = self._bronze.content(path_next)
+            body = self._not_counted(place, path, path_next)
+            if not body:
+                continue
             if limit is not None:
                 before = commit_before(body)
                 if before is not None and before >= limit:
                     return
             self._wrong += self.progress.tally.add(place[0], events(body))
             path = path_next
+            self.progress.following[place] = last_offset(body) + 1
             # The position is noted only after all objects were read.
             self.progress.read[place] = (path, UNFINISHED)
             yield None
         self.progress.read[place] = (path, position)
+
+    def _not_counted(self, place: Place, path: str, path_next: str) -> bytes:
+        """Return the lines of an object; of one in which `path`, the last one read, has been packed, those behind it."""
+        body = self._bronze.content(path_next)
+        if not path or first_offset(path_next) > first_offset(path):
+            return body
+        following = self.progress.following.get(place)
+        if following is None:  # an older version saved the progress; it packed nothing
+            following = last_offset(self._bronze.content(path)) + 1
+        return from_offset(body, following)

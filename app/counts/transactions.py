@@ -92,6 +92,17 @@ def last_offset(body: bytes) -> int:
     return int(orjson.loads(body[body.rfind(b"\n", 0, -1) + 1 :])["offset"])
 
 
+def from_offset(body: bytes, offset: int) -> bytes:
+    """Return an object's lines from an offset on."""
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", at) + 1
+        if orjson.loads(body[at:end])["offset"] >= offset:
+            break
+        at = end
+    return body[at:]
+
+
 def events(body: bytes) -> list[EventRun]:
     """Read the transactions of an object of a table's topic, in the order of its lines.
 

@@ -28,6 +28,7 @@ _MORE = {
     "verify": "../../app/verify/README.md",
     "rebuild": "../../app/rebuild/README.md",
     "erase": "../../app/erase/README.md",
+    "bronze compact": "../../app/bronze/README.md",
     "trace": "../../app/trace/README.md",
     "preflight": "../your-database.md",
     "detach": "../../debezium/README.md#your-own-database",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import requests
 
 from app.errors import HeadwaterError
+from spark_streaming.compaction.compactor import Compactor
+from spark_streaming.compaction.packing import Body, DamagedError, offsets_of
 from spark_streaming.reading.erased_events import Erasure, rewritten
 from spark_streaming.storage import s3_request
 from spark_streaming.storage.s3_request import Answer
@@ -16,10 +19,65 @@ from spark_streaming.storage.store_address import ObjectStore
 # Another erasure may rewrite the same object at the same time.
 TRIES_MAX = 5
 _METADATA = "x-amz-meta-"
-_CHANGED, _CONFLICT = 412, 409
+_CHANGED, _CONFLICT, _GONE = 412, 409, 404
 _VERSIONED = (b"<Status>Enabled<", b"<Status>Suspended<")
 
 Ask = Callable[..., Answer]
+
+
+def erase_events(
+    objects: BronzeObjects,
+    compactor: Compactor,
+    place: tuple[str, int],
+    offsets: Collection[int],
+    erasure: Erasure,
+) -> None:
+    """Erase events of a partition (topic, number) in every object that has them. The erasure's plan is written.
+
+    1. Finish what is being packed: from here on, nobody puts an object with these events.
+    2. Rewrite the sink's objects and the packed ones that have the events.
+
+    Raises: HeadwaterError, also if an event is in no object.
+    """
+    with _named(f"{place[0]} partition {place[1]}"):
+        compactor.settle(*place)
+        paths = compactor.holders(*place, offsets)
+        kept_from = compactor.kept_from(*place)
+    left = {offset for offset in offsets if offset >= kept_from}
+    for path in paths:
+        held = objects.held(path, offsets)
+        try:
+            if held:
+                objects.erase(path, held, erasure)
+        except HeadwaterError:
+            if objects.held(path, offsets):
+                raise
+            continue  # it is packed, and was just deleted
+        left -= held
+    if left:
+        raise HeadwaterError(
+            "bronze does not have an event that it had when it was searched",
+            detail=f"{place[0]} partition {place[1]} offset {min(left)}",
+            hint="`./headwater verify --bronze` lists all problems of bronze",
+        )
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (DamagedError, ValueError) as error:
+        raise HeadwaterError(
+            "an object of bronze cannot be read",
+            detail=f"{what}: {error}",
+            hint="`./headwater verify --bronze` lists all problems of bronze",
+        ) from error
+    except OSError as error:
+        raise HeadwaterError(
+            "the object store did not answer, or refused",
+            detail=str(error),
+            hint="`./headwater status s3`; run the erasure again: it continues where it was",
+        ) from error
 
 
 class BronzeObjects:
@@ -62,6 +120,19 @@ class BronzeObjects:
             detail=f"{path}: changed {TRIES_MAX} times between the read and the put",
             hint="is another erasure running? Run this again afterwards",
         )
+
+    def held(self, path: str, offsets: Collection[int]) -> set[int]:
+        """Return which of these offsets an object has; none if it is gone.
+
+        Raises: HeadwaterError if the store does not answer or refuses, or the object cannot be read.
+        """
+        answer = self._sent("GET", path)
+        if answer.status == _GONE:
+            return set()
+        if not answer.ok:
+            raise _refused("read", path, answer)
+        with _named(path):
+            return {offset for offset, _ in offsets_of(Body(path, answer.body))} & {*offsets}
 
     def keeps_versions(self) -> bool:
         """Whether the bucket keeps older versions of objects; False if the store does not say."""

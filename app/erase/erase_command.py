@@ -22,9 +22,10 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 
+from app.bronze.compact_command import compactor_of
 from app.environment.settings import Settings, load
 from app.erase import kafka_records as kafka
-from app.erase.bronze_objects import BronzeObjects
+from app.erase.bronze_objects import BronzeObjects, erase_events
 from app.erase.erase_plan import Plan, Plans
 from app.erase.guards import (
     POLL_S,
@@ -234,8 +235,10 @@ class Erase:
             f"erase {self._table}: {plan.events} events in {len(plan.objects)} objects"
         )
         objects = BronzeObjects(self._settings.store)
-        for path, (_, offsets) in plan.objects.items():
-            objects.erase(path, offsets, Erasure(plan.id, plan.asked_at))
+        compactor = compactor_of(self._settings, self._lake.lake)
+        for partition, offsets in plan.offsets().items():
+            place, erasure = (plan.topic, partition), Erasure(plan.id, plan.asked_at)
+            erase_events(objects, compactor, place, offsets, erasure)
         answer = self._answer(plan)
         stores = self._stores(plan)
         check_gone(self._lake.lake, stores.silver, stores.whole)

@@ -13,10 +13,8 @@ from typing import Any
 import pyarrow.fs as pa_fs
 
 from spark_streaming.events.event import Place
-from spark_streaming.ops.erase_requests import FOLDER, ErasedKey, EraseRequest
+from spark_streaming.ops.erase_requests import FOLDER, PLAN, ErasedKey, EraseRequest
 from spark_streaming.storage.lake import Lake
-
-END = ".plan.json"
 
 
 @dataclass(frozen=True)
@@ -91,18 +89,18 @@ class Plans:
 
     def keep(self, plan: Plan) -> None:
         """Write a plan."""
-        with self._files.open_output_stream(f"{FOLDER}/{plan.id}{END}") as stream:
+        with self._files.open_output_stream(f"{FOLDER}/{plan.id}{PLAN}") as stream:
             stream.write(plan.to_json().encode())
 
     def all(self) -> list[Plan]:
         """Return the plans, oldest first."""
         infos = self._files.get_file_info(pa_fs.FileSelector(FOLDER, allow_not_found=True))
         found = []
-        for path in sorted(str(info.path) for info in infos if info.base_name.endswith(END)):
+        for path in sorted(str(info.path) for info in infos if info.base_name.endswith(PLAN)):
             with self._files.open_input_stream(path) as stream:
                 found.append(Plan.from_json(stream.readall()))
         return found
 
     def remove(self, plan: Plan) -> None:
         """Remove a plan whose receipt is written."""
-        self._files.delete_file(f"{FOLDER}/{plan.id}{END}")
+        self._files.delete_file(f"{FOLDER}/{plan.id}{PLAN}")

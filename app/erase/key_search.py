@@ -55,6 +55,8 @@ def search(
             lines = _lines(body, keys)
             for document in lines:
                 event = event_of(document)
+                if event.offset < found.ends.get(partition, 0):
+                    continue  # read before its object was packed
                 for key in keys:
                     if _is_of(event, key, last):
                         found.events[key].append(_described(event, path, key))

@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 
 from app.errors import HeadwaterError
 from spark_streaming.events.envelope import RawEvent
-from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
+from spark_streaming.reading.bronze_proof import MARKER_OFFSETS_MAX
 from spark_streaming.reading.kafka_source import raw_event
 from spark_streaming.storage.connections import KAFKA_LIMITS
 from spark_streaming.storage.kafka_cluster import KafkaCluster

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ from spark_streaming.batch.silver_rebuild import Builder, RulesChangedError
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.lsn import Lsn, lsn_text
 from spark_streaming.events.event import Changes
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.reading.written_ends import WrittenEnds
 from spark_streaming.rules.contract_folder import ContractFolder, treat
 from spark_streaming.storage.lake import QUARANTINE
@@ -95,7 +97,8 @@ class MomentRebuild:
         builder = self._builder()
         with closing(tail.open_consumer(self._settings.kafka)) as consumer:
             explained = ExplainedGaps(self._settings.home / VERIFY_FOLDER / "bronze.json")
-            gaps = Gaps(consumer, self._topic, explained)
+            kept_from = partial(self._bronze.kept_from, self._topic)
+            gaps = Gaps(consumer, self._topic, explained, kept_from)
             self._await_bronze(consumer, gaps)
             if there is None:
                 builder.run(self._feed(gaps, builder.state.offsets))

@@ -7,14 +7,14 @@ records, and the gaps that it explained earlier are remembered.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.errors import HeadwaterError
 from app.lake import topic_tail as tail
 from app.verify.bronze_check import without
 from app.verify.verify_bronze import ExplainedGaps
-from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX
+from spark_streaming.reading.bronze_proof import MARKER_OFFSETS_MAX
 
 READ_S = 120.0
 _HINT = (
@@ -29,9 +29,17 @@ class Gaps:
     Args:
         consumer: a Kafka consumer (`tail.open_consumer`).
         explained: gaps that Kafka has shown to hold no record.
+        kept_from: the offset before which a partition's events were deleted by age.
     """
 
-    def __init__(self, consumer: Any, topic: str, explained: ExplainedGaps) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        topic: str,
+        explained: ExplainedGaps,
+        kept_from: Callable[[int], int] = lambda _: 0,
+    ) -> None:
+        self._kept_from = kept_from
         self._consumer = consumer
         self._topic = topic
         self._explained = explained
@@ -46,6 +54,15 @@ class Gaps:
 
         Raises: HeadwaterError naming the offsets of missing records.
         """
+        kept_from = self._kept_from(partition)
+        if first < kept_from:
+            raise HeadwaterError(
+                f"bronze no longer has the beginning of {self._topic}",
+                detail=f"partition {partition}: events before offset {kept_from} were deleted by age "
+                "(`bronze_keep_days`), so nothing can be rebuilt from bronze alone",
+                hint="the current table is not affected; to read it again from the source: "
+                "`./headwater resync TABLE`",
+            )
         begin = self.begins.get(partition, sys.maxsize)
         if begin <= last:
             lost = self._in_kafka(partition, max(first, begin), last)

@@ -12,6 +12,7 @@ import time
 import uuid
 from contextlib import closing
 from datetime import datetime, timezone
+from functools import partial
 
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
@@ -27,7 +28,8 @@ from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
 from spark_streaming.batch.silver_rebuild import Builder, RulesChangedError
 from spark_streaming.ops.requests import new_id
 from spark_streaming.ops.stopped import STOPPED
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 
 ROUNDS_MAX = 5
@@ -79,7 +81,8 @@ class RebuildCommand:
         consumer = tail.open_consumer(self._settings.kafka)
         with closing(consumer):
             explained = ExplainedGaps(self._settings.home / VERIFY_FOLDER / "bronze.json")
-            gaps = Gaps(consumer, self._topic, explained)
+            kept_from = partial(self._bronze.kept_from, self._topic)
+            gaps = Gaps(consumer, self._topic, explained, kept_from)
             builder = self._builder()
             check_room(self._settings, self._bronze, self._table, self._topic)
             for number in range(ROUNDS_MAX):

@@ -22,13 +22,8 @@ from app.trace.trace_event import is_of_all_rows, lsn_of, op_of
 from app.trace.trace_key import RowKey
 from spark_streaming.events.event import RawEvent
 from spark_streaming.events.resync_events import IN_BRONZE, is_resync_end
-from spark_streaming.reading.bronze import (
-    BLOCK_OFFSETS,
-    Bronze,
-    block_number,
-    event_of,
-    first_offset,
-)
+from spark_streaming.reading.bronze import Bronze, event_of, section_offset
+from spark_streaming.reading.bronze_names import first_offset
 
 # Unpacking releases the interpreter's lock, so threads fetch objects while others are unpacked.
 THREADS = 3
@@ -36,8 +31,8 @@ THREADS = 3
 AHEAD = 5
 # A TRUNCATE has no key. Within a column's value the quotes would be escaped twice.
 _TRUNCATE = b'\\"op\\":\\"t\\"'
-# If there are fewer blocks, a search for the first irrelevant one costs more than it saves.
-SKIP_BLOCKS_MIN = 6
+# If there are fewer sections of bronze, a search for the first irrelevant one costs more than it saves.
+SKIP_SECTIONS_MIN = 6
 # How far the clocks of the producer and of the job that merges may be apart.
 CLOCKS_APART_MS = 600_000
 
@@ -158,22 +153,22 @@ def _wanted(
 
 
 def _first_irrelevant(bronze: Bronze, topic: str, partition: int, skip: Skip) -> int | None:
-    """Return the first offset of the blocks begun after the row was merged.
+    """Return the first offset of the sections begun after the row was merged.
 
-    None if there are none, or too few blocks for this to be worth it.
+    None if there are none, or too few sections for this to be worth it.
     """
-    blocks = bronze.blocks(topic, partition)
-    if len(blocks) < SKIP_BLOCKS_MIN:
+    sections = bronze.sections(topic, partition)
+    if len(sections) < SKIP_SECTIONS_MIN:
         return None
-    low, high = 0, len(blocks)  # the first block that began too late may be in blocks[low:high]
+    low, high = 0, len(sections)  # the first one that began too late may be in sections[low:high]
     while low < high:
         middle = (low + high) // 2
-        began = bronze.first_timestamp(blocks[middle])
+        began = bronze.first_timestamp(sections[middle])
         if began is not None and began > skip.merged_ms + CLOCKS_APART_MS:
             high = middle
         else:
             low = middle + 1
-    return block_number(blocks[low]) * BLOCK_OFFSETS if low < len(blocks) else None
+    return section_offset(sections[low]) if low < len(sections) else None
 
 
 def _search(

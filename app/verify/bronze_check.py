@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.verify.bronze_records import ERASED, Line, first_offset
-from spark_streaming.reading.bronze import MARKER_OFFSETS_MAX, unproven
+from spark_streaming.reading.bronze_names import packed_span
+from spark_streaming.reading.bronze_proof import MARKER_OFFSETS_MAX, unproven
 
 FINDINGS_SHOWN = 10
 EXPLAINED_MAX = 1_000
@@ -61,7 +62,7 @@ class PartitionReport:
     """The counts and findings of one partition.
 
     `counts` has the number of findings by kind; `findings` has the first ones; `compared` counts
-    the records that Kafka still had, `erased` those whose content was erased.
+    the records that Kafka still had, `erased` those whose content was erased. Before `kept_from` all was deleted by age.
     """
 
     first: int | None = None
@@ -70,6 +71,7 @@ class PartitionReport:
     objects: int = 0
     compared: int = 0
     erased: int = 0
+    kept_from: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     explained: list[Gap] = field(default_factory=list)
@@ -91,6 +93,7 @@ def check_partition(
     kafka_from: int,
     *,
     explained: Iterable[Gap] = (),
+    kept_from: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> PartitionReport:
     """Check one partition in one pass over bronze and Kafka.
@@ -100,10 +103,12 @@ def check_partition(
         committed: Kafka's committed records from `kafka_from` on, in order.
         kafka_from: the first offset that Kafka still has (the partition's end if it has none).
         explained: gaps (first, last) that Kafka once showed to hold no committed record.
+        kept_from: earlier offsets were deleted by age.
         tick: called for each line.
     Returns: a report; its `explained` has the given gaps and those that Kafka explains now.
     """
     check = _Check(iter(committed), kafka_from, sorted(explained))
+    check.report.kept_from = kept_from
     for line in lines:
         check.add(line)
         tick()
@@ -154,7 +159,10 @@ class _Check:
     def _new_object(self, line: Line) -> None:
         self._path = line.path
         self.report.objects += 1
-        if first_offset(line.path) != line.offset:
+        begun = first_offset(line.path)
+        # A packed object may begin with offsets that were read before they were packed.
+        seen = packed_span(line.path) is not None and begun <= (self.report.last or 0)
+        if begun != line.offset and not seen:
             where = f"{line.path} begins with it"
             self.report.add(Finding("misplaced", line.offset, line.offset, 1, where))
 
@@ -193,7 +201,7 @@ class _Check:
     def _continuity(self, line: Line) -> None:
         """Check the gap before a line whose records Kafka does not have any more."""
         report = self.report
-        begin = 0 if report.last is None else report.last + 1
+        begin = report.kept_from if report.last is None else report.last + 1
         missing = unproven(line.proof, begin, line.offset - 1) if begin < line.offset else None
         if missing is None:
             return

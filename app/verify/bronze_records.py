@@ -7,7 +7,9 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from spark_streaming.reading import bronze
-from spark_streaming.reading.bronze import Proof, UnreadableObjectError, bytes_of, first_offset
+from spark_streaming.reading.bronze import UnreadableObjectError, bytes_of
+from spark_streaming.reading.bronze_names import first_offset
+from spark_streaming.reading.bronze_proof import Proof
 from spark_streaming.reading.erased_events import is_erased
 
 __all__ = ["Bronze", "Line", "UnreadableObjectError", "first_offset", "record_digest"]

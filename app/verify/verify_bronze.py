@@ -47,6 +47,7 @@ from app.verify.verify_progress import Progress
 from app.verify.verify_state import FOLDER
 from app.verify.verify_uncompared import captured_tables, in_silver
 from spark_streaming.contract.names import topic_of
+from spark_streaming.reading.bronze_names import packed_span
 
 LAG_S = 60.0
 LAG_POLL_S = 0.5
@@ -119,6 +120,11 @@ def run_verify_bronze(tables: list[str], fmt: str) -> int:
         if verdict.report.erased:
             print(
                 f"{place}: {verdict.report.erased} erased events keep their places", file=sys.stderr
+            )
+        if verdict.report.kept_from:
+            print(
+                f"{place}: events before offset {verdict.report.kept_from} were deleted by age (bronze_keep_days)",
+                file=sys.stderr,
             )
         for finding in verdict.report.findings:
             print(f"{place}: {finding.message()}", file=sys.stderr)
@@ -250,6 +256,7 @@ class BronzeVerifier:
             committed,
             begin,
             explained=self._explained.of(place.topic, place.partition),
+            kept_from=self._bronze.kept_from(place.topic, place.partition),
         )
         for finding in unreadable:
             report.add(finding)
@@ -283,7 +290,10 @@ class BronzeVerifier:
                 if first_offset(path) >= end:
                     return
                 try:
+                    packed = packed_span(path) is not None
                     for line in self._bronze.lines(path):
+                        if packed and line.offset <= last:
+                            continue  # read before its object was packed
                         if line.offset < end:
                             yield line
                             last = max(last, line.offset)

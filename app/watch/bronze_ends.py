@@ -15,8 +15,8 @@ import pyarrow.fs as pa_fs
 
 from app.environment.settings import Settings
 from app.lake.lakehouse import Lakehouse
-from app.watch.edit_hops import BLOCK_OFFSETS, last_object, last_offset
-from spark_streaming.reading.bronze import OBJECT, first_offset
+from app.watch.edit_hops import last_object, last_offset
+from spark_streaming.reading.bronze_names import BLOCK_OFFSETS, OBJECT, first_offset
 from spark_streaming.storage.s3_request import ask
 
 KEPT_OBJECTS = 50  # newest objects of a partition; the wanted offsets are in these

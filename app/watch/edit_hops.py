@@ -16,7 +16,6 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
@@ -29,9 +28,10 @@ from app.lake.lakehouse import Lakehouse
 from app.query.trino_connection import connect
 from spark_streaming.contract.names import topic_of
 from spark_streaming.fold.row_lookup import one_of
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.bronze_names import PARTITION
 
 POLL_S = 0.02
-BLOCK_OFFSETS = 10_000  # of the bronze layout, see connect/README.md
 # Each has a method `_watch_…` below.
 WATCHED = tuple(hop.name for hop in HOPS if hop.arrived)
 
@@ -215,26 +215,10 @@ def _is_edit(value: bytes | None, edit: Edit) -> bool:
 
 
 def last_object(files: Any, partition: str, offset: int | None = None) -> str | None:
-    """Return the last object of a bronze partition, or the last that begins at or before `offset`.
-
-    There is a folder for each 10,000 offsets; only those that can hold the object are listed.
-    """
-    below = {"allow_not_found": True}
-    blocks = [info.path for info in files.get_file_info(pa_fs.FileSelector(partition, **below))]
-    for block in sorted(blocks, reverse=True):
-        if offset is not None and int(block.rsplit("=", 1)[1]) > offset // BLOCK_OFFSETS:
-            continue
-        names = [info.path for info in files.get_file_info(pa_fs.FileSelector(block, **below))]
-        # The store lists an unfinished put under its name followed by a UUID.
-        whole = [path for path in names if path.endswith(".jsonl.gz")]
-        fitting = [path for path in whole if offset is None or _first_offset(path) <= offset]
-        if fitting:
-            return max(fitting)
-    return None
-
-
-def _first_offset(path: str) -> int:
-    return int(path.rsplit("/", 1)[1].split(".")[0])
+    """Return the last object of a bronze partition's folder, or the last that begins at or before `offset`."""
+    topic, _, number = partition.rpartition(f"/{PARTITION}")
+    before = None if offset is None else offset + 1
+    return next(Bronze(files).objects_newest_first(topic, int(number), before), None)
 
 
 def last_offset(files: Any, path: str) -> int:

@@ -28,7 +28,7 @@ from spark_streaming.events.event import RawEvent
 from spark_streaming.events.position import HighWater
 from spark_streaming.ops.stopped import Slice
 from spark_streaming.quarantine.quarantine import Quarantine
-from spark_streaming.reading.bronze import EventsByTime
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.schema.catalog_watch import CatalogWatch
 from spark_streaming.schema.evolver import Evolver

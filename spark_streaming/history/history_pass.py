@@ -32,8 +32,9 @@ from spark_streaming.history.history_slice import Slices, UnknownColumnsError
 from spark_streaming.history.history_table import HistoryTable, definition
 from spark_streaming.ops.erase_requests import ErasedKey
 from spark_streaming.ops.ledger import WHOLE_BATCH, LedgerRow, Offsets, Restored
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
 from spark_streaming.reading.commit_log import CommitLog
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.reading.expired_events import NotArchivedError
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.storage.lake import Lake
@@ -261,6 +262,11 @@ class HistoryPass:
         self, topic: str, ends: Mapping[int, int], offsets: Mapping[int, int]
     ) -> EventsByTime:
         def explain(partition: int, first: int, last: int) -> None:
+            if first < (kept_from := self.bronze.kept_from(topic, partition)):
+                raise NotArchivedError(
+                    f"{topic}: events before offset {kept_from} of partition {partition} were deleted by age "
+                    "(`bronze_keep_days`), so its history cannot be filled from its beginning"
+                )
             raise NotArchivedError(
                 f"bronze lacks the offsets {first} to {last} of partition {partition} of {topic}"
             )

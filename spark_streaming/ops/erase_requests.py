@@ -20,6 +20,8 @@ from spark_streaming.storage.lake import Lake
 log = logging.getLogger(__name__)
 FOLDER = "requests/erase"
 ANSWER = ".answer.json"
+# What an unfinished erasure has still to do; only the command reads all of it (app/erase).
+PLAN = ".plan.json"
 _REQUEST = re.compile(r"[0-9TZ]+-[0-9a-f]{8}\.json")
 
 
@@ -78,6 +80,19 @@ class EraseAnswer:
     entries: int = 0
     versions: int = 0
     error: str = ""
+
+
+def planned_topics(files: Any) -> set[str]:
+    """Return the topics of a lake with an unfinished erasure. Raises: OSError, ValueError."""
+    infos = files.get_file_info(pa_fs.FileSelector(FOLDER, allow_not_found=True))
+    found = set()
+    for path in (str(info.path) for info in infos if info.base_name.endswith(PLAN)):
+        try:
+            with files.open_input_stream(path) as stream:
+                found.add(str(json.loads(stream.readall())["topic"]))
+        except FileNotFoundError:
+            continue  # it is finished
+    return found
 
 
 class EraseDesk:

@@ -7,29 +7,36 @@ from __future__ import annotations
 
 import base64
 import gzip
-import heapq
 import io
-import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pyarrow.fs as pa_fs
 
 from spark_streaming.events.event import RawEvent
+from spark_streaming.reading.bronze_names import (
+    ARCHIVE,
+    BLOCK,
+    BLOCK_OFFSETS,
+    OBJECT,
+    PARTITION,
+    block_number,
+    first_offset,
+    not_packed,
+    packed_beyond,
+    packed_span,
+    partition_folder,
+    spans_beyond,
+    state_path,
+)
+from spark_streaming.reading.bronze_proof import Proof, proof_of, unproven
 
-OBJECT = ".jsonl.gz"
-BLOCK_OFFSETS = 10_000
-# Before an object without a proof (of an older version) one offset may have no record: the marker
-# that ends a transaction.
-MARKER_OFFSETS_MAX = 1
-_GZIP, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = b"\x1f\x8b", 4, 8, 16
-_GZIP_HEADER_BYTES = 10
-_PROOF = re.compile(rb"headwater read-from=(\d+)(?: lost=(\d+)-(\d+))?")
-_PARTITION = "partition="
-_BLOCK = "block="
+# Before a partition's first offset.
+NONE = -1
+_BEFORE = "/before"
 
 # Called with (partition, first, last) if bronze lacks these offsets and they may have had records;
 # raises if they had records.
@@ -38,58 +45,6 @@ Explain = Callable[[int, int, int], None]
 
 class UnreadableObjectError(Exception):
     """An object is not gzip, or a line in it is not a record; the message says which and why."""
-
-
-class Proof(NamedTuple):
-    """An object's statement about the offsets that it lacks (`Proof.java`).
-
-    Args:
-        read_from: from this offset to the object's last record the sink read without a gap, so an
-            offset that is missing there had no record.
-        lost: first and last offset that Kafka had dropped before the sink read them.
-    """
-
-    read_from: int
-    lost: tuple[int, int] | None
-
-    def unproven(self, first: int, last: int) -> tuple[int, int] | None:
-        """Return the first and last of the missing offsets `first` to `last` that may be records.
-
-        Returns: None if all of them are proved to be markers or aborted records.
-        """
-        spans = [(first, min(last, self.read_from - 1))]
-        if self.lost is not None:
-            spans.append((max(first, self.lost[0]), min(last, self.lost[1])))
-        open_spans = [span for span in spans if span[0] <= span[1]]
-        return (open_spans[0][0], max(last for _, last in open_spans)) if open_spans else None
-
-
-def unproven(proof: Proof | None, first: int, last: int) -> tuple[int, int] | None:
-    """Return which of the offsets `first` to `last`, missing before a record, may be records.
-
-    Args:
-        proof: the proof of the record's object; None if it has none: then one marker is accepted.
-    """
-    if proof is not None:
-        return proof.unproven(first, last)
-    return (first, last) if last - first + 1 > MARKER_OFFSETS_MAX else None
-
-
-def proof_of(packed: bytes) -> Proof | None:
-    """Return the proof in the header of an object's gzip stream; None in one of an older version."""
-    flags = packed[3] if packed.startswith(_GZIP) and len(packed) > _GZIP_HEADER_BYTES else 0
-    if not flags & _GZIP_COMMENT:
-        return None
-    at = _GZIP_HEADER_BYTES
-    if flags & _GZIP_EXTRA:
-        at += 2 + int.from_bytes(packed[at : at + 2], "little")
-    if flags & _GZIP_NAME:
-        at = packed.find(b"\0", at) + 1
-    found = _PROOF.fullmatch(packed[at : packed.find(b"\0", at)])
-    if found is None:
-        return None
-    lost = None if found[2] is None else (int(found[2]), int(found[3]))
-    return Proof(int(found[1]), lost)
 
 
 class Bronze:
@@ -109,19 +64,16 @@ class Bronze:
     def partitions(self, topic: str) -> list[int]:
         """Return the partitions of a topic that have objects, sorted."""
         return sorted(
-            int(path.rsplit(_PARTITION, 1)[1]) for path in self._below(topic) if _PARTITION in path
+            int(path.rsplit(PARTITION, 1)[1]) for path in self._below(topic) if PARTITION in path
         )
 
     def objects(self, topic: str, partition: int, after: str = "") -> Iterator[str]:
         """Yield the paths of a partition's objects in the order of their offsets, after path `after`.
 
-        A block of 10,000 offsets is listed at a time.
+        A block of 10,000 offsets is listed at a time. If `after` has been packed since it was read, or objects are
+        packed meanwhile, a packed object is yielded that begins with offsets of earlier ones: skip these.
         """
-        for block in self.blocks(topic, partition):
-            if block < after.rsplit("/", 1)[0]:
-                continue
-            # The embedded object store lists an unfinished put by its name and a UUID.
-            yield from (p for p in self._below(block) if p.endswith(OBJECT) and p > after)
+        return self._walk(topic, partition, self._offset_after(after))
 
     def objects_newest_first(
         self, topic: str, partition: int, before: int | None = None
@@ -130,17 +82,34 @@ class Bronze:
 
         A block is listed at a time.
         """
-        for block in reversed(self.blocks(topic, partition)):
+        spans = self._below(f"{partition_folder(topic, partition)}/{ARCHIVE}")
+        packed_to = self._packed_to(spans)
+        for block in reversed(self._blocks(topic, partition)):
             if before is not None and block_number(block) * BLOCK_OFFSETS >= before:
                 continue
-            found = [path for path in self._below(block) if path.endswith(OBJECT)]
+            if (block_number(block) + 1) * BLOCK_OFFSETS <= packed_to:
+                break
+            found = not_packed(self._objects_in(block), packed_to)
+            yield from (p for p in reversed(found) if before is None or first_offset(p) < before)
+        for span in reversed(spans_beyond(spans, NONE)):
+            found = packed_beyond(self._below(span), NONE)
             yield from (p for p in reversed(found) if before is None or first_offset(p) < before)
 
-    def first_timestamp(self, block: str) -> int | None:
-        """Return Kafka's time (ms since 1970) of a block's first record; None if it is empty."""
-        for path in self._below(block):
-            if path.endswith(OBJECT):
-                return int(next(self.documents(path))["timestamp"] or 0)
+    def sections(self, topic: str, partition: int) -> list[str]:
+        """Return a partition's packed objects and the folders of its blocks behind them, in the order of their offsets.
+
+        A search halves this list; `section_offset` and `first_timestamp` say where a section begins.
+        """
+        packed = list(self._packed_beyond(topic, partition, NONE))
+        span = packed_span(packed[-1]) if packed else None
+        packed_to = NONE if span is None else span.last
+        blocks = self._blocks(topic, partition)
+        return packed + [b for b in blocks if (block_number(b) + 1) * BLOCK_OFFSETS > packed_to]
+
+    def first_timestamp(self, section: str) -> int | None:
+        """Return Kafka's time (ms since 1970) of a section's first record; None if it is empty."""
+        for path in [section] if section.endswith(OBJECT) else self._objects_in(section):
+            return int(next(self.documents(path))["timestamp"] or 0)
         return None
 
     def content(self, path: str) -> bytes:
@@ -159,7 +128,9 @@ class Bronze:
         return found
 
     def put_at(self, path: str) -> datetime | None:
-        """Return when an object was put, as the object store reports it; None if it does not."""
+        """Return when an object was put, as the store reports it; None if it does not, or the object was packed later."""
+        if packed_span(path) is not None:
+            return None
         found: datetime | None = self._files.get_file_info(path).mtime
         return found
 
@@ -167,6 +138,14 @@ class Bronze:
         """Return the first offset of a partition's last object, or 0: an estimate of its end."""
         newest = next(self.objects_newest_first(topic, partition), None)
         return 0 if newest is None else first_offset(newest)
+
+    def kept_from(self, topic: str, partition: int) -> int:
+        """Return the offset before which events were deleted by age (`bronze_keep_days`); 0 if none were."""
+        try:
+            with self._files.open_input_stream(state_path(topic, partition)) as stream:
+                return int(orjson.loads(stream.readall())["kept_from"])
+        except FileNotFoundError:
+            return 0
 
     def size(self, topic: str) -> int:
         """Return the bytes that a topic's objects take, as stored."""
@@ -187,15 +166,17 @@ class Bronze:
         Raises: UnreadableObjectError; OSError if the object store does not answer.
         """
         packed = self._packed(path)
-        proof = proof_of(packed)
+        proof, span, offset = proof_of(packed), packed_span(path), NONE
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(packed)) as text:
                 for line in text:
                     document = orjson.loads(line)
-                    int(document["offset"])
+                    offset = int(document["offset"])
                     yield proof, document
         except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError) as error:
             raise UnreadableObjectError(f"{path}: {type(error).__name__}: {error}") from error
+        if span is not None and offset != span.last:
+            raise UnreadableObjectError(f"{path}: its last line is offset {offset}")
 
     def events(
         self, topic: str, partition: int, start: int, explain: Explain, end: int | None = None
@@ -209,58 +190,130 @@ class Bronze:
         Raises: UnreadableObjectError, and whatever `explain` raises.
         """
         expected = start
-        for path in self._objects_from(topic, partition, start):
-            for proof, document in self.proved_documents(path):
-                event = event_of(document)
-                if event.offset < expected:
-                    continue
-                upto = event.offset if end is None else min(event.offset, end)
-                missing = unproven(proof, expected, upto - 1) if upto > expected else None
-                if missing is not None:
-                    explain(partition, *missing)
-                if end is not None and event.offset >= end:
-                    return
-                expected = event.offset + 1
-                yield event
+        for proof, document in self._documents_from(topic, partition, start):
+            event = event_of(document)
+            if event.offset < expected:
+                continue
+            upto = event.offset if end is None else min(event.offset, end)
+            missing = unproven(proof, expected, upto - 1) if upto > expected else None
+            if missing is not None:
+                explain(partition, *missing)
+            if end is not None and event.offset >= end:
+                return
+            expected = event.offset + 1
+            yield event
         # The last object proves nothing about the offsets after it; the next one will.
         missing = unproven(None, expected, end - 1) if end is not None else None
         if missing is not None:
             explain(partition, *missing)
 
+    def _documents_from(
+        self, topic: str, partition: int, start: int
+    ) -> Iterator[tuple[Proof | None, dict[str, Any]]]:
+        """Yield the lines of objects that may hold `start` or later offsets, with their proofs.
+
+        An object that is gone since it was listed has been packed: the packed one is read, also its earlier lines.
+        """
+        following, gone = start, ""
+        while True:
+            try:
+                for path in self._objects_from(topic, partition, following):
+                    for proof, document in self.proved_documents(path):
+                        following = max(following, int(document["offset"]) + 1)
+                        yield proof, document
+                return
+            except FileNotFoundError as error:
+                if str(error) == gone:
+                    raise
+                gone = str(error)
+
     def _objects_from(self, topic: str, partition: int, start: int) -> Iterator[str]:
         """Yield the paths of objects that may hold `start` or later offsets."""
-        blocks = self.blocks(topic, partition)
-        names = [block_number(block) for block in blocks]
-        # The object that holds `start` may have begun in the previous block.
-        upto = sum(1 for name in names if name <= start // BLOCK_OFFSETS)
         waiting = ""
-        for block in blocks[max(0, upto - 2) :]:
-            for path in self._below(block):
-                if not path.endswith(OBJECT):
-                    continue
-                if waiting and first_offset(path) > start:
-                    yield waiting
-                waiting = path
+        for path in self._walk(topic, partition, start, holding=True):
+            if waiting and first_offset(path) > start:
+                yield waiting
+            waiting = path
         if waiting:
             yield waiting
 
-    def blocks(self, topic: str, partition: int) -> list[str]:
+    def _walk(
+        self, topic: str, partition: int, start: int, *, holding: bool = False
+    ) -> Iterator[str]:
+        """Yield objects in order: packed ones that end at `start` or later, the sink's that begin there or later.
+
+        Args:
+            holding: also yield the sink's objects that begin before `start`, and may hold it.
+        """
+        reached = start - 1
+        hidden_to = NONE if holding else reached
+        for block in self._blocks_from(topic, partition, start, holding=holding) or [""]:
+            if block and (block_number(block) + 1) * BLOCK_OFFSETS <= reached:
+                continue
+            found = self._objects_in(block) if block else []
+            # Packed objects are listed after the block: if the sink's objects are gone from it, these are there.
+            for path in self._packed_beyond(topic, partition, reached):
+                span = packed_span(path)
+                assert span is not None
+                reached = hidden_to = span.last
+                yield path
+            for path in not_packed(found, hidden_to):
+                reached = max(reached, first_offset(path))
+                yield path
+
+    def _blocks_from(self, topic: str, partition: int, start: int, *, holding: bool) -> list[str]:
+        blocks = self._blocks(topic, partition)
+        early = sum(1 for block in blocks if block_number(block) <= start // BLOCK_OFFSETS)
+        # The object that holds `start` may have begun in the previous block.
+        return blocks[max(0, early - (2 if holding else 1)) :]
+
+    def _packed_beyond(self, topic: str, partition: int, offset: int) -> Iterator[str]:
+        """Yield the packed objects that end beyond an offset, in order; a folder is listed at a time."""
+        folder = f"{partition_folder(topic, partition)}/{ARCHIVE}"
+        for span in spans_beyond(self._below(folder), offset):
+            yield from packed_beyond(self._below(span), offset)
+
+    def _packed_to(self, spans: list[str]) -> int:
+        """Return the last packed offset, of the last of these folders; NONE if there is none."""
+        for span in reversed(spans_beyond(spans, NONE)):
+            for path in reversed(packed_beyond(self._below(span), NONE)):
+                found = packed_span(path)
+                assert found is not None
+                return found.last
+        return NONE
+
+    def _offset_after(self, path: str) -> int:
+        """Return the offset from which a listing continues after an object, or before a section."""
+        if path.endswith(_BEFORE):
+            return section_offset(path.removesuffix(_BEFORE))
+        if not path:
+            return 0
+        span = packed_span(path)
+        return (first_offset(path) if span is None else span.last) + 1
+
+    def _blocks(self, topic: str, partition: int) -> list[str]:
         """Return the folders of a partition's blocks, in the order of their offsets."""
-        return [p for p in self._below(f"{topic}/{_PARTITION}{partition}") if _BLOCK in p]
+        return [p for p in self._below(partition_folder(topic, partition)) if f"/{BLOCK}" in p]
+
+    def _objects_in(self, block: str) -> list[str]:
+        # The embedded object store lists an unfinished put by its name and a UUID.
+        return [path for path in self._below(block) if path.endswith(OBJECT)]
 
     def _below(self, folder: str) -> list[str]:
         selector = pa_fs.FileSelector(folder, allow_not_found=True)
         return sorted(str(info.path) for info in self._files.get_file_info(selector))
 
 
-def block_number(block: str) -> int:
-    """Return a block's number: its objects begin at that many BLOCK_OFFSETS or later."""
-    return int(block.rsplit(_BLOCK, 1)[1])
+def before_section(section: str) -> str:
+    """Return a place in a partition, before a section, from which `Bronze.objects` continues."""
+    return section + _BEFORE
 
 
-def first_offset(path: str) -> int:
-    """Return the first offset of an object, which is its name."""
-    return int(path.rsplit("/", 1)[1].split(".")[0])
+def section_offset(section: str) -> int:
+    """Return an offset at which, or behind which, the records of a section begin (`Bronze.sections`)."""
+    if section.endswith(OBJECT):
+        return first_offset(section)
+    return block_number(section) * BLOCK_OFFSETS
 
 
 def bytes_of(value: Any) -> bytes | None:
@@ -281,72 +334,3 @@ def event_of(document: Mapping[str, Any]) -> RawEvent:
         bytes_of(document["value"]),
         [(name, bytes_of(content) or b"") for name, content in document["headers"]],
     )
-
-
-class EventsByTime:
-    """A topic's events of all partitions in the order of their times, some at a time.
-
-    Thus events that belong together, such as the two halves of a key change, are seldom separated,
-    even if they are in different partitions. It reads ahead by one event per partition.
-
-    Args:
-        partitions: number → events in the order of their offsets.
-        before_ms: leaves out events of this time (ms since 1970) and later; None takes all.
-    """
-
-    def __init__(
-        self, partitions: Mapping[int, Iterable[RawEvent]], before_ms: int | None = None
-    ) -> None:
-        self._events = {number: iter(events) for number, events in partitions.items()}
-        self._before_ms = before_ms
-        self._heads: list[tuple[int, int, RawEvent]] = []
-        for number in self._events:
-            self._advance(number)
-
-    def take(self, events_max: int, bytes_max: int) -> list[RawEvent]:
-        """Return the next events; none at the end.
-
-        Events of one millisecond stay together, even beyond a limit, up to twice the limit.
-        """
-        taken: list[RawEvent] = []
-        size = 0
-        while self._heads:
-            time_ms, number, event = self._heads[0]
-            full = len(taken) >= events_max or size >= bytes_max
-            beyond = len(taken) >= 2 * events_max or size >= 2 * bytes_max
-            if full and (beyond or time_ms != taken[-1].timestamp_ms):
-                break
-            taken.append(event)
-            size += len(event.value or b"")
-            heapq.heappop(self._heads)
-            self._advance(number)
-        return taken
-
-    def take_until(self, ends: Mapping[int, int]) -> list[RawEvent]:
-        """Return each partition's next events below its end, e.g. those taken before a restart."""
-        taken = []
-        for _, number, event in self._heads:
-            head: RawEvent | None = event
-            while head is not None and head.offset < ends.get(number, 0):
-                taken.append(head)
-                head = next(self._events[number], None)
-            if head is not None:
-                self._events[number] = _behind(head, self._events[number])
-        self._heads = []
-        for number in self._events:
-            self._advance(number)
-        return taken
-
-    def _advance(self, number: int) -> None:
-        event = next(self._events[number], None)
-        if event is None:
-            return
-        if self._before_ms is not None and event.timestamp_ms >= self._before_ms:
-            self._events[number] = iter(())
-            return
-        heapq.heappush(self._heads, (event.timestamp_ms, number, event))
-
-
-def _behind(first: RawEvent, rest: Iterator[RawEvent]) -> Iterator[RawEvent]:
-    yield first
-    yield from rest

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from spark_streaming.contract.lsn import Lsn
-from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.bronze import Bronze, before_section
 
 PARTITION = 0  # the transaction topic's only one
 # Commits in memory at once; a few bytes each.
@@ -38,21 +38,21 @@ def commits_from(
 
 def _place(bronze: Bronze, topic: str, is_later: Callable[[Commit], bool]) -> str:
     """Return a path before the first object that may have a commit that is later."""
-    blocks = bronze.blocks(topic, PARTITION)
-    low, high = 0, len(blocks)
+    sections = bronze.sections(topic, PARTITION)
+    low, high = 0, len(sections)
     while low + 1 < high:
         middle = (low + high) // 2
-        begin = next(_commits_of_block(bronze, blocks[middle]), None)
+        begin = next(_commits_of_section(bronze, topic, sections[middle]), None)
         if begin is None or is_later(begin):
             high = middle
         else:
             low = middle
-    return f"{blocks[low]}/" if blocks else ""
+    return before_section(sections[low]) if sections else ""
 
 
-def _commits_of_block(bronze: Bronze, block: str) -> Iterator[Commit]:
-    for path in bronze.objects(block.split("/", 1)[0], PARTITION, after=f"{block}/"):
-        if not path.startswith(f"{block}/"):
+def _commits_of_section(bronze: Bronze, topic: str, section: str) -> Iterator[Commit]:
+    for path in bronze.objects(topic, PARTITION, after=before_section(section)):
+        if not path.startswith(section):
             return
         yield from _commits(bronze, path)
 

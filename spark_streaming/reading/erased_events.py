@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import struct
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
+from spark_streaming.reading.bronze_proof import compressed, header_bytes
+
 HEADER = "headwater.erased"
-_GZIP_FIXED_BYTES = 10
-_EXTRA, _NAME, _COMMENT, _CHECKSUM = 4, 8, 16, 2
-_LEVEL = 6
 
 
 class Erasure(NamedTuple):
@@ -83,25 +80,8 @@ def rewritten(packed: bytes, offsets: Collection[int], erasure: Erasure) -> byte
         lines.append(line)
     if missing := set(offsets) - found:
         raise ValueError(f"the object does not hold offset {min(missing)}")
-    return _packed(b"".join(lines), packed[: _header_bytes(packed)]) if changed else None
+    return compressed(b"".join(lines), packed[: header_bytes(packed)]) if changed else None
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _packed(body: bytes, header: bytes) -> bytes:
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    ends = struct.pack("<II", zlib.crc32(body), len(body) & 0xFFFFFFFF)
-    return header + deflate.compress(body) + deflate.flush() + ends
-
-
-def _header_bytes(packed: bytes) -> int:
-    """Return the length of a gzip stream's header (RFC 1952), with its comment."""
-    flags, at = packed[3], _GZIP_FIXED_BYTES
-    if flags & _EXTRA:
-        at += 2 + int.from_bytes(packed[at : at + 2], "little")
-    for flag in (_NAME, _COMMENT):
-        if flags & flag:
-            at = packed.index(b"\0", at) + 1
-    return at + 2 if flags & _CHECKSUM else at

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from spark_streaming.events.event import RawEvent
-from spark_streaming.reading.bronze import Bronze, UnreadableObjectError, first_offset
+from spark_streaming.reading.bronze import Bronze, UnreadableObjectError
+from spark_streaming.reading.bronze_names import first_offset
 
 
 class NotArchivedError(Exception):

@@ -18,7 +18,8 @@ from app.trace.trace_key import parse_key
 from app.trace.trace_scan import Skip, scan
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.types import Column
-from spark_streaming.reading.bronze import BLOCK_OFFSETS, Bronze
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.bronze_names import BLOCK_OFFSETS
 from tests.support.measure import report
 
 EVENTS = 1_000_000

@@ -13,11 +13,11 @@ import pytest
 from app.lake.lakehouse import Lakehouse
 from app.lake.table_follower import COMMITS_MAX
 from app.query.trino_connection import connect
-from app.watch.edit_hops import BLOCK_OFFSETS
 from app.watch.flow import Change, Pending
 from app.watch.observers import ANEW_S, Bronze, Silver, Trino, query_of
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.ops.ledger import Ledger, LedgerRow
+from spark_streaming.reading.bronze_names import BLOCK_OFFSETS
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 

@@ -15,7 +15,8 @@ from app.artefacts.compile import compile_sources, java
 from app.artefacts.dist import Artefacts
 from app.artefacts.locking.artefact_requirements import Compile
 from app.environment.settings import ROOT
-from spark_streaming.reading.bronze import first_offset, proof_of
+from spark_streaming.reading.bronze_names import first_offset
+from spark_streaming.reading.bronze_proof import proof_of
 from tests.unit.connect.sink_buffer import Buffer, key
 
 RULE = Compile(jar="buffers.jar", sources="tests/support/java/buffers/java", release=17)

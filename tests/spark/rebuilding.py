@@ -16,7 +16,8 @@ from spark_streaming.batch.silver_rebuild import Builder
 from spark_streaming.batch.swap import Swaps
 from spark_streaming.contract.contract import Contract
 from spark_streaming.ops.ledger import LedgerRow
-from spark_streaming.reading.bronze import Bronze, EventsByTime
+from spark_streaming.reading.bronze import Bronze
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.reading.offsets import BatchSpan
 from spark_streaming.rules.contract_folder import ContractFolder
 from spark_streaming.storage.lake import Lake

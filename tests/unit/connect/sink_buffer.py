@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spark_streaming.reading.bronze import BLOCK_OFFSETS, OBJECT, Proof
+from spark_streaming.reading.bronze_names import BLOCK_OFFSETS, OBJECT
+from spark_streaming.reading.bronze_proof import Proof
 
 
 def key(prefix: str, first: int) -> str:

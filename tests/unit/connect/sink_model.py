@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from spark_streaming.reading.bronze import unproven
+from spark_streaming.reading.bronze_proof import unproven
 from tests.support.explorer import Properties
 from tests.unit.connect.sink_buffer import Buffer, EventsLost, Mark, Sealed, begin, verify_jumps
 

@@ -12,7 +12,7 @@ from app.environment.secret_variables import SECRETS
 from app.environment.settings import load
 from app.services.service import load_services, read_services
 from app.source.tls import PASSWORD_VARIABLE
-from app.watch import edit_hops as hops
+from spark_streaming.reading.bronze_names import BLOCK_OFFSETS
 from spark_streaming.storage.kafka_cluster import KAFKA_VARIABLES
 from spark_streaming.storage.store_clients import trino_properties
 
@@ -152,4 +152,4 @@ def test_the_worker_writes_exactly_once_and_hides_secrets() -> None:
 
 def test_readers_and_the_sink_divide_a_partition_into_the_same_blocks() -> None:
     [block] = re.findall(r"BLOCK = ([0-9_]+);", (SINK / "SealedObject.java").read_text())
-    assert int(block) == hops.BLOCK_OFFSETS
+    assert int(block) == BLOCK_OFFSETS

@@ -14,8 +14,12 @@ from app.counts import count_reader as reader
 from app.counts.count_reader import Barrier, Counting, FolderBronze, Progress
 from app.counts.tally import RECENT_MAX, Miscount, Tally
 from app.counts.transactions import End, EventRun, commit_before, ends, events
+from spark_streaming.compaction.bronze_store import BronzeStore
+from spark_streaming.compaction.packing import Limits
+from spark_streaming.compaction.passes import Budget, Passes
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.reading.bronze import UnreadableObjectError
+from tests.support.bronze_bucket import STORE, FakeStore, Folder
 from tests.support.counted import COUNTED, TRANSACTIONS, A, B, Chain
 from tests.support.examples import examples
 
@@ -314,6 +318,14 @@ def random_history(chain: Chain, rng: random.Random) -> Iterator[set[tuple[str, 
     yield wrong
 
 
+def pack(chain: Chain, rng: random.Random) -> None:
+    """Pack some objects of each partition, and delete what was packed before."""
+    limits = Limits(objects=rng.randint(2, 5), young_s=-1, kept_s=-1)
+    ask = FakeStore(Folder(chain.folder)).ask
+    passes = Passes(BronzeStore(STORE, ask), "hw", set, limits=limits)
+    assert passes.run(Budget()).troubles == []
+
+
 @pytest.mark.parametrize("number", range(examples(60)))
 def test_a_counter_that_ends_anywhere_and_goes_on_finds_each_fault_once_and_no_other(
     tmp_path: Path, monkeypatch: Any, seed: int, number: int
@@ -326,6 +338,8 @@ def test_a_counter_that_ends_anywhere_and_goes_on_finds_each_fault_once_and_no_o
     expected: set[tuple[str, int, str]] = set()
     for so_far in random_history(chain, rng):
         expected = so_far
+        if rng.random() < 0.3:
+            pack(chain, rng)
         if rng.random() < 0.5 or (TRANSACTIONS, 0) not in chain.records:
             continue
         while True:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,15 +26,19 @@ from app.erase.kafka_records import Span
 from app.erase.receipt import PATH, Receipt, Receipts
 from app.lake.lakehouse import Lakehouse, LedgerEntry
 from app.printing import Steps
+from spark_streaming.compaction.bronze_store import BronzeStore
+from spark_streaming.compaction.compactor import Compactor, Done
+from spark_streaming.compaction.packing import Limits
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.envelope import HighWater
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.history.erasures import Erasures
-from spark_streaming.ops.erase_requests import EraseDesk
+from spark_streaming.ops.erase_requests import EraseDesk, planned_topics
 from spark_streaming.quarantine.quarantine import Quarantine
 from spark_streaming.storage.s3_request import Answer
 from spark_streaming.tables.silver_names import SilverNames
+from tests.support.bronze_bucket import STORE, Folder, answer
 from tests.unit.debezium_events import TOPIC, event, raw
 from tests.unit.model import KEYED
 from tests.unit.spark_streaming.history.history_world import OPTIONS, HistoryWorld
@@ -66,6 +71,10 @@ ERASED = 7
 
 class Killed(BaseException):
     """The command ends here."""
+
+
+# Everything is packed at once, and the small objects go at once.
+SOON = Limits(old_s=-1, old_objects=1, young_s=-1, kept_s=-1)
 
 
 class EraseWorld:
@@ -138,6 +147,16 @@ class EraseWorld:
         rows: list[dict[str, Any]] = self.lake.table(PATH).to_pyarrow_table().to_pylist()
         return rows
 
+    @property
+    def bronze(self) -> Folder:
+        """Bronze's objects."""
+        return Folder(self._folder / "bronze")
+
+    def compactor(self, limits: Limits = SOON) -> Compactor:
+        """What packs this bronze."""
+        planned = partial(planned_topics, self.lake.filesystem())
+        return Compactor(BronzeStore(STORE, self._ask), planned, limits, Done())
+
     def serve(self, *_: float) -> None:
         """The silver job works for a while."""
         erasures = Erasures(
@@ -192,6 +211,7 @@ class EraseWorld:
 
         monkeypatch.setattr(erase_command, "Lakehouse", Stores)
         monkeypatch.setattr(erase_command, "BronzeObjects", lambda s: BronzeObjects(s, self._ask))
+        monkeypatch.setattr(erase_command, "compactor_of", lambda *_: self.compactor())
         monkeypatch.setattr(erase_command, "gone_from_source", lambda *_: Lsn(90))
         monkeypatch.setattr(erase_command, "is_behind", lambda *_: False)
         clock = SimpleNamespace(sleep=self.serve, monotonic=time.monotonic)
@@ -230,12 +250,9 @@ class EraseWorld:
             self.kafka_from = span.upto
 
     def _ask(self, _: Any, method: str, bucket: str, key: str = "", **more: Any) -> Answer:
-        if not key:
-            return Answer(200)
-        path = self._folder / "bronze" / key
         if method == "GET":
-            return Answer(200, path.read_bytes(), headers={"etag": "1"})
+            return answer(self.bronze, time.time(), method, key, **more)
         self._count()
-        path.write_bytes(more["body"])
+        said = answer(self.bronze, time.time(), method, key, **more)
         self._count()
-        return Answer(200)
+        return said

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +15,10 @@ import pytest
 from app.erase import erase_command
 from app.erase.receipt import Receipt
 from app.errors import HeadwaterError
+from spark_streaming.compaction.compactor import PACKED
 from spark_streaming.events.envelope import HighWater, decode
 from spark_streaming.reading.bronze import Bronze
-from tests.unit.app.erase.erase_world import ERASED, EVENTS, PERSON, EraseWorld, Killed
+from tests.unit.app.erase.erase_world import ERASED, EVENTS, PERSON, SOON, EraseWorld, Killed
 from tests.unit.debezium_events import TOPIC
 from tests.unit.model import KEYED
 
@@ -185,3 +188,29 @@ def test_a_row_that_only_quarantine_still_has_is_erased_there(world: EraseWorld)
 
 def _no_gap(*gap: int) -> None:
     raise AssertionError(gap)
+
+
+def test_events_go_out_of_packed_objects_and_of_the_small_ones_that_they_hold(
+    world: EraseWorld,
+) -> None:
+    later = replace(SOON, kept_s=3_600.0)
+    while world.compactor(later).pack(TOPIC, 0, time.time()) == PACKED:
+        pass
+    assert any("/archive/" in path for path in world.bronze)
+    receipt = world.erase()
+    assert removed(receipt)["bronze events"] == ERASED and world.traces() == []
+    events = list(Bronze(world._history.files).events(TOPIC, 0, 0, _no_gap))
+    assert [e.offset for e in events] == list(range(len(EVENTS)))
+
+
+def test_what_was_being_packed_when_the_packer_died_does_not_bring_the_row_back(
+    world: EraseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.kill_at = world.steps + 3  # the note is written, the packed object is not put yet
+    with pytest.raises(Killed):
+        world.compactor().pack(TOPIC, 0, time.time())
+    world.kill_at = -1
+    world.erase()
+    assert world.traces() == [] and any("/archive/" in path for path in world.bronze)
+    world.compactor().drop_packed(TOPIC, 0, time.time())
+    assert world.traces() == []

@@ -20,7 +20,7 @@ from spark_streaming.contract.canonical import canonical_row
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.contract.lsn import Lsn
-from spark_streaming.reading.bronze import EventsByTime
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.rules.contract_folder import ContractFolder
 from tests.support.disk_lake import DiskLake
 from tests.support.examples import examples

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.fs as pa_fs
 import pytest
 
 from app.errors import HeadwaterError
 from app.rebuild import rebuild_guards
+from app.rebuild.rebuild_gaps import Gaps
 from app.rebuild.rebuild_guards import source_table_of
+from app.verify.verify_bronze import ExplainedGaps
 from spark_streaming.events.event import RawEvent
 from spark_streaming.reading.bronze import Bronze
 from tests.support.bronze import write
@@ -38,3 +41,16 @@ def test_a_topic_without_events_in_bronze_is_an_error_after_the_wait(
     monkeypatch.setattr(rebuild_guards, "SINK_WAIT_S", -1.0)
     with pytest.raises(HeadwaterError, match=f"bronze has nothing of {TOPIC}"):
         source_table_of(Bronze(files), TOPIC, "hw", print)
+
+
+def test_a_rebuild_over_events_that_were_deleted_by_age_names_the_setting(tmp_path: Path) -> None:
+    consumer = SimpleNamespace(
+        partitions_for_topic=lambda _: {0},
+        beginning_offsets=lambda places: dict.fromkeys(places, 900),
+    )
+    gaps = Gaps(consumer, TOPIC, ExplainedGaps(tmp_path / "bronze.json"), lambda _: 500)
+    with pytest.raises(HeadwaterError, match="no longer has the beginning") as refused:
+        gaps.explain(0, 0, 499)
+    assert "before offset 500 were deleted by age" in (refused.value.detail or "")
+    with pytest.raises(HeadwaterError, match="bronze has a gap"):
+        gaps.explain(0, 600, 610)

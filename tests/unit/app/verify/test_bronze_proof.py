@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.verify.bronze_check import check_partition
 from app.verify.bronze_records import Bronze, Line
-from spark_streaming.reading.bronze import Proof, proof_of, unproven
+from spark_streaming.reading.bronze_proof import Proof, proof_of, unproven
 from spark_streaming.reading.expired_events import Archive, NotArchivedError
 
 NO_KAFKA = 1 << 40

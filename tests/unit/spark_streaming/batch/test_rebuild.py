@@ -14,7 +14,7 @@ from spark_streaming.events.position import HighWater, Position
 from spark_streaming.ops.stopped import Slice
 from spark_streaming.quarantine.quarantine import DISCARDED, OPEN, REPLAYED, SUPERSEDED
 from spark_streaming.quarantine.rebuilt_entries import Resolution, resolution
-from spark_streaming.reading.bronze import EventsByTime
+from spark_streaming.reading.events_by_time import EventsByTime
 from spark_streaming.tables.engine_protocol import Commit
 
 MANY = 1 << 30

@@ -10,7 +10,8 @@ import pytest
 
 from app.counts import transactions
 from spark_streaming.events.envelope import HighWater, decode
-from spark_streaming.reading.bronze import event_of, proof_of
+from spark_streaming.reading.bronze import event_of
+from spark_streaming.reading.bronze_proof import proof_of
 from spark_streaming.reading.erased_events import Erasure, is_erased, rewritten
 from tests.unit.debezium_events import TOPIC
 from tests.unit.model import KEYED

@@ -1,0 +1,1 @@
+"""Packs bronze from the command line."""
