@@ -27,8 +27,9 @@ SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK = (
     "source_branched",
     "source_set_back",
 )
+LAKE_RESTORED = "lake_restored"
 SLOT_KINDS = (SLOT_GONE, SLOT_LOST, SLOT_REMADE)
-KINDS = (*SLOT_KINDS, SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK)
+KINDS = (*SLOT_KINDS, SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK, LAKE_RESTORED)
 
 
 class Broken(HeadwaterError):
@@ -63,6 +64,10 @@ class Server:
         """Parse the text of `str`."""
         system, _, timeline = text.partition("/")
         return Server(system, int(timeline))
+
+
+# In place of a server: the lake is older than this home, and no stream of it was continued yet.
+RESTORED = Server("restored", 0)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,16 @@ class Stream:
     beat: int | None = None
     seen_beat: int | None = None
 
+    @property
+    def slot_has_the_rest(self) -> bool:
+        """Whether the slot still has every change after the consumed position."""
+        slot, consumed = self.slot, self.consumed_lsn
+        if slot is None or consumed is None or slot.restart_lsn is None:
+            return False
+        if slot.wal_status == "lost" or self.wal_lsn < consumed:
+            return False
+        return max(slot.restart_lsn, slot.confirmed_lsn or LOG_START) <= consumed
+
 
 @dataclass(frozen=True)
 class Beats:
@@ -116,11 +131,38 @@ def judge(stream: Stream, accepted: str | None = None) -> Broken | None:
     Args:
         accepted: a server that the user declares to be the successor of the one captured before.
     """
+    if stream.known == RESTORED:
+        return _restored(stream)
     if str(stream.server) != accepted:
         other = _other_server(stream)
         if other is not None:
             return other
     return None if stream.consumed_lsn is None else _gap(stream, stream.consumed_lsn)
+
+
+def _restored(stream: Stream) -> Broken:
+    """The lake comes from a backup or another home: each table is read again, whatever the slot has."""
+    slot, consumed = stream.slot, stream.consumed_lsn
+    until = f"the lake has everything up to {lsn_text(consumed or LOG_START)}"
+    if stream.slot_has_the_rest:
+        seen = (
+            f"{until}, and the replication slot `{stream.slot_name}` still has every change since"
+        )
+    elif slot is None:
+        seen = f"{until}; the replication slot `{stream.slot_name}` is gone, so bronze lacks the changes since"
+    else:
+        begins = max(slot.restart_lsn or LOG_START, slot.confirmed_lsn or LOG_START)
+        seen = (
+            f"{until}; the replication slot `{stream.slot_name}` begins at {lsn_text(begins)}, so bronze "
+            "lacks changes between the two"
+        )
+    return Broken(
+        LAKE_RESTORED,
+        "the lake was restored into this home, so each table is read again from the source",
+        detail=seen,
+        hint=RECOVER,
+        consumed_lsn=consumed,
+    )
 
 
 def _other_server(stream: Stream) -> Broken | None:
@@ -241,7 +283,8 @@ def read_stream(
         row = session.execute("IDENTIFY_SYSTEM").fetchone()
         assert row is not None  # the command always returns one row
         server = Server(str(row[0]), int(row[1]))
-        if known is not None and known.timeline != server.timeline:
+        same = known is not None and known.system == server.system
+        if known is not None and same and known.timeline != server.timeline:
             history = session.execute(f"TIMELINE_HISTORY {server.timeline}").fetchone()
             branched = branching(_text(history[1]) if history else "", known.timeline)
     return Stream(
