@@ -29,7 +29,7 @@ from app.environment.settings import Settings
 from app.environment.stamp import version
 from app.errors import HeadwaterError
 
-PART = 500
+PART = 100
 THREADS = 4
 PASSES_MAX = 5
 
