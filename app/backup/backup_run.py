@@ -25,7 +25,6 @@ from app.backup.buckets import Buckets, Listed, tag_of
 from app.backup.home_files import VARIABLE, pack_home
 from app.backup.manifest import FORMAT, Copied, Manifest, packed, unpacked
 from app.backup.target import Target
-from app.environment.settings import Settings
 from app.environment.stamp import version
 from app.errors import HeadwaterError
 
@@ -49,8 +48,10 @@ class Result:
     copied_bytes: int
 
 
-def back_up(settings: Settings, target: Target, passphrase: str, progress: Progress) -> Result:
-    """Make a backup of the stack, or bring the one in this place up to date.
+def back_up(
+    home: Path, buckets: Buckets, target: Target, passphrase: str, progress: Progress
+) -> Result:
+    """Make a backup of a home and its buckets, or bring the one in this place up to date.
 
     Raises: HeadwaterError.
     """
@@ -59,8 +60,8 @@ def back_up(settings: Settings, target: Target, passphrase: str, progress: Progr
             "a backup in a bucket needs a passphrase, because it holds the home's secrets",
             hint=f"set {VARIABLE}, and keep it elsewhere; or back up into a folder",
         )
-    with _only_one(settings.home), _private_files():
-        return _Run(Buckets(settings.store), target, progress).made(settings.home, passphrase)
+    with _only_one(home), _private_files():
+        return _Run(buckets, target, progress).made(home, passphrase)
 
 
 class _Run:

@@ -6,7 +6,7 @@ entry. If an object vanishes before it is copied (VACUUM, clean-up of a log), ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,15 +32,18 @@ class Listed:
 
 
 class Buckets:
-    """The buckets of one store, by their role."""
+    """A stack's buckets: obstore's clients by role, `lake` and `bronze`."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, clients: Mapping[str, Any]) -> None:
+        self.clients = clients
+
+    @staticmethod
+    def of(store: ObjectStore) -> Buckets:
+        """The buckets of a store; both roles may be one bucket."""
         names = {"lake": store.lake_bucket, "bronze": store.bronze_bucket}
         if store.lake_bucket == store.bronze_bucket:
             del names["bronze"]
-        self.clients: dict[str, Any] = {
-            role: objects_below(store, name, "") for role, name in names.items()
-        }
+        return Buckets({role: objects_below(store, name, "") for role, name in names.items()})
 
     def listing(self) -> list[Listed]:
         """List all objects that belong to a backup, as the module's docstring describes."""
@@ -48,10 +51,6 @@ class Buckets:
         found |= {one.key: one for one in self._list("lake") if LOG not in one.key}
         bronze = self._list("bronze") if "bronze" in self.clients else iter(())
         return [*found.values(), *bronze]
-
-    def holds_objects(self) -> str:
-        """Return the role of a bucket that has objects; "" if all are empty."""
-        return next((one.role for role in self.clients for one in self._list(role)), "")
 
     def get(self, one: Listed) -> Any:
         """Begin to read an object. Raises: FileNotFoundError if it has vanished."""

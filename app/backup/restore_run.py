@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,12 @@ def prepare_home(
 
 
 def fill_buckets(
-    settings: Settings, target: Target, entries: list[Copied], progress: Progress
-) -> int:
-    """Put the backup's objects into the stack's buckets; return the number of those that were missing.
+    home: Path, buckets: Buckets, target: Target, entries: list[Copied], progress: Progress
+) -> None:
+    """Put the backup's objects into the home's buckets, those that are not there yet.
 
     Raises: HeadwaterError if the buckets have other objects.
     """
-    buckets = Buckets(settings.store)
     wanted = {one.place: one for one in entries}
     there = {(one.role, one.key): one.size for one in buckets.listing()}
     foreign = next((place for place in there if place not in wanted), None)
@@ -106,14 +106,13 @@ def fill_buckets(
     missing = [one for one in entries if there.get(one.place) != one.size]
 
     def put(one: Copied) -> None:
-        content: Any = target.chunks(one.sha256) if one.size else b""
-        buckets.put(one.role, one.key, content, one.attributes)
+        with target.opened(one.sha256) as file:
+            buckets.put(one.role, one.key, file, one.attributes)
 
     _each(put, missing, lambda done: f"{done:,} of {len(missing):,} objects", progress)
-    restored = read_restored(settings.home)
+    restored = read_restored(home)
     assert restored is not None
-    write_restored(settings.home, RestoredLake(restored.origin, complete=True))
-    return len(missing)
+    write_restored(home, replace(restored, complete=True))
 
 
 def take_over(home: Path, profile: Path | None) -> Settings:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import obstore
 
@@ -84,6 +85,15 @@ class Target:
             raise damaged(self.place, f"{_path(name)} is missing") from None
         if found.hexdigest() != name:
             raise damaged(self.place, f"{_path(name)} does not have the checksum in its name")
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a content as a file, after its checksum was compared. Raises: HeadwaterError."""
+        with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES_MAX) as file:
+            for chunk in self.chunks(name):
+                file.write(chunk)
+            file.seek(0)
+            yield file
 
     def contents(self) -> set[tuple[str, int]]:
         """Return the name and the size of each stored content."""

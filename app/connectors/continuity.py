@@ -150,6 +150,8 @@ def _restored(stream: Stream) -> Broken:
         )
     elif slot is None:
         seen = f"{until}; the replication slot `{stream.slot_name}` is gone, so bronze lacks the changes since"
+    elif slot.wal_status == "lost" or slot.restart_lsn is None:
+        seen = f"{until}; the replication slot `{stream.slot_name}` has lost WAL, so bronze lacks changes"
     else:
         begins = max(slot.restart_lsn or LOG_START, slot.confirmed_lsn or LOG_START)
         seen = (

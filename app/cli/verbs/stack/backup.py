@@ -41,6 +41,7 @@ def backup(
     require("s3")
 
     from app.backup.backup_run import back_up
+    from app.backup.buckets import Buckets
     from app.backup.home_files import VARIABLE
     from app.backup.target import Target
     from app.environment.settings import load
@@ -49,7 +50,8 @@ def backup(
     passphrase = os.environ.get(VARIABLE, "")
     with Steps() as steps:
         steps.waiting("backing up")
-        result = back_up(settings, Target(place, make=True), passphrase, steps)
+        buckets = Buckets.of(settings.store)
+        result = back_up(settings.home, buckets, Target(place, make=True), passphrase, steps)
     made = result.manifest
     print_object(
         {
@@ -108,6 +110,7 @@ def restore(
 def _restore(
     place: str, home: Path, profile: Path | None, steps: Steps, *, check: bool
 ) -> dict[str, object]:
+    from app.backup.buckets import Buckets
     from app.backup.home_files import VARIABLE
     from app.backup.restore_run import checked, fill_buckets, prepare_home, refuse_used_home
     from app.backup.target import Target
@@ -127,7 +130,8 @@ def _restore(
         return {**answer, "checksums": "right"}
     passphrase = os.environ.get(VARIABLE, "")
     settings = prepare_home(home, target, manifest, passphrase, profile)
-    _with_store(settings, steps, lambda: fill_buckets(settings, target, entries, steps))
+    buckets = Buckets.of(settings.store)
+    _with_store(settings, steps, lambda: fill_buckets(home, buckets, target, entries, steps))
     return {**answer, "topic_prefix": settings.topic_prefix}
 
 

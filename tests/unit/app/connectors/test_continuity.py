@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from app.connectors.continuity import (
+    LAKE_RESTORED,
+    RESTORED,
     Server,
     Slot,
     Stream,
@@ -152,3 +154,32 @@ def test_only_an_unfinished_first_snapshot_counts_as_nothing_consumed(
 def test_positions_are_read_and_written_as_postgres_prints_them() -> None:
     for text in ("0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"):
         assert lsn_text(parse_lsn(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("slot", "seen"),
+    [
+        (WHOLE.slot, "the replication slot `headwater` still has every change since"),
+        (None, "the replication slot `headwater` is gone, so bronze lacks the changes since"),
+        (
+            Slot(Lsn(1_500), Lsn(1_400), "reserved", None),
+            "the replication slot `headwater` begins at 0/5DC, so bronze lacks changes between the two",
+        ),
+        (
+            Slot(Lsn(900), Lsn(800), "lost", None),
+            "the replication slot `headwater` has lost WAL, so bronze lacks changes",
+        ),
+    ],
+)
+def test_a_restored_lake_waits_for_its_recovery_and_says_what_the_slot_still_has(
+    slot: Slot | None, seen: str
+) -> None:
+    stream = replace(WHOLE, known=RESTORED, slot=slot)
+    broken = judge(stream, accepted=str(SERVER))
+    assert broken is not None and broken.kind == LAKE_RESTORED
+    assert "the lake has everything up to 0/3E8" in str(broken) and seen in str(broken)
+    assert stream.slot_has_the_rest == ("still has" in seen)
+
+
+def test_a_slot_beyond_the_end_of_a_set_back_log_does_not_have_the_rest() -> None:
+    assert not replace(WHOLE, known=RESTORED, wal_lsn=Lsn(950)).slot_has_the_rest
