@@ -93,7 +93,7 @@ class Plan:
         floor_lsn: the new slot must begin after this, the highest position in the lake.
         advance_bytes: how many bytes are written into the source's log for that.
         tables: the captured tables, each of which is read again.
-        keeps_slot: the slot has everything that the lake lacks, so it stays.
+        kept_lsn: where the old slot continues, if it stays; it has changes that a new one would lose.
     """
 
     broken: Broken
@@ -101,7 +101,7 @@ class Plan:
     floor_lsn: Lsn
     advance_bytes: int
     tables: tuple[SourceTable, ...]
-    keeps_slot: bool = False
+    kept_lsn: Lsn | None = None
 
     @property
     def steps(self) -> list[str]:
@@ -117,7 +117,7 @@ class Plan:
                 f"must be past {lsn_text(self.floor_lsn)}"
             )
         drop = "" if stream.slot is None else "drop the old replication slot and "
-        if self.keeps_slot:
+        if self.kept_lsn is not None:
             steps.append(f"let the connector continue from the replication slot `{slot}`")
         else:
             steps.append(f"{drop}make the replication slot `{slot}`")
@@ -167,16 +167,16 @@ def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: La
         floor = max(floor, highest_contract_lsn(ContractStore(lake, settings.capture_dsn)))
     if broken.kind == LAKE_RESTORED:
         floor = max(floor, merged_position(lake).highest_lsn)
-    keeps_slot = broken.kind == LAKE_RESTORED and stream.slot_has_the_rest
+    kept = stream.slot_begins if broken.kind == LAKE_RESTORED else None
     advance = max(0, floor + MARGIN_BYTES - stream.wal_lsn)
-    if broken.kind in SLOT_KINDS or keeps_slot:
+    if broken.kind in SLOT_KINDS or kept is not None:
         advance = 0  # the same log, and longer
     if advance > ADVANCE_BYTES_MAX:
         raise _too_far(stream, floor, advance)
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     found = source_tables(connection, role, names.publication)
     tables = tuple(table for table in found if table.published and table.readable)
-    return Plan(broken, stream, floor, advance, tables, keeps_slot)
+    return Plan(broken, stream, floor, advance, tables, kept)
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def carry_out(
     if plan.broken.kind not in SLOT_KINDS:
         record_all_definitions(connection)
         record(connection, names, plan.tables, DONE)  # pending snapshots are part of the resyncs
-    begins = _kept_slot(plan) or _new_slot(plan, settings.capture_dsn, names.slot)
+    begins = plan.kept_lsn or _new_slot(plan, settings.capture_dsn, names.slot)
     incidents.extend_incident(incident, lsn_to=begins)
     _flush(incidents)
     _forget_readings(connection, names)
@@ -281,14 +281,6 @@ def carry_out(
     write_state(settings, StreamState(state=FLOWS, since=time.time(), beat=beat))
     report("the stream continues")
     return incident
-
-
-def _kept_slot(plan: Plan) -> Lsn | None:
-    """Return where the slot continues if it stays; None if it is made again."""
-    slot = plan.stream.slot
-    if not plan.keeps_slot or slot is None:
-        return None
-    return slot.confirmed_lsn or slot.restart_lsn
 
 
 def _new_slot(plan: Plan, dsn: str, name: str) -> Lsn:

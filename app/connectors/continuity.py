@@ -107,14 +107,13 @@ class Stream:
     seen_beat: int | None = None
 
     @property
-    def slot_has_the_rest(self) -> bool:
-        """Whether the slot still has every change after the consumed position."""
-        slot, consumed = self.slot, self.consumed_lsn
-        if slot is None or consumed is None or slot.restart_lsn is None:
-            return False
-        if slot.wal_status == "lost" or self.wal_lsn < consumed:
-            return False
-        return max(slot.restart_lsn, slot.confirmed_lsn or LOG_START) <= consumed
+    def slot_begins(self) -> Lsn | None:
+        """Where the slot begins if it has everything that follows the consumed position, or a later one."""
+        slot = self.slot
+        if slot is None or slot.wal_status == "lost" or slot.restart_lsn is None:
+            return None
+        begins = max(slot.restart_lsn, slot.confirmed_lsn or LOG_START)
+        return begins if (self.consumed_lsn or LOG_START) <= begins <= self.wal_lsn else None
 
 
 @dataclass(frozen=True)
@@ -142,28 +141,23 @@ def judge(stream: Stream, accepted: str | None = None) -> Broken | None:
 
 def _restored(stream: Stream) -> Broken:
     """The lake comes from a backup or another home: each table is read again, whatever the slot has."""
-    slot, consumed = stream.slot, stream.consumed_lsn
-    until = f"the lake has everything up to {lsn_text(consumed or LOG_START)}"
-    if stream.slot_has_the_rest:
+    begins, name = stream.slot_begins, stream.slot_name
+    until = f"the lake has everything up to {lsn_text(stream.consumed_lsn or LOG_START)}"
+    if begins is not None:
         seen = (
-            f"{until}, and the replication slot `{stream.slot_name}` still has every change since"
+            f"the replication slot `{name}` has every change from {lsn_text(begins)} on: bronze may lack "
+            "changes between the two"
         )
-    elif slot is None:
-        seen = f"{until}; the replication slot `{stream.slot_name}` is gone, so bronze lacks the changes since"
-    elif slot.wal_status == "lost" or slot.restart_lsn is None:
-        seen = f"{until}; the replication slot `{stream.slot_name}` has lost WAL, so bronze lacks changes"
+    elif stream.slot is None:
+        seen = f"the replication slot `{name}` is gone: bronze lacks the changes since"
     else:
-        begins = max(slot.restart_lsn or LOG_START, slot.confirmed_lsn or LOG_START)
-        seen = (
-            f"{until}; the replication slot `{stream.slot_name}` begins at {lsn_text(begins)}, so bronze "
-            "lacks changes between the two"
-        )
+        seen = f"the replication slot `{name}` cannot be read on: bronze lacks the changes since"
     return Broken(
         LAKE_RESTORED,
         "the lake was restored into this home, so each table is read again from the source",
-        detail=seen,
+        detail=f"{until}; {seen}",
         hint=RECOVER,
-        consumed_lsn=consumed,
+        consumed_lsn=stream.consumed_lsn,
     )
 
 
