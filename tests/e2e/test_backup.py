@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ from app.environment.restored import read_restored
 from app.lake.lakehouse import Lakehouse
 from spark_streaming.ops.incident_rows import Incident
 from spark_streaming.ops.incident_table import IncidentLog
+from tests.support.bronze import bronze
 from tests.support.postgres_server import postgres_server
 from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
 WITHIN_S = 300.0
 ROWS = 3_000
+PASSING = 5_000_000
 TABLES = ("kept", "loose", "emptied")
 SERVICES = ("--only", "capture", "silver")
 
@@ -48,6 +51,7 @@ def lost(
     with fresh_stack() as stack:
         stack.up("--source", source, "--apply", *SERVICES)
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
+        killed_backup(stack, place)
         with writing(source):
             first = stack.answer("backup", str(place), timeout_s=WITHIN_S)
             second = stack.answer("backup", str(place), timeout_s=WITHIN_S)
@@ -61,12 +65,44 @@ def lost(
             connection.execute("DELETE FROM emptied")
             connection.execute("ALTER TABLE kept ADD COLUMN late text DEFAULT 'late'")
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
-        stack.run("down", timeout_s=WITHIN_S)
-        shutil.rmtree(stack.home)
-        stack.home.mkdir()
+        lose(stack)
+        with psycopg.connect(source, autocommit=True) as connection:
+            # A row that only its events show: the slot has them.
+            connection.execute(f"INSERT INTO kept VALUES ({PASSING}, 1)".encode())
+            connection.execute(f"DELETE FROM kept WHERE id = {PASSING}".encode())
     kept = place.parent / "secrets"
     kept.write_bytes(secrets)
     yield place, second, kept
+
+
+def killed_backup(stack: Stack, place: Path) -> None:
+    """Kill a first backup after some objects; it is no backup yet."""
+    with stack.start("backup", str(place)) as command:
+        until(
+            lambda: len(list(place.rglob("objects/*/*"))) > 20,
+            within_s=WITHIN_S,
+            what="some objects copied",
+            every_s=0.01,
+        )
+        command.kill()
+        command.communicate()
+    ended = stack.run("restore", str(place), "--check", expect=1)
+    assert "there is no whole backup" in ended.stderr
+
+
+def lose(stack: Stack) -> None:
+    """Stop a stack for good, and remove its home."""
+    stack.run("down", timeout_s=WITHIN_S)
+    shutil.rmtree(stack.home)
+    stack.home.mkdir()
+
+
+def events_of(stack: Stack, topic: str, row: int) -> list[str]:
+    """The operations of a row's events in bronze."""
+    values = [kept.value for _, kept in bronze(stack.settings, "bronze", f"{topic}/") if kept.value]
+    payloads = [json.loads(value) for value in values]
+    found = [one.get("payload", one) for one in payloads]
+    return [one["op"] for one in found if (one["after"] or one["before"])["id"] == row]
 
 
 @contextmanager
@@ -128,6 +164,7 @@ def test_a_lost_home_is_back_from_its_backup_and_the_source(
             connection.execute("INSERT INTO loose SELECT * FROM loose WHERE id < 10")
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         stack.run("verify", "--bronze", timeout_s=WITHIN_S)
+        assert events_of(stack, "hw2.public.kept", PASSING) == ["c", "d"]
         noted = read_restored(stack.home)
         assert noted is not None and noted.complete and noted.announced
 
@@ -179,3 +216,38 @@ def test_a_used_home_is_not_restored_into(
     ended = stack.run("restore", str(place), expect=1)
     assert f"the home {tmp_path} is not empty" in ended.stderr
     assert (tmp_path / "settings.toml").read_text() == 'topic_prefix = "mine"\n'
+
+
+@pytest.mark.slow
+def test_a_new_home_takes_over_the_lake_of_a_lost_one_and_none_mixes_the_two(
+    source: str, tmp_path: Path
+) -> None:
+    profile = tmp_path / "profile.toml"
+    with fresh_stack() as owner, fresh_stack() as stack, fresh_stack() as other:
+        owner.up("--only", "s3")
+        secret = owner.settings.secret
+        profile.write_text(
+            f's3_endpoint = "{owner.settings.store.endpoint}"\n'
+            f's3_access_key = "{secret("s3_access_key")}"\n'
+            f's3_secret_key = "{secret("s3_secret_key")}"\n'
+            f'source_dsn = "{source}"\nslot_name = "taken"\npublication_name = "taken"\n'
+            'capture_role = "taken"\napply = true\n'
+        )
+        stack.up("--profile", str(profile), *SERVICES)
+        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
+        other.run("restore", "--from-bucket", "--profile", str(profile))
+        living = other.run("up", "--no-dashboards", *SERVICES, timeout_s=600, expect=1)
+        assert "another stack reads the replication slot `taken`" in living.stderr
+        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
+        lose(stack)
+        refused = stack.run("up", "--profile", str(profile), *SERVICES, timeout_s=600, expect=1)
+        assert "holds the lake of another home" in refused.stderr
+        assert not (stack.home / "data").exists()
+        with psycopg.connect(source, autocommit=True) as connection:
+            connection.execute("DELETE FROM kept WHERE id % 5 = 0")
+            connection.execute("DELETE FROM loose WHERE id % 5 = 0")
+        with writing(source):
+            up = other.run("up", "--no-dashboards", *SERVICES, timeout_s=600)
+        assert "the replication slot `taken` has every change from" in up.stderr
+        assert other.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
+        assert other.settings.topic_prefix == "hw2"
