@@ -165,6 +165,9 @@ def test_a_lost_home_is_back_from_its_backup_and_the_source(
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         stack.run("verify", "--bronze", timeout_s=WITHIN_S)
         assert events_of(stack, "hw2.public.kept", PASSING) == ["c", "d"]
+        for table in ("kept", "loose"):
+            stack.run("rebuild", table, timeout_s=WITHIN_S)
+        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         noted = read_restored(stack.home)
         assert noted is not None and noted.complete and noted.announced
 
