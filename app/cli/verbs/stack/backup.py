@@ -157,22 +157,27 @@ def _with_store(settings: Settings, steps: Steps, act: Callable[[], object]) -> 
 
 def announce(settings: Settings, steps: Steps) -> None:
     """After the first `up` of a restored home: say how its stream continued."""
-    from app.environment.restored import read_restored, write_restored
+    from app.environment.restored import NOTE, read_restored, write_restored
     from app.lake.lakehouse import Lakehouse
     from spark_streaming.ops.incident_table import IncidentLog
 
     restored = read_restored(settings.home)
     if restored is None or restored.announced:
         return
+    restored_at = (settings.home / NOTE).stat().st_mtime
     log, limit = IncidentLog(Lakehouse(settings).lake), time.monotonic() + CONTINUES_S
     while time.monotonic() < limit:
         log.refresh()
-        found = [one for one in log.incidents(kind="gap") if one.cause.startswith(LAKE_RESTORED)]
+        found = [
+            one
+            for one in log.incidents(kind="gap")
+            if one.cause.startswith(LAKE_RESTORED) and one.opened_at.timestamp() >= restored_at
+        ]
         if found and found[-1].lsn_to is not None:
             steps.note(f"the lake was restored: {found[-1].cause.partition('; ')[2]}")
             steps.note(
-                f"every table is read again from the source ({len(found[-1].tables)}): "
-                "./headwater resync shows it; then ./headwater verify"
+                f"{len(found[-1].tables)} tables are read again from the source; the incident "
+                f"{found[-1].id} in ops.incidents is closed when they are"
             )
             write_restored(settings.home, replace(restored, announced=True))
             return

@@ -181,3 +181,23 @@ def test_the_end_of_a_history_is_a_position_of_the_log(tmp_path: Path) -> None:
     assert table.progress.offsets == {0: 3}
     assert table.progress.reached == {0: 35}
     assert table.progress.marks.get(TOPIC, 0).lsn == Lsn(30)
+
+
+def test_a_history_of_a_restored_lake_goes_on_with_the_new_topics_first_event(
+    tmp_path: Path,
+) -> None:
+    world = HistoryWorld(tmp_path, 'history = "each"')
+    world.put(THREE)
+    world.commit(COMMITS)
+    world.process().run()
+    world.restore("hw2")
+    world.put([film("u", 50, "after the gap", offset=0), film("d", 60, offset=1)])
+    world.commit([45, 55])
+    for _ in range(2):
+        world.process().run()
+    assert world.versions("note", "_valid_from_lsn", "_valid_to_lsn") == [
+        ("one", 15, 25),
+        ("two", 25, 35),
+        ("three", 35, 45),
+        ("after the gap", 45, 55),
+    ]
