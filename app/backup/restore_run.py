@@ -128,6 +128,12 @@ def take_over(home: Path, profile: Path | None) -> Settings:
             hint="name it by s3_endpoint, s3_access_key and s3_secret_key in a --profile; an embedded store "
             "is lost with its home: restore a backup",
         )
+    if not settings.profile.embedded_kafka:
+        raise HeadwaterError(
+            "Kafka has outlived the home, too, so the lake is not taken over: its stream just goes on",
+            detail="the profile names a kafka_address",
+            hint="./headwater up --profile with the same profile in an empty home",
+        )
     found = merged_position(Lake(settings.store))
     if not found.prefixes:
         raise HeadwaterError(

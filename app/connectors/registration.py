@@ -140,16 +140,13 @@ def register_all(settings: Settings, worker: Worker) -> None:
     configs = templates()
     for name in (SOURCE, BRONZE):
         configs[name] |= settings.kafka.sink_options()
+    sink = {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)}
     registered = retry_while_busy(
         lambda: worker.config(settings.connector),
         within_s=WORKER_WAIT_S,
         what="asking Kafka Connect",
     )
-    lake = retry_while_busy(
-        lambda: begins_restored(settings, worker, registered),
-        within_s=WORKER_WAIT_S,
-        what="asking for the connector's offsets",
-    )
+    lake = begins_restored(settings, worker, registered)
     with connect(settings.source_dsn, application="headwater connectors") as connection:
         if lake is not None:
             refuse_read_slot(connection, names)
@@ -164,7 +161,7 @@ def register_all(settings: Settings, worker: Worker) -> None:
             retry_while_busy(
                 lambda: worker.stop(settings.connector), within_s=WORKER_WAIT_S, what="stopping it"
             )
-            _run(worker, {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)})
+            _run(worker, sink)
             return
         found = source_tables(connection, role, names.publication, choice)
         tables = [table for table in found if table.published and table.chosen]
@@ -184,15 +181,9 @@ def register_all(settings: Settings, worker: Worker) -> None:
         first = (SNAPSHOT_LIST, SNAPSHOT_STATEMENTS)
         new = {k: v for k, v in config.items() if not k.startswith(first)}
         config = new | {k: v for k, v in registered.items() if k.startswith(first)}
-    sink = {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)}
     if lake is not None:
         _validate(worker, settings.connector, config)
-        retry_while_busy(
-            lambda: register_stopped(settings, worker, config, lake),
-            within_s=WORKER_WAIT_S,
-            what="giving the connector the lake's position",
-        )
-        print(f"connector `{settings.connector}` waits: the lake was restored", file=sys.stderr)
+        register_stopped(settings, worker, config, lake)
         _run(worker, sink)
         return
     if not settings.source:

@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from app.connectors.continuity import RESTORED, SERVER_KEY, read_slot
-from app.connectors.worker import Worker
+from app.connectors.worker import Worker, retry_while_busy
 from app.environment.restored import read_restored
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
@@ -20,17 +21,27 @@ from app.source.database import Connection
 from app.source.source_tables import Names
 from spark_streaming.storage.lake import Lake
 
+ANSWER_S = 90
+
 
 def begins_restored(
     settings: Settings, worker: Worker, registered: Mapping[str, str] | None
 ) -> MergedPosition | None:
     """Return the position at which the stream of a restored lake begins; None if there is nothing to do.
 
-    Raises: HeadwaterError if another home has filled the lake; WorkerBusy.
+    Raises: HeadwaterError if another home has filled the lake, or the worker does not answer.
     """
-    if registered and (
-        registered.get(SERVER_KEY) != str(RESTORED) or worker.offsets(settings.connector)
-    ):
+    restored = read_restored(settings.home)
+    prefix = (registered or {}).get("topic.prefix", settings.topic_prefix)
+    if restored is not None and prefix != settings.topic_prefix:
+        raise HeadwaterError(
+            "Kafka still has the connector of the former home, so the restored lake cannot go on there",
+            detail=f"connector `{settings.connector}` captures into {prefix}.*, and this home into "
+            f"{settings.topic_prefix}.*",
+            hint="if Kafka has outlived the home, nothing was to be restored: `headwater up` with the same "
+            "profile in an empty home goes on. Else delete the topics headwater-connect-* first",
+        )
+    if registered and (registered.get(SERVER_KEY) != str(RESTORED) or _offsets(settings, worker)):
         return None
     found = merged_position(Lake(settings.store))
     if registered or not found.prefixes:
@@ -43,15 +54,15 @@ def refuse_filled_lake(settings: Settings, found: MergedPosition) -> None:
     """Raise HeadwaterError if the lake has tables of another home that this one has not taken over."""
     if not found.prefixes:
         return
-    if read_restored(settings.home) is not None and settings.topic_prefix not in found.prefixes:
+    restored = read_restored(settings.home) is not None
+    if restored and settings.topic_prefix not in found.prefixes:
         return
     raise HeadwaterError(
         f"bucket `{settings.store.lake_bucket}` holds the lake of another home, or of this one before its "
         "Kafka was lost",
         detail=f"its tables come from the topics {', '.join(sorted(f'{one}.*' for one in found.prefixes))}, "
         "and this home's Connect has never captured anything",
-        hint="if that home is gone: `headwater restore --from-bucket` in an empty home takes the lake over; "
-        "else give this home buckets of its own",
+        hint="give this home buckets of its own; or, if that home is gone for good: `headwater restore --from-bucket` in an empty home takes the lake over",
     )
 
 
@@ -73,12 +84,24 @@ def register_stopped(
 ) -> None:
     """Register the source's connector, stopped, at a position; repeated after a crash.
 
-    Raises: WorkerBusy.
+    Raises: HeadwaterError if the worker does not answer.
     """
-    name = settings.connector
-    if worker.config(name) is None:
-        worker.create_stopped(name, {**config, SERVER_KEY: str(RESTORED)})
-    lsn = max(found.certain_lsn, 1)
+    name, lsn = settings.connector, max(found.certain_lsn, 1)
     offset = {"lsn": lsn, "lsn_proc": lsn, "lsn_commit": lsn, "ts_usec": 0}
     partition = {"server": settings.topic_prefix}
-    worker.alter_offsets(name, [{"partition": partition, "offset": offset}])
+
+    def register() -> None:
+        if worker.config(name) is None:
+            worker.create_stopped(name, {**config, SERVER_KEY: str(RESTORED)})
+        worker.alter_offsets(name, [{"partition": partition, "offset": offset}])
+
+    retry_while_busy(register, within_s=ANSWER_S, what="giving the connector the lake's position")
+    print(f"connector `{name}` waits: the lake was restored", file=sys.stderr)
+
+
+def _offsets(settings: Settings, worker: Worker) -> object:
+    return retry_while_busy(
+        lambda: worker.offsets(settings.connector),
+        within_s=ANSWER_S,
+        what="asking for the connector's offsets",
+    )

@@ -23,6 +23,7 @@ from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
 WITHIN_S = 300.0
+pytestmark = pytest.mark.timeout(1_500)
 ROWS = 3_000
 PASSING = 5_000_000
 TABLES = ("kept", "loose", "emptied")
@@ -64,7 +65,6 @@ def lost(
                 connection.execute(f"DELETE FROM {table} WHERE id % 3 = 0".encode())
             connection.execute("DELETE FROM emptied")
             connection.execute("ALTER TABLE kept ADD COLUMN late text DEFAULT 'late'")
-        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         lose(stack)
         with psycopg.connect(source, autocommit=True) as connection:
             # A row that only its events show: the slot has them.
@@ -157,7 +157,6 @@ def test_a_lost_home_is_back_from_its_backup_and_the_source(
             every_s=1,
         )
         assert gap.lsn_from is not None and gap.lsn_to is not None and gap.lsn_from < gap.lsn_to
-        assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         with psycopg.connect(source, autocommit=True) as connection:
             connection.execute("UPDATE kept SET late = 'new' WHERE id < 10")
             connection.execute("INSERT INTO emptied VALUES (1, 1)")
@@ -165,8 +164,7 @@ def test_a_lost_home_is_back_from_its_backup_and_the_source(
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         stack.run("verify", "--bronze", timeout_s=WITHIN_S)
         assert events_of(stack, "hw2.public.kept", PASSING) == ["c", "d"]
-        for table in ("kept", "loose"):
-            stack.run("rebuild", table, timeout_s=WITHIN_S)
+        stack.run("rebuild", "kept", "loose", timeout_s=WITHIN_S)
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         noted = read_restored(stack.home)
         assert noted is not None and noted.complete and noted.announced

@@ -142,7 +142,7 @@ def _check_object_store(settings: Settings, steps: Steps) -> None:
 
     steps.waiting("checking the object store")
     object_store.ensure_ready(settings)
-    if not (settings.home / "data").exists():
+    if settings.profile.embedded_kafka and not (settings.home / "data").exists():
         from app.connectors.restored_stream import refuse_filled_lake
         from app.lake.merged_position import merged_position
         from spark_streaming.storage.lake import Lake
