@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from app.connectors.continuity import RESTORED, SERVER_KEY, read_slot
 from app.connectors.worker import Worker, retry_while_busy
@@ -31,16 +32,8 @@ def begins_restored(
 
     Raises: HeadwaterError if another home has filled the lake, or the worker does not answer.
     """
-    restored = read_restored(settings.home)
-    prefix = (registered or {}).get("topic.prefix", settings.topic_prefix)
-    if restored is not None and prefix != settings.topic_prefix:
-        raise HeadwaterError(
-            "Kafka still has the connector of the former home, so the restored lake cannot go on there",
-            detail=f"connector `{settings.connector}` captures into {prefix}.*, and this home into "
-            f"{settings.topic_prefix}.*",
-            hint="if Kafka has outlived the home, nothing was to be restored: `headwater up` with the same "
-            "profile in an empty home goes on. Else delete the topics headwater-connect-* first",
-        )
+    if registered and read_restored(settings.home) is not None:
+        _refuse_former_connector(settings, worker)
     if registered and (registered.get(SERVER_KEY) != str(RESTORED) or _offsets(settings, worker)):
         return None
     found = merged_position(Lake(settings.store))
@@ -54,15 +47,15 @@ def refuse_filled_lake(settings: Settings, found: MergedPosition) -> None:
     """Raise HeadwaterError if the lake has tables of another home that this one has not taken over."""
     if not found.prefixes:
         return
-    restored = read_restored(settings.home) is not None
-    if restored and settings.topic_prefix not in found.prefixes:
+    if read_restored(settings.home) is not None and settings.topic_prefix not in found.prefixes:
         return
     raise HeadwaterError(
         f"bucket `{settings.store.lake_bucket}` holds the lake of another home, or of this one before its "
         "Kafka was lost",
         detail=f"its tables come from the topics {', '.join(sorted(f'{one}.*' for one in found.prefixes))}, "
         "and this home's Connect has never captured anything",
-        hint="give this home buckets of its own; or, if that home is gone for good: `headwater restore --from-bucket` in an empty home takes the lake over",
+        hint="give this home buckets of its own; or, if that home is gone for good: "
+        "`headwater restore --from-bucket` in an empty home takes the lake over",
     )
 
 
@@ -99,9 +92,23 @@ def register_stopped(
     print(f"connector `{name}` waits: the lake was restored", file=sys.stderr)
 
 
-def _offsets(settings: Settings, worker: Worker) -> object:
-    return retry_while_busy(
+def _refuse_former_connector(settings: Settings, worker: Worker) -> None:
+    """Raise HeadwaterError if Kafka has outlived the home whose lake was restored."""
+    servers = {one["partition"].get("server") for one in _offsets(settings, worker)}
+    if servers and settings.topic_prefix not in servers:
+        raise HeadwaterError(
+            "Kafka still has the connector of the former home, so the restored lake cannot go on there",
+            detail=f"connector `{settings.connector}` has captured into {', '.join(map(str, servers))}.*, "
+            f"and this home captures into {settings.topic_prefix}.*",
+            hint="if Kafka has outlived the home, nothing was to be restored: `headwater up` with the same "
+            "profile in an empty home goes on. Else delete the topics headwater-connect-* first",
+        )
+
+
+def _offsets(settings: Settings, worker: Worker) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = retry_while_busy(
         lambda: worker.offsets(settings.connector),
         within_s=ANSWER_S,
         what="asking for the connector's offsets",
     )
+    return found
