@@ -52,7 +52,7 @@ def unpack_home(content: bytes, home: Path, passphrase: str, *, encrypted: bool)
     Raises: HeadwaterError if the passphrase is missing or wrong.
     """
     plain = _decrypted(content, passphrase) if encrypted else content
-    home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+    home.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
         for member in archive.getmembers():
             member.mode = 0o700 if member.isdir() else 0o600

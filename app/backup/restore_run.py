@@ -10,6 +10,7 @@ connectors see the note and have every table read again (`app/connectors/restore
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -74,16 +75,15 @@ def refuse_used_home(home: Path, origin: str) -> None:
 def prepare_home(
     home: Path, target: Target, manifest: Manifest, passphrase: str, profile: Path | None
 ) -> Settings:
-    """Write the home's own files; return its settings. A second call changes nothing."""
+    """Write the home's own files; return its settings. A second call does the same again."""
     refuse_used_home(home, manifest.id)
-    if read_restored(home) is not None:
-        return load(home)
     content = target.read(manifest.home_sha256)
+    home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
     unpack_home(content, home, passphrase, encrypted=manifest.encrypted)
+    write_restored(home, RestoredLake(manifest.id))
     before = load(home, profile)
     settings = load(home, profile, topic_prefix=next_prefix([before.topic_prefix]))
     settings.save()
-    write_restored(home, RestoredLake(manifest.id))
     return settings
 
 

@@ -23,11 +23,12 @@ from tests.support.stack import Stack, fresh_stack
 from tests.support.waiting import until
 
 WITHIN_S = 300.0
-pytestmark = pytest.mark.timeout(1_500)
 ROWS = 3_000
 PASSING = 5_000_000
 TABLES = ("kept", "loose", "emptied")
 SERVICES = ("--only", "capture", "silver")
+
+pytestmark = pytest.mark.timeout(1_500)
 
 
 @pytest.fixture(scope="module")
