@@ -56,8 +56,8 @@ class Buckets:
         """Begin to read an object. Raises: FileNotFoundError if it has vanished."""
         return obstore.get(self.clients[one.role], one.key)
 
-    def put(self, role: str, key: str, content: Any, attributes: dict[str, str]) -> None:
-        obstore.put(self.clients[role], key, content, attributes=attributes)  # type: ignore[arg-type]
+    def put(self, role: str, key: str, content: Any, attributes: Any) -> None:
+        obstore.put(self.clients[role], key, content, attributes=attributes)
 
     def _list(self, role: str) -> Iterator[Listed]:
         for page in obstore.list(self.clients[role]):

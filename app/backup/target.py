@@ -159,5 +159,5 @@ def _remote(place: str) -> Any:
             f"a backup cannot be at {place}", hint="give a folder, or s3://bucket/folder"
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    plain = {"allow_http": True} if endpoint.startswith("http://") else {}
-    return S3Store.from_url(place, client_options=plain)  # type: ignore[arg-type]
+    plain: Any = {"allow_http": True} if endpoint.startswith("http://") else {}
+    return S3Store.from_url(place, client_options=plain)

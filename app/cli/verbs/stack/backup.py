@@ -87,7 +87,7 @@ def restore(
     Examples:
       ./headwater restore /backup/headwater
       ./headwater restore /backup/headwater --check
-      ./headwater restore --from-bucket --profile store.toml
+      ./headwater restore --from-bucket --profile FILE
     """
     if bool(place) == from_bucket or (check and from_bucket):
         raise typer.BadParameter("give a backup's place, or --from-bucket")

@@ -50,10 +50,10 @@ class Vanishing(Buckets):
 def clients() -> dict[str, Any]:
     lake, bronze = MemoryStore(), MemoryStore()
     for number in range(OBJECTS):
-        named = {"first-offset": str(number)}
+        named: Any = {"first-offset": str(number)}
         obstore.put(
             bronze, f"hw.public.t/{number:05}.gz", f"event {number}".encode(), attributes=named
-        )  # type: ignore[arg-type]
+        )
     obstore.put(lake, "silver/t/_delta_log/00000000000000000000.json", b"{}")
     obstore.put(lake, "silver/t/_delta_log/_last_checkpoint", b"{}")
     obstore.put(lake, "silver/t/a b=ü.parquet", b"rows")
