@@ -30,7 +30,16 @@ from app.capture.resync import READING, WAITING, Resync, change, progress, reque
 from app.capture.slot import advance_log, new_slot
 from app.capture.stream_guard import StreamGuard, open_incident
 from app.connectors.capture_record import DONE, record
-from app.connectors.continuity import SERVER_KEY, SLOT_KINDS, Broken, Stream, judge, read_beat
+from app.connectors.continuity import (
+    LAKE_RESTORED,
+    RESTORED,
+    SERVER_KEY,
+    SLOT_KINDS,
+    Broken,
+    Stream,
+    judge,
+    read_beat,
+)
 from app.connectors.registration import (
     RUNNING_WAIT_S,
     WORKER_WAIT_S,
@@ -41,6 +50,7 @@ from app.connectors.stream_state import BROKEN, FLOWS, StreamState, read_state, 
 from app.connectors.worker import Worker, WorkerBusy, retry_while_busy
 from app.environment.settings import Settings
 from app.errors import HeadwaterError
+from app.lake.merged_position import merged_position
 from app.source.database import Connection, address_of, connect
 from app.source.definition_notes import record_all_definitions
 from app.source.source_tables import Names, SourceTable, source_tables
@@ -83,6 +93,7 @@ class Plan:
         floor_lsn: the new slot must begin after this, the highest position in the lake.
         advance_bytes: how many bytes are written into the source's log for that.
         tables: the captured tables, each of which is read again.
+        kept_lsn: where the old slot continues, if it stays; it has changes that a new one would lose.
     """
 
     broken: Broken
@@ -90,13 +101,14 @@ class Plan:
     floor_lsn: Lsn
     advance_bytes: int
     tables: tuple[SourceTable, ...]
+    kept_lsn: Lsn | None = None
 
     @property
     def steps(self) -> list[str]:
         """The steps, as text."""
         slot, stream = self.stream.slot_name, self.stream
         steps = ["stop the source's connector (it stays registered)"]
-        if stream.known is not None and stream.known != stream.server:
+        if stream.known not in (None, RESTORED, stream.server):
             steps.append(f"capture server {stream.server} from now on, in place of {stream.known}")
         if self.advance_bytes:
             steps.append(
@@ -105,8 +117,11 @@ class Plan:
                 f"must be past {lsn_text(self.floor_lsn)}"
             )
         drop = "" if stream.slot is None else "drop the old replication slot and "
-        steps.append(f"{drop}make the replication slot `{slot}`")
-        steps.append("let the connector continue from the new slot")
+        if self.kept_lsn is not None:
+            steps.append(f"let the connector continue from the replication slot `{slot}`")
+        else:
+            steps.append(f"{drop}make the replication slot `{slot}`")
+            steps.append("let the connector continue from the new slot")
         steps.append(f"read {len(self.tables)} tables again from the source, one after the other")
         return steps
 
@@ -150,15 +165,18 @@ def plan_of(settings: Settings, worker: Worker, connection: Connection, lake: La
     floor = broken.consumed_lsn
     if broken.kind not in SLOT_KINDS:
         floor = max(floor, highest_contract_lsn(ContractStore(lake, settings.capture_dsn)))
+    if broken.kind == LAKE_RESTORED:
+        floor = max(floor, merged_position(lake).highest_lsn)
+    kept = stream.slot_begins if broken.kind == LAKE_RESTORED else None
     advance = max(0, floor + MARGIN_BYTES - stream.wal_lsn)
-    if broken.kind in SLOT_KINDS:
+    if broken.kind in SLOT_KINDS or kept is not None:
         advance = 0  # the same log, and longer
     if advance > ADVANCE_BYTES_MAX:
         raise _too_far(stream, floor, advance)
     role, names = address_of(settings.capture_dsn).user, Names.of(settings)
     found = source_tables(connection, role, names.publication)
     tables = tuple(table for table in found if table.published and table.readable)
-    return Plan(broken, stream, floor, advance, tables)
+    return Plan(broken, stream, floor, advance, tables, kept)
 
 
 @contextmanager
@@ -212,8 +230,10 @@ def guard_of(settings: Settings) -> tuple[StreamGuard, IncidentLog]:
     def recover_now() -> None:
         recover(settings, Worker(*settings.connect_urls), incidents, lake, report)
 
-    unasked = recover_now if settings.profile.recovers_unasked else None
-    return StreamGuard(settings, worker, incidents, unasked), incidents
+    # A user has asked for a restored lake by `headwater restore`.
+    unasked = SLOT_KINDS if settings.profile.recovers_unasked else ()
+    guard = StreamGuard(settings, worker, incidents, recover_now, (*unasked, LAKE_RESTORED))
+    return guard, incidents
 
 
 def carry_out(
@@ -249,7 +269,7 @@ def carry_out(
     if plan.broken.kind not in SLOT_KINDS:
         record_all_definitions(connection)
         record(connection, names, plan.tables, DONE)  # pending snapshots are part of the resyncs
-    begins = _new_slot(plan, settings.capture_dsn, names.slot)
+    begins = plan.kept_lsn or _new_slot(plan, settings.capture_dsn, names.slot)
     incidents.extend_incident(incident, lsn_to=begins)
     _flush(incidents)
     _forget_readings(connection, names)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +57,7 @@ class StreamGuard:
 
     Args:
         recover: does the same as `headwater recover --apply`; None if only users may start it.
+        unasked: the kinds of broken streams for which it is called.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class StreamGuard:
         worker: Worker,
         incidents: IncidentLog,
         recover: Recover | None = None,
+        unasked: Collection[str] = SLOT_KINDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._worker = worker
         self._incidents = incidents
         self._recover = recover
+        self._unasked = unasked
         self._clock = clock
         self._names = Names.of(settings)
         self._source = KeptConnection(lambda: settings.source_dsn, application=APPLICATION)
@@ -109,7 +112,7 @@ class StreamGuard:
                 self._continue(stream)
             else:
                 self._stop(broken)
-                if self._recover is not None and broken.kind in SLOT_KINDS and not only:
+                if self._recover is not None and broken.kind in self._unasked and not only:
                     self._recover_unasked(self._recover)
         except (HeadwaterError, psycopg.Error, WorkerBusy, OSError, ValueError) as error:
             self._source.close()

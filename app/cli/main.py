@@ -31,6 +31,7 @@ from app.cli.verbs.size import size
 from app.cli.verbs.source.detach import detach
 from app.cli.verbs.source.preflight import preflight
 from app.cli.verbs.source.recover import recover
+from app.cli.verbs.stack.backup import backup, restore
 from app.cli.verbs.stack.clean import clean
 from app.cli.verbs.stack.down import down
 from app.cli.verbs.stack.logs import logs
@@ -87,7 +88,7 @@ def headwater(
 # In the order of the help.
 # fmt: off
 VERBS = (
-    up, down, status, logs, urls, clean,
+    up, down, status, logs, urls, clean, backup, restore,
     demo, sql, verify, watch, preflight, profile, detach, resume, trace, lineage, rebuild, resync, recover, erase,
     bronze, contract.app, quarantine.app, streams.app, job.app, read, store.app, users,
     superset.app, size,

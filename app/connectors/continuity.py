@@ -27,8 +27,9 @@ SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK = (
     "source_branched",
     "source_set_back",
 )
+LAKE_RESTORED = "lake_restored"
 SLOT_KINDS = (SLOT_GONE, SLOT_LOST, SLOT_REMADE)
-KINDS = (*SLOT_KINDS, SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK)
+KINDS = (*SLOT_KINDS, SOURCE_OTHER, SOURCE_BRANCHED, SOURCE_SET_BACK, LAKE_RESTORED)
 
 
 class Broken(HeadwaterError):
@@ -63,6 +64,10 @@ class Server:
         """Parse the text of `str`."""
         system, _, timeline = text.partition("/")
         return Server(system, int(timeline))
+
+
+# In place of a server: the lake is older than this home, and no stream of it was continued yet.
+RESTORED = Server("restored", 0)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,15 @@ class Stream:
     beat: int | None = None
     seen_beat: int | None = None
 
+    @property
+    def slot_begins(self) -> Lsn | None:
+        """Where the slot begins if it has everything that follows the consumed position, or a later one."""
+        slot = self.slot
+        if slot is None or slot.wal_status == "lost" or slot.restart_lsn is None:
+            return None
+        begins = max(slot.restart_lsn, slot.confirmed_lsn or LOG_START)
+        return begins if (self.consumed_lsn or LOG_START) <= begins <= self.wal_lsn else None
+
 
 @dataclass(frozen=True)
 class Beats:
@@ -116,11 +130,35 @@ def judge(stream: Stream, accepted: str | None = None) -> Broken | None:
     Args:
         accepted: a server that the user declares to be the successor of the one captured before.
     """
+    if stream.known == RESTORED:
+        return _restored(stream)
     if str(stream.server) != accepted:
         other = _other_server(stream)
         if other is not None:
             return other
     return None if stream.consumed_lsn is None else _gap(stream, stream.consumed_lsn)
+
+
+def _restored(stream: Stream) -> Broken:
+    """The lake comes from a backup or another home: each table is read again, whatever the slot has."""
+    begins, name = stream.slot_begins, stream.slot_name
+    until = f"the lake has everything up to {lsn_text(stream.consumed_lsn or LOG_START)}"
+    if begins is not None:
+        seen = (
+            f"the replication slot `{name}` has every change from {lsn_text(begins)} on: bronze may lack "
+            "changes between the two"
+        )
+    elif stream.slot is None:
+        seen = f"the replication slot `{name}` is gone: bronze lacks the changes since"
+    else:
+        seen = f"the replication slot `{name}` cannot be read on: bronze lacks the changes since"
+    return Broken(
+        LAKE_RESTORED,
+        "the lake was restored into this home, so each table is read again from the source",
+        detail=f"{until}; {seen}",
+        hint=RECOVER,
+        consumed_lsn=stream.consumed_lsn,
+    )
 
 
 def _other_server(stream: Stream) -> Broken | None:
@@ -241,7 +279,8 @@ def read_stream(
         row = session.execute("IDENTIFY_SYSTEM").fetchone()
         assert row is not None  # the command always returns one row
         server = Server(str(row[0]), int(row[1]))
-        if known is not None and known.timeline != server.timeline:
+        same = known is not None and known.system == server.system
+        if known is not None and same and known.timeline != server.timeline:
             history = session.execute(f"TIMELINE_HISTORY {server.timeline}").fetchone()
             branched = branching(_text(history[1]) if history else "", known.timeline)
     return Stream(

@@ -3,6 +3,8 @@
 1. Make sure that the source can be captured (fix it if that is allowed).
    2. If the stream of a previous run cannot continue (`continuity.py`): print why, keep its
    connector stopped, and register only the bronze sink. `headwater recover` repairs the stream.
+   If the lake was restored into this home (`restored_stream.py`): register the sink, and the
+   source's connector without starting it.
 3. Make the topics of tables without a key, one partition each.
 4. Complete both configurations; let the worker validate them.
 5. Register them; a connector whose configuration is unchanged does not restart.
@@ -30,6 +32,7 @@ from app.connectors.continuity import (
 )
 from app.connectors.keyless_topics import ensure_single, too_many
 from app.connectors.partitions import note
+from app.connectors.restored_stream import begins_restored, refuse_read_slot, register_stopped
 from app.connectors.stream_state import read_state
 from app.connectors.worker import Task, Worker, WorkerBusy, retry_while_busy
 from app.environment.settings import ROOT, Settings, load, of_source
@@ -137,24 +140,28 @@ def register_all(settings: Settings, worker: Worker) -> None:
     configs = templates()
     for name in (SOURCE, BRONZE):
         configs[name] |= settings.kafka.sink_options()
+    sink = {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)}
     registered = retry_while_busy(
         lambda: worker.config(settings.connector),
         within_s=WORKER_WAIT_S,
         what="asking Kafka Connect",
     )
+    lake = begins_restored(settings, worker, registered)
     with connect(settings.source_dsn, application="headwater connectors") as connection:
+        if lake is not None:
+            refuse_read_slot(connection, names)
         stream = retry_while_busy(
             lambda: current_stream(settings, worker, connection, registered or {}),
             within_s=WORKER_WAIT_S,
             what="asking for the connector's offsets",
         )
-        broken = judge(stream, settings.profile.accept_source)
+        broken = judge(stream, settings.profile.accept_source) if lake is None else None
         if broken is not None:
             print(broken, file=sys.stderr)
             retry_while_busy(
                 lambda: worker.stop(settings.connector), within_s=WORKER_WAIT_S, what="stopping it"
             )
-            _run(worker, {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)})
+            _run(worker, sink)
             return
         found = source_tables(connection, role, names.publication, choice)
         tables = [table for table in found if table.published and table.chosen]
@@ -174,7 +181,11 @@ def register_all(settings: Settings, worker: Worker) -> None:
         first = (SNAPSHOT_LIST, SNAPSHOT_STATEMENTS)
         new = {k: v for k, v in config.items() if not k.startswith(first)}
         config = new | {k: v for k, v in registered.items() if k.startswith(first)}
-    sink = {} if settings.source else {BRONZE: _sink(configs[BRONZE], settings)}
+    if lake is not None:
+        _validate(worker, settings.connector, config)
+        register_stopped(settings, worker, config, lake)
+        _run(worker, sink)
+        return
     if not settings.source:
         retry_while_busy(
             lambda: remove_former(settings, worker),

@@ -72,6 +72,11 @@ class Worker:
         if self.config(name) != {**config, "name": name}:
             self._call("PUT", f"/connectors/{name}/config", dict(config))
 
+    def create_stopped(self, name: str, config: Mapping[str, str]) -> None:
+        """Create a connector that is stopped, so that it can be given offsets before it first runs."""
+        body = {"name": name, "config": dict(config), "initial_state": "STOPPED"}
+        self._call("POST", "/connectors", body)
+
     def offsets(self, name: str) -> list[dict[str, Any]]:
         """Return a connector's offsets as the worker keeps them: each `partition` and `offset`."""
         found = self._call("GET", f"/connectors/{name}/offsets", missing={})

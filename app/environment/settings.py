@@ -296,8 +296,7 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
     Raises: SettingsError for an unknown key or a wrong value, naming it and its file;
         HeadwaterError for the home of a newer Headwater.
     """
-    folder = home or Path(os.environ.get("HEADWATER_HOME") or ROOT / ".stack")
-    folder = folder.expanduser().resolve()
+    folder = (home or home_folder()).expanduser().resolve()
     refuse_newer(folder)  # before its settings are read: they may have keys that are unknown here
     given: dict[str, object] = {}
     for path in (folder / "settings.toml", profile):
@@ -313,6 +312,11 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
         os.environ.update(trust(found.tls))
     one = os.environ.get(ONE_SOURCE)
     return of_source(found, one) if one else found
+
+
+def home_folder() -> Path:
+    """The current home: `HEADWATER_HOME`, else `.stack` in the clone."""
+    return Path(os.environ.get("HEADWATER_HOME") or ROOT / ".stack").expanduser().resolve()
 
 
 def of_each_source(settings: Settings) -> list[Settings]:

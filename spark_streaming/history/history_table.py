@@ -86,8 +86,7 @@ def definition(contract: Contract, rules: TableRules, mode: str) -> int:
     """Return a number that differs where the rows so far would be others: they are filled again."""
     said = [FORMAT, mode, contract.oid, contract.key, sorted(rules.masks.items())]
     said.append(sorted(rules.empty_to_null))
-    digest = hashlib.sha256(json.dumps(said).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 2
+    return _number_of(json.dumps(said))
 
 
 class HistoryTable:
@@ -331,9 +330,11 @@ class HistoryTable:
         for number, mark_ in progress.marks.marks(self._topic).items():
             for name, value in mark_._asdict().items():
                 found[f"{_ID}:mark:{number}:{name}"] = int(value)
-        return found
+        return found | {f"{_ID}:topic": _number_of(self._topic)}
 
     def _read_progress(self, partitions: Sequence[int]) -> Progress:
+        if self._noted(f"{_ID}:topic") not in (None, _number_of(self._topic)):
+            return Progress()  # the lake was restored: its offsets are another topic's
         noted = {
             one: found for one in self._ids(partitions) if (found := self._noted(one)) is not None
         }
@@ -352,6 +353,11 @@ class HistoryTable:
     def _noted(self, app_id: str) -> int | None:
         found = self.handle().transaction_version(app_id)
         return None if found is None else int(found)
+
+
+def _number_of(text: str) -> int:
+    """A number for Delta's transaction ids, another one for each text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2
 
 
 def _named(transactions: Mapping[str, int]) -> CommitProperties:

@@ -26,7 +26,7 @@ COMMANDS = (".md", ".toml", ".java", ".js", ".sh", "")
 # Names in documents that are not in the repository.
 ELSEWHERE = re.compile(
     r"(data|run|verify|contracts|jobs|aot|\.stack)(/.*)?"  # folders of a home
-    r"|(settings\.toml|(state|secrets|service_secrets|version|wanted)\.json|supervisor\.lock)"  # its files
+    r"|(settings\.toml|(state|secrets|service_secrets|version|wanted|restored|manifest)\.json|supervisor\.lock)"  # its files
     r"|(ops|raw|_headwater)/.*"  # tables and markers of the lake
     r"|build/site.*"  # made by `make docs`
     r"|kafka-transactions\.sh|application/json"  # Kafka's own, a media type

@@ -11,6 +11,7 @@ from app.cli import completion
 from app.cli.given import SOURCE_HELP, settings_with
 from app.cli.needs import named_services, without_services
 from app.cli.status import snapshot_progress as loading
+from app.cli.verbs.stack.backup import announce
 from app.printing import Steps
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def up(
       ./headwater up --only kafka s3
     """
     from app.artefacts.lazy import LazyArtefacts
+    from app.environment.restored import refuse_half_restored
     from app.environment.settings import ROOT
     from app.launcher.control import Stack
     from app.services.service import dashboard_services, job_services
@@ -88,6 +90,7 @@ def up(
         dashboards=dashboards,
         jobs=jobs,
     )
+    refuse_half_restored(settings.home)
     stack = Stack(settings)
     extra = [LOG_SENDER] if send_logs else []
     selected = stack.select([*(names or stack.select([])), *extra] if extra else names)
@@ -111,6 +114,8 @@ def up(
         steps.note(f"ready: {', '.join(ready)}")
         if later := [name for name in selected if name not in ready]:
             steps.note(f"still starting: {', '.join(later)}")
+        if "capture" in selected:
+            announce(settings, steps)
         if "capture" in selected and (why := _broken_stream(settings)):
             steps.note(why)
         elif "connectors" in selected:
@@ -137,6 +142,12 @@ def _check_object_store(settings: Settings, steps: Steps) -> None:
 
     steps.waiting("checking the object store")
     object_store.ensure_ready(settings)
+    if settings.profile.embedded_kafka and not (settings.home / "data").exists():
+        from app.connectors.restored_stream import refuse_filled_lake
+        from app.lake.merged_position import merged_position
+        from spark_streaming.storage.lake import Lake
+
+        refuse_filled_lake(settings, merged_position(Lake(settings.store)))
     steps.rest()
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from app.connectors.continuity import (
+    LAKE_RESTORED,
+    RESTORED,
     Server,
     Slot,
     Stream,
@@ -152,3 +154,36 @@ def test_only_an_unfinished_first_snapshot_counts_as_nothing_consumed(
 def test_positions_are_read_and_written_as_postgres_prints_them() -> None:
     for text in ("0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"):
         assert lsn_text(parse_lsn(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("slot", "begins", "seen"),
+    [
+        (
+            Slot(Lsn(1_500), Lsn(1_400), "reserved", None),
+            1_500,
+            "has every change from 0/5DC on: bronze may lack changes between the two",
+        ),
+        (None, None, "is gone: bronze lacks the changes since"),
+        (
+            Slot(Lsn(1_500), Lsn(1_400), "lost", None),
+            None,
+            "cannot be read on: bronze lacks the changes",
+        ),
+        (
+            Slot(Lsn(900), Lsn(800), "reserved", None),
+            None,
+            "cannot be read on",
+        ),  # of a set-back server
+        (Slot(Lsn(2_500), Lsn(800), "reserved", None), None, "cannot be read on"),
+    ],
+)
+def test_a_restored_lake_waits_for_its_recovery_and_says_what_the_slot_still_has(
+    slot: Slot | None, begins: int | None, seen: str
+) -> None:
+    stream = replace(WHOLE, known=RESTORED, slot=slot)
+    broken = judge(stream, accepted=str(SERVER))
+    assert broken is not None and broken.kind == LAKE_RESTORED
+    assert "the lake has everything up to 0/3E8; the replication slot `headwater`" in str(broken)
+    assert seen in str(broken)
+    assert stream.slot_begins == begins

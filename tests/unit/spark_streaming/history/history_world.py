@@ -33,6 +33,7 @@ class HistoryWorld:
         self.contract = contract
         self.lake = DiskLake(folder / "lake")
         self.files = pa_fs.SubTreeFileSystem(str(folder / "bronze"), pa_fs.LocalFileSystem())
+        self.prefix = "hw"
         self.ends: dict[int, int] = {}
         self._contracts = folder / "contracts"
         self._commits = 0
@@ -42,10 +43,19 @@ class HistoryWorld:
         """Write the contract file."""
         (self._contracts / "public.films.toml").write_text(text)
 
+    def restore(self, prefix: str) -> None:
+        """The lake is restored: from now on events come from topics of another prefix."""
+        self.prefix = prefix
+        self.ends, self._commits = {}, 0
+
     def put(self, events: Sequence[RawEvent]) -> None:
         """Put events into bronze; silver has merged them."""
         for partition in {event.partition for event in events}:
-            some = [event for event in events if event.partition == partition]
+            some = [
+                event._replace(topic=event.topic.replace("hw", self.prefix, 1))
+                for event in events
+                if event.partition == partition
+            ]
             write(self.files, some, 7)
             self.ends[partition] = some[-1].offset + 1
 
@@ -55,7 +65,9 @@ class HistoryWorld:
         for lsn in lsns:
             value = {"status": "END", "id": f"{700 + self._commits}:{lsn}", "ts_ms": lsn}
             body = json.dumps(value).encode()
-            records.append(RawEvent("hw.transaction", 0, self._commits, lsn, None, body, []))
+            records.append(
+                RawEvent(f"{self.prefix}.transaction", 0, self._commits, lsn, None, body, [])
+            )
             self._commits += 1
         if records:
             write(self.files, records, 9)
@@ -66,11 +78,11 @@ class HistoryWorld:
         return HistoryPass(
             self.lake,
             Bronze(self.files),
-            "hw",
+            self.prefix,
             lambda: [silver],
             ContractFolder([self._contracts], b"secret"),
             OPTIONS,
-            Restored({TOPIC: dict(self.ends)}),
+            Restored({TOPIC.replace("hw", self.prefix, 1): dict(self.ends)}),
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -203,3 +203,23 @@ def test_a_history_tells_for_how_long_it_has_not_been_where_silver_is(tmp_path: 
     world.commit(COMMITS[2:])
     process.run()
     assert process.waiting_s() == {"films": 0.0}
+
+
+def test_a_history_of_a_restored_lake_goes_on_with_the_new_topics_first_event(
+    tmp_path: Path,
+) -> None:
+    world = HistoryWorld(tmp_path, 'history = "each"')
+    world.put(THREE)
+    world.commit(COMMITS)
+    world.process().run()
+    world.restore("hw2")
+    world.put([film("u", 50, "after the gap", offset=0), film("d", 60, offset=1)])
+    world.commit([55, 65])
+    for _ in range(2):
+        world.process().run()
+    assert world.versions("note", "_valid_from_lsn", "_valid_to_lsn") == [
+        ("one", 15, 25),
+        ("two", 25, 35),
+        ("three", 35, 55),
+        ("after the gap", 55, 65),
+    ]
