@@ -85,9 +85,7 @@ def taker(contract: Contract, images: Images, state: Progress) -> Take:
                     int(before)
                     lsn = int(last)
                 elif not known_commit and not (
-                    sequence[:5] == "[null"
-                    and lsn in attempts
-                    and lsn == marks[FIRST_SNAPSHOT].lsn
+                    sequence[:5] == "[null" and lsn in attempts and lsn == marks[FIRST_SNAPSHOT].lsn
                 ):
                     return False
                 order = marks.get(partition, START)
