@@ -128,7 +128,8 @@ def build_rows(
     final = list(latest.values())
     images = [change.after for change in final]
     whole = pa.array(images, pa.int64())
-    gaps = [(row, key, cells[key]) for row, key in enumerate(latest) if key in cells] if cells else []
+    keys = enumerate(latest) if cells else ()
+    gaps = [(row, key, cells[key]) for row, key in keys if key in cells]
     columns, keeps = [], {}
     for number, column in enumerate(contract.columns):
         source = silver.column(column.name, changes.images.column(number))
