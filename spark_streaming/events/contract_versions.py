@@ -216,15 +216,12 @@ class History:
         self._borders = [Boundary.between(older, newer) for older, newer in pairwise(self._chain)]
         self._by_lsn = self._borders[-1].by_lsn if self._borders else -1
         self._names = tuple(field.name for field in streamed_fields(contract))
+        # A row with these columns is returned by `upgraded` as it is, whatever else its event says.
+        self.plain_names = None if self._borders else self._names
         self._readers: dict[int, RowReader] = {}
         self._was_made_again = any(
             older.oid != contract.oid for older in contract.previous_versions
         )
-
-    @property
-    def plain_names(self) -> tuple[str, ...] | None:
-        """The columns of a row that `upgraded` returns unchanged, whatever else the event says; None: of no row."""
-        return None if self._borders else self._names
 
     def upgraded(self, image: dict[str, Any], document: Document) -> dict[str, Any]:
         """Return an event's row with the newest version's columns; itself if it has them.

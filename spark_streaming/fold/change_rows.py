@@ -127,18 +127,24 @@ def build_rows(
         _drop_incomplete(changes, contract, latest, cells, silver, find_keys, rejects)
     final = list(latest.values())
     images = [change.after for change in final]
+    whole = pa.array(images, pa.int64())
+    keys = enumerate(latest) if cells else ()
+    gaps = [(row, key, cells[key]) for row, key in keys if key in cells]
     columns, keeps = [], {}
     for number, column in enumerate(contract.columns):
+        source = silver.column(column.name, changes.images.column(number))
+        left_out = [(row, key, found[number]) for row, key, found in gaps if number in found]
+        if not left_out:
+            columns.append(source.take(whole))
+            continue
         places: list[int | None] = list(images)
         keep = [False] * len(final)
-        for row, key in enumerate(latest) if cells else ():
-            cell = cells.get(key, {}).get(number)
+        for row, key, cell in left_out:
             if isinstance(cell, InSilver):
                 keep[row] = cell.key == key
                 places[row] = None if keep[row] else silver.place(cell)
-            elif cell is not None:
+            else:
                 places[row] = cell
-        source = silver.column(column.name, changes.images.column(number))
         columns.append(source.take(pa.array(places, pa.int64())))
         if any(keep):
             keeps[f"_keep_{column.name}"] = pa.array(keep)
