@@ -72,6 +72,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spark_streaming")
 QUERY_NAME = "silver"
+# Spark's Kafka source, which waits for events where Spark would ask for new offsets again and again.
+WAITING_KAFKA = "dev.headwater.spark.WaitingKafka"
 # The interval of checks for requests: a listing of a few milliseconds between two batches.
 REQUESTS_CHECK_S = 1.0
 # The job's tables beside silver's own.
@@ -121,7 +123,7 @@ class Silver:
     def start(self) -> Any:
         """Start the streaming query and return it."""
         frame = (
-            self._session.readStream.format("kafka")
+            self._session.readStream.format(WAITING_KAFKA)
             .options(**kafka_options(self._settings))
             .option("subscribePattern", self._share.topic_pattern(self._settings.topic_prefix))
             .option("startingOffsets", self._begin())

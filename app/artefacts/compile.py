@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -77,6 +78,22 @@ def require_java() -> None:
             hint="a library that is not found must be installed with the system's packages; "
             "on another C library than glibc the wheel does not run",
         )
+
+
+def jars_of_packages(patterns: Sequence[str]) -> list[Path]:
+    """The jars that installed Python packages bring, by patterns below their folder.
+
+    Raises HeadwaterError if a pattern finds none.
+    """
+    folder = Path(sysconfig.get_path("purelib"))
+    found = {pattern: sorted(folder.glob(pattern)) for pattern in patterns}
+    if missing := [pattern for pattern, jars in found.items() if not jars]:
+        raise HeadwaterError(
+            "a Python package lacks jars to compile against",
+            detail=f"nothing in {folder} matches {', '.join(missing)}",
+            hint="start by `./headwater`, which makes the environment",
+        )
+    return [jar for jars in found.values() for jar in jars]
 
 
 def sources_hash(root: Path, rule: Compile) -> str:

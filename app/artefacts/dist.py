@@ -34,6 +34,7 @@ from app.artefacts.bootstrap import BootstrapError, complete_mark, make_environm
 from app.artefacts.cache_claims import claim, fetching
 from app.artefacts.compile import (
     compile_sources,
+    jars_of_packages,
     java,
     require_java,
     share_classes,
@@ -199,7 +200,8 @@ class Artefacts:
         if group.unpack:
             parts.append(group.unpack.model_dump(mode="json"))
         if group.compile:
-            parts.append(group.compile.model_dump(mode="json"))
+            parts.append(group.compile.model_dump(mode="json", exclude={"packages"}))
+            parts += [jar.name for jar in jars_of_packages(group.compile.packages)]
             parts.append(sources_hash(self.root, group.compile))
             parts += [
                 self._folder(n).name for n in (*group.compile.against, group.compile.compiler)
@@ -259,6 +261,7 @@ class Artefacts:
                 link_or_copy(self._verified(file), built / file.coordinate.filename)
         if group.compile:
             against = [jar for need in group.compile.against for jar in self.classpath(need)]
+            against += jars_of_packages(group.compile.packages)
             compile_sources(
                 self.root,
                 group.compile,

@@ -37,6 +37,8 @@ class Compile(BaseModel):
     sources: str  # folder of .java files, from the root of the clone
     resources: str = ""  # folder copied into the jar as it is
     against: tuple[str, ...] = ()  # groups on the class path of the compiler only
+    # Jars that installed Python packages bring, on the class path of the compiler only: patterns below their folder.
+    packages: tuple[str, ...] = ()
     release: int = 17  # Java language level and class file version
     compiler: str = "ecj"  # the group that holds the compiler
 
