@@ -69,7 +69,7 @@ def test_a_contender_by_the_same_changes(name: str) -> None:
 def test_the_equality_of_a_peer_without_its_own_demands(name: str) -> None:
     found = trial(CHECKED[name](), changes=max(CHANGES // SHARE_OF_A_CHECK, 2_000), fresh_s=0)
     kept = ("contender", "replica_identity", "settings", "changes", "seed", "verdict", "how")
-    _report(name, {key: found[key] for key in kept if key in found})
+    _report(name, {"kind": "verdict", **{key: found[key] for key in kept if key in found}})
 
 
 @pytest.mark.parametrize("name", SINKS)

@@ -111,9 +111,10 @@ class OwnBronze:
 
     def connector(self, arena: Arena, topics: str) -> dict[str, str]:
         self._settings = arena.stack.settings
+        self._prefix = f"{self._settings.topic_prefix}."
         self._store = bronze.store(self._settings)
         self._store.create_dir(BUCKET)
-        self._last: dict[str, tuple[str, int]] = {}
+        self._offsets: dict[str, int] = {}
         store = self._settings.store
         self.variables = store.variables() | {
             VARIABLES["bronze_bucket"]: BUCKET,
@@ -122,21 +123,21 @@ class OwnBronze:
         return {**templates()[BRONZE], "topics.regex": topics}
 
     def kept(self, expected: Expected) -> bool:
-        return all(self._last_offset(topic) >= end for topic, end in expected.ends.items())
+        paths = bronze.objects(self._settings, BUCKET, self._prefix)
+        newest = {path.split("/")[1]: path for path in paths}
+        return newest.keys() >= expected.ends.keys() and all(
+            self._last_offset(newest[topic]) >= end for topic, end in expected.ends.items()
+        )
 
-    def _last_offset(self, topic: str) -> int:
-        paths = bronze.objects(self._settings, BUCKET, f"{topic}/")
-        if not paths:
-            return -1
-        path, offset = self._last.get(topic, ("", -1))
-        if path != paths[-1]:
-            [*_, (place, _kept)] = bronze.bronze(self._settings, BUCKET, paths[-1].split("/", 1)[1])
-            self._last[topic] = (paths[-1], place.offset)
-            offset = place.offset
-        return offset
+    def _last_offset(self, path: str) -> int:
+        """The offset of an object's last event; objects never change."""
+        if path not in self._offsets:
+            [*_, (place, _kept)] = bronze.bronze(self._settings, BUCKET, path.split("/", 1)[1])
+            self._offsets[path] = place.offset
+        return self._offsets[path]
 
     def events(self) -> Iterator[tuple[Place, str]]:
-        for place, kept in bronze.bronze(self._settings, BUCKET, ""):
+        for place, kept in bronze.bronze(self._settings, BUCKET, self._prefix):
             yield place, digest(kept.value)
 
     def volume(self) -> Volume:

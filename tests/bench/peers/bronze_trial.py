@@ -23,9 +23,10 @@ from app.connectors.worker import Worker
 from spark_streaming.storage.kafka_cluster import KafkaCluster
 from tests.bench.peers.bronze_sinks import BronzeSink, Expected, OwnWorker, digest
 from tests.bench.peers.contender import READER, Arena
-from tests.bench.peers.trial import SETTLE_S, Unfinished, machine
+from tests.bench.peers.trial import SETTLE_S, Unfinished
 from tests.bench.peers.workload import MARKER, PeersWorkload
 from tests.support.bronze import Place
+from tests.support.circumstances import content_hash
 from tests.support.measure import watched
 from tests.support.stack import fresh_stack
 
@@ -71,7 +72,6 @@ def bronze_trial(sink: BronzeSink, *, changes: int, seed: int = 1) -> dict[str, 
         "contender": sink.name,
         "kind": "bronze",
         **sink.facts(),
-        "machine": machine(),
         "changes": changes,
         "seed": seed,
     }
@@ -129,7 +129,7 @@ def _measured(sink: BronzeSink, arena: Arena, load: PeersWorkload, changes: int)
     cpu = {name: round(resources.cpu_s.get(name, 0.0), 1) for name in (sink.name, "kafka", "s3")}
     return {
         "verdict": "equal",
-        "workload": load.content_hash(),
+        "workload": content_hash(load.connection, load.tables, load.seed),
         "events": events,
         "seconds": round(seconds, 1),
         "events_per_s": round(events / seconds),

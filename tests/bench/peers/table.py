@@ -30,9 +30,10 @@ def tables(reports: Iterable[Report]) -> str:
     Those without a report are left out, and tables without rows.
     """
     found = list(reports)
-    sinks = [report for report in found if report.get("kind") == "bronze"]
-    measured = [report for report in found if "machine" in report and report not in sinks]
-    checked = [report for report in found if report not in measured and report not in sinks]
+    measured, sinks, checked = (
+        [report for report in found if report.get("kind", "tables") == kind]
+        for kind in ("tables", "bronze", "verdict")
+    )
     parts = [
         _table(_MEASURED, sorted(measured, key=_rank("changes_per_cpu_s"))),
         _table(_SINKS, sorted(sinks, key=_rank("events_per_cpu_s"))),

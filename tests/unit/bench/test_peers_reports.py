@@ -36,17 +36,17 @@ def test_a_missing_repeated_unknown_or_changed_event_is_named_with_its_place() -
 def test_the_tables_have_figures_only_of_equal_contenders(tmp_path: Path) -> None:
     reports = [
         {
-            "name": "fast", "machine": {}, "verdict": "equal", "expected": "equal", "changes_per_s": 12000,
+            "name": "fast", "verdict": "equal", "expected": "equal", "changes_per_s": 12000,
             "changes_per_cpu_s": 9000, "changes_per_cpu_s_without_source": 11000, "first_rows_s": 7.5,
             "freshness_s": {"p50": 0.5, "p95": 1.25}, "total_mib": 1500,
         },
-        {"name": "wrong", "machine": {}, "verdict": "differs", "expected": "equal", "how": ["a: b"]},
+        {"name": "wrong", "verdict": "differs", "expected": "equal", "how": ["a: b"]},
         {
-            "name": "sink", "kind": "bronze", "machine": {}, "verdict": "equal", "events_per_s": 50000,
+            "name": "sink", "kind": "bronze", "verdict": "equal", "events_per_s": 50000,
             "events_per_cpu_s": 40000, "events_per_cpu_s_of_the_sink": 45000, "files": 8, "bytes_per_event": 60,
             "sink_mib": 400,
         },
-        {"name": "key", "replica_identity": "DEFAULT", "verdict": "differs", "how": ["t: 1 | 2"]},
+        {"name": "key", "kind": "verdict", "replica_identity": "DEFAULT", "verdict": "differs", "how": ["t: 1 | 2"]},
     ]  # fmt: skip
     for report in reports:
         (tmp_path / f"peers_{report['name']}.json").write_text(json.dumps(report))
