@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# A reader that opens a table reads one object for each commit since the log's last checkpoint.
-CHECKPOINT_COMMITS = 25
+# A reader that opens a table reads one object after the other for the commits since the log's last checkpoint. At 50 changes a
+# second over 8 tables, a Trino answer took p50 0.37, p95 0.80 s with 25 commits and 0.15, 0.29 s with 10 (tests/bench).
+CHECKPOINT_COMMITS = 10
 # Looking for small files costs little, joining them rewrites them.
 JOIN_COMMITS = 20
 RETRY_S = 60.0

@@ -10,15 +10,14 @@ import time
 import pytest
 
 from tests.support import tpcb
-from tests.support.fault import Scene
-from tests.support.soak import soak
 from tests.support.stack import Stack, processes_of
 from tests.support.waiting import until
 
 BRANCHES, ACCOUNTS = 4, 4_000
 RECOVERY_S = 180.0
-SMOKE_KILLS = 3
-HOLD_POSITIONS = ("connect", "kafka", "silver")
+# For the default run: without pauses the clients take the CPU that killed services need to start,
+# and the merge of their events takes minutes.
+SMOKE_PAUSE_S = 0.01
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +32,10 @@ def loaded(stack: Stack) -> Stack:
 
 
 @pytest.mark.smoke
-def test_a_few_random_kills_of_the_parts_that_hold_positions_lose_nothing(
-    stack: Stack, seed: int
+def test_silver_equals_the_source_after_spark_connect_and_kafka_were_killed_under_load(
+    loaded: Stack, seed: int
 ) -> None:
-    scene = Scene(stack)
-    with scene.prepared(), scene.load(seed):
-        seen = soak(scene, seed, SMOKE_KILLS, services=HOLD_POSITIONS)
-        found = scene.prove()
-    assert found == {"lost": 0, "duplicated": 0, "wrong": 0}
-    assert sum(seen.kills.values()) == SMOKE_KILLS
+    kill_under_load(loaded, ["silver", "connect", "kafka"], seed, pause_s=SMOKE_PAUSE_S)
 
 
 @pytest.mark.parametrize("service", ["silver", "connect", "kafka", "s3", "postgres", "trino"])
@@ -66,7 +60,7 @@ def test_all_processes_end_with_a_killed_supervisor_and_up_goes_on_where_they_we
     verify_bench_tables(loaded)
 
 
-def kill_under_load(stack: Stack, services: list[str], seed: int) -> None:
+def kill_under_load(stack: Stack, services: list[str], seed: int, *, pause_s: float = 0) -> None:
     """Kill `services` one after another while clients write; then all rows must be equal."""
     rng = random.Random(seed)
     dsn = stack.settings.source_dsn
@@ -77,6 +71,7 @@ def kill_under_load(stack: Stack, services: list[str], seed: int) -> None:
         accounts=ACCOUNTS,
         seed=seed,
         reconnect_s=60,
+        pause_s=pause_s,
     )
     with load as counts:
         for service in services:

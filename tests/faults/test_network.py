@@ -25,7 +25,11 @@ LATENCY_S = 0.2  # in each direction
 CUT_BYTES_MAX = 200_000
 PARTS = ("s3", "kafka", "postgres")
 # What fires if a part is out of reach for a minute or two.
-ALERTS = {"s3": "TableStale", "kafka": "TableStale", "postgres": "CollectorFailing"}
+ALERTS = {
+    "s3": ("TableStale", "ProbeLate", "BatchStuck"),
+    "kafka": ("TableStale", "ProbeLate", "BatchStuck"),
+    "postgres": ("CollectorFailing", "ConnectorFailed", "ProbeLate"),
+}
 
 pytestmark = [needs_openssl, pytest.mark.timeout(1_800)]
 

@@ -17,9 +17,10 @@ from tests.support.soak import supervisor_pid
 # Connect's session lasts 10 s, silver's lease half a minute; a service that hangs for a minute is restarted.
 LASTS_S = float(os.environ.get("HEADWATER_FAULT_SECONDS") or 40)
 # What fires within that time; the others have none that is as quick.
-ALERTS = {
-    "kafka": "KafkaDown", "s3": "", "connect": "ConnectorFailed", "postgres": "CollectorFailing", "silver": "",
-    "trino": "TrinoDown", "tables": "", "capture": "", "metrics": "ExporterDown", "supervisor": "",
+ALERTS: dict[str, tuple[str, ...]] = {
+    "kafka": ("KafkaDown",), "s3": (), "connect": ("ConnectorFailed", "CollectorFailing", "ServiceDown"),
+    "postgres": ("CollectorFailing", "ServiceDown"), "silver": (), "trino": ("TrinoDown",), "tables": (),
+    "capture": (), "metrics": ("ExporterDown",), "supervisor": (),
 }  # fmt: skip
 CHOSEN = (os.environ.get("HEADWATER_FAULT_SERVICES") or ",".join(ALERTS)).split(",")
 

@@ -47,7 +47,7 @@ def test_events_that_expired_while_silver_was_away_come_from_bronze(
 
     topic = partition(EXPIRED).topic
     with scene.load(seed):
-        scene.suffer(Fault("expired while silver was away", inject, heal, "TableStale"))
+        scene.suffer(Fault("expired while silver was away", inject, heal, ("TableStale",)))
     log = (scene.stack.home / "run" / "silver" / "stderr.log").read_text(errors="replace")
     assert "reading them from bronze" in log
     scene.prove()
@@ -58,7 +58,7 @@ def test_a_range_that_is_delivered_twice_changes_nothing_and_is_counted(
 ) -> None:
     with scene.load(seed):
         scene.suffer(
-            Fault("a range delivered twice", lambda: deliver_again(scene), alert="BronzeCounts")
+            Fault("a range delivered twice", lambda: deliver_again(scene), alerts=("BronzeCounts",))
         )
     scene.prove(bronze=False)
     said = scene.stack.run("verify", "--bronze", expect=None, timeout_s=600)

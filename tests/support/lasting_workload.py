@@ -27,21 +27,17 @@ class LastingWorkload(Workload):
     """A workload that reconnects, and asks the server whether its last transaction was committed.
 
     Args:
+        number: of the workload; each has tables with names of their own.
         reconnect_s: how long the source may be away.
     """
 
-    def __init__(self, dsn: str, seed: int, *, reconnect_s: float) -> None:
+    def __init__(self, dsn: str, seed: int, *, number: int = 0, reconnect_s: float) -> None:
         super().__init__(self._connect(dsn), seed, off=OFF)
+        self._serial = 1_000 * number
         self._dsn, self._reconnect_s = dsn, reconnect_s
         self._kinds |= {"change_large": 2.0}
         self._xid: str | None = None
         self.lost = 0  # connections
-
-    def begin(self) -> None:
-        super().begin()
-        self._run(
-            sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, body text)").format(sql.Identifier(LARGE))
-        )
 
     def step(self) -> None:
         """Run a transaction; if the connection is lost meanwhile, find out how it ended."""
@@ -57,12 +53,8 @@ class LastingWorkload(Workload):
             else:
                 (self._tables, self._serial), self._labels = before, labels
 
-    def drop_all(self) -> None:
-        super().drop_all()
-        self._run(sql.SQL("DROP TABLE {}").format(sql.Identifier(LARGE)))
-
     def change_large(self, _: Table) -> bool:
-        """Write a value of up to half a megabyte, or give one another key."""
+        """Write a value of up to half a megabyte, or give one another key, in the table LARGE."""
         row, other = (self._rng.randint(1, LARGE_ROWS) for _ in range(2))
         if self._rng.random() < 0.3:
             self._run(
