@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.docs.benchmarks.bar_picture import Row, bars_svg, number
@@ -48,7 +48,7 @@ def benchmarks_page() -> str:
 def benchmark_pictures() -> dict[str, str]:
     """File name → SVG, for the kinds of report that have a picture."""
     reports = read_reports()
-    found = {
+    found: dict[str, tuple[str, Sequence[Row], str]] = {
         "freshness.svg": ("Commit to a Trino answer", _freshness_bars(reports), "s"),
         "hops.svg": ("Commit to each hop, median", _hop_bars(reports), "s"),
         "cpu.svg": ("CPU of each process without the probe", _cpu_bars(reports), "cores"),
@@ -303,7 +303,7 @@ def _hop_bars(reports: Reports) -> list[Row]:
     ]
 
 
-def _cpu_bars(reports: Reports) -> list[Row]:
+def _cpu_bars(reports: Reports) -> Sequence[Row]:
     cases = _cases(reports, "freshness_")
     rows: dict[str, dict[str, float]] = {}
     for name in ("0x8", "50x8", "500x8"):
