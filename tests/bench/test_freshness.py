@@ -100,9 +100,9 @@ def measured(stack: Stack, load: Load, *, warm_up_s: float) -> dict[str, Any]:
             time.sleep(without_s)
         without = shares(resources.cpu_s, without_s)
     with watched(stack, also=beside, uncounted=HARNESS, every_s=MEMORY_EVERY_S) as resources:
-        began = time.monotonic()
+        began, changes = time.monotonic(), changes_of(stack, load)
         probe = probed(stack, load, EDITS)
-        took = time.monotonic() - began
+        took, changes = time.monotonic() - began, changes_of(stack, load) - changes
     cpu = shares(resources.cpu_s | {"probe": probe["cpu_s"]}, took)
     whole = sum(share for name, share in cpu.items() if name not in HARNESS)
     least = sum(share for name, share in without.items() if name not in HARNESS)
@@ -113,6 +113,7 @@ def measured(stack: Stack, load: Load, *, warm_up_s: float) -> dict[str, Any]:
         "trino_answer_s": percentiles([e["answer_s"] for e in edits if e["answer_s"]]),
         "questions_an_edit": round(sum(e["questions"] for e in edits) / len(edits), 2),
         "edits": len(edits),
+        "made_per_s": round((changes - len(edits)) / took, 1),
         "unseen": {hop: sum(e[f"{hop}_at"] is None for e in edits) for hop in HOPS},
         "cores": cpu,
         "cores_without_probe": without,
@@ -126,6 +127,17 @@ def measured(stack: Stack, load: Load, *, warm_up_s: float) -> dict[str, Any]:
         "peak_mib": dict(sorted(resources.peak_mib.items())),
         "lasted_s": round(took, 1),
     }
+
+
+def changes_of(stack: Stack, load: Load) -> int:
+    """The rows that were inserted, updated and deleted in the loaded tables, by Postgres' own statistics."""
+    with stack.source() as source:
+        [(changes,)] = source.execute(
+            "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables "
+            "WHERE schemaname = 'public' AND relname = ANY(%s)",
+            [load.tables],
+        ).fetchall()
+    return int(changes)
 
 
 def probed(stack: Stack, load: Load, edits: int) -> dict[str, Any]:

@@ -117,8 +117,9 @@ def timed(stack: Stack) -> dict[str, Any]:
 
 def files_of(stack: Stack, table: str) -> dict[str, int]:
     """The files of a silver table, and their bytes."""
-    sizes = Lakehouse(stack.settings).silver(table).get_add_actions(flatten=True)["size_bytes"]
-    return {"files": len(sizes), "bytes": sum(sizes.to_pylist())}
+    actions = Lakehouse(stack.settings).silver(table).get_add_actions(flatten=True)
+    sizes = actions["size_bytes"].to_pylist()
+    return {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def change(source: psycopg.Connection[Any], rng: Random, turn: int, rows: int) -> None:

@@ -44,7 +44,7 @@ def test_an_edit_that_a_hop_has_not_shown_has_no_time_there() -> None:
     assert between(edits, "kafka", "silver") == [0.5]
 
 
-def test_cases_are_chosen_by_name_and_a_wrong_name_is_told() -> None:
+def test_cases_are_chosen_by_name_and_a_wrong_name_is_an_error() -> None:
     assert chosen("50x8,young") == ["50x8", "young"]
     assert chosen("all") == list(ALL)
     assert len(ALL) == 17
