@@ -26,7 +26,7 @@ from spark_streaming.events.position import (
 from spark_streaming.events.resync_events import end_of
 from spark_streaming.events.row_images import NEW_KEY_HEADER, Document, Images, Refused
 
-__all__ = ["Changes", "Decoded", "HighWater", "Position", "RawEvent", "Reject", "decode"]
+__all__ = ["LSN_MAX", "Changes", "Decoded", "HighWater", "Position", "RawEvent", "Reject", "decode"]
 
 _ROW_OPERATIONS = frozenset("cudr")
 _NOTHING = HighWater()

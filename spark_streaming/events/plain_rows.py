@@ -51,7 +51,7 @@ def plain_names(contract: Contract, images: Images) -> tuple[str, ...] | None:
 def taker(contract: Contract, images: Images, state: Progress) -> Take:
     """Return the function that reads an event if it is usual. It returns whether it did; if not, nothing has changed.
 
-    The steps are those of `envelope`, without calls in between: half of the time of decoding.
+    The steps are those of `envelope`, without calls in between: a tenth of the time of decoding less.
     """
     names = plain_names(contract, images)
     if names is None:
