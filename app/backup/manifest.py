@@ -57,7 +57,7 @@ class Manifest:
     made_at: str
     headwater: str
     objects: int
-    bytes: int
+    total_bytes: int
     list_sha256: str
     home_sha256: str
     encrypted: bool

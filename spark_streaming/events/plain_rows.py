@@ -114,7 +114,7 @@ def taker(contract: Contract, images: Images, state: Progress) -> Take:
             return False
         # From here on nothing fails.
         if lsn > state.last_lsn:
-            state.last_lsn = lsn
+            state.last_lsn = Lsn(lsn)
         if op != "r":
             marks[partition] = order
             if committed > state.last_committed_us:

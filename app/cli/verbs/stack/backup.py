@@ -124,7 +124,7 @@ def _restore(
         "backup": manifest.id,
         "made_at": manifest.made_at,
         "objects": manifest.objects,
-        "megabytes": round(manifest.bytes / 1e6, 1),
+        "megabytes": round(manifest.total_bytes / 1e6, 1),
     }
     if check:
         return {**answer, "checksums": "right"}

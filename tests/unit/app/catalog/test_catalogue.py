@@ -140,7 +140,7 @@ def test_a_new_column_is_seen_by_the_commit_that_made_it(world: World) -> None:
         world.people().alter.add_columns(list(added))
         found = world.tables.identity("silver/people")
         assert found is not None and found.holds(column)
-    assert found.table_id == before.table_id
+        assert found.table_id == before.table_id
 
 
 @pytest.mark.parametrize("commits", [0, 1, 5])

@@ -14,7 +14,7 @@ from app.docs.benchmarks.bar_picture import bars_svg
 from app.docs.benchmarks.reports import goals, proven, read_reports
 
 SEEN = {"p50": 0.3, "p95": 0.5, "p99": 0.6, "max": 0.7, "n": 60}
-FRESH = {
+FRESH: dict[str, Any] = {
     "changes_per_s": 0,
     "seconds": dict.fromkeys(("kafka", "bronze", "silver", "trino"), SEEN),
     "cores": {"silver": 0.4},

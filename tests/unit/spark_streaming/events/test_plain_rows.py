@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_streaming.contract.contract import Contract
-from spark_streaming.events import envelope
+from spark_streaming.events import envelope, plain_rows
 from spark_streaming.events.envelope import HighWater, decode
 from spark_streaming.events.event import Decoded, RawEvent
 from tests.support.examples import examples
@@ -33,7 +33,7 @@ def _both_ways(
 ) -> tuple[Decoded, Decoded, int]:
     """The events as they are decoded, and as they are without a shorter way; how many went the shorter way."""
     taken = 0
-    taker = envelope.taker
+    taker = plain_rows.taker
 
     def counting(*arguments: Any) -> Any:
         take = taker(*arguments)
