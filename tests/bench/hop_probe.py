@@ -32,7 +32,7 @@ from app.environment.settings import Settings, load
 from app.lake import topic_tail as tail
 from app.query.trino_connection import connect
 from spark_streaming.contract.names import topic_of
-from spark_streaming.reading.bronze import BLOCK_OFFSETS
+from spark_streaming.reading.bronze_names import BLOCK_OFFSETS
 
 PROBE_ID = -1  # the load changes rows from 1 on, so it never has the probe's row
 EVERY_S = 1.0

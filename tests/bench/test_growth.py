@@ -234,7 +234,8 @@ def silver_folder(stack: Stack, table: str) -> Path:
 
 def files_since(folder: Path, since: float) -> tuple[list[int], list[int]]:
     """The sizes of data files and of log files that are newer, in Unix seconds."""
-    data, log = [], []
+    data: list[int] = []
+    log: list[int] = []
     for path in folder.rglob("*"):
         try:
             status = path.stat()

@@ -32,7 +32,7 @@ from app.models.stars_model import judge_stars
 from app.query.trino_connection import connect
 from app.serving.serving_address import reader_dsn
 from app.store.workload.load_tables import BenchWorkload
-from tests.bench.test_freshness import probe
+from tests.support.edit_probe import probe
 from tests.support.measure import percentiles, report, watched
 from tests.support.planted import planted
 from tests.support.planted_history import planted_history

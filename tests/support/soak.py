@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ class Soak:
 
 
 def soak(
-    scene: Scene, seed: int, kills: int, *, hours: float = 0.0, services: Collection[str] = ()
+    scene: Scene, seed: int, kills: int, *, hours: float = 0.0, services: Sequence[str] = ()
 ) -> Soak:
     """Kill until there were `kills`, or `hours` have passed if they are given.
 

@@ -48,13 +48,13 @@ class Volume(NamedTuple):
     """What a sink has written."""
 
     files: int
-    bytes: int
+    stored_bytes: int
 
 
 class Expected(NamedTuple):
     """What a sink must have: the number of events, and the last one's offset by topic, each of one partition."""
 
-    count: int
+    events: int
     ends: dict[str, int]
 
 
@@ -217,7 +217,7 @@ class IcebergSink:
         }
 
     def kept(self, expected: Expected) -> bool:
-        return self._summary()[2] >= expected.count
+        return self._summary()[2] >= expected.events
 
     def events(self) -> Iterator[tuple[Place, str]]:
         assert self._reader is not None

@@ -110,7 +110,7 @@ def _measured(sink: BronzeSink, arena: Arena, load: PeersWorkload, changes: int)
         load.burst(changes)
         load.mark(2)
         expected = topics.read_to(2)
-        events = expected.count - before.count
+        events = expected.events - before.events
         volume = sink.volume()
         with watched(
             arena.stack, also={sink.name: worker.program.pid, **sink.pids()}, uncounted=(READER,)
@@ -136,7 +136,7 @@ def _measured(sink: BronzeSink, arena: Arena, load: PeersWorkload, changes: int)
         "events_per_cpu_s": round(events / max(sum(cpu.values()), 0.1)),
         "events_per_cpu_s_of_the_sink": round(events / max(cpu[sink.name], 0.1)),
         "files": after.files - volume.files,
-        "bytes_per_event": round((after.bytes - volume.bytes) / events),
+        "bytes_per_event": round((after.stored_bytes - volume.stored_bytes) / events),
         "cpu_s": cpu,
         "sink_mib": resources.peak_mib.get(sink.name, 0),
     }
@@ -148,7 +148,7 @@ def _await_all(sink: BronzeSink, worker: OwnWorker, expected: Expected) -> None:
         if failure := worker.failure():
             raise Unfinished(failure)
         if time.monotonic() > deadline:
-            raise Unfinished(f"it had not all {expected.count} events after {KAFKA_S:.0f} s")
+            raise Unfinished(f"it had not all {expected.events} events after {KAFKA_S:.0f} s")
         time.sleep(POLL_S)
 
 

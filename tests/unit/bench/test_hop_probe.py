@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -40,7 +41,10 @@ def test_entries_before_an_edit_are_left_out(tmp_path: Path) -> None:
 
 
 def test_an_edit_that_a_hop_has_not_shown_has_no_time_there() -> None:
-    edits = [{"kafka_at": 10.0, "silver_at": 10.5}, {"kafka_at": 11.0, "silver_at": None}]
+    edits: list[dict[str, Any]] = [
+        {"kafka_at": 10.0, "silver_at": 10.5},
+        {"kafka_at": 11.0, "silver_at": None},
+    ]
     assert between(edits, "kafka", "silver") == [0.5]
 
 

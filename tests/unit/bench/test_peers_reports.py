@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_missing_repeated_unknown_or_changed_event_is_named_with_its_place() -
 
 
 def test_the_tables_have_figures_only_of_equal_contenders(tmp_path: Path) -> None:
-    reports = [
+    reports: list[dict[str, Any]] = [
         {
             "name": "fast", "verdict": "equal", "expected": "equal", "changes_per_s": 12000,
             "changes_per_cpu_s": 9000, "changes_per_cpu_s_without_source": 11000, "first_rows_s": 7.5,

@@ -57,7 +57,7 @@ def backup(
         {
             "backup": made.id,
             "objects": made.objects,
-            "megabytes": round(made.bytes / 1e6, 1),
+            "megabytes": round(made.total_bytes / 1e6, 1),
             "copied_objects": result.copied,
             "copied_megabytes": round(result.copied_bytes / 1e6, 1),
             "seconds": round(time.monotonic() - began, 1),

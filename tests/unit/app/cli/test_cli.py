@@ -170,7 +170,7 @@ def test_a_fault_gets_its_kills_seed_and_time_and_prints_its_report_alone(
 
     monkeypatch.setattr(checks, "run_phases", run)
     with pytest.raises(typer.Exit) as ended:
-        checks.fault("soak", minutes=20, kills=100, hours=None, seed=7, fmt=Format.json)
+        checks.fault("soak", minutes=20, kills=100, hours=0.0, seed=7, fmt=Format.json)
     assert ended.value.exit_code == 0
     assert capsys.readouterr().out == '{"kills": 9}\n'
     assert ran == [("test_soak.py", ["-s", f"--timeout={100 * 120 + 2_400}"])]

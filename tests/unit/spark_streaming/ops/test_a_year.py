@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from spark_streaming.batch.maintenance import Maintenance
+from spark_streaming.batch.maintenance import Maintenance, OpsTable
 from spark_streaming.batch.table_need import CHECKPOINT_COMMITS
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent, Reject
@@ -73,7 +73,7 @@ class Year:
         self.incidents = IncidentLog(self.lake, lambda: Calendar.now())
         self.verification = SmallTable(self.lake, "ops/verification", ROUNDS)
         self.meaning = SmallTable(self.lake, "ops/meaning", ROUNDS)
-        ops = {
+        ops: dict[str, OpsTable] = {
             "quarantine": self.quarantine,
             "quarantine_events": self.quarantine.events,
             "expectations": self.breaches,
