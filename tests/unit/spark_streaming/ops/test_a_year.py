@@ -18,8 +18,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from spark_streaming.batch.maintenance import Maintenance, OpsTable
+from spark_streaming.batch.maintenance import Maintenance
 from spark_streaming.batch.table_need import CHECKPOINT_COMMITS
+from spark_streaming.batch.table_upkeep import OpsTable
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.events.position import HighWater
