@@ -28,7 +28,7 @@ How fast Headwater is, measured by `./headwater bench NAME`, and what each figur
 
 ## Caveats
 - One run each, on the machine below; other machines and other disks give other figures.
-- Tables of the freshness cases have 2,000 rows; [growth](#growth) shows larger ones.
+- Tables of the freshness cases have 2,000 rows; `bench growth` is about larger ones.
 - The JVMs of a stack compile their code in its first ten minutes; except `young`, the cases run after a minute of warming up.
 - On two cores a load can be more than the machine makes: *made* is what its generator really committed. In reports without `made_per_s` it is
   the mean over the warming up and the comparison of all rows, too, which take the cores from it.
