@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from spark_streaming.batch.backlog import Backlog
 from spark_streaming.batch.gate import Gate
-from spark_streaming.batch.maintenance import Maintenance
 from spark_streaming.batch.replay import Replay
 from spark_streaming.batch.resumption import Resumption
 from spark_streaming.batch.rounds import Rounds
 from spark_streaming.batch.runner import BatchRunner
 from spark_streaming.batch.swap import Swaps
 from spark_streaming.batch.table_steps import TableSteps
-from spark_streaming.batch.table_upkeep import OpsTable
+from spark_streaming.batch.upkeep.maintenance import Maintenance
+from spark_streaming.batch.upkeep.table_upkeep import OpsTable
 from spark_streaming.capture_choice import Choice
 from spark_streaming.compaction.passes import start_packing
 from spark_streaming.contract.contract_files import folders_of

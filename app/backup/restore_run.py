@@ -5,7 +5,7 @@
    gone with their Kafka, and bronze never mixes two histories of one topic.
 3. `fill_buckets`: put the objects; the object store must run.
 The note `restored.json` says how far it is, so an interrupted restore continues. At the next `up` the
-connectors see the note and have every table read again (`app/connectors/restored_stream.py`).
+connectors see the note and have every table read again (`app/connectors/stream/restored_stream.py`).
 """
 
 from __future__ import annotations

@@ -30,7 +30,13 @@ from app.capture.resync import READING, WAITING, Resync, change, progress, reque
 from app.capture.slot import advance_log, new_slot
 from app.capture.stream_guard import StreamGuard, open_incident
 from app.connectors.capture_record import DONE, record
-from app.connectors.continuity import (
+from app.connectors.registration import (
+    RUNNING_WAIT_S,
+    WORKER_WAIT_S,
+    current_stream,
+    running,
+)
+from app.connectors.stream.continuity import (
     LAKE_RESTORED,
     RESTORED,
     SERVER_KEY,
@@ -40,13 +46,7 @@ from app.connectors.continuity import (
     judge,
     read_beat,
 )
-from app.connectors.registration import (
-    RUNNING_WAIT_S,
-    WORKER_WAIT_S,
-    current_stream,
-    running,
-)
-from app.connectors.stream_state import BROKEN, FLOWS, StreamState, read_state, write_state
+from app.connectors.stream.stream_state import BROKEN, FLOWS, StreamState, read_state, write_state
 from app.connectors.worker import Worker, WorkerBusy, retry_while_busy
 from app.environment.settings import Settings
 from app.errors import HeadwaterError

@@ -43,9 +43,9 @@ from app.connectors.adoption import (
     writers_held_off,
 )
 from app.connectors.capture_record import PENDING, ask_for_snapshot
-from app.connectors.continuity import read_slot
 from app.connectors.first_snapshot import estimates
 from app.connectors.notices import Notices, Scan
+from app.connectors.stream.continuity import read_slot
 from app.environment.settings import Settings
 from app.source.database import Connection, connect
 from app.source.source_tables import Names, SourceTable

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 
 from app.capture.recovery_lock import stream_lock
-from app.connectors.continuity import (
+from app.connectors.stream.continuity import (
     SERVER_KEY,
     SLOT_KINDS,
     Beats,
@@ -32,7 +32,14 @@ from app.connectors.continuity import (
     read_slot,
     read_stream,
 )
-from app.connectors.stream_state import BROKEN, FLOWS, UNKNOWN, StreamState, read_state, write_state
+from app.connectors.stream.stream_state import (
+    BROKEN,
+    FLOWS,
+    UNKNOWN,
+    StreamState,
+    read_state,
+    write_state,
+)
 from app.connectors.worker import Worker, WorkerBusy
 from app.environment.ports import service_name
 from app.environment.service_problem import report_problem

@@ -21,7 +21,9 @@ from collections.abc import Mapping, Sequence
 from kafka.errors import KafkaError
 
 from app.connectors.capture_record import DONE, forget_all, pattern, record
-from app.connectors.continuity import (
+from app.connectors.keyless_topics import ensure_single, too_many
+from app.connectors.partitions import note
+from app.connectors.stream.continuity import (
     SERVER_KEY,
     Beats,
     Stream,
@@ -30,10 +32,12 @@ from app.connectors.continuity import (
     read_slot,
     read_stream,
 )
-from app.connectors.keyless_topics import ensure_single, too_many
-from app.connectors.partitions import note
-from app.connectors.restored_stream import begins_restored, refuse_read_slot, register_stopped
-from app.connectors.stream_state import read_state
+from app.connectors.stream.restored_stream import (
+    begins_restored,
+    refuse_read_slot,
+    register_stopped,
+)
+from app.connectors.stream.stream_state import read_state
 from app.connectors.worker import Task, Worker, WorkerBusy, retry_while_busy
 from app.environment.settings import ROOT, Settings, load, of_source
 from app.errors import HeadwaterError

@@ -1,8 +1,7 @@
 """The settings of one stack: its home, its ports, the source that it captures.
 
 One stack is one home folder, with its settings in `settings.toml` and its generated secrets in
-`secrets.json` (mode 0600). Environment variables override single values:
-`HEADWATER_HOME`, `HEADWATER_PORT_OFFSET`, `HEADWATER_SERVING_DSN`.
+`secrets.json` (mode 0600). `HEADWATER_HOME`, `HEADWATER_PORT_OFFSET` and `HEADWATER_SERVING_DSN` override single values.
 """
 
 from __future__ import annotations
@@ -307,7 +306,9 @@ def load(home: Path | None = None, profile: Path | None = None, **overrides: obj
             given[key] = value
     given.update({k: v for k, v in overrides.items() if v is not None})
     origin = f"{profile or folder / 'settings.toml'} or its override"
-    found = checked(folder, given, origin=origin, text=_text_of(profile), file=profile)
+    found = checked(
+        folder, given, origin=origin, text=profile.read_text() if profile else "", file=profile
+    )
     if found.own_authority:
         os.environ.update(trust(found.tls))
     one = os.environ.get(ONE_SOURCE)
@@ -351,11 +352,7 @@ def place_of(settings: Settings, key: str) -> str:
 
 def only(profile: Path) -> None:
     """Check a profile by itself. Raises: SettingsError naming each mistake with its line."""
-    checked(ROOT, read_toml(profile), origin=str(profile), text=_text_of(profile))
-
-
-def _text_of(profile: Path | None) -> str:
-    return profile.read_text() if profile is not None else ""
+    checked(ROOT, read_toml(profile), origin=str(profile), text=profile.read_text())
 
 
 def checked(

@@ -18,9 +18,9 @@ from deltalake import DeltaTable
 
 from spark_streaming.batch.gate import Gate
 from spark_streaming.batch.rebuild_state import Rebuild, RebuildStore
-from spark_streaming.batch.table_need import Steps
 from spark_streaming.batch.table_steps import TableSteps
-from spark_streaming.batch.table_upkeep import finish, maintain_table
+from spark_streaming.batch.upkeep.table_need import Steps
+from spark_streaming.batch.upkeep.table_upkeep import finish, maintain_table
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_store import ContractStore
 from spark_streaming.events.contract_versions import key_changed

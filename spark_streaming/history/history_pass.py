@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from spark_streaming.batch.table_need import Need
-from spark_streaming.batch.table_upkeep import finish, maintain_table
+from spark_streaming.batch.upkeep.table_need import Need
+from spark_streaming.batch.upkeep.table_upkeep import finish, maintain_table
 from spark_streaming.contract.contract import Contract
 from spark_streaming.contract.contract_files import ContractFileError
 from spark_streaming.contract.names import HISTORY_COLUMNS, topic_of

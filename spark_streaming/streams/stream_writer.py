@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Protocol
 
-from spark_streaming.batch.table_need import Need
+from spark_streaming.batch.upkeep.table_need import Need
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.ops.requests import Answer, Outcome, Request
 from spark_streaming.quarantine.quarantine import DISCARDED, OPEN, REPLAYED, Quarantine

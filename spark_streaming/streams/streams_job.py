@@ -19,8 +19,8 @@ from deltalake.exceptions import DeltaError
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from spark_streaming.batch.table_need import Need
-from spark_streaming.batch.table_upkeep import OpsTable, Run, finish, maintain_ops
+from spark_streaming.batch.upkeep.table_need import Need
+from spark_streaming.batch.upkeep.table_upkeep import OpsTable, Run, finish, maintain_ops
 from spark_streaming.job_settings import load_settings
 from spark_streaming.ops.requests import STREAM_FOLDER, Desk
 from spark_streaming.reading.bronze import Bronze

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.connectors.stream_state import BROKEN, read_state
+from app.connectors.stream.stream_state import BROKEN, read_state
 from app.lake.lakehouse import Lakehouse
 from spark_streaming.ops.incident_rows import Incident
 from spark_streaming.ops.incident_table import IncidentLog

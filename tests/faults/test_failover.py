@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 
-from app.connectors.stream_state import BROKEN, read_state
+from app.connectors.stream.stream_state import BROKEN, read_state
 from app.lake.lakehouse import Lakehouse
 from spark_streaming.ops.incident_table import IncidentLog
 from tests.support.postgres_server import DATABASE, Programs, Server, new_server, postgres_programs

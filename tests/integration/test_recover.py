@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from app.capture.resync import progress
-from app.connectors.stream_state import BROKEN, FLOWS, StreamState, read_state
+from app.connectors.stream.stream_state import BROKEN, FLOWS, StreamState, read_state
 from app.lake.lakehouse import Lakehouse
 from app.source.source_tables import Names
 from spark_streaming.ops.incident_rows import Incident

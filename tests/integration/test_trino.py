@@ -17,7 +17,7 @@ import pytest
 import trino.exceptions
 from deltalake import DeltaTable, write_deltalake
 
-from spark_streaming.batch.table_upkeep import drop_old
+from spark_streaming.batch.upkeep.table_upkeep import drop_old
 from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables import kept_versions

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from spark_streaming.batch.table_upkeep import finish, maintain_ops
+from spark_streaming.batch.upkeep.table_upkeep import finish, maintain_ops
 from tests.spark.shop import GONE, POSITIVE, Shop
 
 

@@ -14,8 +14,8 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
-from spark_streaming.batch.table_need import Steps
-from spark_streaming.batch.table_upkeep import drop_old, finish, maintain_table
+from spark_streaming.batch.upkeep.table_need import Steps
+from spark_streaming.batch.upkeep.table_upkeep import drop_old, finish, maintain_table
 from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
@@ -183,7 +183,7 @@ def test_merges_go_on_while_old_files_are_deleted(
             merge(forgetful, film(number, f"v{number}"), number)  # waits forever if it is blocked
             super().delete_file(path)
 
-    monkeypatch.setattr("spark_streaming.batch.table_upkeep.DeltaStorageHandler", Deleting)
+    monkeypatch.setattr("spark_streaming.batch.upkeep.table_upkeep.DeltaStorageHandler", Deleting)
     drop_old(lake, forgetful.path, forgetful.lock, forgetful.handle)
     count = next(merged)
     assert count > 4

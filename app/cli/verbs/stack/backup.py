@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.environment.settings import Settings
 
 CONTINUES_S = 120.0
-LAKE_RESTORED = "lake_restored"  # of app.connectors.continuity, which takes long to import
+LAKE_RESTORED = "lake_restored"  # of app.connectors.stream.continuity, which takes long to import
 
 
 def backup(

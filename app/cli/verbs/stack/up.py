@@ -143,7 +143,7 @@ def _check_object_store(settings: Settings, steps: Steps) -> None:
     steps.waiting("checking the object store")
     object_store.ensure_ready(settings)
     if settings.profile.embedded_kafka and not (settings.home / "data").exists():
-        from app.connectors.restored_stream import refuse_filled_lake
+        from app.connectors.stream.restored_stream import refuse_filled_lake
         from app.lake.merged_position import merged_position
         from spark_streaming.storage.lake import Lake
 
@@ -163,7 +163,7 @@ def _unavailable(stack: Stack) -> dict[str, list[str]]:
 
 def _broken_stream(settings: Settings) -> str:
     """Return why nothing new comes from the source, with a hint; "" if the stream continues."""
-    from app.connectors.stream_state import BROKEN, read_state
+    from app.connectors.stream.stream_state import BROKEN, read_state
 
     seen = read_state(settings)
     if seen.state != BROKEN:

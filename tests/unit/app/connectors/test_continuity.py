@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.connectors.continuity import (
+from app.connectors.stream.continuity import (
     LAKE_RESTORED,
     RESTORED,
     Server,

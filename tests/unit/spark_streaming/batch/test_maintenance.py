@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from spark_streaming.batch.maintenance import Maintenance, Work
-from spark_streaming.batch.table_need import CHECKPOINT_COMMITS, QUIET_PAUSE_S, RETRY_S, Need, Steps
-from spark_streaming.batch.table_upkeep import Run
+from spark_streaming.batch.upkeep.maintenance import Maintenance, Work
+from spark_streaming.batch.upkeep.table_need import (
+    CHECKPOINT_COMMITS,
+    QUIET_PAUSE_S,
+    RETRY_S,
+    Need,
+    Steps,
+)
+from spark_streaming.batch.upkeep.table_upkeep import Run
 from spark_streaming.ops.job_metrics import MaintenanceMetrics
 from spark_streaming.tables.silver_table import TableOptions
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from spark_streaming.batch.maintenance import Maintenance
-from spark_streaming.batch.table_need import CHECKPOINT_COMMITS
-from spark_streaming.batch.table_upkeep import OpsTable
+from spark_streaming.batch.upkeep.maintenance import Maintenance
+from spark_streaming.batch.upkeep.table_need import CHECKPOINT_COMMITS
+from spark_streaming.batch.upkeep.table_upkeep import OpsTable
 from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.event import RawEvent, Reject
 from spark_streaming.events.position import HighWater
@@ -165,7 +165,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sizes]:
     with pytest.MonkeyPatch.context() as patched:
         for module in modules:
             patched.setattr(module, "datetime", Calendar)
-        patched.setattr("spark_streaming.batch.table_upkeep.datetime", Calendar)
+        patched.setattr("spark_streaming.batch.upkeep.table_upkeep.datetime", Calendar)
         patched.setattr(small_table, "READ_HOURS", 0)
         made = Year(tmp_path_factory.mktemp("year"))
         found = []

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_streaming.batch.table_need import Steps
-from spark_streaming.batch.table_upkeep import drop_old, finish, maintain_table
+from spark_streaming.batch.upkeep.table_need import Steps
+from spark_streaming.batch.upkeep.table_upkeep import drop_old, finish, maintain_table
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.tables import joined_files
 from spark_streaming.tables.data_files import DataFile

@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from spark_streaming.batch.table_upkeep import drop_old
+from spark_streaming.batch.upkeep.table_upkeep import drop_old
 from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.tables.kept_versions import NOTE, Version, read_note, thinned
 from spark_streaming.tables.silver_table import TableOptions

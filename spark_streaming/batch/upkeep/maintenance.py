@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from spark_streaming.batch.table_need import Need, Steps
-from spark_streaming.batch.table_upkeep import (
+from spark_streaming.batch.upkeep.table_need import Need, Steps
+from spark_streaming.batch.upkeep.table_upkeep import (
     OpsTable,
     Run,
     maintain_ledger,

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
-from spark_streaming.batch.table_need import Need, Steps
+from spark_streaming.batch.upkeep.table_need import Need, Steps
 from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.ops.ledger import Ledger
 from spark_streaming.storage.lake import LEDGER, Lake

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from app.connectors.continuity import RESTORED, SERVER_KEY, read_slot
+from app.connectors.stream.continuity import RESTORED, SERVER_KEY, read_slot
 from app.connectors.worker import Worker, retry_while_busy
 from app.environment.restored import read_restored
 from app.environment.settings import Settings
