@@ -57,7 +57,7 @@ class JobKeys(BaseModel):
     # Each small merge rewrites a file, so old versions are the larger part of a busy table.
     silver_retention_minutes: int = Field(default=15, ge=1)
     """How long every old version of a table can be read, in minutes; behind that some, by `[time_travel]`."""
-    # Measured: `spark_streaming/batch/README.md`, maintenance.
+    # The budget is by design, not by measurement: `spark_streaming/batch/README.md`.
     maintenance_budget_ms: int = Field(default=1000, ge=50, le=60_000)
     """How long tables are maintained after each batch, in milliseconds, beside the next one; the rest waits."""
     bronze_keep_days: int = Field(default=0, ge=0)
