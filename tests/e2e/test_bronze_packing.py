@@ -37,7 +37,7 @@ def test_bronze_is_packed_while_it_is_written_and_every_reader_finds_the_same(st
         source.execute(f"INSERT INTO {TABLE} VALUES (1, '{SECRET}', 0), (2, 'kept', 0)")
     stack.await_tables(TABLE)
     with updates(stack):
-        for number in range(ROUNDS):
+        for _ in range(ROUNDS):
             before = len(objects(stack))
             until(
                 lambda before=before: len(objects(stack)) >= before + 5,  # type: ignore[misc]
@@ -46,8 +46,7 @@ def test_bronze_is_packed_while_it_is_written_and_every_reader_finds_the_same(st
             )
             [row] = compact(stack)
             assert row["packed"] >= 1 and row["joined"] >= 4, row
-            # What a round has packed is deleted in the next one.
-            assert bool(row["deleted"]) == bool(number), row
+            assert row["deleted"] >= 4, row
     paths = objects(stack)
     assert sum(packed_span(path) is not None for path in paths) >= ROUNDS
     with stack.source() as source:
