@@ -6,7 +6,7 @@ import time
 
 from kafka import KafkaProducer
 
-from app.connectors.keyless_topics import admin, partitions_of
+from app.connectors.keyless_topics import admin, create_topics, partitions_of
 from app.source.database import Connection
 from app.source.source_tables import SourceTable
 from spark_streaming.contract.lsn import Lsn
@@ -58,19 +58,30 @@ def shape_of(connection: Connection, table: SourceTable) -> str:
 
 
 def write_ends(
-    kafka: KafkaCluster, prefix: str, table: SourceTable, below_lsn: Lsn, resync: str
+    kafka: KafkaCluster,
+    prefix: str,
+    table: SourceTable,
+    below_lsn: Lsn,
+    resync: str,
+    *,
+    partitions: int,
 ) -> dict[str, int]:
     """Write the end of a resync into each partition of the table's topic.
 
-    Writing it twice is harmless.
-    Returns: partition (as text) → offset; empty if there is no topic: the table never had a row.
+    The topic is created if it does not exist: the table is empty, but silver may have rows, as in a restored lake.
+    Writing the end twice is harmless.
+
+    Args:
+        partitions: those of a new topic of a table with a key; one without has one.
+    Returns: partition (as text) → offset.
     Raises: kafka.errors.KafkaError.
     """
     topic = topic_of(prefix, table.schema, table.name)
     with admin(kafka) as client:
-        count = partitions_of(client, {topic}).get(topic, 0)
-    if not count:
-        return {}
+        if topic not in (known := partitions_of(client, {topic})):
+            create_topics(client, [topic], partitions=partitions if table.has_key else 1)
+            known = partitions_of(client, {topic})
+        count = known[topic]
     value = resync_end(
         table.schema,
         table.name,

@@ -251,7 +251,14 @@ class Resyncing:
     def _finish(self, connection: Connection, table: SourceTable, one: Resync, scan: Scan) -> None:
         settings = self._settings
         name = f"{one.oid}-{one.reading}"
-        ends = write_ends(settings.kafka, settings.topic_prefix, table, one.below_lsn, name)
+        ends = write_ends(
+            settings.kafka,
+            settings.topic_prefix,
+            table,
+            one.below_lsn,
+            name,
+            partitions=settings.profile.topic_partitions,
+        )
         if shape_of(connection, table) != one.shape:
             # Rows that a chunk read before a TRUNCATE arrive after the event of the TRUNCATE.
             self._retry(connection, one, "the table was truncated or rewritten during the resync")

@@ -38,10 +38,8 @@ def ensure_single(
     with admin(kafka) as client:
         found = partitions_of(client, keyless)
         absent = sorted(keyless.keys() - found.keys())
-        wanted = {topic: {"num_partitions": 1, "configs": _CONFIG} for topic in absent}
-        if wanted:
-            with suppress(TopicAlreadyExistsError):  # the connector created one of them first
-                client.create_topics(wanted, timeout_ms=_TIMEOUT_MS, wait_for_metadata=True)
+        if absent:
+            create_topics(client, absent, partitions=1)
             found = partitions_of(client, keyless)
     return {keyless[topic]: count for topic, count in found.items() if count > 1}
 
@@ -67,6 +65,13 @@ def admin(kafka: KafkaCluster) -> Iterator[KafkaAdminClient]:
         yield client
     finally:
         client.close()
+
+
+def create_topics(client: KafkaAdminClient, topics: Iterable[str], *, partitions: int) -> None:
+    """Create topics of tables as the connector does; none that it has created first."""
+    wanted = {topic: {"num_partitions": partitions, "configs": _CONFIG} for topic in topics}
+    with suppress(TopicAlreadyExistsError):
+        client.create_topics(wanted, timeout_ms=_TIMEOUT_MS, wait_for_metadata=True)
 
 
 def partitions_of(client: KafkaAdminClient, topics: Container[str]) -> dict[str, int]:

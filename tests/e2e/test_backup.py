@@ -54,7 +54,7 @@ def lost(
         stack.up("--source", source, "--apply", *SERVICES)
         assert stack.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
         killed_backup(stack, place)
-        with writing(source):
+        with writing(source, 1_000_000):
             first = stack.answer("backup", str(place), timeout_s=WITHIN_S)
             second = stack.answer("backup", str(place), timeout_s=WITHIN_S)
         assert 0 < second["copied_objects"] < first["copied_objects"]
@@ -107,13 +107,13 @@ def events_of(stack: Stack, topic: str, row: int) -> list[str]:
 
 
 @contextmanager
-def writing(dsn: str) -> Iterator[None]:
-    """Insert, update and delete rows without a pause, in a thread."""
+def writing(dsn: str, first: int) -> Iterator[None]:
+    """Insert, update and delete rows without a pause, in a thread; new rows are numbered from `first` on."""
     stop = threading.Event()
 
     def write() -> None:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            number = 10**6
+            number = first
             while not stop.wait(0.02):
                 number += 1
                 for table in ("kept", "loose"):
@@ -147,7 +147,7 @@ def test_a_lost_home_is_back_from_its_backup_and_the_source(
         assert (stack.home / "secrets.json").read_bytes() == secrets.read_bytes()
         private = ("secrets.json", "settings.toml", "restored.json")
         assert {(stack.home / name).stat().st_mode & 0o777 for name in private} == {0o600}
-        with writing(source):
+        with writing(source, 2_000_000):
             up = stack.run("up", "--no-dashboards", *SERVICES, timeout_s=600)
         assert "bronze may lack changes between the two" in up.stderr
         [gap] = until(
@@ -248,7 +248,7 @@ def test_a_new_home_takes_over_the_lake_of_a_lost_one_and_none_mixes_the_two(
         with psycopg.connect(source, autocommit=True) as connection:
             connection.execute("DELETE FROM kept WHERE id % 5 = 0")
             connection.execute("DELETE FROM loose WHERE id % 5 = 0")
-        with writing(source):
+        with writing(source, 3_000_000):
             up = other.run("up", "--no-dashboards", *SERVICES, timeout_s=600)
         assert "the replication slot `taken` has every change from" in up.stderr
         assert other.verdicts(*TABLES) == dict.fromkeys(TABLES, "equal")
