@@ -103,7 +103,8 @@ def events_of(stack: Stack, topic: str, row: int) -> list[str]:
     values = [kept.value for _, kept in bronze(stack.settings, "bronze", f"{topic}/") if kept.value]
     payloads = [json.loads(value) for value in values]
     found = [one.get("payload", one) for one in payloads]
-    return [one["op"] for one in found if (one["after"] or one["before"])["id"] == row]
+    images = [(one["op"], one.get("after") or one.get("before") or {}) for one in found]
+    return [op for op, image in images if image.get("id") == row]
 
 
 @contextmanager
