@@ -45,11 +45,11 @@ pytestmark = pytest.mark.skipif(
 ANSWER_S = 240.0
 ALERT_S = 240.0
 # `streams` starts only if it is named.
-ASKED_IN_VAIN = {"Events against the quietest quarter", "Histories: not where silver is", "Streams: stopped",
-                 "Streams: events not in silver", "Streams: events", "Audit: questions",
-                 "Audit: denied, last 5 min", "Audit: missing, last 15 min", "Rules not applied",
-                 "Jobs whose latest run failed",
-                 "Jobs that are late", "Time of the latest run", "Since the last success"}  # fmt: skip
+ASKED_IN_VAIN = {"Events against the quietest quarter", "Histories: not where silver is",
+                 "Streams: stopped", "Streams: events not in silver", "Streams: events",
+                 "Audit: questions", "Audit: denied, last 5 min", "Audit: missing, last 15 min",
+                 "Rules not applied", "Jobs whose latest run failed", "Jobs that are late",
+                 "Time of the latest run", "Since the last success"}  # fmt: skip
 # Users' queries need `tables` only for views, so killing it hides no other failure.
 SERVICES = ("prometheus", "alertmanager", "tables", "capture")
 KILLED = "tables"

@@ -252,18 +252,17 @@ def test_the_next_query_sees_every_commit_through_checkpoints_and_clean_up(
 def test_a_kept_version_is_asked_for_by_its_number(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if each had an hour of its own.
+    # As if each had an hour of its own; the newest one's minutes have passed, too.
     monkeypatch.setattr(kept_versions, "thinned", lambda versions, *_: versions[::-1])
-    path, lock = "silver/aged", threading.Lock()
+    path, lock, wanted = "silver/aged", threading.Lock(), [(1,), (3,), (5,)]
     for number in range(6):
         server.write(path, _ids(number), configuration=TableOptions(0).properties())
-        if number in (1, 3, 5):
+        if (number,) in wanted:
             drop_old(server.lake, path, lock, lambda: server.table(path), TimeTravel())
     listed = "SELECT version FROM ops.versions WHERE table_name = 'aged' ORDER BY 1"
-    kept = [(1,), (3,), (5,)]  # the newest one, too: its minutes have passed
-    until(lambda: server.query(listed), kept.__eq__, within_s=REGISTERED_S, what="versions")
+    until(lambda: server.query(listed), wanted.__eq__, within_s=REGISTERED_S, what="versions")
     one = "SELECT id FROM silver.aged FOR VERSION AS OF "
-    assert [server.query(f"{one}{version}") for version in (1, 3, 5)] == [[(1,)], [(3,)], [(5,)]]
+    assert [server.query(f"{one}{number}")[0] for (number,) in wanted] == wanted
     with pytest.raises(trino.exceptions.TrinoUserError, match="snapshot ID does not exist"):
         server.query(f"{one}2")
 
