@@ -14,7 +14,7 @@ import org.apache.spark.sql.connector.read.streaming.SupportsAdmissionControl;
  * A stream of Spark's Kafka source that waits, if it has nothing new, until Kafka has an event.
  *
  * <p>Spark asks for the newest offsets, pauses ({@code pollingDelay}) and asks again. Each question
- * is three requests to the broker. The wait is one request a second, and ends with the first event.
+ * is three requests to the broker. The wait is a request each 100 ms, and ends with the first event.
  * Spark asks again after it, so that a batch's times do not include it. A new partition is found by
  * a question, at most {@link Arrivals#WAIT} later.
  */
