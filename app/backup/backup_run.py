@@ -117,7 +117,7 @@ class _Run:
         return (known.sha256, known.size) in self._have
 
     def _copy(self, missing: list[Listed], total: int) -> bool:
-        """Copy objects; return whether none of them has vanished."""
+        """Copy objects. Returns: False if one of them was deleted before it was copied."""
         left, all_there, done = iter(missing), True, total - len(missing)
         with ThreadPoolExecutor(THREADS) as pool:
             while part := list(islice(left, PART)):

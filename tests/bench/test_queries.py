@@ -1,7 +1,7 @@
 """Ten fixed queries in Trino on silver tables as changes left them, beside the same rows freshly written.
 
-The tables come by a first snapshot; then changes go over a tenth of their rows. First each query's answer from both
-tables is compared; then they are timed by turns, quiet and beside changes of the queried table.
+A first snapshot fills the tables; then a tenth of their rows are changed. Each query must give the same answer from silver and from
+the compacted copy. Then both are timed in turns, first on a quiet stack, then while the queried table changes.
 HEADWATER_BENCH_ROWS sets the rows (orders; a twentieth as many customers).
 """
 

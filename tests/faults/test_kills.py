@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 
 import pytest
 
 from tests.support import tpcb
-from tests.support.stack import Stack, processes_of
+from tests.support.stack import Stack
 from tests.support.waiting import until
 
 BRANCHES, ACCOUNTS = 4, 4_000
@@ -48,14 +46,7 @@ def test_silver_equals_the_source_after_a_service_was_killed_twice(
 def test_all_processes_end_with_a_killed_supervisor_and_up_goes_on_where_they_were(
     loaded: Stack, seed: int
 ) -> None:
-    supervisor = int((loaded.home / "supervisor.pid").read_text().split()[0])
-    os.kill(supervisor, signal.SIGKILL)
-    until(
-        lambda: processes_of(loaded.home),
-        lambda left: not left,
-        within_s=30,
-        what="the end of every process of the stack",
-    )
+    loaded.kill_supervisor()
     loaded.up()
     verify_bench_tables(loaded)
 

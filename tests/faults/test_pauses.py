@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.fault import Fault, Scene
 from tests.support.frozen import frozen
-from tests.support.soak import supervisor_pid
 
 # Connect's session lasts 10 s, silver's lease half a minute; a service that hangs for a minute is restarted.
 LASTS_S = float(os.environ.get("HEADWATER_FAULT_SECONDS") or 40)
@@ -40,7 +39,7 @@ def pause(scene: Scene, service: str) -> Fault:
 
     def freeze() -> None:
         if service == "supervisor":  # alone: all services are its children
-            held.enter_context(frozen(supervisor_pid(scene), children=False))
+            held.enter_context(frozen(scene.stack.supervisor_pid, children=False))
         else:
             held.enter_context(frozen(scene.stack.observed(service).pid))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,8 +22,7 @@ from tests.faults.test_disk_full import consumed, produce
 from tests.support.bucket import Bucket
 from tests.support.fault import Scene, fault_scene
 from tests.support.small_disk import SmallDisk, small_ext4
-from tests.support.stack import Stack, fresh_stack, processes_of
-from tests.support.waiting import until
+from tests.support.stack import Stack, fresh_stack
 
 DISK_BYTES = 6_000 << 20
 CUTS = int(os.environ.get("HEADWATER_FAULT_CUTS") or 2)
@@ -118,13 +116,7 @@ def alone(service: str) -> Iterator[tuple[Stack, SmallDisk]]:
 
 def cut(stack: Stack, disk: SmallDisk) -> None:
     """The power goes, and comes back: no process, and a disk with what had been written."""
-    supervisor = int((stack.home / "supervisor.pid").read_text().split()[0])
+    supervisor = stack.supervisor_pid
     disk.lose_power()
-    os.kill(supervisor, signal.SIGKILL)
-    until(
-        lambda: processes_of(stack.home),
-        lambda left: not left,
-        within_s=60,
-        what="the end of every process of the stack",
-    )
+    stack.kill_supervisor(supervisor)
     disk.mount_again()

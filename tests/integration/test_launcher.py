@@ -85,14 +85,7 @@ def test_a_taken_port_ends_up_within_seconds_and_leaves_the_rest_running(stack: 
 
 
 def test_a_killed_supervisor_takes_all_along_and_up_repairs(stack: Stack) -> None:
-    pid = int((stack.home / "supervisor.pid").read_text().split()[0])
-    os.kill(pid, signal.SIGKILL)
-    until(
-        lambda: processes_of(stack.home),
-        lambda left: left == [],
-        within_s=30,
-        what="the end of every process of the stack",
-    )
+    stack.kill_supervisor()
     assert row(stack, "postgres")["state"] == "stopped"
     stack.up("--only", "s3", "postgres")
     assert row(stack, "postgres")["state"] == "ready"

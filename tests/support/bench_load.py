@@ -19,7 +19,7 @@ SEED = 1
 
 @dataclass
 class Load:
-    """A running load: its tables, and its process; its own report after the end."""
+    """A load that a process of its own makes on `tables`; `report` has what it made, once it has ended."""
 
     tables: list[str]
     pid: int | None = None

@@ -128,10 +128,6 @@ def choose(
     return chosen
 
 
-def supervisor_pid(scene: Scene) -> int:
-    return int((scene.stack.home / "supervisor.pid").read_text().split()[0])
-
-
 def running(scene: Scene) -> dict[str, int]:
     """Service → pid of each that runs."""
     services = Home(scene.stack.home).snapshot().services
@@ -157,7 +153,7 @@ def observe(scene: Scene, passed_s: float) -> dict[str, Any]:
         "log_share_pct": round(100 * log / max(1, sum(size for _, size in silver)), 1),
         "home_mib": sum(size for _, size in sizes(home)) // MIB,
         "logs_mib": sum(size for _, size in sizes(home / "run")) // MIB,
-        "supervisor_mib": memory_of({"supervisor": supervisor_pid(scene)})["supervisor"],
+        "supervisor_mib": memory_of({"supervisor": scene.stack.supervisor_pid})["supervisor"],
     }
 
 

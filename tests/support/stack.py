@@ -51,6 +51,24 @@ class Stack:
     def settings(self) -> Settings:
         return load(self.home, port_offset=self._port_offset)
 
+    @property
+    def supervisor_pid(self) -> int:
+        return int((self.home / "supervisor.pid").read_text().split()[0])
+
+    def kill_supervisor(self, pid: int | None = None) -> None:
+        """SIGKILL the supervisor, and wait until all processes have ended with it.
+
+        Args:
+            pid: the supervisor's, if its file may be out of reach by now.
+        """
+        os.kill(pid or self.supervisor_pid, signal.SIGKILL)
+        until(
+            lambda: processes_of(self.home),
+            lambda left: not left,
+            within_s=60,
+            what="the end of every process of the stack",
+        )
+
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start `headwater ARGUMENTS` like the shim, with its output captured."""
         return subprocess.Popen(

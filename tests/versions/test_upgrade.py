@@ -94,7 +94,7 @@ def test_an_upgrade_that_is_killed_goes_on_at_the_next_up(stack: Stack) -> None:
         )
         command.kill()
         command.communicate()
-    os.kill(int((stack.home / "supervisor.pid").read_text().split()[0]), signal.SIGKILL)
+    os.kill(stack.supervisor_pid, signal.SIGKILL)
     assert read_stamp(stack.home) == current()
     stack.run("up", "--only", *PARTS, timeout_s=UP_S)
 

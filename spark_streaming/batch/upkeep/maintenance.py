@@ -1,8 +1,8 @@
 """Maintains the tables in the process that writes them, within a budget of time after each batch.
 
 One thread beside the batches takes the neediest table (`table_need`) and does piece after piece of its
-work (`table_upkeep`) until the budget is used up; the next batch's budget continues there. No piece holds a table's lock
-for longer than a put of a log entry takes, so it never conflicts with a merge, and a merge hardly waits.
+work (`table_upkeep`) until the budget is used up; the next batch's budget continues there. A piece of work on a table of silver
+holds its lock while one log entry is put, and no longer; tables of `ops` are joined with their lock held.
 """
 
 from __future__ import annotations
@@ -120,11 +120,10 @@ class Maintenance:
         now = self._clock()
         for need in self._needs.values():
             need.observe(now)
-        idle = self._running is None or self._running.done()
         wanted = self._turn is not None or any(
             need.due_since is not None for need in self._needs.values()
         )
-        if idle and wanted and not self._stopping:
+        if self.is_idle() and wanted and not self._stopping:
             self._running = self._thread.submit(self._work)
 
     def stop(self) -> None:

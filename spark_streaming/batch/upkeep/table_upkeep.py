@@ -1,8 +1,8 @@
 """The maintenance of one table, in small pieces of work: join files, write a checkpoint, remove what is old.
 
 Each function is a generator. Between two pieces it holds no lock and may wait for any time, or be
-dropped. A merge of the table waits for one put of a log entry at most: files are joined, and the folder listed
-and cleaned, without the table's lock.
+dropped. A merge of a table of silver waits for one put of a log entry at most: files are joined, and the folder listed
+and cleaned, without the table's lock. Tables of `ops`, which are small, are joined with their lock held.
 """
 
 from __future__ import annotations

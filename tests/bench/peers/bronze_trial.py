@@ -44,7 +44,7 @@ class Topics:
         self.events: dict[Place, str] = {}
 
     def read_to(self, mark: int) -> Expected:
-        """Read until each topic has shown the marker row's event with `v` = `mark`, its last one."""
+        """Read each topic up to its last event: the marker row's, whose `v` is `mark`."""
         consumer = KafkaConsumer(
             **self._kafka.options, isolation_level="read_committed", enable_auto_commit=False
         )

@@ -1,4 +1,4 @@
-"""A backup copies only what is new, is whole until the next one is, and is refused if a byte differs."""
+"""A second backup copies only what is new, the first stays whole until then, and one changed byte is refused."""
 
 from __future__ import annotations
 

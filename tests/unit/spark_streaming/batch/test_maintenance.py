@@ -43,7 +43,7 @@ class Upkeep:
         )
 
     def look(self, work: Work, table: str = "orders") -> None:
-        """Run `work` once, with the commits that make it due, after a failure before it."""
+        """Make `work` due by commits of the table, and have it run; late enough to follow a failed run."""
         self.now += RETRY_S
         need = self.maintenance.follow(table, work)
         for _ in range(CHECKPOINT_COMMITS):

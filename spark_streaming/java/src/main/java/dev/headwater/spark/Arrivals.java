@@ -25,7 +25,7 @@ final class Arrivals {
   /** The longest wait. */
   static final Duration WAIT = Duration.ofSeconds(1);
 
-  // Under load the broker sometimes held a fetch back although there were events, for as long as this allows.
+  // With a second here, events waited under load for nearly as long. Why is not known.
   private static final int FETCH_MS = 100;
   private static final long UNKNOWN_MS = 100;
   private static final String PREFIX = "kafka.";
