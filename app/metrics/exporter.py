@@ -1,7 +1,8 @@
 """`python -m app.metrics.exporter`: the service `metrics`.
 
-One thread runs the collectors in turn. Each has a period and a share of a core. A collector that
+The collectors run in turn. Each has a period and a share of a core. A collector that
 has used more than its share runs later, so that all of them stay within the sum of the shares.
+One that waits for a part that stands still counts as failed, and the others go on meanwhile.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ log = logging.getLogger("metrics")
 FAILED_AGAIN_S = 10.0
 # And after this at most, whatever it has cost: its alert must end soon after the cause.
 FAILED_AGAIN_S_MAX = 60.0
+# A collection that takes longer hangs: a frozen server accepts connections and never answers.
+HANGS_AFTER_S = 20.0
 # However expensive a collection was, the next one comes within this time.
 PERIOD_S_MAX = 900.0
 # CPU seconds that a collector may use beyond its share: the first collection opens connections and
@@ -45,6 +48,23 @@ class _Plan:
     due: float = 0.0
     cpu_s: float = 0.0
     reported: str = ""
+    hanging: _Collection | None = None
+
+
+class _Collection(threading.Thread):
+    """One collection, in a thread that can be left alone if it hangs."""
+
+    def __init__(self, collector: Collector) -> None:
+        super().__init__(daemon=True)
+        self._collector = collector
+        self.failure = ""
+
+    def run(self) -> None:
+        try:
+            self._collector.collect()
+        except Exception as error:  # noqa: BLE001 - reported; the other collectors go on
+            self.failure = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            self._collector.reset()
 
 
 class Exporter:
@@ -57,7 +77,9 @@ class Exporter:
         *,
         now: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.process_time,
+        hangs_after_s: float = HANGS_AFTER_S,
     ) -> None:
+        self._hangs_after_s = hangs_after_s
         self._board = board
         self._plans = [_Plan(collector) for collector in collectors]
         self._now = now
@@ -74,12 +96,14 @@ class Exporter:
     def _run(self, plan: _Plan) -> None:
         collector = plan.collector
         began = self._cpu()
-        try:
-            collector.collect()
-            failure = ""
-        except Exception as error:  # noqa: BLE001 - logged below; the other collectors go on
-            failure = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            collector.reset()
+        collection = plan.hanging or _Collection(collector)
+        if plan.hanging is None:
+            collection.start()
+            collection.join(self._hangs_after_s)
+        plan.hanging = collection if collection.is_alive() else None
+        failure = (
+            f"no end within {self._hangs_after_s:g} s" if plan.hanging else collection.failure
+        )
         plan.cpu_s += self._cpu() - began
         now = self._now()
         # Seconds until all CPU that it has used is within its share.

@@ -124,7 +124,7 @@ def test_a_source_that_is_away_for_long_is_followed_when_it_is_back(
                 "the source is away",
                 lambda: away.enter_context(scene.stack.without("postgres")),
                 away.close,
-                ("ServiceRestarting",),
+                ("ConnectorFailed", "CollectorFailing", "ServiceDown"),
                 AWAY_S,
             )
         )

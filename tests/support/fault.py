@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,9 @@ class Scene:
             self.dsn, clients=1, branches=BRANCHES, accounts=ACCOUNTS, seed=seed,
             reconnect_s=reconnect_s, pause_s=PAUSE_S,
         )  # fmt: skip
+        if self.workload is not None:  # of a test that failed before it dropped its tables
+            with suppress(psycopg.Error):
+                self.workload.drop_all()
         self._loads += 1
         self.workload = LastingWorkload(self.dsn, seed, number=self._loads, reconnect_s=reconnect_s)
         self.workload.begin()
@@ -138,6 +141,7 @@ class Scene:
             assert_bronze_is_whole(self.stack)
         assert self.workload is not None
         self.workload.drop_all()
+        self.workload = None
 
     def compare(self) -> dict[str, int]:
         """Compare the load's tables with the source. Returns: rows lost, duplicated and wrong, tables not equal."""

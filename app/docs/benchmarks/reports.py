@@ -10,6 +10,7 @@ from typing import Any
 from app.docs.benchmarks.bar_picture import number
 
 RESULTS = Path(__file__).resolve().parents[3] / "tests" / "bench" / "results"
+BATCH_FLOOR = "peers_dlt"
 Report = dict[str, Any]
 Reports = dict[str, Report]
 
@@ -48,7 +49,7 @@ def goals(reports: Reports) -> list[Goal]:
         _freshness(
             reports, "at 50 and at 500 changes/s on 8 tables", ["freshness_50x8", "freshness_500x8"], 0.6, 1.0,
         ),
-        _rate(reports, "sustained mixed changes", "throughput_sustained", "changes_per_s", 12_000),
+        _sustained(reports, 12_000),
         _rate(reports, "one transaction of a million updates", "throughput_transaction", "changes_per_s", 20_000),
         _rate(reports, "first snapshot, a narrow table", "snapshot_initial_narrow", "rows_per_s", 40_000),
         _beside_peers(reports),
@@ -78,12 +79,25 @@ def _rate(reports: Reports, work: str, name: str, key: str, least: int) -> Goal:
     return Goal(work, goal.goal, f"{number(value)}/s{size}", value >= least)
 
 
+def _sustained(reports: Reports, least: int) -> Goal:
+    work, goal = "sustained mixed changes", f"≥ {least:,}/s"
+    if (report := reports.get("throughput_sustained")) is None:
+        return Goal(work, goal)
+    final = report["final"]
+    made = final["made_per_s"]
+    text = f"{number(made)}/s for {final['lasted_s']:.0f} s, lag p50 {final['lag_s']['p50']:.1f} s"
+    if not final["flat"]:
+        text += f"; {number(final['rate'])}/s were tried"
+    return Goal(work, goal, text, bool(final["flat"]) and made >= least)
+
+
 def _beside_peers(reports: Reports) -> Goal:
     work, goal = (
         "events a CPU-second of the whole stack",
         "≥ 2 × the best peer that passes equality",
     )
-    figures = {n: r["changes_per_cpu_s"] for n, r in reports.items() if n.startswith("peers_") and proven(r) and "changes_per_cpu_s" in r}  # fmt: skip
+    # The batch floor copies whole tables now and then; it follows no change.
+    figures = {n: r["changes_per_cpu_s"] for n, r in reports.items() if n.startswith("peers_") and not n.startswith(BATCH_FLOOR) and proven(r) and "changes_per_cpu_s" in r}  # fmt: skip
     own = figures.pop("peers_headwater", None)
     if own is None or not figures:
         return Goal(work, goal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -35,6 +36,7 @@ from spark_streaming.storage.store_address import ObjectStore
 from spark_streaming.tables.silver_names import SilverNames
 from tests.support.clock import Clock
 from tests.support.disk_lake import DiskLake
+from tests.support.waiting import until
 
 UP = "headwater_collector_up"
 STORE = ObjectStore("http://127.0.0.1:9", access_key="a", secret_key="b")
@@ -99,6 +101,27 @@ def test_a_failed_look_is_told_drops_its_connections_and_comes_again_later() -> 
     assert board.get(UP) == {("look",): 0}
     assert look.resets == len(look.looks)
     assert look.looks[1] - look.looks[0] == FAILED_AGAIN_S
+
+
+def test_a_collector_that_hangs_counts_as_failed_and_the_others_go_on() -> None:
+    answers = threading.Event()
+    hung, well = Look(name="hung"), Look(name="well")
+    hung.collect = lambda: hung.looks.append(0.0) or answers.wait(60)  # type: ignore[method-assign, func-returns-value]
+    board = Board()
+    exporter = Exporter(board, [hung, well], now=well.clock, cpu=well.cpu, hangs_after_s=0.01)
+    for _ in range(3):
+        exporter.step()
+        well.clock.now += FAILED_AGAIN_S
+    assert board.get(UP) == {("hung",): 0, ("well",): 1}
+    assert (len(hung.looks), len(well.looks)) == (1, 3)
+    answers.set()
+
+    def works_again() -> bool:
+        well.clock.now += FAILED_AGAIN_S
+        exporter.step()
+        return board.get(UP)[("hung",)] == 1
+
+    until(works_again, within_s=10, what="the collector works again")
 
 
 def test_a_dear_collector_that_failed_looks_again_within_a_minute() -> None:
