@@ -101,9 +101,7 @@ class Exporter:
             collection.start()
             collection.join(self._hangs_after_s)
         plan.hanging = collection if collection.is_alive() else None
-        failure = (
-            f"no end within {self._hangs_after_s:g} s" if plan.hanging else collection.failure
-        )
+        failure = f"no end within {self._hangs_after_s:g} s" if plan.hanging else collection.failure
         plan.cpu_s += self._cpu() - began
         now = self._now()
         # Seconds until all CPU that it has used is within its share.
