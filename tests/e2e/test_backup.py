@@ -138,6 +138,7 @@ def gaps(stack: Stack) -> list[Incident]:
     return log.incidents(kind="gap")
 
 
+@pytest.mark.slow  # two stacks, minutes
 def test_a_lost_home_is_back_from_its_backup_and_the_source(
     source: str, lost: tuple[Path, dict[str, Any], Path]
 ) -> None:

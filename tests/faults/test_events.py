@@ -7,6 +7,7 @@ What else can happen to tables is in `test_ddl.py`; a snapshot that is cut in `t
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack, closing
 
 import psycopg
@@ -178,6 +179,22 @@ def test_a_slot_that_is_dropped_is_made_again_and_its_gap_is_closed(
 
     with scene.load(seed):
         scene.suffer(Fault("the slot is dropped", drop))
+    # The stream flows again before the tables are read again.
+    log = scene.stack.home / "run" / "capture" / "stderr.log"
+
+    def left() -> int:
+        text = log.read_text(errors="replace")
+        wanted = re.search(r"a resync of (\d+) tables is requested", text)
+        done = text.count(": resync read") + text.count(": no resync, because")
+        return int(wanted[1]) - done if wanted else -1
+
+    until(
+        left,
+        lambda number: number == 0,
+        within_s=SOON_S,
+        what="every table is read again",
+        every_s=2,
+    )
     scene.prove(bronze=False)
 
 
