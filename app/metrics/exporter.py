@@ -2,7 +2,7 @@
 
 The collectors run in turn. Each has a period and a share of a core. A collector that
 has used more than its share runs later, so that all of them stay within the sum of the shares.
-One that waits for a part that stands still counts as failed, and the others go on meanwhile.
+If a collection does not end in time, it counts as failed, and the other collectors run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("metrics")
 FAILED_AGAIN_S = 10.0
 # And after this at most, whatever it has cost: its alert must end soon after the cause.
 FAILED_AGAIN_S_MAX = 60.0
-# A collection that takes longer hangs: a frozen server accepts connections and never answers.
+# A collection that takes longer counts as failed: a frozen server accepts connections and never answers.
 HANGS_AFTER_S = 20.0
 # However expensive a collection was, the next one comes within this time.
 PERIOD_S_MAX = 900.0
@@ -52,7 +52,7 @@ class _Plan:
 
 
 class _Collection(threading.Thread):
-    """One collection, in a thread that can be left alone if it hangs."""
+    """One collection, in a thread of its own, so that the exporter need not wait for its end."""
 
     def __init__(self, collector: Collector) -> None:
         super().__init__(daemon=True)

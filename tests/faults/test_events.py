@@ -179,7 +179,7 @@ def test_a_slot_that_is_dropped_is_made_again_and_its_gap_is_closed(
 
     with scene.load(seed):
         scene.suffer(Fault("the slot is dropped", drop))
-    # The stream flows again before the tables are read again.
+    # The connector streams new changes first; only then are the tables read again.
     log = scene.stack.home / "run" / "capture" / "stderr.log"
 
     def left() -> int:

@@ -168,9 +168,9 @@ def _windows(reports: Reports) -> list[str]:
     ]  # fmt: skip
     heads = ["changes a second asked", "made", "seconds", "lag p50, s", "lag, first and last third, s", "held"]  # fmt: skip
     return [
-        f"The sustained rate, window after window, on the same {one['tables']} tables, which a tenth of all changes makes longer. Updates are of "
-        "random rows, so each merge writes nearly all files of a table again, and a change costs more as tables grow. A window in which the "
-        "generator made less than 97 % did not hold: the stack left it no CPU.",
+        f"These are the windows in which the sustained rate was searched, in their order. All use the same {one['tables']} tables, which grow "
+        "meanwhile: there are more inserts than deletes. Updates change random rows, and a merge rewrites each file that has such a row. A rate "
+        "is held if the lag does not grow and at least 97 % of the changes were made.",
         table(heads, rows),
     ]
 
@@ -186,8 +186,8 @@ def _queries(reports: Reports) -> str:
     files = one["files"]["q_orders"]
     return "\n\n".join(
         [
-            f"## Queries\nMedian seconds on {one['rows']:,} rows: silver in {files['files']} files as changes left it, and the same rows freshly "
-            "written; all answers equal.",
+            f"## Queries\nMedian seconds of each query on {one['rows']:,} rows. Silver has them in {files['files']} files, as its merges left them; the "
+            "copy was written just before. Every query gave the same answer on both.",
             _picture("queries.svg", "Ten queries"),
             table(
                 ["query", "silver", "fresh copy", "silver under load", "fresh copy under load"],
@@ -244,7 +244,8 @@ def _peers(reports: Reports) -> str:
     ]  # fmt: skip
     return "\n\n".join(
         [
-            "## Peers\nThe same machine, source and changes; [how, and what favours whom](../tests/bench/README.md#peers).",
+            "## Peers\nEvery system ran on the same machine, with the same source and the same changes. The method, and what gives one "
+            "system an advantage, are described in [its chapter](../tests/bench/README.md#peers).",
             _picture("peers.svg", "Changes a CPU-second"),
             table(
                 [

@@ -96,7 +96,7 @@ def _beside_peers(reports: Reports) -> Goal:
         "events a CPU-second of the whole stack",
         "≥ 2 × the best peer that passes equality",
     )
-    # The batch floor copies whole tables now and then; it follows no change.
+    # dlt-replace copies whole tables again and again; it does not apply changes, so it is no peer here.
     figures = {n: r["changes_per_cpu_s"] for n, r in reports.items() if n.startswith("peers_") and not n.startswith(BATCH_FLOOR) and proven(r) and "changes_per_cpu_s" in r}  # fmt: skip
     own = figures.pop("peers_headwater", None)
     if own is None or not figures:
