@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -64,6 +65,10 @@ def main() -> int:
             readable(f"{type(error).__name__}: {error}"),
         )
         return 1
+    # A batch makes some hundred thousand objects, hardly any of them in a cycle. By default Python searches them again
+    # and again while they become more: a quarter of this process's CPU under load.
+    gc.freeze()
+    gc.set_threshold(500_000, 5, 5)
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())

@@ -32,6 +32,7 @@ class LiveTable:
         self.schema = _schema(table, handle)
         self.is_plain = is_plain(handle)
         self.files = files_of(handle, table.contract.key)
+        self._written: list[tuple[DataFile, dict[str, Any]]] = []
 
     @property
     def version(self) -> int:
@@ -46,9 +47,21 @@ class LiveTable:
             self._cache.put(address, rows)
         return rows
 
-    def commit(self, commit: Commit, new: Iterable[pa.Table], replaced: Sequence[DataFile]) -> None:
-        """Write rows as new files and commit them in place of others; for errors see `LogWriter.commit`."""
-        added = [self._write(rows.combine_chunks()) for rows in new if len(rows)]
+    def write(self, rows: pa.Table) -> None:
+        """Write rows as a file that the next commit adds; none if there are no rows. Raises: as `LogWriter.write`."""
+        if not len(rows):
+            return
+        rows = rows.combine_chunks()
+        file, stats = self._log.write(rows)
+        self._cache.put(f"{self._table.path}/{file.path}", rows)
+        self._written.append((self._ranged(file, stats), stats))
+
+    def commit(self, commit: Commit, replaced: Sequence[DataFile]) -> None:
+        """Commit what was written since in place of other files; for errors see `LogWriter.commit`.
+
+        After an error, here or while writing, make a new one: its files may be in the log or not.
+        """
+        added, self._written = self._written, []
         self._log.commit(commit, added, replaced)
         for file in replaced:
             del self.files[file.path]
@@ -68,11 +81,6 @@ class LiveTable:
             self._cache.drop(f"{self._table.path}/{file.path}")
         self.files.update((file.path, self._ranged(file, stats)) for file, stats in added)
         self._log.version = version
-
-    def _write(self, rows: pa.Table) -> tuple[DataFile, dict[str, Any]]:
-        file, stats = self._log.write(rows)
-        self._cache.put(f"{self._table.path}/{file.path}", rows)
-        return self._ranged(file, stats), stats
 
     def _ranged(self, file: DataFile, stats: dict[str, Any]) -> DataFile:
         low, high = stats["minValues"], stats["maxValues"]

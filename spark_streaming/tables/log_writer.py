@@ -17,6 +17,7 @@ from spark_streaming.storage.change_feed import PROPERTY as FEED
 from spark_streaming.storage.lake import Lake
 from spark_streaming.tables.data_files import DataFile
 from spark_streaming.tables.delta_commit import log_entry, statistics
+from spark_streaming.tables.encodings import COMPRESSION, arrow_options
 from spark_streaming.tables.engine_protocol import Commit
 
 # Properties that ask nothing of a writer which only adds and removes whole files.
@@ -61,8 +62,8 @@ class LogWriter:
 
     def write(self, rows: pa.Table) -> tuple[DataFile, dict[str, Any]]:
         """Write rows as a file, which no version has yet. Returns: the file, without ranges, and its statistics."""
-        content, path = io.BytesIO(), f"part-{uuid.uuid4()}.snappy.parquet"
-        pq.write_table(rows, content, compression="snappy")
+        content, path = io.BytesIO(), f"part-{uuid.uuid4()}.{COMPRESSION}.parquet"
+        pq.write_table(rows, content, **arrow_options(rows))
         obstore.put(self._objects, path, content.getvalue())
         return DataFile(path, content.tell()), statistics(rows)
 

@@ -10,12 +10,14 @@ import pyarrow.compute as pc
 from deltalake import (
     CommitProperties,
     PostCommitHookProperties,
+    WriterProperties,
     write_deltalake,
 )
 
 from spark_streaming.contract.contract import Contract, quoted
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.tables.data_files import TARGET_FILE_BYTES
+from spark_streaming.tables.encodings import delta_rs_options
 from spark_streaming.tables.engine_protocol import (
     GUARD,
     KEEP,
@@ -70,6 +72,7 @@ def _merge_keyed(table: SilverTable, folded: Folded, properties: CommitPropertie
         source_alias="source",
         target_alias="target",
         streamed_exec=_STREAMED,
+        writer_properties=_writing(table, folded.rows),
         commit_properties=properties,
         post_commithook_properties=_HOOKS,
     )
@@ -112,6 +115,7 @@ def _merge_keyless(table: SilverTable, folded: Folded, properties: CommitPropert
             plan.source.select(columns),
             mode="append",
             target_file_size=TARGET_FILE_BYTES,
+            writer_properties=_writing(table, plan.source),
             commit_properties=properties,
             post_commithook_properties=_HOOKS,
         )
@@ -129,6 +133,7 @@ def _merge_keyless(table: SilverTable, folded: Folded, properties: CommitPropert
             source_alias="source",
             target_alias="target",
             streamed_exec=_STREAMED,
+            writer_properties=_writing(table, plan.source),
             commit_properties=properties,
             post_commithook_properties=_HOOKS,
         )
@@ -142,6 +147,10 @@ def _merge_keyless(table: SilverTable, folded: Folded, properties: CommitPropert
     counts = merger.execute()
     plan.check(inserted=counts["num_target_rows_inserted"], floor=floor)
     return Counts(plan.added, 0, plan.removed, plan.missing)
+
+
+def _writing(table: SilverTable, rows: pa.Table) -> WriterProperties:
+    return delta_rs_options(rows, pa.schema(table.handle().schema().to_arrow()))
 
 
 def _insertable(rows: pa.Table) -> str:
