@@ -112,6 +112,8 @@ class Attempts:
     def _set_ready(self, unit: Unit) -> None:
         unit.ever_ready = True
         unit.misses = unit.times_failed = 0
+        if unit.state not in RUNNING:
+            unit.ready_since = self._clock()
         unit.probe_at = self._clock() + ALIVE_EVERY_S
         unit.move_to("ready", self._clock())
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
-from app.launcher.supervision.unit import Unit
+from app.launcher.supervision.unit import RUNNING, Unit
 
 # A service that has never been ready has failed after two attempts: a person waits for `up`.
 FIRST_START_ATTEMPTS = 2
 # A failed service is still restarted, because the cause may pass; the pause doubles.
 FAILED_RETRY_S, FAILED_RETRY_MAX_S = 30.0, 300.0
+# A service that was ready for this long did not fail because of how it was started: the pauses begin anew.
+STEADY_S = 30.0
 
 
 def count_failure(unit: Unit, now: float, *, dependency_down: bool, final: bool = False) -> None:
@@ -25,6 +27,8 @@ def count_failure(unit: Unit, now: float, *, dependency_down: bool, final: bool 
         unit.attempts -= 1
     else:
         unit.failures.append(now)
+        was_steady = unit.state in RUNNING and now - unit.ready_since >= STEADY_S
+        unit.failures_in_row = 1 if was_steady else unit.failures_in_row + 1
     if final or _exhausted(unit):
         unit.times_failed += 1
         pause_s = FAILED_RETRY_S * 2.0 ** min(unit.times_failed - 1, 10)
@@ -32,7 +36,7 @@ def count_failure(unit: Unit, now: float, *, dependency_down: bool, final: bool 
         unit.retry_at = math.inf if never else now + min(FAILED_RETRY_MAX_S, pause_s)
         unit.move_to("failed", now)
         return
-    wait_s = restart.backoff_s * 2.0 ** max(len(unit.failures) - 1, 0)
+    wait_s = restart.backoff_s * 2.0 ** max(unit.failures_in_row - 1, 0)
     unit.retry_at = now + min(restart.backoff_max_s, wait_s)
     unit.move_to("backoff", now)
 

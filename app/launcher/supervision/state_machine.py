@@ -48,7 +48,7 @@ class Supervisor:
             unit = self.units.setdefault(name, Unit(self.services[name]))
             if unit.state == "failed":
                 unit.failures.clear()
-                unit.attempts = unit.times_failed = 0
+                unit.attempts = unit.times_failed = unit.failures_in_row = 0
                 unit.move_to("waiting", self._clock())
 
     @property

@@ -109,9 +109,11 @@ class Unit:
     observed: str = ""  # by the last probe
     waits_for: str = ""
     ever_ready: bool = False
+    ready_since: float = 0.0  # of this run
     attempts: int = 0  # starts since it was last stopped
     restarts: int = 0
     failures: list[float] = field(default_factory=list)
+    failures_in_row: int = 0  # without a steady run between them
     times_failed: int = 0  # in a row: how often its state became `failed`
     misses: int = 0  # probes in a row that a running service has not answered
     error: HeadwaterError | None = None

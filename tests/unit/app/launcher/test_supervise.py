@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import HeadwaterError
-from app.launcher.supervision.restart_policy import FIRST_START_ATTEMPTS
+from app.launcher.supervision.restart_policy import FIRST_START_ATTEMPTS, STEADY_S
 from tests.unit.supervised import World, service
 
 
@@ -87,6 +87,20 @@ def test_a_crashed_service_starts_again_with_growing_pauses() -> None:
         assert world.state("kafka") == "ready"
     assert pauses == [1.0, 2.0, 4.0, 4.0]
     assert world.supervisor.units["kafka"].restarts == 4
+
+
+def test_after_a_steady_run_the_pauses_begin_anew() -> None:
+    restart = {"backoff_s": 1.0, "backoff_max_s": 8.0}
+    world = World.running(service("kafka", restart=restart))
+    waits = []
+    for ready_s in (0, 0, STEADY_S + 1, 0):
+        world.after(ready_s)
+        world.ends("kafka", 137)
+        waits.append(world.supervisor.units["kafka"].retry_at - world.now)
+        world.after(waits[-1])
+        world.after(0.3)
+        assert world.state("kafka") == "ready"
+    assert waits == pytest.approx([1, 2, 1, 2])
 
 
 def test_a_service_that_crashes_too_often_has_failed() -> None:
