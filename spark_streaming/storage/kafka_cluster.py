@@ -13,6 +13,9 @@ from typing import Any
 
 PLAINTEXT = "PLAINTEXT"
 # The log-in modules of Java's clients by SASL mechanism; kafka-python knows the same three.
+# The pause before a client of kafka-python connects again doubles up to this; by default up to 30 s, so that a
+# client stays away for as long as its broker was.
+RECONNECT_MAX_MS = 1_000
 MECHANISMS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
@@ -56,7 +59,10 @@ class KafkaCluster:
     @property
     def options(self) -> dict[str, Any]:
         """The options of a client of kafka-python; they hold the password."""
-        found: dict[str, Any] = {"bootstrap_servers": self.addresses}
+        found: dict[str, Any] = {
+            "bootstrap_servers": self.addresses,
+            "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
+        }
         if self.security == PLAINTEXT:
             return found
         found["security_protocol"] = self.security

@@ -89,7 +89,7 @@ def test_a_crashed_service_starts_again_with_growing_pauses() -> None:
     assert world.supervisor.units["kafka"].restarts == 4
 
 
-def test_after_a_steady_run_the_pauses_begin_anew() -> None:
+def test_after_a_steady_run_the_pauses_begin_again() -> None:
     restart = {"backoff_s": 1.0, "backoff_max_s": 8.0}
     world = World.running(service("kafka", restart=restart))
     waits = []

@@ -9,7 +9,7 @@ import pytest
 from app.environment.profile import Profile
 from app.environment.settings import Settings, checked
 from app.environment.toml_files import SettingsError
-from spark_streaming.storage.kafka_cluster import KafkaCluster, kafka_of
+from spark_streaming.storage.kafka_cluster import RECONNECT_MAX_MS, KafkaCluster, kafka_of
 
 OWN = {
     "kafka_address": "one.example:9094,two.example:9094",
@@ -28,7 +28,10 @@ def settings_of(tmp_path: Path, **keys: object) -> Settings:
 
 def test_the_stacks_own_brokers_are_asked_without_a_log_in(tmp_path: Path) -> None:
     kafka = settings_of(tmp_path).kafka
-    assert kafka.options == {"bootstrap_servers": "127.0.0.1:19092"}
+    assert kafka.options == {
+        "bootstrap_servers": "127.0.0.1:19092",
+        "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
+    }
     assert kafka.worker_properties() == ""
     assert kafka.sink_options() == {}
     assert kafka.spark_options() == {"kafka.bootstrap.servers": "127.0.0.1:19092"}
@@ -38,6 +41,7 @@ def test_clients_sign_in_at_a_kafka_of_ones_own(tmp_path: Path) -> None:
     kafka = settings_of(tmp_path, **OWN).kafka
     assert kafka.options == {
         "bootstrap_servers": OWN["kafka_address"],
+        "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
         "security_protocol": "SASL_SSL",
         "ssl_cafile": "/etc/kafka/ca.pem",
         "sasl_mechanism": "SCRAM-SHA-512",
