@@ -14,6 +14,7 @@ Trino, Spark, delta-rs, Arrow, DuckDB, Polars and parquet-java read all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -41,8 +42,10 @@ def arrow_options(rows: pa.Table) -> dict[str, Any]:
 
 def delta_rs_options(rows: pa.Table, columns: pa.Schema) -> WriterProperties:
     """Return delta-rs' options for writing a table with these columns, of which `rows` are a sample."""
-    names = [name for name in columns.names if name in set(rows.column_names)]
-    encodings, dictionaries = _encodings(rows.select(names))
+    there = set(rows.column_names)
+    # delta-rs casts the rows to the table's types, and an encoding is for some types only.
+    same = [f.name for f in columns if f.name in there and _is_alike(f, rows.schema.field(f.name))]
+    encodings, dictionaries = _encodings(rows.select(same))
     properties = {name: ColumnProperties(dictionary_enabled=True) for name in dictionaries}
     for name, encoding in encodings.items():
         properties[name] = ColumnProperties(dictionary_enabled=False, encoding=encoding)
@@ -59,15 +62,23 @@ def _encodings(rows: pa.Table) -> tuple[dict[str, str], list[str]]:
     encodings: dict[str, str] = {}
     dictionaries: list[str] = []
     for field in rows.schema:
-        if any(is_kind(field.type) for is_kind in _WHOLE):
+        if _is_any(_WHOLE, field.type):
             encodings[field.name] = _DELTA
         elif pa.types.is_nested(field.type) or pa.types.is_boolean(field.type):
             continue
         elif _is_repeated(rows[field.name]):
             dictionaries.append(field.name)
-        elif any(is_kind(field.type) for is_kind in _TEXTS):
+        elif _is_any(_TEXTS, field.type):
             encodings[field.name] = _LENGTHS
     return encodings, dictionaries
+
+
+def _is_alike(one: pa.Field, other: pa.Field) -> bool:
+    return all(_is_any(kinds, one.type) == _is_any(kinds, other.type) for kinds in (_WHOLE, _TEXTS))
+
+
+def _is_any(kinds: Sequence[Callable[[pa.DataType], bool]], kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _is_repeated(values: pa.ChunkedArray) -> bool:

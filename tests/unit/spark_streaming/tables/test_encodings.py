@@ -113,3 +113,12 @@ def test_a_column_that_the_sample_lacks_is_left_to_the_writer(tmp_path: Path) ->
     write_deltalake(tmp_path, rows, writer_properties=options)
     found = DeltaTable(tmp_path).to_pyarrow_table().select(rows.column_names)
     assert found.cast(rows.schema).equals(rows)
+
+
+def test_rows_of_other_types_than_the_tables_are_written_in_the_tables(tmp_path: Path) -> None:
+    table = pa.schema([("a", pa.string()), ("b", pa.int64()), ("c", pa.float64())])
+    rows = pa.table({"a": [1, 2], "b": ["3", "4"], "c": [5, 6]})
+    options = delta_rs_options(rows, table)
+    write_deltalake(tmp_path, rows.cast(table), writer_properties=options)
+    found = DeltaTable(tmp_path).to_pyarrow_table()
+    assert found.to_pydict() == {"a": ["1", "2"], "b": [3, 4], "c": [5.0, 6.0]}
