@@ -65,8 +65,8 @@ def main() -> int:
             readable(f"{type(error).__name__}: {error}"),
         )
         return 1
-    # A batch makes some hundred thousand objects, hardly any of them in a cycle. By default Python searches them again
-    # and again while they become more: a quarter of this process's CPU under load.
+    # A batch creates several hundred thousand objects, and hardly any of them belong to reference cycles. With
+    # Python's default thresholds the search for cycles took a large part of this process's CPU under load.
     gc.freeze()
     gc.set_threshold(500_000, 5, 5)
     asked_to_stop = threading.Event()

@@ -13,8 +13,8 @@ from typing import Any
 
 PLAINTEXT = "PLAINTEXT"
 # The log-in modules of Java's clients by SASL mechanism; kafka-python knows the same three.
-# The pause before a client of kafka-python connects again doubles up to this; by default up to 30 s, so that a
-# client stays away for as long as its broker was.
+# The longest pause before a kafka-python client reconnects. The pause doubles after each failed attempt, by default
+# up to 30 s; after a restart of the broker, silver then waited ten more seconds.
 RECONNECT_MAX_MS = 1_000
 MECHANISMS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",

@@ -1,15 +1,15 @@
-"""How a column is written to Parquet: most of a small merge's CPU, and of the object store's, is what it costs to write files again.
+"""Chooses the encoding of each column in silver's Parquet files.
 
-Parquet's writers try a dictionary for each column, and give it up where it grows too large. For numbers and times that
-mostly differ, and for texts of which each is another one, this took two thirds of the time and gave larger files: 100,000 rows
-of a number, a text and five times and positions took 28 ms and 6.4 MB, and take 9 ms and 2.0 MB. So:
+By default, a Parquet writer builds a dictionary for each column and drops it when it becomes too large. That costs time
+and space where most values differ. 100,000 rows of six numbers and times and one text took 28 ms and 6.4 MB to write;
+with these encodings they take 9 ms and 2.0 MB:
 
-- whole numbers, times and dates: differences to the value before (DELTA_BINARY_PACKED);
-- few different values in the first rows: a dictionary;
-- other texts: lengths, then bytes (DELTA_LENGTH_BYTE_ARRAY);
-- all else as it is; and all with zstd.
+- whole numbers, times and dates: the difference from the previous value (DELTA_BINARY_PACKED);
+- columns with few different values: a dictionary;
+- other texts: all lengths, then all bytes (DELTA_LENGTH_BYTE_ARRAY);
+- other types: plain values.
 
-Trino, Spark, delta-rs, Arrow, DuckDB, Polars and parquet-java read all of them.
+Every column is compressed with zstd.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ COMPRESSION = "zstd"
 _DELTA, _LENGTHS = "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY"
 _WHOLE = (pa.types.is_integer, pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-# Rows that are looked at, and how many of them must have one value, in the mean, for a dictionary.
+# A column gets a dictionary if each value occurs at least four times, on average, in its first rows.
 _SAMPLE_ROWS = 2_000
 _REPEATED_MIN = 4
 
 
 def arrow_options(rows: pa.Table) -> dict[str, Any]:
-    """Return Arrow's options for writing a table's rows as Parquet."""
+    """Return the keyword arguments with which `pyarrow.parquet.write_table` encodes these rows."""
     encodings, dictionaries = _encodings(rows)
+    # Arrow takes a name such as `tags.list.element` for the elements of a list `tags`, too.
+    lists = tuple(f"{f.name}." for f in rows.schema if pa.types.is_nested(f.type))
+    encodings = {name: one for name, one in encodings.items() if not name.startswith(lists)}
     return {
         "compression": COMPRESSION,
         "use_dictionary": dictionaries,
@@ -41,9 +44,14 @@ def arrow_options(rows: pa.Table) -> dict[str, Any]:
 
 
 def delta_rs_options(rows: pa.Table, columns: pa.Schema) -> WriterProperties:
-    """Return delta-rs' options for writing a table with these columns, of which `rows` are a sample."""
+    """Return the writer properties with which delta-rs encodes rows like these.
+
+    Args:
+        rows: what is to be written, before delta-rs casts it. columns: the table's own.
+    """
     there = set(rows.column_names)
-    # delta-rs casts the rows to the table's types, and an encoding is for some types only.
+    # An encoding fits some types only. The choice is made by the rows' types, so a column that the table has with
+    # another type gets none.
     same = [f.name for f in columns if f.name in there and _is_alike(f, rows.schema.field(f.name))]
     encodings, dictionaries = _encodings(rows.select(same))
     properties = {name: ColumnProperties(dictionary_enabled=True) for name in dictionaries}

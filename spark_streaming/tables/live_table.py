@@ -48,7 +48,10 @@ class LiveTable:
         return rows
 
     def write(self, rows: pa.Table) -> None:
-        """Write rows as a file that the next commit adds; none if there are no rows. Raises: as `LogWriter.write`."""
+        """Write rows to a new file, which the next commit adds to the table; without rows, write nothing.
+
+        Raises: obstore's errors, OSError.
+        """
         if not len(rows):
             return
         rows = rows.combine_chunks()
@@ -57,9 +60,9 @@ class LiveTable:
         self._written.append((self._ranged(file, stats), stats))
 
     def commit(self, commit: Commit, replaced: Sequence[DataFile]) -> None:
-        """Commit what was written since in place of other files; for errors see `LogWriter.commit`.
+        """Commit all files written since the last commit, in place of the replaced ones.
 
-        After an error, here or while writing, make a new one: its files may be in the log or not.
+        Raises: as `LogWriter.commit`. After an error, here or in `write`, discard this object: the commit may have succeeded.
         """
         added, self._written = self._written, []
         self._log.commit(commit, added, replaced)

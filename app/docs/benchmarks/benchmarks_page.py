@@ -117,7 +117,7 @@ def _throughput(reports: Reports) -> str:
     rows = []
     if one := reports.get("throughput_sustained"):
         final = one["final"]
-        work = f"held for {final['lasted_s']:.0f} s, lag p50 {final['lag_s']['p50']} s, p95 {final['lag_s']['p95']} s"
+        work = f"{'held' if final['flat'] else 'made, not held,'} for {final['lasted_s']:.0f} s, lag p50 {final['lag_s']['p50']} s, p95 {final['lag_s']['p95']} s"
         rows.append(
             [
                 work,
@@ -186,8 +186,8 @@ def _queries(reports: Reports) -> str:
     files = one["files"]["q_orders"]
     return "\n\n".join(
         [
-            f"## Queries\nMedian seconds of each query on {one['rows']:,} rows. Silver has them in {files['files']} files, as its merges left them; the "
-            "copy was written just before. Every query gave the same answer on both.",
+            f"## Queries\nThe median time of each query in seconds, on {one['rows']:,} rows: on silver's table after many merges ({files['files']} files), "
+            "and on a copy that was written just before. Both gave the same answer to every query.",
             _picture("queries.svg", "Ten queries"),
             table(
                 ["query", "silver", "fresh copy", "silver under load", "fresh copy under load"],

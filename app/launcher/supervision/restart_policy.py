@@ -10,7 +10,7 @@ from app.launcher.supervision.unit import RUNNING, Unit
 FIRST_START_ATTEMPTS = 2
 # A failed service is still restarted, because the cause may pass; the pause doubles.
 FAILED_RETRY_S, FAILED_RETRY_MAX_S = 30.0, 300.0
-# A service that was ready for this long did not fail because of how it was started: the pauses begin again.
+# If a service was ready for this long before it ended, its restart waits only the shortest pause.
 STEADY_S = 30.0
 
 

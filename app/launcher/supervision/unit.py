@@ -113,7 +113,7 @@ class Unit:
     attempts: int = 0  # starts since it was last stopped
     restarts: int = 0
     failures: list[float] = field(default_factory=list)
-    failures_in_row: int = 0  # without a steady run between them
+    failures_in_row: int = 0  # since it was last ready for `restart_policy.STEADY_S`
     times_failed: int = 0  # in a row: how often its state became `failed`
     misses: int = 0  # probes in a row that a running service has not answered
     error: HeadwaterError | None = None

@@ -1,4 +1,4 @@
-"""How columns are written: by which encoding, and that every reader here gets the same rows back."""
+"""Which encoding each column of a Parquet file gets, and that Arrow, delta-rs and DuckDB read the same rows back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -94,6 +95,8 @@ def test_delta_rs_writes_each_column_by_its_kind_and_reads_the_same_rows(
     write_deltalake(tmp_path, rows, writer_properties=delta_rs_options(rows, rows.schema))
     [file] = tmp_path.glob("*.parquet")
     check(file.read_bytes())
+    read = duckdb.sql(f"SELECT * FROM '{file}'").to_arrow_table()
+    assert read.cast(rows.schema).equals(rows)
     found = DeltaTable(tmp_path).to_pyarrow_table().select(rows.column_names)
     assert found.cast(rows.schema).equals(rows)
 
@@ -122,3 +125,12 @@ def test_rows_of_other_types_than_the_tables_are_written_in_the_tables(tmp_path:
     write_deltalake(tmp_path, rows.cast(table), writer_properties=options)
     found = DeltaTable(tmp_path).to_pyarrow_table()
     assert found.to_pydict() == {"a": ["1", "2"], "b": [3, 4], "c": [5.0, 6.0]}
+
+
+def test_a_column_named_like_the_elements_of_a_list_is_written(tmp_path: Path) -> None:
+    rows = pa.table({"tags": [["a", "b"], ["c"]], "tags.list.element": [1, 2]})
+    content = io.BytesIO()
+    pq.write_table(rows, content, **arrow_options(rows))
+    assert pq.read_table(io.BytesIO(content.getvalue())).equals(rows)
+    write_deltalake(tmp_path, rows, writer_properties=delta_rs_options(rows, rows.schema))
+    assert DeltaTable(tmp_path).to_pyarrow_table().to_pydict() == rows.to_pydict()
