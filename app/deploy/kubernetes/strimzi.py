@@ -12,9 +12,9 @@ from app.environment.settings import ROOT
 
 API = "kafka.strimzi.io/v1"
 METRICS = "headwater-jmx"
-# Settings that Strimzi sets itself and refuses, in addition to those in its CRD: the places of data, and identities.
+# Settings that Strimzi sets itself or refuses: the places of data, identities, and a broker's session with its controller.
 BROKER_OWN = (
-    "process.roles", "node.id", "controller.", "listeners", "advertised.", "inter.broker.", "log.dirs",
+    "process.roles", "node.id", "broker.", "controller.", "listeners", "advertised.", "inter.broker.", "log.dirs",
 )  # fmt: skip
 # A small broker's: of one copy, of one machine's threads, of a flush that three copies make needless.
 BROKER_SMALL = (
