@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import obstore
+from obstore.exceptions import BaseError
 
 from app.backup.manifest import Manifest, damaged
 from app.errors import HeadwaterError
+from app.lake.store_errors import store_cause
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
@@ -31,29 +33,32 @@ class Target:
 
     Args:
         place: a folder, or s3://bucket/folder; its address and keys come from the variables AWS_*.
-        make: whether to make a folder that does not exist.
+        home: the home that is to be backed up: a folder is made if there is none, outside of the home.
+
+    Raises: HeadwaterError if no backup can be there.
     """
 
-    def __init__(self, place: str, *, make: bool = False) -> None:
+    def __init__(self, place: str, *, home: Path | None = None) -> None:
         self.place = place
         self.is_remote = "://" in place
-        self._store: Any = _remote(place) if self.is_remote else _folder(place, make)
+        self._store: Any = _remote(place) if self.is_remote else _folder(place, home)
 
     def manifest(self) -> Manifest | None:
         """Read the head of the newest whole backup; None if there is none. Raises: HeadwaterError."""
         try:
-            content = bytes(obstore.get(self._store, MANIFEST).bytes())
+            with self._asked():
+                content = bytes(obstore.get(self._store, MANIFEST).bytes())
         except FileNotFoundError:
             return None
         return Manifest.from_bytes(content, self.place)
 
     def replace_manifest(self, manifest: Manifest) -> None:
-        obstore.put(self._store, MANIFEST, manifest.to_bytes())
+        self._put(MANIFEST, manifest.to_bytes())
 
     def put(self, content: bytes) -> str:
         """Store a small content; return its checksum."""
         name = sha256(content).hexdigest()
-        obstore.put(self._store, _path(name), content)
+        self._put(_path(name), content)
         return name
 
     def put_stream(self, chunks: Iterable[Any], have: set[tuple[str, int]]) -> tuple[str, int]:
@@ -67,7 +72,7 @@ class Target:
             name = found.hexdigest()
             if (name, size) not in have:
                 file.seek(0)
-                obstore.put(self._store, _path(name), file)
+                self._put(_path(name), file)
         return name, size
 
     def read(self, name: str) -> bytes:
@@ -78,9 +83,10 @@ class Target:
         """Yield a content in pieces. Raises: HeadwaterError at its end if it is damaged."""
         found = sha256()
         try:
-            for chunk in obstore.get(self._store, _path(name)).stream():
-                found.update(chunk)
-                yield bytes(chunk)
+            with self._asked():
+                for chunk in obstore.get(self._store, _path(name)).stream():
+                    found.update(chunk)
+                    yield bytes(chunk)
         except FileNotFoundError:
             raise damaged(self.place, f"{_path(name)} is missing") from None
         if found.hexdigest() != name:
@@ -97,40 +103,72 @@ class Target:
 
     def contents(self) -> set[tuple[str, int]]:
         """Return the name and the size of each stored content."""
-        return {
-            (one["path"].rpartition("/")[2], one["size"])
-            for page in obstore.list(self._store, "objects")
-            for one in page
-        }
+        return {(one["path"].rpartition("/")[2], one["size"]) for one in self._list("objects")}
 
     def remove_contents(self, names: Iterable[str]) -> None:
-        for name in names:
-            obstore.delete(self._store, _path(name))
+        self._delete(_path(name) for name in names)
 
     def unfinished(self) -> list[bytes]:
         """Return the lists that an unfinished run has left."""
-        return [bytes(obstore.get(self._store, path).bytes()) for path in self._unfinished()]
+        with self._asked():
+            return [bytes(obstore.get(self._store, path).bytes()) for path in self._unfinished()]
 
     def note_unfinished(self, name: str, content: bytes) -> None:
-        obstore.put(self._store, f"{UNFINISHED}/{name}", content)
+        self._put(f"{UNFINISHED}/{name}", content)
 
     def forget_unfinished(self) -> None:
-        for path in self._unfinished():
-            obstore.delete(self._store, path)
+        self._delete(self._unfinished())
 
     def _unfinished(self) -> list[str]:
-        return [one["path"] for page in obstore.list(self._store, UNFINISHED) for one in page]
+        return [one["path"] for one in self._list(UNFINISHED)]
+
+    def _put(self, path: str, content: Any) -> None:
+        with self._asked():
+            obstore.put(self._store, path, content)
+
+    def _list(self, folder: str) -> list[Any]:
+        with self._asked():
+            return [one for page in obstore.list(self._store, folder) for one in page]
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        with self._asked():
+            for path in paths:
+                obstore.delete(self._store, path)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Raise what the store refuses as an error for users; that an object is missing stays FileNotFoundError."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (BaseError, OSError) as error:
+            way = (
+                "the bucket's name and the variables AWS_*"
+                if self.is_remote
+                else "the folder's disk and rights"
+            )
+            raise HeadwaterError(
+                f"the backup's place {self.place} cannot be used",
+                detail=store_cause(error),
+                hint=f"check {way}",
+            ) from error
 
 
 def _path(name: str) -> str:
     return f"objects/{name[:2]}/{name}"
 
 
-def _folder(place: str, make: bool) -> Any:
+def _folder(place: str, home: Path | None) -> Any:
     from obstore.store import LocalStore
 
     folder = Path(place).expanduser().resolve()
-    if make:
+    if home is not None:
+        if folder.is_relative_to(home.resolve()):
+            raise HeadwaterError(
+                f"the folder {folder} is in the home {home}, so it would be lost together with it",
+                hint="give a folder elsewhere, best on another disk",
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:

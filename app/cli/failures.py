@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 
@@ -18,11 +17,13 @@ def show(error: Exception, *, debug: bool) -> None:
         return
     from app.environment.toml_files import SettingsError
 
-    if isinstance(error, OSError) and "S3 error" in str(error):
-        # delta-rs prints a tree of causes in colours; the last line is the actual error.
-        last = re.sub(r"\x1b\[\d*m|↳", "", str(error)).strip().splitlines()[-1].strip()
+    if "S3 error" in str(error) and not isinstance(error, HeadwaterError):
+        from app.lake.store_errors import store_cause
+
         error = HeadwaterError(
-            "the object store does not answer", detail=last, hint="see `./headwater status s3`"
+            "the object store does not answer as it should",
+            detail=store_cause(error),
+            hint="see `./headwater status s3`",
         )
     if isinstance(error, (HeadwaterError, SettingsError)):
         text = str(error).replace("\nhint:", "\n  hint:")

@@ -51,7 +51,9 @@ def backup(
     with Steps() as steps:
         steps.waiting("backing up")
         buckets = Buckets.of(settings.store)
-        result = back_up(settings.home, buckets, Target(place, make=True), passphrase, steps)
+        result = back_up(
+            settings.home, buckets, Target(place, home=settings.home), passphrase, steps
+        )
     made = result.manifest
     print_object(
         {

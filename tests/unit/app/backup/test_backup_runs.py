@@ -70,8 +70,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(str(tmp_path / "place"), make=True)
+def target(home: Path, tmp_path: Path) -> Target:
+    return Target(str(tmp_path / "place"), home=home)
 
 
 def backed_up(home: Path, buckets: Buckets, target: Target, passphrase: str = "") -> Result:
@@ -159,10 +159,17 @@ def test_secrets_are_encrypted_with_a_passphrase_and_no_other_one_opens_them(
     assert (new / "secrets.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_with_other_files_is_not_taken_for_a_backup(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_taken_for_a_backup(home: Path, tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     with pytest.raises(HeadwaterError, match="holds other files"):
-        Target(str(tmp_path), make=True)
+        Target(str(tmp_path), home=home)
+
+
+@pytest.mark.parametrize("folder", ["", "data/backup", "../home/backup"])
+def test_a_backup_is_not_made_in_the_home_itself(home: Path, folder: str) -> None:
+    with pytest.raises(HeadwaterError, match="lost together with it"):
+        Target(str(home / folder), home=home)
+    assert [one.name for one in home.iterdir()] == ["secrets.json"]
 
 
 def test_a_prefix_follows_all_earlier_ones() -> None:

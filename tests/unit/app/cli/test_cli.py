@@ -351,7 +351,7 @@ def test_a_store_that_is_away_is_told_in_a_line_and_without_colours(
     tree = "Kernel error -> Generic S3 error\n \x1b[31m↳\x1b[0m Connection refused (os error 111)\n"
     show(OSError(tree), debug=False)
     assert capsys.readouterr().err == (
-        "the object store does not answer\n  detail: Connection refused (os error 111)\n"
+        "the object store does not answer as it should\n  detail: Connection refused (os error 111)\n"
         "  hint: see `./headwater status s3`\n"
     )
 
