@@ -28,6 +28,7 @@ from app.lake.lakehouse import Lakehouse
 from app.lake.patience import PATIENCE_S, SilverState, Waits, behind_text
 from app.lake.stream_tables import declared_streams, left_out, stream_tables
 from app.printing import Steps, print_rows
+from app.verify.rereads import rereads
 from app.verify.verdict import COLUMNS, DROPPED, Verdict
 from app.verify.verify_progress import Progress
 from app.verify.verify_state import FOLDER, RunState, StateFile
@@ -198,7 +199,15 @@ class Verifier:
             if self._state is not None:
                 self._state.forget()
             self._await_silver(works)
+            self._name_rereads(works)
         return [work.verdict for work in works] + others
+
+    def _name_rereads(self, works: list[Work]) -> None:
+        differing = {w.name: w.verdict for w in works if not w.verdict.equal_or_explained}
+        if differing:
+            texts = rereads(self._lake.lake, {name: self._names[name] for name in differing})
+            for name, text in texts.items():
+                differing[name].reread = text
 
     def _await_followed(self, works: list[Work]) -> None:
         lsn = max(lsn for work in works for lsn in work.lsns.values())

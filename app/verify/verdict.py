@@ -43,6 +43,7 @@ class Verdict:
         checked_pct: below 100 for a sample.
         rejected: events not merged yet that silver cannot decode.
         uncompared: DROPPED or NOT_CAPTURED; "" if the table was compared.
+        reread: what to say of a table that is being read again; "" if it is not.
     """
 
     table: str
@@ -56,6 +57,7 @@ class Verdict:
     checked_pct: float = 100.0
     rejected: int = 0
     uncompared: str = ""
+    reread: str = ""
 
     @property
     def equal_or_explained(self) -> bool:
@@ -100,6 +102,8 @@ class Verdict:
             )
         if self.stopped:
             yield f"{self.table}: silver has stopped it and lacks its newest changes: {self.stopped}"
+        if self.reread:
+            yield f"{self.table}: {self.reread}"
         for difference in self.comparison.differences:
             yield f"{self.table}: {difference_text(difference)}"
         if self.comparison.explained:
