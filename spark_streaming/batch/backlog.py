@@ -135,7 +135,9 @@ class Backlog:
         if self._resumed:
             return events, []
         # A previous process may have ended between two slices of this batch.
-        cut = [name for name, some in events.items() if self._is_cut(batch, name, some)]
+        known = list(events.items())
+        are_cut = self._rounds.each(lambda item: self._is_cut(batch, *item), known)
+        cut = [name for (name, _), is_cut in zip(known, are_cut, strict=True) if is_cut]
         return {name: some for name, some in events.items() if name not in cut}, cut
 
     def _read(self, span: BatchSpan, bytes_max: int | None) -> Events:

@@ -79,10 +79,13 @@ class Owners:
         """
         source, name = (schema, table), self._names(schema, table)
         with self._lock:
-            owner = self._known.get(name) or self._noted(name, source)
-            if isinstance(owner, str):
-                return owner
-            self._known.setdefault(name, owner)
+            known = self._known.get(name)
+        # A new process asks for every table: without the lock, so that many can be asked for at once.
+        noted = known or self._noted(name, source)
+        if isinstance(noted, str):
+            return noted
+        with self._lock:
+            owner = self._known.setdefault(name, noted)
         if owner == source:
             return None
         return _shared(source, name, f"source table {'.'.join(owner)}")
@@ -95,11 +98,11 @@ class Owners:
             return source
         if is_stream(name, found.description, found.configuration):
             return _shared(source, name, "a stream", "rename the stream's file")
-        kept = [one for one in self._contracts.tables() if self._names(*one) == name]
         noted = noted_source(found)
+        if noted == mark(*source):
+            return source
+        kept = [one for one in self._contracts.tables() if self._names(*one) == name]
         if noted is not None:
-            if noted == mark(*source):
-                return source
             owner = next((one for one in kept if mark(*one) == noted), None)
             return owner or _shared(source, name, f"the source table {noted}")
         # An earlier release made the table: of the source tables that it kept, the oldest owns it.
