@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError
 
 from app.backup.manifest import Manifest, damaged
 from app.errors import HeadwaterError
-from app.lake.store_errors import store_cause
+from spark_streaming.storage.s3_request import store_cause
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"

@@ -18,7 +18,7 @@ def show(error: Exception, *, debug: bool) -> None:
     from app.environment.toml_files import SettingsError
 
     if "S3 error" in str(error) and not isinstance(error, HeadwaterError):
-        from app.lake.store_errors import store_cause
+        from spark_streaming.storage.s3_request import store_cause
 
         error = HeadwaterError(
             "the object store does not answer as it should",

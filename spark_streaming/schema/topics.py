@@ -27,7 +27,7 @@ from spark_streaming.schema.evolver import Evolver
 from spark_streaming.schema.previous_tables import PreviousTables
 from spark_streaming.schema.topic import Topic
 from spark_streaming.storage.lake import Lake
-from spark_streaming.tables.ownership import Owners
+from spark_streaming.tables.ownership import Claim, Owners
 from spark_streaming.tables.silver_names import SilverNames
 from spark_streaming.tables.silver_table import (
     SilverTable,
@@ -372,14 +372,15 @@ class Topics:
     ) -> None:
         if contract.refusal:
             topic.refuse(contract.refusal)
-        else:
-            self._refuse_collision(topic)
+        opened = None if contract.refusal else self._refuse_collision(topic)
         if topic.internal or topic.refusal:
             topic.adopt(contract)
             if topic.refusal:
                 log.warning("not merged: %s", topic.refusal)
             return
-        silver = topic.silver or SilverTable(self._lake, topic.silver_name, contract, self._options)
+        silver = topic.silver or SilverTable(
+            self._lake, topic.silver_name, contract, self._options, opened
+        )
         with silver.lock:
             if not silver.ensure():
                 if topic.contract is None and not known:
@@ -392,7 +393,8 @@ class Topics:
             self._contracts.keep(contract)
         topic.adopt(contract, silver)
 
-    def _refuse_collision(self, topic: Topic) -> None:
-        """Refuse a topic if its silver name belongs to another table; otherwise admit it."""
-        taken = None if topic.internal else self._owners.refusal(topic.schema, topic.table)
-        topic.refuse(taken, collides=taken is not None)
+    def _refuse_collision(self, topic: Topic) -> DeltaTable | None:
+        """Refuse a topic whose silver name is another table's. Returns: its table, if it was opened for this."""
+        claim = Claim(None) if topic.internal else self._owners.claim(topic.schema, topic.table)
+        topic.refuse(claim.refusal, collides=claim.refusal is not None)
+        return claim.opened

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -24,6 +25,8 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
 _SIGNED = "x-amz-"
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_COLOURS = re.compile(r"\x1b\[\d*m|↳")
+_ERROR = re.compile(r"<Error\b.*?</Error>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,13 @@ def error_of(body: bytes) -> tuple[str, str]:
         return "", ""
     found = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root}
     return found.get("Code", ""), found.get("Message", "")[:200]
+
+
+def store_cause(error: Exception) -> str:
+    """Return the cause in an error of obstore or delta-rs in one line: their texts are trees of causes."""
+    text = _COLOURS.sub("", str(error)).partition("\n\nDebug source")[0].strip()
+    if answer := _ERROR.search(text):
+        code, message = error_of(answer[0].encode())
+        if code:
+            return f"{code}: {message}"
+    return text.splitlines()[-1].strip() if text else type(error).__name__

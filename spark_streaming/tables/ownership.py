@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from deltalake import DeltaTable, Metadata
 from deltalake.exceptions import TableNotFoundError
@@ -18,8 +19,6 @@ from spark_streaming.contract.names import is_stream, silver_table
 from spark_streaming.storage.lake import Lake
 
 Source = tuple[str, str]
-
-
 # The property of a silver table that names its source table, quoted.
 SOURCE = "headwater.source"
 _DESCRIBED = "rows of source table "
@@ -53,6 +52,19 @@ def set_source(table: DeltaTable, wanted: str) -> None:
         table.alter.set_table_properties({SOURCE: noted}, raise_if_not_exists=False)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What became of a claim.
+
+    Args:
+        refusal: why the source table cannot have its silver table; None if it has it.
+        opened: the silver table, if it was opened to find this out: opening is most of a new process's work.
+    """
+
+    refusal: str | None
+    opened: DeltaTable | None = None
+
+
 class Owners:
     """Knows which source table has which silver table. Safe for use by several threads.
 
@@ -72,8 +84,8 @@ class Owners:
         self._known: dict[str, Source] = {}
         self._lock = threading.Lock()
 
-    def refusal(self, schema: str, table: str) -> str | None:
-        """Claim the silver table of a source table. Returns: why it cannot have it; None if it can.
+    def claim(self, schema: str, table: str) -> Claim:
+        """Claim the silver table of a source table.
 
         Raises: OSError, DeltaError if the store does not answer.
         """
@@ -81,21 +93,24 @@ class Owners:
         with self._lock:
             known = self._known.get(name)
         # A new process asks for every table: without the lock, so that many can be asked for at once.
-        noted = known or self._noted(name, source)
+        noted, opened = (known, None) if known else self._noted(name, source)
         if isinstance(noted, str):
-            return noted
+            return Claim(noted)
         with self._lock:
             owner = self._known.setdefault(name, noted)
         if owner == source:
-            return None
-        return _shared(source, name, f"source table {'.'.join(owner)}")
+            return Claim(None, opened)
+        return Claim(_shared(source, name, f"source table {'.'.join(owner)}"))
 
-    def _noted(self, name: str, source: Source) -> Source | str:
-        """The owner that the lake names, or `source` if it names none; a refusal as text."""
+    def _noted(self, name: str, source: Source) -> tuple[Source | str, DeltaTable | None]:
+        """The owner that the lake names, or `source` if it names none, or a refusal as text; and the table."""
         try:
-            found = self._lake.table(self._lake.silver_path(name)).metadata()
+            opened = self._lake.table(self._lake.silver_path(name))
         except TableNotFoundError:
-            return source
+            return source, None
+        return self._owner(name, source, opened.metadata()), opened
+
+    def _owner(self, name: str, source: Source, found: Metadata) -> Source | str:
         if is_stream(name, found.description, found.configuration):
             return _shared(source, name, "a stream", "rename the stream's file")
         noted = noted_source(found)

@@ -53,16 +53,27 @@ class TableOptions:
 
 
 class SilverTable:
-    """A silver table and the state of its only writer. Hold `lock` while merging or maintaining."""
+    """A silver table and the state of its only writer. Hold `lock` while merging or maintaining.
 
-    def __init__(self, lake: Lake, name: str, contract: Contract, options: TableOptions) -> None:
+    Args:
+        opened: the Delta table, if it was just opened.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        name: str,
+        contract: Contract,
+        options: TableOptions,
+        opened: DeltaTable | None = None,
+    ) -> None:
         self.lake = lake
         self.name = name
         self.contract = contract
         self.path = lake.silver_path(name)
         self.lock = threading.Lock()
         self._options = options
-        self._handle: DeltaTable | None = None
+        self._handle = opened
         self._written = -1  # by `advanced`
         self.live: LiveTable | None = None  # kept by the engine that merges small batches
         self._versions: dict[str, int] = {}

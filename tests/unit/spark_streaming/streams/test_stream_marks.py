@@ -33,7 +33,8 @@ def test_a_streams_table_is_known_to_the_job_of_captured_tables(tmp_path: Path) 
     lake = DiskLake(tmp_path)
     StreamTable(lake, stream(), 15).ensure()
     assert seal(lake, "silver/shop", 2) is False
-    assert "a stream" in str(Owners(lake, ContractStore(lake, "")).refusal("public", "shop"))
+    owners = Owners(lake, ContractStore(lake, ""))
+    assert "a stream" in str(owners.claim("public", "shop").refusal)
 
 
 def test_a_streams_table_of_an_earlier_release_gets_its_property(tmp_path: Path) -> None:

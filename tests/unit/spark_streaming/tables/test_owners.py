@@ -28,7 +28,7 @@ class MeetingLake(DiskLake):
 
 def claimed(owners: Owners, *tables: str) -> list[str | None]:
     with ThreadPoolExecutor(len(tables)) as pool:
-        return list(pool.map(lambda table: owners.refusal("public", table), tables))
+        return list(pool.map(lambda table: owners.claim("public", table).refusal, tables))
 
 
 def test_claims_of_several_tables_do_not_wait_for_one_another(tmp_path: Path) -> None:
