@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from app.launcher.state import Home
 from app.services.description_parts import Restart
 from tests.support.fault import Scene
@@ -140,7 +142,7 @@ def observed_every_s(hours: float, kills: int) -> float:
 
 
 def observe(scene: Scene, passed_s: float) -> dict[str, Any]:
-    """Files and bytes of the home, the share of Delta's logs in silver, and the supervisor's memory."""
+    """Files and bytes of the home, the share of Delta's logs in silver, the memory of the supervisor and of all."""
     home = scene.stack.home
     store = list(sizes(home / "data" / "s3"))
     silver = [(path, size) for path, size in store if "/silver/" in path]
@@ -153,7 +155,8 @@ def observe(scene: Scene, passed_s: float) -> dict[str, Any]:
         "log_share_pct": round(100 * log / max(1, sum(size for _, size in silver)), 1),
         "home_mib": sum(size for _, size in sizes(home)) // MIB,
         "logs_mib": sum(size for _, size in sizes(home / "run")) // MIB,
-        "supervisor_mib": memory_of({"supervisor": scene.stack.supervisor_pid})["supervisor"],
+        "supervisor_mib": psutil.Process(scene.stack.supervisor_pid).memory_full_info().pss // MIB,
+        "stack_mib": memory_of({"stack": scene.stack.supervisor_pid})["stack"],
     }
 
 
