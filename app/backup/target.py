@@ -33,7 +33,7 @@ class Target:
 
     Args:
         place: a folder, or s3://bucket/folder; its address and keys come from the variables AWS_*.
-        home: the home that is to be backed up: a folder is made if there is none, outside of the home.
+        home: the home to back up; then a missing folder is made, and it must be outside of the home.
 
     Raises: HeadwaterError if no backup can be there.
     """
@@ -137,7 +137,7 @@ class Target:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        """Raise what the store refuses as an error for users; that an object is missing stays FileNotFoundError."""
+        """Turn errors of the store into HeadwaterError, except FileNotFoundError for a missing object."""
         try:
             yield
         except FileNotFoundError:

@@ -1,16 +1,16 @@
-"""Tables that are being read again from the source after changes were missed: they may differ until that ends."""
+"""Finds tables that may differ because the stream missed changes, and says what is done about it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spark_streaming.ops.incident_rows import OPEN
+from spark_streaming.ops.incident_rows import OPEN, TABLES_MAX, Incident
 from spark_streaming.ops.incident_table import IncidentLog
 from spark_streaming.storage.lake import Lake
 
 
 def rereads(lake: Lake, names: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Return what to say of each table that is being read again, by open incidents of kind `gap`.
+    """Return a message for each table that an open incident of kind `gap` concerns.
 
     Args:
         names: silver's name → schema and table in the source.
@@ -18,13 +18,27 @@ def rereads(lake: Lake, names: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """
     log = IncidentLog(lake)
     log.refresh()
-    found = {}
-    for one in log.incidents(state=OPEN, kind="gap"):
-        for name, place in names.items():
-            if not one.tables or ".".join(place) in one.tables:
-                found[name] = (
-                    f"changes were missed, so it is being read again since {one.opened_at:%H:%M:%S} UTC, and "
-                    f"may differ until that ends\n  hint: verify it again when the incident {one.id} is "
-                    "closed: `./headwater status`"
-                )
-    return found
+    return {
+        name: _message(one)
+        for one in log.incidents(state=OPEN, kind="gap")
+        for name, place in names.items()
+        if _concerns(one, ".".join(place))
+    }
+
+
+def _concerns(gap: Incident, table: str) -> bool:
+    """Check whether a gap concerns a table. A list that was cut may have had any table."""
+    return not gap.tables or len(gap.tables) > TABLES_MAX or table in gap.tables
+
+
+def _message(gap: Incident) -> str:
+    since = f"{gap.opened_at:%Y-%m-%d %H:%M:%S} UTC"
+    if gap.lsn_to is None:
+        return (
+            f"the stream from the source is broken since {since}, so silver misses changes\n"
+            "  hint: ./headwater recover"
+        )
+    return (
+        f"the stream missed changes ({since}); the table is being read again and may differ until then\n"
+        f"  hint: verify it again when the incident {gap.id} in ops.incidents is closed"
+    )

@@ -43,7 +43,7 @@ class Verdict:
         checked_pct: below 100 for a sample.
         rejected: events not merged yet that silver cannot decode.
         uncompared: DROPPED or NOT_CAPTURED; "" if the table was compared.
-        reread: what to say of a table that is being read again; "" if it is not.
+        reread: the message about changes that the stream missed; "" if there is no such gap.
     """
 
     table: str

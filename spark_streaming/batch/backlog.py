@@ -135,9 +135,8 @@ class Backlog:
         if self._resumed:
             return events, []
         # A previous process may have ended between two slices of this batch.
-        known = list(events.items())
-        are_cut = self._rounds.each(lambda item: self._is_cut(batch, *item), known)
-        cut = [name for (name, _), is_cut in zip(known, are_cut, strict=True) if is_cut]
+        found = self._rounds.each(lambda item: self._is_cut(batch, *item), list(events.items()))
+        cut = [name for name, is_cut in zip(events, found, strict=True) if is_cut]
         return {name: some for name, some in events.items() if name not in cut}, cut
 
     def _read(self, span: BatchSpan, bytes_max: int | None) -> Events:

@@ -394,7 +394,7 @@ class Topics:
         topic.adopt(contract, silver)
 
     def _refuse_collision(self, topic: Topic) -> DeltaTable | None:
-        """Refuse a topic whose silver name is another table's. Returns: its table, if it was opened for this."""
+        """Refuse a topic if another table owns its silver name. Returns: the silver table if this opened it."""
         claim = Claim(None) if topic.internal else self._owners.claim(topic.schema, topic.table)
         topic.refuse(claim.refusal, collides=claim.refusal is not None)
         return claim.opened

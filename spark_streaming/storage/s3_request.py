@@ -150,7 +150,7 @@ def error_of(body: bytes) -> tuple[str, str]:
 
 
 def store_cause(error: Exception) -> str:
-    """Return the cause in an error of obstore or delta-rs in one line: their texts are trees of causes."""
+    """Return the cause of an error in one line. The texts of obstore and delta-rs have many lines."""
     text = _COLOURS.sub("", str(error)).partition("\n\nDebug source")[0].strip()
     if answer := _ERROR.search(text):
         code, message = error_of(answer[0].encode())

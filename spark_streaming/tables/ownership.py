@@ -54,11 +54,11 @@ def set_source(table: DeltaTable, wanted: str) -> None:
 
 @dataclass(frozen=True)
 class Claim:
-    """What became of a claim.
+    """The result of a claim.
 
     Args:
         refusal: why the source table cannot have its silver table; None if it has it.
-        opened: the silver table, if it was opened to find this out: opening is most of a new process's work.
+        opened: the silver table if the claim opened it. Opening takes long, so callers use this one.
     """
 
     refusal: str | None
@@ -92,7 +92,7 @@ class Owners:
         source, name = (schema, table), self._names(schema, table)
         with self._lock:
             known = self._known.get(name)
-        # A new process asks for every table: without the lock, so that many can be asked for at once.
+        # Read without the lock: a new process claims all its tables at once.
         noted, opened = (known, None) if known else self._noted(name, source)
         if isinstance(noted, str):
             return Claim(noted)
@@ -103,7 +103,10 @@ class Owners:
         return Claim(_shared(source, name, f"source table {'.'.join(owner)}"))
 
     def _noted(self, name: str, source: Source) -> tuple[Source | str, DeltaTable | None]:
-        """The owner that the lake names, or `source` if it names none, or a refusal as text; and the table."""
+        """Find the owner of a silver table in the lake.
+
+        Returns: the owner (`source` if the lake names none), or a refusal as text; and the table if it exists.
+        """
         try:
             opened = self._lake.table(self._lake.silver_path(name))
         except TableNotFoundError:

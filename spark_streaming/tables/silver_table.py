@@ -53,10 +53,10 @@ class TableOptions:
 
 
 class SilverTable:
-    """A silver table and the state of its only writer. Hold `lock` while merging or maintaining.
+    """A silver table, as its only writer knows it. Hold `lock` while merging or maintaining.
 
     Args:
-        opened: the Delta table, if it was just opened.
+        opened: the Delta table if the caller has just opened it.
     """
 
     def __init__(

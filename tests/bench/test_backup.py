@@ -1,4 +1,4 @@
-"""Minutes a million rows of a backup, and of a lost home that is back from it and from its source.
+"""Measures how long a backup takes, and how long it takes to restore a lost home from it and from the source.
 
 One table of HEADWATER_BENCH_ROWS rows, a tenth of which are changed after the snapshot; the source is another server
 on the same machine. All rows are compared before the backup and after the restore.

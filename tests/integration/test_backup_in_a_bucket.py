@@ -1,6 +1,6 @@
-"""A backup in a bucket: kept, brought up to date and restored through S3's interface.
+"""Backups in a bucket are made, updated and restored over S3.
 
-The bucket belongs to the store of the stack that is backed up, as if it were another one.
+For the bucket the test uses the store of the stack that it backs up.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def observed_every_s(hours: float, kills: int) -> float:
 
 
 def observe(scene: Scene, passed_s: float) -> dict[str, Any]:
-    """Files and bytes of the home, the share of Delta's logs in silver, the memory of the supervisor and of all."""
+    """Measure the home's files, the share of Delta's logs in silver, and the memory of supervisor and stack."""
     home = scene.stack.home
     store = list(sizes(home / "data" / "s3"))
     silver = [(path, size) for path, size in store if "/silver/" in path]

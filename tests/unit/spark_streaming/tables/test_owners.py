@@ -1,4 +1,4 @@
-"""Many tables are claimed at once, as a new process does, and still each silver table has one owner."""
+"""Tables are claimed in parallel, and each silver table gets exactly one owner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WITHIN_S = 30.0
 
 
 class MeetingLake(DiskLake):
-    """A lake in which a table is read only when another thread reads one, too."""
+    """A lake that opens a table only when two threads are asking for one."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
