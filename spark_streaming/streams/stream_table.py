@@ -29,6 +29,7 @@ from spark_streaming.contract.names import STREAM, is_stream, stream_mark
 from spark_streaming.fold.row_lookup import one_of
 from spark_streaming.storage.change_feed import feed_properties, set_feed
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.log_checkpoint import write_checkpoint
 from spark_streaming.streams.idempotency_keys import KeyIndex, neighbours
 from spark_streaming.streams.stream_contract import Stream
 from spark_streaming.streams.stream_event import Event
@@ -176,7 +177,7 @@ class StreamTable:
 
     def checkpoint(self) -> None:
         """Write the log's state, so that readers need not read every commit."""
-        self.ensure().create_checkpoint()
+        write_checkpoint(self._lake, self._path)
 
     def drop_old_files(self) -> None:
         """Delete files and log entries that no version within the retention needs."""

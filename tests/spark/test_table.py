@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import obstore
+import pyarrow as pa
 import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
@@ -21,6 +25,7 @@ from spark_streaming.contract.lsn import Lsn
 from spark_streaming.contract.types import Column
 from spark_streaming.fold.keyed import Folded
 from spark_streaming.storage.lake import Lake
+from spark_streaming.storage.log_checkpoint import write_checkpoint
 from spark_streaming.tables import kept_versions
 from spark_streaming.tables.engine_protocol import Commit, MergeEngine
 from spark_streaming.tables.engines.arrow_merge import ArrowEngine
@@ -144,6 +149,34 @@ def test_many_small_files_are_joined_and_no_row_is_lost(make_table: MakeTable) -
     assert content(table) == Counter(expected)
     table.forget()
     assert table.has_commit(Commit("t", count))
+
+
+def test_a_checkpoint_from_a_copy_of_the_log_is_the_one_that_delta_rs_makes_of_it(
+    make_table: MakeTable, lake: Lake
+) -> None:
+    table: SilverTable = make_table(KEYED)
+    objects, last = lake.objects(f"{table.path}/_delta_log"), "_last_checkpoint"
+
+    def made() -> tuple[Any, Counter[str]]:
+        pointer = json.loads(bytes(obstore.get(objects, last).bytes()))
+        content = obstore.get(objects, f"{pointer['version']:020d}.checkpoint.parquet").bytes()
+        actions = pq.read_table(pa.BufferReader(content)).to_pylist()
+        return pointer, Counter(repr(action) for action in actions)
+
+    for number in range(12):
+        merge(table, film(number % 5), number)
+        if number % 4 == 3:
+            write_checkpoint(lake, table.path)
+            ours = made()
+            lake.table(table.path).create_checkpoint()  # the same name: it replaces ours
+            assert ours[0]["version"] == table.version()
+            assert made()[1] == ours[1]
+    pointer = bytes(obstore.get(objects, last).bytes()) + b" "
+    obstore.put(objects, last, pointer)
+    write_checkpoint(lake, table.path)
+    assert bytes(obstore.get(objects, last).bytes()) == pointer, "there is nothing new to write"
+    table.forget()
+    assert len(content(table)) == 5
 
 
 @pytest.fixture

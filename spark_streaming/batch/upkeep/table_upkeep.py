@@ -24,6 +24,7 @@ from spark_streaming.batch.upkeep.table_need import Need, Steps
 from spark_streaming.contract.contract_files import TimeTravel
 from spark_streaming.ops.ledger import Ledger
 from spark_streaming.storage.lake import LEDGER, Lake
+from spark_streaming.storage.log_checkpoint import write_checkpoint
 from spark_streaming.tables.data_files import TARGET_FILE_BYTES
 from spark_streaming.tables.joined_files import Joined, join_small_files, small_files
 from spark_streaming.tables.kept_versions import (
@@ -105,7 +106,7 @@ def maintain_table(
             yield from _join(table, run)
     if steps.checkpoint:
         with run.doing("checkpoint"):
-            table.lake.table(table.path).create_checkpoint()
+            write_checkpoint(table.lake, table.path)
         yield
     if steps.clean:
         with run.doing("vacuum"):
@@ -139,7 +140,7 @@ def maintain_ledger(lake: Lake, ledger: Ledger, steps: Steps, run: Run) -> Itera
         yield
     if steps.checkpoint:
         with run.doing("checkpoint"):
-            lake.table(LEDGER).create_checkpoint()
+            write_checkpoint(lake, LEDGER)
         yield
     if steps.clean:
         with run.doing("vacuum"):
@@ -187,7 +188,7 @@ def _cleaning(
     except TableNotFoundError:
         return  # removed with its folder
     # First, so that a table which has gone quiet needs none of its older log entries.
-    table.create_checkpoint()
+    write_checkpoint(lake, path)
     # `full` lists the bucket: a checkpoint of the log forgets the files that were removed before
     # the retention, so they would stay for ever.
     old = table.vacuum(dry_run=True, enforce_retention_duration=False, full=True)
