@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_streaming.batch.backlog import Backlog
 from spark_streaming.batch.gate import Gate
+from spark_streaming.batch.pacing import Pace
 from spark_streaming.batch.replay import Replay
 from spark_streaming.batch.resumption import Resumption
 from spark_streaming.batch.rounds import Rounds
@@ -118,6 +119,7 @@ class Silver:
         # Held while a batch or its maintenance runs. Whoever stops the query acquires it first, so that no merge is
         # interrupted.
         self._busy = threading.Lock()
+        self._pace = Pace()
         self.metrics = Metrics()
 
     def start(self) -> Any:
@@ -183,6 +185,7 @@ class Silver:
                     "the query is stopping: this batch runs after its next start"
                 )
             started = time.monotonic()
+            self._pace.begin()
             if self._working is None:
                 self._working = self._first_batch()
             working, runner = self._working, self._working.runner
@@ -201,6 +204,11 @@ class Silver:
             working.describer.after_batch()
             working.history.after_batch(rows)
             self.metrics.histories(working.history.waiting_s())
+            took_s = time.monotonic() - started
+        pause_s = self._pace.pause_s(took_s, span.size, self._offsets_max)
+        if pause_s:
+            log.debug("the machine is busy: the next batch is planned in %.1f s", pause_s)
+            self._stopping.wait(pause_s)
 
     def _serve_requests(self, working: Working) -> None:
         """Carry out requests to this process; heartbeats cause a batch every few seconds."""
