@@ -26,6 +26,8 @@ CHANGES = int(os.environ.get("HEADWATER_BENCH_CHANGES", "1000000"))
 WINDOW_S = float(os.environ.get("HEADWATER_BENCH_WINDOW_S", "20"))
 FINAL_S = float(os.environ.get("HEADWATER_BENCH_FINAL_S", "300"))
 FIRST_RATE = float(os.environ.get("HEADWATER_BENCH_RATE", "2000"))
+# Without a search: only this rate, and lower ones if its lag grows.
+HELD_RATE = float(os.environ.get("HEADWATER_BENCH_HOLD", "0"))
 RATE_MAX = 128_000
 BISECTIONS = 2
 # Where the long window does not hold what short ones did, a lower rate is tried.
@@ -46,19 +48,20 @@ def test_the_highest_rate_at_which_lag_stays_flat(stack: Stack) -> None:
     tried: list[dict[str, Any]] = []
 
     with loading(stack, TABLES, ROWS) as load:
-        hold(stack, load, FIRST_RATE, WARM_UP_S)
+        hold(stack, load, HELD_RATE or FIRST_RATE, WARM_UP_S)
 
         def is_flat(rate: float, lasts_s: float) -> bool:
             found, _ = hold(stack, load, rate, lasts_s)
             tried.append(found)
             return bool(found["flat"])
 
-        low, high = 0.0, FIRST_RATE
-        while high < RATE_MAX and is_flat(high, WINDOW_S):
-            low, high = high, high * 2
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if is_flat(middle, WINDOW_S) else (low, middle)
+        low, high = HELD_RATE, FIRST_RATE
+        if not HELD_RATE:
+            while high < RATE_MAX and is_flat(high, WINDOW_S):
+                low, high = high, high * 2
+            for _ in range(BISECTIONS):
+                middle = (low + high) / 2
+                low, high = (middle, high) if is_flat(middle, WINDOW_S) else (low, middle)
         rate = low or high / 2
         for _ in range(FINALS_MAX):
             final, resources = hold(stack, load, rate, FINAL_S)
