@@ -36,6 +36,14 @@ OPTIONS = "HEADWATER_JVM_OPTIONS"
 # Writing takes 3 to 40 s on two cores, two or three JVMs at a time; longer beside other work.
 WRITE_S_MAX = 180.0
 DISK_FREE_MIN_BYTES = 3 << 30
+# The second compiler took 38 of a start's 88 CPU-seconds, most of it for code that runs at a start only. With ten
+# times the JVM's own thresholds a start takes 59, and what is really hot is compiled some minutes later.
+LATE_SECOND_COMPILER = (
+    "-XX:Tier4InvocationThreshold=50000",
+    "-XX:Tier4MinInvocationThreshold=6000",
+    "-XX:Tier4CompileThreshold=150000",
+    "-XX:Tier4BackEdgeThreshold=400000",
+)
 KEPT = (
     2  # caches of a service, so that two clones of different versions do not replace each other's
 )
@@ -73,7 +81,7 @@ class AotCaches:
     ) -> None:
         """Write the file of options for one start of a service; `others` are unrelated to caches."""
         self._uses.pop(service.name, None)
-        arguments = [*others, *_given_options()] if records(service) else []
+        arguments = [*others] if records(service) else []
         if records(service) and os.environ.get(SWITCH) != "off":
             use = self._choose(service, lookup)
             if use is not None:
@@ -81,6 +89,8 @@ class AotCaches:
                 what = "AOTCacheOutput" if use.part else "AOTCache"
                 # Otherwise it logs a thousand lines about classes that it leaves out.
                 arguments += [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
+        if records(service):
+            arguments += _options()  # last, because the last of two equal options counts
         options.write_text("".join(f"{_quoted(word)}\n" for word in arguments))
 
     def _choose(self, service: Service, lookup: Lookup) -> _Use | None:
@@ -149,13 +159,13 @@ def _key(service: Service, lookup: Lookup) -> str:
     jars = sorted(n for n in names if n == "java" or n.startswith(("classpath.", "dir.")))
     # The environment's path represents the Python packages, which include the JRE and Spark's jars.
     paths = [lookup(name) for name in ("python", *jars)]
-    made_for = [words, paths, *filter(None, [_given_options()])]
+    made_for = [words, paths, _options()]
     return hashlib.sha256(json.dumps(made_for).encode()).hexdigest()[:16]
 
 
-def _given_options() -> list[str]:
-    """Return the options that the user adds to each JVM."""
-    return shlex.split(os.environ.get(OPTIONS, ""))
+def _options() -> list[str]:
+    """Return the options of each JVM: Headwater's, then those that the user adds."""
+    return [*LATE_SECOND_COMPILER, *shlex.split(os.environ.get(OPTIONS, ""))]
 
 
 def _words(service: Service) -> list[str]:

@@ -83,6 +83,7 @@ def test_each_kind_of_change_is_followed_as_each_policy_says(stack: Stack, folde
     _check_records(stack)
 
 
+@pytest.mark.slow  # over a minute; spark/test_evolution.py has it
 def test_a_new_process_follows_quiet_tables_without_an_event(stack: Stack, folder: Path) -> None:
     (folder / f"public.{GONE}.toml").write_text('[evolution]\ntable_dropped = "fail"\n')
     with stack.source() as source:

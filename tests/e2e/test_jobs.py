@@ -314,6 +314,7 @@ def test_a_notebook_is_converted_runs_and_leaves_its_page(jobs: Stack, tmp_path:
     assert "could not run" in Path(tasks(jobs, failed["run"])["look", 1]["page"]).read_text()
 
 
+@pytest.mark.slow  # over a minute; spark/test_load.py loads files
 def test_files_are_loaded_once_and_spark_reads_them_beside_silver(
     jobs: Stack, tmp_path: Path
 ) -> None:
@@ -369,6 +370,7 @@ def test_tables_of_jobs_are_in_ml_beside_what_is_made_there_by_sql(jobs: Stack) 
     assert jobs.query("SELECT id FROM ml.seen") == [(1,)]
 
 
+@pytest.mark.slow  # two minutes; integration/test_publication.py publishes lists
 def test_jobs_of_the_demo_store_publish_lists_that_reports_show(jobs: Stack) -> None:
     jobs.await_tables("ratings", "movies", "orders", "order_lines", "customers")
     listed = {row["job"]: row["state"] for row in jobs.answer("job", "list")}

@@ -207,6 +207,7 @@ def names(stack: Stack) -> list[str]:
     return [str(name) for name in found]
 
 
+@pytest.mark.slow  # e2e/test_page.py repairs and replays a row
 def test_a_row_in_quarantine_is_edited_and_replayed_and_its_event_is_kept(
     stack: Stack, page: Page
 ) -> None:

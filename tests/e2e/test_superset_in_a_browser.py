@@ -76,6 +76,7 @@ def test_a_chart_whose_question_fails_is_told_by_what_looks_at_the_page(
     assert [chart["title"] for chart in charts if not chart["error"]] == []
 
 
+@pytest.mark.slow  # e2e/test_superset.py has an order in a chart
 def test_an_edit_in_the_source_changes_the_number_on_the_open_dashboard(
     stack: Stack, url: str, page: Page
 ) -> None:

@@ -275,7 +275,7 @@ def test_odd_names_and_shapes_hold_the_sources_rows(stack: Stack) -> None:
     assert shown[:4] == ["id", "größe_in_m", "имя", "smile\N{GRINNING FACE}"]
 
 
-@pytest.mark.parametrize("name", ["ünï.täble", "ünï__täble"])
+@pytest.mark.parametrize("name", ["ünï.täble", pytest.param("ünï__täble", marks=pytest.mark.slow)])
 def test_commands_take_the_sources_name_and_silvers(stack: Stack, name: str) -> None:
     with stack.source() as source:  # the first snapshot may have come after the earlier changes
         source.execute('UPDATE "ünï"."täble" SET "имя" = "имя" WHERE id = 11')
@@ -325,6 +325,7 @@ def test_twenty_megabytes_arrive_by_snapshot_insert_and_update(stack: Stack) -> 
     assert found == [(1, 1, *expected, 1_000_000), (2, 1, *expected, None), (3, 1, *expected, 1)]
 
 
+@pytest.mark.slow  # a minute; e2e/test_verify.py counts all of bronze
 def test_bronze_of_all_of_it_is_whole(stack: Stack) -> None:
     rows = stack.answer("verify", "--bronze", timeout_s=300)
     assert {row["verdict"] for row in rows} == {"complete"}
