@@ -36,8 +36,8 @@ OPTIONS = "HEADWATER_JVM_OPTIONS"
 # Writing takes 3 to 40 s on two cores, two or three JVMs at a time; longer beside other work.
 WRITE_S_MAX = 180.0
 DISK_FREE_MIN_BYTES = 3 << 30
-# The second compiler took 38 of a start's 88 CPU-seconds, most of it for code that runs at a start only. With ten
-# times the JVM's own thresholds a start takes 59, and what is really hot is compiled some minutes later.
+# The JVMs' second compiler (C2) used 38 of the 88 CPU-seconds that a start took, mostly for code that only a start runs.
+# With ten times the JVM's default thresholds a start takes 59 CPU-seconds; C2 compiles code that stays hot later.
 LATE_SECOND_COMPILER = (
     "-XX:Tier4InvocationThreshold=50000",
     "-XX:Tier4MinInvocationThreshold=6000",
@@ -81,17 +81,20 @@ class AotCaches:
     ) -> None:
         """Write the file of options for one start of a service; `others` are unrelated to caches."""
         self._uses.pop(service.name, None)
-        arguments = [*others] if records(service) else []
-        if records(service) and os.environ.get(SWITCH) != "off":
-            use = self._choose(service, lookup)
-            if use is not None:
-                self._uses[service.name] = use
-                what = "AOTCacheOutput" if use.part else "AOTCache"
-                # Otherwise it logs a thousand lines about classes that it leaves out.
-                arguments += [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
+        arguments = []
         if records(service):
-            arguments += _options()  # last, because the last of two equal options counts
+            arguments = [*others, *self._cache_options(service, lookup), *_options()]
         options.write_text("".join(f"{_quoted(word)}\n" for word in arguments))
+
+    def _cache_options(self, service: Service, lookup: Lookup) -> list[str]:
+        """Return the options with which a JVM uses or records its cache; none if it does neither."""
+        use = None if os.environ.get(SWITCH) == "off" else self._choose(service, lookup)
+        if use is None:
+            return []
+        self._uses[service.name] = use
+        what = "AOTCacheOutput" if use.part else "AOTCache"
+        # Otherwise it logs a thousand lines about classes that it leaves out.
+        return [f"-XX:{what}={use.part or use.cache}", "-Xlog:aot*=error"]
 
     def _choose(self, service: Service, lookup: Lookup) -> _Use | None:
         cache = self.folder / f"{service.described_as}-{_key(service, lookup)}.aot"
@@ -164,7 +167,7 @@ def _key(service: Service, lookup: Lookup) -> str:
 
 
 def _options() -> list[str]:
-    """Return the options of each JVM: Headwater's, then those that the user adds."""
+    """Return the options for every JVM. The user's come last, because a JVM obeys the last value of an option."""
     return [*LATE_SECOND_COMPILER, *shlex.split(os.environ.get(OPTIONS, ""))]
 
 

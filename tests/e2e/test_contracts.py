@@ -130,7 +130,7 @@ def described(stack: Stack) -> dict[str, str]:
     return {"": table, **columns}
 
 
-@pytest.mark.slow  # over a minute; spark/test_described.py writes them
+@pytest.mark.slow  # over a minute; spark/test_described.py writes descriptions
 def test_descriptions_of_the_source_and_of_a_contract_file_show_in_trino(
     stack: Stack, folder: Path
 ) -> None:

@@ -214,7 +214,7 @@ def test_a_table_that_is_swapped_in_by_name_takes_its_place_in_silver(
     await_equal(stack, now, old)
 
 
-@pytest.mark.slow  # the swap of two is tested
+@pytest.mark.slow  # the test before swaps two tables
 def test_three_tables_that_exchange_their_names_exchange_their_rows(stack: Stack) -> None:
     names = ("ring_a", "ring_b", "ring_c")
     with stack.source() as source:
@@ -280,7 +280,7 @@ def test_a_resync_goes_on_whatever_is_killed_in_its_middle(stack: Stack) -> None
     assert stack.verdicts("large") == {"large": "equal"}
 
 
-@pytest.mark.slow  # a minute; its parts have tests of their own
+@pytest.mark.slow  # a minute; rebuilds and resyncs are tested one by one
 def test_a_rebuild_after_resyncs_gives_the_same_rows(stack: Stack) -> None:
     for table in (STOCK, "parted", BAG):
         stack.run("rebuild", table, timeout_s=WITHIN_S)

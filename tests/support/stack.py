@@ -27,8 +27,8 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_TIMEOUT_S = 600
-# A test's JVMs live for a minute or two, in which the second compiler only takes CPU from the work: half of
-# a start's CPU. Benchmarks start them like users (`tests/bench/conftest.py`).
+# A test's JVMs live for a minute or two, in which the second compiler only takes CPU from the work.
+# Benchmarks start them like users (`tests/bench/conftest.py`).
 JVM_OPTIONS = {"HEADWATER_JVM_OPTIONS": "-XX:TieredStopAtLevel=1"}
 DOWN_TIMEOUT_S = 300  # JVMs may write their AOT caches, once
 

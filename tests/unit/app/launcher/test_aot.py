@@ -171,7 +171,7 @@ def test_a_users_own_options_are_given_to_each_jvm_with_a_cache_of_their_own(
     given = world.begin(kafka)
     assert given[0].startswith("-XX:AOTCacheOutput=")
     own = ["-XX:TieredStopAtLevel=1", "-Dword=two words"]
-    assert given[-6:] == [*COMPILER, *own]  # of two equal options the last one counts
+    assert given[-6:] == [*COMPILER, *own]  # a JVM obeys the last value of an option
     assert world.begin(service("capture", command=["python"])) == []
 
 
