@@ -18,8 +18,10 @@ from app.health.problem import Problem, one_line
 if TYPE_CHECKING:
     from app.environment.settings import Settings
     from app.launcher.observed_status import Row
+    from spark_streaming.ops.incident_rows import Incident
 
 CHECK_S = 15.0  # on a busy machine the clients' modules alone take seconds to load
+TABLES_SHOWN = 5
 SILENT_S = 20.0  # a supervisor writes a sign of life every second
 GOOD_STATES = ("ready", "completed", "stopped", "unavailable", "waiting", "preparing", "starting")
 
@@ -52,22 +54,44 @@ def disk(settings: Settings) -> list[Problem]:
     return disk_problems(disks(settings.home))
 
 
+def gaps(settings: Settings) -> list[Problem]:
+    """Report tables that are read again because the stream missed changes; `capture` reports a broken stream itself."""
+    return [gap_problem(one) for one in _open_incidents(settings, "gap") if one.lsn_to is not None]
+
+
+def gap_problem(gap: Incident) -> Problem:
+    """The problem of a gap whose tables are being read again."""
+    shown = ", ".join(gap.tables[:TABLES_SHOWN]) or "all tables"
+    more = len(gap.tables) - TABLES_SHOWN
+    cause = (
+        f"the stream missed changes ({gap.opened_at:%Y-%m-%d %H:%M:%S} UTC); until they are read again, these "
+        f"tables may differ from the source: {shown}" + (f" and {more} more" if more > 0 else "")
+    )
+    hint = f"`./headwater verify` when the incident {gap.id} in ops.incidents is closed"
+    return Problem("silver", "reading again", cause, hint)
+
+
 def lineage(settings: Settings) -> list[Problem]:
     """Report a receiver of lineage that takes no events."""
     if settings.profile.openlineage_url is None:
         return []
     from app.lineage.event_sender import INCIDENT
+
+    hint = "./headwater profile check FILE; the lake's own lineage goes on"
+    return [
+        Problem("openlineage", "not taken", one.cause, hint)
+        for one in _open_incidents(settings, INCIDENT)
+    ]
+
+
+def _open_incidents(settings: Settings, kind: str) -> list[Incident]:
     from spark_streaming.ops.incident_rows import OPEN
     from spark_streaming.ops.incident_table import IncidentLog
     from spark_streaming.storage.lake import Lake
 
     incidents = IncidentLog(Lake(settings.store))
     incidents.refresh()
-    hint = "./headwater profile check FILE; the lake's own lineage goes on"
-    return [
-        Problem("openlineage", "not taken", one.cause, hint)
-        for one in incidents.incidents(state=OPEN, kind=INCIDENT)
-    ]
+    return incidents.incidents(state=OPEN, kind=kind)
 
 
 def supervisor(settings: Settings) -> list[Problem]:
@@ -95,6 +119,7 @@ CHECKS = (
     Check("connectors", "connect", connectors),
     Check("source", "connectors", source),
     Check("silver", "silver", silver),
+    Check("gaps", "s3", gaps),
     Check("disk", "", disk),
     Check("openlineage", "s3", lineage),
     Check("supervisor", "", supervisor),

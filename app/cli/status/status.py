@@ -35,10 +35,10 @@ def status(
 ) -> None:
     """Show each service: state, pid, port, memory, uptime, restarts, last error; and problems.
 
-    It also lists connectors without events, tables that are stopped and a broken stream, each with its cause and the
-    next step. Then it lists the tables that a first snapshot is still loading, tables that are left out because of
-    their names or their columns' names, the partitions that bronze does not store at present, and the firing alerts,
-    if Prometheus runs.
+    It also lists connectors without events, tables that are stopped, a broken stream and the tables that are read again
+    after it, each with its cause and the next step. Then it lists the tables that a first snapshot is still loading,
+    tables that are left out because of their names or their columns' names, the partitions that bronze does not store
+    at present, and the firing alerts, if Prometheus runs.
 
     As JSON it prints one object for each of these and for each silver table; `kind` is service, trouble,
     table, snapshot, alert, or unknown for services that did not answer. CSV has the columns that all share.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.cli.status import problems
-from app.cli.status.problems import Check, find_problems
+from app.cli.status.problems import TABLES_SHOWN, Check, find_problems, gap_problem
 from app.environment.settings import load
 from app.health.connector_health import (
     ConnectWorkers,
@@ -22,7 +22,9 @@ from app.health.connector_health import (
 from app.health.problem import CAUSE_CHARS_MAX, Problem, one_line
 from app.lake.lakehouse import LedgerEntry
 from app.lake.stopped_tables import table_problems
+from spark_streaming.contract.lsn import Lsn
 from spark_streaming.events.position import HighWater
+from spark_streaming.ops.incident_rows import OPEN, Incident
 
 NOW = datetime(2026, 11, 22, 19, 46, 5, tzinfo=timezone.utc)
 # From Kafka Connect's log.
@@ -170,3 +172,22 @@ def test_a_table_that_silver_has_halted_is_told_with_its_reason_and_those_that_r
         ("table c", "refused", "silver gives no reason"),
     ]
     assert "headwater resume b" in found[0].hint and "contract plan" in found[1].hint
+
+
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [
+        (0, "from the source: all tables"),
+        (2, "from the source: public.t0, public.t1"),
+        (TABLES_SHOWN + 2, "and 2 more"),
+    ],
+)
+def test_tables_that_are_read_again_after_a_gap_are_named(count: int, end: str) -> None:
+    tables = tuple(f"public.t{n}" for n in range(count))
+    gap = Incident(
+        "g1", NOW, OPEN, "gap", "headwater", tables, Lsn(1), Lsn(9), "the slot is gone", None, NOW
+    )
+    found = gap_problem(gap)
+    assert found[:2] == ("silver", "reading again")
+    assert "2026-11-22 19:46:05 UTC" in found.cause and found.cause.endswith(end)
+    assert "verify" in found.hint and "g1" in found.hint
