@@ -142,7 +142,10 @@ def observed_every_s(hours: float, kills: int) -> float:
 
 
 def observe(scene: Scene, passed_s: float) -> dict[str, Any]:
-    """Measure the home's files, the share of Delta's logs in silver, and the memory of supervisor and stack."""
+    """Measure the home's files, the share of Delta's logs in silver, each service's memory, and the machine's busy share.
+
+    The share is that since the observation before; of the first one it means nothing.
+    """
     home = scene.stack.home
     store = list(sizes(home / "data" / "s3"))
     silver = [(path, size) for path, size in store if "/silver/" in path]
@@ -157,6 +160,8 @@ def observe(scene: Scene, passed_s: float) -> dict[str, Any]:
         "logs_mib": sum(size for _, size in sizes(home / "run")) // MIB,
         "supervisor_mib": psutil.Process(scene.stack.supervisor_pid).memory_full_info().pss // MIB,
         "stack_mib": memory_of({"stack": scene.stack.supervisor_pid})["stack"],
+        "memory_mib": memory_of(running(scene)),
+        "busy_pct": round(100 - psutil.cpu_times_percent().idle, 1),
     }
 
 
